@@ -1,0 +1,4 @@
+"""Putting it together: configuration, command line, supervisor and workers, LUKS check.
+
+Imports everything; nothing imports it.
+"""

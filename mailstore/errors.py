@@ -1,0 +1,109 @@
+"""The StoreError tree: everything the store may raise on purpose. No wire words here.
+
+Each protocol translates these in one table; a test walks all subclasses. Texts are fixed and never
+contain names, addresses, content or key material.
+"""
+
+
+class StoreError(Exception):
+    """Base of every error that a caller of the store is meant to handle."""
+
+
+class AuthenticationFailed(StoreError):
+    """No keyslot opened: wrong secret, unknown account, revoked or expired slot; never says which."""
+
+
+class ScopeDenied(AuthenticationFailed):
+    """The secret is right but its keyslot is not for this protocol or is past its date."""
+
+
+class AccountDisabled(AuthenticationFailed):
+    """The operator has locked the account."""
+
+
+class TooManyLogins(StoreError):
+    """The queue for key derivation is full; the same login may succeed later."""
+
+
+class AccountExists(StoreError):
+    """An account or alias with that name is there already."""
+
+
+class NoSuchAccount(StoreError):
+    """The directory knows no such account (administration only, never told to a mail client)."""
+
+
+class NoSuchKeyslot(StoreError):
+    """The account has no keyslot with that id."""
+
+
+class LastKeyslot(StoreError):
+    """Removing this keyslot would leave the account without a door."""
+
+
+class HeaderTampered(StoreError):
+    """The key header's authentication tag does not match its content, or it is malformed."""
+
+
+class NoSuchMailbox(StoreError):
+    """The account has no mailbox with that name."""
+
+
+class MailboxExists(StoreError):
+    """The account has a mailbox with that name already."""
+
+
+class MailboxNameInvalid(StoreError):
+    """The name cannot be used for a mailbox (empty part, control character, too long, INBOX rules)."""
+
+
+class MailboxHasChildren(StoreError):
+    """The mailbox cannot be deleted in this way because it has inferiors."""
+
+
+class SpecialUseTaken(StoreError):
+    """Another mailbox has this special-use attribute, or the attribute is unknown (RFC 6154)."""
+
+
+class ReadOnly(StoreError):
+    """The mailbox or the keyslot allows reading only."""
+
+
+class OverQuota(StoreError):
+    """The change would take the account over its storage or message limit."""
+
+
+class LimitExceeded(StoreError):
+    """A named limit (keywords, mailboxes, subscriptions ...) would be passed."""
+
+
+class MessageTooLarge(LimitExceeded):
+    """The message is larger than the configured limit."""
+
+
+class NoSuchMessage(StoreError):
+    """The message was expunged meanwhile."""
+
+
+class Busy(StoreError):
+    """Another process holds a lock for longer than we wait; trying again is right."""
+
+
+class AccountClosed(StoreError):
+    """The account was closed (deleted, key revoked, shutdown) while the operation waited."""
+
+
+class StorageFull(StoreError):
+    """The disk is full; nothing was changed."""
+
+
+class StorageFailed(StoreError):
+    """Input/output error, damaged file or an unexpected database error; the cause is in the log."""
+
+
+class SealedMessageDamaged(StoreError):
+    """A sealed message cannot be opened with the account's private key, or is cut short."""
+
+
+class TooNew(StoreError):
+    """The database was written by a newer program than this one understands."""

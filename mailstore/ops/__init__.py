@@ -1,0 +1,1 @@
+"""All SQL. Synchronous functions that take a transaction and return plain values."""

@@ -1,0 +1,1 @@
+"""What is said on the wire: IMAP, POP3 and LMTP, and what they share."""
