@@ -1,0 +1,281 @@
+"""The values that travel between rooms: plain, frozen, without behaviour that needs a database."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from enum import Enum, IntFlag
+from typing import NewType
+
+from mailstore.mime.section import SectionSpec
+from mailstore.uidset import UidSet
+
+Uid = NewType("Uid", int)
+SeqNum = NewType("SeqNum", int)
+ModSeq = NewType("ModSeq", int)
+UidValidity = NewType("UidValidity", int)
+AccountId = NewType("AccountId", str)
+MailboxId = NewType("MailboxId", int)
+MessageId = NewType("MessageId", int)
+"""Key of the shared message row; copies of a message have it in common. Not the Message-ID field."""
+
+HIERARCHY_DELIMITER = "/"
+INBOX = "INBOX"
+
+
+class SystemFlag(IntFlag):
+    """The system flags of RFC 3501 section 2.3.2 that are stored; ``\\Recent`` is the session's."""
+
+    NONE = 0
+    SEEN = 1
+    ANSWERED = 2
+    FLAGGED = 4
+    DELETED = 8
+    DRAFT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """System flags and keywords (``flag-keyword``, RFC 3501 section 9) of one message."""
+
+    system: SystemFlag = SystemFlag.NONE
+    keywords: tuple[str, ...] = ()
+
+
+class StoreMode(Enum):
+    """How STORE changes flags: ``FLAGS``, ``+FLAGS``, ``-FLAGS`` (RFC 3501 section 6.4.6)."""
+
+    REPLACE = "replace"
+    ADD = "add"
+    REMOVE = "remove"
+
+
+class SpecialUse(Enum):
+    """Special-use attributes (RFC 6154 section 2), each held by at most one mailbox."""
+
+    ALL = "\\All"
+    ARCHIVE = "\\Archive"
+    DRAFTS = "\\Drafts"
+    FLAGGED = "\\Flagged"
+    JUNK = "\\Junk"
+    SENT = "\\Sent"
+    TRASH = "\\Trash"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFlags:
+    """What changes about a message: the narrow row that FETCH FLAGS and notifications need."""
+
+    uid: Uid
+    modseq: ModSeq
+    flags: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Everything that changed in one mailbox after a modification sequence.
+
+    ``changed`` holds, in order of UID, every message that still exists and whose modseq is above
+    ``since``: new messages are those with a UID above all the receiver knows. ``expunged`` may name
+    UIDs the receiver never saw.
+    """
+
+    since: ModSeq
+    highest: ModSeq
+    uid_next: Uid
+    changed: tuple[MessageFlags, ...] = ()
+    expunged: UidSet = field(default_factory=UidSet)
+    mailbox_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxInfo:
+    """One mailbox as LIST needs it. ``name`` is NFC text with ``/`` between levels."""
+
+    mailbox_id: MailboxId
+    name: str
+    special_use: SpecialUse | None
+    subscribed: bool
+    has_children: bool
+    object_id: str
+    """MAILBOXID (RFC 8474): survives RENAME."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxList:
+    """All mailboxes in order of name, and subscriptions whose mailbox does not exist (any more)."""
+
+    mailboxes: tuple[MailboxInfo, ...]
+    orphan_subscriptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxStatus:
+    """Counters of one mailbox (STATUS, RFC 3501 section 6.3.10; SIZE, RFC 8438). Sizes in bytes."""
+
+    mailbox_id: MailboxId
+    messages: int
+    recent: int
+    unseen: int
+    deleted: int
+    size_bytes: int
+    uid_next: Uid
+    uid_validity: UidValidity
+    highest_modseq: ModSeq
+    object_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A mailbox at the moment it was selected. ``uids`` is ascending; index + 1 is the sequence number."""
+
+    mailbox_id: MailboxId
+    name: str
+    read_only: bool
+    status: MailboxStatus
+    uids: array[int]
+    first_unseen: Uid | None
+    keywords: tuple[str, ...]
+    recent: UidSet
+    """Messages this session is the first to see (``\\Recent``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionRead:
+    """One section of a message to read, as ``BODY[section]<offset.length>`` asks; bytes, 0-based."""
+
+    spec: SectionSpec
+    offset: int | None = None
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPlan:
+    """What a FETCH needs from the store beside flags, size and internal date, which always come."""
+
+    envelope: bool = False
+    body: bool = False
+    bodystructure: bool = False
+    set_seen: bool = False
+    changed_since: ModSeq | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRow:
+    """One message's stored answers. ``internal_date`` in seconds since the epoch, UTC.
+
+    ``envelope``, ``body`` and ``bodystructure`` are ready to send; None when not asked for.
+    """
+
+    uid: Uid
+    modseq: ModSeq
+    flags: Flags
+    size_bytes: int
+    internal_date: int
+    message_id: MessageId
+    envelope: bytes | None = None
+    body: bytes | None = None
+    bodystructure: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """Rows in order of UID; asked-for UIDs that are missing were expunged meanwhile (or filtered)."""
+
+    rows: tuple[FetchRow, ...]
+    delta: Delta
+    seen_now: UidSet = field(default_factory=UidSet)
+    """Messages whose ``\\Seen`` this fetch has just set."""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionData:
+    """The answer to one ``SectionRead``.
+
+    ``total`` is the number of bytes that belong to the answer, None when the section does not exist.
+    ``data`` is its beginning; when shorter than ``total`` the rest is read with
+    ``Mailbox.read_span(message_id, next_offset, ...)``.
+    """
+
+    total: int | None
+    data: bytes = b""
+    next_offset: int = 0
+    """Offset in the message of the first byte that ``data`` does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRow:
+    """Sections of one message, in the order asked for."""
+
+    uid: Uid
+    message_id: MessageId
+    sections: tuple[SectionData, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """Outcome of STORE: the new state of what changed, and what UNCHANGEDSINCE refused (RFC 7162)."""
+
+    updated: tuple[MessageFlags, ...]
+    modified: UidSet
+    missing: UidSet
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """Outcome of COPY or MOVE for COPYUID (RFC 4315): pairs in the same order on both sides.
+
+    ``delta`` is of the source mailbox, the expunges of a MOVE included.
+    """
+
+    uid_validity: UidValidity
+    source: tuple[Uid, ...]
+    destination: tuple[Uid, ...]
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to append: bytes exactly as received, flags, internal date in epoch seconds."""
+
+    data: bytes
+    flags: Flags = field(default_factory=Flags)
+    internal_date: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """Outcome of APPEND for APPENDUID (RFC 4315); UIDs in the order of the messages."""
+
+    mailbox_id: MailboxId
+    uid_validity: UidValidity
+    uids: tuple[Uid, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Matching UIDs in ascending order and the highest modseq among them (RFC 7162 section 3.1.5)."""
+
+    uids: tuple[Uid, ...]
+    highest_modseq: ModSeq | None
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Use and limits of an account: bytes and messages; None means unlimited."""
+
+    used_bytes: int
+    limit_bytes: int | None
+    used_messages: int
+    limit_messages: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropEntry:
+    """One message of a POP3 maildrop (RFC 1939): the inbox as it was when the session began."""
+
+    uid: Uid
+    message_id: MessageId
+    size_bytes: int

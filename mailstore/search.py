@@ -1,0 +1,191 @@
+"""Search criteria (RFC 3501 section 6.4.4 and extensions) as a tree of values. Pure.
+
+A session replaces what only it knows (sequence numbers, ``\\Recent``) by ``Uids`` before the
+criteria reach the store. Dates are days: a date compares with the message's date in UTC, without
+time of day. Text is compared without regard to case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from mailstore.model import ModSeq, SystemFlag
+from mailstore.uidset import SequenceSet, UidSet
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every message."""
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """Messages that match all keys."""
+
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Messages that match either key."""
+
+    left: Key
+    right: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Messages that do not match."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class SeqNums:
+    """By sequence number, as written; the session replaces it by ``Uids``."""
+
+    numbers: SequenceSet
+
+
+@dataclass(frozen=True, slots=True)
+class UidNumbers:
+    """By UID, as written (``*`` unresolved); the session replaces it by ``Uids``."""
+
+    numbers: SequenceSet
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """``\\Recent`` in this session; the session replaces it by ``Uids``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedResult:
+    """``$`` (RFC 5182); the session replaces it by ``Uids``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uids:
+    """Messages whose UID is in the set."""
+
+    uids: UidSet
+
+
+@dataclass(frozen=True, slots=True)
+class HasFlag:
+    """Messages that carry all of these system flags."""
+
+    flag: SystemFlag
+
+
+@dataclass(frozen=True, slots=True)
+class HasKeyword:
+    """Messages that carry the keyword, without regard to case."""
+
+    keyword: str
+
+
+@dataclass(frozen=True, slots=True)
+class DateRange:
+    """First day included, last day excluded; None leaves that end open.
+
+    ``field`` is ``"internal"`` (BEFORE, ON, SINCE), ``"sent"`` (the Date field: SENTBEFORE ...) or
+    ``"saved"`` (RFC 8514).
+    """
+
+    field: str
+    first: date | None
+    before: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class Larger:
+    """RFC822.SIZE greater than this many bytes."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Smaller:
+    """RFC822.SIZE less than this many bytes."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithinSeconds:
+    """Internal date within the last ``interval_s`` seconds (YOUNGER, RFC 5032); OLDER is its negation."""
+
+    interval_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderText:
+    """The named header field contains ``text``; empty text matches when the field is there.
+
+    ``name`` is upper-case ASCII. SUBJECT, FROM, TO, CC and BCC are this with that name.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BodyText:
+    """A text part of the body contains ``text``."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnyText:
+    """The header or a text part of the body contains ``text`` (TEXT)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModSeqAtLeast:
+    """The message's modification sequence is this or greater (RFC 7162 section 3.1.5)."""
+
+    modseq: ModSeq
+
+
+@dataclass(frozen=True, slots=True)
+class EmailIdIs:
+    """EMAILID equals this object id (RFC 8474)."""
+
+    object_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadIdIs:
+    """THREADID equals this object id (RFC 8474)."""
+
+    object_id: str
+
+
+Key = (
+    All
+    | And
+    | Or
+    | Not
+    | SeqNums
+    | UidNumbers
+    | Recent
+    | SavedResult
+    | Uids
+    | HasFlag
+    | HasKeyword
+    | DateRange
+    | Larger
+    | Smaller
+    | WithinSeconds
+    | HeaderText
+    | BodyText
+    | AnyText
+    | ModSeqAtLeast
+    | EmailIdIs
+    | ThreadIdIs
+)
