@@ -1,0 +1,95 @@
+"""Who must be told what changed: the file system is the bus.
+
+A commit by any process writes to ``mail.db-wal``, a delivery renames a file into ``inbox/``, a key
+change renames a new header into place. One inotify instance per worker sees all of it. An event is
+only a hint to look: events coalesce, and one that says nothing new does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import inotify
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.filepath import FilePath
+
+log = logging.getLogger("sealbox.changes")
+
+COALESCE_S = 0.01
+"""Seconds for which events of one folder gather before its callback runs."""
+
+_MASK = (
+    inotify.IN_MODIFY | inotify.IN_MOVED_TO | inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_DELETE_SELF
+)
+
+
+class FolderWatch:
+    """One watched folder; collects the names that changed and reports them together."""
+
+    def __init__(self, clock: IReactorTime, callback: Callable[[frozenset[str]], None]) -> None:
+        self._clock = clock
+        self._callback = callback
+        self._names: set[str] = set()
+        self._call: IDelayedCall | None = None
+
+    def touched(self, name: str) -> None:
+        """A file of this name changed."""
+        self._names.add(name)
+        if self._call is None:
+            self._call = self._clock.callLater(COALESCE_S, self._report)
+
+    def _report(self) -> None:
+        self._call = None
+        names, self._names = frozenset(self._names), set()
+        self._callback(names)
+
+    def cancel(self) -> None:
+        """Report nothing any more."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+
+class Watcher:
+    """Watches folders for one worker. Folders are named by their path, each watched once."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._clock: IReactorTime = reactor
+        self._inotify = inotify.INotify(reactor)
+        self._inotify.startReading()
+        self._folders: dict[bytes, FolderWatch] = {}
+
+    def watch(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
+        """Call ``callback(names)`` on the reactor soon after files in ``folder`` change."""
+        path = FilePath(bytes(folder))
+        self._folders[path.path] = FolderWatch(self._clock, callback)
+        self._inotify.watch(path, mask=_MASK, callbacks=[self._event])
+
+    def ignore(self, folder: Path) -> None:
+        """Stop watching; a folder that is not watched is no error."""
+        path = FilePath(bytes(folder))
+        found = self._folders.pop(path.path, None)
+        if found is not None:
+            found.cancel()
+            try:
+                self._inotify.ignore(path)
+            except KeyError:
+                pass  # the folder was deleted, and inotify dropped it by itself
+
+    def _event(self, _watch: object, path: Any, _mask: int) -> None:
+        raw = path.path if isinstance(path.path, bytes) else path.path.encode()
+        folder, _, name = raw.rpartition(b"/")
+        found = self._folders.get(folder)
+        if found is not None:
+            found.touched(name.decode("ascii", "replace"))
+
+    def stop(self) -> None:
+        """End all watching and close the inotify instance."""
+        for found in self._folders.values():
+            found.cancel()
+        self._folders.clear()
+        self._inotify.stopReading()
+        self._inotify.connectionLost(None)

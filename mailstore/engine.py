@@ -1,0 +1,202 @@
+"""The only door to SQLCipher for mail: open, pragmas, transactions, checkpoints, error translation.
+
+The parameters in ``open_connection`` are part of the file format (see FORMAT.md). Nothing that
+belongs to the driver (connection, cursor, row) leaves ``engine`` and ``ops``.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlcipher3 import dbapi2 as driver
+
+from mailstore.errors import Busy, StorageFailed, StorageFull, StoreError
+
+log = logging.getLogger("sealbox.engine")
+
+T = TypeVar("T")
+Value = int | str | bytes | float | None
+Row = tuple[Any, ...]
+
+SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_FULL = 5, 6, 10, 13
+BUSY_TIMEOUT_MS = 30_000
+"""How long a writer waits for a writer in another process before ``Busy``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseKey:
+    """Raw key (32 bytes) and salt (16 bytes) of one SQLCipher file; never printed."""
+
+    key: bytes
+    salt: bytes
+
+    def __repr__(self) -> str:
+        return "DatabaseKey(...)"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn driver errors into StoreError; the driver's text goes nowhere, its code to the log.
+
+    Raises:
+        Busy: another process kept the write lock for ``BUSY_TIMEOUT_MS``.
+        StorageFull: no space left; the transaction is rolled back.
+        StorageFailed: anything else the driver reports.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except driver.Error as exc:
+        # Driver texts can quote search terms (FTS5) or names; only class and code are safe to log.
+        code = getattr(exc, "sqlite_errorcode", None)
+        text = str(exc)
+        primary = code & 0xFF if isinstance(code, int) else None
+        if primary in (SQLITE_BUSY, SQLITE_LOCKED) or "locked" in text:
+            raise Busy("the database is busy") from None
+        if primary == SQLITE_FULL or "disk is full" in text:
+            raise StorageFull("the disk is full") from None
+        log.error("database error %s (code %s)", type(exc).__name__, code)
+        raise StorageFailed("the database reported an error") from None
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("the disk is full") from None
+        log.error("input/output error (errno %s)", exc.errno)
+        raise StorageFailed("the file system reported an error") from None
+
+
+class Txn:
+    """One transaction that has begun. Its methods return finished values, never a cursor."""
+
+    __slots__ = ("_after", "_connection", "now")
+
+    def __init__(self, connection: driver.Connection, now: int) -> None:
+        self._connection = connection
+        self._after: list[Callable[[], None]] = []
+        self.now = now
+        """Seconds since the epoch, the same throughout the transaction."""
+
+    def rows(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """All rows of a query."""
+        result: list[Row] = self._connection.execute(sql, parameters).fetchall()
+        return result
+
+    def one(self, sql: str, parameters: Sequence[Value] = ()) -> Row | None:
+        """The first row, or None."""
+        result: Row | None = self._connection.execute(sql, parameters).fetchone()
+        return result
+
+    def value(self, sql: str, parameters: Sequence[Value] = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.one(sql, parameters)
+        return row[0] if row is not None else None
+
+    def run(self, sql: str, parameters: Sequence[Value] = ()) -> int:
+        """Execute a change; the number of rows it touched."""
+        return int(self._connection.execute(sql, parameters).rowcount)
+
+    def insert(self, sql: str, parameters: Sequence[Value] = ()) -> int:
+        """Execute an INSERT; the rowid it was given."""
+        return int(self._connection.execute(sql, parameters).lastrowid)
+
+    def many(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """Execute one statement for each row of parameters."""
+        self._connection.executemany(sql, rows)
+
+
+class Database:
+    """One connection, used by one thread at a time (the executor's lanes see to that)."""
+
+    def __init__(self, connection: driver.Connection) -> None:
+        self._connection = connection
+
+    def read(self, now: int, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn(txn, *args)`` in a read transaction: one consistent state of the database."""
+        return self._transact("BEGIN", now, fn, *args)
+
+    def write(self, now: int, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn(txn, *args)`` in a write transaction; commits, or rolls back on any error.
+
+        BEGIN IMMEDIATE takes the write lock at once, so that no reader has to be upgraded later.
+        """
+        return self._transact("BEGIN IMMEDIATE", now, fn, *args)
+
+    def _transact(self, begin: str, now: int, fn: Callable[..., T], *args: Any) -> T:
+        with translated():
+            self._connection.execute(begin)
+            try:
+                result = fn(Txn(self._connection, now), *args)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            return result
+
+    def checkpoint(self) -> bool:
+        """Copy the WAL into the database and truncate it. The caller holds the account lock.
+
+        Returns:
+            True when the WAL is empty now; False when a reader or writer was in the way.
+        """
+        with translated():
+            self._connection.execute("PRAGMA busy_timeout=1000")
+            try:
+                row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            return bool(row is not None and row[0] == 0)
+
+    def pragma(self, sql: str) -> list[Row]:
+        """Run one of our own fixed PRAGMA statements outside a transaction."""
+        with translated():
+            result: list[Row] = self._connection.execute(sql).fetchall()
+            return result
+
+    def close(self) -> None:
+        """Close. The last close of a file checkpoints it, so the caller holds the account lock."""
+        with translated():
+            self._connection.close()
+
+    def interrupt(self) -> None:
+        """Make a running statement fail soon; may be called from another thread."""
+        self._connection.interrupt()
+
+
+def open_connection(path: Path, key: DatabaseKey, *, cache_kib: int = 8192) -> Database:
+    """Open or create the SQLCipher database at ``path``.
+
+    Raises:
+        StorageFailed: not a database, or another key.
+        StorageFull: no space for the first pages.
+    """
+    with translated():
+        connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
+        try:
+            # Raw key plus salt: no PBKDF2, the key is already uniformly random.
+            connection.execute(f"PRAGMA key=\"x'{key.key.hex()}{key.salt.hex()}'\"")
+            for statement in (
+                "PRAGMA cipher_hmac_algorithm=HMAC_SHA256",
+                "PRAGMA cipher_memory_security=OFF",
+                "PRAGMA temp_store=MEMORY",
+                f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+                "PRAGMA journal_mode=WAL",
+                "PRAGMA wal_autocheckpoint=0",
+                "PRAGMA synchronous=FULL",
+                "PRAGMA secure_delete=ON",
+                "PRAGMA foreign_keys=ON",
+                f"PRAGMA cache_size=-{cache_kib}",
+                "PRAGMA recursive_triggers=OFF",
+                "PRAGMA trusted_schema=OFF",
+            ):
+                connection.execute(statement).fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return Database(connection)

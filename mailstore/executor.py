@@ -1,0 +1,137 @@
+"""The one crossing from the reactor into threads.
+
+``Executor.call`` runs one synchronous function in a pool thread. ``Lane`` adds order: its jobs share
+a fixed number of database connections, each job gets one for itself, the rest wait their turn. What
+has started always finishes; cancelling a waiting job removes it, cancelling a started one only
+means that nobody hears of its result.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from mailstore.errors import AccountClosed
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+DEFAULT_THREADS = 16
+"""Threads a worker uses for the store; a reader or writer occupies one while it runs."""
+
+
+class Executor:
+    """A bounded pool of threads and the reactor that results come back to."""
+
+    def __init__(self, reactor: IReactorFromThreads, threads: int = DEFAULT_THREADS) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="sealbox-store")
+        self._pool.start()
+
+    def call(self, fn: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Run ``fn(*args)`` in a thread; the Deferred fires on the reactor's thread."""
+        return deferToThreadPool(self._reactor, self._pool, fn, *args)
+
+    def stop(self) -> None:
+        """Wait for running jobs and end the threads."""
+        self._pool.stop()
+
+
+class Lane(Generic[R]):
+    """Jobs that share up to ``width`` resources (database connections), opened when first needed."""
+
+    def __init__(self, executor: Executor, width: int, acquire: Callable[[], R]) -> None:
+        """``acquire`` opens a resource; it runs in a thread, as the beginning of a job."""
+        self._executor = executor
+        self._acquire = acquire
+        self._idle: list[R] = []
+        self._unopened = width
+        self._running = 0
+        self._waiting: deque[tuple[Deferred[Any], Callable[[R], Any]]] = deque()
+        self._closed: Deferred[list[R]] | None = None
+
+    def run(self, fn: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Run ``fn(resource, *args)`` in a thread as soon as a resource is free.
+
+        The Deferred fails with ``AccountClosed`` when the lane is closed already.
+        """
+        done: Deferred[T] = Deferred(self._cancel)
+        if self._closed is not None:
+            done.errback(Failure(AccountClosed("the account is closed")))
+            return done
+        self._waiting.append((done, lambda resource: fn(resource, *args)))
+        self._next()
+        return done
+
+    def close(self) -> Deferred[list[R]]:
+        """Refuse new jobs, let accepted ones finish, then hand over all resources for closing."""
+        if self._closed is None:
+            self._closed = Deferred()
+            self._settle()
+        return self._closed
+
+    def _cancel(self, done: Deferred[Any]) -> None:
+        for entry in self._waiting:
+            if entry[0] is done:
+                self._waiting.remove(entry)
+                break
+
+    def _next(self) -> None:
+        while self._waiting and (self._idle or self._unopened):
+            done, job = self._waiting.popleft()
+            self._running += 1
+            if self._idle:
+                resource = self._idle.pop()
+                inner = self._executor.call(self._do, resource, job)
+            else:
+                self._unopened -= 1
+                inner = self._executor.call(self._open_and_do, job)
+            inner.addBoth(self._finished, done)
+
+    def _open_and_do(self, job: Callable[[R], Any]) -> tuple[R | None, Any]:
+        try:
+            resource = self._acquire()
+        except BaseException:
+            return None, Failure()
+        return self._do(resource, job)
+
+    @staticmethod
+    def _do(resource: R, job: Callable[[R], Any]) -> tuple[R, Any]:
+        try:
+            return resource, job(resource)
+        except BaseException:
+            return resource, Failure()
+
+    def _finished(self, outcome: tuple[R | None, Any] | Failure, done: Deferred[Any]) -> None:
+        self._running -= 1
+        if isinstance(outcome, Failure):
+            result: Any = outcome
+        else:
+            resource, result = outcome
+            if resource is None:
+                self._unopened += 1
+            else:
+                self._idle.append(resource)
+        self._next()
+        self._settle()
+        if done.called:
+            return  # cancelled meanwhile; the work is done all the same
+        if isinstance(result, Failure):
+            done.errback(result)
+        else:
+            done.callback(result)
+
+    def _settle(self) -> None:
+        if self._closed is not None and not self._closed.called and not self._running and not self._waiting:
+            idle, self._idle = self._idle, []
+            self._closed.callback(idle)
+
+
+__all__ = ["CancelledError", "Executor", "Lane"]

@@ -1,0 +1,57 @@
+"""Mailbox names: what the store accepts and how it normalises them. Pure.
+
+A name is NFC text with ``/`` between levels. It is only ever a value in a table, never a path, so
+``../x`` is as good a name as any other.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from mailstore.errors import MailboxNameInvalid
+from mailstore.model import HIERARCHY_DELIMITER, INBOX
+
+MAX_NAME_BYTES = 1000
+"""Longest mailbox name in UTF-8 bytes."""
+
+MAX_DEPTH = 32
+"""Most levels of hierarchy in a mailbox name."""
+
+
+def normalised(name: str) -> str:
+    """The name as it is stored: NFC, with INBOX and its children in upper case at the first level.
+
+    INBOX is case-insensitive (RFC 3501 section 5.1).
+    """
+    name = unicodedata.normalize("NFC", name)
+    first, delimiter, rest = name.partition(HIERARCHY_DELIMITER)
+    if first.upper() == INBOX:
+        return INBOX + delimiter + rest
+    return name
+
+
+def for_creation(name: str) -> str:
+    """The normalised name of a mailbox that shall be created.
+
+    A trailing delimiter only announces children (RFC 3501 section 6.3.3) and is dropped.
+
+    Raises:
+        MailboxNameInvalid: empty or oversized name, empty level, control or unpaired character.
+    """
+    name = normalised(name)
+    if name.endswith(HIERARCHY_DELIMITER):
+        name = name[:-1]
+    levels = name.split(HIERARCHY_DELIMITER)
+    if not all(levels) or len(levels) > MAX_DEPTH:
+        raise MailboxNameInvalid("a level of the name is empty, or there are too many")
+    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
+        raise MailboxNameInvalid("the name contains a control character")
+    if len(name.encode("utf-8")) > MAX_NAME_BYTES:
+        raise MailboxNameInvalid("the name is too long")
+    return name
+
+
+def superiors(name: str) -> list[str]:
+    """The names above ``name``, outermost first."""
+    levels = name.split(HIERARCHY_DELIMITER)
+    return [HIERARCHY_DELIMITER.join(levels[:depth]) for depth in range(1, len(levels))]

@@ -1,0 +1,190 @@
+"""Reading stored answers and message bytes: FETCH's side of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailstore import mime
+from mailstore.engine import Txn
+from mailstore.errors import NoSuchMessage, StorageFailed
+from mailstore.model import (
+    ContentRow,
+    FetchPlan,
+    FetchResult,
+    FetchRow,
+    Flags,
+    MailboxId,
+    MaildropEntry,
+    MessageId,
+    ModSeq,
+    SectionData,
+    SectionRead,
+    SystemFlag,
+    Uid,
+)
+from mailstore.ops.messages import FRAME_BITS, mark_seen
+from mailstore.ops.rows import CHOSEN, as_json, delta, keywords_of
+from mailstore.prepared import FRAME_BYTES, decompress, header_frames
+from mailstore.uidset import UidSet
+
+_NARROW = "p.uid, p.modseq, p.flags, p.keywords, p.size_bytes, p.internal_date, p.message_id"
+
+
+def fetch(
+    txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq
+) -> FetchResult:
+    """Stored answers for a batch of messages; in a write transaction when ``plan.set_seen``."""
+    wanted = UidSet.of(uids)
+    seen_now = mark_seen(txn, mailbox_id, wanted) if plan.set_seen else UidSet()
+    columns = _NARROW
+    tables = CHOSEN
+    stored = [
+        name
+        for name, asked in (
+            ("envelope", plan.envelope),
+            ("body", plan.body),
+            ("bodystructure", plan.bodystructure),
+        )
+        if asked
+    ]
+    if stored:
+        columns += "".join(f", m.{name}" for name in stored)
+        tables += " JOIN message_meta AS m ON m.message_id = p.message_id"
+    condition = "" if plan.changed_since is None else f" WHERE p.modseq > {int(plan.changed_since)}"
+    # Column names come from the fixed list above, never from a client.
+    rows = txn.rows(f"SELECT {columns} FROM {tables}{condition}", (as_json(wanted), mailbox_id))  # noqa: S608
+    found = []
+    for uid, modseq, flags, keywords, size_bytes, date, message_id, *answers in rows:
+        found.append(
+            FetchRow(
+                uid,
+                modseq,
+                Flags(SystemFlag(flags), keywords_of(keywords)),
+                size_bytes,
+                date,
+                message_id,
+                **dict(zip(stored, answers, strict=True)),
+            )
+        )
+    return FetchResult(tuple(found), delta(txn, mailbox_id, since), seen_now)
+
+
+class MessageReader:
+    """Reads spans of one message, decompressing only the frames they touch."""
+
+    __slots__ = ("_base", "_cached", "_header_frames", "_txn", "header_bytes", "size_bytes")
+
+    def __init__(self, txn: Txn, message_id: MessageId) -> None:
+        row = txn.one("SELECT size_bytes, header_bytes FROM message WHERE id = ?", (message_id,))
+        if row is None:
+            raise NoSuchMessage("the message was expunged")
+        self.size_bytes, self.header_bytes = int(row[0]), int(row[1])
+        self._txn = txn
+        self._base = message_id << FRAME_BITS
+        self._header_frames = header_frames(self.header_bytes)
+        self._cached: tuple[int, bytes] = (-1, b"")
+
+    def _frame(self, number: int) -> bytes:
+        if self._cached[0] != number:
+            stored = self._txn.value("SELECT frame FROM content WHERE id = ?", (self._base | number,))
+            if stored is None:
+                raise StorageFailed("a content frame is missing")
+            try:
+                self._cached = (number, decompress(stored))
+            except ValueError:
+                raise StorageFailed("a content frame is damaged") from None
+        return self._cached[1]
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from ``start`` up to ``end``, cut at the end of the message."""
+        end = min(end, self.size_bytes)
+        pieces: list[bytes] = []
+        while start < end:
+            if start < self.header_bytes:
+                number, inside = divmod(start, FRAME_BYTES)
+                limit = min(self.header_bytes - number * FRAME_BYTES, FRAME_BYTES)
+            else:
+                number, inside = divmod(start - self.header_bytes, FRAME_BYTES)
+                number += self._header_frames
+                limit = FRAME_BYTES
+            take = min(limit - inside, end - start)
+            piece = self._frame(number)[inside : inside + take]
+            if len(piece) != take:
+                raise StorageFailed("a content frame is short")
+            pieces.append(piece)
+            start += take
+        return b"".join(pieces)
+
+
+def _window(start: int, end: int, section: SectionRead) -> tuple[int, int]:
+    """The part of a span that a partial asks for (RFC 3501 section 6.4.5)."""
+    if section.offset is None:
+        return start, end
+    low = min(start + section.offset, end)
+    return low, end if section.length is None else min(low + section.length, end)
+
+
+def _read_section(reader: MessageReader, root: mime.Part, section: SectionRead, budget: int) -> SectionData:
+    found = mime.resolve(root, section.spec)
+    if found is None:
+        return SectionData(None)
+    if isinstance(found, mime.HeaderFilter):
+        header = reader.read(found.start, found.end)
+        text = mime.header_fields(header, found.fields, found.invert)
+        low, high = _window(0, len(text), section)
+        return SectionData(high - low, text[low:high], 0)
+    low, high = _window(found.start, found.end, section)
+    stop = min(high, low + max(budget, 1))
+    return SectionData(high - low, reader.read(low, stop), stop)
+
+
+def content(
+    txn: Txn,
+    mailbox_id: MailboxId,
+    uids: Sequence[Uid],
+    sections: Sequence[SectionRead],
+    max_bytes: int,
+) -> tuple[ContentRow, ...]:
+    """Sections of as many messages, in order, as fit in ``max_bytes``, at least one that exists.
+
+    Only the first message may come cut short; ``Mailbox.read_span`` gives the rest.
+    """
+    rows = txn.rows(
+        "SELECT p.uid, p.message_id, m.parts FROM "
+        + CHOSEN
+        + " JOIN message_meta AS m ON m.message_id = p.message_id",
+        (as_json(UidSet.of(uids)), mailbox_id),
+    )
+    out: list[ContentRow] = []
+    left = max_bytes
+    for uid, message_id, parts in rows:
+        reader = MessageReader(txn, message_id)
+        root = mime.load(parts)
+        data: list[SectionData] = []
+        for section in sections:
+            data.append(_read_section(reader, root, section, left))
+            left -= len(data[-1].data)
+        cut = any(one.total is not None and len(one.data) < one.total for one in data)
+        if cut and out:
+            break
+        out.append(ContentRow(uid, message_id, tuple(data)))
+        if left <= 0:
+            break
+    return tuple(out)
+
+
+def read_span(txn: Txn, message_id: MessageId, offset: int, length: int) -> bytes:
+    """Bytes of a message from ``offset``.
+
+    Raises:
+        NoSuchMessage: it was expunged meanwhile.
+    """
+    return MessageReader(txn, message_id).read(offset, offset + length)
+
+
+def maildrop(txn: Txn, mailbox_id: MailboxId) -> tuple[MaildropEntry, ...]:
+    """All messages of a mailbox as POP3 lists them, oldest UID first."""
+    rows = txn.rows(
+        "SELECT uid, message_id, size_bytes FROM placed WHERE mailbox_id = ? ORDER BY uid", (mailbox_id,)
+    )
+    return tuple(MaildropEntry(Uid(uid), MessageId(one), size) for uid, one, size in rows)

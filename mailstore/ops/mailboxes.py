@@ -1,0 +1,272 @@
+"""Mailboxes: list, create, delete, rename, subscribe, select, status, quota."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from mailstore.engine import Row, Txn
+from mailstore.errors import (
+    LimitExceeded,
+    MailboxExists,
+    MailboxHasChildren,
+    MailboxNameInvalid,
+    NoSuchMailbox,
+    SpecialUseTaken,
+)
+from mailstore.model import (
+    HIERARCHY_DELIMITER,
+    INBOX,
+    MailboxId,
+    MailboxInfo,
+    MailboxList,
+    MailboxStatus,
+    ModSeq,
+    Opened,
+    Quota,
+    SpecialUse,
+    Uid,
+    UidValidity,
+)
+from mailstore.names import for_creation, normalised, superiors
+from mailstore.ops.messages import move_all, remove_all
+from mailstore.ops.rows import require_mailbox
+from mailstore.schema import new_object_id, next_uid_validity
+from mailstore.uidset import UidSet
+
+_STATUS = (
+    "SELECT id, messages, uid_next - 1 - recent_uid, unseen, deleted, size_bytes, uid_next, uid_validity,"
+    " highest_modseq, object_id FROM mailbox WHERE "
+)
+
+
+def _status(txn: Txn, row: Row) -> MailboxStatus:
+    mailbox_id, messages, newest, unseen, deleted, size_bytes, uid_next, validity, modseq, object_id = row
+    recent = 0
+    if newest > 0 and messages:
+        recent = txn.value(
+            "SELECT count(*) FROM placed WHERE mailbox_id = ? AND uid >= ?", (mailbox_id, uid_next - newest)
+        )
+    return MailboxStatus(
+        MailboxId(mailbox_id),
+        messages,
+        recent,
+        unseen,
+        deleted,
+        size_bytes,
+        Uid(uid_next),
+        UidValidity(validity),
+        ModSeq(modseq),
+        object_id,
+    )
+
+
+def status(txn: Txn, name: str) -> MailboxStatus:
+    """Counters of one mailbox.
+
+    Raises:
+        NoSuchMailbox: there is none.
+    """
+    row = txn.one(_STATUS + "name = ?", (normalised(name),))
+    if row is None:
+        raise NoSuchMailbox("no such mailbox")
+    return _status(txn, row)
+
+
+def statuses(txn: Txn, names: Sequence[str]) -> dict[str, MailboxStatus]:
+    """Counters of those mailboxes among ``names`` that exist."""
+    found = {}
+    for name in names:
+        row = txn.one(_STATUS + "name = ?", (normalised(name),))
+        if row is not None:
+            found[name] = _status(txn, row)
+    return found
+
+
+def list_mailboxes(txn: Txn) -> MailboxList:
+    """All mailboxes and subscriptions of the account, INBOX first, then by name."""
+    rows = txn.rows("SELECT id, name, special_use, object_id FROM mailbox")
+    subscribed = {name for (name,) in txn.rows("SELECT name FROM subscription")}
+    parents: set[str] = set()
+    for row in rows:
+        parents.update(superiors(row[1]))
+    infos = [
+        MailboxInfo(
+            MailboxId(mailbox_id),
+            name,
+            SpecialUse(use) if use else None,
+            name in subscribed,
+            name in parents,
+            object_id,
+        )
+        for mailbox_id, name, use, object_id in rows
+    ]
+    infos.sort(key=lambda info: (info.name != INBOX, info.name))
+    orphans = sorted(subscribed - {info.name for info in infos})
+    return MailboxList(tuple(infos), tuple(orphans))
+
+
+def _insert(txn: Txn, name: str, use: SpecialUse | None) -> None:
+    txn.run(
+        "INSERT INTO mailbox(name, object_id, special_use, uid_validity) VALUES(?, ?, ?, ?)",
+        (name, new_object_id("F"), use.value if use else None, next_uid_validity(txn)),
+    )
+
+
+def create(txn: Txn, name: str, use: SpecialUse | None, max_mailboxes: int) -> MailboxStatus:
+    """Create a mailbox and the superiors it lacks (RFC 3501 section 6.3.3).
+
+    Raises:
+        MailboxNameInvalid, MailboxExists, LimitExceeded: as they say.
+        SpecialUseTaken: another mailbox has the attribute (RFC 6154 section 3).
+    """
+    name = for_creation(name)
+    if txn.value("SELECT 1 FROM mailbox WHERE name = ?", (name,)):
+        raise MailboxExists("the mailbox exists")
+    if use and txn.value("SELECT 1 FROM mailbox WHERE special_use = ?", (use.value,)):
+        raise SpecialUseTaken("another mailbox has this special use")
+    missing = [
+        above for above in superiors(name) if not txn.value("SELECT 1 FROM mailbox WHERE name = ?", (above,))
+    ]
+    if txn.value("SELECT count(*) FROM mailbox") + len(missing) + 1 > max_mailboxes:
+        raise LimitExceeded("too many mailboxes")
+    for above in missing:
+        _insert(txn, above, None)
+    _insert(txn, name, use)
+    return status(txn, name)
+
+
+def delete(txn: Txn, name: str) -> None:
+    """Delete a mailbox and what is in it (RFC 3501 section 6.3.4).
+
+    Raises:
+        NoSuchMailbox: there is none.
+        MailboxNameInvalid: INBOX cannot be deleted.
+        MailboxHasChildren: its inferiors have to go first.
+    """
+    name = normalised(name)
+    if name == INBOX:
+        raise MailboxNameInvalid("INBOX cannot be deleted")
+    mailbox_id = require_mailbox(txn, name)
+    if _children(txn, name):
+        raise MailboxHasChildren("the mailbox has inferiors")
+    remove_all(txn, mailbox_id)
+    txn.run("DELETE FROM mailbox WHERE id = ?", (mailbox_id,))
+
+
+def _children(txn: Txn, name: str) -> list[tuple[MailboxId, str]]:
+    prefix = name + HIERARCHY_DELIMITER
+    return [
+        (MailboxId(mailbox_id), child)
+        for mailbox_id, child in txn.rows(
+            "SELECT id, name FROM mailbox WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
+        )
+    ]
+
+
+def rename(txn: Txn, old: str, new: str, max_mailboxes: int) -> None:
+    """Rename a mailbox with its inferiors; INBOX hands over its messages and stays, empty.
+
+    RFC 3501 section 6.3.5. MAILBOXID and UIDs stay with a renamed mailbox (RFC 8474 section 4).
+
+    Raises:
+        NoSuchMailbox, MailboxExists, MailboxNameInvalid, LimitExceeded: as they say.
+    """
+    old, new = normalised(old), for_creation(new)
+    mailbox_id = require_mailbox(txn, old)
+    if txn.value("SELECT 1 FROM mailbox WHERE name = ?", (new,)):
+        raise MailboxExists("the new name is taken")
+    if old == INBOX:
+        created = create(txn, new, None, max_mailboxes)
+        move_all(txn, mailbox_id, created.mailbox_id)
+        return
+    if new.startswith(old + HIERARCHY_DELIMITER):
+        raise MailboxNameInvalid("a mailbox cannot become its own inferior")
+    pairs = [(mailbox_id, new)]
+    pairs += [(child_id, for_creation(new + child[len(old) :])) for child_id, child in _children(txn, old)]
+    for _, name in pairs[1:]:
+        if txn.value("SELECT 1 FROM mailbox WHERE name = ?", (name,)):
+            raise MailboxExists("the new name of an inferior is taken")
+    parent = superiors(new)
+    if parent and not txn.value("SELECT 1 FROM mailbox WHERE name = ?", (parent[-1],)):
+        create(txn, parent[-1], None, max_mailboxes)
+    txn.many("UPDATE mailbox SET name = ? WHERE id = ?", [(name, one) for one, name in pairs])
+
+
+def subscribe(txn: Txn, name: str, max_subscriptions: int) -> None:
+    """Add a name to the subscriptions; the mailbox need not exist (RFC 3501 section 6.3.6).
+
+    Raises:
+        MailboxNameInvalid: no mailbox could have this name.
+        LimitExceeded: too many subscriptions.
+    """
+    name = for_creation(name)
+    if txn.value("SELECT count(*) FROM subscription") >= max_subscriptions:
+        raise LimitExceeded("too many subscriptions")
+    txn.run("INSERT OR IGNORE INTO subscription VALUES(?)", (name,))
+
+
+def unsubscribe(txn: Txn, name: str) -> None:
+    """Remove a name from the subscriptions; a name that is not there is no error."""
+    txn.run("DELETE FROM subscription WHERE name = ?", (normalised(name),))
+
+
+def select(txn: Txn, name: str, read_only: bool) -> Opened:
+    """Open a mailbox for a session; not read-only, the session claims ``\\Recent``.
+
+    Call it in a write transaction unless ``read_only``.
+
+    Raises:
+        NoSuchMailbox: there is none.
+    """
+    name = normalised(name)
+    found = status(txn, name)
+    mailbox_id = found.mailbox_id
+    uids = array(
+        "q",
+        (
+            uid
+            for (uid,) in txn.rows("SELECT uid FROM placed WHERE mailbox_id = ? ORDER BY uid", (mailbox_id,))
+        ),
+    )
+    unseen = txn.value(
+        "SELECT min(uid) FROM placed INDEXED BY placed_unseen WHERE mailbox_id = ? AND flags & 1 = 0",
+        (mailbox_id,),
+    )
+    recent = UidSet.of(uids[len(uids) - found.recent :]) if found.recent else UidSet()
+    if not read_only and recent:
+        claim_recent(txn, mailbox_id)
+    keywords = txn.rows("SELECT name FROM keyword WHERE mailbox_id = ? ORDER BY name", (mailbox_id,))
+    return Opened(
+        mailbox_id,
+        name,
+        read_only,
+        found,
+        uids,
+        Uid(unseen) if unseen is not None else None,
+        tuple(keyword for (keyword,) in keywords),
+        recent,
+    )
+
+
+def claim_recent(txn: Txn, mailbox_id: MailboxId) -> None:
+    """Note that a session has been told of every message there is (``\\Recent``, RFC 3501 2.3.2)."""
+    txn.run("UPDATE mailbox SET recent_uid = uid_next - 1 WHERE id = ?", (mailbox_id,))
+
+
+def used(txn: Txn) -> tuple[int, int]:
+    """Bytes and messages in all mailboxes; a copy counts like an original."""
+    row = txn.one("SELECT coalesce(sum(size_bytes), 0), coalesce(sum(messages), 0) FROM mailbox")
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def quota(txn: Txn, limit_bytes: int | None, limit_messages: int | None) -> Quota:
+    """Use beside the account's limits (RFC 9208)."""
+    used_bytes, used_messages = used(txn)
+    return Quota(used_bytes, limit_bytes, used_messages, limit_messages)
+
+
+def modseqs(txn: Txn) -> dict[MailboxId, int]:
+    """The highest modification sequence of every mailbox: the cheap answer to "what changed?"."""
+    return {MailboxId(one): modseq for one, modseq in txn.rows("SELECT id, highest_modseq FROM mailbox")}

@@ -1,0 +1,346 @@
+"""Messages: file, copy, move, expunge, change flags. Each is one unit inside one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mailstore.engine import Row, Txn
+from mailstore.errors import LimitExceeded, OverQuota
+from mailstore.model import (
+    CopyResult,
+    Delta,
+    Flags,
+    MailboxId,
+    ModSeq,
+    StoreMode,
+    StoreResult,
+    SystemFlag,
+    Uid,
+    UidValidity,
+)
+from mailstore.ops.rows import (
+    CHOSEN,
+    as_json,
+    bump_modseq,
+    delta,
+    keywords_column,
+    keywords_of,
+    message_flags,
+)
+from mailstore.prepared import PreparedMessage
+from mailstore.schema import new_object_id
+from mailstore.uidset import UidSet
+
+FRAME_BITS = 16
+"""``content.id`` is ``message_id << FRAME_BITS | frame number``."""
+
+MAX_KEYWORDS = 250
+"""Most different keywords in one mailbox."""
+
+_PLACE = (
+    "INSERT INTO placed(mailbox_id, uid, modseq, flags, keywords, message_id, size_bytes, internal_date,"
+    " save_date) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def known_keywords(txn: Txn, mailbox_id: MailboxId, wanted: Iterable[str]) -> tuple[str, ...]:
+    """The keywords in the spelling the mailbox knows them by, new ones added; sorted, no repeats.
+
+    Raises:
+        LimitExceeded: the mailbox would have more than ``MAX_KEYWORDS``.
+    """
+    spelled: set[str] = set()
+    for keyword in wanted:
+        row = txn.one("SELECT name FROM keyword WHERE mailbox_id = ? AND name = ?", (mailbox_id, keyword))
+        if row is None:
+            if txn.value("SELECT count(*) FROM keyword WHERE mailbox_id = ?", (mailbox_id,)) >= MAX_KEYWORDS:
+                raise LimitExceeded("too many keywords in the mailbox")
+            txn.run("INSERT INTO keyword VALUES(?, ?)", (mailbox_id, keyword))
+        spelled.add(row[0] if row else keyword)
+    return tuple(sorted(spelled))
+
+
+def check_quota(
+    txn: Txn, more_bytes: int, more_messages: int, limit_bytes: int | None, limit_messages: int | None
+) -> None:
+    """Refuse what would pass the account's limits.
+
+    Raises:
+        OverQuota: it would.
+    """
+    if limit_bytes is None and limit_messages is None:
+        return
+    row = txn.one("SELECT coalesce(sum(size_bytes), 0), coalesce(sum(messages), 0) FROM mailbox")
+    assert row is not None
+    if limit_bytes is not None and row[0] + more_bytes > limit_bytes:
+        raise OverQuota("the storage limit is reached")
+    if limit_messages is not None and row[1] + more_messages > limit_messages:
+        raise OverQuota("the message limit is reached")
+
+
+def _thread_of(txn: Txn, hashes: Sequence[bytes]) -> str:
+    """The thread that a message with these reference hashes belongs to; remembers the hashes."""
+    thread: str | None = None
+    for one in hashes:
+        thread = txn.value("SELECT thread_id FROM reference WHERE hash = ?", (one,))
+        if thread is not None:
+            break
+    thread = thread or new_object_id("T")
+    txn.many("INSERT OR IGNORE INTO reference VALUES(?, ?)", [(one, thread) for one in hashes])
+    return thread
+
+
+def _insert_message(txn: Txn, prepared: PreparedMessage) -> int:
+    message_id = txn.insert(
+        "INSERT INTO message(object_id, thread_id, size_bytes, header_bytes) VALUES(?, ?, ?, ?)",
+        (
+            new_object_id("M"),
+            _thread_of(txn, prepared.reference_hashes),
+            prepared.size_bytes,
+            prepared.header_bytes,
+        ),
+    )
+    keys = prepared.sort_keys
+    txn.run(
+        "INSERT INTO message_meta VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            message_id,
+            prepared.envelope,
+            prepared.body,
+            prepared.bodystructure,
+            prepared.parts,
+            keys.sent_date,
+            keys.sent_day,
+            keys.subject,
+            keys.sender,
+            keys.to,
+            keys.cc,
+            keys.display_from,
+            keys.display_to,
+        ),
+    )
+    txn.many(
+        "INSERT INTO content VALUES(?, ?)",
+        [(message_id << FRAME_BITS | number, frame) for number, frame in enumerate(prepared.frames)],
+    )
+    return message_id
+
+
+def take_uids(txn: Txn, mailbox_id: MailboxId, count: int) -> tuple[Uid, UidValidity]:
+    """Allocate ``count`` UIDs; the first of them and the mailbox's UIDVALIDITY."""
+    row = txn.one(
+        "UPDATE mailbox SET uid_next = uid_next + ? WHERE id = ? RETURNING uid_next, uid_validity",
+        (count, mailbox_id),
+    )
+    assert row is not None
+    return Uid(row[0] - count), UidValidity(row[1])
+
+
+def add_messages(
+    txn: Txn, mailbox_id: MailboxId, messages: Sequence[tuple[PreparedMessage, Flags, int]]
+) -> tuple[UidValidity, tuple[Uid, ...]]:
+    """File prepared messages (with flags and internal date) into a mailbox, in order.
+
+    Raises:
+        NoSuchMailbox: the mailbox was deleted meanwhile.
+        LimitExceeded: too many keywords.
+    """
+    modseq = bump_modseq(txn, mailbox_id)
+    first, validity = take_uids(txn, mailbox_id, len(messages))
+    for offset, (prepared, flags, internal_date) in enumerate(messages):
+        keywords = known_keywords(txn, mailbox_id, flags.keywords)
+        message_id = _insert_message(txn, prepared)
+        txn.run(
+            _PLACE,
+            (
+                mailbox_id,
+                first + offset,
+                modseq,
+                int(flags.system),
+                keywords_column(keywords),
+                message_id,
+                prepared.size_bytes,
+                internal_date,
+                txn.now,
+            ),
+        )
+    return validity, tuple(Uid(first + offset) for offset in range(len(messages)))
+
+
+def _chosen_rows(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> list[Row]:
+    return txn.rows(
+        "SELECT p.uid, p.flags, p.keywords, p.message_id, p.size_bytes, p.internal_date FROM " + CHOSEN,
+        (as_json(uids), mailbox_id),
+    )
+
+
+def _place_copies(
+    txn: Txn, rows: Sequence[Row], destination: MailboxId
+) -> tuple[UidValidity, tuple[Uid, ...], ModSeq]:
+    modseq = bump_modseq(txn, destination)
+    first, validity = take_uids(txn, destination, len(rows))
+    spelling: dict[str | None, str | None] = {None: None}
+    for column in {row[2] for row in rows} - {None}:
+        spelling[column] = keywords_column(known_keywords(txn, destination, keywords_of(column)))
+    txn.many(
+        _PLACE,
+        [
+            (destination, first + at, modseq, flags, spelling[keywords], message_id, size, date, txn.now)
+            for at, (_, flags, keywords, message_id, size, date) in enumerate(rows)
+        ],
+    )
+    return validity, tuple(Uid(first + at) for at in range(len(rows))), modseq
+
+
+def copy(
+    txn: Txn,
+    source: MailboxId,
+    uids: UidSet,
+    destination: MailboxId,
+    since: ModSeq,
+    limits: tuple[int | None, int | None],
+) -> CopyResult:
+    """COPY (RFC 3501 section 6.4.7): the copies share the message row. All or none.
+
+    Raises:
+        OverQuota: the copies would pass the account's limits (bytes, messages).
+    """
+    rows = _chosen_rows(txn, source, uids)
+    validity = UidValidity(txn.value("SELECT uid_validity FROM mailbox WHERE id = ?", (destination,)))
+    placed: tuple[Uid, ...] = ()
+    if rows:
+        check_quota(txn, sum(row[4] for row in rows), len(rows), *limits)
+        validity, placed, _ = _place_copies(txn, rows, destination)
+    return CopyResult(validity, tuple(Uid(row[0]) for row in rows), placed, delta(txn, source, since))
+
+
+def move(txn: Txn, source: MailboxId, uids: UidSet, destination: MailboxId, since: ModSeq) -> CopyResult:
+    """MOVE (RFC 6851): messages that are gone already are not an error. All or none."""
+    rows = _chosen_rows(txn, source, uids)
+    validity = UidValidity(txn.value("SELECT uid_validity FROM mailbox WHERE id = ?", (destination,)))
+    placed: tuple[Uid, ...] = ()
+    if rows:
+        validity, placed, modseq = _place_copies(txn, rows, destination)
+        if source != destination:
+            modseq = bump_modseq(txn, source)
+        _forget(txn, source, [row[0] for row in rows], modseq)
+    return CopyResult(validity, tuple(Uid(row[0]) for row in rows), placed, delta(txn, source, since))
+
+
+def move_all(txn: Txn, source: MailboxId, destination: MailboxId) -> None:
+    """Move every message (RENAME of INBOX)."""
+    move(txn, source, UidSet(((1, 4294967295),)), destination, ModSeq(0))
+
+
+def _forget(txn: Txn, mailbox_id: MailboxId, uids: Sequence[int], modseq: ModSeq) -> None:
+    """Take messages out of a mailbox and remember that they were expunged."""
+    txn.many("INSERT INTO expunged VALUES(?, ?, ?)", [(mailbox_id, modseq, uid) for uid in uids])
+    txn.many("DELETE FROM placed WHERE mailbox_id = ? AND uid = ?", [(mailbox_id, uid) for uid in uids])
+
+
+def _drop_unplaced(txn: Txn, message_ids: Iterable[int]) -> None:
+    """Delete the content of messages that lie in no mailbox any more; secure_delete overwrites it."""
+    for message_id in message_ids:
+        if txn.value("SELECT 1 FROM placed WHERE message_id = ? LIMIT 1", (message_id,)):
+            continue
+        low = message_id << FRAME_BITS
+        txn.run("DELETE FROM content WHERE id BETWEEN ? AND ?", (low, low | (1 << FRAME_BITS) - 1))
+        txn.run("DELETE FROM message WHERE id = ?", (message_id,))
+
+
+def remove_all(txn: Txn, mailbox_id: MailboxId) -> None:
+    """Delete every message of a mailbox that is about to be deleted."""
+    ids = {one for (one,) in txn.rows("SELECT message_id FROM placed WHERE mailbox_id = ?", (mailbox_id,))}
+    txn.run("DELETE FROM placed WHERE mailbox_id = ?", (mailbox_id,))
+    _drop_unplaced(txn, ids)
+
+
+def expunge(txn: Txn, mailbox_id: MailboxId, uids: UidSet | None, since: ModSeq) -> Delta:
+    """Remove messages with ``\\Deleted``, only those in ``uids`` when given (RFC 4315 section 2.1)."""
+    rows = txn.rows(
+        "SELECT uid, message_id FROM placed INDEXED BY placed_deleted"
+        " WHERE mailbox_id = ? AND flags & 8 = 8 ORDER BY uid",
+        (mailbox_id,),
+    )
+    _expunge_rows(txn, mailbox_id, [row for row in rows if uids is None or row[0] in uids])
+    return delta(txn, mailbox_id, since)
+
+
+def expunge_unconditionally(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> None:
+    """Remove messages whatever their flags (POP3's UPDATE state); missing ones are no error."""
+    rows = txn.rows("SELECT p.uid, p.message_id FROM " + CHOSEN, (as_json(uids), mailbox_id))
+    _expunge_rows(txn, mailbox_id, rows)
+
+
+def _expunge_rows(txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row]) -> None:
+    if rows:
+        _forget(txn, mailbox_id, [row[0] for row in rows], bump_modseq(txn, mailbox_id))
+        _drop_unplaced(txn, {row[1] for row in rows})
+
+
+def _changed(
+    flags: int, keywords: frozenset[str], mode: StoreMode, change: Flags
+) -> tuple[int, frozenset[str]]:
+    named = frozenset(change.keywords)
+    match mode:
+        case StoreMode.REPLACE:
+            return int(change.system), named
+        case StoreMode.ADD:
+            return flags | int(change.system), keywords | named
+        case StoreMode.REMOVE:
+            return flags & ~int(change.system), keywords - named
+
+
+def store_flags(
+    txn: Txn,
+    mailbox_id: MailboxId,
+    uids: UidSet,
+    mode: StoreMode,
+    change: Flags,
+    unchanged_since: ModSeq | None,
+    since: ModSeq,
+) -> StoreResult:
+    """STORE (RFC 3501 section 6.4.6) with UNCHANGEDSINCE (RFC 7162 section 3.1.3).
+
+    Messages whose flags already are as wanted keep their modseq.
+
+    Raises:
+        LimitExceeded: too many keywords in the mailbox.
+    """
+    change = Flags(change.system, known_keywords(txn, mailbox_id, change.keywords))
+    rows = txn.rows("SELECT p.uid, p.modseq, p.flags, p.keywords FROM " + CHOSEN, (as_json(uids), mailbox_id))
+    refused = [] if unchanged_since is None else [row[0] for row in rows if row[1] > unchanged_since]
+    refuse = frozenset(refused)
+    writes: list[tuple[int, str | None, int]] = []
+    for uid, _, flags, column in rows:
+        if uid in refuse:
+            continue
+        before = frozenset(keywords_of(column))
+        system, keywords = _changed(flags, before, mode, change)
+        if system != flags or keywords != before:
+            writes.append((system, keywords_column(tuple(sorted(keywords))), uid))
+    if writes:
+        modseq = bump_modseq(txn, mailbox_id)
+        txn.many(
+            "UPDATE placed SET flags = ?, keywords = ?, modseq = ? WHERE mailbox_id = ? AND uid = ?",
+            [(system, keywords_text, modseq, mailbox_id, uid) for system, keywords_text, uid in writes],
+        )
+        rows = txn.rows(
+            "SELECT p.uid, p.modseq, p.flags, p.keywords FROM " + CHOSEN, (as_json(uids), mailbox_id)
+        )
+    return StoreResult(
+        tuple(message_flags(row) for row in rows if row[0] not in refuse),
+        UidSet.of(refused),
+        uids - UidSet.of(row[0] for row in rows),
+        delta(txn, mailbox_id, since),
+    )
+
+
+def mark_seen(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> UidSet:
+    """Set ``\\Seen`` where it is missing (FETCH of BODY[]); the messages it was set on."""
+    seen = Flags(SystemFlag.SEEN)
+    unseen = txn.rows("SELECT p.uid FROM " + CHOSEN + " WHERE p.flags & 1 = 0", (as_json(uids), mailbox_id))
+    chosen = UidSet.of(uid for (uid,) in unseen)
+    if chosen:
+        store_flags(txn, mailbox_id, chosen, StoreMode.ADD, seen, None, ModSeq(1 << 62))
+    return chosen

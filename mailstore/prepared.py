@@ -1,0 +1,148 @@
+"""A message made ready for the database before any lock is taken: scanned, compressed, hashed. Pure.
+
+Content is kept byte for byte: the header in frames of its own, then the body, every frame holding
+``FRAME_BYTES`` of it (the last of each fewer), so that a part is read without reading the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import zstandard
+
+from mailstore import mime
+
+FRAME_BYTES = 256 * 1024
+"""Bytes of message in one compressed frame, before compression; part of the file format."""
+
+MAX_FRAMES = 65_535
+"""Frames of one message at most: 16 GiB, far above any message size limit."""
+
+COMPRESSION_LEVEL = 3
+
+MAX_REFERENCES = 50
+"""Most message ids of one message that take part in threading."""
+
+_per_thread = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class SortFields:
+    """What SORT and the date keys of SEARCH need, ready to compare."""
+
+    sent_date: int | None
+    sent_day: int | None
+    subject: str
+    sender: str
+    to: str
+    cc: str
+    display_from: str
+    display_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedMessage:
+    """Everything that is written when a message is filed. Its repr shows no content."""
+
+    size_bytes: int
+    header_bytes: int
+    frames: tuple[bytes, ...]
+    envelope: bytes
+    body: bytes
+    bodystructure: bytes
+    parts: bytes
+    sort_keys: SortFields
+    reference_hashes: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"PreparedMessage({self.size_bytes} bytes)"
+
+
+def compress(data: bytes) -> bytes:
+    """One zstd frame that names its content size."""
+    compressor = getattr(_per_thread, "compressor", None)
+    if compressor is None:
+        # One per thread: a compressor object must not be used by two threads at once.
+        compressor = _per_thread.compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+    result: bytes = compressor.compress(data)
+    return result
+
+
+def decompress(frame: bytes) -> bytes:
+    """The bytes in a frame that ``compress`` made.
+
+    Raises:
+        ValueError: the frame is damaged or claims to hold more than ``FRAME_BYTES``.
+    """
+    decompressor = getattr(_per_thread, "decompressor", None)
+    if decompressor is None:
+        decompressor = _per_thread.decompressor = zstandard.ZstdDecompressor()
+    try:
+        if zstandard.frame_content_size(frame) > FRAME_BYTES:
+            raise ValueError("a content frame claims to be too large")
+        result: bytes = decompressor.decompress(frame, max_output_size=FRAME_BYTES)
+    except zstandard.ZstdError:
+        raise ValueError("a content frame is damaged") from None
+    return result
+
+
+def frames_of(data: bytes, header_bytes: int) -> tuple[bytes, ...]:
+    """The message as compressed frames, header frames first; an empty message has one empty frame."""
+    starts = [(at, min(at + FRAME_BYTES, header_bytes)) for at in range(0, header_bytes, FRAME_BYTES)]
+    starts += [(at, at + FRAME_BYTES) for at in range(header_bytes, len(data), FRAME_BYTES)]
+    view = memoryview(data)
+    return tuple(compress(view[low:high]) for low, high in starts or [(0, 0)])
+
+
+def header_frames(header_bytes: int) -> int:
+    """How many frames of a message hold its header."""
+    return -(-header_bytes // FRAME_BYTES)
+
+
+def reference_hashes(message_id: bytes | None, references: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Hashes of the message ids that tie a message to its thread, its own last."""
+    chosen = references[-MAX_REFERENCES:] + ((message_id,) if message_id else ())
+    return tuple(dict.fromkeys(hashlib.sha256(one).digest()[:16] for one in chosen))
+
+
+def _sort_fields(header: bytes) -> SortFields:
+    keys = mime.sort_keys(header)
+    day: int | None = None
+    if keys.date is not None:
+        # SENTON and friends look at the day the sender wrote, whatever its zone (RFC 3501 6.4.4).
+        try:
+            local = datetime.fromtimestamp(keys.date + keys.zone_minutes * 60, UTC)
+            day = local.toordinal()
+        except (OverflowError, ValueError, OSError):
+            day = None
+    return SortFields(
+        keys.date,
+        day,
+        keys.subject,
+        keys.sender,
+        keys.to,
+        keys.cc,
+        keys.display_from,
+        keys.display_to,
+    )
+
+
+def prepare(data: bytes, limits: mime.MimeLimits | None = None) -> PreparedMessage:
+    """Scan and compress a message. Any bytes are a message; this never fails on content."""
+    root = mime.scan(data, limits or mime.MimeLimits())
+    header = data[: root.body_start]
+    message_id, references = mime.message_ids(header)
+    return PreparedMessage(
+        len(data),
+        root.body_start,
+        frames_of(data, root.body_start),
+        mime.envelope(header),
+        mime.body(root, data),
+        mime.bodystructure(root, data),
+        mime.dump(root),
+        _sort_fields(header),
+        reference_hashes(message_id, references),
+    )
