@@ -107,3 +107,31 @@ class SealedMessageDamaged(StoreError):
 
 class TooNew(StoreError):
     """The database was written by a newer program than this one understands."""
+
+
+class AdministrationRefused(StoreError):
+    """An administrator's or owner's request cannot be carried out as it stands."""
+
+
+class PasswordUnusable(AdministrationRefused):
+    """The text cannot be a password: empty, too long, not UTF-8, NUL, or the form of a generated one."""
+
+
+class AddressInvalid(AdministrationRefused):
+    """The text cannot be an address, a domain or a label here."""
+
+
+class NoSuchDomain(AdministrationRefused):
+    """The directory has no such domain."""
+
+
+class DomainInUse(AdministrationRefused):
+    """The domain still has accounts or aliases."""
+
+
+class NoSuchAddress(AdministrationRefused):
+    """The directory has no such alias."""
+
+
+class NotInitialised(AdministrationRefused):
+    """The data root has no server key or no directory."""

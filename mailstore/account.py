@@ -1,0 +1,342 @@
+"""Account folders below the data root: where they are, making, listing, locking and destroying them."""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailstore.address import require_address
+from mailstore.directory import AccountRecord, Directory, EmbeddedDirectory
+from mailstore.durable import FOLDER_MODE, make_folder, storage_errors, sync_folder, write_new
+from mailstore.errors import AccountExists, NoSuchAccount, NotInitialised, PasswordUnusable, StorageFailed
+from mailstore.hardening import wipe
+from mailstore.keyheader import FILE_NAME as KEYS_FILE
+from mailstore.keyheader import LOCK_NAME as KEYS_LOCK
+from mailstore.keyheader import Header, read_header, write_header
+from mailstore.keys import (
+    AccountId,
+    Argon2,
+    Argon2Params,
+    PublicKey,
+    SlotFacts,
+    argon2id,
+    load_private_key,
+    make_slot,
+    new_master,
+    new_private_key,
+    new_slot_id,
+    parse_secret,
+    wrap_private_key,
+)
+from mailstore.locks import LOCK_TIMEOUT_S, locked
+from mailstore.printed import SlotKind
+
+SERVER_KEY_BYTES = 32
+SNAPSHOT_RETENTION_DAYS = 10
+_SECONDS_PER_DAY = 86_400
+_SERVER_KEY = re.compile(rb"[0-9a-f]{64}\n?")
+_ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
+_REMOVAL_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPaths:
+    """The files of one account."""
+
+    folder: Path
+
+    @property
+    def keys(self) -> Path:
+        """The key header."""
+        return self.folder / KEYS_FILE
+
+    @property
+    def keys_lock(self) -> Path:
+        """flock for changes of the key header."""
+        return self.folder / KEYS_LOCK
+
+    @property
+    def mail_db(self) -> Path:
+        """The mail database."""
+        return self.folder / "mail.db"
+
+    @property
+    def search_db(self) -> Path:
+        """The search index, derived data."""
+        return self.folder / "search.db"
+
+    @property
+    def inbox(self) -> Path:
+        """Sealed messages that are not filed yet."""
+        return self.folder / "inbox"
+
+    @property
+    def lock(self) -> Path:
+        """flock for maintenance; see :func:`account_lock`."""
+        return self.folder / "lock"
+
+
+def account_paths(root: Path, account_id: AccountId) -> AccountPaths:
+    """Where the account lives below ``root``. Raises NoSuchAccount for text that is no account id."""
+    if not _ACCOUNT_ID.fullmatch(account_id):
+        raise NoSuchAccount
+    return AccountPaths(root / "accounts" / account_id[:2] / account_id)
+
+
+def shared_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
+    """Hold the maintenance lock as a snapshot does: no checkpoint can run meanwhile. Raises Busy."""
+    return account_lock(paths, exclusive=False, timeout_s=timeout_s)
+
+
+def exclusive_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
+    """Hold the maintenance lock alone: checkpoint, new master key, restore. Raises Busy."""
+    return account_lock(paths, exclusive=True, timeout_s=timeout_s)
+
+
+@contextmanager
+def account_lock(paths: AccountPaths, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
+    """The maintenance lock. Blocks up to ``timeout_s``. Raises Busy, NoSuchAccount."""
+    with _lock_file(paths.lock, exclusive=exclusive, timeout_s=timeout_s):
+        yield
+
+
+@contextmanager
+def keys_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the right to change the key header. Raises Busy, NoSuchAccount."""
+    with _lock_file(paths.keys_lock, exclusive=True, timeout_s=timeout_s):
+        yield
+
+
+def init_root(root: Path) -> None:
+    """Make the data root, the server's key and the directory, where missing.
+
+    A lost server key is never replaced beside an existing directory. Raises StorageFailed, StorageFull.
+    """
+    with storage_errors():
+        root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_folder(root / "accounts")
+        if not _server_key_path(root).exists():
+            if (root / "directory.db").exists():
+                raise StorageFailed
+            _write_server_key(root)
+    open_directory(root).close()
+
+
+def open_directory(root: Path) -> EmbeddedDirectory:
+    """The embedded directory of a data root. Raises NotInitialised, StorageFailed, TooNew."""
+    return EmbeddedDirectory(root / "directory.db", read_server_key(root))
+
+
+def read_server_key(root: Path) -> bytes:
+    """The server's 32-byte key. Raises NotInitialised, StorageFailed."""
+    with storage_errors():
+        try:
+            raw = _server_key_path(root).read_bytes()
+        except FileNotFoundError:
+            raise NotInitialised from None
+    if not _SERVER_KEY.fullmatch(raw):
+        raise StorageFailed
+    return bytes.fromhex(raw.decode("ascii"))
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What an account is made of. ``quota_bytes`` None means no limit."""
+
+    name: str = field(repr=False)
+    password: bytes = field(repr=False)
+    quota_bytes: int | None = None
+
+
+def create_account(
+    root: Path,
+    directory: Directory,
+    wanted: NewAccount,
+    *,
+    params: Argon2Params | None = None,
+    argon2: Argon2 = argon2id,
+    clock: Callable[[], float] = time.time,
+) -> AccountRecord:
+    """Make an account that ``wanted.password`` opens. Costs one Argon2 run; blocks.
+
+    A crash leaves either the whole account or a folder that the directory does not know, which
+    :func:`orphan_folders` lists. Raises AddressInvalid, PasswordUnusable, AccountExists, StorageFull,
+    StorageFailed.
+    """
+    name = require_address(wanted.name).full
+    if directory.login(name) is not None:
+        raise AccountExists
+    account_id, now = AccountId(os.urandom(16).hex()), int(clock())
+    master = new_master()
+    try:
+        header = _first_header(account_id, wanted.password, master, params or Argon2Params(), argon2, now)
+        paths = account_paths(root, account_id)
+        record = AccountRecord(
+            account_id, name, header.public_key, header.generation, wanted.quota_bytes, now, disabled=False
+        )
+        try:
+            _make_account_folder(paths, header, master)
+            directory.add_account(record)
+        except BaseException:
+            shutil.rmtree(paths.folder, ignore_errors=True)
+            raise
+    finally:
+        wipe(master)
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Something of a destroyed account that still exists, and until when (epoch s)."""
+
+    what: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """What :func:`destroy_account` did; ``left`` lists what only time removes."""
+
+    account_id: AccountId
+    files_removed: int
+    bytes_removed: int
+    left: tuple[Left, ...]
+
+
+def destroy_account(
+    root: Path,
+    directory: Directory,
+    account_id: AccountId,
+    *,
+    retention_days: int = SNAPSHOT_RETENTION_DAYS,
+    clock: Callable[[], float] = time.time,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> Destroyed:
+    """Remove an account for good: keys first, then files, then the directory entry.
+
+    After the first step nothing can open the rest. A crash at any point is mended by calling it again.
+    Snapshots are ciphertext of which the keys header is a part; they run out after ``retention_days``.
+    Raises Busy, StorageFailed.
+    """
+    paths = account_paths(root, account_id)
+    files, size = 0, 0
+    try:
+        with keys_lock(paths, lock_timeout_s), exclusive_lock(paths, lock_timeout_s):
+            files, size = _measure(paths.folder)
+            with storage_errors():
+                _shred(paths.keys)
+    except NoSuchAccount:
+        pass  # An earlier run got past the folder.
+    with storage_errors():
+        _remove_tree(paths.folder)
+    directory.remove_account(account_id)
+    until = int(clock()) + retention_days * _SECONDS_PER_DAY
+    return Destroyed(account_id, files, size, (Left("encrypted snapshots in the backup store", until),))
+
+
+def orphan_folders(root: Path, directory: Directory) -> list[AccountId]:
+    """Account folders that the directory does not know: left by a crash while creating or restoring."""
+    known = {record.account_id for record in directory.accounts()}
+    with storage_errors():
+        found = [
+            AccountId(folder.name)
+            for folder in (root / "accounts").glob("??/*")
+            if _ACCOUNT_ID.fullmatch(folder.name)
+        ]
+    return sorted(account_id for account_id in found if account_id not in known)
+
+
+def accept_header(root: Path, directory: Directory, account_id: AccountId) -> None:
+    """Make the directory take the word of the header on disk: the last step of a restore.
+
+    Raises NoSuchAccount, HeaderTampered, TooNew, StorageFailed.
+    """
+    header = read_header(account_paths(root, account_id).folder).header
+    directory.set_header(account_id, header.public_key, header.generation)
+
+
+def _server_key_path(root: Path) -> Path:
+    return root / "server.key"
+
+
+def _write_server_key(root: Path) -> None:
+    temporary = root / f".server.key.{os.urandom(4).hex()}.tmp"
+    write_new(temporary, os.urandom(SERVER_KEY_BYTES).hex().encode("ascii") + b"\n")
+    try:
+        # A link, because two first starts may race and the loser must use the winner's key.
+        os.link(temporary, _server_key_path(root))
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    sync_folder(root)
+
+
+def _first_header(
+    account_id: AccountId, password: bytes, master: bytearray, params: Argon2Params, argon2: Argon2, now: int
+) -> Header:
+    secret = parse_secret(password)
+    if secret.printed is not None and secret.printed.kind is SlotKind.RECOVERY_KEY:
+        raise PasswordUnusable
+    raw = new_private_key()
+    facts = SlotFacts(new_slot_id(()), SlotKind.PASSWORD, "password", now)
+    slot = make_slot(account_id, facts, params, secret.password, master, argon2=argon2)
+    public = PublicKey(load_private_key(raw).public)
+    return Header(account_id, 1, public, wrap_private_key(account_id, raw, master), (slot,))
+
+
+def _make_account_folder(paths: AccountPaths, header: Header, master: bytearray) -> None:
+    with storage_errors():
+        make_folder(paths.folder.parent.parent)
+        make_folder(paths.folder.parent)
+        make_folder(paths.folder)
+        make_folder(paths.inbox)
+        write_new(paths.lock, b"")
+        write_new(paths.keys_lock, b"")
+    write_header(paths.folder, header, master)
+
+
+@contextmanager
+def _lock_file(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
+    if not path.parent.is_dir():
+        raise NoSuchAccount
+    with locked(path, exclusive=exclusive, timeout_s=timeout_s):
+        yield
+
+
+def _measure(folder: Path) -> tuple[int, int]:
+    sizes = []
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file():
+                sizes.append(path.stat().st_size)
+        except FileNotFoundError:
+            continue  # Filing removes sealed messages while we count.
+    return len(sizes), sum(sizes)
+
+
+def _shred(keys: Path) -> None:
+    # Overwriting is for disks that write in place; elsewhere LUKS and the unlink have to do.
+    try:
+        with keys.open("r+b", buffering=0) as file:
+            file.write(os.urandom(keys.stat().st_size))
+            os.fsync(file.fileno())
+        keys.unlink()
+    except FileNotFoundError:
+        return
+    sync_folder(keys.parent)
+
+
+def _remove_tree(folder: Path) -> None:
+    for _attempt in range(_REMOVAL_ATTEMPTS):
+        # A delivery that was already under way may put a file back between listing and rmdir.
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            if folder.parent.is_dir():
+                sync_folder(folder.parent)
+            return
+    raise StorageFailed

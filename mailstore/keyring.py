@@ -1,0 +1,132 @@
+"""Changing the doors of an opened account: app passwords, the recovery key, the password.
+
+Every change re-reads and authenticates the header under its lock, writes it, and then tells the
+directory its generation. The mailbox is never touched. Argon2 runs before the lock is taken.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailstore.account import account_paths, keys_lock
+from mailstore.directory import Directory
+from mailstore.errors import AddressInvalid, NoSuchAccount, PasswordUnusable
+from mailstore.keyheader import DEFAULT_LIMITS, Header, HeaderLimits, check_header, read_header, write_header
+from mailstore.keys import (
+    AccountId,
+    Argon2,
+    Argon2Params,
+    Keyslot,
+    Scope,
+    SlotFacts,
+    argon2id,
+    choose_slot,
+    make_slot,
+    new_slot_id,
+    parse_secret,
+)
+from mailstore.locks import LOCK_TIMEOUT_S
+from mailstore.opening import expected
+from mailstore.printed import Printed, SlotId, SlotKind, new_app_password, new_recovery_key
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A keyslot and the generated secret that opens it, to be shown once."""
+
+    slot: Keyslot
+    printed: Printed = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keyslots of an account whose master key the caller holds; all methods block.
+
+    All may raise HeaderTampered, NoSuchAccount, Busy, StorageFull, StorageFailed.
+    """
+
+    root: Path
+    directory: Directory
+    account_id: AccountId
+    master: bytearray = field(repr=False)
+    params: Argon2Params = field(default_factory=Argon2Params)
+    argon2: Argon2 = argon2id
+    clock: Callable[[], float] = time.time
+    limits: HeaderLimits = DEFAULT_LIMITS
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+
+    def slots(self) -> tuple[Keyslot, ...]:
+        """The keyslots as they are on disk now, authenticated."""
+        return self._current().slots
+
+    def add_app_password(self, label: str, scope: Scope) -> NewSecret:
+        """Add a slot for a fresh app password. Raises AddressInvalid (label), LimitExceeded."""
+        if not label or len(label) > self.limits.label_chars or not label.isprintable():
+            raise AddressInvalid
+        printed = new_app_password(self._free_id())
+        slot = self._make(printed.slot_id, SlotKind.APP_PASSWORD, label, scope, printed.canonical.encode())
+        self.change(lambda header: header.with_slot(slot, self.limits))
+        return NewSecret(slot, printed)
+
+    def replace_recovery_key(self) -> NewSecret:
+        """Make a fresh recovery key; the one before stops working."""
+        printed = new_recovery_key(self._free_id())
+        slot = self._make(
+            printed.slot_id, SlotKind.RECOVERY_KEY, "recovery key", Scope(), printed.canonical.encode()
+        )
+        self.change(lambda header: header.with_slot(slot, self.limits))
+        return NewSecret(slot, printed)
+
+    def change_password(self, new_password: bytes) -> Keyslot:
+        """Let ``new_password`` open the account instead of the old one; also after a revoked password.
+
+        Raises PasswordUnusable, also for the text of one of the account's generated secrets.
+        """
+        secret = parse_secret(new_password)
+        others = [slot for slot in self.slots() if slot.kind is not SlotKind.PASSWORD]
+        recovery_form = secret.printed is not None and secret.printed.kind is SlotKind.RECOVERY_KEY
+        if recovery_form or choose_slot(others, secret) is not None:
+            raise PasswordUnusable
+        slot = self._make(self._free_id(), SlotKind.PASSWORD, "password", Scope(), secret.password)
+        self.change(lambda header: header.with_slot(slot, self.limits))
+        return slot
+
+    def revoke(self, slot_id: SlotId) -> None:
+        """Remove a keyslot. Raises NoSuchKeyslot, LastKeyslot."""
+        self.change(lambda header: header.without_slot(slot_id))
+
+    def upgrade(self, slot: Keyslot, secret: bytes) -> None:
+        """Wrap again a slot that was just opened, under today's Argon2 parameters; its id stays.
+
+        Nothing happens if the slot has been revoked or changed meanwhile.
+        """
+        facts = SlotFacts(slot.id, slot.kind, slot.label, slot.created, slot.scope)
+        stronger = make_slot(self.account_id, facts, self.params, secret, self.master, argon2=self.argon2)
+        self.change(lambda header: header.with_slot(stronger) if slot in header.slots else header)
+
+    def change(self, edit: Callable[[Header], Header]) -> None:
+        """Apply ``edit`` to the header under its lock."""
+        paths = account_paths(self.root, self.account_id)
+        with keys_lock(paths, self.lock_timeout_s):
+            before = self._current()
+            after = edit(before)
+            if after is before:
+                return
+            write_header(paths.folder, after, self.master)
+            self.directory.advance_header_generation(self.account_id, after.generation)
+
+    def _current(self) -> Header:
+        record = self.directory.account(self.account_id)
+        if record is None:
+            raise NoSuchAccount
+        signed = read_header(account_paths(self.root, self.account_id).folder, self.limits)
+        check_header(signed, self.master, expected(record))
+        return signed.header
+
+    def _free_id(self) -> SlotId:
+        return new_slot_id(slot.id for slot in self.slots())
+
+    def _make(self, slot_id: SlotId, kind: SlotKind, label: str, scope: Scope, secret: bytes) -> Keyslot:
+        facts = SlotFacts(slot_id, kind, label, int(self.clock()), scope)
+        return make_slot(self.account_id, facts, self.params, secret, self.master, argon2=self.argon2)

@@ -1,0 +1,43 @@
+"""flock between processes and threads, with a time limit."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mailstore.durable import FILE_MODE, storage_errors
+from mailstore.errors import Busy
+
+LOCK_TIMEOUT_S = 30.0
+_POLL_S = 0.01
+
+
+@contextmanager
+def locked(path: Path, *, exclusive: bool, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the lock file ``path``; call it in a thread, it waits.
+
+    Each call has an open file of its own, so threads of one process exclude each other as well.
+    Raises Busy after ``timeout_s``, StorageFailed if the file cannot be opened.
+    """
+    with storage_errors():
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        _acquire(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, timeout_s)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, operation: int, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise Busy from None
+            time.sleep(_POLL_S)
+        else:
+            return

@@ -1,0 +1,173 @@
+"""Logging in is unwrapping: from a name and a secret to an account's master key. Blocks; for threads.
+
+Split in two so that the cheap part (directory, header, choice of the slot) can come before the queue
+for Argon2. Every attempt runs Argon2 exactly once, whether the account exists or not.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailstore.account import account_paths
+from mailstore.directory import AccountRecord, Directory
+from mailstore.errors import (
+    AccountDisabled,
+    AuthenticationFailed,
+    HeaderTampered,
+    NoSuchAccount,
+    PasswordUnusable,
+    ScopeDenied,
+    StoreError,
+    TooNew,
+)
+from mailstore.hardening import lock_in_memory, wipe
+from mailstore.keyheader import Expected, Header, SignedHeader, check_header, read_header
+from mailstore.keys import (
+    MASTER_KEY_BYTES,
+    NONCE_BYTES,
+    SALT_BYTES,
+    TAG_BYTES,
+    AccountId,
+    Argon2,
+    Argon2Params,
+    Keyslot,
+    PrivateKey,
+    Scope,
+    argon2id,
+    choose_slot,
+    open_slot,
+    parse_secret,
+)
+from mailstore.printed import SlotId, SlotKind
+
+_NOBODY = AccountId("0" * 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A login ready for its Argon2 run. For an unknown account the slot is a dummy that cannot open."""
+
+    slot: Keyslot
+    secret: bytes = field(repr=False)
+    record: AccountRecord | None
+    signed: SignedHeader | None
+    damage: StoreError | None
+
+    @property
+    def account_id(self) -> AccountId | None:
+        """The account, None if there is no such one."""
+        return None if self.record is None else self.record.account_id
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An opened account. ``master`` is the caller's to wipe."""
+
+    record: AccountRecord
+    header: Header
+    slot: Keyslot
+    master: bytearray = field(repr=False)
+    private_key: PrivateKey = field(repr=False)
+
+    def wipe(self) -> None:
+        """Overwrite the master key."""
+        wipe(self.master)
+
+
+def prepare(
+    root: Path, directory: Directory, name: str | bytes, raw_secret: bytes, params: Argon2Params
+) -> Attempt:
+    """Look up everything a login needs before Argon2. ``params`` is the cost of a dummy run.
+
+    Never says whether the account exists: what is wrong shows in :func:`complete` only. Raises
+    StorageFailed, Busy.
+    """
+    # The directory is read before the header: the other order could see a generation that the header
+    # read before it did not have yet.
+    record = directory.login(name)
+    signed, damage = None, None
+    if record is not None:
+        try:
+            signed = read_header(account_paths(root, record.account_id).folder)
+        except NoSuchAccount:
+            record = None  # Being destroyed.
+        except (HeaderTampered, TooNew) as error:
+            damage = error
+    chosen = None
+    try:
+        secret = parse_secret(raw_secret)
+    except PasswordUnusable:
+        return Attempt(_dummy_slot(params), b"", record, signed, None)
+    if signed is not None:
+        chosen = choose_slot(signed.header.slots, secret)
+    if chosen is None:
+        return Attempt(_dummy_slot(params), secret.password, record, signed, damage)
+    slot, secret_bytes = chosen
+    return Attempt(slot, secret_bytes, record, signed, damage)
+
+
+def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) -> Opened:
+    """Run Argon2 and open the account. The scope of the slot is not looked at.
+
+    Raises AuthenticationFailed; once the secret is right (or the header unreadable) HeaderTampered, TooNew.
+    """
+    account_id = _NOBODY if attempt.record is None else attempt.record.account_id
+    try:
+        master = open_slot(account_id, attempt.slot, attempt.secret, argon2=argon2)
+    except AuthenticationFailed:
+        if attempt.damage is not None:
+            raise attempt.damage from None
+        raise
+    if attempt.record is None or attempt.signed is None:
+        raise AuthenticationFailed
+    lock_in_memory(master)
+    try:
+        private_key = check_header(attempt.signed, master, expected(attempt.record))
+    except BaseException:
+        wipe(master)
+        raise
+    header = attempt.signed.header
+    if header.generation > attempt.record.header_generation:
+        directory.advance_header_generation(account_id, header.generation)
+    return Opened(attempt.record, header, attempt.slot, master, private_key)
+
+
+def open_as_owner(
+    root: Path,
+    directory: Directory,
+    name: str | bytes,
+    raw_secret: bytes,
+    *,
+    now: float,
+    argon2: Argon2 = argon2id,
+    params: Argon2Params | None = None,
+) -> Opened:
+    """Open an account to change its keyslots: by password or recovery key, not by app password.
+
+    Raises AuthenticationFailed, ScopeDenied, AccountDisabled, HeaderTampered, StorageFailed.
+    """
+    attempt = prepare(root, directory, name, raw_secret, params or Argon2Params())
+    opened = complete(directory, attempt, argon2)
+    if opened.record.disabled or not opened.slot.is_owner or not opened.slot.scope.allows(None, now):
+        opened.wipe()
+        raise AccountDisabled if opened.record.disabled else ScopeDenied
+    return opened
+
+
+def expected(record: AccountRecord) -> Expected:
+    """What the header must agree with, from the directory's record."""
+    return Expected(record.account_id, record.public_key, record.header_generation)
+
+
+def _dummy_slot(params: Argon2Params) -> Keyslot:
+    return Keyslot(
+        id=SlotId("0" * 8),
+        kind=SlotKind.PASSWORD,
+        label="",
+        created=0,
+        scope=Scope(),
+        params=params,
+        salt=os.urandom(SALT_BYTES),
+        nonce=os.urandom(NONCE_BYTES),
+        wrapped=os.urandom(MASTER_KEY_BYTES + TAG_BYTES),
+    )
