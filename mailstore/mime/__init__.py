@@ -1,1 +1,56 @@
 """MIME as IMAP needs it: bytes in, part tree with offsets out. Pure, never fails."""
+
+from mailstore.mime.address import Address, addresses
+from mailstore.mime.content import parameter
+from mailstore.mime.envelope import MessageIds, envelope, message_ids
+from mailstore.mime.headers import HeaderField, fields, header_fields, unfold
+from mailstore.mime.html import html_to_text
+from mailstore.mime.limits import DEFAULT_LIMITS, MimeLimits
+from mailstore.mime.part import Content, Disposition, Parameters, Part
+from mailstore.mime.scanner import scan
+from mailstore.mime.section import HeaderFilter, SectionKind, SectionSpec, Span, find_part, resolve
+from mailstore.mime.sortkeys import SortKeys, base_subject, sent_date, sort_keys
+from mailstore.mime.stored import PartTreeDamaged, dump, load
+from mailstore.mime.structure import body, bodystructure
+from mailstore.mime.text import charset, decode_body, decode_words, filename, part_text
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Address",
+    "Content",
+    "Disposition",
+    "HeaderField",
+    "HeaderFilter",
+    "MessageIds",
+    "MimeLimits",
+    "Parameters",
+    "Part",
+    "PartTreeDamaged",
+    "SectionKind",
+    "SectionSpec",
+    "SortKeys",
+    "Span",
+    "addresses",
+    "base_subject",
+    "body",
+    "bodystructure",
+    "charset",
+    "decode_body",
+    "decode_words",
+    "dump",
+    "envelope",
+    "fields",
+    "filename",
+    "find_part",
+    "header_fields",
+    "html_to_text",
+    "load",
+    "message_ids",
+    "parameter",
+    "part_text",
+    "resolve",
+    "scan",
+    "sent_date",
+    "sort_keys",
+    "unfold",
+]

@@ -1,0 +1,80 @@
+"""Bytes to text in whatever charset a message names. Never raises, never runs a non-text codec."""
+
+import encodings.aliases
+import re
+
+# Python's codecs that are no charsets: they would decompress, execute escapes or read host names.
+_NO_CHARSET = frozenset(
+    (
+        "base64_codec",
+        "bz2_codec",
+        "hex_codec",
+        "idna",
+        "mbcs",
+        "oem",
+        "punycode",
+        "quopri_codec",
+        "raw_unicode_escape",
+        "rot_13",
+        "undefined",
+        "unicode_escape",
+        "uu_codec",
+        "zlib_codec",
+    )
+)
+# Charsets that Python knows by their own name only.
+_WITHOUT_ALIAS = (
+    "cp720",
+    "cp737",
+    "cp856",
+    "cp874",
+    "cp875",
+    "cp1006",
+    "koi8_r",
+    "koi8_t",
+    "koi8_u",
+    "mac_arabic",
+    "mac_croatian",
+    "mac_farsi",
+    "mac_romanian",
+    "utf_8_sig",
+)
+# What is sent under these names is often the larger charset (WHATWG Encoding, section 4.2).
+_LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "ascii": "utf_8"}
+_NAME_SEPARATOR = re.compile(r"[^a-z0-9]+")
+
+
+def _known() -> dict[str, str]:
+    names = dict(encodings.aliases.aliases)
+    names.update({module: module for module in encodings.aliases.aliases.values()})
+    names.update({module: module for module in _WITHOUT_ALIAS})
+    return {
+        alias: _LARGER.get(module, module) for alias, module in names.items() if module not in _NO_CHARSET
+    }
+
+
+_CODECS = _known()
+
+
+def _codec(charset: str) -> str | None:
+    """Python's name of the charset. Unknown names never reach ``codecs``, whose cache only grows."""
+    if len(charset) > 40:
+        return None
+    name = _NAME_SEPARATOR.sub("_", charset.lower()).strip("_")
+    return _CODECS.get(name) or _CODECS.get(name.removeprefix("x_"))
+
+
+def decode(value: bytes, charset: str | None) -> str:
+    """``value`` as text; what the charset cannot express becomes U+FFFD.
+
+    Without a charset, or with an unknown one, UTF-8 if the bytes are that, else ISO 8859-1.
+    """
+    codec = _codec(charset) if charset else None
+    if codec is None or codec == "utf_8":
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value.decode("latin-1") if codec is None else value.decode("utf-8", "replace")
+    text = value.decode(codec, "replace")
+    # UTF-7 can spell lone surrogates, which no other encoder accepts.
+    return text.encode("utf-8", "replace").decode("utf-8") if codec == "utf_7" else text

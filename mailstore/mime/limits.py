@@ -1,0 +1,36 @@
+"""Bounds on what is parsed of a message. A message may exceed any of them: it is still a message.
+
+Beyond a bound the bytes are kept and served, but described more coarsely.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MimeLimits:
+    """How far the structure of one message is followed; counts are per message unless stated.
+
+    ``max_depth``: levels of multipart and message parts inside each other (at most 60: comparing
+    and rendering a tree recurse once per level).
+    ``max_parts``: parts of one message; the last one swallows the rest.
+    ``max_header_bytes``: how much of each part's header is parsed, in bytes.
+    ``max_header_fields``: how many fields of interest are looked at in each header.
+    ``max_parameters``: parameters of one Content-Type or Content-Disposition field.
+    ``max_addresses``: entries of one address list, group markers included.
+    ``max_references``: message ids of one References field; the first and the last are kept.
+    ``max_sort_key_chars``: characters of each sort key.
+    ``max_text_bytes``: how much of one decoded text part is turned into text, in bytes.
+    """
+
+    max_depth: int = 50
+    max_parts: int = 10_000
+    max_header_bytes: int = 1 << 20
+    max_header_fields: int = 10_000
+    max_parameters: int = 256
+    max_addresses: int = 100_000
+    max_references: int = 200
+    max_sort_key_chars: int = 1_000
+    max_text_bytes: int = 8 << 20
+
+
+DEFAULT_LIMITS = MimeLimits()

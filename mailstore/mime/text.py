@@ -1,0 +1,106 @@
+"""Decoding: encoded words, transfer encodings, charsets, file names (RFC 2047, 2045, 2231)."""
+
+import binascii
+import re
+
+from mailstore.mime.charsets import decode
+from mailstore.mime.content import parameter
+from mailstore.mime.html import html_to_text
+from mailstore.mime.limits import DEFAULT_LIMITS, MimeLimits
+from mailstore.mime.part import Part
+
+_ENCODED_WORD = re.compile(rb"=\?([^\s?*]{1,80})(?:\*[^\s?]{0,80})?\?([bBqQ])\?([^?]*)\?=")
+_BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64 = bytes(byte for byte in range(256) if byte not in _BASE64_ALPHABET)
+
+
+def _base64(raw: bytes) -> bytes:
+    """As many octets as there are; the first ``=`` ends the data (RFC 2045 section 6.8)."""
+    end = raw.find(b"=")
+    digits = (raw if end < 0 else raw[:end]).translate(None, _NOT_BASE64)
+    if len(digits) % 4 == 1:
+        digits = digits[:-1]
+    return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
+
+
+def decode_words(value: bytes) -> str:
+    """A header value as text: encoded words decoded, other 8-bit bytes taken as UTF-8 or ISO 8859-1.
+
+    Never raises. White space between two encoded words is dropped (RFC 2047 section 6.2), and
+    neighbours of one charset are joined first, since characters are often split between them.
+    """
+    if b"=?" not in value:
+        return decode(value, None)
+    kept: list[str] = []
+    pending: list[bytes] = []
+    charset, position = "", 0
+    for word in _ENCODED_WORD.finditer(value):
+        between = value[position : word.start()]
+        position = word.end()
+        new_charset = word[1].decode("latin-1").lower()
+        blank = not between.strip(b" \t\r\n")
+        if pending and not (blank and new_charset == charset):
+            kept.append(decode(b"".join(pending), charset))
+            pending = []
+            if not blank:
+                kept.append(decode(between, None))
+        elif not pending:
+            kept.append(decode(between, None))
+        charset = new_charset
+        content = word[3]
+        pending.append(
+            _base64(content)
+            if word[2] in b"bB"
+            else binascii.a2b_qp(content.replace(b" ", b"_"), header=True)
+        )
+    if pending:
+        kept.append(decode(b"".join(pending), charset))
+    kept.append(decode(value[position:], None))
+    return "".join(kept)
+
+
+def decode_body(part: Part, raw: bytes) -> bytes:
+    """The body ``raw`` of ``part`` without its transfer encoding; broken input as far as it goes.
+
+    An unknown encoding leaves the bytes as they are. Never raises.
+    """
+    match part.content.encoding:
+        case b"base64":
+            return _base64(raw)
+        case b"quoted-printable":
+            return binascii.a2b_qp(raw)
+        case _:
+            return raw
+
+
+def charset(part: Part) -> str | None:
+    """The charset parameter of ``part``, None if it has none."""
+    found = parameter(part.content.params, b"charset")
+    return found[0].decode("latin-1") if found and found[0] else None
+
+
+def filename(part: Part) -> str | None:
+    """The file name a part suggests, None without one (RFC 2183 section 2.3; ``name`` as fallback).
+
+    As sent: it may hold path separators and must not be used to create files.
+    """
+    disposition = part.content.disposition
+    found = parameter(disposition.params, b"filename") if disposition else None
+    if found is None:
+        found = parameter(part.content.params, b"name")
+    if found is None:
+        return None
+    value, named_charset = found
+    # Encoded words are not allowed in parameters (RFC 2047 section 5) and frequent all the same.
+    return decode(value, named_charset) if named_charset else decode_words(value)
+
+
+def part_text(part: Part, raw: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> str:
+    """The text of the body ``raw`` of a text part: decoded, and for text/html without its markup.
+
+    At most ``max_text_bytes`` of the decoded body are used. A part that is not text gives "".
+    """
+    if part.content.type != b"text":
+        return ""
+    text = decode(decode_body(part, raw)[: limits.max_text_bytes], charset(part))
+    return html_to_text(text, limits.max_text_bytes) if part.content.subtype == b"html" else text
