@@ -182,17 +182,26 @@ class Expected:
     generation: int
 
 
-def check_header(signed: SignedHeader, master: bytes | bytearray, expected: Expected) -> PrivateKey:
-    """Authenticate a header, compare it with the directory and open the private key.
+def authenticate(signed: SignedHeader, master: bytes | bytearray, expected: Expected) -> Header:
+    """The header, once it is authentic and what the directory expects.
 
     Raises HeaderTampered: wrong tag, another account's header, another public key than the
-    directory's, an older generation than the directory has seen, or halves that do not match.
+    directory's, or an older generation than the directory has seen (an old header put back).
     """
     header = signed.verify(master)
     if header.account_id != expected.account_id or header.generation < expected.generation:
         raise HeaderTampered
     if not hmac.compare_digest(header.public_key, expected.public_key):
         raise HeaderTampered
+    return header
+
+
+def check_header(signed: SignedHeader, master: bytes | bytearray, expected: Expected) -> PrivateKey:
+    """Authenticate a header and open its private key.
+
+    Raises HeaderTampered as :func:`authenticate` does, and if the two halves do not match.
+    """
+    header = authenticate(signed, master, expected)
     private_key = unwrap_private_key(header.account_id, header.private_key, master)
     if not hmac.compare_digest(private_key.public, header.public_key):
         raise HeaderTampered

@@ -15,18 +15,20 @@ from mailstore.errors import (
     AuthenticationFailed,
     HeaderTampered,
     NoSuchAccount,
+    NoSuchKeyslot,
     PasswordUnusable,
     ScopeDenied,
     StoreError,
     TooNew,
 )
 from mailstore.hardening import lock_in_memory, wipe
-from mailstore.keyheader import Expected, Header, SignedHeader, check_header, read_header
+from mailstore.keyheader import Expected, Header, SignedHeader, authenticate, check_header, read_header
 from mailstore.keys import (
     MASTER_KEY_BYTES,
     NONCE_BYTES,
     SALT_BYTES,
     TAG_BYTES,
+    AccessProtocol,
     AccountId,
     Argon2,
     Argon2Params,
@@ -148,10 +150,50 @@ def open_as_owner(
     """
     attempt = prepare(root, directory, name, raw_secret, params or Argon2Params())
     opened = complete(directory, attempt, argon2)
-    if opened.record.disabled or not opened.slot.is_owner or not opened.slot.scope.allows(None, now):
+    try:
+        Current(opened.record, opened.header).admit(opened.slot.id, None, now)
+    except AuthenticationFailed:
         opened.wipe()
-        raise AccountDisabled if opened.record.disabled else ScopeDenied
+        raise
     return opened
+
+
+def current(root: Path, directory: Directory, account_id: AccountId, master: bytearray) -> "Current":
+    """The account's record and header as they are on disk now, authenticated.
+
+    Raises AuthenticationFailed if the account is gone, HeaderTampered, TooNew, StorageFailed.
+    """
+    record = directory.account(account_id)
+    if record is None:
+        raise AuthenticationFailed
+    try:
+        signed = read_header(account_paths(root, account_id).folder)
+    except NoSuchAccount:
+        raise AuthenticationFailed from None
+    return Current(record, authenticate(signed, master, expected(record)))
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What directory and header say now about an account that was opened earlier."""
+
+    record: AccountRecord
+    header: Header
+
+    def admit(self, slot_id: SlotId, protocol: AccessProtocol | None, now: float) -> Keyslot:
+        """The slot, if it may be used by ``protocol`` (None: by its owner, to administer) at ``now`` (epoch s).
+
+        Raises AuthenticationFailed (revoked), AccountDisabled, ScopeDenied.
+        """
+        try:
+            slot = self.header.slot(slot_id)
+        except NoSuchKeyslot:
+            raise AuthenticationFailed from None
+        if self.record.disabled:
+            raise AccountDisabled
+        if not slot.scope.allows(protocol, now) or (protocol is None and not slot.is_owner):
+            raise ScopeDenied
+        return slot
 
 
 def expected(record: AccountRecord) -> Expected:

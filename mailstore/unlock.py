@@ -1,0 +1,379 @@
+"""Logins of one worker process: the queue for Argon2, shared runs and the login cache.
+
+Runs on the reactor (coroutines over Deferreds); everything that blocks goes through an injected
+``run_in_thread``. Nothing that a client can guess from outside depends on whether an account exists:
+each attempt costs one directory look-up and one Argon2 run of the same size.
+"""
+
+import hmac
+import os
+import struct
+import time
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from mailstore.directory import AccountRecord, Directory
+from mailstore.errors import AccountClosed, AuthenticationFailed, HeaderTampered, StoreError, TooManyLogins
+from mailstore.hardening import lock_in_memory, wipe
+from mailstore.keyheader import authenticate
+from mailstore.keyring import Keyring
+from mailstore.keys import (
+    AccessProtocol,
+    AccountId,
+    Argon2,
+    Argon2Params,
+    PrivateKey,
+    Scope,
+    argon2id,
+    derive,
+)
+from mailstore.opening import Attempt, Current, Opened, complete, current, expected, prepare
+from mailstore.printed import SlotId
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_KIB_PER_MIB = 1024
+_CACHE_KEY_BYTES = 32
+
+
+class RunInThread(Protocol):
+    """Runs a blocking function somewhere else; the result can be awaited."""
+
+    def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """Start ``function`` and return at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockLimits:
+    """Bounds on key derivation in one worker.
+
+    ``argon2_memory_budget_mib`` is what all runs at a time may use together; ``waiting_logins`` is how
+    many may queue for it; ``params`` is the cost of new and upgraded keyslots and of unknown accounts.
+    """
+
+    argon2_memory_budget_mib: int = 512
+    waiting_logins: int = 256
+    params: Argon2Params = field(default_factory=Argon2Params)
+
+
+class MemoryGate:
+    """Lets runs pass in order of arrival while their memory fits the budget."""
+
+    def __init__(self, budget_kib: int, waiting: int) -> None:
+        self._free_kib = self._budget_kib = budget_kib
+        self._most_waiting = waiting
+        self._waiting: deque[tuple[int, Deferred[None]]] = deque()
+
+    def enter(self, wanted_kib: int) -> Deferred[int]:
+        """Fires with the KiB to give back to :meth:`leave`; more than the budget counts as all of it.
+
+        Raises TooManyLogins when the queue is full.
+        """
+        share = min(wanted_kib, self._budget_kib)
+        if self._free_kib >= share and not self._waiting:
+            self._free_kib -= share
+            passed: Deferred[int] = Deferred()
+            passed.callback(share)
+            return passed
+        if len(self._waiting) >= self._most_waiting:
+            raise TooManyLogins
+        turn: Deferred[None] = Deferred(self._forget)
+        self._waiting.append((share, turn))
+        return turn.addCallback(lambda _turn: share)
+
+    def leave(self, share_kib: int) -> None:
+        """Give memory back and let the next ones pass."""
+        self._free_kib += share_kib
+        while self._waiting and self._waiting[0][0] <= self._free_kib:
+            share, turn = self._waiting.popleft()
+            self._free_kib -= share
+            turn.callback(None)
+
+    def _forget(self, turn: Deferred[None]) -> None:
+        self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
+
+
+class Unlocked:
+    """One session's hold on an opened account. Call :meth:`wipe` when the session ends.
+
+    ``scope`` is what its keyslot allows. The account counts as unlocked in this process while any such
+    object lives; to keep it so for a grace period, hold a :meth:`share`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_finalizer",
+        "_master",
+        "_owner",
+        "private_key",
+        "protocol",
+        "record",
+        "scope",
+        "slot_id",
+    )
+
+    def __init__(
+        self,
+        owner: "Unlocker",
+        record: AccountRecord,
+        slot_id: SlotId,
+        scope: Scope,
+        protocol: AccessProtocol | None,
+        master: bytes | bytearray,
+        private_key: PrivateKey,
+    ) -> None:
+        self.record, self.slot_id, self.scope, self.protocol = record, slot_id, scope, protocol
+        self.private_key = private_key
+        self._owner = owner
+        self._master = bytearray(master)
+        lock_in_memory(self._master)
+        self._finalizer = weakref.finalize(self, owner.released, record.account_id, self._master)
+
+    def __repr__(self) -> str:
+        return f"<Unlocked {self.record.account_id} slot {self.slot_id}>"
+
+    @property
+    def account_id(self) -> AccountId:
+        """The account that is open."""
+        return self.record.account_id
+
+    @property
+    def is_wiped(self) -> bool:
+        """Whether :meth:`wipe` was called."""
+        return not self._finalizer.alive
+
+    @property
+    def master(self) -> bytearray:
+        """The master key itself; do not keep a copy. Raises AccountClosed after :meth:`wipe`."""
+        if self.is_wiped:
+            raise AccountClosed
+        return self._master
+
+    def derive(self, label: str, length: int) -> bytes:
+        """A key derived from the master key (:func:`mailstore.keys.derive`). Raises AccountClosed."""
+        return derive(self.master, label, length)
+
+    def share(self) -> "Unlocked":
+        """A second hold with a life of its own. Raises AccountClosed."""
+        return self._owner.hold(self)
+
+    def wipe(self) -> None:
+        """Overwrite this object's master key; harmless when repeated."""
+        self._finalizer()
+        self._owner.reap()
+
+
+@dataclass(slots=True)
+class _Live:
+    """An account with at least one :class:`Unlocked`; ``tags`` remembers the secrets that opened it."""
+
+    master: bytearray = field(repr=False)
+    private_key: PrivateKey
+    holds: int = 0
+    tags: dict[bytes, SlotId] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    answer: Deferred[Unlocked]
+    protocol: AccessProtocol | None
+
+
+class Unlocker:
+    """Every login in a worker goes through one of these."""
+
+    def __init__(
+        self,
+        root: Path,
+        directory: Directory,
+        run_in_thread: RunInThread,
+        *,
+        limits: UnlockLimits | None = None,
+        argon2: Argon2 = argon2id,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._root, self._directory, self._run = root, directory, run_in_thread
+        self._limits = limits or UnlockLimits()
+        self._argon2, self._clock = argon2, clock
+        self._gate = MemoryGate(
+            self._limits.argon2_memory_budget_mib * _KIB_PER_MIB, self._limits.waiting_logins
+        )
+        self._cache_key = os.urandom(_CACHE_KEY_BYTES)
+        self._live: dict[AccountId, _Live] = {}
+        self._flights: dict[bytes, list[_Waiter]] = {}
+        self._released: deque[AccountId] = deque()
+
+    async def unlock(self, name: str | bytes, secret: bytes, protocol: AccessProtocol | None) -> Unlocked:
+        """Log in to the account called ``name``; ``protocol`` None is administration by the owner.
+
+        Raises AuthenticationFailed (unknown account, wrong or revoked secret), its subclasses
+        ScopeDenied and AccountDisabled once the secret is right, TooManyLogins, HeaderTampered, TooNew,
+        Busy, StorageFailed.
+        """
+        attempt = await self._run(prepare, self._root, self._directory, name, secret, self._limits.params)
+        tag = self._tag(attempt, name, secret)
+        self.reap()
+        cached = self._from_cache(tag, attempt, protocol)
+        return cached if cached is not None else await self._join(tag, attempt, protocol)
+
+    async def recheck(self, unlocked: Unlocked) -> None:
+        """Ask again whether a running session may go on, after its account's key header changed.
+
+        Raises AuthenticationFailed (revoked, or the account is gone), ScopeDenied, AccountDisabled,
+        AccountClosed, HeaderTampered, StorageFailed.
+        """
+        # A copy, because the session may be wiped while the thread computes.
+        master = bytearray(unlocked.master)
+        try:
+            now = await self._run(current, self._root, self._directory, unlocked.account_id, master)
+        finally:
+            wipe(master)
+        now.admit(unlocked.slot_id, unlocked.protocol, self._clock())
+
+    def is_unlocked(self, account_id: AccountId) -> bool:
+        """Whether this process holds the account open."""
+        self.reap()
+        return account_id in self._live
+
+    def hold(self, unlocked: Unlocked) -> Unlocked:
+        """Another hold like ``unlocked``; see :meth:`Unlocked.share`."""
+        return self._new_hold(
+            unlocked.record, unlocked.slot_id, unlocked.scope, unlocked.protocol,
+            unlocked.master, unlocked.private_key,
+        )  # fmt: skip
+
+    def released(self, account_id: AccountId, master: bytearray) -> None:
+        """Called when an :class:`Unlocked` ends, perhaps by the garbage collector in any thread."""
+        wipe(master)
+        self._released.append(account_id)
+
+    def reap(self) -> None:
+        """Forget accounts that nobody holds any more. On the reactor's thread only."""
+        while self._released:
+            account_id = self._released.popleft()
+            live = self._live[account_id]
+            live.holds -= 1
+            if live.holds == 0:
+                wipe(live.master)
+                del self._live[account_id]
+
+    def _tag(self, attempt: Attempt, name: str | bytes, secret: bytes) -> bytes:
+        # The slot is part of it: a login that no longer finds the slot cannot share a run that does.
+        known = attempt.record is not None
+        text = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else name
+        who = attempt.record.account_id.encode("ascii") if attempt.record is not None else text
+        parts = (b"known" if known else b"unknown", who, attempt.slot.id.encode("ascii"), secret)
+        data = b"".join(struct.pack(">Q", len(part)) + part for part in parts)
+        return hmac.digest(self._cache_key, data, "sha256")
+
+    def _from_cache(self, tag: bytes, attempt: Attempt, protocol: AccessProtocol | None) -> Unlocked | None:
+        record, signed = attempt.record, attempt.signed
+        live = None if record is None else self._live.get(record.account_id)
+        if live is None or record is None or signed is None or tag not in live.tags:
+            return None
+        try:
+            header = authenticate(signed, live.master, expected(record))
+        except HeaderTampered:
+            return None  # Damaged, or another master key since: the full way will tell.
+        slot_id = live.tags[tag]
+        slot = Current(record, header).admit(slot_id, protocol, self._clock())
+        return self._new_hold(record, slot_id, slot.scope, protocol, live.master, live.private_key)
+
+    def _join(self, tag: bytes, attempt: Attempt, protocol: AccessProtocol | None) -> Deferred[Unlocked]:
+        answer: Deferred[Unlocked] = Deferred()
+        waiters = self._flights.get(tag)
+        if waiters is not None:
+            waiters.append(_Waiter(answer, protocol))
+            return answer
+        self._flights[tag] = [_Waiter(answer, protocol)]
+        # The run belongs to no single login: it goes on if the one that started it hangs up.
+        flight = Deferred.fromCoroutine(self._open(attempt))
+        flight.addCallbacks(self._landed, self._failed, callbackArgs=(tag, attempt), errbackArgs=(tag,))
+        return answer
+
+    async def _open(self, attempt: Attempt) -> tuple[Opened, Current]:
+        share = await self._gate.enter(attempt.slot.params.memory_kib)
+        try:
+            return await self._run(_open_now, self._root, self._directory, attempt, self._argon2)
+        finally:
+            self._gate.leave(share)
+
+    def _landed(self, result: tuple[Opened, Current], tag: bytes, attempt: Attempt) -> Deferred[None] | None:
+        opened, now = result
+        for waiter in self._flights.pop(tag):
+            if waiter.answer.called:
+                continue  # Hung up meanwhile.
+            try:
+                slot = now.admit(opened.slot.id, waiter.protocol, self._clock())
+            except AuthenticationFailed as error:
+                waiter.answer.errback(error)
+                continue
+            hold = self._new_hold(
+                now.record, slot.id, slot.scope, waiter.protocol, opened.master, opened.private_key
+            )
+            self._live[hold.account_id].tags[tag] = slot.id
+            waiter.answer.callback(hold)
+        if opened.slot.params.weaker_than(self._limits.params):
+            return Deferred.fromCoroutine(self._upgrade(opened, attempt.secret))
+        opened.wipe()
+        return None
+
+    def _failed(self, failure: Failure, tag: bytes) -> None:
+        for waiter in self._flights.pop(tag):
+            if not waiter.answer.called:
+                waiter.answer.errback(failure)
+
+    async def _upgrade(self, opened: Opened, secret: bytes) -> None:
+        params = self._limits.params
+        keyring = Keyring(
+            self._root, self._directory, opened.record.account_id, opened.master, params, self._argon2
+        )
+        try:
+            share = await self._gate.enter(params.memory_kib)
+            try:
+                await self._run(keyring.upgrade, opened.slot, secret)
+            finally:
+                self._gate.leave(share)
+        except StoreError:
+            pass  # The login was right all the same; the next one tries again.
+        finally:
+            opened.wipe()
+
+    def _new_hold(
+        self,
+        record: AccountRecord,
+        slot_id: SlotId,
+        scope: Scope,
+        protocol: AccessProtocol | None,
+        master: bytearray,
+        private_key: PrivateKey,
+    ) -> Unlocked:
+        live = self._live.get(record.account_id)
+        if live is None:
+            live = self._live[record.account_id] = _Live(bytearray(master), private_key)
+            lock_in_memory(live.master)
+        elif not hmac.compare_digest(live.master, master):
+            # The master key was rotated while older sessions still run.
+            live.master[:] = master
+            live.private_key = private_key
+            live.tags.clear()
+        live.holds += 1
+        return Unlocked(self, record, slot_id, scope, protocol, master, private_key)
+
+
+def _open_now(root: Path, directory: Directory, attempt: Attempt, argon2: Argon2) -> tuple[Opened, Current]:
+    opened = complete(directory, attempt, argon2)
+    try:
+        # The login may have queued for long; what counts is the header as it is after the wait.
+        return opened, current(root, directory, opened.record.account_id, opened.master)
+    except BaseException:
+        opened.wipe()
+        raise
