@@ -1,0 +1,159 @@
+"""FETCH and STORE arguments (RFC 3501 sections 6.4.5, 6.4.6 and 9, RFC 7162). Pure."""
+
+from __future__ import annotations
+
+import re
+
+from mailstore.mime.section import SectionKind, SectionSpec
+from mailstore.model import ModSeq, SectionRead, StoreMode
+from mailstore.uidset import MAX_NUMBER
+from protocols.imap.cursor import Cursor
+from protocols.imap.requests import Fetch, FetchItem, FetchSection, Store
+
+_ITEM_NAME = re.compile(rb"[A-Za-z0-9.]+")
+_PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
+_SECTION_TEXT = re.compile(rb"[A-Za-z.]+")
+_PART_DEPTH_MAX = 100
+
+_MACROS: dict[bytes, tuple[FetchItem, ...]] = {
+    b"ALL": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE, FetchItem.ENVELOPE),
+    b"FAST": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE),
+    b"FULL": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE, FetchItem.ENVELOPE, FetchItem.BODY),
+}
+_ITEMS = {item.value: item for item in FetchItem}
+_WHOLE = SectionSpec()
+_OLD_SECTIONS = {
+    b"RFC822": FetchSection(SectionRead(_WHOLE), b"RFC822", peek=False),
+    b"RFC822.HEADER": FetchSection(
+        SectionRead(SectionSpec(kind=SectionKind.HEADER)), b"RFC822.HEADER", peek=True
+    ),
+    b"RFC822.TEXT": FetchSection(SectionRead(SectionSpec(kind=SectionKind.TEXT)), b"RFC822.TEXT", peek=False),
+}
+_SECTION_TEXTS = {
+    b"HEADER": SectionKind.HEADER,
+    b"HEADER.FIELDS": SectionKind.HEADER_FIELDS,
+    b"HEADER.FIELDS.NOT": SectionKind.HEADER_FIELDS_NOT,
+    b"TEXT": SectionKind.TEXT,
+    b"MIME": SectionKind.MIME,
+}
+_QUOTE = re.compile(rb'["\\]')
+_PLAIN_FIELD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]\[]+\Z")
+
+
+def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
+    """``fetch`` behind its name."""
+    cursor.space()
+    numbers = cursor.sequence_set()
+    cursor.space()
+    if cursor.peek() == b"(":
+        items = cursor.parenthesised(lambda: _item(cursor))
+    else:
+        name = cursor.token(_ITEM_NAME, b"data item").upper()
+        items = _MACROS.get(name) or (_item_named(cursor, name),)
+    changed_since: ModSeq | None = None
+    if cursor.skip(b" "):
+        cursor.expect(b"(", b"opening parenthesis")
+        if cursor.word(b"modifier") != b"CHANGEDSINCE":
+            raise cursor.failure(b"CHANGEDSINCE")
+        cursor.space()
+        changed_since = cursor.modseq()
+        cursor.expect(b")", b"closing parenthesis")
+    cursor.end()
+    return Fetch(numbers, tuple(dict.fromkeys(items)), changed_since, by_uid)
+
+
+def _item(cursor: Cursor) -> FetchItem | FetchSection:
+    return _item_named(cursor, cursor.token(_ITEM_NAME, b"data item").upper())
+
+
+def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
+    if name in {b"BODY", b"BODY.PEEK"} and cursor.skip(b"["):
+        return _section(cursor, peek=name == b"BODY.PEEK")
+    found = _ITEMS.get(name) or _OLD_SECTIONS.get(name)
+    if found is None:
+        raise cursor.failure(b"known data item")
+    return found
+
+
+def _section(cursor: Cursor, peek: bool) -> FetchSection:
+    part: tuple[int, ...] = ()
+    text = b""
+    label = b""
+    if cursor.looking_at(_PART):
+        label = cursor.token(_PART, b"part number")
+        part = tuple(int(number) for number in label.split(b"."))
+        if len(part) > _PART_DEPTH_MAX:
+            raise cursor.failure(b"shorter part number")
+        if cursor.skip(b"."):
+            text = cursor.token(_SECTION_TEXT, b"section text").upper()
+            label += b"."
+    elif cursor.peek() != b"]":
+        text = cursor.token(_SECTION_TEXT, b"section").upper()
+    kind = _SECTION_TEXTS.get(text) if text else SectionKind.WHOLE
+    # RFC 3501 section 6.4.5: MIME must be prefixed by part numbers.
+    if kind is None or (kind is SectionKind.MIME and not part):
+        raise cursor.failure(b"section text")
+    fields: tuple[bytes, ...] = ()
+    if kind in {SectionKind.HEADER_FIELDS, SectionKind.HEADER_FIELDS_NOT}:
+        cursor.space()
+        fields = cursor.parenthesised(lambda: cursor.astring(b"header field name"))
+        text += b" (" + b" ".join(_field_to_wire(cursor, name) for name in fields) + b")"
+    cursor.expect(b"]", b"closing bracket")
+    label = b"BODY[" + label + text + b"]"
+    offset = length = None
+    if cursor.skip(b"<"):
+        offset = cursor.number(b"offset")
+        cursor.expect(b".", b"dot")
+        length = cursor.number(b"length", MAX_NUMBER)
+        if length == 0:
+            raise cursor.failure(b"length above 0")
+        cursor.expect(b">", b"closing angle bracket")
+        label += b"<%d>" % offset
+    return FetchSection(SectionRead(SectionSpec(part, kind, fields), offset, length), label, peek)
+
+
+def _field_to_wire(cursor: Cursor, name: bytes) -> bytes:
+    """The name as the response repeats it; names that no header can have are refused."""
+    if any(octet < 0x20 or octet > 0x7E for octet in name):
+        raise cursor.failure(b"header field name in ASCII")
+    return name if _PLAIN_FIELD.match(name) else b'"' + _QUOTE.sub(rb"\\\g<0>", name) + b'"'
+
+
+_STORE_MODES = {
+    b"FLAGS": (StoreMode.REPLACE, False),
+    b"FLAGS.SILENT": (StoreMode.REPLACE, True),
+    b"+FLAGS": (StoreMode.ADD, False),
+    b"+FLAGS.SILENT": (StoreMode.ADD, True),
+    b"-FLAGS": (StoreMode.REMOVE, False),
+    b"-FLAGS.SILENT": (StoreMode.REMOVE, True),
+}
+
+
+def parse_store(cursor: Cursor, by_uid: bool) -> Store:
+    """``store`` behind its name."""
+    cursor.space()
+    numbers = cursor.sequence_set()
+    cursor.space()
+    unchanged_since: ModSeq | None = None
+    if cursor.skip(b"("):
+        if cursor.word(b"modifier") != b"UNCHANGEDSINCE":
+            raise cursor.failure(b"UNCHANGEDSINCE")
+        cursor.space()
+        unchanged_since = cursor.modseq()
+        cursor.expect(b")", b"closing parenthesis")
+        cursor.space()
+    found = _STORE_MODES.get(cursor.word(b"FLAGS"))
+    if found is None:
+        raise cursor.failure(b"FLAGS")
+    cursor.space()
+    if cursor.peek() == b"(":
+        flags = cursor.flag_list()
+    else:
+        items = [cursor.flag()]
+        while cursor.skip(b" "):
+            if len(items) >= cursor.limits.list_items_max:
+                raise cursor.failure(b"shorter list")
+            items.append(cursor.flag())
+        flags = cursor.flags(items)
+    cursor.end()
+    return Store(numbers, found[0], flags, found[1], unchanged_since, by_uid)

@@ -1,0 +1,199 @@
+"""Arguments of commands about mailboxes: LIST, LSUB, STATUS, SELECT, CREATE, APPEND. Pure."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from mailstore.model import Flags, SpecialUse
+from protocols.imap.cursor import Cursor
+from protocols.imap.refusal import Disallowed, Malformed
+from protocols.imap.requests import (
+    Append,
+    Create,
+    List,
+    ListReturn,
+    ListSelection,
+    Lsub,
+    Rename,
+    Select,
+    Status,
+    StatusItem,
+)
+
+_SELECTION = {option.value: option for option in ListSelection}
+_RETURN = {option.value: option for option in ListReturn}
+_STATUS = {item.value: item for item in StatusItem}
+_SPECIAL_USE = {use.value.upper().encode(): use for use in SpecialUse}
+
+T = TypeVar("T")
+
+
+def _known(cursor: Cursor, table: dict[bytes, T], what: bytes) -> T:
+    found = table.get(cursor.word(what))
+    if found is None:
+        raise cursor.failure(b"known " + what)
+    return found
+
+
+def _status_items(cursor: Cursor) -> tuple[StatusItem, ...]:
+    items = cursor.parenthesised(lambda: _known(cursor, _STATUS, b"status item"))
+    return tuple(dict.fromkeys(items))
+
+
+def parse_status(cursor: Cursor) -> Status:
+    """``status`` behind its name (RFC 3501 section 6.3.10)."""
+    cursor.space()
+    mailbox = cursor.mailbox()
+    cursor.space()
+    items = _status_items(cursor)
+    cursor.end()
+    return Status(mailbox, items)
+
+
+def parse_list(cursor: Cursor) -> List:
+    """``list`` behind its name, basic or extended (RFC 5258 section 6)."""
+    cursor.space()
+    selection: frozenset[ListSelection] = frozenset()
+    extended = False
+    if cursor.peek() == b"(":
+        extended = True
+        options = cursor.parenthesised(
+            lambda: _known(cursor, _SELECTION, b"selection option"), may_be_empty=True
+        )
+        selection = frozenset(options)
+        cursor.space()
+    reference = cursor.mailbox()
+    cursor.space()
+    if cursor.peek() == b"(":
+        extended = True
+        patterns = cursor.parenthesised(cursor.list_mailbox)
+    else:
+        patterns = (cursor.list_mailbox(),)
+    returned: list[ListReturn] = []
+    status: tuple[StatusItem, ...] = ()
+    if cursor.skip(b" "):
+        extended = True
+        if cursor.word(b"RETURN") != b"RETURN":
+            raise cursor.failure(b"RETURN")
+        cursor.space()
+        for option in cursor.parenthesised(lambda: _return_option(cursor), may_be_empty=True):
+            if isinstance(option, ListReturn):
+                returned.append(option)
+            else:
+                status = option
+    cursor.end()
+    # RFC 5258 section 3.1: RECURSIVEMATCH needs another option to apply to.
+    if ListSelection.RECURSIVEMATCH in selection and not (
+        selection & {ListSelection.SUBSCRIBED, ListSelection.SPECIAL_USE}
+    ):
+        raise Malformed(b"RECURSIVEMATCH needs another selection option")
+    return List(reference, patterns, selection, frozenset(returned), status, extended)
+
+
+def _return_option(cursor: Cursor) -> ListReturn | tuple[StatusItem, ...]:
+    if cursor.skip_word(b"STATUS"):
+        # RFC 5819 section 2.
+        cursor.space()
+        return _status_items(cursor)
+    return _known(cursor, _RETURN, b"return option")
+
+
+def parse_lsub(cursor: Cursor) -> Lsub:
+    """``lsub`` behind its name (RFC 3501 section 6.3.9)."""
+    cursor.space()
+    reference = cursor.mailbox()
+    cursor.space()
+    pattern = cursor.list_mailbox()
+    cursor.end()
+    return Lsub(reference, pattern)
+
+
+def _parse_select(cursor: Cursor, read_only: bool) -> Select:
+    cursor.space()
+    mailbox = cursor.mailbox()
+    condstore = False
+    if cursor.skip(b" "):
+        # RFC 4466 section 2.1; the only parameter we know is CONDSTORE (RFC 7162 section 3.1.8).
+        for name in cursor.parenthesised(lambda: cursor.word(b"parameter")):
+            if name != b"CONDSTORE":
+                raise cursor.failure(b"known parameter")
+            condstore = True
+    cursor.end()
+    return Select(mailbox, read_only, condstore)
+
+
+def parse_select(cursor: Cursor) -> Select:
+    """``select`` behind its name."""
+    return _parse_select(cursor, read_only=False)
+
+
+def parse_examine(cursor: Cursor) -> Select:
+    """``examine`` behind its name."""
+    return _parse_select(cursor, read_only=True)
+
+
+def _special_use(cursor: Cursor) -> SpecialUse:
+    cursor.expect(b"\\", b"special-use attribute")
+    use = _SPECIAL_USE.get(b"\\" + cursor.word(b"special-use attribute"))
+    if use is None:
+        # RFC 6154 section 3: an attribute the server does not support is USEATTR.
+        raise Disallowed(b"special-use attribute not supported", b"USEATTR")
+    return use
+
+
+def parse_create(cursor: Cursor) -> Create:
+    """``create`` behind its name; a trailing delimiter only announces children (section 6.3.3)."""
+    cursor.space()
+    mailbox = cursor.mailbox()
+    uses: tuple[SpecialUse, ...] = ()
+    if cursor.skip(b" "):
+        cursor.expect(b"(", b"opening parenthesis")
+        if cursor.word(b"parameter") != b"USE":
+            raise cursor.failure(b"USE")
+        cursor.space()
+        uses = cursor.parenthesised(lambda: _special_use(cursor), may_be_empty=True)
+        cursor.expect(b")", b"closing parenthesis")
+    cursor.end()
+    if len(mailbox) > 1:
+        mailbox = mailbox.removesuffix("/")
+    return Create(mailbox, tuple(dict.fromkeys(uses)))
+
+
+def parse_rename(cursor: Cursor) -> Rename:
+    """``rename`` behind its name."""
+    cursor.space()
+    old = cursor.mailbox()
+    cursor.space()
+    new = cursor.mailbox()
+    cursor.end()
+    return Rename(old, new)
+
+
+def parse_append(cursor: Cursor) -> Append:
+    """``append`` behind its name (section 6.3.11; UTF8 form: RFC 9755 section 4).
+
+    A NUL in the message is kept: messages are stored byte for byte.
+    """
+    cursor.space()
+    mailbox = cursor.mailbox()
+    cursor.space()
+    flags, internal_date = Flags(), None
+    if cursor.peek() == b"(":
+        flags = cursor.flag_list()
+        cursor.space()
+    if cursor.peek() == b'"':
+        internal_date = cursor.date_time()
+        cursor.space()
+    utf8 = cursor.skip_word(b"UTF8")
+    if utf8:
+        if not cursor.utf8:
+            raise Malformed(b"UTF8 needs ENABLE UTF8=ACCEPT")
+        cursor.space()
+        cursor.expect(b"(", b"opening parenthesis")
+    literal = cursor.literal(b"message literal")
+    if literal.binary != utf8:
+        raise cursor.failure(b"literal of the other kind")
+    if utf8:
+        cursor.expect(b")", b"closing parenthesis")
+    cursor.end()
+    return Append(mailbox, flags, internal_date, literal.data, utf8)

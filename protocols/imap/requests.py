@@ -1,0 +1,359 @@
+"""What a client can ask for: one frozen value per command, complete and checked by the grammar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode
+from mailstore.search import Key
+from mailstore.uidset import SequenceSet
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """CAPABILITY (RFC 3501 section 6.1.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """NOOP (section 6.1.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """LOGOUT (section 6.1.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """STARTTLS (section 6.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """AUTHENTICATE (section 6.2.2) with SASL-IR's initial response, still in base64 (RFC 4959)."""
+
+    mechanism: bytes
+    initial: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """LOGIN (section 6.2.3)."""
+
+    name: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """ID (RFC 2971); None stands for NIL. Field names are lower-case."""
+
+    fields: tuple[tuple[bytes, bytes | None], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Enable:
+    """ENABLE (RFC 5161); names in capitals."""
+
+    names: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """SELECT (section 6.3.1) and EXAMINE (section 6.3.2), with CONDSTORE's parameter (RFC 7162)."""
+
+    mailbox: str
+    read_only: bool = False
+    condstore: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """CREATE (section 6.3.3) with USE (RFC 6154 section 3)."""
+
+    mailbox: str
+    special_use: tuple[SpecialUse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """DELETE (section 6.3.4)."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """RENAME (section 6.3.5)."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """SUBSCRIBE (section 6.3.6)."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """UNSUBSCRIBE (section 6.3.7)."""
+
+    mailbox: str
+
+
+class ListSelection(Enum):
+    """Selection options (RFC 5258 section 3.1, RFC 6154 section 5.1)."""
+
+    SUBSCRIBED = b"SUBSCRIBED"
+    REMOTE = b"REMOTE"
+    RECURSIVEMATCH = b"RECURSIVEMATCH"
+    SPECIAL_USE = b"SPECIAL-USE"
+
+
+class ListReturn(Enum):
+    """Return options (RFC 5258 section 3.2, RFC 6154 section 5.2)."""
+
+    SUBSCRIBED = b"SUBSCRIBED"
+    CHILDREN = b"CHILDREN"
+    SPECIAL_USE = b"SPECIAL-USE"
+
+
+class StatusItem(Enum):
+    """STATUS data items (section 6.3.10, RFCs 7162, 7889, 8438, 9208)."""
+
+    MESSAGES = b"MESSAGES"
+    RECENT = b"RECENT"
+    UIDNEXT = b"UIDNEXT"
+    UIDVALIDITY = b"UIDVALIDITY"
+    UNSEEN = b"UNSEEN"
+    SIZE = b"SIZE"
+    HIGHESTMODSEQ = b"HIGHESTMODSEQ"
+    APPENDLIMIT = b"APPENDLIMIT"
+    DELETED = b"DELETED"
+    DELETED_STORAGE = b"DELETED-STORAGE"
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """LIST (section 6.3.8), extended (RFC 5258) or not.
+
+    ``status`` holds the items of LIST-STATUS (RFC 5819). ``extended`` tells the extended syntax:
+    there an empty pattern is not the question for the delimiter (RFC 5258 section 3).
+    """
+
+    reference: str
+    patterns: tuple[str, ...]
+    selection: frozenset[ListSelection] = frozenset()
+    returned: frozenset[ListReturn] = frozenset()
+    status: tuple[StatusItem, ...] = ()
+    extended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lsub:
+    """LSUB (section 6.3.9)."""
+
+    reference: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """NAMESPACE (RFC 2342)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """STATUS (section 6.3.10)."""
+
+    mailbox: str
+    items: tuple[StatusItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """APPEND (section 6.3.11). ``utf8`` tells RFC 9755's form of the message argument."""
+
+    mailbox: str
+    flags: Flags
+    internal_date: int | None
+    data: bytes = field(repr=False)
+    utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """CHECK (section 6.4.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """CLOSE (section 6.4.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unselect:
+    """UNSELECT (RFC 3691)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expunge:
+    """EXPUNGE (section 6.4.3); with UIDs it is UID EXPUNGE (RFC 4315 section 2.1)."""
+
+    uids: SequenceSet | None = None
+
+
+class SearchReturn(Enum):
+    """Result options of ESEARCH (RFC 4731 section 3.1)."""
+
+    MIN = b"MIN"
+    MAX = b"MAX"
+    ALL = b"ALL"
+    COUNT = b"COUNT"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """SEARCH (section 6.4.4); ``returned`` is None without RETURN (RFC 4466 section 2.6.1)."""
+
+    key: Key = field(repr=False)
+    returned: frozenset[SearchReturn] | None = None
+    uses_modseq: bool = False
+    by_uid: bool = False
+
+
+class FetchItem(Enum):
+    """FETCH data items that are not message content."""
+
+    UID = b"UID"
+    FLAGS = b"FLAGS"
+    INTERNALDATE = b"INTERNALDATE"
+    SIZE = b"RFC822.SIZE"
+    ENVELOPE = b"ENVELOPE"
+    BODY = b"BODY"
+    BODYSTRUCTURE = b"BODYSTRUCTURE"
+    MODSEQ = b"MODSEQ"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSection:
+    """A FETCH data item that is message content; ``label`` is how the response names it."""
+
+    read: SectionRead
+    label: bytes
+    peek: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """FETCH (section 6.4.5) with CHANGEDSINCE (RFC 7162 section 3.1.4.1)."""
+
+    numbers: SequenceSet
+    items: tuple[FetchItem | FetchSection, ...]
+    changed_since: ModSeq | None = None
+    by_uid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """STORE (section 6.4.6) with UNCHANGEDSINCE (RFC 7162 section 3.1.3)."""
+
+    numbers: SequenceSet
+    mode: StoreMode
+    flags: Flags
+    silent: bool = False
+    unchanged_since: ModSeq | None = None
+    by_uid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """COPY (section 6.4.7)."""
+
+    numbers: SequenceSet
+    mailbox: str
+    by_uid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """MOVE (RFC 6851)."""
+
+    numbers: SequenceSet
+    mailbox: str
+    by_uid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """IDLE (RFC 2177)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuota:
+    """GETQUOTA (RFC 9208 section 4.1.2)."""
+
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuotaRoot:
+    """GETQUOTAROOT (RFC 9208 section 4.1.3)."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuota:
+    """SETQUOTA (RFC 9208 section 4.1.1)."""
+
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Compress:
+    """COMPRESS (RFC 4978)."""
+
+    mechanism: bytes
+
+
+Request = (
+    Capability
+    | Noop
+    | Logout
+    | StartTls
+    | Authenticate
+    | Login
+    | Identify
+    | Enable
+    | Select
+    | Create
+    | Delete
+    | Rename
+    | Subscribe
+    | Unsubscribe
+    | List
+    | Lsub
+    | Namespace
+    | Status
+    | Append
+    | Check
+    | Close
+    | Unselect
+    | Expunge
+    | Search
+    | Fetch
+    | Store
+    | Copy
+    | Move
+    | Idle
+    | GetQuota
+    | GetQuotaRoot
+    | SetQuota
+    | Compress
+)

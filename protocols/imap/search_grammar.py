@@ -1,0 +1,220 @@
+"""SEARCH arguments (RFC 3501 section 6.4.4, RFC 4731, RFC 7162 section 3.1.5). Pure.
+
+Nesting and the number of keys are bounded; every recursion passes ``Cursor.descend``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date, timedelta
+
+from mailstore import search
+from mailstore.model import SystemFlag
+from protocols.imap.cursor import MAX_NUMBER_64, Cursor
+from protocols.imap.refusal import Disallowed, Malformed
+from protocols.imap.requests import Search, SearchReturn
+
+_NUMBERS = re.compile(rb"[0-9*]")
+_CHARSETS = {b"UTF-8": "utf-8", b"US-ASCII": "ascii"}
+_BADCHARSET = b"BADCHARSET (US-ASCII UTF-8)"
+_ENTRY_TYPES = {b"ALL", b"PRIV", b"SHARED"}
+
+
+def _flag(flag: SystemFlag) -> search.Key:
+    return search.HasFlag(flag)
+
+
+def _no_flag(flag: SystemFlag) -> search.Key:
+    return search.Not(search.HasFlag(flag))
+
+
+_PLAIN: dict[bytes, search.Key] = {
+    b"ALL": search.All(),
+    b"ANSWERED": _flag(SystemFlag.ANSWERED),
+    b"DELETED": _flag(SystemFlag.DELETED),
+    b"DRAFT": _flag(SystemFlag.DRAFT),
+    b"FLAGGED": _flag(SystemFlag.FLAGGED),
+    b"SEEN": _flag(SystemFlag.SEEN),
+    b"UNANSWERED": _no_flag(SystemFlag.ANSWERED),
+    b"UNDELETED": _no_flag(SystemFlag.DELETED),
+    b"UNDRAFT": _no_flag(SystemFlag.DRAFT),
+    b"UNFLAGGED": _no_flag(SystemFlag.FLAGGED),
+    b"UNSEEN": _no_flag(SystemFlag.SEEN),
+    b"NEW": search.And((search.Recent(), _no_flag(SystemFlag.SEEN))),
+    b"OLD": search.Not(search.Recent()),
+    b"RECENT": search.Recent(),
+}
+
+
+def _next_day(day: date) -> date | None:
+    return None if day == date.max else day + timedelta(days=1)
+
+
+class _SearchParser:
+    """One SEARCH program; the charset holds for all of its strings."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        # RFC 3501 would have US-ASCII here; RFC 9051 section 6.4.4 has its superset UTF-8.
+        self.charset = "utf-8"
+        self.keys = 0
+        self.uses_modseq = False
+
+    def program(self) -> search.Key:
+        """``search-key *(SP search-key)`` up to the end of the command."""
+        keys = [self.key()]
+        while self.cursor.skip(b" "):
+            keys.append(self.key())
+        self.cursor.end()
+        return keys[0] if len(keys) == 1 else search.And(tuple(keys))
+
+    def text(self) -> str:
+        """A string to search for.
+
+        Raises:
+            Refused: NO [BADCHARSET] when ASCII was promised, BAD when the charset's rules are broken.
+        """
+        raw = self.cursor.astring(b"search string")
+        try:
+            return raw.decode(self.charset)
+        except UnicodeDecodeError:
+            if self.charset == "ascii":
+                raise Disallowed(b"search string needs a charset", _BADCHARSET) from None
+            raise self.cursor.failure(b"search string in its charset") from None
+
+    def key(self) -> search.Key:
+        """``search-key``."""
+        cursor = self.cursor
+        self.keys += 1
+        if self.keys > cursor.limits.search_keys_max:
+            raise Malformed(b"too many search keys", b"LIMIT")
+        if cursor.peek() == b"(":
+            keys = cursor.parenthesised(self.key)
+            return keys[0] if len(keys) == 1 else search.And(keys)
+        if cursor.looking_at(_NUMBERS):
+            return search.SeqNums(cursor.sequence_set())
+        name = cursor.word(b"search key")
+        plain = _PLAIN.get(name)
+        if plain is not None:
+            return plain
+        parse = _ARGUMENTS.get(name)
+        if parse is None:
+            raise cursor.failure(b"known search key")
+        cursor.space()
+        cursor.descend()
+        key = parse(self)
+        cursor.ascend()
+        return key
+
+    def either(self) -> search.Key:
+        """The two keys of OR."""
+        left = self.key()
+        self.cursor.space()
+        return search.Or(left, self.key())
+
+    def header(self) -> search.Key:
+        """HEADER's field name and string."""
+        name = self.cursor.astring(b"header field name")
+        self.cursor.space()
+        try:
+            return search.HeaderText(name.decode("ascii").upper(), self.text())
+        except UnicodeDecodeError:
+            raise self.cursor.failure(b"header field name in ASCII") from None
+
+    def keyword(self) -> search.Key:
+        """``flag-keyword``."""
+        return search.HasKeyword(self.cursor.atom(b"keyword").decode("ascii"))
+
+    def modseq(self) -> search.Key:
+        """``[SP entry-name SP entry-type-req] SP mod-sequence-value``; one modseq counts for all entries."""
+        cursor = self.cursor
+        if cursor.peek() == b'"':
+            cursor.string(b"entry name")
+            cursor.space()
+            if cursor.word(b"entry type") not in _ENTRY_TYPES:
+                raise cursor.failure(b"entry type")
+            cursor.space()
+        self.uses_modseq = True
+        return search.ModSeqAtLeast(cursor.modseq())
+
+
+def _dates(field: str, kind: str) -> Callable[[_SearchParser], search.Key]:
+    def parse(parser: _SearchParser) -> search.Key:
+        day = parser.cursor.date()
+        match kind:
+            case "before":
+                return search.DateRange(field, None, day)
+            case "on":
+                return search.DateRange(field, day, _next_day(day))
+            case _:
+                return search.DateRange(field, day, None)
+
+    return parse
+
+
+def _header_named(name: str) -> Callable[[_SearchParser], search.Key]:
+    return lambda parser: search.HeaderText(name, parser.text())
+
+
+_ARGUMENTS: dict[bytes, Callable[[_SearchParser], search.Key]] = {
+    b"BCC": _header_named("BCC"),
+    b"BEFORE": _dates("internal", "before"),
+    b"BODY": lambda parser: search.BodyText(parser.text()),
+    b"CC": _header_named("CC"),
+    b"FROM": _header_named("FROM"),
+    b"HEADER": _SearchParser.header,
+    b"KEYWORD": _SearchParser.keyword,
+    b"LARGER": lambda parser: search.Larger(parser.cursor.number(b"size", MAX_NUMBER_64)),
+    b"MODSEQ": _SearchParser.modseq,
+    b"NOT": lambda parser: search.Not(parser.key()),
+    b"ON": _dates("internal", "on"),
+    b"OR": _SearchParser.either,
+    b"SENTBEFORE": _dates("sent", "before"),
+    b"SENTON": _dates("sent", "on"),
+    b"SENTSINCE": _dates("sent", "since"),
+    b"SINCE": _dates("internal", "since"),
+    b"SMALLER": lambda parser: search.Smaller(parser.cursor.number(b"size", MAX_NUMBER_64)),
+    b"SUBJECT": _header_named("SUBJECT"),
+    b"TEXT": lambda parser: search.AnyText(parser.text()),
+    b"TO": _header_named("TO"),
+    b"UID": lambda parser: search.UidNumbers(parser.cursor.sequence_set()),
+    b"UNKEYWORD": lambda parser: search.Not(parser.keyword()),
+}
+
+
+def _return_option(cursor: Cursor) -> SearchReturn:
+    name = cursor.word(b"result option")
+    for option in SearchReturn:
+        if option.value == name:
+            return option
+    raise cursor.failure(b"known result option")
+
+
+def parse_search(cursor: Cursor, by_uid: bool) -> Search:
+    """``search`` behind its name.
+
+    Raises:
+        Refused: BAD for syntax and limits, NO [BADCHARSET] for a charset we do not have.
+    """
+    parser = _SearchParser(cursor)
+    cursor.space()
+    returned: frozenset[SearchReturn] | None = None
+    if cursor.skip_word(b"RETURN"):
+        cursor.space()
+        options = cursor.parenthesised(lambda: _return_option(cursor), may_be_empty=True)
+        # RFC 4731 section 3.1: an empty list means ALL.
+        returned = frozenset(options) or frozenset({SearchReturn.ALL})
+        cursor.space()
+    if cursor.skip_word(b"CHARSET"):
+        # RFC 9755 section 3: once UTF8=ACCEPT is enabled, CHARSET is an error.
+        if cursor.utf8:
+            raise Malformed(b"CHARSET cannot be used after ENABLE UTF8=ACCEPT")
+        cursor.space()
+        charset = _CHARSETS.get(cursor.astring(b"charset").upper())
+        if charset is None:
+            raise Disallowed(b"unknown charset", _BADCHARSET)
+        parser.charset = charset
+        cursor.space()
+    key = parser.program()
+    return Search(key, returned, parser.uses_modseq, by_uid)

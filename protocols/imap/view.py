@@ -1,0 +1,149 @@
+"""What the client knows of the selected mailbox, and what it has yet to be told. Pure.
+
+Sequence numbers are positions in the client's picture, not in the mailbox: a message that is gone
+keeps its number until EXPUNGE may be sent (RFC 3501 sections 5.5 and 7.4.1).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+from mailstore.model import Delta, MessageFlags, ModSeq, Opened, Uid
+from mailstore.uidset import SequenceSet, UidSet
+from protocols.imap import responses
+from protocols.imap.refusal import Malformed
+
+
+class View:
+    """The picture of one session. ``modseq`` is what ``since`` of the next store call has to be."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.modseq: ModSeq = opened.status.highest_modseq
+        self.recent = opened.recent
+        self.mailbox_gone = False
+        self._uids = array(opened.uids.typecode, opened.uids)
+        self._known_up_to = max(opened.status.uid_next - 1, self._uids[-1] if self._uids else 0)
+        self._new: list[int] = []
+        self._gone = UidSet()
+        self._changed: dict[int, MessageFlags] = {}
+
+    @property
+    def exists(self) -> int:
+        """Messages the client knows of: the last EXISTS less the EXPUNGEs since."""
+        return len(self._uids)
+
+    @property
+    def largest_uid(self) -> int:
+        """What ``*`` means in a UID set, 0 in an empty mailbox."""
+        return self._uids[-1] if self._uids else 0
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether a flush that may do anything would say something."""
+        return bool(self._new or self._gone or self._changed)
+
+    def uid_at(self, seq: int) -> Uid:
+        """The UID of a sequence number between 1 and ``exists``."""
+        return Uid(self._uids[seq - 1])
+
+    def seq_of(self, uid: int) -> int | None:
+        """The sequence number of a message, None when the client does not know it."""
+        at = bisect_left(self._uids, uid)
+        return at + 1 if at < len(self._uids) and self._uids[at] == uid else None
+
+    def _slices(self, uids: UidSet) -> Iterator[tuple[int, int]]:
+        """Where the members of ``uids`` lie, as half-open index ranges in ascending order."""
+        at = 0
+        for low, high in uids.ranges:
+            start = bisect_left(self._uids, low, at)
+            at = bisect_right(self._uids, high, start)
+            if start < at:
+                yield start, at
+
+    def known(self, uids: UidSet) -> list[Uid]:
+        """Those of ``uids`` that the client knows, ascending."""
+        return [Uid(uid) for start, stop in self._slices(uids) for uid in self._uids[start:stop]]
+
+    def resolve(self, numbers: SequenceSet, by_uid: bool) -> list[Uid]:
+        """The UIDs, ascending, that a client's set names; unknown UIDs are ignored (section 6.4.8).
+
+        Raises:
+            Malformed: a sequence number that no message has.
+        """
+        if by_uid:
+            return self.known(numbers.resolve(self.largest_uid))
+        resolved = numbers.resolve(self.exists)
+        if resolved and resolved.ranges[-1][1] > self.exists:
+            raise Malformed(b"no message has that sequence number")
+        return [Uid(uid) for low, high in resolved.ranges for uid in self._uids[low - 1 : high]]
+
+    def apply(self, delta: Delta) -> None:
+        """Take note of what happened in the mailbox; nothing is said yet."""
+        self.modseq = max(self.modseq, delta.highest)
+        self.mailbox_gone = self.mailbox_gone or delta.mailbox_gone
+        if delta.expunged:
+            self._new = [uid for uid in self._new if uid not in delta.expunged]
+            for uid in [uid for uid in self._changed if uid in delta.expunged]:
+                del self._changed[uid]
+            self._gone |= UidSet.of(self.known(delta.expunged))
+        for row in delta.changed:
+            if row.uid > self._known_up_to:
+                self._new.append(row.uid)
+                self._known_up_to = row.uid
+            else:
+                self._changed[row.uid] = row
+        self._known_up_to = max(self._known_up_to, delta.uid_next - 1)
+
+    def told(self, rows: Iterable[MessageFlags]) -> None:
+        """The client has just been sent these flags: forget what they make superfluous."""
+        for row in rows:
+            pending = self._changed.get(row.uid)
+            if pending is not None and pending.modseq <= row.modseq:
+                del self._changed[row.uid]
+
+    def is_gone(self, uid: int) -> bool:
+        """Whether the message was expunged and the client has not been told."""
+        return uid in self._gone
+
+    def flush(self, allow_expunge: bool, modseqs: bool) -> list[bytes]:
+        """Untagged responses that bring the client up to date, as far as is legal now.
+
+        EXPUNGE comes first and from the top, then EXISTS, then FETCH. Without ``allow_expunge``
+        gone messages keep their places. ``modseqs`` adds UID and MODSEQ (RFC 7162 section 3.2.4).
+        """
+        lines: list[bytes] = []
+        if allow_expunge and self._gone:
+            lines += self._expunge()
+        if self._new:
+            self._uids.extend(self._new)
+            lines.append(b"* %d EXISTS\r\n" % len(self._uids))
+            # The client asks for the flags of messages it has just heard of.
+            for uid in self._new:
+                self._changed.pop(uid, None)
+            self._new = []
+        if self._changed:
+            rows = [
+                (seq, self._changed[uid])
+                for uid in sorted(self._changed)
+                if (seq := self.seq_of(uid)) is not None
+            ]
+            lines += responses.flag_lines(rows, self.recent, uids=modseqs, modseqs=modseqs)
+            self._changed = {}
+        return lines
+
+    def _expunge(self) -> list[bytes]:
+        """Drop the gone messages in one pass and say so."""
+        kept = array(self._uids.typecode)
+        seqs: list[int] = []
+        before = 0
+        for start, stop in self._slices(self._gone):
+            kept.extend(self._uids[before:start])
+            seqs.extend(range(start + 1, stop + 1))
+            before = stop
+        kept.extend(self._uids[before:])
+        self._uids = kept
+        self._gone = UidSet()
+        seqs.reverse()
+        return responses.expunge_lines(seqs)

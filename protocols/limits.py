@@ -1,0 +1,103 @@
+"""Every bound the mail protocols put on a peer: name, unit and default in one place.
+
+Each server takes its dataclass as a parameter; the defaults follow what widely used servers allow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class ImapLimits:
+    """Bounds on one IMAP connection. Sizes in bytes, times in seconds."""
+
+    line_max_bytes: int = 64 * KIB
+    """All of a command but its literals, once logged in."""
+    line_before_login_max_bytes: int = 8 * KIB
+    append_max_bytes: int = 64 * MIB
+    """One message in APPEND; announced as APPENDLIMIT (RFC 7889)."""
+    literal_max_bytes: int = 128 * KIB
+    """One literal of any command but APPEND, once logged in."""
+    literal_before_login_max_bytes: int = 4 * KIB
+    """Also what LITERAL- (RFC 7888 section 5) promises before login."""
+    literals_total_max_bytes: int = 256 * KIB
+    """Sum of a command's literals; an APPEND may have ``append_max_bytes`` more."""
+    literals_total_before_login_max_bytes: int = 8 * KIB
+    literals_per_command_max: int = 1000
+    swallow_max_bytes: int = 1 * MIB
+    """Refused input that is read and thrown away to stay in step; beyond it the connection ends."""
+    pipelined_max_bytes: int = 128 * KIB
+    """Input received but not yet executed; beyond it the socket is not read."""
+    nesting_max_depth: int = 100
+    """Parentheses, NOT and OR inside each other."""
+    search_keys_max: int = 2000
+    list_items_max: int = 1000
+    """Members of any parenthesised list (flags, patterns, header names, FETCH items ...)."""
+    sequence_ranges_max: int = 10_000
+    mailbox_name_max_bytes: int = 1000
+    keyword_max_bytes: int = 100
+    id_fields_max: int = 30
+    id_value_max_bytes: int = 1024
+    long_lines_max: int = 3
+    """Over-long lines after which the connection ends."""
+    bad_commands_max: int = 20
+    """BAD answers in a row after which the connection ends."""
+    bad_commands_before_login_max: int = 5
+    login_timeout_s: float = 120.0
+    """From connecting, or from the last command, until login."""
+    idle_timeout_s: float = 31 * 60.0
+    """Without input once logged in; RFC 3501 section 5.4 asks for 30 minutes at least."""
+    write_stall_timeout_s: float = 300.0
+    """A peer that takes nothing for so long is cut off."""
+    idle_wait_s: float = 0.05
+    """How long IDLE gathers changes before it reports them."""
+    fetch_batch_rows: int = 1000
+    fetch_content_batch_bytes: int = 512 * KIB
+    write_chunk_bytes: int = 128 * KIB
+    """Output gathered before waiting for the transport."""
+    inflate_chunk_bytes: int = 64 * KIB
+    """Most output taken at once from the decompressor (COMPRESS, RFC 4978)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLimits:
+    """Bounds on attempts to log in. Times in seconds."""
+
+    attempts_per_connection_max: int = 5
+    free_failures: int = 2
+    """Failures of one address that cost no extra delay."""
+    first_delay_s: float = 1.0
+    """Delay of the next failure; doubles with each further one."""
+    delay_max_s: float = 30.0
+    forget_after_s: float = 900.0
+    """An address without failures for so long starts afresh."""
+    addresses_max: int = 100_000
+    """Addresses remembered; the oldest are forgotten first."""
+    waiting_per_address_max: int = 20
+    """Logins of one address that wait out a delay at the same time."""
+    name_max_bytes: int = 512
+    secret_max_bytes: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogLimits:
+    """What the access log keeps and for how long."""
+
+    access_days: int = 10
+    error_days: int = 7
+    user_agent_max_chars: int = 120
+
+    def __post_init__(self) -> None:
+        """Refuse what the privacy policy rules out.
+
+        Raises:
+            ValueError: more than 10 days of access log or 7 of error log, or fewer than 1.
+        """
+        if not 1 <= self.access_days <= 10:
+            raise ValueError("access_days must be between 1 and 10")
+        if not 1 <= self.error_days <= 7:
+            raise ValueError("error_days must be between 1 and 7")
