@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import inotify
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.filepath import FilePath
+
+from mailstore.clock import Clock, DelayedCall
 
 log = logging.getLogger("sealbox.changes")
 
@@ -29,11 +30,11 @@ _MASK = (
 class FolderWatch:
     """One watched folder; collects the names that changed and reports them together."""
 
-    def __init__(self, clock: IReactorTime, callback: Callable[[frozenset[str]], None]) -> None:
+    def __init__(self, clock: Clock, callback: Callable[[frozenset[str]], None]) -> None:
         self._clock = clock
         self._callback = callback
         self._names: set[str] = set()
-        self._call: IDelayedCall | None = None
+        self._call: DelayedCall | None = None
 
     def touched(self, name: str) -> None:
         """A file of this name changed."""
@@ -57,7 +58,7 @@ class Watcher:
     """Watches folders for one worker. Folders are named by their path, each watched once."""
 
     def __init__(self, reactor: Any) -> None:
-        self._clock: IReactorTime = reactor
+        self._clock: Clock = reactor
         self._inotify = inotify.INotify(reactor)
         self._inotify.startReading()
         self._folders: dict[bytes, FolderWatch] = {}

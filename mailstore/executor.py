@@ -87,9 +87,9 @@ class Lane(Generic[R]):
         while self._waiting and (self._idle or self._unopened):
             done, job = self._waiting.popleft()
             self._running += 1
+            inner: Deferred[tuple[R | None, Any]]
             if self._idle:
-                resource = self._idle.pop()
-                inner = self._executor.call(self._do, resource, job)
+                inner = self._executor.call(self._do, self._idle.pop(), job)
             else:
                 self._unopened -= 1
                 inner = self._executor.call(self._open_and_do, job)
@@ -98,15 +98,15 @@ class Lane(Generic[R]):
     def _open_and_do(self, job: Callable[[R], Any]) -> tuple[R | None, Any]:
         try:
             resource = self._acquire()
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # it travels on as the job's outcome
             return None, Failure()
         return self._do(resource, job)
 
     @staticmethod
-    def _do(resource: R, job: Callable[[R], Any]) -> tuple[R, Any]:
+    def _do(resource: R, job: Callable[[R], Any]) -> tuple[R | None, Any]:
         try:
             return resource, job(resource)
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # it travels on as the job's outcome
             return resource, Failure()
 
     def _finished(self, outcome: tuple[R | None, Any] | Failure, done: Deferred[Any]) -> None:

@@ -14,7 +14,6 @@ Uid = NewType("Uid", int)
 SeqNum = NewType("SeqNum", int)
 ModSeq = NewType("ModSeq", int)
 UidValidity = NewType("UidValidity", int)
-AccountId = NewType("AccountId", str)
 MailboxId = NewType("MailboxId", int)
 MessageId = NewType("MessageId", int)
 """Key of the shared message row; copies of a message have it in common. Not the Message-ID field."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import zstandard
 
@@ -30,20 +29,6 @@ _per_thread = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
-class SortFields:
-    """What SORT and the date keys of SEARCH need, ready to compare."""
-
-    sent_date: int | None
-    sent_day: int | None
-    subject: str
-    sender: str
-    to: str
-    cc: str
-    display_from: str
-    display_to: str
-
-
-@dataclass(frozen=True, slots=True)
 class PreparedMessage:
     """Everything that is written when a message is filed. Its repr shows no content."""
 
@@ -54,7 +39,7 @@ class PreparedMessage:
     body: bytes
     bodystructure: bytes
     parts: bytes
-    sort_keys: SortFields
+    sort_keys: mime.SortKeys
     reference_hashes: tuple[bytes, ...]
 
     def __repr__(self) -> str:
@@ -94,7 +79,7 @@ def frames_of(data: bytes, header_bytes: int) -> tuple[bytes, ...]:
     starts = [(at, min(at + FRAME_BYTES, header_bytes)) for at in range(0, header_bytes, FRAME_BYTES)]
     starts += [(at, at + FRAME_BYTES) for at in range(header_bytes, len(data), FRAME_BYTES)]
     view = memoryview(data)
-    return tuple(compress(view[low:high]) for low, high in starts or [(0, 0)])
+    return tuple(compress(bytes(view[low:high])) for low, high in starts or [(0, 0)])
 
 
 def header_frames(header_bytes: int) -> int:
@@ -108,33 +93,11 @@ def reference_hashes(message_id: bytes | None, references: tuple[bytes, ...]) ->
     return tuple(dict.fromkeys(hashlib.sha256(one).digest()[:16] for one in chosen))
 
 
-def _sort_fields(header: bytes) -> SortFields:
-    keys = mime.sort_keys(header)
-    day: int | None = None
-    if keys.date is not None:
-        # SENTON and friends look at the day the sender wrote, whatever its zone (RFC 3501 6.4.4).
-        try:
-            local = datetime.fromtimestamp(keys.date + keys.zone_minutes * 60, UTC)
-            day = local.toordinal()
-        except (OverflowError, ValueError, OSError):
-            day = None
-    return SortFields(
-        keys.date,
-        day,
-        keys.subject,
-        keys.sender,
-        keys.to,
-        keys.cc,
-        keys.display_from,
-        keys.display_to,
-    )
-
-
 def prepare(data: bytes, limits: mime.MimeLimits | None = None) -> PreparedMessage:
     """Scan and compress a message. Any bytes are a message; this never fails on content."""
     root = mime.scan(data, limits or mime.MimeLimits())
     header = data[: root.body_start]
-    message_id, references = mime.message_ids(header)
+    ids = mime.message_ids(header)
     return PreparedMessage(
         len(data),
         root.body_start,
@@ -143,6 +106,6 @@ def prepare(data: bytes, limits: mime.MimeLimits | None = None) -> PreparedMessa
         mime.body(root, data),
         mime.bodystructure(root, data),
         mime.dump(root),
-        _sort_fields(header),
-        reference_hashes(message_id, references),
+        mime.sort_keys(header),
+        reference_hashes(ids.message_id, ids.references),
     )

@@ -68,7 +68,7 @@ _V1 = (
         bodystructure BLOB NOT NULL,
         parts BLOB NOT NULL,
         sent_date INTEGER,       -- Date field, seconds since the epoch, UTC
-        sent_day INTEGER,        -- Date field's own calendar day as a proleptic ordinal
+        sent_day INTEGER,        -- Date field's own calendar day, in days since the epoch
         sort_subject TEXT NOT NULL,
         sort_from TEXT NOT NULL,
         sort_to TEXT NOT NULL,

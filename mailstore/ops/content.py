@@ -52,7 +52,7 @@ def fetch(
         tables += " JOIN message_meta AS m ON m.message_id = p.message_id"
     condition = "" if plan.changed_since is None else f" WHERE p.modseq > {int(plan.changed_since)}"
     # Column names come from the fixed list above, never from a client.
-    rows = txn.rows(f"SELECT {columns} FROM {tables}{condition}", (as_json(wanted), mailbox_id))  # noqa: S608
+    rows = txn.rows(f"SELECT {columns} FROM {tables}{condition}", (as_json(wanted), mailbox_id))
     found = []
     for uid, modseq, flags, keywords, size_bytes, date, message_id, *answers in rows:
         found.append(
@@ -129,8 +129,8 @@ def _read_section(reader: MessageReader, root: mime.Part, section: SectionRead, 
     if found is None:
         return SectionData(None)
     if isinstance(found, mime.HeaderFilter):
-        header = reader.read(found.start, found.end)
-        text = mime.header_fields(header, found.fields, found.invert)
+        header = reader.read(found.span.start, found.span.end)
+        text = mime.header_fields(header, found.fields, invert=found.invert)
         low, high = _window(0, len(text), section)
         return SectionData(high - low, text[low:high], 0)
     low, high = _window(found.start, found.end, section)

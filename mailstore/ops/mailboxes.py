@@ -235,7 +235,7 @@ def select(txn: Txn, name: str, read_only: bool) -> Opened:
     )
     recent = UidSet.of(uids[len(uids) - found.recent :]) if found.recent else UidSet()
     if not read_only and recent:
-        claim_recent(txn, mailbox_id)
+        claim_recent_up_to(txn, mailbox_id, found.uid_next)
     keywords = txn.rows("SELECT name FROM keyword WHERE mailbox_id = ? ORDER BY name", (mailbox_id,))
     return Opened(
         mailbox_id,
@@ -249,9 +249,9 @@ def select(txn: Txn, name: str, read_only: bool) -> Opened:
     )
 
 
-def claim_recent(txn: Txn, mailbox_id: MailboxId) -> None:
-    """Note that a session has been told of every message there is (``\\Recent``, RFC 3501 2.3.2)."""
-    txn.run("UPDATE mailbox SET recent_uid = uid_next - 1 WHERE id = ?", (mailbox_id,))
+def claim_recent_up_to(txn: Txn, mailbox_id: MailboxId, uid_next: Uid) -> None:
+    """Note that a session has been told of messages below ``uid_next`` (``\\Recent``, RFC 3501 2.3.2)."""
+    txn.run("UPDATE mailbox SET recent_uid = max(recent_uid, ?) WHERE id = ?", (uid_next - 1, mailbox_id))
 
 
 def used(txn: Txn) -> tuple[int, int]:

@@ -43,8 +43,12 @@ _PLACE = (
 )
 
 
-def known_keywords(txn: Txn, mailbox_id: MailboxId, wanted: Iterable[str]) -> tuple[str, ...]:
-    """The keywords in the spelling the mailbox knows them by, new ones added; sorted, no repeats.
+def known_keywords(
+    txn: Txn, mailbox_id: MailboxId, wanted: Iterable[str], *, add: bool = True
+) -> tuple[str, ...]:
+    """The keywords in the spelling the mailbox knows them by, sorted, no repeats.
+
+    New ones are added to the mailbox, or left out of the answer when ``add`` is false.
 
     Raises:
         LimitExceeded: the mailbox would have more than ``MAX_KEYWORDS``.
@@ -53,6 +57,8 @@ def known_keywords(txn: Txn, mailbox_id: MailboxId, wanted: Iterable[str]) -> tu
     for keyword in wanted:
         row = txn.one("SELECT name FROM keyword WHERE mailbox_id = ? AND name = ?", (mailbox_id, keyword))
         if row is None:
+            if not add:
+                continue
             if txn.value("SELECT count(*) FROM keyword WHERE mailbox_id = ?", (mailbox_id,)) >= MAX_KEYWORDS:
                 raise LimitExceeded("too many keywords in the mailbox")
             txn.run("INSERT INTO keyword VALUES(?, ?)", (mailbox_id, keyword))
@@ -109,7 +115,7 @@ def _insert_message(txn: Txn, prepared: PreparedMessage) -> int:
             prepared.body,
             prepared.bodystructure,
             prepared.parts,
-            keys.sent_date,
+            keys.date,
             keys.sent_day,
             keys.subject,
             keys.sender,
@@ -307,7 +313,8 @@ def store_flags(
     Raises:
         LimitExceeded: too many keywords in the mailbox.
     """
-    change = Flags(change.system, known_keywords(txn, mailbox_id, change.keywords))
+    spelled = known_keywords(txn, mailbox_id, change.keywords, add=mode is not StoreMode.REMOVE)
+    change = Flags(change.system, spelled)
     rows = txn.rows("SELECT p.uid, p.modseq, p.flags, p.keywords FROM " + CHOSEN, (as_json(uids), mailbox_id))
     refused = [] if unchanged_since is None else [row[0] for row in rows if row[1] > unchanged_since]
     refuse = frozenset(refused)

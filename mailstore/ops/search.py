@@ -21,6 +21,8 @@ from mailstore.ops.content import MessageReader
 from mailstore.ops.rows import delta
 from mailstore.uidset import UidSet
 
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+
 MAX_OR_RANGES = 20
 """UID sets of up to this many ranges become comparisons, larger ones a list."""
 
@@ -61,7 +63,7 @@ def _date_sql(key: search.DateRange) -> _Sql:
     for edge, comparison in ((key.first, ">="), (key.before, "<")):
         if edge is not None:
             parts.append(f"ifnull({column} {comparison} ?, 0)")
-            parameters.append(edge.toordinal() if key.field == "sent" else _epoch(edge))
+            parameters.append(edge.toordinal() - _EPOCH_DAY if key.field == "sent" else _epoch(edge))
     return _Sql(" AND ".join(parts) or "1", tuple(parameters))
 
 
@@ -185,8 +187,11 @@ class _MessageText:
             reader = self._message()
             raw = reader.read(0, reader.header_bytes)
             self._header = [
-                (name.decode("ascii", "replace").upper(), folded(mime.decode_words(value)))
-                for name, value in mime.fields(raw)
+                (
+                    field.name.decode("ascii", "replace").upper(),
+                    folded(mime.decode_words(mime.unfold(raw[field.value_start : field.value_end]))),
+                )
+                for field in mime.fields(raw)
             ]
         return self._header
 
@@ -210,7 +215,7 @@ class _MessageText:
                 inner = part.message
                 waiting.append(inner)
                 yield mime.decode_words(reader.read(inner.header_start, inner.body_start))
-            elif part.is_text:
+            elif part.content.type == b"text":
                 yield mime.part_text(part, reader.read(part.body_start, part.body_end))
 
 
@@ -262,7 +267,7 @@ def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> Sear
     column_parameters = [value for column in splitter.columns for value in column.parameters]
     # Only fixed text from this module is joined here; every value is a parameter.
     rows = txn.rows(
-        f"SELECT p.uid, p.modseq, p.message_id{columns} FROM placed AS p"  # noqa: S608
+        f"SELECT p.uid, p.modseq, p.message_id{columns} FROM placed AS p"
         f" WHERE {' AND '.join(where)} ORDER BY p.uid",
         [*column_parameters, mailbox_id, *parameters],
     )

@@ -1,0 +1,166 @@
+"""Sealed inbox to database: open, prepare, file in one transaction, unlink after the commit.
+
+The id of every sealed message is recorded in the transaction that files it, so filing twice is
+impossible; the file is unlinked only after the commit, so losing it is impossible. All functions run
+in threads. One filer at a time per account holds a lock; it saves work, correctness does not need it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+from mailstore.account import AccountPaths
+from mailstore.durable import FILE_MODE, storage_errors
+from mailstore.engine import Txn
+from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged
+from mailstore.keys import AccountId, PrivateKey
+from mailstore.limits import StoreLimits
+from mailstore.model import INBOX, Flags, MailboxId
+from mailstore.names import normalised
+from mailstore.ops.messages import add_messages
+from mailstore.prepared import PreparedMessage, prepare
+from mailstore.sealed import (
+    SUFFIX,
+    SealedId,
+    clean_leftovers,
+    open_sealed,
+    pending,
+    read_sealed,
+    remove,
+)
+
+log = logging.getLogger("sealbox.filing")
+
+LOCK_NAME = "filing.lock"
+DAMAGED_SUFFIX = ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One sealed message, opened and prepared."""
+
+    sealed_id: SealedId
+    received: int
+    mailbox_hint: str | None
+    prepared: PreparedMessage
+
+
+@dataclass(slots=True)
+class Batch:
+    """Sealed messages that will be filed together; holds the filing lock until ``release``."""
+
+    messages: tuple[Waiting, ...]
+    more: bool
+    lock: int
+
+    def release(self) -> None:
+        """Let the next filer in; calling it again does nothing."""
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+
+class Filer:
+    """Files the mail of one account. The private key stays in here."""
+
+    def __init__(
+        self, paths: AccountPaths, account_id: AccountId, private_key: PrivateKey, limits: StoreLimits
+    ) -> None:
+        self._paths = paths
+        self._account_id = account_id
+        self._private_key = private_key
+        self._limits = limits
+
+    def load(self) -> Batch | None:
+        """Open the oldest waiting messages; None while another process is filing.
+
+        Raises:
+            StorageFailed: the inbox cannot be read.
+        """
+        lock = self._lock()
+        if lock < 0:
+            return None
+        try:
+            return self._load(lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def _lock(self) -> int:
+        with storage_errors():
+            try:
+                lock = os.open(
+                    self._paths.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE
+                )
+            except FileNotFoundError:
+                raise NoSuchAccount from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return -1
+        return lock
+
+    def _load(self, lock: int) -> Batch:
+        clean_leftovers(self._paths.inbox, now=time.time())
+        ids = pending(self._paths.inbox)
+        found: list[Waiting] = []
+        size_bytes = taken = 0
+        for sealed_id in ids:
+            if taken >= self._limits.filing_batch_messages or size_bytes >= self._limits.filing_batch_bytes:
+                break
+            taken += 1
+            try:
+                blob = read_sealed(self._paths.inbox, sealed_id)
+                facts, message = open_sealed(self._private_key, self._account_id, sealed_id, blob)
+            except NoSuchMessage:
+                continue  # filed and unlinked by the filer before us
+            except SealedMessageDamaged:
+                self._set_aside(sealed_id)
+                continue
+            size_bytes += len(blob)
+            found.append(
+                Waiting(sealed_id, facts.received, facts.mailbox_hint, prepare(facts.trace_header + message))
+            )
+        return Batch(tuple(found), taken < len(ids), lock)
+
+    def _set_aside(self, sealed_id: SealedId) -> None:
+        """Keep a message that cannot be opened, out of the filer's way, for a human to look at."""
+        log.error("a sealed message cannot be opened; it is kept with the ending %s", DAMAGED_SUFFIX)
+        path = self._paths.inbox / (sealed_id + SUFFIX)
+        with storage_errors():
+            path.rename(path.with_suffix(DAMAGED_SUFFIX))
+
+    def insert(self, txn: Txn, batch: Batch) -> None:
+        """File a batch; messages that were filed before are passed over."""
+        fresh: dict[MailboxId, list[tuple[PreparedMessage, Flags, int]]] = {}
+        inbox = MailboxId(txn.value("SELECT id FROM mailbox WHERE name = ?", (INBOX,)))
+        for waiting in batch.messages:
+            if txn.value("SELECT 1 FROM filed WHERE sealed_id = ?", (waiting.sealed_id,)):
+                continue
+            txn.run("INSERT INTO filed VALUES(?, ?)", (waiting.sealed_id, txn.now))
+            target = _target(txn, waiting.mailbox_hint) or inbox
+            fresh.setdefault(target, []).append((waiting.prepared, Flags(), waiting.received))
+        for mailbox_id, messages in fresh.items():
+            add_messages(txn, mailbox_id, messages)
+        txn.run("DELETE FROM filed WHERE filed_at < ?", (txn.now - self._limits.filed_memory_s,))
+
+    def remove(self, batch: Batch) -> None:
+        """Unlink what a committed transaction has filed."""
+        for waiting in batch.messages:
+            remove(self._paths.inbox, waiting.sealed_id)
+
+
+def _target(txn: Txn, hint: str | None) -> MailboxId | None:
+    """The mailbox that a sub-address names (RFC 5233), without regard to case; None for the inbox."""
+    if not hint:
+        return None
+    found = txn.value(
+        "SELECT id FROM mailbox WHERE name = ?1 OR lower(name) = lower(?1) ORDER BY name = ?1 DESC LIMIT 1",
+        (normalised(hint),),
+    )
+    return None if found is None else MailboxId(found)

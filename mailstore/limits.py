@@ -1,0 +1,46 @@
+"""The store's named limits and times, each with its default; configuration may change any of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """Bounds on one account and on what it costs a worker process."""
+
+    max_message_bytes: int = 64 * 1024 * 1024
+    """Largest message that is delivered or appended."""
+
+    max_mailboxes: int = 5_000
+    """Most mailboxes in one account."""
+
+    max_subscriptions: int = 5_000
+    """Most subscribed names in one account."""
+
+    max_messages: int | None = None
+    """Most messages in one account; None means unlimited."""
+
+    reader_connections: int = 2
+    """Database connections for reading per open account; longer queues wait."""
+
+    cache_kib: int = 4096
+    """SQLite page cache per connection."""
+
+    close_grace_s: float = 30.0
+    """Seconds an account stays open (and its key in memory) after its last session has ended."""
+
+    checkpoint_delay_s: float = 3.0
+    """Seconds after a change until the WAL is copied back, so that deleted mail leaves the disk soon."""
+
+    checkpoint_lock_wait_s: float = 60.0
+    """Longest wait for the account lock when an account is closed."""
+
+    filing_batch_messages: int = 100
+    """Most sealed messages filed in one transaction."""
+
+    filing_batch_bytes: int = 16 * 1024 * 1024
+    """Sealed bytes after which a filing batch ends."""
+
+    filed_memory_s: int = 30 * 86_400
+    """How long ids of filed messages are remembered, so that a restored inbox files nothing twice."""

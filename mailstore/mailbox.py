@@ -1,0 +1,143 @@
+"""A selected mailbox of one session: every command is one transaction, and brings what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from mailstore import search as criteria
+from mailstore.engine import Txn
+from mailstore.errors import ReadOnly
+from mailstore.model import (
+    ContentRow,
+    CopyResult,
+    Delta,
+    FetchPlan,
+    FetchResult,
+    Flags,
+    MailboxId,
+    MaildropEntry,
+    MessageId,
+    ModSeq,
+    Opened,
+    SearchResult,
+    SectionRead,
+    StoreMode,
+    StoreResult,
+    Uid,
+)
+from mailstore.names import normalised
+from mailstore.open_account import OpenAccount
+from mailstore.ops import content, mailboxes, messages, search
+from mailstore.ops.rows import delta, require_mailbox
+from mailstore.uidset import UidSet
+
+
+class Mailbox:
+    """See the module's docstring. ``since`` is always the modseq up to which the caller knows all."""
+
+    def __init__(
+        self,
+        account: OpenAccount,
+        opened: Opened,
+        limits: Callable[[], Awaitable[tuple[int | None, int | None]]],
+    ) -> None:
+        self.opened = opened
+        self._account = account
+        self._limits = limits
+        self._listener: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """The session has left the mailbox."""
+        self.on_change(None)
+
+    def on_change(self, callback: Callable[[], None] | None) -> None:
+        """Call ``callback`` soon after the mailbox changed, by whomever; None ends that."""
+        if self._listener is not None:
+            self._account.ignore(self._listener)
+        self._listener = callback
+        if callback is not None:
+            self._account.listen(callback, self.opened.mailbox_id)
+
+    def _writable(self) -> None:
+        if self.opened.read_only:
+            raise ReadOnly("the mailbox is open for reading only")
+
+    async def sync(self, since: ModSeq) -> Delta:
+        """What changed after ``since``."""
+        mailbox_id = self.opened.mailbox_id
+        found = await self._account.read(delta, mailbox_id, since)
+        if not self.opened.read_only and any(one.uid >= self.opened.status.uid_next for one in found.changed):
+            # This session is told of new messages, so for later ones they are no longer \Recent.
+            await self._account.write(mailboxes.claim_recent_up_to, mailbox_id, found.uid_next)
+        return found
+
+    async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
+        """Stored answers for a bounded batch of messages; sets ``\\Seen`` when the plan says so."""
+        run = self._account.write if plan.set_seen and not self.opened.read_only else self._account.read
+        if self.opened.read_only and plan.set_seen:
+            plan = FetchPlan(plan.envelope, plan.body, plan.bodystructure, False, plan.changed_since)
+        return await run(content.fetch, self.opened.mailbox_id, uids, plan, since)
+
+    async def content(
+        self, uids: Sequence[Uid], sections: Sequence[SectionRead], max_bytes: int
+    ) -> tuple[ContentRow, ...]:
+        """Sections of as many messages, in order, as fit; see ``ops.content.content``."""
+        return await self._account.read(content.content, self.opened.mailbox_id, uids, sections, max_bytes)
+
+    async def read_span(self, message_id: MessageId, offset: int, length: int) -> bytes:
+        """Bytes of one message. Raises NoSuchMessage when it was expunged meanwhile."""
+        return await self._account.read(content.read_span, message_id, offset, length)
+
+    async def store_flags(
+        self, uids: UidSet, mode: StoreMode, flags: Flags, unchanged_since: ModSeq | None, since: ModSeq
+    ) -> StoreResult:
+        """Change flags. Raises ReadOnly, LimitExceeded."""
+        self._writable()
+        return await self._account.write(
+            messages.store_flags, self.opened.mailbox_id, uids, mode, flags, unchanged_since, since
+        )
+
+    async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+        """Copy messages, all or none. Raises NoSuchMailbox, OverQuota, LimitExceeded."""
+        limits = await self._limits()
+        return await self._account.write(_copy, self.opened.mailbox_id, uids, destination, since, limits)
+
+    async def move(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+        """Move messages, all or none. Raises NoSuchMailbox, ReadOnly, LimitExceeded."""
+        self._writable()
+        return await self._account.write(_move, self.opened.mailbox_id, uids, destination, since)
+
+    async def expunge(self, uids: UidSet | None, since: ModSeq) -> Delta:
+        """Remove messages flagged ``\\Deleted``, only those in ``uids`` when given. Raises ReadOnly."""
+        self._writable()
+        return await self._account.write(messages.expunge, self.opened.mailbox_id, uids, since)
+
+    async def search(self, key: criteria.Key, since: ModSeq) -> SearchResult:
+        """Messages that match."""
+        return await self._account.read(search.run, self.opened.mailbox_id, key, since)
+
+    async def maildrop(self) -> tuple[MaildropEntry, ...]:
+        """The messages as POP3 lists them."""
+        return await self._account.read(content.maildrop, self.opened.mailbox_id)
+
+    async def remove(self, uids: UidSet) -> None:
+        """Remove messages whatever their flags (POP3's QUIT). Raises ReadOnly."""
+        self._writable()
+        await self._account.write(messages.expunge_unconditionally, self.opened.mailbox_id, uids)
+
+
+def _copy(
+    txn: Txn,
+    source: MailboxId,
+    uids: UidSet,
+    destination: str,
+    since: ModSeq,
+    limits: tuple[int | None, int | None],
+) -> CopyResult:
+    target = require_mailbox(txn, normalised(destination))
+    return messages.copy(txn, source, uids, target, since, limits)
+
+
+def _move(txn: Txn, source: MailboxId, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+    target = require_mailbox(txn, normalised(destination))
+    return messages.move(txn, source, uids, target, since)

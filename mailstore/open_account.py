@@ -1,0 +1,286 @@
+"""One account that is open in this process: its database lanes, its key, its filing, its watchers.
+
+Sessions share it. It opens with the first, closes a grace after the last, and is the only place
+that knows when the WAL may be checkpointed: under the account lock, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from mailstore.account import AccountPaths, exclusive_lock
+from mailstore.changes import Watcher
+from mailstore.clock import Clock, DelayedCall
+from mailstore.engine import Database, DatabaseKey, open_connection
+from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
+from mailstore.executor import Executor, Lane
+from mailstore.filing import Filer
+from mailstore.keys import KeyLabel
+from mailstore.limits import StoreLimits
+from mailstore.model import MailboxId
+from mailstore.ops import mailboxes
+from mailstore.schema import migrate
+from mailstore.unlock import Unlocked
+
+log = logging.getLogger("sealbox.store")
+
+T = TypeVar("T")
+
+KEY_BYTES = 32
+DATABASE_SALT_BYTES = 16
+
+
+class Session(Protocol):
+    """What an open account knows about its users."""
+
+    @property
+    def unlocked(self) -> Unlocked:
+        """The session's own hold on the account, through the keyslot it logged in with."""
+
+    def closed_by_store(self) -> None:
+        """The account closes under the session: key revoked, account deleted, shutdown."""
+
+
+class Worker(Protocol):
+    """What one worker process shares among its accounts."""
+
+    clock: Clock
+    executor: Executor
+    watcher: Watcher
+    limits: StoreLimits
+
+    async def recheck(self, unlocked: Unlocked) -> None:
+        """Whether a session may go on; see ``Unlocker.recheck``."""
+
+
+class OpenAccount:
+    """An unlocked account; see the module's docstring. All methods run on the reactor's thread."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        paths: AccountPaths,
+        hold: Unlocked,
+    ) -> None:
+        self.account_id = hold.account_id
+        self.paths = paths
+        self._worker = worker
+        self._hold = hold
+        limits = worker.limits
+        self._writer: Lane[Database] = Lane(worker.executor, 1, self._connect_writer)
+        self._readers: Lane[Database] = Lane(worker.executor, limits.reader_connections, self._connect)
+        self._filer = Filer(paths, hold.account_id, hold.private_key, limits)
+        self._filing: Deferred[None] | None = None
+        self._file_again = False
+        self.sessions: set[Session] = set()
+        self._listeners: dict[Callable[[], None], MailboxId] = {}
+        self._modseqs: dict[MailboxId, int] = {}
+        self._polling = False
+        self._poll_again = False
+        self._checkpoint_call: DelayedCall | None = None
+        self.closing: Deferred[None] | None = None
+
+    # -- opening and closing ---------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open and migrate the database, file the first batch of waiting mail, start watching.
+
+        Raises:
+            TooNew: the database belongs to a newer program.
+            StorageFailed, StorageFull, Busy: as they say.
+        """
+        self._modseqs = await self.write(mailboxes.modseqs)
+        self._worker.watcher.watch(self.paths.folder, self._account_folder_changed)
+        self._worker.watcher.watch(self.paths.inbox, lambda _names: self.file_soon())
+        try:
+            await self._file_batch()
+        except StoreError as exc:
+            # Mail that cannot be filed now waits in the inbox; the user gets in all the same.
+            log.error("filing failed at login: %s", type(exc).__name__)
+        self.file_soon()
+
+    def _key(self) -> DatabaseKey:
+        return DatabaseKey(
+            self._hold.derive(KeyLabel.DATABASE, KEY_BYTES),
+            self._hold.derive(KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
+        )
+
+    def _connect(self) -> Database:
+        return open_connection(self.paths.mail_db, self._key(), cache_kib=self._worker.limits.cache_kib)
+
+    def _connect_writer(self) -> Database:
+        if self.paths.mail_db.exists():
+            database = self._connect()
+        else:
+            # Creating writes the main file directly, which a snapshot must not see half done.
+            with exclusive_lock(self.paths):
+                database = self._connect()
+        try:
+            migrate(database, int(time.time()))
+        except BaseException:
+            with exclusive_lock(self.paths):
+                database.close()
+            raise
+        return database
+
+    def close(self) -> Deferred[None]:
+        """End all sessions, let running work finish, checkpoint, close, forget the key."""
+        if self.closing is None:
+            self.closing = Deferred.fromCoroutine(self._close())
+        return self.closing
+
+    async def _close(self) -> None:
+        for session in tuple(self.sessions):
+            session.closed_by_store()
+        self.sessions.clear()
+        self._listeners.clear()
+        self._worker.watcher.ignore(self.paths.folder)
+        self._worker.watcher.ignore(self.paths.inbox)
+        if self._checkpoint_call is not None:
+            self._checkpoint_call.cancel()
+            self._checkpoint_call = None
+        if self._filing is not None:
+            await self._filing
+        databases = [*await self._readers.close(), *await self._writer.close()]
+        try:
+            await self._worker.executor.call(self._close_databases, databases)
+        except StoreError as exc:
+            log.error("closing a database failed: %s", type(exc).__name__)
+        finally:
+            self._hold.wipe()
+
+    def _close_databases(self, databases: list[Database]) -> None:
+        """The last connection checkpoints when it closes, so all of it happens under the lock."""
+        if not databases or not self.paths.folder.exists():
+            for database in databases:
+                database.close()
+            return
+        with exclusive_lock(self.paths, self._worker.limits.checkpoint_lock_wait_s):
+            databases[-1].checkpoint()
+            for database in databases:
+                database.close()
+
+    # -- work ------------------------------------------------------------------------------------
+
+    async def read(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn(txn, *args)`` in a read transaction in a thread."""
+        result: T = await self._readers.run(lambda database: database.read(int(time.time()), fn, *args))
+        return result
+
+    async def write(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn(txn, *args)`` in a write transaction in a thread; changes are on disk afterwards."""
+        result: T = await self._writer.run(lambda database: database.write(int(time.time()), fn, *args))
+        self._checkpoint_soon()
+        return result
+
+    def _checkpoint_soon(self) -> None:
+        if self._checkpoint_call is None and self.closing is None:
+            self._checkpoint_call = self._worker.clock.callLater(
+                self._worker.limits.checkpoint_delay_s, self._start, self._checkpoint, "checkpoint"
+            )
+
+    async def _checkpoint(self) -> None:
+        self._checkpoint_call = None
+        if not await self._writer.run(self._checkpoint_in_thread):
+            self._checkpoint_soon()
+
+    def _checkpoint_in_thread(self, database: Database) -> bool:
+        try:
+            with exclusive_lock(self.paths, 0.0):
+                return database.checkpoint()
+        except Busy:
+            return False  # a snapshot is being copied: the WAL waits, writers do not
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]], what: str) -> Deferred[None]:
+        """Run background work whose failure is logged and hurts nobody."""
+        done = Deferred.fromCoroutine(work())
+        done.addErrback(self._background_failed, what)
+        return done
+
+    @staticmethod
+    def _background_failed(failure: Any, what: str) -> None:
+        if failure.check(AccountClosed, CancelledError) is None:
+            log.error("%s failed: %s", what, failure.type.__name__)
+
+    # -- filing ----------------------------------------------------------------------------------
+
+    def file_soon(self) -> None:
+        """File what waits in the inbox, in the background; calls coalesce."""
+        if self.closing is not None:
+            return
+        self._file_again = True
+        if self._filing is None:
+            self._filing = self._start(self._file_all, "filing")
+
+    async def _file_all(self) -> None:
+        try:
+            while self._file_again and self.closing is None:
+                self._file_again = False
+                while self.closing is None and await self._file_batch():
+                    pass
+        finally:
+            self._filing = None
+
+    async def _file_batch(self) -> bool:
+        """File one batch; True when another may be waiting."""
+        batch = await self._worker.executor.call(self._filer.load)
+        if batch is None:
+            return False  # another process is filing
+        try:
+            if batch.messages:
+                await self.write(self._filer.insert, batch)
+            await self._worker.executor.call(self._filer.remove, batch)
+        finally:
+            batch.release()
+        return batch.more
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    def listen(self, callback: Callable[[], None], mailbox_id: MailboxId) -> None:
+        """Call ``callback`` soon after the mailbox changed, whoever changed it."""
+        self._listeners[callback] = mailbox_id
+        self._poll_soon()
+
+    def ignore(self, callback: Callable[[], None]) -> None:
+        """Forget a listener."""
+        self._listeners.pop(callback, None)
+
+    def _account_folder_changed(self, names: frozenset[str]) -> None:
+        if self.paths.mail_db.name + "-wal" in names and self._listeners:
+            self._poll_soon()
+        if self.paths.keys.name in names and self.closing is None:
+            self._start(self._check_keyslots, "keyslot check")
+
+    def _poll_soon(self) -> None:
+        self._poll_again = True
+        if not self._polling and self.closing is None:
+            self._polling = True
+            self._start(self._poll, "change poll")
+
+    async def _poll(self) -> None:
+        try:
+            while self._poll_again and self.closing is None:
+                self._poll_again = False
+                found = await self.read(mailboxes.modseqs)
+                known, self._modseqs = self._modseqs, found
+                for callback, mailbox_id in tuple(self._listeners.items()):
+                    if found.get(mailbox_id) != known.get(mailbox_id):
+                        callback()
+        finally:
+            self._polling = False
+
+    async def _check_keyslots(self) -> None:
+        """End the sessions whose keyslot has been revoked; all of them when the account is gone."""
+        for session in tuple(self.sessions):
+            try:
+                await self._worker.recheck(session.unlocked)
+            except (AuthenticationFailed, HeaderTampered):
+                self.sessions.discard(session)
+                session.closed_by_store()
+        if not self.paths.keys.exists():
+            await self.close()

@@ -1,0 +1,327 @@
+"""The store's public face: async, in terms of accounts and mailboxes. Nothing here blocks.
+
+One command of a protocol is one call here, one hop into a thread, one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from mailstore.account import AccountPaths, account_paths
+from mailstore.changes import Watcher
+from mailstore.directory import Directory, Recipient
+from mailstore.engine import Txn
+from mailstore.errors import AccountClosed, MessageTooLarge, NoSuchAccount, OverQuota, ReadOnly
+from mailstore.executor import Executor
+from mailstore.keys import AccessProtocol, AccountId, Scope
+from mailstore.limits import StoreLimits
+from mailstore.mailbox import Mailbox
+from mailstore.model import (
+    AppendResult,
+    Flags,
+    MailboxList,
+    MailboxStatus,
+    NewMessage,
+    Quota,
+    SpecialUse,
+)
+from mailstore.names import normalised
+from mailstore.open_account import OpenAccount
+from mailstore.ops import mailboxes, messages
+from mailstore.ops.rows import require_mailbox
+from mailstore.prepared import PreparedMessage, prepare
+from mailstore.sealed import Facts, deliver, new_sealed_id, seal
+from mailstore.unlock import Unlocked, Unlocker
+
+log = logging.getLogger("sealbox.store")
+
+
+class MailStore:
+    """All accounts of one data root, as one worker process uses them."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        root: Path,
+        directory: Directory,
+        unlocker: Unlocker,
+        executor: Executor,
+        limits: StoreLimits,
+    ) -> None:
+        self.clock = reactor
+        self.executor = executor
+        self.watcher = Watcher(reactor)
+        self.limits = limits
+        self._root = root
+        self._directory = directory
+        self._unlocker = unlocker
+        self._open: dict[AccountId, OpenAccount] = {}
+        self._opening: dict[AccountId, Deferred[None]] = {}
+        self._stopped = False
+
+    # -- logging in ------------------------------------------------------------------------------
+
+    async def login(self, name: bytes, secret: bytes, protocol: str) -> Account:
+        """Open an account for one session by a password, app password or recovery key.
+
+        Raises:
+            AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
+            StoreError: the account is right but cannot be opened now.
+        """
+        unlocked = await self._unlocker.unlock(name, secret, AccessProtocol(protocol))
+        try:
+            opened = await self._opened(unlocked)
+        except BaseException:
+            unlocked.wipe()
+            raise
+        return Account(self, opened, unlocked)
+
+    async def _opened(self, unlocked: Unlocked) -> OpenAccount:
+        """The open account, opened at most once however many sessions come together."""
+        account_id = unlocked.account_id
+        while True:
+            if self._stopped:
+                raise AccountClosed("the server is shutting down")
+            found = self._open.get(account_id)
+            if found is not None and found.closing is None:
+                return found
+            waiting = found.closing if found is not None else self._opening.get(account_id)
+            if waiting is None:
+                return await self._open_now(unlocked)
+            turn: Deferred[None] = Deferred()
+            waiting.addBoth(_pass_on, turn)
+            await turn
+
+    async def _open_now(self, unlocked: Unlocked) -> OpenAccount:
+        account_id = unlocked.account_id
+        gate: Deferred[None] = Deferred()
+        self._opening[account_id] = gate
+        opened = OpenAccount(self, account_paths(self._root, account_id), unlocked.share())
+        try:
+            await opened.open()
+        except BaseException:
+            await opened.close()
+            raise
+        else:
+            self._open[account_id] = opened
+            return opened
+        finally:
+            del self._opening[account_id]
+            gate.callback(None)
+
+    def released(self, opened: OpenAccount, account: Account) -> None:
+        """A session is over; the account closes after the grace if it was the last."""
+        opened.sessions.discard(account)
+        if not opened.sessions:
+            self.clock.callLater(self.limits.close_grace_s, self._close_if_unused, opened)
+
+    def _close_if_unused(self, opened: OpenAccount) -> None:
+        if not opened.sessions and opened.closing is None:
+            self._close(opened)
+
+    def _close(self, opened: OpenAccount) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        opened.close().addBoth(self._forget, opened, done)
+        return done
+
+    def _forget(self, result: Any, opened: OpenAccount, done: Deferred[None]) -> Any:
+        if self._open.get(opened.account_id) is opened:
+            del self._open[opened.account_id]
+        done.callback(None)
+        return result
+
+    async def stop(self) -> None:
+        """Close every account; sessions hear of it through ``on_closed``."""
+        self._stopped = True
+        await gatherResults([self._close(opened) for opened in tuple(self._open.values())])
+        self.watcher.stop()
+
+    async def recheck(self, unlocked: Unlocked) -> None:
+        """Whether a running session may go on; see ``Unlocker.recheck``."""
+        await self._unlocker.recheck(unlocked)
+
+    # -- delivery --------------------------------------------------------------------------------
+
+    async def resolve(self, address: bytes) -> Recipient | None:
+        """Who gets mail for an address; None when nobody does."""
+        return await self.executor.call(self._directory.resolve, address)
+
+    async def check_space(self, recipient: Recipient, size_bytes: int) -> None:
+        """Whether a message of this size may be delivered; measured in bytes on disk, without the key.
+
+        Raises:
+            MessageTooLarge: above the message limit. OverQuota: the account's limit is reached.
+        """
+        if size_bytes > self.limits.max_message_bytes:
+            raise MessageTooLarge("the message is too large")
+        if recipient.quota_bytes is not None:
+            paths = account_paths(self._root, recipient.account_id)
+            used = await self.executor.call(_bytes_on_disk, paths)
+            if used + size_bytes > recipient.quota_bytes:
+                raise OverQuota("the storage limit is reached")
+
+    async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
+        """Seal a message and put it into the inbox; on disk for good when this returns.
+
+        Raises:
+            MessageTooLarge, OverQuota, NoSuchAccount, StorageFull, StorageFailed: nothing was kept.
+        """
+        await self.check_space(recipient, len(message))
+        await self.executor.call(self._deliver, recipient, message, facts)
+
+    def _deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
+        sealed_id = new_sealed_id()
+        blob = seal(recipient.public_key, recipient.account_id, sealed_id, message, facts)
+        deliver(account_paths(self._root, recipient.account_id).inbox, sealed_id, blob)
+
+    async def quota_limit(self, account_id: AccountId) -> int | None:
+        """The account's storage limit in bytes; None means unlimited."""
+        record = await self.executor.call(self._directory.account, account_id)
+        if record is None:
+            raise NoSuchAccount("no such account")
+        return record.quota_bytes
+
+
+def _pass_on(result: Any, turn: Deferred[None]) -> Any:
+    turn.callback(None)
+    return result
+
+
+def _bytes_on_disk(paths: AccountPaths) -> int:
+    total = 0
+    for path in (paths.mail_db, paths.mail_db.with_name("mail.db-wal"), *paths.inbox.iterdir()):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+class Account:
+    """An account as one session sees it. Several sessions share one open database."""
+
+    def __init__(self, store: MailStore, opened: OpenAccount, unlocked: Unlocked) -> None:
+        self._store = store
+        self._opened = opened
+        self.account_id = unlocked.account_id
+        self.name = unlocked.record.name
+        self.scope: Scope = unlocked.scope
+        self.unlocked = unlocked
+        self._on_closed: Callable[[], None] | None = None
+        self._over = False
+        opened.sessions.add(self)
+
+    @property
+    def read_only(self) -> bool:
+        """The keyslot allows reading only."""
+        return self.scope.read_only
+
+    def release(self) -> None:
+        """The session is over; calling it again does nothing."""
+        if not self._over:
+            self._over = True
+            self.unlocked.wipe()
+            self._store.released(self._opened, self)
+
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the account closes under the session (revoked, deleted, shutdown)."""
+        self._on_closed = callback
+
+    def closed_by_store(self) -> None:
+        """See ``on_closed``; called by the open account."""
+        callback, self._on_closed = self._on_closed, None
+        if callback is not None and not self._over:
+            callback()
+
+    def _writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly("this keyslot allows reading only")
+
+    async def list_mailboxes(self) -> MailboxList:
+        """All mailboxes and subscriptions."""
+        return await self._opened.read(mailboxes.list_mailboxes)
+
+    async def status(self, name: str) -> MailboxStatus:
+        """Counters of one mailbox. Raises NoSuchMailbox."""
+        return await self._opened.read(mailboxes.status, name)
+
+    async def statuses(self, names: Sequence[str]) -> dict[str, MailboxStatus]:
+        """Counters of those mailboxes that exist, in one transaction."""
+        return await self._opened.read(mailboxes.statuses, names)
+
+    async def create(self, name: str, special_use: SpecialUse | None = None) -> MailboxStatus:
+        """Create a mailbox. Raises MailboxExists, MailboxNameInvalid, SpecialUseTaken, LimitExceeded."""
+        self._writable()
+        return await self._opened.write(mailboxes.create, name, special_use, self._store.limits.max_mailboxes)
+
+    async def delete(self, name: str) -> None:
+        """Delete a mailbox. Raises NoSuchMailbox, MailboxHasChildren, MailboxNameInvalid."""
+        self._writable()
+        await self._opened.write(mailboxes.delete, name)
+
+    async def rename(self, old: str, new: str) -> None:
+        """Rename a mailbox with its inferiors. Raises NoSuchMailbox, MailboxExists, MailboxNameInvalid."""
+        self._writable()
+        await self._opened.write(mailboxes.rename, old, new, self._store.limits.max_mailboxes)
+
+    async def subscribe(self, name: str) -> None:
+        """Subscribe to a name. Raises MailboxNameInvalid, LimitExceeded."""
+        self._writable()
+        await self._opened.write(mailboxes.subscribe, name, self._store.limits.max_subscriptions)
+
+    async def unsubscribe(self, name: str) -> None:
+        """Take a name out of the subscriptions."""
+        self._writable()
+        await self._opened.write(mailboxes.unsubscribe, name)
+
+    async def select(self, name: str, read_only: bool) -> Mailbox:
+        """Open a mailbox for this session. Raises NoSuchMailbox."""
+        read_only = read_only or self.read_only
+        if read_only:
+            opened = await self._opened.read(mailboxes.select, name, True)
+        else:
+            opened = await self._opened.write(mailboxes.select, name, False)
+        return Mailbox(self._opened, opened, self._limits)
+
+    async def _limits(self) -> tuple[int | None, int | None]:
+        return await self._store.quota_limit(self.account_id), self._store.limits.max_messages
+
+    async def append(self, name: str, new: Sequence[NewMessage]) -> AppendResult:
+        """Append messages to a mailbox, all or none (RFC 3502).
+
+        Raises:
+            NoSuchMailbox, OverQuota, MessageTooLarge, LimitExceeded, ReadOnly: nothing was appended.
+        """
+        self._writable()
+        if any(len(one.data) > self._store.limits.max_message_bytes for one in new):
+            raise MessageTooLarge("the message is too large")
+        limits = await self._limits()
+        prepared = await self._store.executor.call(lambda: [prepare(one.data) for one in new])
+        now = int(time.time())
+        filed = [
+            (ready, one.flags, now if one.internal_date is None else one.internal_date)
+            for ready, one in zip(prepared, new, strict=True)
+        ]
+        return await self._opened.write(_append, name, filed, limits)
+
+    async def quota(self) -> Quota:
+        """Use and limits of the account."""
+        return await self._opened.read(mailboxes.quota, *await self._limits())
+
+
+def _append(
+    txn: Txn,
+    name: str,
+    filed: Sequence[tuple[PreparedMessage, Flags, int]],
+    limits: tuple[int | None, int | None],
+) -> AppendResult:
+    mailbox_id = require_mailbox(txn, normalised(name))
+    messages.check_quota(txn, sum(one[0].size_bytes for one in filed), len(filed), *limits)
+    validity, uids = messages.add_messages(txn, mailbox_id, filed)
+    return AppendResult(mailbox_id, validity, uids)
