@@ -181,7 +181,7 @@ class Current:
     header: Header
 
     def admit(self, slot_id: SlotId, protocol: AccessProtocol | None, now: float) -> Keyslot:
-        """The slot, if it may be used by ``protocol`` (None: by its owner, to administer) at ``now`` (epoch s).
+        """The slot, if it may be used by ``protocol`` (None: its owner, to administer) at ``now`` (epoch s).
 
         Raises AuthenticationFailed (revoked), AccountDisabled, ScopeDenied.
         """

@@ -1,0 +1,223 @@
+"""sealbox account, sealbox recovery-key. Exit codes: see deploy/cli/root.py."""
+
+import datetime
+import re
+import sys
+
+import click
+
+from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
+from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
+from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
+from mailstore.directory import AccountRecord
+from mailstore.errors import NoSuchAccount
+from mailstore.keyheader import read_header
+from mailstore.keys import Keyslot
+from mailstore.sealed import pending
+
+_SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+@click.group(epilog=EPILOG)
+def account() -> None:
+    """Add, show, change and delete accounts."""
+
+
+@account.command(epilog=EPILOG)
+@click.argument("name")
+@click.option("--quota", metavar="SIZE", help="Storage limit, like 500M or 2G; none if not given.")
+@password_stdin_option
+@command
+def add(cli: Cli, name: str, quota: str | None, from_stdin: bool) -> None:
+    """Make the account NAME (an address); its domain is added if it is new."""
+    quota_bytes = None if quota is None else _size(quota)
+    password = new_password(from_stdin)
+    init_root(cli.root)
+    with cli.directory() as directory:
+        record = create_account(
+            cli.root, directory, NewAccount(name, password, quota_bytes), params=cli.params
+        )
+    cli.answer(_record_fields(record), f"account {record.name} added")
+    cli.remark("there is no way back in without the password: print a key with 'sealbox recovery-key'")
+
+
+@account.command("list", epilog=EPILOG)
+@command
+def list_accounts(cli: Cli) -> None:
+    """List all accounts."""
+    with cli.directory() as directory:
+        records = directory.accounts()
+    cli.answer({"accounts": [_record_fields(record) for record in records]}, *map(_record_line, records))
+
+
+@account.command(epilog=EPILOG)
+@click.argument("name")
+@command
+def show(cli: Cli, name: str) -> None:
+    """Show what is known about an account without its password."""
+    with cli.directory() as directory:
+        record = find_account(directory, name)
+        aliases = [alias.address for alias in directory.aliases(record.account_id)]
+    paths = account_paths(cli.root, record.account_id)
+    slots = read_header(paths.folder).header.slots
+    waiting = len(pending(paths.inbox))
+    fields = {
+        **_record_fields(record),
+        "aliases": aliases,
+        "waiting_messages": waiting,
+        "keyslots": [slot_fields(slot) for slot in slots],
+        "folder": str(paths.folder),
+    }
+    cli.answer(
+        fields,
+        _record_line(record),
+        f"folder   {paths.folder}",
+        f"waiting  {waiting} sealed messages",
+        *(f"alias    {alias}" for alias in aliases),
+        *(f"keyslot  {slot_line(slot)}" for slot in slots),
+    )
+
+
+@account.command(epilog=EPILOG)
+@click.argument("name")
+@password_stdin_option
+@command
+def passwd(cli: Cli, name: str, from_stdin: bool) -> None:
+    """Change the password; the current secret is the old password or the recovery key.
+
+    With --password-stdin the first line is the current secret, the second the new password.
+    """
+    with cli.directory() as directory:
+        secret = current_secret(from_stdin)
+        password = new_password(from_stdin)
+        with opened_keyring(cli, directory, name, secret) as keyring:
+            slot = keyring.change_password(password)
+    cli.answer({"changed": True, "keyslot": slot.id}, "password changed")
+
+
+@account.command(epilog=EPILOG)
+@click.argument("name")
+@command
+def disable(cli: Cli, name: str) -> None:
+    """Refuse logins and mail for an account; nothing is removed."""
+    _set_disabled(cli, name, True)
+
+
+@account.command(epilog=EPILOG)
+@click.argument("name")
+@command
+def enable(cli: Cli, name: str) -> None:
+    """Allow logins and mail again."""
+    _set_disabled(cli, name, False)
+
+
+@account.command(epilog=EPILOG)
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@command
+def delete(cli: Cli, name: str, yes: bool) -> None:
+    """Delete an account: keys first, then every file. There is no way back.
+
+    The answer says what is left (snapshots in the backup store) and until when.
+    """
+    with cli.directory() as directory:
+        record = find_account(directory, name)
+        if not yes:
+            _confirm(record)
+        done = destroy_account(cli.root, directory, record.account_id)
+    left = [{"what": rest.what, "until": rest.until, "until_utc": _time(rest.until)} for rest in done.left]
+    fields = {
+        "deleted": record.name,
+        "account": done.account_id,
+        "files_removed": done.files_removed,
+        "bytes_removed": done.bytes_removed,
+        "left": [
+            {"what": left.what, "until": left.until, "until_utc": _time(left.until)} for left in done.left
+        ],
+    }
+    cli.answer(
+        fields,
+        f"account {record.name} deleted: {done.files_removed} files, {done.bytes_removed} bytes",
+        *(f"left: {rest.what}, until {_time(rest.until)} at the latest" for rest in done.left),
+    )
+
+
+@click.command("recovery-key", epilog=EPILOG)
+@click.argument("name")
+@password_stdin_option
+@command
+def recovery_key(cli: Cli, name: str, from_stdin: bool) -> None:
+    """Make a recovery key and print it, once; the one before stops working."""
+    with cli.directory() as directory:
+        secret = current_secret(from_stdin)
+        with opened_keyring(cli, directory, name, secret) as keyring:
+            made = keyring.replace_recovery_key()
+    text = made.printed.text()
+    cli.answer({"recovery_key": text, "keyslot": made.slot.id}, text)
+    cli.remark("write it down now: it is not shown again, and it opens the account without the password")
+
+
+def slot_fields(slot: Keyslot) -> dict[str, object]:
+    """A keyslot for JSON; times are epoch seconds, ``protocols`` null means all."""
+    protocols = slot.scope.protocols
+    return {
+        "id": slot.id,
+        "kind": slot.kind.value,
+        "label": slot.label,
+        "created": slot.created,
+        "protocols": None if protocols is None else sorted(protocols),
+        "read_only": slot.scope.read_only,
+        "not_after": slot.scope.not_after,
+    }
+
+
+def slot_line(slot: Keyslot) -> str:
+    """A keyslot for people."""
+    scope = slot.scope
+    limits = ["all protocols" if scope.protocols is None else ", ".join(sorted(scope.protocols))]
+    limits += ["read-only"] if scope.read_only else []
+    limits += [f"until {_time(scope.not_after)}"] if scope.not_after is not None else []
+    return f"{slot.id}  {slot.kind.value:12}  {_time(slot.created)}  {slot.label!r}  ({'; '.join(limits)})"
+
+
+def _set_disabled(cli: Cli, name: str, disabled: bool) -> None:
+    with cli.directory() as directory:
+        record = find_account(directory, name)
+        directory.set_disabled(record.account_id, disabled)
+    state = "disabled" if disabled else "enabled"
+    cli.answer({"name": record.name, "disabled": disabled}, f"account {record.name} {state}")
+
+
+def _confirm(record: AccountRecord) -> None:
+    if not sys.stdin.isatty():
+        raise Refusal("there is no terminal to ask on: use --yes", EXIT_USAGE)
+    if click.prompt(f"Type the name to delete {record.name} for good", err=True) != record.name:
+        raise NoSuchAccount
+
+
+def _record_fields(record: AccountRecord) -> dict[str, object]:
+    return {
+        "account": record.account_id,
+        "name": record.name,
+        "created": record.created,
+        "quota_bytes": record.quota_bytes,
+        "disabled": record.disabled,
+    }
+
+
+def _record_line(record: AccountRecord) -> str:
+    quota = "no limit" if record.quota_bytes is None else f"{record.quota_bytes} bytes"
+    state = "  disabled" if record.disabled else ""
+    return f"{record.name}  {record.account_id}  {quota}  since {_time(record.created)}{state}"
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise Refusal("that is not a size: write it like 500M or 2G", EXIT_USAGE)
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def _time(epoch: int) -> str:
+    return datetime.datetime.fromtimestamp(epoch, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,87 @@
+"""sealbox app-password. Exit codes: see deploy/cli/root.py."""
+
+import datetime
+
+import click
+
+from deploy.cli.account import slot_fields, slot_line
+from deploy.cli.asking import current_secret, opened_keyring, password_stdin_option
+from deploy.cli.root import EPILOG, Cli, command, find_account
+from mailstore.account import account_paths
+from mailstore.errors import NoSuchKeyslot
+from mailstore.keyheader import read_header
+from mailstore.keys import AccessProtocol, Scope
+from mailstore.printed import SlotId, SlotKind
+
+_SECONDS_PER_DAY = 86_400
+
+
+@click.group("app-password", epilog=EPILOG)
+def app_password() -> None:
+    """Add, list and revoke app passwords."""
+
+
+@app_password.command(epilog=EPILOG)
+@click.argument("name")
+@click.option("--label", required=True, help="What it is for, like 'phone'.")
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    type=click.Choice([protocol.value for protocol in AccessProtocol]),
+    help="Limit it to this protocol; may be repeated.",
+)
+@click.option("--read-only", is_flag=True, help="It may read only.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Its last day, UTC.")
+@password_stdin_option
+@command
+def add(
+    cli: Cli,
+    name: str,
+    label: str,
+    protocols: tuple[str, ...],
+    read_only: bool,
+    until: datetime.datetime | None,
+    from_stdin: bool,
+) -> None:
+    """Make an app password for the account NAME and print it, once."""
+    not_after = None
+    if until is not None:
+        not_after = int(until.replace(tzinfo=datetime.UTC).timestamp()) + _SECONDS_PER_DAY - 1
+    allowed = frozenset(AccessProtocol(protocol) for protocol in protocols) or None
+    with cli.directory() as directory:
+        secret = current_secret(from_stdin)
+        with opened_keyring(cli, directory, name, secret) as keyring:
+            made = keyring.add_app_password(label, Scope(allowed, read_only, not_after))
+    text = made.printed.text()
+    cli.answer({"app_password": text, **slot_fields(made.slot)}, text)
+    cli.remark(f"keyslot {made.slot.id}; the app password is not shown again")
+
+
+@app_password.command("list", epilog=EPILOG)
+@click.argument("name")
+@command
+def list_app_passwords(cli: Cli, name: str) -> None:
+    """List the app passwords of the account NAME; needs no secret and shows none."""
+    with cli.directory() as directory:
+        record = find_account(directory, name)
+    header = read_header(account_paths(cli.root, record.account_id).folder).header
+    slots = [slot for slot in header.slots if slot.kind is SlotKind.APP_PASSWORD]
+    cli.answer({"app_passwords": [slot_fields(slot) for slot in slots]}, *map(slot_line, slots))
+
+
+@app_password.command(epilog=EPILOG)
+@click.argument("name")
+@click.argument("keyslot")
+@password_stdin_option
+@command
+def revoke(cli: Cli, name: str, keyslot: str, from_stdin: bool) -> None:
+    """Revoke the app password with the id KEYSLOT (its first two groups) at once."""
+    slot_id = SlotId(keyslot.replace("-", "").lower())
+    with cli.directory() as directory:
+        secret = current_secret(from_stdin)
+        with opened_keyring(cli, directory, name, secret) as keyring:
+            if all(slot.id != slot_id or slot.is_owner for slot in keyring.slots()):
+                raise NoSuchKeyslot
+            keyring.revoke(slot_id)
+    cli.answer({"revoked": slot_id}, f"app password {slot_id} revoked")

@@ -1,0 +1,77 @@
+"""Secrets come from a terminal or from standard input, never from the command line."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from deploy.cli.root import EXIT_SECRET, EXIT_USAGE, Cli, Refusal
+from mailstore.directory import EmbeddedDirectory
+from mailstore.errors import AuthenticationFailed
+from mailstore.keyring import Keyring
+from mailstore.keys import MAX_SECRET_BYTES
+from mailstore.opening import open_as_owner
+from mailstore.printed import Typo, meant_as_recovery_key, recovery_key_typo
+
+MIN_PASSWORD_CHARS = 8
+
+_TYPOS = {
+    Typo.LENGTH: "the recovery key is too short or too long: compare it with your print",
+    Typo.CHARACTER: "the recovery key has a character that cannot be in one: compare it with your print",
+    Typo.CHECKSUM: "the recovery key has a typing error: compare it with your print",
+}
+
+
+def password_stdin_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --password-stdin."""
+    return click.option(
+        "--password-stdin", "from_stdin", is_flag=True, help="Read secrets from standard input, one a line."
+    )(function)
+
+
+def current_secret(from_stdin: bool) -> bytes:
+    """The password or recovery key that opens the account now."""
+    return _line() if from_stdin else _ask("Password or recovery key", confirm=False)
+
+
+def new_password(from_stdin: bool) -> bytes:
+    """A password to be; raises Refusal if it is shorter than the policy allows."""
+    password = _line() if from_stdin else _ask("New password", confirm=True)
+    if len(password.decode("utf-8", "replace")) < MIN_PASSWORD_CHARS:
+        raise Refusal(f"the password is too short: use at least {MIN_PASSWORD_CHARS} characters")
+    return password
+
+
+@contextmanager
+def opened_keyring(cli: Cli, directory: EmbeddedDirectory, name: str, secret: bytes) -> Iterator[Keyring]:
+    """The keyslots of an account, opened by its owner; the master key is wiped afterwards."""
+    try:
+        opened = open_as_owner(cli.root, directory, name, secret, now=time.time(), params=cli.params)
+    except AuthenticationFailed as error:
+        text = secret.decode("utf-8", "replace")
+        # Only after it failed: a password may look like a mistyped recovery key.
+        if type(error) is AuthenticationFailed and meant_as_recovery_key(text):
+            typo = recovery_key_typo(text)
+            if typo is not None:
+                raise Refusal(_TYPOS[typo], EXIT_SECRET) from None
+        raise
+    try:
+        yield Keyring(cli.root, directory, opened.record.account_id, opened.master, cli.params)
+    finally:
+        opened.wipe()
+
+
+def _line() -> bytes:
+    line = sys.stdin.buffer.readline(MAX_SECRET_BYTES + 3)
+    if not line:
+        raise Refusal("standard input ended before the secret: give one secret a line", EXIT_USAGE)
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _ask(prompt: str, *, confirm: bool) -> bytes:
+    if not sys.stdin.isatty():
+        raise Refusal("there is no terminal to ask on: use --password-stdin", EXIT_USAGE)
+    text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+    return text.encode("utf-8")

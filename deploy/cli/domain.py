@@ -1,0 +1,85 @@
+"""sealbox domain, sealbox alias. Exit codes: see deploy/cli/root.py."""
+
+import click
+
+from deploy.cli.root import EPILOG, Cli, command, find_account
+from mailstore.account import init_root
+
+
+@click.group(epilog=EPILOG)
+def domain() -> None:
+    """Add, list and delete domains."""
+
+
+@domain.command("add", epilog=EPILOG)
+@click.argument("name")
+@click.option("--default", "is_default", is_flag=True, help="Login names without a domain belong to it.")
+@command
+def add_domain(cli: Cli, name: str, is_default: bool) -> None:
+    """Add a domain; the first one is the default."""
+    init_root(cli.root)
+    with cli.directory() as directory:
+        directory.add_domain(name)
+        if is_default:
+            directory.set_default_domain(name)
+        default = directory.default_domain()
+    cli.answer({"added": name, "default": default}, f"domain {name} added; the default is {default}")
+
+
+@domain.command("list", epilog=EPILOG)
+@command
+def list_domains(cli: Cli) -> None:
+    """List the domains."""
+    with cli.directory() as directory:
+        names, default = directory.domains(), directory.default_domain()
+    lines = (f"{name}  (default)" if name == default else name for name in names)
+    cli.answer({"domains": names, "default": default}, *lines)
+
+
+@domain.command("delete", epilog=EPILOG)
+@click.argument("name")
+@command
+def delete_domain(cli: Cli, name: str) -> None:
+    """Delete a domain that has no addresses."""
+    with cli.directory() as directory:
+        directory.remove_domain(name)
+    cli.answer({"deleted": name}, f"domain {name} deleted")
+
+
+@click.group(epilog=EPILOG)
+def alias() -> None:
+    """Add, list and delete further addresses of accounts."""
+
+
+@alias.command("add", epilog=EPILOG)
+@click.argument("address")
+@click.argument("account")
+@command
+def add_alias(cli: Cli, address: str, account: str) -> None:
+    """Let mail for ADDRESS go to the account called ACCOUNT."""
+    with cli.directory() as directory:
+        record = find_account(directory, account)
+        directory.add_alias(address, record.account_id)
+    cli.answer({"added": address, "account": record.name}, f"{address} goes to {record.name}")
+
+
+@alias.command("list", epilog=EPILOG)
+@click.argument("account", required=False)
+@command
+def list_aliases(cli: Cli, account: str | None) -> None:
+    """List aliases, of one account or of all."""
+    with cli.directory() as directory:
+        account_id = None if account is None else find_account(directory, account).account_id
+        aliases = directory.aliases(account_id)
+    fields = [{"address": entry.address, "account": entry.account_name} for entry in aliases]
+    cli.answer({"aliases": fields}, *(f"{entry.address}  {entry.account_name}" for entry in aliases))
+
+
+@alias.command("delete", epilog=EPILOG)
+@click.argument("address")
+@command
+def delete_alias(cli: Cli, address: str) -> None:
+    """Delete an alias."""
+    with cli.directory() as directory:
+        directory.remove_alias(address)
+    cli.answer({"deleted": address}, f"alias {address} deleted")

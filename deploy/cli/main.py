@@ -1,0 +1,44 @@
+"""The command ``sealbox``: its subcommands in one list. Exit codes: see deploy/cli/root.py."""
+
+from pathlib import Path
+
+import click
+
+from deploy.cli.account import account, recovery_key
+from deploy.cli.app_password import app_password
+from deploy.cli.domain import alias, domain
+from deploy.cli.root import EPILOG, Places
+
+COMMANDS: tuple[click.Command, ...] = (
+    account,
+    alias,
+    app_password,
+    domain,
+    recovery_key,
+)
+
+
+@click.group(epilog=EPILOG)
+@click.option(
+    "--data", type=click.Path(path_type=Path), envvar="SEALBOX_DATA", metavar="DIR", help="Data root."
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="SEALBOX_CONFIG",
+    metavar="FILE",
+    help="Configuration file.",
+)
+@click.version_option(package_name="sealbox", prog_name="sealbox")
+@click.pass_context
+def main(context: click.Context, data: Path | None, config: Path | None) -> None:
+    """Sealbox, the mail server whose operator cannot read the mail.
+
+    --data and --config may stand here or after the subcommand; SEALBOX_DATA and SEALBOX_CONFIG in the
+    environment are asked last.
+    """
+    context.obj = Places(config, data)
+
+
+for _command in COMMANDS:
+    main.add_command(_command)

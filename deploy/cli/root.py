@@ -1,0 +1,212 @@
+"""What every command shares: where the data is, JSON or text, errors as one sentence and an exit code.
+
+Exit codes, the same for every command:
+
+    0   done
+    1   unexpected error (a bug: please report it)
+    2   wrong usage
+    3   not possible as asked: unknown, there already, still in use, malformed, a limit
+    4   wrong secret, or one that may not do this
+    5   busy: try again
+    6   disk full, input/output error or damaged file
+    7   the key header was changed behind the program's back, or a newer program wrote the data
+"""
+
+import functools
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, NoReturn, ParamSpec
+
+import click
+
+from mailstore.account import open_directory
+from mailstore.directory import AccountRecord, EmbeddedDirectory
+from mailstore.errors import (
+    AccountDisabled,
+    AccountExists,
+    AddressInvalid,
+    AuthenticationFailed,
+    Busy,
+    DomainInUse,
+    HeaderTampered,
+    LastKeyslot,
+    LimitExceeded,
+    NoSuchAccount,
+    NoSuchAddress,
+    NoSuchDomain,
+    NoSuchKeyslot,
+    NotInitialised,
+    PasswordUnusable,
+    ScopeDenied,
+    StorageFailed,
+    StorageFull,
+    StoreError,
+    TooManyLogins,
+    TooNew,
+)
+from mailstore.keys import Argon2Params
+
+P = ParamSpec("P")
+
+DEFAULT_DATA = Path("/var/lib/sealbox")
+
+EXIT_USAGE = 2
+EXIT_REFUSED = 3
+EXIT_SECRET = 4
+EXIT_BUSY = 5
+EXIT_STORAGE = 6
+EXIT_TAMPERED = 7
+
+EPILOG = """\b
+Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 not possible as
+asked, 4 wrong secret, 5 busy (try again), 6 disk full or damaged, 7 key
+header changed from outside or data of a newer program."""
+
+# The most special class first: the first match counts.
+_SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
+    (ScopeDenied, EXIT_SECRET, "this secret may not do that: use the password or the recovery key"),
+    (AccountDisabled, EXIT_SECRET, "the account is disabled: run 'sealbox account enable' first"),
+    (AuthenticationFailed, EXIT_SECRET, "wrong name or secret: check both and try again"),
+    (AccountExists, EXIT_REFUSED, "that address is taken: choose another one or delete what uses it"),
+    (NoSuchAccount, EXIT_REFUSED, "there is no such account: see 'sealbox account list'"),
+    (NoSuchDomain, EXIT_REFUSED, "there is no such domain: add it with 'sealbox domain add'"),
+    (DomainInUse, EXIT_REFUSED, "the domain still has addresses: delete its accounts and aliases first"),
+    (NoSuchAddress, EXIT_REFUSED, "there is no such alias: see 'sealbox alias list'"),
+    (NoSuchKeyslot, EXIT_REFUSED, "there is no such app password: see 'sealbox app-password list'"),
+    (LastKeyslot, EXIT_REFUSED, "that is the last door to the account: add another one first"),
+    (AddressInvalid, EXIT_REFUSED, "that is not a usable address, domain or label: check the spelling"),
+    (PasswordUnusable, EXIT_REFUSED, "that text cannot be a password: choose another one, in UTF-8"),
+    (NotInitialised, EXIT_REFUSED, "there is no data here yet: check --data, or add the first account"),
+    (LimitExceeded, EXIT_REFUSED, "the account has too many of these: remove one first"),
+    (Busy, EXIT_BUSY, "another process holds the lock: try again in a moment"),
+    (TooManyLogins, EXIT_BUSY, "not enough memory for key derivation: try again in a moment"),
+    (StorageFull, EXIT_STORAGE, "the disk is full, nothing was changed: make room and try again"),
+    (StorageFailed, EXIT_STORAGE, "reading or writing the data failed: check the disk and the permissions"),
+    (HeaderTampered, EXIT_TAMPERED, "the key header is not the one this program wrote: restore it"),
+    (TooNew, EXIT_TAMPERED, "a newer program wrote this data: upgrade this one"),
+)
+
+
+class Refusal(Exception):
+    """A command's own error: one sentence with what to do, and an exit code."""
+
+    def __init__(self, sentence: str, exit_code: int = EXIT_REFUSED) -> None:
+        super().__init__(sentence)
+        self.sentence, self.exit_code = sentence, exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What was said about places, on the group or on the command."""
+
+    config: Path | None = None
+    data: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cli:
+    """What a command works with."""
+
+    root: Path
+    as_json: bool
+    params: Argon2Params
+
+    @contextmanager
+    def directory(self) -> Iterator[EmbeddedDirectory]:
+        """The open directory."""
+        directory = open_directory(self.root)
+        try:
+            yield directory
+        finally:
+            directory.close()
+
+    def answer(self, fields: Mapping[str, object], *lines: str) -> None:
+        """Print the result on standard output: ``fields`` with --json, else ``lines``."""
+        for line in [json.dumps(fields)] if self.as_json else lines:
+            click.echo(line)
+
+    def remark(self, line: str) -> None:
+        """Say something to a human on standard error."""
+        if not self.as_json:
+            click.echo(line, err=True)
+
+
+def data_root(config: Path | None, data: Path | None) -> Path:
+    """The data root: ``data`` if given, else the configuration's key ``data``, else the default."""
+    if data is not None:
+        return data
+    if config is None:
+        return DEFAULT_DATA
+    try:
+        value = tomllib.loads(config.read_text("utf-8")).get("data", str(DEFAULT_DATA))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise Refusal("the configuration file cannot be read: check --config", EXIT_USAGE) from None
+    if not isinstance(value, str):
+        raise Refusal("the configuration's 'data' is not a path: correct the file", EXIT_USAGE)
+    return Path(value)
+
+
+def argon2_params(config: Path | None) -> Argon2Params:
+    """The cost of new keyslots: RFC 9106's second choice, whatever the configuration."""
+    del config
+    return Argon2Params()
+
+
+def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None]:
+    """Make ``function`` a command's body: adds --data, --config and --json, and explains errors."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Answer, also about errors, in JSON.")
+    @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file.")
+    @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Data root.")
+    @click.pass_context
+    @functools.wraps(function)
+    def body(
+        context: click.Context,
+        /,
+        as_json: bool,
+        config: Path | None,
+        data: Path | None,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        given = context.find_object(Places) or Places()
+        try:
+            # A --config said here is nearer than a --data said on the group.
+            nearest = data if data is not None or config is not None else given.data
+            chosen = given.config if config is None else config
+            cli = Cli(data_root(chosen, nearest), as_json, argon2_params(chosen))
+            function(cli, *args, **kwargs)
+        except Refusal as refusal:
+            _fail(refusal.sentence, refusal.exit_code, as_json)
+        except StoreError as error:
+            sentence, exit_code = explain(error)
+            _fail(sentence, exit_code, as_json)
+
+    return body
+
+
+def explain(error: StoreError) -> tuple[str, int]:
+    """The sentence and the exit code for an error of the store."""
+    for kind, exit_code, sentence in _SENTENCES:
+        if isinstance(error, kind):
+            return sentence, exit_code
+    return "unexpected error of the store: please report it", 1
+
+
+def find_account(directory: EmbeddedDirectory, name: str) -> AccountRecord:
+    """The account called ``name``. Raises NoSuchAccount."""
+    record = directory.login(name)
+    if record is None:
+        raise NoSuchAccount
+    return record
+
+
+def _fail(sentence: str, exit_code: int, as_json: bool) -> NoReturn:
+    text = json.dumps({"error": sentence, "exit_code": exit_code}) if as_json else f"sealbox: {sentence}"
+    click.echo(text, err=True)
+    sys.exit(exit_code)
