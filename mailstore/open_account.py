@@ -32,6 +32,7 @@ log = logging.getLogger("sealbox.store")
 T = TypeVar("T")
 
 KEY_BYTES = 32
+_UNCLOSED: list[Database] = []
 DATABASE_SALT_BYTES = 16
 
 
@@ -160,10 +161,15 @@ class OpenAccount:
             for database in databases:
                 database.close()
             return
-        with exclusive_lock(self.paths, self._worker.limits.checkpoint_lock_wait_s):
-            databases[-1].checkpoint()
-            for database in databases:
-                database.close()
+        try:
+            with exclusive_lock(self.paths, self._worker.limits.checkpoint_lock_wait_s):
+                databases[-1].checkpoint()
+                for database in databases:
+                    database.close()
+        except Busy:
+            # Collecting these objects as garbage would close them, and checkpoint, without the lock.
+            _UNCLOSED.extend(databases)
+            raise
 
     # -- work ------------------------------------------------------------------------------------
 
