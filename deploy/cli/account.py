@@ -132,9 +132,7 @@ def delete(cli: Cli, name: str, yes: bool) -> None:
         "account": done.account_id,
         "files_removed": done.files_removed,
         "bytes_removed": done.bytes_removed,
-        "left": [
-            {"what": left.what, "until": left.until, "until_utc": _time(left.until)} for left in done.left
-        ],
+        "left": left,
     }
     cli.answer(
         fields,
