@@ -1,0 +1,289 @@
+"""The grammar: every command to its request, every mistake to a fixed text naming the place."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from mailstore import search as key
+from mailstore.mime.section import SectionKind, SectionSpec
+from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, SystemFlag
+from mailstore.uidset import STAR, SequenceSet
+from protocols.imap import requests as ask
+from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
+from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
+from protocols.limits import ImapLimits
+
+LIMITS = ImapLimits()
+
+
+def parse(line: bytes, utf8: bool = False) -> Parsed | Unparsed:
+    """The outcome of one command given as it goes over the wire."""
+    connection = Connection(LIMITS)
+    connection.authenticated = True
+    connection.feed(b"t " + line + b"\r\n")
+    event = connection.next_event()
+    while isinstance(event, ContinuationNeeded):
+        event = connection.next_event()
+    assert isinstance(event, CommandReceived)
+    return parse_command(event, LIMITS, utf8)
+
+
+def numbers(*ranges: tuple[int, int]) -> SequenceSet:
+    """A sequence set."""
+    return SequenceSet(ranges)
+
+
+ONE = numbers((1, 1))
+REQUESTS: dict[bytes, ask.Request] = {
+    b"CAPABILITY": ask.Capability(),
+    b"noop": ask.Noop(),
+    b"LOGOUT": ask.Logout(),
+    b"STARTTLS": ask.StartTls(),
+    b"AUTHENTICATE plain": ask.Authenticate(b"PLAIN"),
+    b"AUTHENTICATE PLAIN AGEAYg==": ask.Authenticate(b"PLAIN", b"AGEAYg=="),
+    b"AUTHENTICATE PLAIN =": ask.Authenticate(b"PLAIN", b""),
+    b'LOGIN joe "p\\"w"': ask.Login(b"joe", b'p"w'),
+    b'LOGIN {4+}\r\na"\xe9b {1+}\r\n%': ask.Login(b'a"\xe9b', b"%"),
+    b"ID NIL": ask.Identify(None),
+    b"ID ()": ask.Identify(()),
+    b'ID ("Name" "x" "os" NIL)': ask.Identify(((b"name", b"x"), (b"os", None))),
+    b"ENABLE condstore X": ask.Enable((b"CONDSTORE", b"X")),
+    b"SELECT inbox": ask.Select("INBOX"),
+    b'SELECT "inbox/a"': ask.Select("INBOX/a"),
+    b"SELECT x (CONDSTORE)": ask.Select("x", condstore=True),
+    b"EXAMINE &AOk-": ask.Select("é", read_only=True),
+    b"CREATE a/b/": ask.Create("a/b"),
+    b"CREATE a (USE (\\Sent))": ask.Create("a", (SpecialUse.SENT,)),
+    b"DELETE a": ask.Delete("a"),
+    b"RENAME a b": ask.Rename("a", "b"),
+    b"SUBSCRIBE a]": ask.Subscribe("a]"),
+    b"UNSUBSCRIBE a": ask.Unsubscribe("a"),
+    b'LIST "" *': ask.List("", ("*",)),
+    b'LIST "" ""': ask.List("", ("",)),
+    b'LIST () "" (a% "b c")': ask.List("", ("a%", "b c"), extended=True),
+    b'LIST (SUBSCRIBED RECURSIVEMATCH) "" % RETURN (CHILDREN STATUS (MESSAGES SIZE))': ask.List(
+        "",
+        ("%",),
+        frozenset({ask.ListSelection.SUBSCRIBED, ask.ListSelection.RECURSIVEMATCH}),
+        frozenset({ask.ListReturn.CHILDREN}),
+        (ask.StatusItem.MESSAGES, ask.StatusItem.SIZE),
+        extended=True,
+    ),
+    b'LSUB "" *': ask.Lsub("", "*"),
+    b"NAMESPACE": ask.Namespace(),
+    b"STATUS a (MESSAGES UIDNEXT messages)": ask.Status(
+        "a", (ask.StatusItem.MESSAGES, ask.StatusItem.UIDNEXT)
+    ),
+    b"APPEND a {2+}\r\nhi": ask.Append("a", Flags(), None, b"hi"),
+    b'APPEND a (\\Seen x) "17-Jul-1996 02:44:25 -0700" {1+}\r\n\0': ask.Append(
+        "a", Flags(SystemFlag.SEEN, ("x",)), 837596665, b"\0"
+    ),
+    b"CHECK": ask.Check(),
+    b"CLOSE": ask.Close(),
+    b"UNSELECT": ask.Unselect(),
+    b"EXPUNGE": ask.Expunge(),
+    b"UID EXPUNGE 1:*": ask.Expunge(numbers((1, STAR))),
+    b"FETCH 1 FLAGS": ask.Fetch(ONE, (ask.FetchItem.FLAGS,)),
+    b"UID FETCH 4:2 (UID RFC822.SIZE)": ask.Fetch(
+        numbers((4, 2)), (ask.FetchItem.UID, ask.FetchItem.SIZE), by_uid=True
+    ),
+    b"FETCH 1 (FLAGS) (CHANGEDSINCE 12345678901)": ask.Fetch(
+        ONE, (ask.FetchItem.FLAGS,), ModSeq(12345678901)
+    ),
+    b"STORE 1 +FLAGS.SILENT (\\Deleted $x)": ask.Store(
+        ONE, StoreMode.ADD, Flags(SystemFlag.DELETED, ("$x",)), silent=True
+    ),
+    b"STORE 1 FLAGS ()": ask.Store(ONE, StoreMode.REPLACE, Flags()),
+    b"UID STORE 1 (UNCHANGEDSINCE 5) -FLAGS a A \\Seen": ask.Store(
+        ONE, StoreMode.REMOVE, Flags(SystemFlag.SEEN, ("a",)), unchanged_since=ModSeq(5), by_uid=True
+    ),
+    b"COPY 1 a": ask.Copy(ONE, "a"),
+    b"UID COPY 1 a": ask.Copy(ONE, "a", by_uid=True),
+    b"MOVE 1 a": ask.Move(ONE, "a"),
+    b"UID MOVE 1 a": ask.Move(ONE, "a", by_uid=True),
+    b"IDLE": ask.Idle(),
+    b'GETQUOTA ""': ask.GetQuota(b""),
+    b"GETQUOTAROOT inbox": ask.GetQuotaRoot("INBOX"),
+    b'SETQUOTA "" (STORAGE 512)': ask.SetQuota(b""),
+    b"COMPRESS deflate": ask.Compress(b"DEFLATE"),
+    b"SEARCH ALL": ask.Search(key.All()),
+}
+
+
+@pytest.mark.parametrize("line", REQUESTS)
+def test_command_becomes_its_request(line: bytes) -> None:
+    """Each command parses to exactly one value."""
+    parsed = parse(line)
+    assert isinstance(parsed, Parsed)
+    assert parsed.tag == b"t"
+    assert parsed.request == REQUESTS[line]
+
+
+def test_every_command_of_the_table_is_covered() -> None:
+    """No row of the table lacks a case here."""
+    names = {
+        parsed.spec.name for line in [*REQUESTS, b"UID SEARCH 1"] if isinstance(parsed := parse(line), Parsed)
+    }
+    assert names == set(COMMANDS)
+
+
+SECTIONS: dict[bytes, tuple[SectionRead, bytes, bool]] = {
+    b"BODY[]": (SectionRead(SectionSpec()), b"BODY[]", False),
+    b"body.peek[]<0.10>": (SectionRead(SectionSpec(), 0, 10), b"BODY[]<0>", True),
+    b"BODY[1.2.text]": (SectionRead(SectionSpec((1, 2), SectionKind.TEXT)), b"BODY[1.2.TEXT]", False),
+    b"BODY[3.MIME]": (SectionRead(SectionSpec((3,), SectionKind.MIME)), b"BODY[3.MIME]", False),
+    b'BODY.PEEK[HEADER.FIELDS (To "x-[a]" From)]': (
+        SectionRead(SectionSpec((), SectionKind.HEADER_FIELDS, (b"To", b"x-[a]", b"From"))),
+        b'BODY[HEADER.FIELDS (To "x-[a]" From)]',
+        True,
+    ),
+    b"RFC822": (SectionRead(SectionSpec()), b"RFC822", False),
+    b"RFC822.HEADER": (SectionRead(SectionSpec((), SectionKind.HEADER)), b"RFC822.HEADER", True),
+    b"RFC822.TEXT": (SectionRead(SectionSpec((), SectionKind.TEXT)), b"RFC822.TEXT", False),
+}
+
+
+@pytest.mark.parametrize("item", SECTIONS)
+def test_sections(item: bytes) -> None:
+    """A section becomes what to read and how to name it in the response."""
+    parsed = parse(b"FETCH 1 (" + item + b")")
+    assert isinstance(parsed, Parsed)
+    assert isinstance(parsed.request, ask.Fetch)
+    assert parsed.request.items == (ask.FetchSection(*SECTIONS[item]),)
+
+
+SEEN = key.HasFlag(SystemFlag.SEEN)
+SEARCHES: dict[bytes, key.Key] = {
+    b"UNSEEN": key.Not(SEEN),
+    b"NEW": key.And((key.Recent(), key.Not(SEEN))),
+    b"OLD": key.Not(key.Recent()),
+    b"1:3,* SEEN": key.And((key.SeqNums(numbers((1, 3), (STAR, STAR))), SEEN)),
+    b"UID 7": key.UidNumbers(numbers((7, 7))),
+    b"OR SEEN (NOT SEEN ALL)": key.Or(SEEN, key.And((key.Not(SEEN), key.All()))),
+    b"BEFORE 1-Feb-2020": key.DateRange("internal", None, date(2020, 2, 1)),
+    b'SENTON "01-Feb-2020"': key.DateRange("sent", date(2020, 2, 1), date(2020, 2, 2)),
+    b"SINCE 31-dec-9999": key.DateRange("internal", date(9999, 12, 31), None),
+    b"ON 31-Dec-9999": key.DateRange("internal", date(9999, 12, 31), None),
+    b"CHARSET UTF-8 SUBJECT {2+}\r\n\xc3\xa9": key.HeaderText("SUBJECT", "é"),
+    b'HEADER x-y ""': key.HeaderText("X-Y", ""),
+    b"BODY a TEXT b": key.And((key.BodyText("a"), key.AnyText("b"))),
+    b"UNKEYWORD $Junk": key.Not(key.HasKeyword("$Junk")),
+    b"LARGER 10 SMALLER 20": key.And((key.Larger(10), key.Smaller(20))),
+    b'MODSEQ "/flags/\\\\draft" all 620': key.ModSeqAtLeast(ModSeq(620)),
+    b"MODSEQ 620": key.ModSeqAtLeast(ModSeq(620)),
+}
+
+
+@pytest.mark.parametrize("line", SEARCHES)
+def test_search_keys(line: bytes) -> None:
+    """Each search program becomes its tree."""
+    parsed = parse(b"UID SEARCH " + line)
+    assert isinstance(parsed, Parsed)
+    assert parsed.request == ask.Search(SEARCHES[line], None, b"MODSEQ" in line, by_uid=True)
+
+
+def test_search_return_options() -> None:
+    """An empty RETURN means ALL (RFC 4731 section 3.1)."""
+    empty, some = parse(b"SEARCH RETURN () ALL"), parse(b"SEARCH RETURN (MIN count) CHARSET utf-8 ALL")
+    assert isinstance(empty, Parsed)
+    assert isinstance(some, Parsed)
+    assert empty.request == ask.Search(key.All(), frozenset({ask.SearchReturn.ALL}))
+    assert some.request == ask.Search(key.All(), frozenset({ask.SearchReturn.MIN, ask.SearchReturn.COUNT}))
+
+
+MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
+    b"": (b"command expected at position 3", b""),
+    b"XYZZY": (b"unknown command", b""),
+    b"UID NOOP": (b"unknown command", b""),
+    b"NOOP ": (b"end of command expected at position 7", b""),
+    b"NOOP\0": (b"end of command expected at position 7", b""),
+    b"LOGIN joe": (b"space expected at position 12", b""),
+    b'LOGIN "a\0b" c': (b"well-formed quoted string expected at position 9", b""),
+    b'LOGIN "abc': (b"well-formed quoted string expected at position 9", b""),
+    b'LOGIN "a\\c" d': (b"well-formed quoted string expected at position 9", b""),
+    b"LOGIN {1+}\r\n\0 b": (b"user name without NUL expected at position 9", b""),
+    b"AUTHENTICATE PLAIN !": (b"initial response in base64 expected at position 22", b""),
+    b"SELECT &A-": (b"mailbox name in modified UTF-7 expected at position 13", b""),
+    b"SELECT {1+}\r\n\xe9": (b"mailbox name in modified UTF-7 expected at position 10", b""),
+    b"SELECT a (QRESYNC (1 1))": (b"parameter expected at position 21", b""),
+    b"CREATE a (USE (\\Foo))": (b"special-use attribute not supported", b"USEATTR"),
+    b'LIST (RECURSIVEMATCH) "" *': (b"RECURSIVEMATCH needs another selection option", b""),
+    b"STATUS a ()": (b"status item expected at position 13", b""),
+    b"FETCH 0 FLAGS": (b"sequence set expected at position 10", b""),
+    b"FETCH 1: FLAGS": (b"sequence set expected at position 11", b""),
+    b"FETCH 4294967296 FLAGS": (b"sequence set within range expected at position 19", b""),
+    b"FETCH 1 BODY[MIME]": (b"section text expected at position 20", b""),
+    b"FETCH 1 BODY[]<0.0>": (b"length above 0 expected at position 21", b""),
+    b"FETCH 1 (ALL)": (b"known data item expected at position 15", b""),
+    b"FETCH 1 ()": (b"data item expected at position 12", b""),
+    b"STORE 1 FLAGS (\\Recent)": (b"settable system flag expected at position 25", b""),
+    b'APPEND a "99-Jul-1996 02:44:25 -0700" {1+}\r\nx': (b"date-time expected at position 12", b""),
+    b"APPEND a ~{1+}\r\nx": (b"literal of the other kind expected at position 12", b""),
+    b"APPEND a UTF8 (~{1+}\r\nx)": (b"UTF8 needs ENABLE UTF8=ACCEPT", b""),
+    b"SEARCH CHARSET latin1 ALL": (b"unknown charset", b"BADCHARSET (US-ASCII UTF-8)"),
+    b"SEARCH CHARSET US-ASCII TEXT {1+}\r\n\xe9": (
+        b"search string needs a charset",
+        b"BADCHARSET (US-ASCII UTF-8)",
+    ),
+    b"SEARCH TEXT {1+}\r\n\xe9": (b"search string in its charset expected at position 15", b""),
+    b"SEARCH NOT": (b"space expected at position 13", b""),
+    b"SEARCH FOO": (b"known search key expected at position 13", b""),
+    b"SEARCH ON 31-Feb-2020": (b"date expected at position 13", b""),
+    b"ID x": (b"parameter list expected at position 6", b""),
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_mistakes_have_fixed_texts(line: bytes) -> None:
+    """Each mistake is refused with its text and response code."""
+    result = parse(line)
+    assert isinstance(result, Unparsed)
+    assert (result.refusal.text, result.refusal.code) == MISTAKES[line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"SEARCH " + b"(" * 5000 + b"ALL" + b")" * 5000,
+        b"SEARCH " + b"NOT " * 5000 + b"ALL",
+        b"SEARCH " + b"OR ALL " * 5000 + b"ALL",
+        b"SEARCH " + b"ALL " * 5000 + b"ALL",
+        b"FETCH " + b"1," * 20000 + b"1 FLAGS",
+        b"STORE 1 FLAGS (" + b"a " * 5000 + b"a)",
+        b"STORE 1 FLAGS " + b"a " * 5000 + b"a",
+        b"FETCH 1 BODY[" + b"1." * 5000 + b"1]",
+        b"ENABLE" + b" x" * 5000,
+        b"SELECT " + b"x" * 5000,
+        b"ID (" + b'"a" "b" ' * 31 + b'"a" "b")',
+    ],
+)
+def test_floods_are_refused(line: bytes) -> None:
+    """Depth and number of everything are bounded (targets 3 and 4)."""
+    assert isinstance(parse(line), Unparsed)
+
+
+def test_utf8_mode() -> None:
+    """After ENABLE UTF8=ACCEPT names are UTF-8, APPEND has its UTF8 form, CHARSET is refused (RFC 9755)."""
+    select = parse('SELECT "é&"'.encode(), utf8=True)
+    append = parse(b"APPEND a UTF8 (~{2+}\r\nhi)", utf8=True)
+    assert isinstance(select, Parsed)
+    assert select.request == ask.Select("é&")
+    assert isinstance(append, Parsed)
+    assert append.request == ask.Append("a", Flags(), None, b"hi", utf8=True)
+    assert isinstance(parse(b"SEARCH CHARSET UTF-8 ALL", utf8=True), Unparsed)
+
+
+def test_secrets_are_not_in_reprs() -> None:
+    """A request that reaches a traceback shows neither password nor message nor search text."""
+    for line in (
+        b"LOGIN joe hush",
+        b"AUTHENTICATE PLAIN aHVzaA==",
+        b"APPEND a {4+}\r\nhush",
+        b"SEARCH TEXT hush",
+    ):
+        parsed = parse(line)
+        assert isinstance(parsed, Parsed)
+        assert "hush" not in repr(parsed.request)
+        assert "aHVzaA" not in repr(parsed.request)
