@@ -101,3 +101,66 @@ class AccessLogLimits:
             raise ValueError("access_days must be between 1 and 10")
         if not 1 <= self.error_days <= 7:
             raise ValueError("error_days must be between 1 and 7")
+
+
+@dataclass(frozen=True, slots=True)
+class LmtpLimits:
+    """Bounds on LMTP connections. Sizes in bytes, times in seconds."""
+
+    message_max_bytes: int = 64 * MIB
+    """Announced as SIZE (RFC 1870); a larger message is answered 552."""
+    data_total_max_bytes: int = 512 * MIB
+    """Messages of all connections of a worker in memory; beyond it 452 4.3.1, so the sender tries later."""
+    recipients_max: int = 1000
+    """In one transaction; RFC 5321 section 4.5.3.1.8 asks for 100 at least. Beyond it 452 4.5.3."""
+    refused_recipients_max: int = 100
+    """Refused RCPT commands in one transaction; beyond it each further one is answered 452."""
+    line_max_bytes: int = 4 * KIB
+    """A command line with its CRLF; RFC 5321 section 4.5.3.1.4 asks for 512, extensions for more."""
+    address_max_bytes: int = 320
+    """Local part of 64, ``@``, domain of 255 (RFC 5321 section 4.5.3.1); also bounds the reverse-path."""
+    parameters_max: int = 20
+    """Parameters of one MAIL or RCPT."""
+    received_headers_max: int = 100
+    """More Received fields than this are a loop (RFC 5321 section 6.3)."""
+    pipelined_max_bytes: int = 128 * KIB
+    """Input received but not yet worked on; beyond it the socket is not read."""
+    errors_max: int = 20
+    """5xx answers to commands in a row after which the connection ends."""
+    idle_timeout_s: float = 300.0
+    """Without input; RFC 5321 section 4.5.3.2.7 asks for 5 minutes at least."""
+    write_stall_timeout_s: float = 300.0
+    """A peer that takes nothing for so long is cut off."""
+    connections_max: int = 200
+    """Connections of one worker at a time; further ones are answered 421."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Limits:
+    """Bounds on POP3 connections. Sizes in bytes, times in seconds."""
+
+    line_max_bytes: int = 512
+    """A command line with its CRLF; RFC 2449 section 4 asks for 255."""
+    sasl_line_max_bytes: int = 4 * KIB
+    """A line that answers a SASL challenge (RFC 5034 section 4), and AUTH with its initial response."""
+    login_timeout_s: float = 120.0
+    """From connecting until login."""
+    idle_timeout_s: float = 600.0
+    """Without a command once logged in; RFC 1939 section 3 asks for 10 minutes at least."""
+    write_stall_timeout_s: float = 300.0
+    """A peer that takes nothing for so long is cut off."""
+    bad_commands_max: int = 20
+    """Bad commands in a row after which the connection ends."""
+    bad_commands_before_login_max: int = 5
+    pipelined_max_bytes: int = 16 * KIB
+    """Input received but not yet executed; beyond it the socket is not read."""
+    retr_chunk_bytes: int = 256 * KIB
+    """How much of a message is read from the store at once."""
+    write_chunk_bytes: int = 128 * KIB
+    """Output gathered before waiting for the transport."""
+    listing_chunk_lines: int = 1000
+    """Lines of LIST or UIDL made at once."""
+    top_lines_max: int = 1_000_000_000
+    """The largest line count that TOP understands; it is the whole of any message."""
+    connections_max: int = 5000
+    """Connections of one worker at a time; further ones are closed."""
