@@ -1,0 +1,313 @@
+"""The file ``keys``: strict, authenticated as a whole, and never older than the directory knows."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from keys_world import PASSWORD, TINY, make_world
+
+from mailstore.errors import (
+    AddressInvalid,
+    AuthenticationFailed,
+    Busy,
+    HeaderTampered,
+    LastKeyslot,
+    LimitExceeded,
+    NoSuchAccount,
+    NoSuchKeyslot,
+    PasswordUnusable,
+    StoreError,
+    TooNew,
+)
+from mailstore.keyheader import HeaderLimits, check_header, decode_header, encode_header, read_header
+from mailstore.keys import Scope, choose_slot, load_private_key, new_private_key, open_slot, parse_secret
+from mailstore.locks import locked
+from mailstore.opening import expected
+from mailstore.printed import SlotId, SlotKind
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A root with one account."""
+    yield from make_world(tmp_path)
+
+
+def test_round_trip(world):
+    """What was written is read, and the tag holds under the master key only."""
+    keyring = world.keyring()
+    keyring.add_app_password("phone", Scope(read_only=True, not_after=5))
+    signed = read_header(world.paths.folder)
+    assert signed.verify(keyring.master) == signed.header
+    assert encode_header(signed.header, keyring.master) == world.paths.keys.read_bytes()
+    with pytest.raises(HeaderTampered):
+        signed.verify(bytes(32))
+
+
+def opens(world, raw):
+    """Whether these bytes as a header open the account: the steps of a login, without the disk."""
+    try:
+        signed = decode_header(raw)
+        slot, secret = choose_slot(signed.header.slots, parse_secret(PASSWORD)) or (None, b"")
+        if slot is None:
+            return False
+        master = open_slot(world.record.account_id, slot, secret, argon2=world.argon2)
+        check_header(signed, master, expected(world.record))
+    except (HeaderTampered, AuthenticationFailed, TooNew):
+        return False
+    return True
+
+
+def test_every_flipped_bit_is_refused(world):
+    """No single bit of the file can change without the unlock failing."""
+    world.keyring().add_app_password("phone", Scope())
+    good = world.paths.keys.read_bytes()
+    assert opens(world, good)
+    for at in range(len(good)):
+        for bit in range(8):
+            damaged = bytearray(good)
+            damaged[at] ^= 1 << bit
+            assert not opens(world, bytes(damaged)), (at, bit)
+
+
+def test_every_truncation_is_refused(world):
+    """A header cut short anywhere, or with something behind it, is malformed."""
+    good = world.paths.keys.read_bytes()
+    for size in range(len(good)):
+        with pytest.raises(HeaderTampered):
+            decode_header(good[:size])
+    with pytest.raises(HeaderTampered):
+        decode_header(good + b"\n")
+
+
+def body_of(world):
+    """The JSON tree of the header on disk."""
+    return json.loads(read_header(world.paths.folder).body)
+
+
+def recoded(tree):
+    """A file with ``tree`` as its body and a tag of zeros: enough for the decoder."""
+    return json.dumps(tree, indent=1).encode() + b"\nhmac-sha256 " + b"0" * 64 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("format",), "other"),
+        (("version",), 0),
+        (("version",), "1"),
+        (("version",), True),
+        (("account",), "../../../../etc/passwd"),
+        (("account",), 5),
+        (("generation",), 0),
+        (("generation",), 1.0),
+        (("generation",), 2**60),
+        (("public_key",), "AAAA"),
+        (("public_key",), None),
+        (("private_key",), []),
+        (("private_key", "nonce"), "!"),
+        (("private_key", "more"), "x"),
+        (("more",), 1),
+        (("keyslots",), None),
+        (("keyslots",), [1]),
+        (("keyslots", 0, "id"), "short"),
+        (("keyslots", 0, "id"), 12345678),
+        (("keyslots", 0, "kind"), "key"),
+        (("keyslots", 0, "label"), None),
+        (("keyslots", 0, "label"), "\ud800"),
+        (("keyslots", 0, "label"), "x" * 101),
+        (("keyslots", 0, "created"), -1),
+        (("keyslots", 0, "protocols"), ["ftp"]),
+        (("keyslots", 0, "protocols"), ["pop3", "imap"]),
+        (("keyslots", 0, "protocols"), ["imap", "imap"]),
+        (("keyslots", 0, "protocols"), "imap"),
+        (("keyslots", 0, "read_only"), 0),
+        (("keyslots", 0, "not_after"), "never"),
+        (("keyslots", 0, "time_cost"), 0),
+        (("keyslots", 0, "time_cost"), 65),
+        (("keyslots", 0, "memory_kib"), 2**30),
+        (("keyslots", 0, "memory_kib"), 7),
+        (("keyslots", 0, "parallelism"), 9),
+        (("keyslots", 0, "salt"), "AAAA"),
+        (("keyslots", 0, "wrapped"), "AAAA"),
+        (("keyslots", 0, "more"), 1),
+    ],
+)
+def test_strict_decoding(world, path, value):
+    """Unknown fields, wrong types and values out of bounds are refused before any Argon2 run."""
+    tree = body_of(world)
+    decode_header(recoded(tree))
+    at = tree
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    with pytest.raises(HeaderTampered):
+        decode_header(recoded(tree))
+
+
+@pytest.mark.parametrize("missing", ["version", "keyslots", "public_key"])
+def test_missing_field(world, missing):
+    """All fields are required."""
+    tree = body_of(world)
+    del tree[missing]
+    with pytest.raises(HeaderTampered):
+        decode_header(recoded(tree))
+
+
+def test_other_spellings_are_refused(world):
+    """The same JSON written differently, or twice the same key, is not a header."""
+    tree = body_of(world)
+    tail = b"\nhmac-sha256 " + b"0" * 64 + b"\n"
+    for body in (json.dumps(tree), json.dumps(tree, indent=2), json.dumps(tree, indent=1, sort_keys=True)):
+        with pytest.raises(HeaderTampered):
+            decode_header(body.encode() + tail)
+    twice = json.dumps(tree, indent=1).replace('"version": 1,', '"version": 1,\n "version": 1,', 1)
+    with pytest.raises(HeaderTampered):
+        decode_header(twice.encode() + tail)
+    with pytest.raises(HeaderTampered):
+        decode_header(recoded(tree).replace(b"0" * 64, b"A" * 64))
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"9" * 100_000, b"null", b"\xff", b'{"format": NaN}'])
+def test_hostile_json(body):
+    """Deep, long and odd JSON is refused without harm."""
+    with pytest.raises(HeaderTampered):
+        decode_header(body + b"\nhmac-sha256 " + b"0" * 64 + b"\n")
+
+
+def test_later_version_says_so(world):
+    """A header of a newer program is told apart from a damaged one."""
+    tree = {**body_of(world), "version": 2, "new_field": 1}
+    with pytest.raises(TooNew):
+        decode_header(recoded(tree))
+
+
+def test_two_password_slots_are_refused(world):
+    """More than one password would mean more than one Argon2 run."""
+    tree = body_of(world)
+    tree["keyslots"].append({**tree["keyslots"][0], "id": "00000000"})
+    with pytest.raises(HeaderTampered):
+        decode_header(recoded(tree))
+
+
+def test_directory_and_header_must_agree_on_the_public_key(world):
+    """Either side changed: the account does not open."""
+    other = load_private_key(new_private_key()).public
+    world.directory.set_header(world.record.account_id, other, 1)
+    with pytest.raises(HeaderTampered):
+        world.open()
+
+
+def test_header_of_another_account(world):
+    """A whole folder's header put in another folder does not open, even with a shared password."""
+    from mailstore.account import NewAccount, account_paths, create_account
+
+    other = create_account(world.root, world.directory, NewAccount("ann@example.org", PASSWORD), params=TINY)
+    stolen = account_paths(world.root, other.account_id).keys.read_bytes()
+    world.paths.keys.write_bytes(stolen)
+    with pytest.raises((HeaderTampered, AuthenticationFailed)):
+        world.open()
+
+
+def test_keyslots_come_and_go(world):
+    """Add, list, revoke; each change is one generation, in the header and in the directory."""
+    keyring = world.keyring()
+    made = keyring.add_app_password("phone", Scope())
+    assert [slot.label for slot in keyring.slots()] == ["password", "phone"]
+    assert world.directory.account(world.record.account_id).header_generation == 2
+    keyring.revoke(made.slot.id)
+    assert [slot.label for slot in keyring.slots()] == ["password"]
+    assert read_header(world.paths.folder).header.generation == 3
+    with pytest.raises(NoSuchKeyslot):
+        keyring.revoke(made.slot.id)
+
+
+def test_last_keyslot(world):
+    """An account keeps a password or a recovery key; app passwords do not count."""
+    keyring = world.keyring()
+    keyring.add_app_password("phone", Scope())
+    password = keyring.slots()[0].id
+    with pytest.raises(LastKeyslot):
+        keyring.revoke(password)
+    keyring.replace_recovery_key()
+    keyring.revoke(password)
+    with pytest.raises(AuthenticationFailed):
+        world.open()
+
+
+def test_recovery_key(world):
+    """It opens without the password; a new one replaces it; it can set a new password."""
+    first = world.keyring().replace_recovery_key().printed.text().encode()
+    second = world.keyring().replace_recovery_key().printed.text().encode()
+    with pytest.raises(AuthenticationFailed):
+        world.open(first)
+    world.keyring(second).change_password(b"a new password")
+    assert world.open(b"a new password").master == world.open(second).master
+    kinds = [slot.kind for slot in read_header(world.paths.folder).header.slots]
+    assert kinds == [SlotKind.RECOVERY_KEY, SlotKind.PASSWORD]
+
+
+def test_password_change_leaves_the_mailbox_alone(world):
+    """Only ``keys`` changes when a password does."""
+    world.paths.mail_db.write_bytes(b"ciphertext" * 1000)
+    before = {path: path.read_bytes() for path in world.paths.folder.iterdir() if path.is_file()}
+    master = world.open().master
+    world.keyring().change_password(b"a new password")
+    after = {path: path.read_bytes() for path in world.paths.folder.iterdir() if path.is_file()}
+    assert {path.name for path in before if before[path] != after[path]} == {"keys"}
+    assert after.keys() == before.keys()
+    assert world.open(b"a new password").master == master
+
+
+def test_generated_secret_as_password(world):
+    """A password in the form of one of the account's generated secrets would never be asked: refused."""
+    keyring = world.keyring()
+    app = keyring.add_app_password("phone", Scope())
+    recovery = keyring.replace_recovery_key()
+    for made in (app, recovery):
+        with pytest.raises(PasswordUnusable):
+            keyring.change_password(made.printed.text().encode())
+
+
+@pytest.mark.parametrize("label", ["", "x" * 101, "line\nbreak", "\x1b[2J"])
+def test_labels(world, label):
+    """A label is short printable text."""
+    with pytest.raises(AddressInvalid):
+        world.keyring().add_app_password(label, Scope())
+
+
+def test_number_of_slots_is_bounded(world):
+    """One slot more than the limit is refused and changes nothing."""
+    keyring = replace(world.keyring(), limits=HeaderLimits(slots=2))
+    keyring.add_app_password("phone", Scope())
+    before = world.paths.keys.read_bytes()
+    with pytest.raises(LimitExceeded):
+        keyring.add_app_password("tablet", Scope())
+    assert world.paths.keys.read_bytes() == before
+
+
+def test_changes_wait_for_each_other(world):
+    """Whoever changes the header holds its lock."""
+    with locked(world.paths.keys_lock, exclusive=True), pytest.raises(Busy):
+        world.keyring().add_app_password("phone", Scope())
+
+
+def test_change_after_destruction(world):
+    """A header that is gone is not written again."""
+    keyring = world.keyring()
+    world.paths.keys.unlink()
+    with pytest.raises(NoSuchAccount):
+        keyring.revoke(SlotId("00000000"))
+    assert not world.paths.keys.exists()
+
+
+def test_no_temporary_files_stay(world):
+    """Changing the header leaves the folder as it was."""
+    before = {path.name for path in world.paths.folder.iterdir()}
+    world.keyring().replace_recovery_key()
+    assert {path.name for path in world.paths.folder.iterdir()} == before
+    assert world.paths.keys.stat().st_mode & 0o777 == 0o600
+
+
+def test_errors_carry_no_text():
+    """Errors of the store have no arguments, so nothing secret can travel in them."""
+    assert all(not kind().args for kind in StoreError.__subclasses__())
