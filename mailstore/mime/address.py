@@ -187,12 +187,12 @@ class _Parser:
 
     def _has_route(self) -> bool:
         # obs-route begins with "@" and is the one place where a comma stands inside brackets.
-        return self.at is not None and b"@" in self.pieces[:2] and b"." not in self.pieces[:1]
+        return next((piece for piece in self.pieces if piece != b" "), b"") == b"@"
 
     def _close_angle(self) -> None:
         route: bytes | None = None
         pieces, at = self.pieces, self.at
-        if b":" in pieces and b"@" in pieces[:2]:
+        if b":" in pieces and self._has_route():
             colon = pieces.index(b":")
             route, pieces = _squeezed(pieces[:colon]), pieces[colon + 1 :]
             at = at - colon - 1 if at is not None and at > colon else None

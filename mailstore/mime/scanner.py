@@ -81,11 +81,11 @@ class _Scanner:
             if needle is None:
                 continue
             size = len(needle)
-            if frame.searched < position or (not frame.found and frame.searched < limit):
+            if frame.searched < position or (not frame.found and frame.searched <= limit):
                 # Beyond the next outer delimiter this part does not exist: do not look there.
                 at = data.find(needle, max(position, frame.searched), limit + size)
                 frame.found = at >= 0
-                frame.searched = at if at >= 0 else limit
+                frame.searched = at if at >= 0 else limit + 1
             if frame.found and (frame.searched < limit or (frame.searched == limit and size >= longest)):
                 limit, level, longest = frame.searched, index, size
         return limit, level
