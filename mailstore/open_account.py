@@ -221,9 +221,10 @@ class OpenAccount:
             return
         self._file_again = True
         if self._filing is None:
-            self._filing = self._start(self._file_all, "filing")
+            self._start(self._file_all, "filing")
 
     async def _file_all(self) -> None:
+        finished = self._filing = Deferred()
         try:
             while self._file_again and self.closing is None:
                 self._file_again = False
@@ -231,6 +232,7 @@ class OpenAccount:
                     pass
         finally:
             self._filing = None
+            finished.callback(None)
 
     async def _file_batch(self) -> bool:
         """File one batch; True when another may be waiting."""

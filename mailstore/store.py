@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from mailstore.account import AccountPaths, account_paths
 from mailstore.changes import Watcher
+from mailstore.clock import Clock
 from mailstore.directory import Directory, Recipient
 from mailstore.engine import Txn
 from mailstore.errors import AccountClosed, MessageTooLarge, NoSuchAccount, OverQuota, ReadOnly
@@ -47,16 +48,17 @@ class MailStore:
 
     def __init__(
         self,
-        reactor: Any,
+        clock: Clock,
         root: Path,
         directory: Directory,
         unlocker: Unlocker,
         executor: Executor,
         limits: StoreLimits,
+        watcher: Watcher,
     ) -> None:
-        self.clock = reactor
+        self.clock = clock
         self.executor = executor
-        self.watcher = Watcher(reactor)
+        self.watcher = watcher
         self.limits = limits
         self._root = root
         self._directory = directory

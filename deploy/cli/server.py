@@ -1,0 +1,101 @@
+"""``sealbox serve``, ``sealbox check-config`` and ``sealbox quickstart``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from deploy import config as configuration
+from deploy import first_run, serving
+from deploy.cli.root import EXIT_REFUSED, EXIT_USAGE, Places, explain
+from mailstore.errors import StoreError
+
+_CONFIG = click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file."
+)
+_DATA = click.option(
+    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Data root that holds sealbox.toml."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+
+
+def _refuse(sentence: str, exit_code: int = EXIT_REFUSED) -> NoReturn:
+    click.echo(f"sealbox: {sentence}", err=True)
+    sys.exit(exit_code)
+
+
+def _load(context: click.Context, config: Path | None, data: Path | None) -> configuration.Config:
+    given = context.find_object(Places) or Places()
+    path = configuration.find(config or given.config, data or given.data)
+    try:
+        return configuration.load(path)
+    except configuration.ConfigError as exc:
+        for mistake in exc.mistakes:
+            click.echo(f"sealbox: {exc.path}: {mistake}", err=True)
+        sys.exit(EXIT_USAGE)
+
+
+def _serve(config: configuration.Config, on_ready: first_run.Ready) -> None:
+    try:
+        serving.run(config, on_ready)
+    except serving.CannotServe as exc:
+        _refuse(str(exc))
+    except StoreError as exc:
+        _refuse(*explain(exc))
+
+
+@click.command()
+@_CONFIG
+@_DATA
+@click.pass_context
+def serve(context: click.Context, config: Path | None, data: Path | None) -> None:
+    """Serve IMAP, POP3 and LMTP until SIGTERM; SIGHUP reloads certificates and limits."""
+    loaded = _load(context, config, data)
+    _serve(loaded, lambda: click.echo(f"sealbox: serving {loaded.data}", err=True))
+
+
+@click.command("check-config")
+@_CONFIG
+@_DATA
+@_JSON
+@click.pass_context
+def check_config(context: click.Context, config: Path | None, data: Path | None, as_json: bool) -> None:
+    """Read the configuration and name every mistake in it; exit code 2 when there is one."""
+    given = context.find_object(Places) or Places()
+    path = configuration.find(config or given.config, data or given.data)
+    mistakes: tuple[str, ...] = ()
+    try:
+        configuration.load(path)
+    except configuration.ConfigError as exc:
+        mistakes = exc.mistakes
+    if as_json:
+        click.echo(json.dumps({"config": str(path), "mistakes": mistakes}))
+    elif mistakes:
+        for mistake in mistakes:
+            click.echo(f"sealbox: {path}: {mistake}", err=True)
+    else:
+        click.echo(f"{path} is in order")
+    if mistakes:
+        sys.exit(EXIT_USAGE)
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Data root.")
+@click.option("--port-base", type=click.IntRange(1, 65000), default=1100, show_default=True, metavar="N")
+@_JSON
+def quickstart(data: Path, port_base: int, as_json: bool) -> None:
+    """Make an account with sample mail in DIR and serve it on 127.0.0.1; for trying out, not for real mail.
+
+    Ports are N+43 (IMAP), N+93 (IMAPS), N+10 (POP3), N+95 (POP3S) and N+24 (LMTP).
+    """
+    try:
+        prepared = first_run.prepare(data.resolve(), port_base)
+    except StoreError as exc:
+        _refuse(*explain(exc))
+    except first_run.CannotPrepare as exc:
+        _refuse(str(exc))
+    _serve(prepared.config, lambda: first_run.announce(prepared, as_json))

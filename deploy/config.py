@@ -1,0 +1,262 @@
+"""The TOML configuration: every setting has a name, a unit in the name, a default and a check.
+
+Sections that bound a room (``store``, ``imap`` ...) are that room's own dataclass, so a limit is
+defined once. ``load`` names every mistake of a file at once. ``example.toml`` shows all settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+
+from mailstore.keys import Argon2Params
+from mailstore.limits import StoreLimits
+from mailstore.unlock import UnlockLimits
+from protocols.limits import AccessLogLimits, ImapLimits, LmtpLimits, LoginLimits, Pop3Limits
+
+DEFAULT_PATHS = (Path("/etc/sealbox/sealbox.toml"),)
+FILE_NAME = "sealbox.toml"
+L = TypeVar("L")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; ``mistakes`` are complete sentences for the operator."""
+
+    def __init__(self, path: Path, mistakes: tuple[str, ...]) -> None:
+        super().__init__(f"{path}: " + "; ".join(mistakes))
+        self.path = path
+        self.mistakes = mistakes
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _bounded(kind: Any) -> Any:
+    """Numbers in limits are counts, sizes or times: never negative."""
+    return Annotated[kind, Field(ge=0)] if kind in (int, float) else kind
+
+
+def _section_of(limits: type[Any], **more: Any) -> type[BaseModel]:
+    """A section with the fields and defaults of a dataclass of limits."""
+    hints = get_type_hints(limits)
+    fields: dict[str, Any] = {
+        one.name: (_bounded(hints[one.name]), one.default)
+        for one in dataclasses.fields(limits)
+        if one.default is not dataclasses.MISSING
+    }
+    return create_model(limits.__name__, __base__=_Section, **fields, **more)
+
+
+def _limits(section: BaseModel, limits: type[L]) -> L:
+    return limits(**section.model_dump())
+
+
+class TlsSection(_Section):
+    """Certificate chain and private key (PEM files), read again on SIGHUP."""
+
+    certificate: Path
+    private_key: Path
+
+    @field_validator("certificate", "private_key")
+    @classmethod
+    def _readable(cls, path: Path) -> Path:
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise ValueError("the file is missing or cannot be read")
+        return path
+
+
+def check_endpoint(text: str) -> str:
+    """Accept ``HOST:PORT``, ``[IPv6]:PORT`` or ``unix:/path``.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text.startswith("unix:/"):
+        return text
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("write HOST:PORT, [IPv6 address]:PORT or unix:/path")
+    if host.startswith("[") and host.endswith("]"):
+        socket.inet_pton(socket.AF_INET6, host[1:-1])
+    else:
+        socket.inet_pton(socket.AF_INET, host)
+    return text
+
+
+class ListenSection(_Section):
+    """Where the server listens; an empty list switches a service off."""
+
+    imaps: tuple[str, ...] = ("0.0.0.0:993", "[::]:993")  # a mail server faces the net
+    imap: tuple[str, ...] = ()
+    pop3s: tuple[str, ...] = ("0.0.0.0:995", "[::]:995")  # as above
+    pop3: tuple[str, ...] = ()
+    lmtp: tuple[str, ...] = ("unix:/run/sealbox/lmtp.sock",)
+
+    @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp")
+    @classmethod
+    def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for text in values:
+            try:
+                check_endpoint(text)
+            except OSError:
+                raise ValueError("write an IP address, not a name, before the port") from None
+        return values
+
+
+class Argon2Section(_Section):
+    """Cost of new keyslots (RFC 9106) and memory for all logins that run at a time."""
+
+    time_cost: int = Field(Argon2Params().time_cost, ge=1)
+    memory_kib: int = Field(Argon2Params().memory_kib, ge=8)
+    parallelism: int = Field(Argon2Params().parallelism, ge=1)
+    memory_budget_mib: int = Field(UnlockLimits().argon2_memory_budget_mib, ge=1)
+    waiting_logins: int = Field(UnlockLimits().waiting_logins, ge=1)
+
+
+class AccessLogSection(_Section):
+    """The access log: one line a command; see promise 10 in the privacy policy."""
+
+    folder: Path | None = None
+    addresses: bool = True
+    access_days: int = Field(AccessLogLimits().access_days, ge=1, le=10)
+    error_days: int = Field(AccessLogLimits().error_days, ge=1, le=7)
+    user_agent_max_chars: int = Field(AccessLogLimits().user_agent_max_chars, ge=0)
+
+
+StoreSection = _section_of(StoreLimits)
+ImapSection = _section_of(ImapLimits)
+Pop3Section = _section_of(Pop3Limits)
+LmtpSection = _section_of(LmtpLimits)
+LoginSection = _section_of(LoginLimits)
+
+
+class _File(_Section):
+    data: Path
+    hostname: str = Field(default_factory=socket.getfqdn, min_length=1)
+    workers: int = Field(0, ge=0, le=256)
+    allow_unencrypted_volume: bool = False
+    drain_timeout_s: float = Field(10.0, ge=0)
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    tls: TlsSection
+    listen: ListenSection = ListenSection()
+    argon2: Argon2Section = Argon2Section()
+    access_log: AccessLogSection = AccessLogSection()
+    store: StoreSection = StoreSection()  # type: ignore[valid-type]  # made from a dataclass above
+    imap: ImapSection = ImapSection()  # type: ignore[valid-type]  # as above
+    pop3: Pop3Section = Pop3Section()  # type: ignore[valid-type]  # as above
+    lmtp: LmtpSection = LmtpSection()  # type: ignore[valid-type]  # as above
+    login: LoginSection = LoginSection()  # type: ignore[valid-type]  # as above
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError("write an absolute path")
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A checked configuration, in terms of the rooms it is for."""
+
+    path: Path
+    data: Path
+    hostname: str
+    workers: int
+    allow_unencrypted_volume: bool
+    drain_timeout_s: float
+    log_level: str
+    tls: TlsSection
+    listen: ListenSection
+    access_log: AccessLogSection
+    unlock: UnlockLimits
+    store: StoreLimits
+    imap: ImapLimits
+    pop3: Pop3Limits
+    lmtp: LmtpLimits
+    login: LoginLimits
+
+    @property
+    def log_folder(self) -> Path:
+        """Where access and error logs lie."""
+        return self.access_log.folder or self.data / "log"
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    match error["type"]:
+        case "extra_forbidden":
+            return f"there is no setting '{where}': see example.toml for all of them"
+        case "missing":
+            return f"the setting '{where}' is missing"
+        case _:
+            text = str(error["msg"]).removeprefix("Value error, ")
+            return f"'{where}': {text[:1].lower()}{text[1:]}"
+
+
+def parse(text: str, path: Path) -> Config:
+    """A configuration from TOML text; ``path`` is only for messages.
+
+    Raises:
+        ConfigError: naming every mistake.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(path, (f"this is not TOML: {exc}",)) from None
+    try:
+        file = _File.model_validate(tree)
+    except ValidationError as exc:
+        raise ConfigError(path, tuple(_sentence(error) for error in exc.errors())) from None
+    argon2 = file.argon2
+    return Config(
+        path=path,
+        data=file.data,
+        hostname=file.hostname,
+        workers=file.workers or os.cpu_count() or 1,
+        allow_unencrypted_volume=file.allow_unencrypted_volume,
+        drain_timeout_s=file.drain_timeout_s,
+        log_level=file.log_level,
+        tls=file.tls,
+        listen=file.listen,
+        access_log=file.access_log,
+        unlock=UnlockLimits(
+            argon2.memory_budget_mib,
+            argon2.waiting_logins,
+            Argon2Params(argon2.time_cost, argon2.memory_kib, argon2.parallelism),
+        ),
+        store=_limits(file.store, StoreLimits),
+        imap=_limits(file.imap, ImapLimits),
+        pop3=_limits(file.pop3, Pop3Limits),
+        lmtp=_limits(file.lmtp, LmtpLimits),
+        login=_limits(file.login, LoginLimits),
+    )
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, or naming every mistake in it.
+    """
+    try:
+        return parse(path.read_text("utf-8"), path)
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(path, ("the file cannot be read",)) from None
+
+
+def find(config: Path | None, data: Path | None) -> Path:
+    """The configuration file: the one named, the one in the data root, or the system's."""
+    if config is not None:
+        return config
+    if data is not None:
+        return data / FILE_NAME
+    return next((path for path in DEFAULT_PATHS if path.exists()), DEFAULT_PATHS[0])

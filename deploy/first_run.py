@@ -1,0 +1,245 @@
+"""The quick start: a data folder, a certificate, an account and sample mail, and what to type where."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import smtplib
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from deploy.config import FILE_NAME, Config, ConfigError, load
+from deploy.samples import sample_messages
+from mailstore.account import NewAccount, create_account, init_root, open_directory
+from mailstore.durable import write_new
+from mailstore.keyring import Keyring
+from mailstore.opening import open_as_owner
+from mailstore.printed import random_characters
+
+Ready = Callable[[], None]
+
+USER = "demo@localhost"
+CERTIFICATE_DAYS = 397
+PASSWORD_CHARS = 20
+"""Characters of the generated password, five random bits each."""
+
+PORTS = {"imap": 43, "imaps": 93, "pop3": 10, "pop3s": 95, "lmtp": 24}
+
+
+class CannotPrepare(Exception):
+    """The quick start cannot go on; the text is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything the quick start prints. Its repr shows no secret."""
+
+    config: Config
+    ports: dict[str, int]
+    password: str
+    recovery_key: str | None
+    certificate: Path
+    note: Path
+    is_new: bool
+
+    def __repr__(self) -> str:
+        return f"Prepared({self.config.data})"
+
+
+def make_certificate(certificate: Path, private_key: Path) -> None:
+    """Write a self-signed certificate for localhost and 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    names = [
+        x509.DNSName("localhost"),
+        x509.IPAddress(ip_address("127.0.0.1")),
+        x509.IPAddress(ip_address("::1")),
+    ]
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    write_new(
+        private_key,
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+    write_new(certificate, built.public_bytes(serialization.Encoding.PEM))
+
+
+def _config_text(data: Path, ports: dict[str, int]) -> str:
+    def here(service: str) -> str:
+        return json.dumps([f"127.0.0.1:{ports[service]}"])
+
+    return "\n".join(
+        (
+            "# Written by the quick start: for trying out on this machine, not for real mail.",
+            f"data = {json.dumps(str(data))}",
+            'hostname = "localhost"',
+            "# A real server keeps its data on a LUKS volume and leaves this line out.",
+            "allow_unencrypted_volume = true",
+            "",
+            "[tls]",
+            f"certificate = {json.dumps(str(data / 'tls' / 'certificate.pem'))}",
+            f"private_key = {json.dumps(str(data / 'tls' / 'private-key.pem'))}",
+            "",
+            "[listen]",
+            *(f"{service} = {here(service)}" for service in PORTS),
+            "",
+        )
+    )
+
+
+def note_path(data: Path) -> Path:
+    """Where the quick start keeps the demonstration's password: with the user, not with the data."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "sealbox" / f"quickstart-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}.json"
+
+
+def _make_account(data: Path) -> tuple[str, str]:
+    """Create the demonstration account; its password and recovery key."""
+    directory = open_directory(data)
+    try:
+        letters = random_characters(PASSWORD_CHARS)
+        password = "-".join(letters[at : at + 4] for at in range(0, PASSWORD_CHARS, 4))
+        create_account(data, directory, NewAccount(USER, password.encode()))
+        directory.set_default_domain("localhost")
+        opened = open_as_owner(data, directory, USER, password.encode(), now=datetime.now(UTC).timestamp())
+        try:
+            made = Keyring(data, directory, opened.record.account_id, opened.master).replace_recovery_key()
+        finally:
+            opened.wipe()
+        return password, made.printed.text()
+    finally:
+        directory.close()
+
+
+def prepare(data: Path, port_base: int) -> Prepared:
+    """Make what is missing below ``data``; what is there is kept.
+
+    Raises:
+        CannotPrepare: the folder holds something else, or its password note is lost.
+        StoreError: the disk says no.
+    """
+    ports = {service: port_base + offset for service, offset in PORTS.items()}
+    init_root(data)
+    tls = data / "tls"
+    tls.mkdir(mode=0o700, exist_ok=True)
+    certificate, private_key = tls / "certificate.pem", tls / "private-key.pem"
+    if not certificate.exists():
+        private_key.unlink(missing_ok=True)
+        make_certificate(certificate, private_key)
+    note = note_path(data)
+    recovery_key = None
+    directory = open_directory(data)
+    try:
+        is_new = not directory.accounts()
+    finally:
+        directory.close()
+    if is_new:
+        password, recovery_key = _make_account(data)
+        note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        note.unlink(missing_ok=True)
+        write_new(note, json.dumps({"data": str(data), "user": USER, "password": password}).encode())
+    try:
+        password = str(json.loads(note.read_text("utf-8"))["password"])
+    except (OSError, ValueError, KeyError):
+        raise CannotPrepare(
+            f"the password note {note} is lost: serve this data with 'sealbox serve --data {data}', "
+            "or start afresh in an empty folder"
+        ) from None
+    path = data / FILE_NAME
+    path.write_text(_config_text(data, ports), "utf-8")
+    path.chmod(0o600)
+    try:
+        config = load(path)
+    except ConfigError as exc:
+        raise CannotPrepare(str(exc)) from None
+    return Prepared(config, ports, password, recovery_key, certificate, note, is_new)
+
+
+def _deliver_samples(port: int) -> None:
+    with smtplib.LMTP("127.0.0.1", port, local_hostname="localhost") as lmtp:
+        for sender, message in sample_messages(USER, datetime.now(UTC)):
+            lmtp.sendmail(sender, [USER], message, mail_options=["BODY=8BITMIME"])
+
+
+def announce(prepared: Prepared, as_json: bool) -> None:
+    """Deliver the samples on the first run and say what to type; in a thread, the server is running."""
+    threading.Thread(target=_announce, args=(prepared, as_json), daemon=True).start()
+
+
+def _announce(prepared: Prepared, as_json: bool) -> None:
+    if prepared.is_new:
+        try:
+            _deliver_samples(prepared.ports["lmtp"])
+        except (OSError, smtplib.SMTPException) as exc:
+            print(f"sealbox: the sample mail was not delivered ({type(exc).__name__})", file=sys.stderr)
+    print(_json_line(prepared) if as_json else _welcome(prepared), flush=True)
+
+
+def _json_line(prepared: Prepared) -> str:
+    return json.dumps(
+        {
+            "pid": os.getpid(),
+            "data": str(prepared.config.data),
+            **prepared.ports,
+            "user": USER,
+            "password": prepared.password,
+            "cafile": str(prepared.certificate),
+        }
+    )
+
+
+def _welcome(prepared: Prepared) -> str:
+    ports = prepared.ports
+    recovery = (
+        f"  Recovery key    {prepared.recovery_key}\n                  (shown this once; the only way back in)\n"
+        if prepared.recovery_key
+        else ""
+    )
+    return f"""
+Sealbox is serving. Type this into Thunderbird (Account Settings > Add Mail Account > Configure manually):
+
+  Your name       Demo
+  Email address   {USER}
+  Password        {prepared.password}
+{recovery}
+  Incoming        IMAP   127.0.0.1   port {ports["imaps"]}   SSL/TLS    Normal password
+     or           POP3   127.0.0.1   port {ports["pop3s"]}   SSL/TLS    Normal password
+     or STARTTLS  IMAP port {ports["imap"]}, POP3 port {ports["pop3"]}
+  Username        {USER}
+  Outgoing        none yet: Sealbox stores mail, it does not send it
+
+The certificate is self-signed: confirm it once, or trust {prepared.certificate}
+A handful of messages waits in the inbox. To deliver one more (nobody has to be logged in):
+
+  python3 -c "import smtplib, sys; smtplib.LMTP('127.0.0.1', {ports["lmtp"]}).sendmail(
+      'me@example.org', ['{USER}'], sys.stdin.buffer.read())" < message.eml
+
+Data: {prepared.config.data}
+The password is kept for you in {prepared.note}
+(a real server keeps it nowhere). Stop with Ctrl-C; run again to go on with the same mail.
+"""

@@ -1,0 +1,47 @@
+"""The process log: standard error, one line an event, never a secret, content or address.
+
+Exceptions are shown by their kind and where they came from, not by their text, which may quote what
+a client sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+from twisted.logger import LogLevel, globalLogBeginner
+
+_Trace = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+
+def described(kind: type[BaseException] | None, trace: TracebackType | None) -> str:
+    """Kind and origin of an exception, without its text."""
+    return "".join(traceback.format_tb(trace)) + (kind.__name__ if kind else "no exception")
+
+
+class _SafeFormatter(logging.Formatter):
+    def formatException(self, ei: _Trace | Any) -> str:  # noqa: N802  # logging's own name
+        return described(ei[0], ei[2])
+
+
+def _twisted_event(event: dict[str, Any]) -> None:
+    """Twisted reports connections here as well; only its failures and errors are worth a line."""
+    failure = event.get("log_failure")
+    if failure is not None:
+        text = described(failure.type, failure.getTracebackObject())
+        logging.getLogger("twisted").error("unhandled failure\n%s", text)
+    elif event.get("log_level") in (LogLevel.error, LogLevel.critical):
+        logging.getLogger("twisted").error("%s", event.get("log_namespace", "error"))
+
+
+def setup(level: str, who: str) -> None:
+    """Send the log of this process, and Twisted's, to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_SafeFormatter(f"%(asctime)s {who} %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    globalLogBeginner.beginLoggingTo([_twisted_event], redirectStandardIO=False, discardBuffer=True)

@@ -1,0 +1,87 @@
+"""Start a server in this process: checks first, then sockets, then the supervisor until it is told to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable
+
+from deploy.config import Config
+from deploy.logs import setup
+from deploy.luks import is_on_luks
+from deploy.sockets import CannotListen, bind_all
+from deploy.supervisor import Supervisor, lock_path, notify_systemd
+from mailstore.account import init_root
+from mailstore.hardening import process_hardening
+
+log = logging.getLogger("sealbox.serve")
+
+UNENCRYPTED = (
+    "the data root does not lie on a LUKS volume: put it on one, or set "
+    "allow_unencrypted_volume = true to serve from it all the same"
+)
+UNENCRYPTED_ALLOWED = (
+    "the data root does not lie on a LUKS volume; serving from it because allow_unencrypted_volume is set"
+)
+
+
+class CannotServe(Exception):
+    """The server refuses to start; the text is one sentence for the operator."""
+
+
+def check_volume(config: Config) -> None:
+    """Promise 4: serve from LUKS only, unless the operator says otherwise, aloud at every start.
+
+    Raises:
+        CannotServe: the volume is not encrypted, and that was not allowed.
+    """
+    if not is_on_luks(config.data):
+        if not config.allow_unencrypted_volume:
+            raise CannotServe(UNENCRYPTED)
+        log.warning(UNENCRYPTED_ALLOWED)
+
+
+def _lock(config: Config) -> int:
+    """Hold the data root for this server until the process ends."""
+    descriptor = os.open(lock_path(config.data), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise CannotServe("another server runs on this data root: stop it first") from None
+    return descriptor
+
+
+def run(config: Config, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT. ``on_ready`` is called once every worker accepts connections.
+
+    Raises:
+        CannotServe: naming what is in the way.
+        StoreError: the data root cannot be prepared.
+    """
+    os.umask(0o077)
+    setup(config.log_level, "supervisor")
+    process_hardening()
+    init_root(config.data)
+    check_volume(config)
+    lock = _lock(config)
+    try:
+        listeners = bind_all(config)
+    except CannotListen as exc:
+        os.close(lock)
+        raise CannotServe(str(exc)) from None
+    # Imported late: importing the reactor installs it, which other commands do not want.
+    from twisted.internet import reactor
+
+    def ready() -> None:
+        notify_systemd("READY=1")
+        on_ready()
+
+    supervisor = Supervisor(reactor, config, listeners, ready)
+    reactor.callWhenRunning(supervisor.start)  # type: ignore[attr-defined]  # opaque to mypy
+    # The supervisor's own handlers pass signals on; installing children's handling needs SIGCHLD only.
+    reactor.run()  # type: ignore[attr-defined]  # as above
+    for listener in listeners:
+        listener.socket.close()
+    os.close(lock)

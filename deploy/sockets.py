@@ -1,0 +1,79 @@
+"""Listening sockets: bound once by the supervisor, inherited by every worker."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.config import Config
+
+BACKLOG = 512
+"""Connections that may wait to be accepted; they survive the death of a worker."""
+
+UNIX_SOCKET_MODE = 0o660
+SERVICES = ("imaps", "imap", "pop3s", "pop3", "lmtp")
+
+
+class CannotListen(Exception):
+    """An address cannot be bound; the text is for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One bound socket and the service it is for."""
+
+    service: str
+    endpoint: str
+    socket: socket.socket
+
+
+def _unix(path: Path) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()  # left by a server that was killed; the data root's lock says none is running
+    except FileNotFoundError:
+        pass
+    bound.bind(str(path))
+    path.chmod(UNIX_SOCKET_MODE)
+    return bound
+
+
+def _tcp(endpoint: str) -> socket.socket:
+    host, _, port = endpoint.rpartition(":")
+    v6 = host.startswith("[")
+    bound = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if v6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    bound.bind((host.strip("[]"), int(port)))
+    return bound
+
+
+def bind_all(config: Config) -> list[Listener]:
+    """Bind every configured address, or none.
+
+    Raises:
+        CannotListen: naming the address and the reason.
+    """
+    found: list[Listener] = []
+    for service in SERVICES:
+        for endpoint in getattr(config.listen, service):
+            try:
+                if endpoint.startswith("unix:"):
+                    bound = _unix(Path(endpoint.removeprefix("unix:")))
+                else:
+                    bound = _tcp(endpoint)
+                bound.listen(BACKLOG)
+                # Before it is shared: workers inherit the open file, its flags included.
+                bound.setblocking(False)
+            except OSError as exc:
+                for listener in found:
+                    listener.socket.close()
+                reason = os.strerror(exc.errno) if exc.errno else "unknown error"
+                raise CannotListen(f"cannot listen on {endpoint} for {service}: {reason}") from None
+            found.append(Listener(service, endpoint, bound))
+    return found

@@ -1,0 +1,208 @@
+"""The supervisor: binds the sockets, keeps one worker per core alive, passes signals on.
+
+It opens no database and holds no key. A worker that dies is replaced, after a growing pause when it
+dies young; connections that wait in the shared sockets stay there. When the supervisor itself dies,
+the workers notice at their control pipe and end as they would on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from deploy.config import Config, ConfigError, load
+from deploy.sockets import Listener
+
+log = logging.getLogger("sealbox.supervisor")
+
+CONTROL_FD = 3
+"""Read end of a pipe that closes when the supervisor is gone."""
+
+READY_FD = 4
+"""A worker writes one line here when it accepts connections."""
+
+FIRST_SOCKET_FD = 5
+RESTART_PAUSE_FIRST_S = 0.5
+RESTART_PAUSE_MAX_S = 30.0
+YOUNG_S = 20.0
+"""A worker that dies younger than this makes the pause before the next one longer."""
+
+KILL_MARGIN_S = 15.0
+"""Seconds beyond the drain time after which a worker that does not end is killed."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The place of one worker, whoever fills it at the moment."""
+
+    number: int
+    pause_s: float = RESTART_PAUSE_FIRST_S
+    process: _WorkerProcess | None = None
+
+
+class _WorkerProcess(ProcessProtocol):
+    def __init__(self, supervisor: Supervisor, slot: _Slot, started: float) -> None:
+        self._supervisor = supervisor
+        self.slot = slot
+        self.started = started
+        self.ready = False
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803  # Twisted's names
+        if childFD == READY_FD and not self.ready:
+            self.ready = True
+            self._supervisor.worker_ready()
+
+    def processEnded(self, reason: Failure) -> None:  # noqa: N802  # Twisted's name
+        self._supervisor.worker_ended(self, reason)
+
+    def send(self, signal_name: str) -> None:
+        """Send a signal; a worker that is just ending does not mind."""
+        try:
+            self.transport.signalProcess(signal_name)  # type: ignore[union-attr]  # set while it runs
+        except Exception as exc:  # noqa: BLE001  # ProcessExitedAlready, or OSError in a race with the end
+            log.debug("signal not delivered: %s", type(exc).__name__)
+
+
+class Supervisor:
+    """See the module's docstring."""
+
+    def __init__(
+        self, reactor: Any, config: Config, listeners: list[Listener], on_ready: Callable[[], None]
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._listeners = listeners
+        self._on_ready = on_ready
+        self._announced = False
+        self._slots = [_Slot(number) for number in range(config.workers)]
+        self._stopping: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Start all workers and take over SIGTERM, SIGINT and SIGHUP."""
+        for number, handler in (
+            (signal.SIGTERM, self._stop_signal),
+            (signal.SIGINT, self._stop_signal),
+            (signal.SIGHUP, self._reload_signal),
+        ):
+            signal.signal(number, handler)
+        for slot in self._slots:
+            self._spawn(slot)
+
+    def _stop_signal(self, _number: int, _frame: object) -> None:
+        self._reactor.callFromThread(self._stop_and_exit)
+
+    def _reload_signal(self, _number: int, _frame: object) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def _stop_and_exit(self) -> None:
+        self.stop().addBoth(lambda _result: self._reactor.stop() if self._reactor.running else None)
+
+    def _spawn(self, slot: _Slot) -> None:
+        if self._stopping is not None:
+            return
+        process = _WorkerProcess(self, slot, self._reactor.seconds())
+        child_fds: dict[int, Any] = {0: 0, 1: 1, 2: 2, CONTROL_FD: "w", READY_FD: "r"}
+        names = []
+        for offset, listener in enumerate(self._listeners):
+            child_fds[FIRST_SOCKET_FD + offset] = listener.socket.fileno()
+            names.append(f"{listener.service}={listener.endpoint}")
+        slot.process = process
+        self._reactor.spawnProcess(
+            process,
+            sys.executable,
+            [sys.executable, "-m", "deploy.worker", str(self._config.path), str(slot.number), *names],
+            env=dict(os.environ),
+            childFDs=child_fds,
+        )
+
+    def worker_ready(self) -> None:
+        """A worker accepts connections; the first time all do, say so."""
+        if not self._announced and all(slot.process and slot.process.ready for slot in self._slots):
+            self._announced = True
+            self._on_ready()
+
+    def worker_ended(self, process: _WorkerProcess, reason: Failure) -> None:
+        """A worker is gone: finish the stop, or replace it."""
+        slot = process.slot
+        slot.process = None
+        if self._stopping is not None:
+            if not any(one.process for one in self._slots) and not self._stopping.called:
+                self._stopping.callback(None)
+            return
+        how = "ended" if reason.check(ProcessDone) else f"died ({reason.value.status})"  # type: ignore[attr-defined]  # ProcessTerminated
+        young = self._reactor.seconds() - process.started < YOUNG_S
+        log.error("worker %d %s; starting another in %.1f s", slot.number, how, slot.pause_s)
+        self._reactor.callLater(slot.pause_s, self._spawn, slot)
+        slot.pause_s = min(slot.pause_s * 2, RESTART_PAUSE_MAX_S) if young else RESTART_PAUSE_FIRST_S
+
+    def reload(self) -> None:
+        """Check the configuration and tell the workers to read it; a wrong one changes nothing."""
+        try:
+            fresh = load(self._config.path)
+        except ConfigError as exc:
+            for mistake in exc.mistakes:
+                log.error("configuration not reloaded: %s", mistake)
+            return
+        if fresh.listen != self._config.listen or fresh.workers != self._config.workers:
+            log.warning("addresses and number of workers change with a restart, not with a reload")
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.send("HUP")
+
+    def stop(self) -> Deferred[None]:
+        """Let the workers say goodbye to their clients and end; kill those that do not."""
+        if self._stopping is None:
+            self._stopping = Deferred()
+            running = [slot.process for slot in self._slots if slot.process is not None]
+            for process in running:
+                process.send("TERM")
+            if not running:
+                self._stopping.callback(None)
+            patience = self._reactor.callLater(self._config.drain_timeout_s + KILL_MARGIN_S, self._kill)
+            self._stopping.addBoth(lambda result: (patience.active() and patience.cancel(), result)[1])
+        waiter: Deferred[None] = Deferred()
+        self._stopping.addBoth(_tell, waiter)
+        return waiter
+
+    def _kill(self) -> None:
+        for slot in self._slots:
+            if slot.process is not None:
+                log.error("worker %d does not end; killing it", slot.number)
+                slot.process.send("KILL")
+
+
+def _tell(result: None, waiter: Deferred[None]) -> None:
+    waiter.callback(None)
+    return result
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd (Type=notify, sd_notify(3)) about a change of state; nothing happens elsewhere."""
+    import socket
+
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        try:
+            notifier.sendto(state.encode("ascii"), address)
+        except OSError as exc:
+            log.warning("systemd could not be notified (errno %s)", exc.errno)
+
+
+def lock_path(data: Path) -> Path:
+    """The file whose flock says that a server runs on this data root."""
+    return data / "serve.lock"

@@ -1,0 +1,112 @@
+"""A store without reactor and threads: real SQLCipher files, a clock moved by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet import defer, task
+
+from mailstore.account import (
+    AccountPaths,
+    NewAccount,
+    account_paths,
+    create_account,
+    init_root,
+    open_directory,
+)
+from mailstore.keys import Argon2Params
+from mailstore.limits import StoreLimits
+from mailstore.sealed import Facts
+from mailstore.store import Account, MailStore
+from mailstore.unlock import Unlocker, UnlockLimits
+
+T = TypeVar("T")
+TINY = Argon2Params(1, 64, 1)
+NAME = b"alice@example.org"
+PASSWORD = b"correct horse battery staple"
+
+
+class ImmediateExecutor:
+    """Runs every job at once, in the caller's thread."""
+
+    def call(self, fn: Callable[..., T], *args: Any) -> defer.Deferred[T]:
+        """Like ``Executor.call``."""
+        return defer.maybeDeferred(fn, *args)
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+class ManualWatcher:
+    """Watches nothing; tests say what changed."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[Path, Callable[[frozenset[str]], None]] = {}
+
+    def watch(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
+        """Like ``Watcher.watch``."""
+        self.callbacks[folder] = callback
+
+    def ignore(self, folder: Path) -> None:
+        """Like ``Watcher.ignore``."""
+        self.callbacks.pop(folder, None)
+
+    def stop(self) -> None:
+        """Like ``Watcher.stop``."""
+        self.callbacks.clear()
+
+
+class World:
+    """One data root with the account ``NAME`` and a store over it."""
+
+    def __init__(self, root: Path, limits: StoreLimits | None = None) -> None:
+        self.root = root
+        self.clock = task.Clock()
+        fresh = not (root / "directory.db").exists()
+        init_root(root)
+        self.directory = open_directory(root)
+        if fresh:
+            create_account(root, self.directory, NewAccount(NAME.decode(), PASSWORD), params=TINY)
+        executor = ImmediateExecutor()
+        unlocker = Unlocker(root, self.directory, executor.call, limits=UnlockLimits(params=TINY))
+        self.store = MailStore(
+            self.clock,
+            root,
+            self.directory,
+            unlocker,
+            executor,  # type: ignore[arg-type]
+            limits or StoreLimits(),
+            ManualWatcher(),  # type: ignore[arg-type]
+        )
+
+    @property
+    def paths(self) -> AccountPaths:
+        """The account's files."""
+        return account_paths(self.root, self.directory.accounts()[0].account_id)
+
+    def login(self, secret: bytes = PASSWORD) -> Account:
+        """A session of the account."""
+        return now(self.store.login(NAME, secret, "imap"))
+
+    def deliver(self, message: bytes, address: bytes = NAME, received: int = 1_700_000_000) -> None:
+        """Deliver one message as LMTP does."""
+        recipient = now(self.store.resolve(address))
+        assert recipient is not None
+        now(self.store.deliver(recipient, message, Facts(received, mailbox_hint=recipient.mailbox_hint)))
+
+    def close(self) -> None:
+        """Stop the store."""
+        now(self.store.stop())
+        self.directory.close()
+
+
+def now(coroutine: Any) -> Any:
+    """The result of a coroutine that has nothing to wait for; its exception when it fails."""
+    outcome: list[Any] = []
+    defer.ensureDeferred(coroutine).addBoth(outcome.append)
+    assert outcome, "the coroutine waits for something"
+    if hasattr(outcome[0], "raiseException"):
+        outcome[0].raiseException()
+    return outcome[0]

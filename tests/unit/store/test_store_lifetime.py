@@ -1,0 +1,179 @@
+"""Opening, closing, checkpoints, filing and notices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from store_world import NAME, PASSWORD, World, now
+
+from mailstore.account import exclusive_lock, shared_lock
+from mailstore.engine import SQLITE_FULL, open_connection, translated
+from mailstore.errors import StorageFailed, TooNew
+from mailstore.filing import DAMAGED_SUFFIX
+from mailstore.limits import StoreLimits
+from mailstore.model import ModSeq, NewMessage
+from mailstore.schema import SCHEMA_VERSION
+from mailstore.sealed import pending
+
+MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
+LIMITS = StoreLimits()
+
+
+def wal(world: World) -> Path:
+    """The WAL of the account."""
+    return world.paths.mail_db.with_name("mail.db-wal")
+
+
+def test_idle_account_closes_and_forgets_its_key(world: World) -> None:
+    """After the last session and the grace, the database is closed and the key is gone."""
+    account = world.login()
+    account.release()
+    account_id = account.account_id
+    world.clock.advance(LIMITS.close_grace_s - 1)
+    assert wal(world).exists()
+    world.clock.advance(2)
+    assert not wal(world).exists()
+    assert account.unlocked.is_wiped
+    assert not world.store._unlocker.is_unlocked(account_id)
+
+
+def test_checkpoint_waits_for_a_snapshot(world: World) -> None:
+    """While a snapshot holds the lock the WAL only grows; afterwards it is emptied."""
+    account = world.login()
+    now(account.append("Drafts", [NewMessage(MESSAGE)]))
+    main = world.paths.mail_db.read_bytes()
+    with shared_lock(world.paths):
+        for _ in range(5):
+            now(account.append("Drafts", [NewMessage(MESSAGE)]))
+            world.clock.advance(LIMITS.checkpoint_delay_s + 1)
+        assert world.paths.mail_db.read_bytes() == main
+        assert wal(world).stat().st_size > 0
+    world.clock.advance(LIMITS.checkpoint_delay_s + 1)
+    assert wal(world).stat().st_size == 0
+
+
+def test_delivered_mail_is_filed_at_login_and_while_open(world: World) -> None:
+    """Mail waits sealed while nobody is in, and is filed at once while somebody is."""
+    world.deliver(MESSAGE)
+    assert len(pending(world.paths.inbox)) == 1
+    assert not world.paths.mail_db.exists()
+    account = world.login()
+    assert pending(world.paths.inbox) == []
+    assert now(account.status("INBOX")).messages == 1
+    world.deliver(MESSAGE)
+    world.store.watcher.callbacks[world.paths.inbox](frozenset({"x.sealed"}))  # type: ignore[attr-defined]
+    assert now(account.status("INBOX")).messages == 2
+
+
+def test_first_batch_is_there_at_login(tmp_path: Path) -> None:
+    """A login after a long absence waits for one batch only; the rest follows."""
+    world = World(tmp_path / "root", StoreLimits(filing_batch_messages=2))
+    for _ in range(5):
+        world.deliver(MESSAGE)
+    account = world.login()
+    assert now(account.status("INBOX")).messages == 5
+    assert pending(world.paths.inbox) == []
+    world.close()
+
+
+def test_filing_the_same_message_again_files_nothing(world: World) -> None:
+    """A sealed file that reappears (restore, power cut before the unlink) is not filed twice."""
+    world.deliver(MESSAGE)
+    sealed = next(world.paths.inbox.glob("*.sealed"))
+    copy = sealed.read_bytes()
+    account = world.login()
+    sealed.write_bytes(copy)
+    world.store.watcher.callbacks[world.paths.inbox](frozenset({sealed.name}))  # type: ignore[attr-defined]
+    assert now(account.status("INBOX")).messages == 1
+    assert not sealed.exists()
+
+
+def test_damaged_sealed_message_is_kept_aside(world: World) -> None:
+    """What cannot be opened stops nobody and is not thrown away."""
+    world.deliver(MESSAGE)
+    sealed = next(world.paths.inbox.glob("*.sealed"))
+    blob = bytearray(sealed.read_bytes())
+    blob[-1] ^= 1
+    sealed.write_bytes(blob)
+    world.deliver(MESSAGE)
+    assert now(world.login().status("INBOX")).messages == 1
+    assert [path.suffix for path in world.paths.inbox.iterdir()] == [DAMAGED_SUFFIX]
+
+
+def test_other_sessions_hear_of_changes(world: World) -> None:
+    """A listener is called when its mailbox changed, and only then."""
+    first, second = world.login(), world.login()
+    heard: list[str] = []
+    mailbox = now(first.select("Drafts", True))
+    mailbox.on_change(lambda: heard.append("drafts"))
+    folder = world.store.watcher.callbacks[world.paths.folder]  # type: ignore[attr-defined]
+    now(second.append("Sent", [NewMessage(MESSAGE)]))
+    folder(frozenset({"mail.db-wal"}))
+    assert heard == []
+    now(second.append("Drafts", [NewMessage(MESSAGE)]))
+    folder(frozenset({"mail.db-wal"}))
+    assert heard == ["drafts"]
+    delta = now(mailbox.sync(mailbox.opened.status.highest_modseq))
+    assert [one.uid for one in delta.changed] == [1]
+    mailbox.close()
+    now(second.append("Drafts", [NewMessage(MESSAGE)]))
+    folder(frozenset({"mail.db-wal"}))
+    assert heard == ["drafts"]
+
+
+def test_newer_database_is_refused(world: World) -> None:
+    """A database of a newer program is not touched."""
+    account = world.login()
+    opened = world.store._open[account.account_id]
+    key = opened._key()
+    account.release()
+    world.clock.advance(LIMITS.close_grace_s + 1)
+    database = open_connection(world.paths.mail_db, key)
+    database.pragma(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    with exclusive_lock(world.paths):
+        database.close()
+    with pytest.raises(TooNew):
+        world.login()
+
+
+def test_database_needs_the_right_key(world: World) -> None:
+    """Another key opens nothing, and the error says nothing."""
+    account = world.login()
+    key = world.store._open[account.account_id]._key()
+    account.release()
+    world.clock.advance(LIMITS.close_grace_s + 1)
+    wrong = type(key)(bytes(32), key.salt)
+    with pytest.raises(StorageFailed, match="^the database reported an error$"):
+        open_connection(world.paths.mail_db, wrong)
+    assert PASSWORD.decode() not in repr(key)
+
+
+def test_stop_tells_every_session(world: World) -> None:
+    """Shutting down ends sessions through their callback and leaves no WAL behind."""
+    account = world.login()
+    told: list[bool] = []
+    account.on_closed(lambda: told.append(True))
+    now(world.store.stop())
+    assert told == [True]
+    assert not wal(world).exists()
+
+
+def test_delta_of_a_deleted_mailbox(world: World) -> None:
+    """A session in a mailbox that another one deletes learns that it is gone."""
+    account = world.login()
+    now(account.create("short-lived"))
+    mailbox = now(account.select("short-lived", False))
+    now(account.delete("short-lived"))
+    assert now(mailbox.sync(ModSeq(0))).mailbox_gone
+
+
+def test_integrity_after_work(world: World) -> None:
+    """After filing, flagging and expunging, both integrity checks are clean and counters agree."""
+    for number in range(20):
+        world.deliver(MESSAGE + b"x" * number)
+    account = world.login()
+    database = now(world.store._open[account.account_id]._writer.run(lambda one: one))
+    assert database.pragma("PRAGMA integrity_check") == [("ok",)]
+    assert database.pragma("PRAGMA cipher_integrity_check") == []
+    assert NAME.decode() not in str(translated) and SQLITE_FULL == 13
