@@ -35,8 +35,9 @@ GROUP_END = Address(None, None, None, None)
 
 # What nearly all entries look like: a name, then addr-spec in angle brackets; or only addr-spec.
 _WORD = rb'[^\s"(),:;<>@\[\]\\]+'
+# The plain name takes in the blanks around it: a pattern that could share them out would be quadratic.
 _NAMED = re.compile(
-    rb'[ \t]*(?:"([^"\\]*)"|([^"(),:;<>@\[\]\\]*))[ \t]*<(' + _WORD + rb")@(" + _WORD + rb")>[ \t]*(?:,|\Z)"
+    rb'(?:[ \t]*"([^"\\]*)"[ \t]*|([^"(),:;<>@\[\]\\]*))<(' + _WORD + rb")@(" + _WORD + rb")>[ \t]*(?:,|\Z)"
 )
 _BARE = re.compile(rb"[ \t]*(" + _WORD + rb")@(" + _WORD + rb")[ \t]*(?:,|\Z)")
 _TOKEN = re.compile(

@@ -4,8 +4,10 @@ import encodings.aliases
 import re
 
 # Python's codecs that are no charsets: they would decompress, execute escapes or read host names.
+# ASCII is here because it is what is claimed where nothing is known: 8-bit bytes decide for themselves.
 _NO_CHARSET = frozenset(
     (
+        "ascii",
         "base64_codec",
         "bz2_codec",
         "hex_codec",
@@ -40,7 +42,7 @@ _WITHOUT_ALIAS = (
     "utf_8_sig",
 )
 # What is sent under these names is often the larger charset (WHATWG Encoding, section 4.2).
-_LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "ascii": "utf_8"}
+_LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
 _NAME_SEPARATOR = re.compile(r"[^a-z0-9]+")
 
 
@@ -67,14 +69,22 @@ def _codec(charset: str) -> str | None:
 def decode(value: bytes, charset: str | None) -> str:
     """``value`` as text; what the charset cannot express becomes U+FFFD.
 
-    Without a charset, or with an unknown one, UTF-8 if the bytes are that, else ISO 8859-1.
+    Without a charset, with an unknown one or US-ASCII, UTF-8 if the bytes are that, else ISO 8859-1.
     """
     codec = _codec(charset) if charset else None
-    if codec is None or codec == "utf_8":
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return value.decode("latin-1") if codec is None else value.decode("utf-8", "replace")
+    if codec is None:
+        return _undeclared(value)
     text = value.decode(codec, "replace")
     # UTF-7 can spell lone surrogates, which no other encoder accepts.
-    return text.encode("utf-8", "replace").decode("utf-8") if codec == "utf_7" else text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if codec == "utf_7" else text
+
+
+def _undeclared(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # Text that was UTF-8 up to a character cut off at its end is UTF-8.
+        cut = error.end == len(value) and error.reason == "unexpected end of data"
+        if cut and not value[: error.start].isascii():
+            return value[: error.start].decode("utf-8") + "\ufffd"
+        return value.decode("latin-1")

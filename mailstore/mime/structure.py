@@ -12,27 +12,27 @@ _EMPTY_TEXT_EXTENDED = _EMPTY_TEXT[:-1] + b" NIL NIL NIL NIL)"
 
 def bodystructure(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
     """The BODYSTRUCTURE of ``part``, with extension data; ``data`` is the whole message."""
-    return _render(part, data, limits, _EMPTY_TEXT_EXTENDED)
+    return _render(part, data, limits, extended=True)
 
 
 def body(part: Part, data: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> bytes:
     """The BODY of ``part``, which is BODYSTRUCTURE without extension data."""
-    return _render(part, data, limits, _EMPTY_TEXT)
+    return _render(part, data, limits, extended=False)
 
 
-def _render(part: Part, data: bytes, limits: MimeLimits, empty: bytes) -> bytes:
+def _render(part: Part, data: bytes, limits: MimeLimits, *, extended: bool) -> bytes:
     # The recursion is as deep as the tree, and that is bounded by max_depth.
     content = part.content
-    extended = empty is _EMPTY_TEXT_EXTENDED
     if content.is_multipart:
-        children = b"".join([_render(child, data, limits, empty) for child in part.children])
+        children = b"".join([_render(child, data, limits, extended=extended) for child in part.children])
+        empty = _EMPTY_TEXT_EXTENDED if extended else _EMPTY_TEXT
         extension = b" %b %b" % (parameter_list(content.params), _common(content)) if extended else b""
         return b"(%b %b%b)" % (children or empty, string(content.subtype), extension)
     own = b""
     if part.message is not None:
         message = part.message
         header = data[message.header_start : message.body_start]
-        inner = _render(message, data, limits, empty)
+        inner = _render(message, data, limits, extended=extended)
         own = b" %b %b %d" % (envelope(header, limits), inner, part.lines)
     elif content.type == b"text":
         own = b" %d" % part.lines

@@ -73,7 +73,8 @@ def test_content_fields() -> None:
     content = scan(
         b"content-type: IMAGE/Png (c)\nContent-Transfer-Encoding: BASE64 (x)\nContent-Id: <a@b>\n"
         b"Content-Description: d\n e\nContent-MD5: Q\nContent-Language: en, (x) de ,\n"
-        b"Content-Location: http://x/\n y\nContent-Disposition: ATTACHMENT; Filename=z\nContent-ID: <second>\n\n"
+        b"Content-Location: http://x/\n y\nContent-Disposition: ATTACHMENT; Filename=z\n"
+        b"Content-ID: <second>\n\n"
     ).content
     assert (content.type, content.subtype, content.params) == (b"image", b"png", ())
     assert (content.encoding, content.content_id, content.description) == (b"base64", b"<a@b>", b"d e")

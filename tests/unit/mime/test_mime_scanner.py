@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailstore.mime import MimeLimits, Part, scan
+from mailstore.mime import MimeLimits, Part, bodystructure, dump, load, scan
 
 
 def bodies(data: bytes) -> list[bytes]:
@@ -90,14 +90,17 @@ def test_boundary_that_begins_like_another(outer: bytes, inner: bytes) -> None:
 
 def test_delimiter_matching_only_a_middle_level() -> None:
     """An outer prefix that matches every inner delimiter hides no delimiter of the level between."""
-    data = b"Content-Type: multipart/mixed; boundary=f\n\n--f\nContent-Type: multipart/related; boundary=z\n\n--z\n"
-    data += b"Content-Type: multipart/alternative; boundary=ff\n\n--ff\n\n1\n--ff\n\n2\n--ff--\n--z\n\n3\n--z--\n--f--\n"
+    data = b"Content-Type: multipart/mixed; boundary=f\n\n--f\nContent-Type: multipart/related; boundary=z\n"
+    data += b"\n--z\n"
+    data += b"Content-Type: multipart/alternative; boundary=ff\n\n--ff\n\n1\n--ff\n\n2\n--ff--\n"
+    data += b"--z\n\n3\n--z--\n--f--\n"
     assert kinds(scan(data)) == ["mixed", ["related", ["alternative", "plain", "plain"], "plain"]]
 
 
 def test_digest_children_are_messages() -> None:
     """In multipart/digest a part without Content-Type is a message (RFC 2046 section 5.1.5)."""
-    data = b"Content-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: s\n\nhi\n--b\nContent-Type: text/html\n\nx\n--b--"
+    data = b"Content-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: s\n\nhi\n--b\n"
+    data += b"Content-Type: text/html\n\nx\n--b--"
     assert kinds(scan(data)) == ["digest", ["rfc822", "plain"], "html"]
 
 
@@ -186,3 +189,19 @@ def test_nothing_of_the_message_is_in_a_repr() -> None:
         b"Content-Type: text/plain; name=secret\nContent-Disposition: inline; filename=secret\n\nsecret"
     )
     assert "secret" not in repr(root) + repr(root.content) + repr(root.content.disposition)
+
+
+@pytest.mark.parametrize(("depth", "parts"), [(0, 1), (101, 1), (1, 0)])
+def test_impossible_limits_are_refused(depth: int, parts: int) -> None:
+    """Limits that the program cannot keep are an error when they are set, not when mail arrives."""
+    with pytest.raises(ValueError, match="max_depth"):
+        MimeLimits(max_depth=depth, max_parts=parts)
+
+
+def test_greatest_depth_can_be_described() -> None:
+    """At the greatest depth that can be set, scanning, comparing and rendering still work."""
+    data = b"Content-Type: multipart/mixed; boundary=b\n\n--b\n" * 200
+    bounds = MimeLimits(max_depth=100)
+    root = scan(data, bounds)
+    assert load(dump(root), bounds) == root
+    assert bodystructure(root, data, bounds).startswith(b"(" * 99)

@@ -73,7 +73,8 @@ def test_bodystructure_example() -> None:
             b' ("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL) 0 NIL NIL NIL NIL)',
         ),
         (
-            b'Content-Type: a/b; x="q\\"q"\nContent-Disposition: inline; filename=y\nContent-Language: en,de\n\n',
+            b'Content-Type: a/b; x="q\\"q"\nContent-Disposition: inline; filename=y\n'
+            b"Content-Language: en,de\n\n",
             b'("a" "b" ("x" "q\\"q") NIL NIL "7bit" 0 NIL ("inline" ("filename" "y")) ("en" "de") NIL)',
         ),
     ],

@@ -26,7 +26,7 @@ from mailstore.mime.charsets import decode
         (b"x =?utf-8?q?a?= \r\n =?utf-8?q?b?= y", "x ab y"),
         (b"=?utf-8?q?a?= =?iso-8859-1?q?=E4?=", "aä"),
         (b"=?utf-8?q?a?= b =?utf-8?q?c?=", "a b c"),
-        (b"=?utf-8?b?w6?= =?utf-8?b?Q=?=", "\ufffd\ufffd"),
+        (b"=?utf-8?b?w6?= =?utf-8?b?Q=?=", "\ufffd"),
         (b"=?utf-8?q?=C3?= =?utf-8?q?=A4?=", "ä"),
         (b"=?utf-8?q?a b?=", "a b"),
         (b"=?x-nobody-knows?q?=E4?=", "ä"),
@@ -42,9 +42,8 @@ from mailstore.mime.charsets import decode
 )
 def test_decode_words(value: bytes, text: str) -> None:
     """RFC 2047, joined words, split characters, unknown and dangerous charsets, raw 8-bit bytes."""
-    assert decode_words(value).encode("utf-8", "backslashreplace") == decode_words(value).encode()
-    if b"2AA" not in value and b"w6?=" not in value:
-        assert decode_words(value) == text
+    assert decode_words(value) == text
+    decode_words(value).encode("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +82,8 @@ def test_decode_body(encoding: bytes, raw: bytes, decoded: bytes) -> None:
         ("a" * 1000, b"a", "a"),
         ("\0", b"a", "a"),
         (None, b"\xff", "ÿ"),
+        (None, b"\xc3\xa4\xc3", "ä\ufffd"),
+        ("us-ascii", b"\xe4", "ä"),
     ],
 )
 def test_charsets(charset: str | None, value: bytes, text: str) -> None:
@@ -170,7 +171,7 @@ def test_base_subject(subject: str, base: str, is_reply: bool) -> None:
         (b"31 Dec 1969 23:59:60 Z", 0, -1),
         (b"1 Jan 1970 25:00:00 +0000", 0, 0),
         (b"1 January 1970", 0, 0),
-        (b"1 Jan 123 00:00 Z", 1674 * 0 + 1673222400 - 1673222400 + 1672531200, 19358),
+        (b"1 Jan 123 00:00 Z", 1672531200, 19358),
     ],
 )
 def test_sent_dates(value: bytes, seconds: int, day: int) -> None:
