@@ -114,11 +114,11 @@ class ListenSection(_Section):
 class Argon2Section(_Section):
     """Cost of new keyslots (RFC 9106) and memory for all logins that run at a time."""
 
-    time_cost: int = Field(Argon2Params().time_cost, ge=1)
-    memory_kib: int = Field(Argon2Params().memory_kib, ge=8)
-    parallelism: int = Field(Argon2Params().parallelism, ge=1)
-    memory_budget_mib: int = Field(UnlockLimits().argon2_memory_budget_mib, ge=1)
-    waiting_logins: int = Field(UnlockLimits().waiting_logins, ge=1)
+    time_cost: int = Field(default=Argon2Params().time_cost, ge=1)
+    memory_kib: int = Field(default=Argon2Params().memory_kib, ge=8)
+    parallelism: int = Field(default=Argon2Params().parallelism, ge=1)
+    memory_budget_mib: int = Field(default=UnlockLimits().argon2_memory_budget_mib, ge=1)
+    waiting_logins: int = Field(default=UnlockLimits().waiting_logins, ge=1)
 
 
 class AccessLogSection(_Section):
@@ -126,9 +126,9 @@ class AccessLogSection(_Section):
 
     folder: Path | None = None
     addresses: bool = True
-    access_days: int = Field(AccessLogLimits().access_days, ge=1, le=10)
-    error_days: int = Field(AccessLogLimits().error_days, ge=1, le=7)
-    user_agent_max_chars: int = Field(AccessLogLimits().user_agent_max_chars, ge=0)
+    access_days: int = Field(default=AccessLogLimits().access_days, ge=1, le=10)
+    error_days: int = Field(default=AccessLogLimits().error_days, ge=1, le=7)
+    user_agent_max_chars: int = Field(default=AccessLogLimits().user_agent_max_chars, ge=0)
 
 
 StoreSection = _section_of(StoreLimits)
@@ -141,10 +141,10 @@ LoginSection = _section_of(LoginLimits)
 class _File(_Section):
     data: Path
     hostname: str = Field(default_factory=socket.getfqdn, min_length=1)
-    workers: int = Field(0, ge=0, le=256)
+    workers: int = Field(default=0, ge=0, le=256)
     allow_unencrypted_volume: bool = False
-    drain_timeout_s: float = Field(10.0, ge=0)
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    drain_timeout_s: float = Field(default=10.0, ge=0)
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     tls: TlsSection
     listen: ListenSection = ListenSection()
     argon2: Argon2Section = Argon2Section()

@@ -216,7 +216,7 @@ def _json_line(prepared: Prepared) -> str:
 def _welcome(prepared: Prepared) -> str:
     ports = prepared.ports
     recovery = (
-        f"  Recovery key    {prepared.recovery_key}\n                  (shown this once; the only way back in)\n"
+        f"  Recovery key    {prepared.recovery_key}\n{'':18}(shown this once; the only way back in)\n"
         if prepared.recovery_key
         else ""
     )

@@ -12,7 +12,8 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from twisted.logger import LogLevel, globalLogBeginner
+from twisted.logger import ILogObserver, LogLevel, globalLogBeginner
+from zope.interface import provider
 
 _Trace = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -27,6 +28,7 @@ class _SafeFormatter(logging.Formatter):
         return described(ei[0], ei[2])
 
 
+@provider(ILogObserver)  # type: ignore[untyped-decorator]  # zope.interface has no types
 def _twisted_event(event: dict[str, Any]) -> None:
     """Twisted reports connections here as well; only its failures and errors are worth a line."""
     failure = event.get("log_failure")
@@ -44,4 +46,6 @@ def setup(level: str, who: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    globalLogBeginner.beginLoggingTo([_twisted_event], redirectStandardIO=False, discardBuffer=True)
+    globalLogBeginner.beginLoggingTo(
+        [ILogObserver(_twisted_event)], redirectStandardIO=False, discardBuffer=True
+    )

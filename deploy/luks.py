@@ -103,7 +103,7 @@ def _below(path: Path, kernel: Kernel, seen: set[Path]) -> Iterator[str]:
         if mount.source.startswith("/"):
             # btrfs, overlay and zfs show anonymous device numbers; the source names the real device.
             try:
-                source = os.stat(mount.source)
+                source = Path(mount.source).stat()
                 numbers.append(f"{os.major(source.st_rdev)}:{os.minor(source.st_rdev)}")
             except OSError:
                 pass  # the source is not visible from here (container); the numbers above decide

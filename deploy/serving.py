@@ -1,4 +1,4 @@
-"""Start a server in this process: checks first, then sockets, then the supervisor until it is told to stop."""
+"""Start a server in this process: checks first, then sockets, then the supervisor until it is stopped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable
+from typing import Any
 
 from deploy.config import Config
 from deploy.logs import setup
@@ -72,16 +73,17 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
         os.close(lock)
         raise CannotServe(str(exc)) from None
     # Imported late: importing the reactor installs it, which other commands do not want.
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
 
     def ready() -> None:
         notify_systemd("READY=1")
         on_ready()
 
     supervisor = Supervisor(reactor, config, listeners, ready)
-    reactor.callWhenRunning(supervisor.start)  # type: ignore[attr-defined]  # opaque to mypy
-    # The supervisor's own handlers pass signals on; installing children's handling needs SIGCHLD only.
-    reactor.run()  # type: ignore[attr-defined]  # as above
+    reactor.callWhenRunning(supervisor.start)
+    reactor.run()
     for listener in listeners:
         listener.socket.close()
     os.close(lock)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -68,9 +69,10 @@ class _WorkerProcess(ProcessProtocol):
 
     def send(self, signal_name: str) -> None:
         """Send a signal; a worker that is just ending does not mind."""
+        transport: Any = self.transport
         try:
-            self.transport.signalProcess(signal_name)  # type: ignore[union-attr]  # set while it runs
-        except Exception as exc:  # noqa: BLE001  # ProcessExitedAlready, or OSError in a race with the end
+            transport.signalProcess(signal_name)
+        except (ProcessExitedAlready, OSError) as exc:
             log.debug("signal not delivered: %s", type(exc).__name__)
 
 
@@ -140,7 +142,9 @@ class Supervisor:
             if not any(one.process for one in self._slots) and not self._stopping.called:
                 self._stopping.callback(None)
             return
-        how = "ended" if reason.check(ProcessDone) else f"died ({reason.value.status})"  # type: ignore[attr-defined]  # ProcessTerminated
+        how = (
+            "ended" if reason.check(ProcessDone) else f"died (status {getattr(reason.value, 'status', '?')})"
+        )
         young = self._reactor.seconds() - process.started < YOUNG_S
         log.error("worker %d %s; starting another in %.1f s", slot.number, how, slot.pause_s)
         self._reactor.callLater(slot.pause_s, self._spawn, slot)
@@ -189,8 +193,6 @@ def _tell(result: None, waiter: Deferred[None]) -> None:
 
 def notify_systemd(state: str) -> None:
     """Tell systemd (Type=notify, sd_notify(3)) about a change of state; nothing happens elsewhere."""
-    import socket
-
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -144,7 +144,7 @@ def test_database_needs_the_right_key(world: World) -> None:
     account.release()
     world.clock.advance(LIMITS.close_grace_s + 1)
     wrong = type(key)(bytes(32), key.salt)
-    with pytest.raises(StorageFailed, match="^the database reported an error$"):
+    with pytest.raises(StorageFailed, match=r"^the database reported an error$"):
         open_connection(world.paths.mail_db, wrong)
     assert PASSWORD.decode() not in repr(key)
 

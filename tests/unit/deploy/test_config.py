@@ -1,0 +1,115 @@
+"""The configuration: the example is complete and true, mistakes are named all at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import deploy
+from deploy import config
+
+EXAMPLE = (Path(deploy.__file__).parent / "example.toml").read_text("utf-8")
+UNSET = {("store", "max_messages"), ("access_log", "folder")}
+"""Settings whose default is "not set"; the example shows a value all the same."""
+
+
+@pytest.fixture
+def usable(tmp_path: Path) -> str:
+    """The smallest configuration that loads."""
+    for name in ("c.pem", "k.pem"):
+        (tmp_path / name).write_text("x")
+    return f'data = "{tmp_path}"\n[tls]\ncertificate = "{tmp_path}/c.pem"\nprivate_key = "{tmp_path}/k.pem"\n'
+
+
+def uncommented(text: str) -> dict[str, Any]:
+    """The example with every default spelled out."""
+    return tomllib.loads(re.sub(r"^#(\w+ = )", r"\1", text, flags=re.M))
+
+
+def test_example_loads(tmp_path: Path) -> None:
+    """The example, pointed at files that exist, is a valid configuration with and without comments."""
+    (tmp_path / "pem").write_text("x")
+    text = re.sub(r'"/etc/sealbox/tls/[a-z-]+\.pem"', f'"{tmp_path}/pem"', EXAMPLE)
+    assert config.parse(text, Path("example.toml")).data == Path("/var/lib/sealbox")
+    spelled = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.M)
+    assert config.parse(spelled, Path("example.toml")).hostname == "mail.example.org"
+
+
+def test_example_names_every_setting_with_its_default(usable: str) -> None:
+    """What the example shows as default is the default, and nothing is left out."""
+    shown = uncommented(EXAMPLE)
+    loaded = config.parse(usable, Path("x"))
+    for section in ("store", "imap", "pop3", "lmtp", "login"):
+        limits = getattr(loaded, section)
+        defaults = {one.name: getattr(type(limits)(), one.name) for one in dataclasses.fields(limits)}
+        expected = {name: value for name, value in defaults.items() if (section, name) not in UNSET}
+        assert {k: v for k, v in shown[section].items() if (section, k) not in UNSET} == expected
+    assert set(shown["argon2"]) == set(config.Argon2Section.model_fields)
+    assert shown["argon2"] == config.Argon2Section().model_dump()
+    assert set(shown["access_log"]) == set(config.AccessLogSection.model_fields)
+    assert {k: tuple(v) for k, v in shown["listen"].items()} == config.ListenSection().model_dump()
+    top = set(config._File.model_fields)
+    assert set(shown) == top
+
+
+def test_every_mistake_is_named_at_once(usable: str) -> None:
+    """One run of check-config shows all that is wrong."""
+    text = 'colour = "blue"\n' + usable + '[listen]\nimaps = ["nowhere"]\n[imap]\nidle_timeout_s = -1\n'
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(text, Path("x"))
+    assert sorted(caught.value.mistakes) == [
+        "'imap.idle_timeout_s': input should be greater than or equal to 0",
+        "'listen.imaps': write HOST:PORT, [IPv6 address]:PORT or unix:/path",
+        "there is no setting 'colour': see example.toml for all of them",
+    ]
+
+
+def test_missing_files_and_broken_toml(tmp_path: Path) -> None:
+    """A missing certificate, a missing setting and text that is no TOML each get a sentence."""
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse('data = "relative"\n[tls]\ncertificate = "/nowhere/c"\n', Path("x"))
+    assert sorted(caught.value.mistakes) == [
+        "'data': write an absolute path",
+        "'tls.certificate': the file is missing or cannot be read",
+        "the setting 'tls.private_key' is missing",
+    ]
+    with pytest.raises(config.ConfigError, match="this is not TOML"):
+        config.parse("= =", Path("x"))
+    with pytest.raises(config.ConfigError, match="cannot be read"):
+        config.load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("127.0.0.1:993", True),
+        ("[::]:993", True),
+        ("unix:/run/x.sock", True),
+        ("localhost:993", False),
+        ("127.0.0.1:0", False),
+        ("127.0.0.1:65536", False),
+        ("::1:993", False),
+        ("", False),
+        ("unix:relative", False),
+    ],
+)
+def test_endpoints(text: str, good: bool, usable: str) -> None:
+    """Addresses are numbers and ports, or absolute socket paths."""
+    written = usable + f'[listen]\nlmtp = ["{text}"]\n'
+    if good:
+        assert config.parse(written, Path("x")).listen.lmtp == (text,)
+    else:
+        with pytest.raises(config.ConfigError):
+            config.parse(written, Path("x"))
+
+
+def test_retention_cannot_pass_the_promise(usable: str) -> None:
+    """Nobody can configure access logs beyond 10 days or error logs beyond 7."""
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(usable + "[access_log]\naccess_days = 11\nerror_days = 8\n", Path("x"))
+    assert len(caught.value.mistakes) == 2
