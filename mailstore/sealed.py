@@ -121,15 +121,17 @@ def deliver(inbox: Path, sealed_id: SealedId, blob: bytes) -> None:
     Nothing is left behind on failure. Raises StorageFull, StorageFailed, NoSuchAccount.
     """
     temporary = inbox / f".{_checked(sealed_id)}.tmp"
+    final = inbox / (sealed_id + SUFFIX)
     with storage_errors():
         try:
             write_new(temporary, blob)
             try:
-                temporary.rename(inbox / (sealed_id + SUFFIX))
+                temporary.rename(final)
+                sync_folder(inbox)
             except BaseException:
                 temporary.unlink(missing_ok=True)
+                final.unlink(missing_ok=True)
                 raise
-            sync_folder(inbox)
         except FileNotFoundError:
             raise NoSuchAccount from None
 

@@ -1,0 +1,244 @@
+"""The commands: secrets from standard input only, JSON on request, exit codes, one clear sentence."""
+
+import json
+
+import click
+import pytest
+from click.testing import CliRunner
+from keys_world import TINY
+
+from deploy.cli import root as root_module
+from deploy.cli.main import main
+from deploy.cli.root import explain
+from mailstore.account import open_directory
+from mailstore.errors import StoreError
+
+PASSWORD = "correct horse battery"
+NEW_PASSWORD = "staple battery horse"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run sealbox with a data root of its own and cheap Argon2; gives (exit code, stdout, stderr)."""
+    monkeypatch.setattr(root_module, "argon2_params", lambda _config: TINY)
+
+    def command(*arguments, stdin="", data=True, env=None):
+        where = ["--data", str(tmp_path / "data")] if data else []
+        result = CliRunner().invoke(main, [*where, *arguments], input=stdin, env=env)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    return command
+
+
+@pytest.fixture
+def joe(run):
+    """Run, with the account joe@example.org there."""
+    code, _out, _err = run("account", "add", "joe@example.org", "--password-stdin", stdin=f"{PASSWORD}\n")
+    assert code == 0
+    return run
+
+
+def answer(result):
+    """The JSON of a command that went well."""
+    code, out, err = result
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def test_add_list_show(joe):
+    """An account is added with its domain and can be seen."""
+    added = answer(joe("account", "list", "--json"))["accounts"][0]
+    assert added["name"] == "joe@example.org"
+    shown = answer(joe("account", "show", "joe", "--json"))
+    assert shown["account"] == added["account"]
+    assert [slot["kind"] for slot in shown["keyslots"]] == ["password"]
+    assert answer(joe("domain", "list", "--json")) == {"domains": ["example.org"], "default": "example.org"}
+    for arguments in (("account", "list"), ("account", "show", "joe"), ("domain", "list")):
+        assert "example.org" in joe(*arguments)[1]
+
+
+def test_quota(run):
+    """Sizes are read with their unit."""
+    added = run(
+        "account", "add", "a@b.c", "--quota", "2G", "--password-stdin", "--json", stdin=PASSWORD + "\r\n"
+    )
+    assert answer(added)["quota_bytes"] == 2 * 2**30
+    code, _out, err = run("account", "add", "d@b.c", "--quota", "much", "--password-stdin")
+    assert (code, err) == (2, "sealbox: that is not a size: write it like 500M or 2G\n")
+
+
+def test_password_change(joe):
+    """First line the current secret, second the new one; the old one stops working."""
+    both = f"{PASSWORD}\n{NEW_PASSWORD}\n"
+    assert answer(joe("account", "passwd", "joe", "--password-stdin", "--json", stdin=both))["changed"]
+    code, _out, err = joe("account", "passwd", "joe", "--password-stdin", stdin=both)
+    assert (code, err) == (4, "sealbox: wrong name or secret: check both and try again\n")
+
+
+def test_recovery_key_is_a_way_back(joe):
+    """Printed once; accepted as the current secret in any spelling; a typo is told."""
+    made = joe("recovery-key", "joe", "--password-stdin", stdin=PASSWORD)
+    assert made[0] == 0
+    key = made[1].strip()
+    both = f"{key.upper().replace('-', '')}\n{NEW_PASSWORD}\n"
+    assert joe("account", "passwd", "joe", "--password-stdin", stdin=both)[0] == 0
+    wrong = key[:-1] + ("0" if key[-1] != "0" else "1")
+    code, _out, err = joe("recovery-key", "joe", "--password-stdin", stdin=wrong)
+    assert (code, err) == (4, "sealbox: the recovery key has a typing error: compare it with your print\n")
+    again = answer(joe("recovery-key", "joe", "--password-stdin", "--json", stdin=NEW_PASSWORD))
+    assert again["recovery_key"] != key
+    assert joe("recovery-key", "joe", "--password-stdin", stdin=key)[0] == 4
+
+
+def test_app_passwords(joe):
+    """Add with a scope, list without a secret, revoke; an app password administers nothing."""
+    added = answer(
+        joe("app-password", "add", "joe", "--label", "phone", "--protocol", "imap", "--protocol", "smtp",
+            "--read-only", "--until", "2030-12-31", "--password-stdin", "--json", stdin=PASSWORD)
+    )  # fmt: skip
+    assert (added["protocols"], added["read_only"], added["not_after"]) == (
+        ["imap", "smtp"],
+        True,
+        1924991999,
+    )
+    listed = answer(joe("app-password", "list", "joe", "--json"))["app_passwords"]
+    assert listed == [{name: added[name] for name in listed[0]}]
+    assert "phone" in joe("app-password", "list", "joe")[1]
+    code, _out, err = joe("recovery-key", "joe", "--password-stdin", stdin=added["app_password"])
+    assert (code, err) == (4, "sealbox: this secret may not do that: use the password or the recovery key\n")
+    revoke = ("app-password", "revoke", "joe", added["app_password"][:9], "--password-stdin")
+    assert answer(joe(*revoke, "--json", stdin=PASSWORD)) == {"revoked": added["id"]}
+    assert joe(*revoke, stdin=PASSWORD)[0] == 3
+    assert answer(joe("app-password", "list", "joe", "--json")) == {"app_passwords": []}
+
+
+def test_password_slot_is_no_app_password(joe):
+    """Revoking goes for app passwords only."""
+    slot = answer(joe("account", "show", "joe", "--json"))["keyslots"][0]["id"]
+    assert joe("app-password", "revoke", "joe", slot, "--password-stdin", stdin=PASSWORD)[0] == 3
+
+
+def test_aliases_and_domains(joe):
+    """Aliases need their domain; a domain in use stays."""
+    assert joe("alias", "add", "joe@example.com", "joe")[0] == 3
+    assert answer(joe("domain", "add", "example.com", "--json"))["default"] == "example.org"
+    assert joe("alias", "add", "joe@example.com", "joe")[0] == 0
+    expected = {"aliases": [{"address": "joe@example.com", "account": "joe@example.org"}]}
+    assert answer(joe("alias", "list", "--json")) == expected
+    assert answer(joe("alias", "list", "joe", "--json")) == expected
+    assert joe("domain", "delete", "example.com")[0] == 3
+    assert joe("alias", "delete", "joe@example.com")[0] == 0
+    assert joe("domain", "delete", "example.com")[0] == 0
+    assert answer(joe("domain", "add", "example.net", "--default", "--json"))["default"] == "example.net"
+
+
+def test_delete(joe):
+    """Deleting asks, and says what is left and until when."""
+    code, _out, err = joe("account", "delete", "joe")
+    assert (code, err) == (2, "sealbox: there is no terminal to ask on: use --yes\n")
+    gone = answer(joe("account", "delete", "joe", "--yes", "--json"))
+    assert gone["deleted"] == "joe@example.org"
+    assert gone["files_removed"] == 3
+    assert [left["what"] for left in gone["left"]] == ["encrypted snapshots in the backup store"]
+    assert gone["left"][0]["until"] > 1_700_000_000
+    assert answer(joe("account", "list", "--json")) == {"accounts": []}
+    code, out, err = joe("account", "delete", "joe", "--yes", "--json")
+    assert (code, out) == (3, "")
+    assert json.loads(err) == {
+        "error": "there is no such account: see 'sealbox account list'",
+        "exit_code": 3,
+    }
+
+
+def test_disable_and_enable(joe):
+    """A disabled account cannot be administered by its owner until it is enabled."""
+    assert answer(joe("account", "disable", "joe", "--json"))["disabled"]
+    assert joe("recovery-key", "joe", "--password-stdin", stdin=PASSWORD)[0] == 4
+    assert not answer(joe("account", "enable", "joe", "--json"))["disabled"]
+    assert joe("recovery-key", "joe", "--password-stdin", stdin=PASSWORD)[0] == 0
+
+
+def test_wrong_password_and_unknown_account_sound_the_same(joe):
+    """The command that asks for a secret does not tell who exists."""
+    wrong = joe("recovery-key", "joe", "--password-stdin", stdin="wrong password")
+    unknown = joe("recovery-key", "nobody", "--password-stdin", stdin="wrong password")
+    assert wrong == unknown
+
+
+@pytest.mark.parametrize(
+    ("stdin", "code"), [("", 2), ("short\n", 3), ("\n", 3), ("with a \0 inside\n", 3), ("x" * 5000, 3)]
+)
+def test_unusable_passwords(run, stdin, code):
+    """Too short, missing, impossible: refused before anything is made."""
+    assert run("account", "add", "joe@example.org", "--password-stdin", stdin=stdin)[0] == code
+
+
+def test_no_terminal(joe):
+    """Without a terminal and without --password-stdin there is nothing to ask."""
+    code, _out, err = joe("recovery-key", "joe")
+    assert (code, err) == (2, "sealbox: there is no terminal to ask on: use --password-stdin\n")
+
+
+def test_places(joe, tmp_path):
+    """--data and --config on the group, on the command, in the environment; the nearest wins."""
+    data = str(tmp_path / "data")
+    config = tmp_path / "sealbox.toml"
+    config.write_text(f'data = "{data}"\n')
+    nowhere = str(tmp_path / "nowhere")
+    listing = ("account", "list")
+    assert joe(*listing, "--data", data, data=False)[0] == 0
+    assert joe(*listing, "--config", str(config), data=False)[0] == 0
+    assert joe("--config", str(config), *listing, data=False)[0] == 0
+    assert joe(*listing, data=False, env={"SEALBOX_DATA": data})[0] == 0
+    assert joe(*listing, data=False, env={"SEALBOX_CONFIG": str(config)})[0] == 0
+    assert joe(*listing, "--config", str(config), data=False, env={"SEALBOX_DATA": nowhere})[0] == 0
+    assert joe(*listing, "--data", nowhere)[0] == 3
+    assert joe(*listing, "--config", nowhere, data=False)[0] == 2
+
+
+def test_all_works_beside_an_open_directory(joe, tmp_path):
+    """A running server holding the directory open is in nobody's way."""
+    directory = open_directory(tmp_path / "data")
+    assert directory.login("joe") is not None
+    assert joe("alias", "add", "info@example.org", "joe")[0] == 0
+    assert directory.resolve("info@example.org") is not None
+    directory.close()
+
+
+def leaves(command, path=()):
+    """All commands below ``command`` with their path."""
+    if isinstance(command, click.Group):
+        return [leaf for name, child in command.commands.items() for leaf in leaves(child, (*path, name))]
+    return [(path, command)]
+
+
+OWN_GROUPS = {"account", "alias", "app-password", "domain", "recovery-key"}
+LEAVES = [(path, command) for path, command in leaves(main) if path[0] in OWN_GROUPS]
+
+
+@pytest.mark.parametrize(("path", "command"), LEAVES, ids=[" ".join(path) for path, _command in LEAVES])
+def test_every_command_is_documented(run, path, command):
+    """Help, exit codes, --json, --data and --config everywhere; no option takes a secret."""
+    code, out, _err = run(*path, "--help")
+    assert code == 0
+    for text in ("--json", "--data", "--config", "Exit codes: 0 done"):
+        assert text in out
+    assert command.help
+    for parameter in command.params:
+        assert "password" not in parameter.name or parameter.is_flag
+
+
+def all_errors(kind=StoreError):
+    """Every class of the tree below StoreError."""
+    return [kind, *(found for child in kind.__subclasses__() for found in all_errors(child))]
+
+
+def test_every_error_this_module_can_meet_is_explained():
+    """Sentences are lower case, without a full stop, and say what to do."""
+    for kind, exit_code, sentence in root_module._SENTENCES:
+        assert explain(kind()) == (sentence, exit_code)
+        assert sentence[0].islower()
+        assert not sentence.endswith(".")
+    assert all(explain(kind())[0] for kind in all_errors())
