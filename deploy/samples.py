@@ -25,6 +25,31 @@ def _message(sender: str, to: str, subject: str, text: str, date: datetime) -> E
     return message
 
 
+def _with_html(to: str, date: datetime) -> EmailMessage:
+    message = _message(
+        "Zoë Brücke <zoe@samples.example>",
+        to,
+        "Größe: ein Gruß mit Umlauten ✉",
+        "Plain text, for those who like it.\n",
+        date,
+    )
+    page = "<p>And the <b>same</b> in HTML, with an image.</p><img src='cid:dot'>"
+    message.add_alternative(page, subtype="html")
+    message.get_payload()[1].add_related(_PIXEL, "image", "png", cid="<dot>")  # type: ignore[union-attr,index]  # just made
+    return message
+
+
+def _with_files(to: str, date: datetime) -> EmailMessage:
+    message = _message(
+        "accounts@samples.example", to, "Invoice 2026-11 with attachments", "Two files are attached.\n", date
+    )
+    message.add_attachment(
+        b"date,amount\r\n2026-11-01,12.50\r\n", "text", "csv", filename="Rechnung größer.csv"
+    )
+    message.add_attachment(_PIXEL, maintype="image", subtype="png", filename="logo.png")
+    return message
+
+
 def sample_messages(to: str, now: datetime) -> Iterator[tuple[str, bytes]]:
     """Envelope sender and bytes of each sample, oldest first."""
     welcome = _message(
@@ -36,54 +61,16 @@ def sample_messages(to: str, now: datetime) -> Iterator[tuple[str, bytes]]:
         now - timedelta(minutes=9),
     )
     yield "welcome@samples.example", welcome.as_bytes()
-
-    html = _message(
-        "Zoë Brücke <zoe@samples.example>",
-        to,
-        "Größe: ein Gruß mit Umlauten ✉",
-        "Plain text, for those who like it.\n",
-        now - timedelta(minutes=8),
-    )
-    html.add_alternative(
-        "<p>And the <b>same</b> in HTML, with an image.</p><img src='cid:dot'>", subtype="html"
-    )
-    html.get_payload()[1].add_related(_PIXEL, "image", "png", cid="<dot>")  # type: ignore[union-attr,index]  # just made
-    yield "zoe@samples.example", html.as_bytes()
-
-    attached = _message(
-        "accounts@samples.example",
-        to,
-        "Invoice 2026-11 with attachments",
-        "Two files are attached.\n",
-        now - timedelta(minutes=7),
-    )
-    attached.add_attachment(
-        b"date,amount\r\n2026-11-01,12.50\r\n", "text", "csv", filename="Rechnung größer.csv"
-    )
-    attached.add_attachment(_PIXEL, maintype="image", subtype="png", filename="logo.png")
-    yield "accounts@samples.example", attached.as_bytes()
-
-    reply = _message(
-        "Ada <ada@samples.example>",
-        to,
-        "Re: Welcome to your sealed mailbox",
-        "> It was filed into your encrypted database when you logged in.\n\nGood.\n",
-        now - timedelta(minutes=6),
-    )
-    reply["In-Reply-To"] = welcome["Message-ID"]
-    reply["References"] = welcome["Message-ID"]
+    yield "zoe@samples.example", _with_html(to, now - timedelta(minutes=8)).as_bytes()
+    yield "accounts@samples.example", _with_files(to, now - timedelta(minutes=7)).as_bytes()
+    ada = "Ada <ada@samples.example>"
+    quoted = "> It was filed into your encrypted database when you logged in.\n\nGood.\n"
+    reply = _message(ada, to, "Re: Welcome to your sealed mailbox", quoted, now - timedelta(minutes=6))
+    reply["In-Reply-To"] = reply["References"] = welcome["Message-ID"]
     yield "ada@samples.example", reply.as_bytes()
-
-    forwarded = _message(
-        "Ada <ada@samples.example>",
-        to,
-        "Fwd: a message in a message",
-        "See below.\n",
-        now - timedelta(minutes=5),
-    )
+    forwarded = _message(ada, to, "Fwd: a message in a message", "See below.\n", now - timedelta(minutes=5))
     forwarded.add_attachment(welcome)
     yield "ada@samples.example", forwarded.as_bytes()
-
     yield (
         "",
         b"From: cron@samples.example\r\nSubject: raw 8-bit \xe4\xf6\xfc and no Date\r\n\r\n"

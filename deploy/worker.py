@@ -1,0 +1,139 @@
+"""One worker process: ``python -m deploy.worker CONFIG NUMBER SERVICE=ENDPOINT ...``, by the supervisor.
+
+The sockets come as inherited descriptors in the order of the arguments; see ``deploy.supervisor``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from deploy.config import Config, ConfigError, load
+from deploy.logs import setup
+from deploy.service import Service
+from deploy.supervisor import CONTROL_FD, FIRST_SOCKET_FD, READY_FD
+from mailstore.hardening import process_hardening
+
+log = logging.getLogger("sealbox.worker")
+
+
+class Worker:
+    """The process around a ``Service``: signals, control pipe, orderly end."""
+
+    def __init__(self, reactor: Any, config: Config, endpoints: list[tuple[str, str]]) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._endpoints = endpoints
+        self._service = Service(reactor, config)
+        self._ending: Deferred[None] | None = None
+        self.exit_code = 0
+
+    def start(self) -> None:
+        """Adopt the sockets and say that connections are welcome."""
+        for number, action in (
+            (signal.SIGTERM, self.end),
+            (signal.SIGINT, _nothing),
+            (signal.SIGHUP, self._reload),
+        ):
+            signal.signal(number, self._handler(action))
+        self._reactor.addReader(_ControlPipe(self.end))
+        started = Deferred.fromCoroutine(self._service.start(self._sockets()))
+        started.addCallbacks(self._ready, self._cannot_start)
+
+    def _sockets(self) -> list[tuple[str, socket.socket]]:
+        found = []
+        for offset, (service, _endpoint) in enumerate(self._endpoints):
+            descriptor = FIRST_SOCKET_FD + offset
+            fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+            found.append((service, socket.socket(fileno=descriptor)))
+        return found
+
+    def _handler(self, action: Callable[[], object]) -> Callable[[int, object], None]:
+        # Twisted wakes up for signals; the work itself belongs on the reactor, not in the handler.
+        return lambda _number, _frame: self._reactor.callFromThread(action)
+
+    def _ready(self, _result: None) -> None:
+        os.write(READY_FD, b"ready\n")
+        os.close(READY_FD)
+
+    def _cannot_start(self, failure: Failure) -> None:
+        log.error("cannot start: %s", failure.type.__name__ if failure.type else "unknown")
+        self.exit_code = 1
+        self.end()
+
+    def _reload(self) -> None:
+        try:
+            self._service.reload(load(self._config.path))
+        except ConfigError as exc:
+            for mistake in exc.mistakes:
+                log.error("configuration not reloaded: %s", mistake)
+
+    def end(self) -> None:
+        """Stop accepting, say goodbye, finish what is under way, close every database."""
+        if self._ending is None:
+            self._ending = Deferred.fromCoroutine(self._service.stop())
+            self._ending.addErrback(self._stop_failed)
+            self._ending.addBoth(lambda _result: self._reactor.stop())
+
+    def _stop_failed(self, failure: Failure) -> None:
+        log.error("stopping failed: %s", failure.type.__name__ if failure.type else "unknown")
+        self.exit_code = 1
+
+
+class _ControlPipe:
+    """Becomes readable (end of file) when the supervisor is gone."""
+
+    def __init__(self, gone: Callable[[], None]) -> None:
+        self._gone = gone
+
+    def fileno(self) -> int:
+        """The inherited descriptor."""
+        return CONTROL_FD
+
+    def doRead(self) -> Failure | None:  # noqa: N802  # Twisted's name (IReadDescriptor)
+        """End of file, or nothing that anybody would send."""
+        if not os.read(CONTROL_FD, 64):
+            self._gone()
+            return Failure(EOFError())
+        return None
+
+    def connectionLost(self, _reason: Failure) -> None:  # noqa: N802  # Twisted's name
+        """The reactor has let go of the descriptor."""
+
+    def logPrefix(self) -> str:  # noqa: N802  # Twisted's name
+        """For Twisted's log."""
+        return "control"
+
+
+def _nothing() -> None:
+    """Ctrl-C reaches the whole process group; the supervisor decides what it means."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run one worker; the process's exit code."""
+    path, number, *names = arguments
+    os.umask(0o077)
+    config = load(Path(path))
+    setup(config.log_level, f"worker-{number}")
+    process_hardening()
+    reactor: Any = installed_reactor
+    endpoints = [(service, endpoint) for service, _, endpoint in (name.partition("=") for name in names)]
+    worker = Worker(reactor, config, endpoints)
+    reactor.callWhenRunning(worker.start)
+    reactor.run(installSignalHandlers=True)
+    return worker.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

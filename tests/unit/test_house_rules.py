@@ -1,0 +1,148 @@
+"""The house rules that a machine can check: who imports whom, where the driver and Twisted may appear."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("mailstore", "protocols", "backup", "deploy")
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+MAX_LINES = 500
+MAX_FUNCTION_LINES = 50
+
+ALLOWED = {
+    "mailstore": {"mailstore"},
+    "backup": {"backup", "mailstore"},
+    "protocols": {"protocols", "mailstore"},
+    "deploy": {"deploy", "backup", "protocols", "mailstore"},
+}
+
+DRIVER = {"mailstore/engine.py", "mailstore/directory.py"}
+"""Only these open SQLCipher files."""
+
+TWISTED_IN_MAILSTORE = {
+    "mailstore/changes.py",
+    "mailstore/executor.py",
+    "mailstore/open_account.py",
+    "mailstore/store.py",
+    "mailstore/unlock.py",
+}
+
+PURE_IN_PROTOCOLS = (
+    "grammar",
+    "commands",
+    "connection",
+    "view",
+    "responses",
+    "requests",
+    "utf7",
+    "lines",
+    "message",
+)
+
+STORE_FACE = {
+    "mailstore.errors",
+    "mailstore.mime",
+    "mailstore.model",
+    "mailstore.search",
+    "mailstore.uidset",
+    "mailstore.sealed",
+    "mailstore.directory",
+    "mailstore.names",
+}
+"""What protocols may know of the store: its values, and the types of its face."""
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, at any depth of nesting."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module in PACKAGES:
+                found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            else:
+                found.add(node.module)
+    return found
+
+
+def name_of(path: Path) -> str:
+    """The path as the rules write it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    """deploy -> protocols, backup -> mailstore; protocols and backup do not know each other."""
+    own = path.relative_to(ROOT).parts[0]
+    rooms = {module.split(".")[0] for module in imports(path)} & set(PACKAGES)
+    assert rooms <= ALLOWED[own]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_the_engines_import_the_driver(path: Path) -> None:
+    """A cursor or connection cannot leave the files that may not even name them."""
+    uses = any(module.split(".")[0] in ("sqlcipher3", "sqlite3") for module in imports(path))
+    assert not uses or name_of(path) in DRIVER
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_twisted_stays_where_it_belongs(path: Path) -> None:
+    """Grammar, operations and everything below them run without an event loop."""
+    uses = any(module.split(".")[0] == "twisted" for module in imports(path))
+    name = name_of(path)
+    if name.startswith("mailstore/"):
+        assert not uses or name in TWISTED_IN_MAILSTORE
+    if name.startswith("protocols/") and path.stem.endswith(PURE_IN_PROTOCOLS):
+        assert not uses or path.stem == "login_commands"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name_of(p).startswith("protocols/")], ids=name_of)
+def test_protocols_know_only_the_face_of_the_store(path: Path) -> None:
+    """SQL, keys and files are the store's; the three protocols do not know each other."""
+    modules = imports(path)
+    inner = {module for module in modules if module.startswith("mailstore.")}
+    assert all(any(m == face or m.startswith(face + ".") for face in STORE_FACE) for m in inner)
+    own = path.relative_to(ROOT).parts[1]
+    others = {"imap", "pop3", "lmtp"} - {own}
+    assert not any(module.startswith(f"protocols.{other}") for module in modules for other in others)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_rooms_stay_small(path: Path) -> None:
+    """Files under 500 lines, functions under 50."""
+    text = path.read_text("utf-8")
+    assert text.count("\n") < MAX_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, node.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_public_names_say_what_they_mean(path: Path) -> None:
+    """Every module, public class and public function has a docstring."""
+    tree = ast.parse(path.read_text("utf-8"))
+    assert ast.get_docstring(tree), "module"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            inside = any(isinstance(up, ast.FunctionDef) and node in up.body for up in ast.walk(tree))
+            if not node.name.startswith("_") and not inside:
+                private = any(
+                    isinstance(up, ast.ClassDef) and up.name.startswith("_") and node in up.body
+                    for up in ast.walk(tree)
+                )
+                assert private or ast.get_docstring(node), node.name
+
+
+def test_no_machine_paths_or_unfinished_work() -> None:
+    """Nothing names one machine's folders, and nothing is left for later."""
+    for path in FILES:
+        text = path.read_text("utf-8")
+        for word in ("TODO", "FIXME", "XXX", "NotImplementedError"):
+            assert word not in text, f"{name_of(path)}: {word}"
