@@ -30,8 +30,6 @@ class ImapLimits:
     literals_per_command_max: int = 1000
     swallow_max_bytes: int = 1 * MIB
     """Refused input that is read and thrown away to stay in step; beyond it the connection ends."""
-    pipelined_max_bytes: int = 128 * KIB
-    """Input received but not yet executed; beyond it the socket is not read."""
     nesting_max_depth: int = 100
     """Parentheses, NOT and OR inside each other."""
     search_keys_max: int = 2000
@@ -51,16 +49,22 @@ class ImapLimits:
     """From connecting, or from the last command, until login."""
     idle_timeout_s: float = 31 * 60.0
     """Without input once logged in; RFC 3501 section 5.4 asks for 30 minutes at least."""
-    write_stall_timeout_s: float = 300.0
-    """A peer that takes nothing for so long is cut off."""
-    idle_wait_s: float = 0.05
-    """How long IDLE gathers changes before it reports them."""
     fetch_batch_rows: int = 1000
     fetch_content_batch_bytes: int = 512 * KIB
     write_chunk_bytes: int = 128 * KIB
     """Output gathered before waiting for the transport."""
     inflate_chunk_bytes: int = 64 * KIB
     """Most output taken at once from the decompressor (COMPRESS, RFC 4978)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Bounds on any connection, whatever its protocol. Sizes in bytes, times in seconds."""
+
+    pipelined_max_bytes: int = 128 * KIB
+    """Input received but not yet taken by the session; beyond it the socket is not read."""
+    write_stall_timeout_s: float = 300.0
+    """A peer that takes nothing for so long is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class LoginLimits:
     """An address without failures for so long starts afresh."""
     addresses_max: int = 100_000
     """Addresses remembered; the oldest are forgotten first."""
+    trusted_per_address_max: int = 50
+    """Names remembered per address as having logged in; they are not delayed until they fail."""
     waiting_per_address_max: int = 20
     """Logins of one address that wait out a delay at the same time."""
     name_max_bytes: int = 512
@@ -123,14 +129,12 @@ class LmtpLimits:
     """Parameters of one MAIL or RCPT."""
     received_headers_max: int = 100
     """More Received fields than this are a loop (RFC 5321 section 6.3)."""
-    pipelined_max_bytes: int = 128 * KIB
-    """Input received but not yet worked on; beyond it the socket is not read."""
+    loop_scan_max_bytes: int = 1 * MIB
+    """How much of a message is searched for Received fields; each server adds its own on top."""
     errors_max: int = 20
     """5xx answers to commands in a row after which the connection ends."""
     idle_timeout_s: float = 300.0
     """Without input; RFC 5321 section 4.5.3.2.7 asks for 5 minutes at least."""
-    write_stall_timeout_s: float = 300.0
-    """A peer that takes nothing for so long is cut off."""
     connections_max: int = 200
     """Connections of one worker at a time; further ones are answered 421."""
 
@@ -147,13 +151,9 @@ class Pop3Limits:
     """From connecting until login."""
     idle_timeout_s: float = 600.0
     """Without a command once logged in; RFC 1939 section 3 asks for 10 minutes at least."""
-    write_stall_timeout_s: float = 300.0
-    """A peer that takes nothing for so long is cut off."""
     bad_commands_max: int = 20
     """Bad commands in a row after which the connection ends."""
     bad_commands_before_login_max: int = 5
-    pipelined_max_bytes: int = 16 * KIB
-    """Input received but not yet executed; beyond it the socket is not read."""
     retr_chunk_bytes: int = 256 * KIB
     """How much of a message is read from the store at once."""
     write_chunk_bytes: int = 128 * KIB

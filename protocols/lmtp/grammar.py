@@ -1,0 +1,179 @@
+"""From a command line to a request (RFC 5321 section 4.1). Pure; every pattern is linear.
+
+Strict where leniency could move the border between commands and mail data (BDAT), lenient where
+senders are known to be sloppy (a space after ``FROM:``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from protocols.limits import LmtpLimits
+from protocols.lmtp import replies
+from protocols.lmtp import requests as ask
+from protocols.lmtp.replies import Reply
+
+_VERB = re.compile(rb"([A-Za-z]{1,16})(?: +(.*))?", re.DOTALL)
+_LHLO_NAME = re.compile(rb"[A-Za-z0-9._\-\x80-\xff]{1,255}|\[[A-Za-z0-9.:\-]{1,250}\]")
+_PATH = re.compile(
+    rb"<(?:@[^<>: ]*:)?"
+    rb"(\"(?:[^\"\\\x00-\x1f\x7f]|\\[ -~])*\"@[^<>\x00-\x20\x7f]*|[^<>\x00-\x20\x7f]*)>"
+)
+_QUOTED = re.compile(rb"\"((?:[^\"\\]|\\.)*)\"@(.+)", re.DOTALL)
+_QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_NUMBER = re.compile(rb"[0-9]{1,20}")
+_BDAT = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)
+_FOREIGN = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) .*\bHTTP/[0-9]|\x16\x03", re.DOTALL
+)
+
+
+def is_foreign(text: bytes) -> bool:
+    """Whether a line is HTTP or the beginning of a TLS handshake: nothing behind it can be LMTP."""
+    return _FOREIGN.match(text) is not None
+
+
+def parse_command(line: bytes, limits: LmtpLimits) -> ask.Request | Reply:
+    """The request that a command line makes, or the reply that refuses it."""
+    found = _VERB.fullmatch(line.rstrip(b" \t"))
+    if found is None:
+        return replies.UNKNOWN_COMMAND
+    parse = _VERBS.get(found.group(1).upper())
+    if parse is None:
+        return replies.UNKNOWN_COMMAND
+    return parse(found.group(2) or b"", limits)
+
+
+def _lhlo(argument: bytes, _limits: LmtpLimits) -> ask.Request | Reply:
+    if not _LHLO_NAME.fullmatch(argument) or not _is_utf8(argument):
+        return replies.SYNTAX
+    return ask.Lhlo(argument)
+
+
+def _mail(argument: bytes, limits: LmtpLimits) -> ask.Request | Reply:
+    split = _split_path(argument, b"FROM:", limits)
+    if split is None:
+        return replies.BAD_SENDER
+    sender, rest = split
+    if not _is_utf8(sender):
+        return replies.BAD_SENDER
+    parameters = _parameters(rest, limits)
+    if isinstance(parameters, Reply):
+        return parameters
+    size_bytes: int | None = None
+    smtputf8 = False
+    for name, value in parameters.items():
+        match name:
+            case b"SIZE" if value is not None and _NUMBER.fullmatch(value):
+                size_bytes = int(value)
+            case b"BODY" if value is not None:
+                if value.upper() not in (b"7BIT", b"8BITMIME"):
+                    return replies.UNKNOWN_BODY
+            case b"SMTPUTF8" if value is None:
+                smtputf8 = True
+            case b"SIZE" | b"BODY" | b"SMTPUTF8":
+                return replies.SYNTAX
+            case _:
+                return replies.UNKNOWN_PARAMETER
+    if not smtputf8 and not sender.isascii():
+        return replies.NEEDS_SMTPUTF8
+    return ask.Mail(sender, size_bytes, smtputf8)
+
+
+def _rcpt(argument: bytes, limits: LmtpLimits) -> ask.Request | Reply:
+    split = _split_path(argument, b"TO:", limits)
+    if split is None or not split[0] or not _is_utf8(split[0]):
+        return replies.BAD_ADDRESS
+    recipient, rest = split
+    parameters = _parameters(rest, limits)
+    if isinstance(parameters, Reply):
+        return parameters
+    if parameters:
+        return replies.UNKNOWN_PARAMETER
+    return ask.Rcpt(recipient)
+
+
+def _bdat(argument: bytes, _limits: LmtpLimits) -> ask.Request | Reply:
+    found = _BDAT.fullmatch(argument)
+    if found is None:
+        return replies.BAD_BDAT
+    return ask.Bdat(int(found.group(1)), found.group(2) is not None)
+
+
+def _split_path(argument: bytes, keyword: bytes, limits: LmtpLimits) -> tuple[bytes, bytes] | None:
+    """The address in ``keyword<path> rest`` and the rest; None if it has no such form."""
+    if argument[: len(keyword)].upper() != keyword:
+        return None
+    text = argument[len(keyword) :].lstrip(b" ")
+    found = _PATH.match(text)
+    if found is None or found.end() - found.start() > limits.address_max_bytes + 2:
+        return None
+    rest = text[found.end() :]
+    if rest and not rest.startswith(b" "):
+        return None
+    return _unquoted(found.group(1)), rest
+
+
+def _unquoted(address: bytes) -> bytes:
+    """The address without the quotes of a local part that does not need them (RFC 5321 section 4.1.2).
+
+    A local part that needs its quotes keeps them; no account has such an address.
+    """
+    found = _QUOTED.fullmatch(address)
+    if found is None:
+        return address
+    local = _QUOTED_PAIR.sub(rb"\1", found.group(1))
+    if not local or re.search(rb"[\x00-\x20\x7f\"(),:;<>@\[\]\\]", local):
+        return address
+    return local + b"@" + found.group(2)
+
+
+def _parameters(rest: bytes, limits: LmtpLimits) -> dict[bytes, bytes | None] | Reply:
+    """``*(SP keyword ["=" value])``; each keyword at most once."""
+    found: dict[bytes, bytes | None] = {}
+    words = rest.split()
+    if len(words) > limits.parameters_max:
+        return replies.SYNTAX
+    for word in words:
+        parameter = _PARAMETER.fullmatch(word)
+        if parameter is None or (name := parameter.group(1).upper()) in found:
+            return replies.SYNTAX
+        found[name] = parameter.group(2)
+    return found
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _bare(request: ask.Request) -> Callable[[bytes, LmtpLimits], ask.Request | Reply]:
+    return lambda argument, _limits: replies.SYNTAX if argument else request
+
+
+def _always(answer: ask.Request | Reply) -> Callable[[bytes, LmtpLimits], ask.Request | Reply]:
+    return lambda _argument, _limits: answer
+
+
+_VERBS: dict[bytes, Callable[[bytes, LmtpLimits], ask.Request | Reply]] = {
+    b"LHLO": _lhlo,
+    b"HELO": _always(replies.USE_LHLO),
+    b"EHLO": _always(replies.USE_LHLO),
+    b"MAIL": _mail,
+    b"RCPT": _rcpt,
+    b"DATA": _bare(ask.Data()),
+    b"BDAT": _bdat,
+    b"RSET": _bare(ask.Rset()),
+    b"NOOP": _always(ask.Noop()),
+    b"VRFY": _always(ask.Vrfy()),
+    b"EXPN": _always(replies.NOT_OFFERED),
+    b"AUTH": _always(replies.NOT_OFFERED),
+    b"HELP": _always(ask.Help()),
+    b"STARTTLS": _bare(ask.StartTls()),
+    b"QUIT": _bare(ask.Quit()),
+}

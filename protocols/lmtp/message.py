@@ -1,0 +1,139 @@
+"""One message on its way in: collected in memory, within bounds, and its trace header. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from enum import Enum
+
+from protocols.limits import LmtpLimits
+
+_RECEIVED = re.compile(rb"(?:\A|\n)Received[ \t]*:", re.IGNORECASE)
+_HEADER_END = re.compile(rb"(?:\A|\n)\r?\n")
+
+
+class Failure(Enum):
+    """Why a message is not kept; what follows of it is thrown away."""
+
+    TOO_LARGE = "above message_max_bytes"
+    NO_MEMORY = "data_total_max_bytes reached"
+    AMBIGUOUS = "two readings of its end"
+    LOOP = "too many Received fields"
+
+
+class MemoryBudget:
+    """Bytes of messages in memory, shared by all connections of a worker."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.used_bytes = 0
+
+    def take(self, size_bytes: int) -> bool:
+        """Reserve; False and nothing reserved when it does not fit."""
+        if self.used_bytes + size_bytes > self._max_bytes:
+            return False
+        self.used_bytes += size_bytes
+        return True
+
+    def give_back(self, size_bytes: int) -> None:
+        """Release what was reserved."""
+        self.used_bytes -= size_bytes
+
+
+class Collector:
+    """The octets of one message. ``close`` must follow, whatever happens."""
+
+    def __init__(self, budget: MemoryBudget, message_max_bytes: int) -> None:
+        self.failure: Failure | None = None
+        self.begun = False
+        """DATA or the first BDAT has been given."""
+        self.received_bytes = 0
+        self._budget = budget
+        self._message_max_bytes = message_max_bytes
+        self._pieces: list[bytes] = []
+        self._held_bytes = 0
+
+    def add(self, data: bytes) -> None:
+        """Keep further octets, or note why not."""
+        self.received_bytes += len(data)
+        if self.failure is not None:
+            return
+        if self.received_bytes > self._message_max_bytes:
+            self.fail(Failure.TOO_LARGE)
+        elif not self._budget.take(len(data)):
+            self.fail(Failure.NO_MEMORY)
+        else:
+            self._held_bytes += len(data)
+            self._pieces.append(data)
+
+    def fail(self, failure: Failure) -> None:
+        """Forget the octets; the first failure is the one that counts."""
+        if self.failure is None:
+            self.failure = failure
+        self.close()
+
+    def message(self) -> bytes:
+        """The whole message."""
+        whole = b"".join(self._pieces)
+        self._pieces = [whole]
+        return whole
+
+    def close(self) -> None:
+        """Let go of the octets; calling it again does nothing."""
+        self._pieces.clear()
+        self._budget.give_back(self._held_bytes)
+        self._held_bytes = 0
+
+
+def is_loop(message: bytes, limits: LmtpLimits) -> bool:
+    """Whether the header shows that the message goes in circles (RFC 5321 section 6.3)."""
+    beginning = message[: limits.loop_scan_max_bytes]
+    end = _HEADER_END.search(beginning)
+    header = beginning if end is None else beginning[: end.start()]
+    return len(_RECEIVED.findall(header)) > limits.received_headers_max
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the trace header tells about a transaction (RFC 5321 section 4.4).
+
+    ``address`` is the peer's, empty for a Unix socket; ``received`` in epoch seconds;
+    ``transaction_id`` is random and means nothing.
+    """
+
+    sender: bytes = field(repr=False)
+    lhlo_name: bytes = field(repr=False)
+    address: str = field(repr=False)
+    hostname: bytes
+    secure: bool
+    smtputf8: bool
+    transaction_id: bytes
+    received: int
+
+    @property
+    def protocol(self) -> bytes:
+        """The transmission type (RFC 3848, RFC 6531 section 4.3)."""
+        return (b"UTF8LMTP" if self.smtputf8 else b"LMTP") + (b"S" if self.secure else b"")
+
+    def header(self, recipient: bytes) -> bytes:
+        """Return-Path, Delivered-To and Received for one recipient, complete with their CRLFs."""
+        date = format_datetime(datetime.fromtimestamp(self.received, UTC)).encode("ascii")
+        return b"".join(
+            (
+                b"Return-Path: <%s>\r\n" % self.sender,
+                b"Delivered-To: %s\r\n" % recipient,
+                b"Received: from %s%s\r\n" % (self.lhlo_name, _tcp_info(self.address)),
+                b"\tby %s with %s id %s;\r\n" % (self.hostname, self.protocol, self.transaction_id),
+                b"\t%s\r\n" % date,
+            )
+        )
+
+
+def _tcp_info(address: str) -> bytes:
+    """The peer as an address literal in parentheses (RFC 5321 section 4.1.3)."""
+    if not address:
+        return b""
+    literal = f"IPv6:{address}" if ":" in address else address
+    return f" ([{literal}])".encode("ascii")
