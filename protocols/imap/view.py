@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
-from mailstore.model import Delta, MessageFlags, ModSeq, Opened, Uid
+from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import responses
 from protocols.imap.refusal import Malformed
@@ -22,6 +22,7 @@ class View:
     def __init__(self, opened: Opened) -> None:
         self.modseq: ModSeq = opened.status.highest_modseq
         self.recent = opened.recent
+        self._claims_recent = not opened.read_only
         self.mailbox_gone = False
         self._uids = array(opened.uids.typecode, opened.uids)
         self._known_up_to = max(opened.status.uid_next - 1, self._uids[-1] if self._uids else 0)
@@ -96,7 +97,7 @@ class View:
                 self._changed[row.uid] = row
         self._known_up_to = max(self._known_up_to, delta.uid_next - 1)
 
-    def told(self, rows: Iterable[MessageFlags]) -> None:
+    def told(self, rows: Iterable[MessageFlags | FetchRow]) -> None:
         """The client has just been sent these flags: forget what they make superfluous."""
         for row in rows:
             pending = self._changed.get(row.uid)
@@ -119,6 +120,9 @@ class View:
         if self._new:
             self._uids.extend(self._new)
             lines.append(b"* %d EXISTS\r\n" % len(self._uids))
+            if self._claims_recent:
+                self.recent |= UidSet.of(self._new)
+                lines.append(b"* %d RECENT\r\n" % len(self.recent))
             # The client asks for the flags of messages it has just heard of.
             for uid in self._new:
                 self._changed.pop(uid, None)
@@ -144,6 +148,7 @@ class View:
             before = stop
         kept.extend(self._uids[before:])
         self._uids = kept
+        self.recent -= self._gone
         self._gone = UidSet()
         seqs.reverse()
         return responses.expunge_lines(seqs)

@@ -1,0 +1,65 @@
+"""What a StoreError means to a mail client; each protocol has one table from meanings to words."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mailstore import errors
+
+
+class Meaning(Enum):
+    """What the client can make of a failure."""
+
+    LOGIN_FAILED = "wrong name or secret, whichever it is"
+    TRY_LATER = "nothing is wrong with the request"
+    ALREADY_EXISTS = "the mailbox exists"
+    NO_MAILBOX = "the mailbox does not exist"
+    NO_MESSAGE = "the message is gone"
+    BAD_NAME = "such a name is not possible"
+    HAS_CHILDREN = "the mailbox has inferiors"
+    SPECIAL_USE = "the special-use attribute is taken"
+    READ_ONLY = "only reading is allowed"
+    OVER_QUOTA = "the account is full"
+    LIMIT = "a limit would be passed"
+    TOO_LARGE = "the message is too large"
+    ENDED = "the session has to end"
+    FAULT = "ours to repair"
+
+
+MEANINGS: dict[type[errors.StoreError], Meaning] = {
+    errors.StoreError: Meaning.FAULT,
+    errors.AuthenticationFailed: Meaning.LOGIN_FAILED,
+    errors.ScopeDenied: Meaning.LOGIN_FAILED,
+    errors.AccountDisabled: Meaning.LOGIN_FAILED,
+    errors.TooManyLogins: Meaning.TRY_LATER,
+    errors.AccountExists: Meaning.FAULT,
+    errors.NoSuchAccount: Meaning.LOGIN_FAILED,
+    errors.NoSuchKeyslot: Meaning.FAULT,
+    errors.LastKeyslot: Meaning.FAULT,
+    errors.HeaderTampered: Meaning.FAULT,
+    errors.NoSuchMailbox: Meaning.NO_MAILBOX,
+    errors.MailboxExists: Meaning.ALREADY_EXISTS,
+    errors.MailboxNameInvalid: Meaning.BAD_NAME,
+    errors.MailboxHasChildren: Meaning.HAS_CHILDREN,
+    errors.SpecialUseTaken: Meaning.SPECIAL_USE,
+    errors.ReadOnly: Meaning.READ_ONLY,
+    errors.OverQuota: Meaning.OVER_QUOTA,
+    errors.LimitExceeded: Meaning.LIMIT,
+    errors.MessageTooLarge: Meaning.TOO_LARGE,
+    errors.NoSuchMessage: Meaning.NO_MESSAGE,
+    errors.Busy: Meaning.TRY_LATER,
+    errors.AccountClosed: Meaning.ENDED,
+    errors.StorageFull: Meaning.TRY_LATER,
+    errors.StorageFailed: Meaning.FAULT,
+    errors.SealedMessageDamaged: Meaning.FAULT,
+    errors.TooNew: Meaning.FAULT,
+}
+
+
+def meaning_of(error: errors.StoreError) -> Meaning:
+    """The meaning of the nearest class in the table; that of ``StoreError`` itself is there for the rest."""
+    for kind in type(error).__mro__:
+        found = MEANINGS.get(kind)
+        if found is not None:
+            return found
+    raise AssertionError("StoreError is in the table")

@@ -1,0 +1,50 @@
+"""What CAPABILITY says in each state. A transcript covers every name listed here."""
+
+from __future__ import annotations
+
+from protocols.imap.commands import State
+from protocols.limits import ImapLimits
+from protocols.sasl import MECHANISMS
+
+_BEFORE_TLS = (b"IMAP4rev1", b"STARTTLS", b"LOGINDISABLED", b"LITERAL-")
+_BEFORE_LOGIN = (b"IMAP4rev1", b"LITERAL-", b"SASL-IR", b"ID")
+# An iOS 26 client fails on servers that do not repeat SASL-IR after login.
+_LOGGED_IN = (
+    b"IMAP4rev1",
+    b"LITERAL+",
+    b"SASL-IR",
+    b"ID",
+    b"ENABLE",
+    b"IDLE",
+    b"NAMESPACE",
+    b"UNSELECT",
+    b"CHILDREN",
+    b"UIDPLUS",
+    b"MOVE",
+    b"SPECIAL-USE",
+    b"CREATE-SPECIAL-USE",
+    b"LIST-EXTENDED",
+    b"LIST-STATUS",
+    b"STATUS=SIZE",
+    b"CONDSTORE",
+    b"ESEARCH",
+    b"QUOTA",
+    b"QUOTA=RES-STORAGE",
+    b"QUOTA=RES-MESSAGE",
+    b"UTF8=ACCEPT",
+)
+
+
+def capabilities(state: State, limits: ImapLimits, compressed: bool) -> bytes:
+    """The capabilities, separated by spaces (RFC 3501 section 7.2.1)."""
+    match state:
+        case State.PLAINTEXT:
+            names: tuple[bytes, ...] = _BEFORE_TLS
+        case State.NOT_AUTHENTICATED:
+            names = (*_BEFORE_LOGIN, *(b"AUTH=" + name for name in MECHANISMS))
+        case _:
+            names = (*_LOGGED_IN, b"APPENDLIMIT=%d" % limits.append_max_bytes)
+            # RFC 4978 section 3: not while compression is active.
+            if not compressed:
+                names = (*names, b"COMPRESS=DEFLATE")
+    return b" ".join(names)

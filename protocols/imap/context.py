@@ -1,0 +1,129 @@
+"""What a session is made of, as command handlers see it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocols.access_log import AccessLog
+from protocols.imap import responses
+from protocols.imap.commands import CommandSpec, State
+from protocols.imap.connection import Connection
+from protocols.imap.output import Output
+from protocols.imap.view import View
+from protocols.limits import AccessLogLimits, ImapLimits
+from protocols.login import LoginGuard
+from protocols.store_api import AccountApi, MailboxApi
+from protocols.transport import Channel
+
+log = logging.getLogger("sealbox.imap")
+
+
+@dataclass(frozen=True, slots=True)
+class ImapServices:
+    """What all sessions of a server share. ``tls`` is None where STARTTLS cannot be offered."""
+
+    login: LoginGuard
+    access_log: AccessLog
+    clock: Any
+    tls: Any = None
+    limits: ImapLimits = field(default_factory=ImapLimits)
+    log_limits: AccessLogLimits = field(default_factory=AccessLogLimits)
+
+
+@dataclass(slots=True)
+class Selected:
+    """The selected mailbox and the client's picture of it."""
+
+    mailbox: MailboxApi
+    view: View
+    name: str
+    read_only: bool
+
+
+class Hangup(Exception):
+    """The connection has to end without another word: the middle of a response cannot be finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The tagged response of a command that succeeded (or, with another status, did not)."""
+
+    text: bytes
+    code: bytes = b""
+    status: bytes = b"OK"
+
+
+class Context:
+    """The state of one session. Handlers change it; only the session itself runs them."""
+
+    def __init__(self, channel: Channel, services: ImapServices, secure: bool) -> None:
+        self.services = services
+        self.limits = services.limits
+        self.channel = channel
+        self.address = channel.address
+        self.output = Output(channel, services.limits.write_chunk_bytes)
+        self.connection = Connection(services.limits)
+        self.state = State.NOT_AUTHENTICATED if secure else State.PLAINTEXT
+        self.account: AccountApi | None = None
+        self.selected: Selected | None = None
+        self.condstore = False
+        self.utf8 = False
+        self.compressed = False
+        self.user_agent = ""
+        self.tag = b""
+        self.failed_logins = 0
+        self.goodbye: bytes | None = None
+        self.after_answer: Callable[[], None] | None = None
+
+    def the_account(self) -> AccountApi:
+        """The account; the table of commands lets nobody ask before login."""
+        assert self.account is not None
+        return self.account
+
+    def the_mailbox(self) -> Selected:
+        """The selected mailbox; the table of commands lets nobody ask before SELECT."""
+        assert self.selected is not None
+        return self.selected
+
+    def end(self, reason: bytes) -> None:
+        """End the session with BYE after the running command; the first reason counts."""
+        if self.goodbye is None:
+            self.goodbye = reason
+        self.channel.wake()
+
+    def leave_mailbox(self) -> None:
+        """Nothing is selected any more."""
+        if self.selected is not None:
+            self.selected.mailbox.close()
+            self.selected = None
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
+    def release(self) -> None:
+        """The session is over."""
+        self.leave_mailbox()
+        account, self.account = self.account, None
+        if account is not None:
+            account.release()
+
+    def tell_changes(self, spec: CommandSpec | None) -> None:
+        """Put what is pending and legal during a command, or during IDLE (``spec`` None)."""
+        if self.selected is None:
+            return
+        view = self.selected.view
+        self.output.put_all(view.flush(spec is None or spec.may_expunge, self.condstore))
+        if view.mailbox_gone:
+            # RFC 2180 section 3: a mailbox deleted under a session may end it.
+            self.end(b"the selected mailbox was deleted")
+
+    def enable_condstore(self) -> None:
+        """A CONDSTORE enabling command was used (RFC 7162 section 3.1)."""
+        if self.condstore:
+            return
+        self.condstore = True
+        if self.selected is not None:
+            code = b"HIGHESTMODSEQ %d" % self.selected.view.modseq
+            self.output.put(responses.tagged(b"*", b"OK", b"CONDSTORE is on", code))

@@ -1,0 +1,218 @@
+"""FETCH (RFC 3501 section 6.4.5): metadata in bounded batches, content with back-pressure in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from twisted.internet.defer import CancelledError
+
+from mailstore.model import (
+    ContentRow,
+    FetchPlan,
+    FetchResult,
+    FetchRow,
+    MessageFlags,
+    SectionData,
+    SectionRead,
+)
+from mailstore.uidset import UidSet
+from protocols.imap import requests as ask
+from protocols.imap import responses
+from protocols.imap.context import Answer, Context, Hangup, Selected, log
+from protocols.imap.requests import FetchItem, FetchSection
+from protocols.redact import correlation_id, describe
+
+_CONTENT_BATCH_ROWS = 200
+"""Messages whose ``\\Seen`` one transaction sets before their content is sent."""
+
+_FLAGS_ONLY = {FetchItem.UID, FetchItem.FLAGS, FetchItem.MODSEQ}
+
+_FORMATS: dict[FetchItem, bytes] = {
+    FetchItem.UID: b"UID %d",
+    FetchItem.FLAGS: b"FLAGS (%b)",
+    FetchItem.INTERNALDATE: b"INTERNALDATE %b",
+    FetchItem.SIZE: b"RFC822.SIZE %d",
+    FetchItem.ENVELOPE: b"ENVELOPE %b",
+    FetchItem.BODY: b"BODY %b",
+    FetchItem.BODYSTRUCTURE: b"BODYSTRUCTURE %b",
+    FetchItem.MODSEQ: b"MODSEQ (%d)",
+}
+
+
+def _values(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[FetchRow], int | bytes]]:
+    getters: dict[FetchItem, Callable[[FetchRow], int | bytes]] = {
+        FetchItem.UID: lambda row: row.uid,
+        FetchItem.FLAGS: lambda row: responses.flags(row.flags, bool(recent) and row.uid in recent),
+        FetchItem.INTERNALDATE: lambda row: responses.internal_date(row.internal_date),
+        FetchItem.SIZE: lambda row: row.size_bytes,
+        FetchItem.ENVELOPE: lambda row: row.envelope or b"NIL",
+        FetchItem.BODY: lambda row: row.body or b"NIL",
+        FetchItem.BODYSTRUCTURE: lambda row: row.bodystructure or b"NIL",
+        FetchItem.MODSEQ: lambda row: row.modseq,
+    }
+    return [getters[item] for item in items]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A FETCH request sorted by where its answers come from."""
+
+    items: tuple[FetchItem, ...]
+    sections: tuple[FetchSection, ...]
+    plan: FetchPlan
+
+    @property
+    def reads(self) -> tuple[SectionRead, ...]:
+        """What to ask the store for."""
+        return tuple(section.read for section in self.sections)
+
+
+def _wanted(request: ask.Fetch, condstore: bool, read_only: bool) -> _Wanted:
+    items = [item for item in request.items if isinstance(item, FetchItem)]
+    sections = tuple(item for item in request.items if isinstance(item, FetchSection))
+    # RFC 3501 section 6.4.8: UID is always told; RFC 7162 section 3.1.4.1: so is MODSEQ.
+    if request.by_uid and FetchItem.UID not in items:
+        items.insert(0, FetchItem.UID)
+    if request.changed_since is not None and FetchItem.MODSEQ not in items:
+        items.append(FetchItem.MODSEQ)
+    sets_seen = not read_only and any(not section.peek for section in sections)
+    # RFC 7162 section 3.2.4: a change of flags that is told is told with its MODSEQ.
+    if condstore and FetchItem.FLAGS in items and FetchItem.MODSEQ not in items:
+        items.append(FetchItem.MODSEQ)
+    plan = FetchPlan(
+        envelope=FetchItem.ENVELOPE in items,
+        body=FetchItem.BODY in items,
+        bodystructure=FetchItem.BODYSTRUCTURE in items,
+        set_seen=sets_seen,
+        changed_since=request.changed_since,
+    )
+    return _Wanted(tuple(items), sections, plan)
+
+
+async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
+    """FETCH and UID FETCH."""
+    selected = ctx.the_mailbox()
+    view = selected.view
+    uids = view.resolve(request.numbers, request.by_uid)
+    if request.changed_since is not None or FetchItem.MODSEQ in request.items:
+        ctx.enable_condstore()
+    wanted = _wanted(request, ctx.condstore, selected.read_only)
+    size = ctx.limits.fetch_batch_rows
+    if wanted.sections:
+        size = min(size, _CONTENT_BATCH_ROWS)
+    missing = False
+    for at in range(0, len(uids), size):
+        batch = uids[at : at + size]
+        result = await selected.mailbox.fetch(batch, wanted.plan, view.modseq)
+        view.apply(result.delta)
+        if wanted.sections:
+            sent = await _send_content(ctx, selected, wanted, result)
+        else:
+            sent = len(result.rows)
+            for block in _blocks(selected, wanted, result.rows):
+                ctx.output.put(block)
+                await ctx.output.drain()
+            if FetchItem.FLAGS in wanted.items:
+                view.told(result.rows)
+        missing = missing or sent < (len(result.rows) if request.changed_since is not None else len(batch))
+    if missing and not request.by_uid:
+        # RFC 5530 section 3: the numbers stay taken until EXPUNGE may be sent.
+        return Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
+    return Answer(b"done")
+
+
+def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> Iterator[bytes]:
+    """Responses without content, a block of rows formatted at a time."""
+    view = selected.view
+    if set(wanted.items) <= _FLAGS_ONLY and FetchItem.FLAGS in wanted.items:
+        numbered = ((view.seq_of(row.uid) or 0, MessageFlags(row.uid, row.modseq, row.flags)) for row in rows)
+        yield from responses.flag_lines(
+            numbered, view.recent, FetchItem.UID in wanted.items, FetchItem.MODSEQ in wanted.items
+        )
+        return
+    template = b"* %d FETCH (" + b" ".join(_FORMATS[item] for item in wanted.items) + b")\r\n"
+    values = _values(wanted.items, view.recent)
+    for at in range(0, len(rows), responses.BLOCK_ROWS):
+        block = rows[at : at + responses.BLOCK_ROWS]
+        cells = chain.from_iterable(
+            (view.seq_of(row.uid), *(value(row) for value in values)) for row in block
+        )
+        yield template * len(block) % tuple(cells)
+
+
+async def _send_content(ctx: Context, selected: Selected, wanted: _Wanted, result: FetchResult) -> int:
+    """Responses with content; the number of messages sent."""
+    waiting = {row.uid: row for row in result.rows}
+    sent = 0
+    while waiting:
+        rows = await selected.mailbox.content(
+            tuple(waiting), wanted.reads, ctx.limits.fetch_content_batch_bytes
+        )
+        if not rows:
+            break
+        for row in rows:
+            _put_head(ctx, selected, wanted, waiting[row.uid], row.uid in result.seen_now)
+            await _put_sections(ctx, selected, wanted, row)
+            sent += 1
+        last = rows[-1].uid
+        waiting = {uid: row for uid, row in waiting.items() if uid > last}
+    return sent
+
+
+def _put_head(ctx: Context, selected: Selected, wanted: _Wanted, row: FetchRow, newly_seen: bool) -> None:
+    """``* n FETCH (`` and what is not content; a ``\\Seen`` just set is told (section 6.4.5)."""
+    items = wanted.items
+    if newly_seen and FetchItem.FLAGS not in items:
+        items = (*items, FetchItem.FLAGS)
+        if ctx.condstore and FetchItem.MODSEQ not in items:
+            items = (*items, FetchItem.MODSEQ)
+    cells = [_FORMATS[item] for item in items]
+    values = [value(row) for value in _values(items, selected.view.recent)]
+    head = b" ".join(cells) % tuple(values) + (b" " if cells else b"")
+    ctx.output.put(b"* %d FETCH (%b" % (selected.view.seq_of(row.uid) or 0, head))
+    if FetchItem.FLAGS in items:
+        selected.view.told((row,))
+
+
+async def _put_sections(ctx: Context, selected: Selected, wanted: _Wanted, row: ContentRow) -> None:
+    for number, (section, data) in enumerate(zip(wanted.sections, row.sections, strict=True)):
+        ctx.output.put((b" " if number else b"") + section.label + b" ")
+        if data.total is None:
+            ctx.output.put(b"NIL")
+            continue
+        ctx.output.put(b"{%d}\r\n" % data.total)
+        ctx.output.put(data.data)
+        await ctx.output.drain()
+        if len(data.data) < data.total:
+            await _put_rest(ctx, selected, row, data)
+    ctx.output.put(b")\r\n")
+    await ctx.output.drain()
+
+
+async def _put_rest(ctx: Context, selected: Selected, row: ContentRow, data: SectionData) -> None:
+    """The part of a literal that did not come at once; its length is promised already.
+
+    Raises:
+        Hangup: it cannot be read to the end, so nothing the client could make sense of can follow.
+    """
+    assert data.total is not None
+    offset, left = data.next_offset, data.total - len(data.data)
+    while left:
+        try:
+            piece = await selected.mailbox.read_span(
+                row.message_id, offset, min(left, ctx.limits.fetch_content_batch_bytes)
+            )
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the literal stays unfinished
+            log.warning("literal cut short, id %s: %s", correlation_id(), describe(error))
+            raise Hangup from None
+        if not piece:
+            log.warning("literal cut short, id %s", correlation_id())
+            raise Hangup
+        offset += len(piece)
+        left -= len(piece)
+        ctx.output.put(piece)
+        await ctx.output.drain()

@@ -1,0 +1,49 @@
+"""Which handler answers which request; a test sees to it that none is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from protocols.imap import fetch_command, login_commands, mailbox_commands, search_command, selected_commands
+from protocols.imap import requests as ask
+from protocols.imap.context import Answer, Context
+
+# Any: each handler takes the one request type it is listed under.
+Handler = Callable[[Context, Any], Awaitable[Answer]]
+
+HANDLERS: dict[type[ask.Request], Handler] = {
+    ask.Capability: login_commands.capability,
+    ask.Noop: login_commands.noop,
+    ask.Check: login_commands.noop,
+    ask.Logout: login_commands.logout,
+    ask.StartTls: login_commands.start_tls,
+    ask.Authenticate: login_commands.authenticate,
+    ask.Login: login_commands.login,
+    ask.Identify: login_commands.identify,
+    ask.Enable: login_commands.enable,
+    ask.Compress: login_commands.compress,
+    ask.Create: mailbox_commands.create,
+    ask.Delete: mailbox_commands.delete,
+    ask.Rename: mailbox_commands.rename,
+    ask.Subscribe: mailbox_commands.subscribe,
+    ask.Unsubscribe: mailbox_commands.unsubscribe,
+    ask.List: mailbox_commands.list_mailboxes,
+    ask.Lsub: mailbox_commands.lsub,
+    ask.Namespace: mailbox_commands.namespace,
+    ask.Status: mailbox_commands.status,
+    ask.Append: mailbox_commands.append,
+    ask.GetQuota: mailbox_commands.get_quota,
+    ask.GetQuotaRoot: mailbox_commands.get_quota_root,
+    ask.SetQuota: mailbox_commands.set_quota,
+    ask.Select: selected_commands.select,
+    ask.Close: selected_commands.close,
+    ask.Unselect: selected_commands.unselect,
+    ask.Expunge: selected_commands.expunge,
+    ask.Store: selected_commands.store,
+    ask.Copy: selected_commands.copy,
+    ask.Move: selected_commands.move,
+    ask.Idle: selected_commands.idle,
+    ask.Search: search_command.search,
+    ask.Fetch: fetch_command.fetch,
+}

@@ -1,0 +1,135 @@
+"""Handlers for commands about mailboxes (RFC 3501 section 6.3, RFCs 2342, 5258, 5819, 6154, 9208)."""
+
+from __future__ import annotations
+
+from mailstore.errors import NoSuchMailbox
+from mailstore.model import NewMessage
+from protocols.imap import requests as ask
+from protocols.imap import responses
+from protocols.imap.context import Answer, Context
+from protocols.imap.listing import list_lines, lsub_lines
+from protocols.imap.refusal import Disallowed
+
+_DONE = Answer(b"done")
+
+
+async def create(ctx: Context, request: ask.Create) -> Answer:
+    """CREATE; one mailbox has at most one special use here (RFC 6154 section 3)."""
+    if len(request.special_use) > 1:
+        raise Disallowed(b"one special-use attribute at most", b"USEATTR")
+    await ctx.the_account().create(request.mailbox, next(iter(request.special_use), None))
+    return _DONE
+
+
+async def delete(ctx: Context, request: ask.Delete) -> Answer:
+    """DELETE; the session's own selected mailbox is left first when it was the one."""
+    await ctx.the_account().delete(request.mailbox)
+    if ctx.selected is not None and ctx.selected.name == request.mailbox:
+        ctx.leave_mailbox()
+        ctx.output.put(responses.tagged(b"*", b"OK", b"the mailbox is gone", b"CLOSED"))
+    return _DONE
+
+
+async def rename(ctx: Context, request: ask.Rename) -> Answer:
+    """RENAME."""
+    await ctx.the_account().rename(request.old, request.new)
+    return _DONE
+
+
+async def subscribe(ctx: Context, request: ask.Subscribe) -> Answer:
+    """SUBSCRIBE."""
+    await ctx.the_account().subscribe(request.mailbox)
+    return _DONE
+
+
+async def unsubscribe(ctx: Context, request: ask.Unsubscribe) -> Answer:
+    """UNSUBSCRIBE."""
+    await ctx.the_account().unsubscribe(request.mailbox)
+    return _DONE
+
+
+async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
+    """LIST, with STATUS behind each line when asked for (RFC 5819)."""
+    if not request.extended and request.patterns == ("",):
+        # RFC 3501 section 6.3.8: the question for the delimiter and the root of the reference.
+        ctx.output.put(responses.list_line((b"\\Noselect",), "", ctx.utf8))
+        return _DONE
+    account = ctx.the_account()
+    lines = list_lines(await account.list_mailboxes(), request)
+    statuses = await account.statuses([line.name for line in lines if line.exists]) if request.status else {}
+    for line in lines:
+        ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, line.child_info))
+        status = statuses.get(line.name)
+        if status is not None:
+            ctx.output.put(
+                responses.status_line(
+                    line.name, status, request.status, ctx.limits.append_max_bytes, ctx.utf8
+                )
+            )
+        await ctx.output.drain()
+    if ask.StatusItem.HIGHESTMODSEQ in request.status:
+        ctx.enable_condstore()
+    return _DONE
+
+
+async def lsub(ctx: Context, request: ask.Lsub) -> Answer:
+    """LSUB."""
+    for line in lsub_lines(await ctx.the_account().list_mailboxes(), request.reference, request.pattern):
+        ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, command=b"LSUB"))
+        await ctx.output.drain()
+    return _DONE
+
+
+async def namespace(ctx: Context, request: ask.Namespace) -> Answer:
+    """NAMESPACE: one personal namespace, nobody else's (RFC 2342)."""
+    ctx.output.put(responses.untagged(b'NAMESPACE (("" "/")) NIL NIL'))
+    return _DONE
+
+
+async def status(ctx: Context, request: ask.Status) -> Answer:
+    """STATUS."""
+    found = await ctx.the_account().status(request.mailbox)
+    if ask.StatusItem.HIGHESTMODSEQ in request.items:
+        ctx.enable_condstore()
+    ctx.output.put(
+        responses.status_line(request.mailbox, found, request.items, ctx.limits.append_max_bytes, ctx.utf8)
+    )
+    return _DONE
+
+
+async def append(ctx: Context, request: ask.Append) -> Answer:
+    """APPEND with APPENDUID (RFC 4315 section 3)."""
+    if not request.data:
+        raise Disallowed(b"an empty message cannot be appended", b"CANNOT")
+    message = NewMessage(request.data, request.flags, request.internal_date)
+    try:
+        result = await ctx.the_account().append(request.mailbox, (message,))
+    except NoSuchMailbox:
+        raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
+    selected = ctx.selected
+    if selected is not None and selected.mailbox.opened.mailbox_id == result.mailbox_id:
+        # RFC 3501 section 6.3.11: the new message SHOULD be announced at once.
+        selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
+    uids = responses.ordered_set(result.uids)
+    return Answer(b"appended", b"APPENDUID %d %s" % (result.uid_validity, uids))
+
+
+async def get_quota(ctx: Context, request: ask.GetQuota) -> Answer:
+    """GETQUOTA; the only quota root is ``""``."""
+    if request.root:
+        raise Disallowed(b"no such quota root", b"NONEXISTENT")
+    ctx.output.put(responses.quota_line(await ctx.the_account().quota()))
+    return _DONE
+
+
+async def get_quota_root(ctx: Context, request: ask.GetQuotaRoot) -> Answer:
+    """GETQUOTAROOT: every mailbox counts for the one root."""
+    quota = await ctx.the_account().quota()
+    ctx.output.put(responses.untagged(b'QUOTAROOT %s ""' % responses.mailbox(request.mailbox, ctx.utf8)))
+    ctx.output.put(responses.quota_line(quota))
+    return _DONE
+
+
+async def set_quota(ctx: Context, request: ask.SetQuota) -> Answer:
+    """SETQUOTA is the operator's business."""
+    raise Disallowed(b"quotas are set by the operator", b"NOPERM")

@@ -1,0 +1,42 @@
+"""What a session has said and not yet sent: gathered into large writes, bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from protocols.transport import Channel
+
+
+class Output:
+    """The sending half of a session. ``sent_bytes`` counts for the access log."""
+
+    def __init__(self, channel: Channel, chunk_bytes: int) -> None:
+        self.channel = channel
+        self.sent_bytes = 0
+        self._chunk_bytes = chunk_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def put(self, data: bytes) -> None:
+        """Say something; it goes out with the next ``drain`` or ``flush``."""
+        self._parts.append(data)
+        self._size += len(data)
+        self.sent_bytes += len(data)
+
+    def put_all(self, parts: Iterable[bytes]) -> None:
+        """Say several things."""
+        for part in parts:
+            self.put(part)
+
+    async def drain(self) -> None:
+        """Send when enough has gathered; waits while the peer does not keep up."""
+        if self._size >= self._chunk_bytes:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send everything; waits while the peer does not keep up."""
+        if self._parts:
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._size = 0
+            await self.channel.write(data)

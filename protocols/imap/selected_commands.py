@@ -1,0 +1,209 @@
+"""Handlers for selecting a mailbox and changing what is in it (RFC 3501 sections 6.3 and 6.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailstore.errors import NoSuchMailbox
+from mailstore.model import CopyResult, MessageFlags, StoreResult
+from mailstore.uidset import UidSet
+from protocols.imap import requests as ask
+from protocols.imap import responses
+from protocols.imap.commands import State
+from protocols.imap.connection import LineReceived
+from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.refusal import Disallowed, Malformed
+from protocols.imap.view import View
+
+_EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
+_DONE = Answer(b"done")
+
+
+async def select(ctx: Context, request: ask.Select) -> Answer:
+    """SELECT and EXAMINE; a failed one leaves nothing selected (section 6.3.1)."""
+    if ctx.selected is not None:
+        ctx.leave_mailbox()
+        # RFC 7162 section 3.2.11: what follows is about the new mailbox.
+        ctx.output.put(responses.tagged(b"*", b"OK", b"the previous mailbox is closed", b"CLOSED"))
+    mailbox = await ctx.the_account().select(request.mailbox, request.read_only)
+    opened = mailbox.opened
+    view = View(opened)
+    if request.condstore:
+        ctx.condstore = True
+    ctx.selected = Selected(mailbox, view, opened.name, opened.read_only)
+    ctx.state = State.SELECTED
+    keywords = b"".join(b" " + keyword.encode("ascii") for keyword in opened.keywords)
+    permanent = b"" if opened.read_only else responses.SYSTEM_FLAGS + keywords + b" \\*"
+    put = ctx.output.put
+    put(responses.untagged(b"FLAGS (%s%s)" % (responses.SYSTEM_FLAGS, keywords)))
+    put(responses.tagged(b"*", b"OK", b"flags that can be changed", b"PERMANENTFLAGS (%s)" % permanent))
+    put(responses.untagged(b"%d EXISTS" % view.exists))
+    put(responses.untagged(b"%d RECENT" % len(opened.recent)))
+    unseen = view.seq_of(opened.first_unseen) if opened.first_unseen is not None else None
+    if unseen is not None:
+        put(responses.tagged(b"*", b"OK", b"first unseen", b"UNSEEN %d" % unseen))
+    put(responses.tagged(b"*", b"OK", b"UIDs are valid", b"UIDVALIDITY %d" % opened.status.uid_validity))
+    put(responses.tagged(b"*", b"OK", b"predicted next UID", b"UIDNEXT %d" % opened.status.uid_next))
+    put(responses.tagged(b"*", b"OK", b"highest", b"HIGHESTMODSEQ %d" % opened.status.highest_modseq))
+    return Answer(b"selected", b"READ-ONLY" if opened.read_only else b"READ-WRITE")
+
+
+async def close(ctx: Context, request: ask.Close) -> Answer:
+    """CLOSE: expunges in silence, but not when opened for reading only (section 6.4.2)."""
+    selected = ctx.the_mailbox()
+    if not selected.read_only:
+        await selected.mailbox.expunge(None, selected.view.modseq)
+    ctx.leave_mailbox()
+    return _DONE
+
+
+async def unselect(ctx: Context, request: ask.Unselect) -> Answer:
+    """UNSELECT (RFC 3691)."""
+    ctx.leave_mailbox()
+    return _DONE
+
+
+async def expunge(ctx: Context, request: ask.Expunge) -> Answer:
+    """EXPUNGE and UID EXPUNGE; HIGHESTMODSEQ tells a CONDSTORE client that it is up to date."""
+    selected = ctx.the_mailbox()
+    view = selected.view
+    uids = None if request.uids is None else UidSet.of(view.resolve(request.uids, by_uid=True))
+    view.apply(await selected.mailbox.expunge(uids, view.modseq))
+    return _DONE
+
+
+def _numbered(view: View, rows: tuple[MessageFlags, ...]) -> Iterator[tuple[int, MessageFlags]]:
+    for row in rows:
+        seq = view.seq_of(row.uid)
+        if seq is not None:
+            yield seq, row
+
+
+async def store(ctx: Context, request: ask.Store) -> Answer:
+    """STORE (section 6.4.6), conditional or not (RFC 7162 section 3.1.3)."""
+    selected = ctx.the_mailbox()
+    view = selected.view
+    uids = view.resolve(request.numbers, request.by_uid)
+    if request.unchanged_since is not None:
+        ctx.enable_condstore()
+    if selected.read_only:
+        raise Disallowed(b"the mailbox is open for reading only", b"NOPERM")
+    if not uids:
+        return _DONE
+    since = view.modseq
+    result = await selected.mailbox.store_flags(
+        UidSet.of(uids), request.mode, request.flags, request.unchanged_since, since
+    )
+    view.apply(result.delta)
+    _report_stored(ctx, view, request, result, since)
+    if result.modified:
+        # RFC 7162 section 3.1.3: the numbers are of the kind the command used.
+        failed = result.modified
+        if not request.by_uid:
+            failed = UidSet.of(seq for uid in failed if (seq := view.seq_of(uid)) is not None)
+        return Answer(b"conditional STORE failed", b"MODIFIED " + failed.to_bytes())
+    return _EXPUNGED if result.missing and not request.by_uid else _DONE
+
+
+def _report_stored(ctx: Context, view: View, request: ask.Store, result: StoreResult, since: int) -> None:
+    """Say what the messages look like now; with .SILENT only what the client cannot know.
+
+    When another session may have changed the same messages just before, .SILENT keeps quiet about
+    nothing: the pending update stays and tells the whole state.
+    """
+    if not request.silent:
+        lines = responses.flag_lines(
+            _numbered(view, result.updated), view.recent, request.by_uid, ctx.condstore
+        )
+        ctx.output.put_all(lines)
+        view.told(result.updated)
+        return
+    if any(row.modseq > since + 1 for row in result.updated):
+        return
+    if ctx.condstore:
+        numbered = ((seq, row.uid, row.modseq) for seq, row in _numbered(view, result.updated))
+        ctx.output.put_all(responses.modseq_lines(numbered, request.by_uid))
+    view.told(result.updated)
+
+
+def _copy_uid(result: CopyResult) -> bytes:
+    return b"COPYUID %d %s %s" % (
+        result.uid_validity,
+        responses.ordered_set(result.source),
+        responses.ordered_set(result.destination),
+    )
+
+
+async def copy(ctx: Context, request: ask.Copy) -> Answer:
+    """COPY with COPYUID (RFC 4315 section 3)."""
+    selected = ctx.the_mailbox()
+    view = selected.view
+    uids = view.resolve(request.numbers, request.by_uid)
+    if not uids:
+        return _DONE
+    try:
+        result = await selected.mailbox.copy(UidSet.of(uids), request.mailbox, view.modseq)
+    except NoSuchMailbox:
+        raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
+    view.apply(result.delta)
+    if not result.source:
+        return _DONE if request.by_uid else _EXPUNGED
+    return Answer(b"copied", _copy_uid(result))
+
+
+async def move(ctx: Context, request: ask.Move) -> Answer:
+    """MOVE: COPYUID comes untagged, before the EXPUNGEs (RFC 6851 section 4.3).
+
+    Moving what somebody else has moved already is no failure.
+    """
+    selected = ctx.the_mailbox()
+    view = selected.view
+    uids = view.resolve(request.numbers, request.by_uid)
+    if not uids:
+        return _DONE
+    if selected.read_only:
+        raise Disallowed(b"the mailbox is open for reading only", b"NOPERM")
+    try:
+        result = await selected.mailbox.move(UidSet.of(uids), request.mailbox, view.modseq)
+    except NoSuchMailbox:
+        raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
+    view.apply(result.delta)
+    if result.source:
+        ctx.output.put(responses.tagged(b"*", b"OK", b"moved", _copy_uid(result)))
+    return _DONE
+
+
+async def idle(ctx: Context, request: ask.Idle) -> Answer:
+    """IDLE (RFC 2177): tell changes as they come until the client says DONE."""
+    selected = ctx.selected
+    changed = selected is not None
+
+    def note() -> None:
+        nonlocal changed
+        changed = True
+        ctx.channel.wake()
+
+    ctx.output.put(b"+ idling\r\n")
+    if selected is not None:
+        selected.mailbox.on_change(note)
+    try:
+        while ctx.goodbye is None:
+            if changed and selected is not None:
+                changed = False
+                selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
+                ctx.tell_changes(None)
+            await ctx.output.flush()
+            line = ctx.connection.next_line()
+            if isinstance(line, LineReceived):
+                if line.text.upper() == b"DONE":
+                    return _DONE
+                raise Malformed(b"DONE expected")
+            if line is not None:
+                raise Malformed(b"line too long")
+            data = await ctx.channel.read(ctx.limits.idle_timeout_s)
+            if data is not None:
+                ctx.connection.feed(data)
+    finally:
+        if selected is not None:
+            selected.mailbox.on_change(None)
+    return Answer(b"the session is ending", b"UNAVAILABLE", b"NO")

@@ -1,0 +1,42 @@
+"""The IMAP server as Twisted knows it: a factory for connections on one port."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from protocols.access_log import AccessLog
+from protocols.imap.context import ImapServices
+from protocols.imap.session import ImapSession
+from protocols.limits import AccessLogLimits, ImapLimits, StreamLimits
+from protocols.login import LoginGuard
+from protocols.transport import Channel, Endable, StreamFactory
+
+
+class ImapFactory(StreamFactory):
+    """Connections of one listening port.
+
+    ``implicit_tls`` tells that the port speaks TLS from the first octet (993, RFC 8314); else
+    nothing but STARTTLS is possible first. ``tls`` is the context STARTTLS begins with
+    (``protocols.tls.TlsContext``). ``clock`` is the reactor.
+    """
+
+    def __init__(
+        self,
+        login: LoginGuard,
+        limits: ImapLimits,
+        tls: Any,
+        access_log: AccessLog,
+        clock: Any,
+        implicit_tls: bool,
+        stream_limits: StreamLimits | None = None,
+        log_limits: AccessLogLimits | None = None,
+    ) -> None:
+        super().__init__(clock, stream_limits or StreamLimits())
+        self._secure = implicit_tls
+        self._services = ImapServices(login, access_log, clock, tls, limits, log_limits or AccessLogLimits())
+
+    def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
+        """A session and its coroutine."""
+        session = ImapSession(channel, self._services, self._secure)
+        return session, session.run()

@@ -1,0 +1,186 @@
+"""One IMAP session: receive a command, ask the table, run its handler, answer, tell what is pending."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from twisted.internet.defer import CancelledError
+
+from mailstore.errors import AccountClosed, StoreError
+from protocols.access_log import Entry
+from protocols.errors import Meaning, meaning_of
+from protocols.imap import responses
+from protocols.imap.commands import CommandSpec, Parsed, State, Unparsed, parse_command
+from protocols.imap.compress import BrokenStream
+from protocols.imap.connection import (
+    CommandReceived,
+    ContinuationNeeded,
+    Event,
+    Fatal,
+    LineReceived,
+    LineTooLong,
+    LiteralRefused,
+)
+from protocols.imap.context import Answer, Context, Hangup, ImapServices, log
+from protocols.imap.handlers import HANDLERS
+from protocols.imap.login_commands import capability_text
+from protocols.imap.refusal import Disallowed, Malformed, Refused
+from protocols.imap.store_errors import refusal_of
+from protocols.redact import correlation_id, describe
+from protocols.transport import Channel, IdleTimeout
+
+_PRIVACY = Disallowed(b"use STARTTLS first", b"PRIVACYREQUIRED")
+
+
+class ImapSession:
+    """See the module's docstring. ``secure`` tells that TLS is there from the start."""
+
+    def __init__(self, channel: Channel, services: ImapServices, secure: bool) -> None:
+        self._ctx = Context(channel, services, secure)
+        self._bad_in_row = 0
+        self._deadline_s = services.clock.seconds() + services.limits.login_timeout_s
+
+    def end(self, reason: bytes) -> None:
+        """End the session with BYE as soon as the running command is done."""
+        self._ctx.end(reason)
+
+    async def run(self) -> None:
+        """The whole session; returns when the connection is to be closed."""
+        ctx = self._ctx
+        try:
+            ctx.output.put(responses.tagged(b"*", b"OK", b"Sealbox ready", capability_text(ctx)))
+            await ctx.output.flush()
+            await self._serve()
+            if ctx.goodbye:
+                ctx.output.put(responses.untagged(b"BYE " + ctx.goodbye))
+            await ctx.output.flush()
+        except (Hangup, BrokenStream):
+            return
+        except IdleTimeout:
+            # RFC 3501 section 5.4.
+            ctx.output.put(responses.untagged(b"BYE idle for too long"))
+            await ctx.output.flush()
+        finally:
+            ctx.release()
+
+    async def _serve(self) -> None:
+        ctx = self._ctx
+        while ctx.goodbye is None:
+            event = ctx.connection.next_event()
+            if event is not None:
+                await self._handle(event)
+                continue
+            data = await ctx.channel.read(self._timeout_s())
+            if data is not None:
+                ctx.connection.feed(data)
+
+    def _timeout_s(self) -> float:
+        """Once logged in: without input. Before: a deadline, which trickling octets do not move."""
+        if self._ctx.account is not None:
+            return self._ctx.limits.idle_timeout_s
+        return float(self._deadline_s - self._ctx.services.clock.seconds())
+
+    async def _handle(self, event: Event) -> None:
+        ctx = self._ctx
+        ctx.output.sent_bytes = 0
+        match event:
+            case CommandReceived():
+                await self._command(event)
+            case ContinuationNeeded():
+                ctx.output.put(b"+ go ahead\r\n")
+            case LiteralRefused(tag):
+                self._refuse(tag, b"", Disallowed(b"literal too large", b"TOOBIG"), counts=True)
+            case LineTooLong(tag):
+                self._refuse(tag, b"", Malformed(b"line too long"), counts=True)
+            case Fatal(reason):
+                ctx.end(reason.value.encode("ascii"))
+            case LineReceived():
+                raise AssertionError("lines come only when they are asked for")
+            case _:
+                assert_never(event)
+        await ctx.output.flush()
+
+    async def _command(self, event: CommandReceived) -> None:
+        ctx = self._ctx
+        parsed = parse_command(event, ctx.limits, ctx.utf8)
+        if isinstance(parsed, Unparsed):
+            self._refuse(parsed.tag, parsed.name, parsed.refusal, counts=parsed.refusal.status == b"BAD")
+            return
+        illegal = self._illegal(parsed.spec)
+        if illegal is not None:
+            self._refuse(parsed.tag, parsed.spec.name, illegal, counts=True)
+            return
+        self._bad_in_row = 0
+        ctx.tag = parsed.tag
+        try:
+            answer = await self._run_handler(parsed)
+        except Refused as refusal:
+            answer = Answer(refusal.text, refusal.code, refusal.status)
+        self._deadline_s = ctx.services.clock.seconds() + ctx.limits.login_timeout_s
+        ctx.tell_changes(parsed.spec)
+        await self._answer(parsed.tag, parsed.spec.name, answer)
+
+    def _illegal(self, spec: CommandSpec) -> Refused | None:
+        state = self._ctx.state
+        if state in spec.states:
+            return None
+        if state is State.PLAINTEXT and State.NOT_AUTHENTICATED in spec.states:
+            return _PRIVACY
+        return Malformed(b"command not possible " + state.value.encode("ascii"))
+
+    async def _run_handler(self, parsed: Parsed) -> Answer:
+        """Run the handler; whatever goes wrong becomes a refusal, but for the end of the connection."""
+        try:
+            return await HANDLERS[type(parsed.request)](self._ctx, parsed.request)
+        except (CancelledError, Refused, Hangup, IdleTimeout, BrokenStream):
+            raise
+        except AccountClosed as error:
+            self._ctx.end(b"the account was closed")
+            raise refusal_of(error) from None
+        except StoreError as error:
+            if meaning_of(error) is Meaning.FAULT:
+                raise self._fault(parsed.spec.name, error) from None
+            raise refusal_of(error) from None
+        except Exception as error:  # noqa: BLE001 - a bug in one command must not end the server's other work
+            raise self._fault(parsed.spec.name, error) from None
+
+    def _fault(self, name: bytes, error: Exception) -> Refused:
+        incident = correlation_id()
+        log.error("%s failed, id %s: %s", name.decode("ascii"), incident, describe(error))
+        return Disallowed(b"internal error (%s)" % incident.encode("ascii"), b"SERVERBUG")
+
+    def _refuse(self, tag: bytes, name: bytes, refusal: Refused, counts: bool) -> None:
+        """A refusal that no handler has seen; too many in a row end the connection."""
+        ctx = self._ctx
+        ctx.output.put(responses.tagged(tag, refusal.status, refusal.text, refusal.code))
+        self._record(name, refusal.status, refusal.code)
+        if counts:
+            self._bad_in_row += 1
+            limits = ctx.limits
+            most = limits.bad_commands_max if ctx.account else limits.bad_commands_before_login_max
+            if self._bad_in_row >= most:
+                ctx.end(b"too many bad commands")
+
+    async def _answer(self, tag: bytes, name: bytes, answer: Answer) -> None:
+        """The tagged response, then what has to happen right behind it."""
+        ctx = self._ctx
+        ctx.output.put(responses.tagged(tag, answer.status, answer.text, answer.code))
+        self._record(name, answer.status, answer.code)
+        after, ctx.after_answer = ctx.after_answer, None
+        if after is not None:
+            await ctx.output.flush()
+            after()
+
+    def _record(self, name: bytes, status: bytes, code: bytes) -> None:
+        ctx = self._ctx
+        word = code.partition(b" ")[0] if status != b"OK" else b""
+        ctx.services.access_log.record(
+            Entry(
+                address=ctx.address,
+                user_agent=ctx.user_agent,
+                command="IMAP " + (name.decode("ascii") or "?"),
+                bytes=ctx.output.sent_bytes,
+                result=b" ".join(filter(None, (status, word))).decode("ascii"),
+                failed=status != b"OK",
+            )
+        )

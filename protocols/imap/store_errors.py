@@ -1,0 +1,32 @@
+"""How IMAP words what a StoreError means (response codes: RFC 5530, RFC 9208, RFC 6154, RFC 7889)."""
+
+from __future__ import annotations
+
+from mailstore.errors import StoreError
+from protocols.errors import Meaning, meaning_of
+from protocols.imap.refusal import Disallowed, Refused
+
+LOGIN_FAILED = b"authentication failed"
+
+_WORDS: dict[Meaning, tuple[bytes, bytes]] = {
+    Meaning.LOGIN_FAILED: (LOGIN_FAILED, b"AUTHENTICATIONFAILED"),
+    Meaning.TRY_LATER: (b"try again later", b"UNAVAILABLE"),
+    Meaning.ALREADY_EXISTS: (b"the mailbox exists already", b"ALREADYEXISTS"),
+    Meaning.NO_MAILBOX: (b"no such mailbox", b"NONEXISTENT"),
+    Meaning.NO_MESSAGE: (b"a message was expunged meanwhile", b"EXPUNGEISSUED"),
+    Meaning.BAD_NAME: (b"such a mailbox name is not possible", b"CANNOT"),
+    Meaning.HAS_CHILDREN: (b"the mailbox has inferiors", b"HASCHILDREN"),
+    Meaning.SPECIAL_USE: (b"special-use attribute not possible", b"USEATTR"),
+    Meaning.READ_ONLY: (b"only reading is allowed", b"NOPERM"),
+    Meaning.OVER_QUOTA: (b"the account is full", b"OVERQUOTA"),
+    Meaning.LIMIT: (b"a limit of this server would be passed", b"LIMIT"),
+    Meaning.TOO_LARGE: (b"the message is too large", b"TOOBIG"),
+    Meaning.ENDED: (b"the account was closed", b"UNAVAILABLE"),
+    Meaning.FAULT: (b"internal error", b"SERVERBUG"),
+}
+
+
+def refusal_of(error: StoreError) -> Refused:
+    """The tagged NO for a failure of the store."""
+    text, code = _WORDS[meaning_of(error)]
+    return Disallowed(text, code)

@@ -1,0 +1,113 @@
+"""Slowing down guessers: limits on login attempts per address and per connection.
+
+Every failure looks the same, whatever its cause. The delay comes before the attempt, so that
+parallel connections of one address gain nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from mailstore.errors import AuthenticationFailed, TooManyLogins
+from protocols.limits import LoginLimits
+from protocols.store_api import AccountApi, StoreApi
+
+_IPV6_SITE_BITS = 64
+"""One customer commands all addresses of such a network."""
+
+
+@dataclass(slots=True)
+class _Record:
+    failures: int = 0
+    last_s: float = 0.0
+    waiting: int = 0
+    trusted: dict[int, None] = field(default_factory=dict)
+    """Salted hashes of names that have logged in from here: a colleague's typos do not slow them."""
+
+
+def _site(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if parsed.version == 6:
+        return str(ipaddress.ip_network((parsed, _IPV6_SITE_BITS), strict=False))
+    return address
+
+
+class LoginGuard:
+    """The memory of failed logins, shared by all connections of a process."""
+
+    def __init__(self, store: StoreApi, limits: LoginLimits, clock: IReactorTime) -> None:
+        self.limits = limits
+        self._store = store
+        self._clock: Any = clock
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+
+    def delay_s(self, address: str) -> float:
+        """How long the next attempt from ``address`` has to wait."""
+        record = self._records.get(_site(address))
+        if record is None or self._clock.seconds() - record.last_s > self.limits.forget_after_s:
+            return 0.0
+        beyond = record.failures - self.limits.free_failures
+        if beyond <= 0:
+            return 0.0
+        return float(min(self.limits.delay_max_s, self.limits.first_delay_s * 2.0 ** min(beyond - 1, 30)))
+
+    async def login(self, address: str, name: bytes, secret: bytes, protocol: str) -> AccountApi:
+        """Try to log in, after the delay that the address has earned.
+
+        Raises:
+            AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
+        """
+        site = _site(address)
+        record = self._remember(site)
+        # bytes hash with a key that only this process has (SipHash, PYTHONHASHSEED).
+        who = hash(name)
+        delay_s = 0.0 if who in record.trusted else self.delay_s(address)
+        if delay_s:
+            if record.waiting >= self.limits.waiting_per_address_max:
+                raise TooManyLogins("too many logins are waiting")
+            record.waiting += 1
+            try:
+                await self._pause(delay_s)
+            finally:
+                record.waiting -= 1
+        limits = self.limits
+        try:
+            if not 0 < len(name) <= limits.name_max_bytes or not 0 < len(secret) <= limits.secret_max_bytes:
+                raise AuthenticationFailed("authentication failed")
+            account = await self._store.login(name, secret, protocol)
+        except AuthenticationFailed:
+            if self._clock.seconds() - record.last_s > limits.forget_after_s:
+                record.failures = 0
+            record.failures += 1
+            record.last_s = self._clock.seconds()
+            record.trusted.pop(who, None)
+            raise
+        record.trusted[who] = None
+        if len(record.trusted) > limits.trusted_per_address_max:
+            del record.trusted[next(iter(record.trusted))]
+        return account
+
+    def _remember(self, site: str) -> _Record:
+        record = self._records.setdefault(site, _Record(last_s=self._clock.seconds()))
+        self._records.move_to_end(site)
+        while len(self._records) > self.limits.addresses_max:
+            self._records.popitem(last=False)
+        return record
+
+    async def _pause(self, seconds: float) -> None:
+        done: Deferred[None] = Deferred()
+        call = self._clock.callLater(seconds, done.callback, None)
+        try:
+            await done
+        finally:
+            if call.active():
+                call.cancel()

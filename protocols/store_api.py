@@ -1,0 +1,134 @@
+"""What the protocols ask of the store, as types: ``mailstore.store`` fits, and so does the tests' double.
+
+Methods raise ``mailstore.errors.StoreError`` only. ``since`` is the modseq up to which the caller
+knows the mailbox; results bring everything that changed after it, seen in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from mailstore.model import (
+    AppendResult,
+    ContentRow,
+    CopyResult,
+    Delta,
+    FetchPlan,
+    FetchResult,
+    Flags,
+    MailboxList,
+    MailboxStatus,
+    MessageId,
+    ModSeq,
+    NewMessage,
+    Opened,
+    Quota,
+    SearchResult,
+    SectionRead,
+    SpecialUse,
+    StoreMode,
+    StoreResult,
+    Uid,
+)
+from mailstore.search import Key
+from mailstore.uidset import UidSet
+
+
+class MailboxApi(Protocol):
+    """A selected mailbox of one session."""
+
+    @property
+    def opened(self) -> Opened:
+        """The mailbox at the moment it was selected."""
+
+    def close(self) -> None:
+        """The session has left the mailbox."""
+
+    def on_change(self, callback: Callable[[], None] | None) -> None:
+        """Call ``callback`` when something may have changed; None ends that."""
+
+    async def sync(self, since: ModSeq) -> Delta:
+        """What changed."""
+
+    async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
+        """Stored answers for a bounded batch."""
+
+    async def content(
+        self, uids: Sequence[Uid], sections: Sequence[SectionRead], max_bytes: int
+    ) -> tuple[ContentRow, ...]:
+        """Sections of as many messages as fit; empty when all are gone."""
+
+    async def read_span(self, message_id: MessageId, offset: int, length: int) -> bytes:
+        """Bytes of one message. Raises NoSuchMessage."""
+
+    async def store_flags(
+        self, uids: UidSet, mode: StoreMode, flags: Flags, unchanged_since: ModSeq | None, since: ModSeq
+    ) -> StoreResult:
+        """Change flags. Raises ReadOnly, LimitExceeded."""
+
+    async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+        """Copy, all or none. Raises NoSuchMailbox, OverQuota."""
+
+    async def move(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+        """Move, all or none. Raises NoSuchMailbox, ReadOnly."""
+
+    async def expunge(self, uids: UidSet | None, since: ModSeq) -> Delta:
+        """Remove what is flagged ``\\Deleted``. Raises ReadOnly."""
+
+    async def search(self, key: Key, since: ModSeq) -> SearchResult:
+        """Messages that match."""
+
+
+class AccountApi(Protocol):
+    """An account as one session sees it."""
+
+    @property
+    def read_only(self) -> bool:
+        """The secret allows reading only."""
+
+    def release(self) -> None:
+        """The session is over."""
+
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the session has to end (key revoked, account deleted, shutdown)."""
+
+    async def list_mailboxes(self) -> MailboxList:
+        """All mailboxes and subscriptions."""
+
+    async def status(self, name: str) -> MailboxStatus:
+        """Counters of one mailbox. Raises NoSuchMailbox."""
+
+    async def statuses(self, names: Sequence[str]) -> dict[str, MailboxStatus]:
+        """Counters of those that exist."""
+
+    async def create(self, name: str, special_use: SpecialUse | None = None) -> MailboxStatus:
+        """Create a mailbox and missing superiors. Raises MailboxExists, SpecialUseTaken, LimitExceeded."""
+
+    async def delete(self, name: str) -> None:
+        """Delete a mailbox. Raises NoSuchMailbox, MailboxHasChildren."""
+
+    async def rename(self, old: str, new: str) -> None:
+        """Rename a mailbox and its inferiors. Raises NoSuchMailbox, MailboxExists."""
+
+    async def subscribe(self, name: str) -> None:
+        """Subscribe to a name."""
+
+    async def unsubscribe(self, name: str) -> None:
+        """Take a name out of the subscriptions."""
+
+    async def select(self, name: str, read_only: bool) -> MailboxApi:
+        """Open a mailbox. Raises NoSuchMailbox."""
+
+    async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
+        """Append, all or none. Raises NoSuchMailbox, OverQuota, MessageTooLarge."""
+
+    async def quota(self) -> Quota:
+        """Use and limits."""
+
+
+class StoreApi(Protocol):
+    """All accounts."""
+
+    async def login(self, name: bytes, secret: bytes, protocol: str) -> AccountApi:
+        """Open an account for one session. Raises AuthenticationFailed, TooManyLogins."""

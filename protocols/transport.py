@@ -1,0 +1,269 @@
+"""The one place where Twisted's callbacks meet the sessions' coroutines. Shared by all protocols.
+
+Each connection has one pump: the coroutine of its session. It reads through ``Channel.read``,
+writes through ``Channel.write`` and is cancelled when the connection is lost.
+"""
+# ruff: noqa: N802 - Twisted's own method names
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from protocols.limits import StreamLimits
+from protocols.redact import correlation_id, describe
+
+log = logging.getLogger("sealbox.transport")
+
+
+class IdleTimeout(Exception):
+    """The peer said nothing for the time allowed."""
+
+
+class Channel(Protocol):
+    """A connection as a session sees it."""
+
+    @property
+    def address(self) -> str:
+        """The peer's address, empty when it has none (a Unix socket)."""
+
+    async def read(self, timeout_s: float) -> bytes | None:
+        """The next octets, or None when ``wake`` was called. Raises IdleTimeout."""
+
+    async def write(self, data: bytes) -> None:
+        """Send, and wait until the peer keeps up."""
+
+    def wake(self) -> None:
+        """Make the current or next ``read`` return None."""
+
+    def start_tls(self, context: Any) -> None:
+        """Begin the server's side of TLS; unread plaintext is thrown away (RFC 3501 section 6.2.1)."""
+
+    def close(self) -> None:
+        """Close after what was written has gone out."""
+
+
+Serve = Callable[[Channel], Coroutine[Any, Any, None]]
+
+
+@implementer(IPushProducer)
+class StreamConnection(TwistedProtocol):
+    """One accepted connection: Twisted's ``Protocol`` on one side, ``Channel`` on the other."""
+
+    def __init__(self, serve: Serve, clock: Any, limits: StreamLimits) -> None:
+        self.lost: Deferred[None] = Deferred()
+        self._serve = serve
+        self._clock = clock
+        self._limits = limits
+        self._input = bytearray()
+        self._reader: Deferred[bytes | None] | None = None
+        self._writer: Deferred[None] | None = None
+        self._woken = False
+        self._paused_by_peer = False
+        self._reading_paused = False
+        self._closing: Any = None
+        self._pump: Deferred[None] | None = None
+
+    # -- Twisted's side --------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Start the pump."""
+        self._transport.registerProducer(self, True)
+        self._pump = Deferred.fromCoroutine(self._serve(self))
+        self._pump.addErrback(self._failed)
+        self._pump.addBoth(lambda _: self.close())
+
+    @property
+    def _transport(self) -> Any:
+        return self.transport
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.value is not None and not failure.check(CancelledError):
+            log.error("session failed, id %s: %s", correlation_id(), describe(failure.value))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep input until the session asks for it; stop reading when it does not."""
+        if self._closing is not None:
+            return
+        if self._reader is not None:
+            self._input += data
+            self._fire(self._take())
+            return
+        self._input += data
+        if len(self._input) >= self._limits.pipelined_max_bytes and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """End the pump; whatever transaction it waits for goes on by itself."""
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.cancel()
+        self.lost.callback(None)
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        self._paused_by_peer = True
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer has room again."""
+        self._paused_by_peer = False
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.callback(None)
+
+    def stopProducing(self) -> None:
+        """Nobody will read any more; ``connectionLost`` follows."""
+
+    # -- the session's side ----------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """See ``Channel``."""
+        return str(getattr(self._transport.getPeer(), "host", ""))
+
+    def _take(self) -> bytes:
+        data = bytes(self._input)
+        self._input.clear()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resumeProducing()
+        return data
+
+    def _fire(self, data: bytes | None) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.callback(data)
+
+    async def read(self, timeout_s: float) -> bytes | None:
+        """See ``Channel``."""
+        if self._woken:
+            self._woken = False
+            return None
+        if self._input:
+            return self._take()
+        reader: Deferred[bytes | None] = Deferred()
+        self._reader = reader
+        timer = self._clock.callLater(max(timeout_s, 0.0), self._timed_out)
+        try:
+            return await reader
+        finally:
+            self._reader = None
+            if timer.active():
+                timer.cancel()
+
+    def _timed_out(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.errback(IdleTimeout())
+
+    def wake(self) -> None:
+        """See ``Channel``."""
+        if self._reader is not None:
+            self._fire(None)
+        else:
+            self._woken = True
+
+    async def write(self, data: bytes) -> None:
+        """See ``Channel``."""
+        self._transport.write(data)
+        if not self._paused_by_peer:
+            return
+        self._writer = Deferred()
+        timer = self._clock.callLater(self._limits.write_stall_timeout_s, self.abort)
+        try:
+            await self._writer
+        finally:
+            self._writer = None
+            if timer.active():
+                timer.cancel()
+
+    def start_tls(self, context: Any) -> None:
+        """See ``Channel``."""
+        self._take()
+        self._transport.startTLS(context)
+
+    def close(self) -> None:
+        """See ``Channel``. A peer that does not take the rest in time is cut off."""
+        if self._closing is not None or self._pump is None:
+            return
+        self._closing = self._clock.callLater(self._limits.write_stall_timeout_s, self.abort)
+        self._transport.unregisterProducer()
+        if self._reading_paused:
+            self._transport.resumeProducing()
+        self._transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abortConnection()
+
+
+class Endable(Protocol):
+    """A session that can be asked to end."""
+
+    def end(self, reason: bytes) -> None:
+        """Say goodbye as soon as the running command is done."""
+
+
+class StreamFactory(Factory):
+    """Builds connections and knows those that live, for draining."""
+
+    noisy = False
+
+    def __init__(self, clock: Any, limits: StreamLimits) -> None:
+        self.clock = clock
+        self.limits = limits
+        self._live: dict[StreamConnection, Endable | None] = {}
+
+    def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
+        """The session for a new connection and its coroutine; each protocol has its own."""
+        raise AssertionError("each protocol's factory says what its session is")
+
+    @property
+    def connections(self) -> int:
+        """Connections alive."""
+        return len(self._live)
+
+    def buildProtocol(self, addr: Any) -> StreamConnection:
+        """A connection with a session of its own."""
+        connection = StreamConnection(self._run, self.clock, self.limits)
+        connection.factory = self
+        self._live[connection] = None
+        connection.lost.addCallback(lambda _: self._live.pop(connection, None))
+        return connection
+
+    def _run(self, channel: Channel) -> Coroutine[Any, Any, None]:
+        session, running = self.session(channel)
+        assert isinstance(channel, StreamConnection)
+        self._live[channel] = session
+        return running
+
+    async def drain(self, deadline_s: float) -> None:
+        """Ask every session to end; those that have not after ``deadline_s`` are cut off."""
+        everyone = list(self._live.items())
+        timers = []
+        for connection, session in everyone:
+            timers.append(self.clock.callLater(deadline_s, connection.abort))
+            if session is not None:
+                session.end(b"server shutting down")
+        for (connection, _), timer in zip(everyone, timers, strict=True):
+            gone: Deferred[None] = Deferred()
+            connection.lost.addCallback(_pass_on, gone)
+            await gone
+            if timer.active():
+                timer.cancel()
+
+
+def _pass_on(result: Any, gone: Deferred[None]) -> Any:
+    gone.callback(None)
+    return result
