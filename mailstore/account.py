@@ -34,6 +34,7 @@ from mailstore.keys import (
 )
 from mailstore.locks import LOCK_TIMEOUT_S, locked
 from mailstore.printed import SlotKind
+from mailstore.scram import new_scram_setup
 
 SERVER_KEY_BYTES = 32
 SNAPSHOT_RETENTION_DAYS = 10
@@ -286,7 +287,8 @@ def _first_header(
     facts = SlotFacts(new_slot_id(()), SlotKind.PASSWORD, "password", now)
     slot = make_slot(account_id, facts, params, secret.password, master, argon2=argon2)
     public = PublicKey(load_private_key(raw).public)
-    return Header(account_id, 1, public, wrap_private_key(account_id, raw, master), (slot,))
+    private = wrap_private_key(account_id, raw, master)
+    return Header(account_id, 1, public, private, new_scram_setup(), (slot,))
 
 
 def _make_account_folder(paths: AccountPaths, header: Header, master: bytearray) -> None:

@@ -38,11 +38,13 @@ from mailstore.keys import (
     PrivateKey,
     PublicKey,
     Scope,
+    ScramWrap,
     WrappedKey,
     derive,
     unwrap_private_key,
 )
 from mailstore.printed import SlotId, SlotKind, is_slot_id
+from mailstore.scram import SCRAM_ITERATIONS, STORED_KEY_BYTES, ScramSetup
 
 FORMAT_NAME = "sealbox-keys"
 FORMAT_VERSION = 1
@@ -65,6 +67,7 @@ class HeaderLimits:
     argon2_time_cost: int = 64
     argon2_memory_kib: int = 2 * 1024 * 1024
     argon2_parallelism: int = 64
+    scram_iterations: int = 1_000_000
 
 
 DEFAULT_LIMITS = HeaderLimits()
@@ -78,6 +81,7 @@ class Header:
     generation: int
     public_key: PublicKey = field(repr=False)
     private_key: WrappedKey
+    scram: ScramSetup
     slots: tuple[Keyslot, ...]
 
     def slot(self, slot_id: SlotId) -> Keyslot:
@@ -146,7 +150,7 @@ def decode_header(raw: bytes, limits: HeaderLimits = DEFAULT_LIMITS) -> SignedHe
     try:
         tag = bytes.fromhex(seal[len(_SEAL_PREFIX) : -1].decode("ascii"))
         header = _decode_body(json.loads(body.decode("utf-8")), limits)
-    except (ValueError, KeyError, TypeError, RecursionError, AttributeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise HeaderTampered from None
     if _encode_body(header) != body or seal != _SEAL_PREFIX + tag.hex().encode("ascii") + b"\n":
         raise HeaderTampered
@@ -223,13 +227,14 @@ def _encode_body(header: Header) -> bytes:
             "nonce": _text(header.private_key.nonce),
             "wrapped": _text(header.private_key.wrapped),
         },
+        "scram": {"salt": _text(header.scram.salt), "iterations": header.scram.iterations},
         "keyslots": [_encode_slot(slot) for slot in header.slots],
     }
     return json.dumps(tree, indent=1, ensure_ascii=True).encode("ascii") + b"\n"
 
 
 def _encode_slot(slot: Keyslot) -> dict[str, object]:
-    scope = slot.scope
+    scope, scram = slot.scope, slot.scram
     return {
         "id": slot.id,
         "kind": slot.kind.value,
@@ -244,6 +249,13 @@ def _encode_slot(slot: Keyslot) -> dict[str, object]:
         "salt": _text(slot.salt),
         "nonce": _text(slot.nonce),
         "wrapped": _text(slot.wrapped),
+        "scram": None
+        if scram is None
+        else {
+            "stored_key": _text(scram.stored_key),
+            "nonce": _text(scram.nonce),
+            "wrapped": _text(scram.wrapped),
+        },
     }
 
 
@@ -253,8 +265,11 @@ def _decode_body(tree: Any, limits: HeaderLimits) -> Header:
         raise HeaderTampered
     if (version := _integer(tree["version"], 1)) != FORMAT_VERSION:
         raise TooNew if version > FORMAT_VERSION else HeaderTampered
-    _exact(tree, ("format", "version", "account", "generation", "public_key", "private_key", "keyslots"))
+    _exact(
+        tree, ("format", "version", "account", "generation", "public_key", "private_key", "scram", "keyslots")
+    )
     _exact(tree["private_key"], ("nonce", "wrapped"))
+    _exact(tree["scram"], ("salt", "iterations"))
     if not _ACCOUNT_ID.fullmatch(tree["account"]) or len(tree["keyslots"]) > limits.slots:
         raise HeaderTampered
     slots = tuple(_decode_slot(slot, limits) for slot in tree["keyslots"])
@@ -265,13 +280,23 @@ def _decode_body(tree: Any, limits: HeaderLimits) -> Header:
         _data(tree["private_key"]["nonce"], NONCE_BYTES),
         _data(tree["private_key"]["wrapped"], PRIVATE_KEY_BYTES + TAG_BYTES),
     )
-    public_key = PublicKey(_data(tree["public_key"], PUBLIC_KEY_BYTES))
-    return Header(AccountId(tree["account"]), _integer(tree["generation"], 1), public_key, private_key, slots)
+    scram = ScramSetup(
+        _data(tree["scram"]["salt"], SALT_BYTES),
+        _integer(tree["scram"]["iterations"], SCRAM_ITERATIONS, limits.scram_iterations),
+    )
+    return Header(
+        account_id=AccountId(tree["account"]),
+        generation=_integer(tree["generation"], 1),
+        public_key=PublicKey(_data(tree["public_key"], PUBLIC_KEY_BYTES)),
+        private_key=private_key,
+        scram=scram,
+        slots=slots,
+    )
 
 
 def _decode_slot(tree: Any, limits: HeaderLimits) -> Keyslot:
     _exact(tree, ("id", "kind", "label", "created", "protocols", "read_only", "not_after",
-                  "time_cost", "memory_kib", "parallelism", "salt", "nonce", "wrapped"))  # fmt: skip
+                  "time_cost", "memory_kib", "parallelism", "salt", "nonce", "wrapped", "scram"))  # fmt: skip
     if not is_slot_id(tree["id"]) or not isinstance(tree["read_only"], bool):
         raise HeaderTampered
     if not isinstance(tree["label"], str) or len(tree["label"]) > limits.label_chars:
@@ -298,6 +323,16 @@ def _decode_slot(tree: Any, limits: HeaderLimits) -> Keyslot:
         salt=_data(tree["salt"], SALT_BYTES),
         nonce=_data(tree["nonce"], NONCE_BYTES),
         wrapped=_data(tree["wrapped"], MASTER_KEY_BYTES + TAG_BYTES),
+        scram=None if tree["scram"] is None else _decode_scram(tree["scram"]),
+    )
+
+
+def _decode_scram(tree: Any) -> ScramWrap:
+    _exact(tree, ("stored_key", "nonce", "wrapped"))
+    return ScramWrap(
+        _data(tree["stored_key"], STORED_KEY_BYTES),
+        _data(tree["nonce"], NONCE_BYTES),
+        _data(tree["wrapped"], MASTER_KEY_BYTES + STORED_KEY_BYTES + TAG_BYTES),
     )
 
 

@@ -6,7 +6,7 @@ directory its generation. The mailbox is never touched. Argon2 runs before the l
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mailstore.account import account_paths, keys_lock
@@ -29,6 +29,7 @@ from mailstore.keys import (
 from mailstore.locks import LOCK_TIMEOUT_S
 from mailstore.opening import expected
 from mailstore.printed import Printed, SlotId, SlotKind, new_app_password, new_recovery_key
+from mailstore.scram import make_scram_wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ class Keyring:
         if not label or len(label) > self.limits.label_chars or not label.isprintable():
             raise AddressInvalid
         printed = new_app_password(self._free_id())
-        slot = self._make(printed.slot_id, SlotKind.APP_PASSWORD, label, scope, printed.canonical.encode())
+        bare = self._make(printed.slot_id, SlotKind.APP_PASSWORD, label, scope, printed.canonical.encode())
+        setup = self._current().scram
+        slot = replace(bare, scram=make_scram_wrap(self.account_id, printed, setup, self.master))
         self.change(lambda header: header.with_slot(slot, self.limits))
         return NewSecret(slot, printed)
 
@@ -102,7 +105,8 @@ class Keyring:
         Nothing happens if the slot has been revoked or changed meanwhile.
         """
         facts = SlotFacts(slot.id, slot.kind, slot.label, slot.created, slot.scope)
-        stronger = make_slot(self.account_id, facts, self.params, secret, self.master, argon2=self.argon2)
+        made = make_slot(self.account_id, facts, self.params, secret, self.master, argon2=self.argon2)
+        stronger = replace(made, scram=slot.scram)
         self.change(lambda header: header.with_slot(stronger) if slot in header.slots else header)
 
     def change(self, edit: Callable[[Header], Header]) -> None:

@@ -53,6 +53,8 @@ class KeyLabel(StrEnum):
     """Labels for :func:`derive`; a label is used for one purpose and one length only."""
 
     DATABASE = "sealbox/1/database"
+    SCRAM_DUMMY_SALT = "sealbox/1/scram-dummy-salt"
+    SCRAM_SLOT = "sealbox/1/scram-slot"
     DATABASE_SALT = "sealbox/1/database-salt"
     SEARCH = "sealbox/1/search"
     SEARCH_SALT = "sealbox/1/search-salt"
@@ -105,6 +107,15 @@ Argon2 = Callable[[bytes, bytes, Argon2Params], bytes]
 
 
 @dataclass(frozen=True, slots=True)
+class ScramWrap:
+    """The master key wrapped a second time, under what SCRAM's client reveals; see scram.py."""
+
+    stored_key: bytes = field(repr=False)
+    nonce: bytes = field(repr=False)
+    wrapped: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Keyslot:
     """One door to the account: the master key wrapped under Argon2id of one secret."""
 
@@ -117,6 +128,7 @@ class Keyslot:
     salt: bytes = field(repr=False)
     nonce: bytes = field(repr=False)
     wrapped: bytes = field(repr=False)
+    scram: ScramWrap | None = None
 
     @property
     def is_owner(self) -> bool:

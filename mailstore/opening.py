@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mailstore.account import account_paths
+from mailstore.account import account_paths, read_server_key
 from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import (
     AccountDisabled,
@@ -32,15 +32,18 @@ from mailstore.keys import (
     AccountId,
     Argon2,
     Argon2Params,
+    KeyLabel,
     Keyslot,
     PrivateKey,
     Scope,
     argon2id,
     choose_slot,
+    derive,
     open_slot,
     parse_secret,
 )
 from mailstore.printed import SlotId, SlotKind
+from mailstore.scram import ScramExchange, ScramSetup, dummy_scram_setup, open_scram_wrap
 
 _NOBODY = AccountId("0" * 32)
 
@@ -122,16 +125,54 @@ def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) 
         raise
     if attempt.record is None or attempt.signed is None:
         raise AuthenticationFailed
+    return _opened(directory, attempt.record, attempt.signed, attempt.slot, master)
+
+
+def scram_setup(root: Path, directory: Directory, name: str | bytes) -> ScramSetup:
+    """What SCRAM's server-first-message says for ``name``; a stable invention if there is no account.
+
+    Raises HeaderTampered, TooNew, StorageFailed, Busy.
+    """
+    dummy = dummy_scram_setup(derive(read_server_key(root), KeyLabel.SCRAM_DUMMY_SALT, 32), name)
+    record = directory.login(name)
+    if record is None:
+        return dummy
+    try:
+        return read_header(account_paths(root, record.account_id).folder).header.scram
+    except NoSuchAccount:
+        return dummy
+
+
+def open_by_scram(
+    root: Path, directory: Directory, name: str | bytes, exchange: ScramExchange
+) -> tuple[Opened, bytes]:
+    """Open an account by the end of a SCRAM exchange; also gives the ServerSignature (RFC 5802, 3).
+
+    Raises AuthenticationFailed, HeaderTampered, TooNew, StorageFailed, Busy.
+    """
+    record = directory.login(name)
+    if record is None:
+        raise AuthenticationFailed
+    try:
+        signed = read_header(account_paths(root, record.account_id).folder)
+    except NoSuchAccount:
+        raise AuthenticationFailed from None
+    found = open_scram_wrap(record.account_id, signed.header.slots, exchange)
+    return _opened(directory, record, signed, found.slot, found.master), found.server_signature
+
+
+def _opened(
+    directory: Directory, record: AccountRecord, signed: SignedHeader, slot: Keyslot, master: bytearray
+) -> Opened:
     lock_in_memory(master)
     try:
-        private_key = check_header(attempt.signed, master, expected(attempt.record))
+        private_key = check_header(signed, master, expected(record))
+        if signed.header.generation > record.header_generation:
+            directory.advance_header_generation(record.account_id, signed.header.generation)
     except BaseException:
         wipe(master)
         raise
-    header = attempt.signed.header
-    if header.generation > attempt.record.header_generation:
-        directory.advance_header_generation(account_id, header.generation)
-    return Opened(attempt.record, header, attempt.slot, master, private_key)
+    return Opened(record, signed.header, slot, master, private_key)
 
 
 def open_as_owner(

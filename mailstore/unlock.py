@@ -34,8 +34,19 @@ from mailstore.keys import (
     argon2id,
     derive,
 )
-from mailstore.opening import Attempt, Current, Opened, complete, current, expected, prepare
+from mailstore.opening import (
+    Attempt,
+    Current,
+    Opened,
+    complete,
+    current,
+    expected,
+    open_by_scram,
+    prepare,
+    scram_setup,
+)
 from mailstore.printed import SlotId
+from mailstore.scram import ScramExchange, ScramSetup
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -224,6 +235,33 @@ class Unlocker:
         cached = self._from_cache(tag, attempt, protocol)
         return cached if cached is not None else await self._join(tag, attempt, protocol)
 
+    async def scram_setup(self, name: str | bytes) -> ScramSetup:
+        """Salt and iterations to send to a SCRAM client; invented, but stable, for an unknown name.
+
+        Raises HeaderTampered, TooNew, Busy, StorageFailed.
+        """
+        return await self._run(scram_setup, self._root, self._directory, name)
+
+    async def unlock_by_scram(
+        self, name: str | bytes, exchange: ScramExchange, protocol: AccessProtocol | None
+    ) -> tuple[Unlocked, bytes]:
+        """Log in by an app password that only its client knows; also gives the ServerSignature to send.
+
+        No Argon2 runs: app passwords are random. Raises as :meth:`unlock` does, but for TooManyLogins.
+        """
+        opened, now, signature = await self._run(
+            _open_by_scram_now, self._root, self._directory, name, exchange
+        )
+        self.reap()
+        try:
+            slot = now.admit(opened.slot.id, protocol, self._clock())
+            hold = self._new_hold(
+                now.record, slot.id, slot.scope, protocol, opened.master, opened.private_key
+            )
+        finally:
+            opened.wipe()
+        return hold, signature
+
     async def recheck(self, unlocked: Unlocked) -> None:
         """Ask again whether a running session may go on, after its account's key header changed.
 
@@ -371,9 +409,20 @@ class Unlocker:
 
 def _open_now(root: Path, directory: Directory, attempt: Attempt, argon2: Argon2) -> tuple[Opened, Current]:
     opened = complete(directory, attempt, argon2)
+    # The login may have queued for long; what counts is the header as it is after the wait.
+    return opened, _current_or_wipe(root, directory, opened)
+
+
+def _open_by_scram_now(
+    root: Path, directory: Directory, name: str | bytes, exchange: ScramExchange
+) -> tuple[Opened, Current, bytes]:
+    opened, signature = open_by_scram(root, directory, name, exchange)
+    return opened, _current_or_wipe(root, directory, opened), signature
+
+
+def _current_or_wipe(root: Path, directory: Directory, opened: Opened) -> Current:
     try:
-        # The login may have queued for long; what counts is the header as it is after the wait.
-        return opened, current(root, directory, opened.record.account_id, opened.master)
+        return current(root, directory, opened.record.account_id, opened.master)
     except BaseException:
         opened.wipe()
         raise

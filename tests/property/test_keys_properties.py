@@ -15,6 +15,7 @@ from mailstore.keys import (
     Keyslot,
     PublicKey,
     Scope,
+    ScramWrap,
     WrappedKey,
     load_private_key,
     parse_secret,
@@ -30,6 +31,7 @@ from mailstore.printed import (
     read_printed,
     recovery_key_typo,
 )
+from mailstore.scram import ScramSetup
 from mailstore.sealed import MAGIC, Facts, SealedId, open_sealed, padded_size, seal
 
 MASTER = bytes(range(32))
@@ -64,6 +66,7 @@ slots = st.builds(
     salt=binary(16),
     nonce=binary(12),
     wrapped=binary(48),
+    scram=st.none() | st.builds(ScramWrap, binary(32), binary(12), binary(80)),
 )
 headers = st.builds(
     Header,
@@ -71,6 +74,7 @@ headers = st.builds(
     generation=st.integers(1, 2**53),
     public_key=binary(1216).map(PublicKey),
     private_key=st.builds(WrappedKey, binary(12), binary(112)),
+    scram=st.builds(ScramSetup, binary(16), st.integers(4096, 10**6)),
     slots=st.lists(slots, max_size=5, unique_by=lambda slot: slot.id).map(tuple),
 )
 

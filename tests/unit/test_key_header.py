@@ -130,6 +130,11 @@ def recoded(tree):
         (("keyslots", 0, "salt"), "AAAA"),
         (("keyslots", 0, "wrapped"), "AAAA"),
         (("keyslots", 0, "more"), 1),
+        (("keyslots", 0, "scram"), {}),
+        (("keyslots", 0, "scram"), {"stored_key": "AAAA", "nonce": "AAAA", "wrapped": "AAAA"}),
+        (("scram", "iterations"), 4095),
+        (("scram", "iterations"), 10**9),
+        (("scram", "salt"), ""),
     ],
 )
 def test_strict_decoding(world, path, value):
