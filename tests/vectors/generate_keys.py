@@ -1,0 +1,185 @@
+"""Write keys.json and sealed.json: run it only when a format changes, and say so in FORMAT.md.
+
+All randomness but HPKE's comes from SHAKE-256 of a name; the library takes none for HPKE, so sealed
+messages differ in each run while everything that opens them stays the same.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+from mailstore.keyheader import Header, encode_header
+from mailstore.keys import (
+    AccessProtocol,
+    AccountId,
+    Argon2Params,
+    KeyLabel,
+    Scope,
+    SlotFacts,
+    derive,
+    load_private_key,
+    make_slot,
+    new_private_key,
+    slot_associated_data,
+    wrap_private_key,
+)
+from mailstore.printed import SlotId, SlotKind, new_app_password, new_recovery_key
+from mailstore.scram import make_scram_wrap, new_scram_setup
+from mailstore.sealed import Facts, SealedId, padded_size, seal
+
+HERE = Path(__file__).parent
+ACCOUNT = AccountId("00112233445566778899aabbccddeeff")
+SEALED_ID = SealedId("17979cfe362a0000-0123456789abcdef")
+PARAMS = Argon2Params(time_cost=1, memory_kib=64, parallelism=1)
+PASSWORD = "correct horse battery stäple"
+
+
+def fixed(name):
+    """Bytes that depend on ``name`` and the number of the call alone."""
+    counter = itertools.count()
+    return lambda count: hashlib.shake_256(f"{name} {next(counter)}".encode()).digest(count)
+
+
+def b64(data):
+    """Base 64 as text."""
+    return base64.b64encode(data).decode()
+
+
+def flipped(data, at):
+    """``data`` with the lowest bit of one byte changed."""
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def make_slots(master, setup):
+    """A slot of each kind; the secrets that open them come along."""
+    app = new_app_password(SlotId("k7qm2x9a"), fixed("app password"))
+    recovery = new_recovery_key(SlotId("r3c0very"), fixed("recovery key"))
+    scope = Scope(frozenset({AccessProtocol.IMAP, AccessProtocol.SMTP}), True, 1_924_991_999)
+    cases = [
+        (SlotFacts(SlotId("pa55w0rd"), SlotKind.PASSWORD, "password", 1_700_000_000), PASSWORD.encode()),
+        (
+            SlotFacts(app.slot_id, SlotKind.APP_PASSWORD, "Handy \u2706", 1_700_000_001, scope),
+            app.canonical.encode(),
+        ),
+        (
+            SlotFacts(recovery.slot_id, SlotKind.RECOVERY_KEY, "recovery key", 1_700_000_002),
+            recovery.canonical.encode(),
+        ),
+    ]
+    slots = [
+        make_slot(ACCOUNT, facts, PARAMS, secret, master, random=fixed(f"slot {facts.id}"))
+        for facts, secret in cases
+    ]
+    wrap = make_scram_wrap(ACCOUNT, app, setup, master, fixed("scram nonce"))
+    slots[1] = dataclasses.replace(slots[1], scram=wrap)
+    return tuple(slots), [PASSWORD, app.text(), recovery.text()], [secret for _facts, secret in cases]
+
+
+def broken_headers(good, header, master):
+    """Files that no reader may accept, with the reason."""
+    body_end = good.rindex(b"hmac-sha256 ")
+    other = encode_header(header, bytes(32))
+    return {
+        "empty": b"",
+        "no tag line": good[:body_end],
+        "tag of another key": good[:body_end] + other[other.rindex(b"hmac-sha256 ") :],
+        "tag in upper case": good[:body_end]
+        + good[body_end:].upper().replace(b"HMAC-SHA256", b"hmac-sha256"),
+        "last newline missing": good[:-1],
+        "trailing byte": good + b"\n",
+        "unknown version": good.replace(b'"version": 1', b'"version": 2', 1),
+        "version as text": good.replace(b'"version": 1', b'"version": "1"', 1),
+        "unknown field": good.replace(b' "version"', b' "extra": 0,\n "version"', 1),
+        "field twice": good.replace(b' "version": 1,', b' "version": 1,\n "version": 1,', 1),
+        "generation changed": good.replace(b'"generation": 7', b'"generation": 8', 1),
+        "slot widened": good.replace(b'"read_only": true', b'"read_only": false', 1),
+        "slot prolonged": good.replace(b"1924991999", b"2924991999", 1),
+        "argon2 memory out of bounds": good.replace(b'"memory_kib": 64', b'"memory_kib": 999999999', 1),
+        "compact JSON": json.dumps(json.loads(good[:body_end])).encode() + b"\n" + good[body_end:],
+    }
+
+
+def keys_vectors():
+    """keys.json."""
+    master = fixed("master key")(32)
+    raw_private = new_private_key(fixed("private key"))
+    setup = new_scram_setup(fixed("scram salt"))
+    slots, printed, secrets = make_slots(master, setup)
+    public = load_private_key(raw_private).public
+    wrapped = wrap_private_key(ACCOUNT, raw_private, master, fixed("private key nonce"))
+    header = Header(ACCOUNT, 7, public, wrapped, setup, slots)
+    good = encode_header(header, master)
+    return {
+        "account": ACCOUNT,
+        "master": master.hex(),
+        "derive": {label.value: derive(master, label, 32).hex() for label in KeyLabel},
+        "private_key": raw_private.hex(),
+        "public_key_sha256": hashlib.sha256(public).hexdigest(),
+        "secrets": [
+            {
+                "typed": text,
+                "argon2_input": secret.hex(),
+                "slot": slot.id,
+                "associated_data": slot_associated_data(ACCOUNT, slot).hex(),
+            }
+            for text, secret, slot in zip(printed, secrets, slots, strict=True)
+        ],
+        "header": good.decode(),
+        "broken": {name: b64(raw) for name, raw in broken_headers(good, header, master).items()},
+    }
+
+
+def sealed_vectors():
+    """sealed.json."""
+    raw_private = new_private_key(fixed("private key"))
+    public = load_private_key(raw_private).public
+    facts = Facts(
+        1_700_000_000, b"ann@example.net", b"joe+lists@example.org", "lists",
+        b"Return-Path: <ann@example.net>\r\n", (b"\\Seen", b"$Junk"),
+    )  # fmt: skip
+    message = b"Subject: hello\r\n\r\nworld\r\n"
+    blob = seal(public, ACCOUNT, SEALED_ID, message, facts)
+    bare = seal(public, ACCOUNT, SEALED_ID, b"", Facts(0))
+    return {
+        "private_key": raw_private.hex(),
+        "account": ACCOUNT,
+        "sealed_id": SEALED_ID,
+        "padme": {str(size): padded_size(size) for size in (0, 1, 9, 100, 1025, 10**6, 25 * 10**6 + 1)},
+        "good": [
+            {
+                "blob": b64(blob),
+                "message": message.decode(),
+                "received": facts.received,
+                "envelope_from": facts.envelope_from.decode(),
+                "envelope_to": facts.envelope_to.decode(),
+                "mailbox_hint": facts.mailbox_hint,
+                "trace_header": facts.trace_header.decode(),
+                "flags": [flag.decode() for flag in facts.flags],
+            },
+            {
+                "blob": b64(bare), "message": "", "received": 0, "envelope_from": "", "envelope_to": "",
+                "mailbox_hint": None, "trace_header": "", "flags": [],
+            },
+        ],
+        "broken": {
+            "empty": "",
+            "other magic": b64(flipped(blob, 0)),
+            "other version": b64(flipped(blob, 7)),
+            "encapsulated key changed": b64(flipped(blob, 8)),
+            "X25519 share changed": b64(flipped(blob, 8 + 1119 - 16)),
+            "ciphertext changed": b64(flipped(blob, 8 + 1120)),
+            "tag changed": b64(flipped(blob, len(blob) - 1)),
+            "cut short": b64(blob[:-1]),
+            "trailing byte": b64(blob + b"\0"),
+            "other account": b64(seal(public, AccountId("f" * 32), SEALED_ID, message, facts)),
+            "other name": b64(seal(public, ACCOUNT, SealedId("0" * 16 + "-" + "0" * 16), message, facts)),
+        },
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    for name, vectors in (("keys", keys_vectors()), ("sealed", sealed_vectors())):
+        (HERE / f"{name}.json").write_text(json.dumps(vectors, indent=1) + "\n", "utf-8")
