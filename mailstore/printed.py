@@ -3,7 +3,7 @@
 Both are groups of four characters of Crockford's base 32 (no i, l, o, u), joined by dashes. Reading
 accepts any case, any or no dashes, spaces, and the look-alikes i, l (for 1) and o (for 0). The first
 eight characters of an app password, and the eight after the mark of a recovery key, are the id of
-its keyslot and public; FORMAT.md section 3 has the exact layout.
+its keyslot and public; FORMAT.md section 3.2 has the exact layout.
 """
 
 import hashlib
