@@ -217,6 +217,12 @@ def parse(text: str, path: Path) -> Config:
     except ValidationError as exc:
         raise ConfigError(path, tuple(_sentence(error) for error in exc.errors())) from None
     argon2 = file.argon2
+    store, imap, lmtp = (
+        _limits(file.store, StoreLimits),
+        _limits(file.imap, ImapLimits),
+        _limits(file.lmtp, LmtpLimits),
+    )
+    # No protocol promises to take a message that the store would refuse.
     return Config(
         path=path,
         data=file.data,
@@ -233,10 +239,12 @@ def parse(text: str, path: Path) -> Config:
             argon2.waiting_logins,
             Argon2Params(argon2.time_cost, argon2.memory_kib, argon2.parallelism),
         ),
-        store=_limits(file.store, StoreLimits),
-        imap=_limits(file.imap, ImapLimits),
+        store=store,
+        imap=dataclasses.replace(imap, append_max_bytes=min(imap.append_max_bytes, store.max_message_bytes)),
         pop3=_limits(file.pop3, Pop3Limits),
-        lmtp=_limits(file.lmtp, LmtpLimits),
+        lmtp=dataclasses.replace(
+            lmtp, message_max_bytes=min(lmtp.message_max_bytes, store.max_message_bytes)
+        ),
         login=_limits(file.login, LoginLimits),
     )
 

@@ -87,3 +87,5 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     for listener in listeners:
         listener.socket.close()
     os.close(lock)
+    if supervisor.failed:
+        raise CannotServe("the server could not start: its log says why")

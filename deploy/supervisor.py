@@ -87,6 +87,8 @@ class Supervisor:
         self._listeners = listeners
         self._on_ready = on_ready
         self._announced = False
+        self.failed = False
+        """The server never came up."""
         self._slots = [_Slot(number) for number in range(config.workers)]
         self._stopping: Deferred[None] | None = None
 

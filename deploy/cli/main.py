@@ -8,13 +8,17 @@ from deploy.cli.account import account, recovery_key
 from deploy.cli.app_password import app_password
 from deploy.cli.domain import alias, domain
 from deploy.cli.root import EPILOG, Places
+from deploy.cli.server import check_config, quickstart, serve
 
 COMMANDS: tuple[click.Command, ...] = (
     account,
     alias,
     app_password,
+    check_config,
     domain,
+    quickstart,
     recovery_key,
+    serve,
 )
 
 
