@@ -4,6 +4,7 @@ Split in two so that the cheap part (directory, header, choice of the slot) can 
 for Argon2. Every attempt runs Argon2 exactly once, whether the account exists or not.
 """
 
+import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,21 @@ from mailstore.errors import (
     TooNew,
 )
 from mailstore.hardening import lock_in_memory, wipe
-from mailstore.keyheader import Expected, Header, SignedHeader, authenticate, check_header, read_header
+from mailstore.keyheader import (
+    Expected,
+    Header,
+    SignedHeader,
+    authenticate,
+    check_header,
+    decode_header,
+    encode_header,
+    read_header,
+)
 from mailstore.keys import (
     MASTER_KEY_BYTES,
     NONCE_BYTES,
+    PRIVATE_KEY_BYTES,
+    PUBLIC_KEY_BYTES,
     SALT_BYTES,
     TAG_BYTES,
     AccessProtocol,
@@ -35,7 +47,9 @@ from mailstore.keys import (
     KeyLabel,
     Keyslot,
     PrivateKey,
+    PublicKey,
     Scope,
+    WrappedKey,
     argon2id,
     choose_slot,
     derive,
@@ -91,7 +105,9 @@ def prepare(
     # read before it did not have yet.
     record = directory.login(name)
     signed, damage = None, None
-    if record is not None:
+    if record is None:
+        decode_header(_decoy())
+    else:
         try:
             signed = read_header(account_paths(root, record.account_id).folder)
         except NoSuchAccount:
@@ -240,6 +256,21 @@ class Current:
 def expected(record: AccountRecord) -> Expected:
     """What the header must agree with, from the directory's record."""
     return Expected(record.account_id, record.public_key, record.header_generation)
+
+
+@functools.cache
+def _decoy() -> bytes:
+    # Decoding takes long enough to be measured, so an unknown name costs it too.
+    random = os.urandom
+    header = Header(
+        account_id=_NOBODY,
+        generation=1,
+        public_key=PublicKey(random(PUBLIC_KEY_BYTES)),
+        private_key=WrappedKey(random(NONCE_BYTES), random(PRIVATE_KEY_BYTES + TAG_BYTES)),
+        scram=ScramSetup(random(SALT_BYTES)),
+        slots=(_dummy_slot(Argon2Params()),),
+    )
+    return encode_header(header, random(MASTER_KEY_BYTES))
 
 
 def _dummy_slot(params: Argon2Params) -> Keyslot:

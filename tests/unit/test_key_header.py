@@ -1,11 +1,14 @@
 """The file ``keys``: strict, authenticated as a whole, and never older than the directory knows."""
 
+import errno
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from keys_world import PASSWORD, TINY, make_world
 
+from mailstore import durable
 from mailstore.errors import (
     AddressInvalid,
     AuthenticationFailed,
@@ -16,6 +19,7 @@ from mailstore.errors import (
     NoSuchAccount,
     NoSuchKeyslot,
     PasswordUnusable,
+    StorageFull,
     StoreError,
     TooNew,
 )
@@ -294,6 +298,36 @@ def test_changes_wait_for_each_other(world):
     """Whoever changes the header holds its lock."""
     with locked(world.paths.keys_lock, exclusive=True), pytest.raises(Busy):
         world.keyring().add_app_password("phone", Scope())
+
+
+def test_changes_at_once(world):
+    """Changes from several threads all arrive, one generation each."""
+    keyring = replace(world.keyring(), lock_timeout_s=10.0)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: keyring.add_app_password(f"app {number}", Scope()), range(8)))
+    header = read_header(world.paths.folder).header
+    assert {slot.id for slot in header.slots} >= {one.slot.id for one in made}
+    assert (header.generation, len(header.slots)) == (9, 9)
+
+
+@pytest.mark.parametrize("step", ["write_new", "sync_folder"])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()], ids=["full", "killed"]
+)
+def test_interrupted_change(world, monkeypatch, step, error):
+    """Whatever step of a change fails, the account opens with the old header or the new one."""
+
+    def fail(*_arguments):
+        raise error
+
+    keyring = world.keyring()
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, step, fail)
+        with pytest.raises((StorageFull, KeyboardInterrupt)):
+            keyring.add_app_password("phone", Scope())
+    assert len(world.open().header.slots) == (1 if step == "write_new" else 2)
+    keyring.add_app_password("tablet", Scope())
+    assert {path.name for path in world.paths.folder.iterdir()} == {"inbox", "keys", "keys.lock", "lock"}
 
 
 def test_change_after_destruction(world):
