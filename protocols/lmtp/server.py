@@ -1,0 +1,53 @@
+"""The LMTP server as Twisted knows it: a factory for connections on one port or Unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from protocols.access_log import AccessLog
+from protocols.limits import LmtpLimits, StreamLimits
+from protocols.lmtp.delivery import DeliveryStore
+from protocols.lmtp.message import MemoryBudget
+from protocols.lmtp.session import LmtpServices, LmtpSession
+from protocols.transport import Channel, Endable, StreamFactory
+
+
+class LmtpFactory(StreamFactory):
+    """Connections of one listening port or Unix socket.
+
+    ``tls`` is the context STARTTLS begins with (``protocols.tls.TlsContext``), None where it is not
+    offered; ``implicit_tls`` tells that TLS is there from the first octet. ``hostname`` is what the
+    server calls itself. ``budget`` is shared by all factories of a worker. ``clock`` is the reactor.
+    """
+
+    def __init__(
+        self,
+        store: DeliveryStore,
+        limits: LmtpLimits,
+        tls: Any,
+        access_log: AccessLog,
+        clock: Any,
+        hostname: str,
+        budget: MemoryBudget,
+        implicit_tls: bool = False,
+        stream_limits: StreamLimits | None = None,
+    ) -> None:
+        super().__init__(clock, stream_limits or StreamLimits())
+        self._secure = implicit_tls
+        self._services = LmtpServices(
+            store=store,
+            limits=limits,
+            hostname=hostname.encode("ascii"),
+            budget=budget,
+            access_log=access_log,
+            tls=tls,
+            now=clock.seconds,
+        )
+
+    def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
+        """A session and its coroutine."""
+        session = LmtpSession(channel, self._services, self._secure)
+        if self.connections > self._services.limits.connections_max:
+            return session, session.refuse()
+        return session, session.run()

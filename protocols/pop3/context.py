@@ -1,0 +1,80 @@
+"""What all POP3 sessions share, what they ask of the store, and how a command is refused."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mailstore.errors import StoreError
+from mailstore.model import MaildropEntry
+from mailstore.uidset import UidSet
+from protocols.access_log import AccessLog
+from protocols.errors import Meaning, meaning_of
+from protocols.limits import Pop3Limits
+from protocols.login import LoginGuard
+from protocols.store_api import MailboxApi
+
+log = logging.getLogger("sealbox.pop3")
+
+
+class MaildropApi(MailboxApi, Protocol):
+    """A mailbox as POP3 uses it."""
+
+    async def maildrop(self) -> tuple[MaildropEntry, ...]:
+        """All messages, oldest first."""
+
+    async def remove(self, uids: UidSet) -> None:
+        """Remove messages whatever their flags; those gone already do not matter. Raises ReadOnly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Services:
+    """What all sessions of a server share. ``tls`` is None where STLS cannot be offered."""
+
+    login: LoginGuard
+    access_log: AccessLog
+    clock: Any
+    tls: Any = None
+    limits: Pop3Limits = field(default_factory=Pop3Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is said behind -ERR; ``code`` is a response code (RFC 2449 section 8, RFC 3206)."""
+
+    text: bytes
+    code: bytes = b""
+
+    @property
+    def wire(self) -> bytes:
+        """The line with its CRLF."""
+        code = b"[%s] " % self.code if self.code else b""
+        return b"-ERR %s%s\r\n" % (code, self.text)
+
+
+class Refused(Exception):
+    """Ends a command with -ERR."""
+
+    def __init__(self, text: bytes, code: bytes = b"") -> None:
+        super().__init__(text.decode("ascii"))
+        self.refusal = Refusal(text, code)
+
+
+class Hangup(Exception):
+    """The connection has to end without another word: the middle of a response cannot be finished."""
+
+
+_REFUSALS: dict[Meaning, Refusal] = {
+    Meaning.LOGIN_FAILED: Refusal(b"wrong name or secret", b"AUTH"),
+    Meaning.TRY_LATER: Refusal(b"try again later", b"SYS/TEMP"),
+    Meaning.ENDED: Refusal(b"the account was closed", b"SYS/TEMP"),
+    Meaning.READ_ONLY: Refusal(b"only reading is allowed"),
+    Meaning.NO_MESSAGE: Refusal(b"the message is gone"),
+}
+_FAULT = Refusal(b"internal error", b"SYS/PERM")
+
+
+def refusal_of(error: StoreError) -> Refusal:
+    """The answer to a failure of the store; what POP3 never asks for is our fault."""
+    return _REFUSALS.get(meaning_of(error), _FAULT)

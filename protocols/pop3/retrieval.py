@@ -1,0 +1,89 @@
+"""Sending messages and listings piece by piece, at the speed of the peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from mailstore.errors import NoSuchMessage
+from mailstore.mime.section import SectionSpec
+from mailstore.model import MaildropEntry, SectionRead
+from protocols.limits import Pop3Limits
+from protocols.lines import END_OF_DATA, DotStuffer
+from protocols.pop3.context import MaildropApi
+from protocols.pop3.top import TopCutter
+from protocols.transport import Channel
+
+_WHOLE = SectionRead(SectionSpec())
+
+
+class Sender:
+    """The sending half of a session. ``sent_bytes`` counts for the access log."""
+
+    def __init__(self, channel: Channel, limits: Pop3Limits) -> None:
+        self.sent_bytes = 0
+        self.in_response = False
+        """The first line of a multi-line response is out, its end is not."""
+        self._channel = channel
+        self._limits = limits
+        self._parts = bytearray()
+
+    def put(self, data: bytes) -> None:
+        """Say something; it goes out with the next ``flush``."""
+        self._parts += data
+        self.sent_bytes += len(data)
+
+    async def flush(self) -> None:
+        """Send everything; waits while the peer does not keep up."""
+        if self._parts:
+            data = bytes(self._parts)
+            self._parts.clear()
+            await self._channel.write(data)
+
+    async def lines(self, first_line: bytes, lines: Iterator[bytes]) -> None:
+        """A multi-line response whose lines need no stuffing (RFC 1939 section 3)."""
+        self._begin(first_line)
+        while piece := b"".join(islice(lines, self._limits.listing_chunk_lines)):
+            self.put(piece)
+            await self._drain()
+        self._finish(END_OF_DATA)
+
+    async def message(
+        self, mailbox: MaildropApi, entry: MaildropEntry, first_line: bytes, cutter: TopCutter | None
+    ) -> None:
+        """``first_line`` and a message behind it, or the part of it that ``cutter`` lets through.
+
+        Raises:
+            NoSuchMessage: it is gone. StoreError: as it says. ``in_response`` tells whether anything
+                was sent.
+        """
+        chunk_bytes = self._limits.retr_chunk_bytes
+        rows = await mailbox.content([entry.uid], [_WHOLE], chunk_bytes)
+        if not rows:
+            raise NoSuchMessage("the message was expunged")
+        self._begin(first_line)
+        stuffer = DotStuffer()
+        data = rows[0].sections[0].data
+        offset = 0
+        while True:
+            offset += len(data)
+            self.put(stuffer.feed(data if cutter is None else cutter.feed(data)))
+            if offset >= entry.size_bytes or (cutter is not None and cutter.done):
+                break
+            await self._drain()
+            data = await mailbox.read_span(rows[0].message_id, offset, chunk_bytes)
+            if not data:
+                raise NoSuchMessage("the message is shorter than it was")
+        self._finish(stuffer.finish())
+
+    def _begin(self, first_line: bytes) -> None:
+        self.put(first_line)
+        self.in_response = True
+
+    def _finish(self, end: bytes) -> None:
+        self.put(end)
+        self.in_response = False
+
+    async def _drain(self) -> None:
+        if len(self._parts) >= self._limits.write_chunk_bytes:
+            await self.flush()
