@@ -104,16 +104,15 @@ def prepare(
     # The directory is read before the header: the other order could see a generation that the header
     # read before it did not have yet.
     record = directory.login(name)
+    account_id = _NOBODY if record is None else record.account_id
     signed, damage = None, None
-    if record is None:
+    try:
+        signed = read_header(account_paths(root, account_id).folder)
+    except NoSuchAccount:
+        record = None  # Unknown, or being destroyed; what decoding would have cost is spent all the same.
         decode_header(_decoy())
-    else:
-        try:
-            signed = read_header(account_paths(root, record.account_id).folder)
-        except NoSuchAccount:
-            record = None  # Being destroyed.
-        except (HeaderTampered, TooNew) as error:
-            damage = error
+    except (HeaderTampered, TooNew) as error:
+        damage = error
     chosen = None
     try:
         secret = parse_secret(raw_secret)
@@ -260,7 +259,6 @@ def expected(record: AccountRecord) -> Expected:
 
 @functools.cache
 def _decoy() -> bytes:
-    # Decoding takes long enough to be measured, so an unknown name costs it too.
     random = os.urandom
     header = Header(
         account_id=_NOBODY,
