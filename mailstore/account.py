@@ -120,16 +120,21 @@ def init_root(root: Path) -> None:
     with storage_errors():
         root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         make_folder(root / "accounts")
+        # Looked at before the key: another first start makes the key first, then the directory.
+        has_directory = _directory_path(root).exists()
         if not _server_key_path(root).exists():
-            if (root / "directory.db").exists():
+            if has_directory:
                 raise StorageFailed
             _write_server_key(root)
-    open_directory(root).close()
+    EmbeddedDirectory(_directory_path(root), read_server_key(root)).close()
 
 
 def open_directory(root: Path) -> EmbeddedDirectory:
     """The embedded directory of a data root. Raises NotInitialised, StorageFailed, TooNew."""
-    return EmbeddedDirectory(root / "directory.db", read_server_key(root))
+    server_key = read_server_key(root)
+    if not _directory_path(root).exists():
+        raise NotInitialised
+    return EmbeddedDirectory(_directory_path(root), server_key)
 
 
 def read_server_key(root: Path) -> bytes:
@@ -258,6 +263,10 @@ def accept_header(root: Path, directory: Directory, account_id: AccountId) -> No
     """
     header = read_header(account_paths(root, account_id).folder).header
     directory.set_header(account_id, header.public_key, header.generation)
+
+
+def _directory_path(root: Path) -> Path:
+    return root / "directory.db"
 
 
 def _server_key_path(root: Path) -> Path:

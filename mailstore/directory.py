@@ -335,11 +335,19 @@ class EmbeddedDirectory:
                 connection = _open(self._path, self._raw_key)
             try:
                 yield connection
-            finally:
-                try:
-                    self._idle.put_nowait(connection)
-                except Full:
-                    connection.close()
+            except sqlcipher.Error:
+                connection.close()  # Whatever state it is in, nobody shall inherit it.
+                raise
+            except BaseException:
+                self._give_back(connection)
+                raise
+            self._give_back(connection)
+
+    def _give_back(self, connection: Any) -> None:
+        try:
+            self._idle.put_nowait(connection)
+        except Full:
+            connection.close()
 
 
 def _open(path: Path, raw_key: str) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstore.account import account_paths, read_server_key
+from mailstore.address import read_login_name
 from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import (
     AccountDisabled,
@@ -101,29 +102,19 @@ def prepare(
     Never says whether the account exists: what is wrong shows in :func:`complete` only. Raises
     StorageFailed, Busy.
     """
-    # The directory is read before the header: the other order could see a generation that the header
-    # read before it did not have yet.
-    record = directory.login(name)
-    account_id = _NOBODY if record is None else record.account_id
-    signed, damage = None, None
-    try:
-        signed = read_header(account_paths(root, account_id).folder)
-    except NoSuchAccount:
-        record = None  # Unknown, or being destroyed; what decoding would have cost is spent all the same.
-        decode_header(_decoy())
-    except (HeaderTampered, TooNew) as error:
-        damage = error
+    found = _find(root, directory, name)
+    record, signed = found.record, found.signed
     chosen = None
     try:
         secret = parse_secret(raw_secret)
     except PasswordUnusable:
         return Attempt(_dummy_slot(params), b"", record, signed, None)
-    if signed is not None:
+    if record is not None and signed is not None:
         chosen = choose_slot(signed.header.slots, secret)
     if chosen is None:
-        return Attempt(_dummy_slot(params), secret.password, record, signed, damage)
+        return Attempt(_dummy_slot(params), secret.password, record, signed, found.damage)
     slot, secret_bytes = chosen
-    return Attempt(slot, secret_bytes, record, signed, damage)
+    return Attempt(slot, secret_bytes, record, signed, found.damage)
 
 
 def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) -> Opened:
@@ -148,14 +139,16 @@ def scram_setup(root: Path, directory: Directory, name: str | bytes) -> ScramSet
 
     Raises HeaderTampered, TooNew, StorageFailed, Busy.
     """
-    dummy = dummy_scram_setup(derive(read_server_key(root), KeyLabel.SCRAM_DUMMY_SALT, 32), name)
-    record = directory.login(name)
-    if record is None:
+    found = _find(root, directory, name)
+    # All spellings of one name get one salt, as they would if the account existed.
+    meant = read_login_name(name, directory.default_domain())
+    server_secret = derive(read_server_key(root), KeyLabel.SCRAM_DUMMY_SALT, MASTER_KEY_BYTES)
+    dummy = dummy_scram_setup(server_secret, name if meant is None else meant)
+    if found.damage is not None:
+        raise found.damage
+    if found.record is None or found.signed is None:
         return dummy
-    try:
-        return read_header(account_paths(root, record.account_id).folder).header.scram
-    except NoSuchAccount:
-        return dummy
+    return found.signed.header.scram
 
 
 def open_by_scram(
@@ -165,15 +158,37 @@ def open_by_scram(
 
     Raises AuthenticationFailed, HeaderTampered, TooNew, StorageFailed, Busy.
     """
-    record = directory.login(name)
-    if record is None:
+    found = _find(root, directory, name)
+    if found.damage is not None:
+        raise found.damage
+    if found.record is None or found.signed is None:
         raise AuthenticationFailed
+    door = open_scram_wrap(found.record.account_id, found.signed.header.slots, exchange)
+    return _opened(directory, found.record, found.signed, door.slot, door.master), door.server_signature
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is known under a login name; ``damage`` is why its header cannot be read."""
+
+    record: AccountRecord | None
+    signed: SignedHeader | None
+    damage: StoreError | None
+
+
+def _find(root: Path, directory: Directory, name: str | bytes) -> _Found:
+    # The directory is read before the header: the other order could see a generation that the header
+    # read before it did not have yet.
+    record = directory.login(name)
+    account_id = _NOBODY if record is None else record.account_id
     try:
-        signed = read_header(account_paths(root, record.account_id).folder)
+        return _Found(record, read_header(account_paths(root, account_id).folder), None)
     except NoSuchAccount:
-        raise AuthenticationFailed from None
-    found = open_scram_wrap(record.account_id, signed.header.slots, exchange)
-    return _opened(directory, record, signed, found.slot, found.master), found.server_signature
+        # Unknown, or being destroyed; what decoding would have cost is spent all the same.
+        decode_header(_decoy())
+        return _Found(None, None, None)
+    except (HeaderTampered, TooNew) as error:
+        return _Found(record, None, error)
 
 
 def _opened(

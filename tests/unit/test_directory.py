@@ -226,6 +226,10 @@ def test_lost_server_key(root):
         init_root(root)
     with pytest.raises(NotInitialised):
         open_directory(root)
+    (root / "elsewhere").rename(root / "server.key")
+    (root / "directory.db").rename(root / "elsewhere")
+    with pytest.raises(NotInitialised):
+        open_directory(root)
     (root / "server.key").write_bytes(b"short\n")
     with pytest.raises(StorageFailed):
         read_server_key(root)
