@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 
 from mailstore.errors import AuthenticationFailed, TooManyLogins
 from protocols.limits import LoginLimits
@@ -44,10 +43,10 @@ def _site(address: str) -> str:
 class LoginGuard:
     """The memory of failed logins, shared by all connections of a process."""
 
-    def __init__(self, store: StoreApi, limits: LoginLimits, clock: IReactorTime) -> None:
+    def __init__(self, store: StoreApi, limits: LoginLimits, clock: Any) -> None:
         self.limits = limits
         self._store = store
-        self._clock: Any = clock
+        self._clock = clock
         self._records: OrderedDict[str, _Record] = OrderedDict()
 
     def delay_s(self, address: str) -> float:

@@ -1,0 +1,354 @@
+"""A mailbox of the memory store: dicts and lists, every operation at once."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailstore import mime
+from mailstore.errors import NoSuchMessage, ReadOnly
+from mailstore.model import (
+    ContentRow,
+    CopyResult,
+    Delta,
+    FetchPlan,
+    FetchResult,
+    FetchRow,
+    Flags,
+    MailboxId,
+    MailboxStatus,
+    MaildropEntry,
+    MessageFlags,
+    MessageId,
+    ModSeq,
+    Opened,
+    SearchResult,
+    SectionData,
+    SectionRead,
+    SpecialUse,
+    StoreMode,
+    StoreResult,
+    SystemFlag,
+    Uid,
+    UidValidity,
+)
+from mailstore.search import Key
+from mailstore.uidset import UidSet
+from tests.memory_search import matches
+
+_VALIDITY = UidValidity(7)
+_FIRST_UID = Uid(1)
+_FIRST_MODSEQ = ModSeq(1)
+
+
+@dataclass
+class StoredMessage:
+    """One message in one mailbox."""
+
+    uid: Uid
+    message_id: MessageId
+    data: bytes
+    flags: Flags
+    modseq: ModSeq
+    internal_date: int
+
+    def state(self) -> MessageFlags:
+        """The narrow row."""
+        return MessageFlags(self.uid, self.modseq, self.flags)
+
+
+@dataclass
+class StoredMailbox:
+    """One mailbox with its history of expunges."""
+
+    mailbox_id: MailboxId
+    special_use: SpecialUse | None = None
+    uid_validity: UidValidity = _VALIDITY
+    uid_next: Uid = _FIRST_UID
+    modseq: ModSeq = _FIRST_MODSEQ
+    recent_from: int = 1
+    messages: dict[int, StoredMessage] = field(default_factory=dict)
+    gone: list[tuple[int, int]] = field(default_factory=list)
+    listeners: list[Callable[[], None]] = field(default_factory=list)
+    deleted: bool = False
+
+    def bump(self) -> ModSeq:
+        """The modseq of a new transaction."""
+        self.modseq = ModSeq(self.modseq + 1)
+        return self.modseq
+
+    def delta(self, since: ModSeq) -> Delta:
+        """What changed after ``since``."""
+        changed = tuple(one.state() for _, one in sorted(self.messages.items()) if one.modseq > since)
+        expunged = UidSet.of(uid for modseq, uid in self.gone if modseq > since)
+        return Delta(since, self.modseq, self.uid_next, changed, expunged, self.deleted)
+
+    def add(
+        self, message_id: MessageId, data: bytes, flags: Flags, internal_date: int, modseq: ModSeq
+    ) -> Uid:
+        """File a message."""
+        uid = self.uid_next
+        self.uid_next = Uid(uid + 1)
+        self.messages[uid] = StoredMessage(uid, message_id, data, flags, modseq, internal_date)
+        return uid
+
+    def remove(self, uids: Iterable[int], modseq: ModSeq) -> None:
+        """Expunge."""
+        for uid in uids:
+            del self.messages[uid]
+            self.gone.append((modseq, uid))
+
+    def status(self) -> MailboxStatus:
+        """Counters."""
+        messages = self.messages.values()
+        return MailboxStatus(
+            self.mailbox_id,
+            len(self.messages),
+            sum(one.uid >= self.recent_from for one in messages),
+            sum(not one.flags.system & SystemFlag.SEEN for one in messages),
+            sum(bool(one.flags.system & SystemFlag.DELETED) for one in messages),
+            sum(len(one.data) for one in messages),
+            self.uid_next,
+            self.uid_validity,
+            self.modseq,
+            f"F{self.mailbox_id}",
+        )
+
+    def changed(self) -> None:
+        """Tell the sessions that listen."""
+        for listener in tuple(self.listeners):
+            listener()
+
+
+class Session(Protocol):
+    """What a mailbox needs of the session that selected it."""
+
+    def box(self, name: str) -> StoredMailbox:
+        """The mailbox of that name."""
+
+    async def turn(self, writes: bool = False) -> None:
+        """Wait as long as the test wants, fail as the test wants."""
+
+
+def _section(data: bytes, root: mime.Part, read: SectionRead, max_bytes: int) -> SectionData:
+    found = mime.resolve(root, read.spec)
+    if found is None:
+        return SectionData(None)
+    if isinstance(found, mime.HeaderFilter):
+        start = 0
+        text = mime.header_fields(data[found.span.start : found.span.end], found.fields, invert=found.invert)
+        max_bytes = len(text)
+    else:
+        start = found.start
+        text = data[found.start : found.end]
+    offset = read.offset or 0
+    text = text[offset:] if read.length is None else text[offset : offset + read.length]
+    given = text[: max(max_bytes, 0)]
+    return SectionData(len(text), given, start + offset + len(given))
+
+
+class SelectedMailbox:
+    """See ``MailboxApi``."""
+
+    def __init__(self, session: Session, name: str, read_only: bool) -> None:
+        self._session = session
+        self._box = session.box(name)
+        self._listener: Callable[[], None] | None = None
+        box = self._box
+        uids = sorted(box.messages)
+        unseen = [uid for uid in uids if not box.messages[uid].flags.system & SystemFlag.SEEN]
+        self.opened = Opened(
+            box.mailbox_id,
+            name,
+            read_only,
+            box.status(),
+            array("I", uids),
+            Uid(unseen[0]) if unseen else None,
+            tuple(sorted({word for one in box.messages.values() for word in one.flags.keywords})),
+            UidSet.of(uid for uid in uids if uid >= box.recent_from),
+        )
+        if not read_only:
+            box.recent_from = box.uid_next
+
+    def close(self) -> None:
+        """See ``MailboxApi``."""
+        self.on_change(None)
+
+    def on_change(self, callback: Callable[[], None] | None) -> None:
+        """See ``MailboxApi``."""
+        if self._listener is not None:
+            self._box.listeners.remove(self._listener)
+        self._listener = callback
+        if callback is not None:
+            self._box.listeners.append(callback)
+
+    async def _turn(self, writes: bool = False) -> None:
+        await self._session.turn(writes)
+        if writes and self.opened.read_only:
+            raise ReadOnly("read only")
+
+    async def sync(self, since: ModSeq) -> Delta:
+        """See ``MailboxApi``."""
+        await self._turn()
+        return self._box.delta(since)
+
+    async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
+        """See ``MailboxApi``."""
+        await self._turn()
+        box = self._box
+        chosen = [box.messages[uid] for uid in uids if uid in box.messages]
+        if plan.changed_since is not None:
+            chosen = [one for one in chosen if one.modseq > (plan.changed_since or 0)]
+        unseen = [one for one in chosen if not one.flags.system & SystemFlag.SEEN]
+        seen_now = UidSet()
+        if plan.set_seen and unseen and not self.opened.read_only:
+            seen_now = UidSet.of(one.uid for one in unseen)
+            modseq = box.bump()
+            for one in unseen:
+                one.flags = Flags(one.flags.system | SystemFlag.SEEN, one.flags.keywords)
+                one.modseq = modseq
+        rows = tuple(self._row(one, plan) for one in chosen)
+        return FetchResult(rows, box.delta(since), seen_now)
+
+    def _row(self, one: StoredMessage, plan: FetchPlan) -> FetchRow:
+        root = mime.scan(one.data)
+        return FetchRow(
+            one.uid,
+            one.modseq,
+            one.flags,
+            len(one.data),
+            one.internal_date,
+            one.message_id,
+            mime.envelope(one.data[: root.body_start]) if plan.envelope else None,
+            mime.body(root, one.data) if plan.body else None,
+            mime.bodystructure(root, one.data) if plan.bodystructure else None,
+        )
+
+    async def content(
+        self, uids: Sequence[Uid], sections: Sequence[SectionRead], max_bytes: int
+    ) -> tuple[ContentRow, ...]:
+        """See ``MailboxApi``."""
+        await self._turn()
+        rows: list[ContentRow] = []
+        left = max_bytes
+        for one in (self._box.messages[uid] for uid in uids if uid in self._box.messages):
+            root = mime.scan(one.data)
+            answers: list[SectionData] = []
+            for read in sections:
+                answers.append(_section(one.data, root, read, left))
+                left -= len(answers[-1].data)
+            if rows and any(
+                answer.total is not None and len(answer.data) < answer.total for answer in answers
+            ):
+                break
+            rows.append(ContentRow(one.uid, one.message_id, tuple(answers)))
+            if left <= 0:
+                break
+        return tuple(rows)
+
+    async def read_span(self, message_id: MessageId, offset: int, length: int) -> bytes:
+        """See ``MailboxApi``."""
+        await self._turn()
+        for one in self._box.messages.values():
+            if one.message_id == message_id:
+                return one.data[offset : offset + length]
+        raise NoSuchMessage("gone")
+
+    async def store_flags(
+        self, uids: UidSet, mode: StoreMode, flags: Flags, unchanged_since: ModSeq | None, since: ModSeq
+    ) -> StoreResult:
+        """See ``MailboxApi``."""
+        await self._turn(writes=True)
+        box = self._box
+        there = [box.messages[uid] for uid in uids if uid in box.messages]
+        missing = UidSet.of(uid for uid in uids if uid not in box.messages)
+        modified = [one for one in there if unchanged_since is not None and one.modseq > unchanged_since]
+        chosen = [one for one in there if one not in modified]
+        modseq: ModSeq | None = None
+        for one in chosen:
+            new = _changed(one.flags, mode, flags)
+            if new != one.flags:
+                modseq = modseq or box.bump()
+                one.flags, one.modseq = new, modseq
+        box.changed()
+        updated = tuple(one.state() for one in chosen)
+        return StoreResult(updated, UidSet.of(one.uid for one in modified), missing, box.delta(since))
+
+    async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+        """See ``MailboxApi``."""
+        await self._turn()
+        return self._copy(uids, destination, since, move=False)
+
+    async def move(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+        """See ``MailboxApi``."""
+        await self._turn(writes=True)
+        return self._copy(uids, destination, since, move=True)
+
+    def _copy(self, uids: UidSet, destination: str, since: ModSeq, move: bool) -> CopyResult:
+        source, target = self._box, self._session.box(destination)
+        there = [source.messages[uid] for uid in uids if uid in source.messages]
+        modseq = target.bump()
+        pairs = [
+            (one.uid, target.add(one.message_id, one.data, one.flags, one.internal_date, modseq))
+            for one in there
+        ]
+        if move:
+            source.remove([one.uid for one in there], source.bump())
+        target.changed()
+        source.changed()
+        return CopyResult(
+            target.uid_validity,
+            tuple(old for old, _ in pairs),
+            tuple(new for _, new in pairs),
+            source.delta(since),
+        )
+
+    async def expunge(self, uids: UidSet | None, since: ModSeq) -> Delta:
+        """See ``MailboxApi``."""
+        await self._turn(writes=True)
+        box = self._box
+        gone = [
+            uid
+            for uid, one in box.messages.items()
+            if one.flags.system & SystemFlag.DELETED and (uids is None or uid in uids)
+        ]
+        if gone:
+            box.remove(gone, box.bump())
+            box.changed()
+        return box.delta(since)
+
+    async def search(self, key: Key, since: ModSeq) -> SearchResult:
+        """See ``MailboxApi``."""
+        await self._turn()
+        found = [one for _, one in sorted(self._box.messages.items()) if matches(one, key)]
+        highest = max((one.modseq for one in found), default=None)
+        return SearchResult(tuple(one.uid for one in found), highest, self._box.delta(since))
+
+    async def maildrop(self) -> tuple[MaildropEntry, ...]:
+        """The messages as POP3 lists them."""
+        await self._turn()
+        return tuple(
+            MaildropEntry(one.uid, one.message_id, len(one.data))
+            for _, one in sorted(self._box.messages.items())
+        )
+
+    async def remove(self, uids: UidSet) -> None:
+        """Remove messages whatever their flags (POP3's QUIT)."""
+        await self._turn(writes=True)
+        self._box.remove([uid for uid in uids if uid in self._box.messages], self._box.bump())
+        self._box.changed()
+
+
+def _changed(old: Flags, mode: StoreMode, flags: Flags) -> Flags:
+    words = {word.lower(): word for word in old.keywords}
+    given = {word.lower(): word for word in flags.keywords}
+    match mode:
+        case StoreMode.REPLACE:
+            return Flags(flags.system, tuple(given.values()))
+        case StoreMode.ADD:
+            return Flags(old.system | flags.system, tuple({**given, **words}.values()))
+        case StoreMode.REMOVE:
+            left = tuple(word for low, word in words.items() if low not in given)
+            return Flags(old.system & ~flags.system, left)

@@ -1,0 +1,259 @@
+"""The store as a dict: what the protocols' tests run against (see ``protocols.store_api``).
+
+Everything happens at once; ``hold`` lets a test keep one operation waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+
+from mailstore.errors import (
+    AccountClosed,
+    AuthenticationFailed,
+    MailboxExists,
+    MailboxHasChildren,
+    MailboxNameInvalid,
+    NoSuchMailbox,
+    OverQuota,
+    ReadOnly,
+    SpecialUseTaken,
+)
+from mailstore.model import (
+    AppendResult,
+    Flags,
+    MailboxId,
+    MailboxInfo,
+    MailboxList,
+    MailboxStatus,
+    MessageId,
+    NewMessage,
+    Quota,
+    SpecialUse,
+    Uid,
+)
+from mailstore.names import for_creation, normalised, superiors
+from tests.memory_mailbox import SelectedMailbox, StoredMailbox
+
+
+class MemoryAccount:
+    """The data of an account, and the sessions that have it open."""
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+        self.read_only = False
+        self.mailboxes: dict[str, StoredMailbox] = {}
+        self.subscriptions: set[str] = set()
+        self.limit_bytes: int | None = None
+        self.limit_messages: int | None = None
+        self.sessions: list[AccountSession] = []
+        self.hold: Deferred[None] | None = None
+        self.failure: Exception | None = None
+        self._ids = 0
+        self.create("INBOX")
+
+    def next_id(self) -> int:
+        """A fresh id."""
+        self._ids += 1
+        return self._ids
+
+    def create(self, name: str, special_use: SpecialUse | None = None) -> StoredMailbox:
+        """Add a mailbox and its superiors."""
+        for superior in superiors(name):
+            if superior not in self.mailboxes:
+                self.mailboxes[superior] = StoredMailbox(MailboxId(self.next_id()))
+        self.mailboxes[name] = StoredMailbox(MailboxId(self.next_id()), special_use)
+        return self.mailboxes[name]
+
+    def deliver(self, data: bytes, mailbox: str = "INBOX", flags: Flags | None = None, date: int = 0) -> Uid:
+        """A message arrives, from whichever side."""
+        box = self.mailboxes[mailbox]
+        uid = box.add(MessageId(self.next_id()), data, flags or Flags(), date, box.bump())
+        box.changed()
+        return uid
+
+    def close_sessions(self) -> None:
+        """A key was revoked or the account deleted."""
+        for session in tuple(self.sessions):
+            session.closed_by_store()
+
+
+class MemoryStore:
+    """All accounts. ``add_account`` makes one."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[bytes, MemoryAccount] = {}
+        self.logins = 0
+
+    def add_account(self, name: bytes = b"joe", secret: bytes = b"secret") -> MemoryAccount:
+        """An account with an INBOX."""
+        self.accounts[name] = MemoryAccount(secret)
+        return self.accounts[name]
+
+    async def login(self, name: bytes, secret: bytes, protocol: str) -> AccountSession:
+        """See ``StoreApi``."""
+        self.logins += 1
+        found = self.accounts.get(name)
+        if found is None or found.secret != secret:
+            raise AuthenticationFailed("authentication failed")
+        return AccountSession(name, found)
+
+
+class AccountSession:
+    """See ``AccountApi``."""
+
+    def __init__(self, name: bytes, data: MemoryAccount) -> None:
+        self.account_id = name.decode("latin-1")
+        self.name = name.decode("latin-1")
+        self.data = data
+        self.released = False
+        self._on_closed: Callable[[], None] | None = None
+        data.sessions.append(self)
+
+    @property
+    def read_only(self) -> bool:
+        """See ``AccountApi``."""
+        return self.data.read_only
+
+    def release(self) -> None:
+        """See ``AccountApi``."""
+        self.released = True
+        if self in self.data.sessions:
+            self.data.sessions.remove(self)
+
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        """See ``AccountApi``."""
+        self._on_closed = callback
+
+    def closed_by_store(self) -> None:
+        """The session has to end."""
+        if self._on_closed is not None:
+            self._on_closed()
+
+    async def turn(self, writes: bool = False) -> None:
+        """Wait as long as the test wants, fail as the test wants."""
+        if self.data.hold is not None:
+            gate: Deferred[None] = Deferred()
+            self.data.hold.addCallback(lambda _: gate.callback(None))
+            await gate
+        failure, self.data.failure = self.data.failure, None
+        if failure is not None:
+            raise failure
+        if self.released:
+            raise AccountClosed("closed")
+        if writes and self.read_only:
+            raise ReadOnly("read only")
+
+    def box(self, name: str) -> StoredMailbox:
+        """The mailbox of that name."""
+        found = self.data.mailboxes.get(normalised(name))
+        if found is None:
+            raise NoSuchMailbox("no such mailbox")
+        return found
+
+    async def list_mailboxes(self) -> MailboxList:
+        """See ``AccountApi``."""
+        await self.turn()
+        data = self.data
+        return MailboxList(
+            tuple(
+                MailboxInfo(
+                    box.mailbox_id,
+                    name,
+                    box.special_use,
+                    name in data.subscriptions,
+                    any(other.startswith(name + "/") for other in data.mailboxes),
+                    f"F{box.mailbox_id}",
+                )
+                for name, box in sorted(data.mailboxes.items())
+            ),
+            tuple(sorted(data.subscriptions - set(data.mailboxes))),
+        )
+
+    async def status(self, name: str) -> MailboxStatus:
+        """See ``AccountApi``."""
+        await self.turn()
+        return self.box(name).status()
+
+    async def statuses(self, names: Sequence[str]) -> dict[str, MailboxStatus]:
+        """See ``AccountApi``."""
+        await self.turn()
+        return {name: self.data.mailboxes[name].status() for name in names if name in self.data.mailboxes}
+
+    async def create(self, name: str, special_use: SpecialUse | None = None) -> MailboxStatus:
+        """See ``AccountApi``."""
+        await self.turn(writes=True)
+        name = for_creation(name)
+        if name in self.data.mailboxes:
+            raise MailboxExists("exists")
+        if special_use and any(box.special_use is special_use for box in self.data.mailboxes.values()):
+            raise SpecialUseTaken("taken")
+        return self.data.create(name, special_use).status()
+
+    async def delete(self, name: str) -> None:
+        """See ``AccountApi``."""
+        await self.turn(writes=True)
+        name = normalised(name)
+        if name == "INBOX":
+            raise MailboxNameInvalid("INBOX")
+        box = self.box(name)
+        if any(other.startswith(name + "/") for other in self.data.mailboxes):
+            raise MailboxHasChildren("children")
+        del self.data.mailboxes[name]
+        box.deleted = True
+        box.remove(list(box.messages), box.bump())
+        box.changed()
+
+    async def rename(self, old: str, new: str) -> None:
+        """See ``AccountApi``; INBOX is not modelled here."""
+        await self.turn(writes=True)
+        old, new = normalised(old), for_creation(new)
+        self.box(old)
+        if new in self.data.mailboxes:
+            raise MailboxExists("exists")
+        if superiors(new) and superiors(new)[-1] not in self.data.mailboxes:
+            self.data.create(superiors(new)[-1])
+        for name in [name for name in self.data.mailboxes if name == old or name.startswith(old + "/")]:
+            self.data.mailboxes[new + name[len(old) :]] = self.data.mailboxes.pop(name)
+
+    async def subscribe(self, name: str) -> None:
+        """See ``AccountApi``."""
+        await self.turn(writes=True)
+        self.data.subscriptions.add(for_creation(name))
+
+    async def unsubscribe(self, name: str) -> None:
+        """See ``AccountApi``."""
+        await self.turn(writes=True)
+        self.data.subscriptions.discard(normalised(name))
+
+    async def select(self, name: str, read_only: bool) -> SelectedMailbox:
+        """See ``AccountApi``."""
+        await self.turn()
+        return SelectedMailbox(self, normalised(name), read_only or self.read_only)
+
+    async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
+        """See ``AccountApi``."""
+        await self.turn(writes=True)
+        box = self.box(name)
+        quota = self._quota()
+        more = sum(len(one.data) for one in messages)
+        if quota.limit_bytes is not None and quota.used_bytes + more > quota.limit_bytes:
+            raise OverQuota("full")
+        modseq = box.bump()
+        uids = tuple(
+            box.add(MessageId(self.data.next_id()), one.data, one.flags, one.internal_date or 0, modseq)
+            for one in messages
+        )
+        box.changed()
+        return AppendResult(box.mailbox_id, box.uid_validity, uids)
+
+    def _quota(self) -> Quota:
+        stored = [one for box in self.data.mailboxes.values() for one in box.messages.values()]
+        used = sum(len(one.data) for one in stored)
+        return Quota(used, self.data.limit_bytes, len(stored), self.data.limit_messages)
+
+    async def quota(self) -> Quota:
+        """See ``AccountApi``."""
+        await self.turn()
+        return self._quota()

@@ -1,0 +1,115 @@
+"""The server in memory as transcripts see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mailstore.model import Flags, SpecialUse, SystemFlag
+from tests.wire import Client, ImapWorld
+
+SAMPLE = (
+    b"From: Ann <ann@example.org>\r\nTo: joe@example.net\r\nSubject: Report %d\r\n"
+    b"Date: Mon, 7 Feb 2022 21:52:25 +0000\r\nMessage-ID: <%d@example.org>\r\n\r\nHello number %d.\r\n"
+)
+
+
+class MemoryPeer:
+    """A client of the server in memory."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def send(self, data: bytes) -> None:
+        """See ``Peer``."""
+        heard = self._client.hear()
+        self._client.transport.write(heard)
+        if not self._client.closed:
+            self._client.protocol.dataReceived(data)
+
+    def receive(self) -> bytes:
+        """See ``Peer``."""
+        return self._client.hear()
+
+    @property
+    def closed(self) -> bool:
+        """See ``Peer``."""
+        return self._client.closed
+
+
+class MemoryWorld:
+    """One account, joe with the password secret, and the actions of ``@`` lines.
+
+    ``@plain`` connects to port 143 instead of 993; ``@login`` and ``@select NAME`` bring the
+    connections that follow into that state without showing it.
+    """
+
+    def __init__(self) -> None:
+        self.world = ImapWorld()
+        self._prelude: list[bytes] = []
+        self._factory = self.world.factory
+        self._shows_greeting = True
+        self._actions: dict[str, Callable[..., None]] = {
+            "plain": self._plain,
+            "login": self._login,
+            "select": self._select,
+            "messages": self._messages,
+            "deliver": self._deliver,
+            "flag": self._flag,
+            "mailbox": self._mailbox,
+            "subscribe": lambda name: self.world.account.subscriptions.add(name),
+            "quota": self._quota,
+            "read_only": self._read_only,
+            "clock": lambda seconds: self.world.clock.advance(float(seconds)),
+            "revoke": lambda: self.world.account.close_sessions(),
+        }
+
+    def act(self, name: str, words: list[str]) -> None:
+        """See ``World``."""
+        self._actions[name](*words)
+
+    def connect(self) -> MemoryPeer:
+        """See ``World``."""
+        client = Client(self._factory)
+        if not self._shows_greeting:
+            client.hear()
+        for line in self._prelude:
+            assert b" OK" in client.say(line)
+        return MemoryPeer(client)
+
+    def _plain(self) -> None:
+        self._factory = self.world.factory_for(implicit_tls=False)
+
+    def _login(self) -> None:
+        self._shows_greeting = False
+        self._prelude.append(b"L LOGIN joe secret\r\n")
+
+    def _select(self, name: str) -> None:
+        self._login()
+        self._prelude.append(b"S SELECT " + name.encode() + b"\r\n")
+
+    def _messages(self, count: str, mailbox: str = "INBOX") -> None:
+        for number in range(1, int(count) + 1):
+            self.world.account.deliver(SAMPLE % (number, number, number), mailbox, date=1_644_270_745)
+
+    def _deliver(self, mailbox: str = "INBOX") -> None:
+        self.world.account.deliver(SAMPLE % (99, 99, 99), mailbox)
+
+    def _flag(self, uid: str, *words: str) -> None:
+        system = SystemFlag.NONE
+        for word in words:
+            if word.startswith("\\"):
+                system |= SystemFlag[word[1:].upper()]
+        box = self.world.account.mailboxes["INBOX"]
+        message = box.messages[int(uid)]
+        message.flags = Flags(system, tuple(word for word in words if not word.startswith("\\")))
+        message.modseq = box.bump()
+
+    def _mailbox(self, name: str, use: str = "") -> None:
+        self.world.account.create(name, SpecialUse(use) if use else None)
+
+    def _quota(self, kib: str, messages: str) -> None:
+        self.world.account.limit_bytes = int(kib) * 1024
+        self.world.account.limit_messages = int(messages)
+
+    def _read_only(self) -> None:
+        self.world.account.read_only = True
