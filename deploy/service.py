@@ -11,6 +11,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from deploy.config import Config
 from mailstore.account import open_directory
@@ -21,7 +22,10 @@ from mailstore.unlock import Unlocker
 from protocols.access_log import FileAccessLog
 from protocols.imap.server import ImapFactory
 from protocols.limits import AccessLogLimits
+from protocols.lmtp.message import MemoryBudget
+from protocols.lmtp.server import LmtpFactory
 from protocols.login import LoginGuard
+from protocols.pop3.server import Pop3Factory
 from protocols.tls import TlsContext
 from protocols.transport import StreamFactory
 
@@ -44,6 +48,7 @@ class Service:
             reactor, config.data, self._directory, unlocker, self._executor, config.store, watcher
         )
         self._guard = LoginGuard(self._store, config.login, reactor)
+        self._budget = MemoryBudget(config.lmtp.data_total_max_bytes)
         self._access_log = self._new_access_log(config)
         self._cleaning = LoopingCall(lambda: self._access_log.delete_expired())
         self._ports: list[tuple[str, Any]] = []
@@ -75,9 +80,28 @@ class Service:
                 self._guard, config.imap, contexts[b"imap"], self._access_log, self._reactor, implicit
             )
 
+        def pop3(implicit: bool) -> Pop3Factory:
+            return Pop3Factory(
+                self._guard, config.pop3, contexts[b"pop3"], self._access_log, self._reactor, implicit
+            )
+
+        def lmtp() -> LmtpFactory:
+            return LmtpFactory(
+                self._store,
+                config.lmtp,
+                contexts[b"lmtp"],
+                self._access_log,
+                self._reactor,
+                config.hostname,
+                self._budget,
+            )
+
         def wrapped(factory: StreamFactory, alpn: bytes) -> Any:
             self._factories.append(factory)
-            return TLSMemoryBIOFactory(contexts[alpn], False, factory)
+            # zope's interfaces mean nothing to the type checker, hence the two Any.
+            context: Any = contexts[alpn]
+            inner: Any = factory
+            return TLSMemoryBIOFactory(context, False, inner)
 
         def plain(factory: StreamFactory) -> StreamFactory:
             self._factories.append(factory)
@@ -86,6 +110,9 @@ class Service:
         return {
             "imaps": lambda: wrapped(imap(True), b"imap"),
             "imap": lambda: plain(imap(False)),
+            "pop3s": lambda: wrapped(pop3(True), b"pop3"),
+            "pop3": lambda: plain(pop3(False)),
+            "lmtp": lambda: plain(lmtp()),
         }
 
     # -- life ------------------------------------------------------------------------------------
@@ -97,17 +124,15 @@ class Service:
             OSError, OpenSSL.SSL.Error: a certificate cannot be used.
         """
         builders = self._builders(self._config)
-        await self._cleaning_started()
+        self._cleaning.start(DAY_S, now=True).addErrback(self._cleaning_failed)
         for service, bound in listening:
-            if service not in builders: continue
             port = self._reactor.adoptStreamPort(bound.fileno(), bound.family, builders[service]())
             bound.close()
             self._ports.append((service, port))
 
-    async def _cleaning_started(self) -> None:
-        self._cleaning.start(DAY_S, now=True).addErrback(
-            lambda failure: log.error("deleting old logs failed: %s", failure.type.__name__)
-        )
+    @staticmethod
+    def _cleaning_failed(failure: Failure) -> None:
+        log.error("deleting old logs failed: %s", failure.type.__name__ if failure.type else "unknown")
 
     def reload(self, config: Config) -> None:
         """Use new certificates and limits for connections from now on; old connections keep theirs."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
@@ -20,6 +20,7 @@ from twisted.python.threadpool import ThreadPool
 
 from mailstore.errors import AccountClosed
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -35,9 +36,9 @@ class Executor:
         self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="sealbox-store")
         self._pool.start()
 
-    def call(self, fn: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Run ``fn(*args)`` in a thread; the Deferred fires on the reactor's thread."""
-        return deferToThreadPool(self._reactor, self._pool, fn, *args)
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Run a function in a thread; the Deferred fires on the reactor's thread."""
+        return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
 
     def stop(self) -> None:
         """Wait for running jobs and end the threads."""

@@ -1,0 +1,164 @@
+"""The real server as its own processes, started the way a user starts it."""
+
+from __future__ import annotations
+
+import imaplib
+import json
+import os
+import poplib
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SEALBOX = [sys.executable, "-m", "deploy"]
+START_S = 60
+STOP_S = 40
+PORT_OFFSETS = (43, 93, 10, 95, 24)
+
+
+def free_port_base() -> int:
+    """A base whose five ports are free at the moment."""
+    for base in range(20000 + os.getpid() % 7000, 60000, 131):
+        taken = False
+        for offset in PORT_OFFSETS:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", base + offset))
+                except OSError:
+                    taken = True
+        if not taken:
+            return base
+    raise RuntimeError("no free ports")
+
+
+def eventually(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """The first true value of ``what()``, polled; fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = what()
+        if value:
+            return value
+        assert time.monotonic() < deadline, "did not happen in time"
+        # A poll with a deadline: the condition above decides, not this pause.
+        __import__("select").select([], [], [], 0.02)
+
+
+@dataclass
+class Server:
+    """A quick start server on a data folder."""
+
+    data: Path
+    base: int = field(default_factory=free_port_base)
+    process: subprocess.Popen[bytes] | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> Server:
+        """Start and wait until everything answers."""
+        with (self.data.parent / f"{self.data.name}.err").open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*SEALBOX, "quickstart", "--data", str(self.data), "--port-base", str(self.base), "--json"],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, **self.environment},
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.errors()
+        self.info = json.loads(line)
+        return self
+
+    def errors(self) -> str:
+        """What the server has said on standard error."""
+        return (self.data.parent / f"{self.data.name}.err").read_text("utf-8")
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None and self.process.stdout is not None
+        self.process.terminate()
+        code = self.process.wait(STOP_S)
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(one) for one in children.split()]
+
+    def kill(self) -> None:
+        """kill -9 for supervisor and workers, all at once."""
+        assert self.process is not None and self.process.stdout is not None
+        for pid in [self.process.pid, *self.workers()]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(STOP_S)
+        self.process.stdout.close()
+        self.process = None
+        eventually(lambda: not _listening(self.base + 43))
+
+    @property
+    def user(self) -> str:
+        """Login name of the account."""
+        return str(self.info["user"])
+
+    @property
+    def password(self) -> str:
+        """Its password."""
+        return str(self.info["password"])
+
+    def tls(self) -> ssl.SSLContext:
+        """A client context that trusts the server's certificate and checks its name."""
+        return ssl.create_default_context(cafile=self.info["cafile"])
+
+    def imap(self, user: str | None = None, password: str | None = None) -> imaplib.IMAP4_SSL:
+        """A logged-in imaplib connection."""
+        client = imaplib.IMAP4_SSL("127.0.0.1", self.info["imaps"], ssl_context=self.tls(), timeout=30)
+        client.login(user or self.user, password or self.password)
+        return client
+
+    def pop(self) -> poplib.POP3_SSL:
+        """A logged-in poplib connection."""
+        client = poplib.POP3_SSL("127.0.0.1", self.info["pop3s"], context=self.tls(), timeout=30)
+        client.user(self.user)
+        client.pass_(self.password)
+        return client
+
+    def deliver(self, *messages: bytes, to: str | None = None) -> None:
+        """Deliver messages over LMTP."""
+        with smtplib.LMTP("127.0.0.1", self.info["lmtp"], local_hostname="localhost", timeout=30) as lmtp:
+            for message in messages:
+                lmtp.sendmail("sender@example.org", [to or self.user], message, ["BODY=8BITMIME"])
+
+    def cli(self, *arguments: str, stdin: str = "") -> dict[str, Any]:
+        """Run a command on the server's data; its JSON answer."""
+        done = subprocess.run(
+            [*SEALBOX, *arguments, "--data", str(self.data), "--json"],
+            input=stdin.encode(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+
+def _listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def raw(server: Server, service: str, timeout_s: float = 30.0) -> ssl.SSLSocket:
+    """A bare TLS connection to an implicit-TLS port."""
+    plain = socket.create_connection(("127.0.0.1", server.info[service]), timeout_s)
+    return server.tls().wrap_socket(plain, server_hostname="localhost")
