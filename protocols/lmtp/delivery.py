@@ -11,7 +11,6 @@ from twisted.internet.defer import CancelledError
 
 from mailstore.directory import Recipient
 from mailstore.errors import StoreError
-from mailstore.keys import AccountId
 from mailstore.sealed import Facts
 from protocols.limits import LmtpLimits
 from protocols.lmtp import replies
@@ -50,7 +49,7 @@ class Accepted:
     recipient: Recipient
 
     @property
-    def target(self) -> tuple[AccountId, str | None]:
+    def target(self) -> tuple[str, str | None]:
         """Two recipients with the same target get one copy between them."""
         return self.recipient.account_id, self.recipient.mailbox_hint
 
@@ -106,7 +105,7 @@ async def deliver_all(
         message = collector.message()
         if is_loop(message, limits):
             collector.fail(Failure.LOOP)
-    done: dict[tuple[AccountId, str | None], Reply] = {}
+    done: dict[tuple[str, str | None], Reply] = {}
     for accepted in transaction.accepted:
         if collector.failure is not None:
             yield FAILURES[collector.failure]
