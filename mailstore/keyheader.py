@@ -172,8 +172,11 @@ def read_header(account_folder: Path, limits: HeaderLimits = DEFAULT_LIMITS) -> 
 
 
 def write_header(account_folder: Path, header: Header, master: bytes | bytearray) -> None:
-    """Put ``header`` in place durably. Raises StorageFull, StorageFailed."""
+    """Put ``header`` in place durably; the caller holds ``keys.lock``. Raises StorageFull, StorageFailed."""
     with storage_errors():
+        # A change that was killed may have left a header with slots that are revoked by now.
+        for leftover in account_folder.glob(f".{FILE_NAME}.*.tmp"):
+            leftover.unlink()
         replace_file(account_folder / FILE_NAME, encode_header(header, master))
 
 
