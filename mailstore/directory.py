@@ -30,6 +30,7 @@ from mailstore.errors import (
 )
 from mailstore.keys import AccountId, KeyLabel, PublicKey, derive
 
+# Connections and rows are Any below: sqlcipher3 ships no type information.
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 30_000
 IDLE_CONNECTIONS = 8
