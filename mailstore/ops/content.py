@@ -12,22 +12,21 @@ from mailstore.model import (
     FetchPlan,
     FetchResult,
     FetchRow,
-    Flags,
     MailboxId,
     MaildropEntry,
     MessageId,
     ModSeq,
     SectionData,
     SectionRead,
-    SystemFlag,
     Uid,
 )
 from mailstore.ops.messages import FRAME_BITS, mark_seen
-from mailstore.ops.rows import CHOSEN, as_json, delta, keywords_of
+from mailstore.ops.rows import CHOSEN, as_json, delta, flags_of
 from mailstore.prepared import FRAME_BYTES, decompress, header_frames
 from mailstore.uidset import UidSet
 
 _NARROW = "p.uid, p.modseq, p.flags, p.keywords, p.size_bytes, p.internal_date, p.message_id"
+_STORED = ("envelope", "body", "bodystructure")
 
 
 def fetch(
@@ -36,37 +35,21 @@ def fetch(
     """Stored answers for a batch of messages; in a write transaction when ``plan.set_seen``."""
     wanted = UidSet.of(uids)
     seen_now = mark_seen(txn, mailbox_id, wanted) if plan.set_seen else UidSet()
-    columns = _NARROW
+    asked = (plan.envelope, plan.body, plan.bodystructure)
+    columns = _NARROW + "".join(
+        f", m.{name}" if wish else ", NULL" for name, wish in zip(_STORED, asked, strict=True)
+    )
     tables = CHOSEN
-    stored = [
-        name
-        for name, asked in (
-            ("envelope", plan.envelope),
-            ("body", plan.body),
-            ("bodystructure", plan.bodystructure),
-        )
-        if asked
-    ]
-    if stored:
-        columns += "".join(f", m.{name}" for name in stored)
+    if any(asked):
         tables += " JOIN message_meta AS m ON m.message_id = p.message_id"
     condition = "" if plan.changed_since is None else f" WHERE p.modseq > {int(plan.changed_since)}"
     # Column names come from the fixed list above, never from a client.
     rows = txn.rows(f"SELECT {columns} FROM {tables}{condition}", (as_json(wanted), mailbox_id))
-    found = []
-    for uid, modseq, flags, keywords, size_bytes, date, message_id, *answers in rows:
-        found.append(
-            FetchRow(
-                uid,
-                modseq,
-                Flags(SystemFlag(flags), keywords_of(keywords)),
-                size_bytes,
-                date,
-                message_id,
-                **dict(zip(stored, answers, strict=True)),
-            )
-        )
-    return FetchResult(tuple(found), delta(txn, mailbox_id, since), seen_now)
+    found = tuple(
+        FetchRow(uid, modseq, flags_of(flags, keywords), *others)
+        for uid, modseq, flags, keywords, *others in rows
+    )
+    return FetchResult(found, delta(txn, mailbox_id, since), seen_now)
 
 
 class MessageReader:

@@ -284,17 +284,42 @@ def _expunge_rows(txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row]) -> None:
         _drop_unplaced(txn, {row[1] for row in rows})
 
 
-def _changed(
-    flags: int, keywords: frozenset[str], mode: StoreMode, change: Flags
-) -> tuple[int, frozenset[str]]:
-    named = frozenset(change.keywords)
+def _changed(flags: int, column: str | None, mode: StoreMode, change: Flags) -> tuple[int, str | None]:
+    """The columns ``flags`` and ``keywords`` after a change."""
+    keywords, named = frozenset(keywords_of(column)), frozenset(change.keywords)
     match mode:
         case StoreMode.REPLACE:
-            return int(change.system), named
+            flags, keywords = int(change.system), named
         case StoreMode.ADD:
-            return flags | int(change.system), keywords | named
+            flags, keywords = flags | int(change.system), keywords | named
         case StoreMode.REMOVE:
-            return flags & ~int(change.system), keywords - named
+            flags, keywords = flags & ~int(change.system), keywords - named
+    return flags, keywords_column(tuple(sorted(keywords)))
+
+
+def _write_flags(
+    txn: Txn, mailbox_id: MailboxId, rows: Iterable[Row], mode: StoreMode, change: Flags
+) -> None:
+    """Change the flags of the given rows (uid, modseq, flags, keywords) where that makes a difference."""
+    outcomes: dict[tuple[int, str | None], tuple[int, str | None]] = {}
+    writes: dict[tuple[int, str | None], list[int]] = {}
+    for uid, _, flags, column in rows:
+        before = (flags, column)
+        # Few combinations of flags occur in a mailbox, however many messages it has.
+        after = outcomes.get(before)
+        if after is None:
+            after = outcomes[before] = _changed(flags, column, mode, change)
+        if after != before:
+            writes.setdefault(after, []).append(uid)
+    if not writes:
+        return
+    modseq = bump_modseq(txn, mailbox_id)
+    for (system, keywords), uids in writes.items():
+        txn.many(
+            "UPDATE placed SET flags = ?, keywords = ?, modseq = ?"
+            " WHERE mailbox_id = ? AND uid BETWEEN ? AND ?",
+            [(system, keywords, modseq, mailbox_id, *ends) for ends in UidSet.of(uids).ranges],
+        )
 
 
 def store_flags(
@@ -308,7 +333,8 @@ def store_flags(
 ) -> StoreResult:
     """STORE (RFC 3501 section 6.4.6) with UNCHANGEDSINCE (RFC 7162 section 3.1.3).
 
-    Messages whose flags already are as wanted keep their modseq.
+    Messages whose flags already are as wanted keep their modseq. ``since`` is at most the mailbox's
+    highest modseq.
 
     Raises:
         LimitExceeded: too many keywords in the mailbox.
@@ -316,38 +342,24 @@ def store_flags(
     spelled = known_keywords(txn, mailbox_id, change.keywords, add=mode is not StoreMode.REMOVE)
     change = Flags(change.system, spelled)
     rows = txn.rows("SELECT p.uid, p.modseq, p.flags, p.keywords FROM " + CHOSEN, (as_json(uids), mailbox_id))
-    refused = [] if unchanged_since is None else [row[0] for row in rows if row[1] > unchanged_since]
-    refuse = frozenset(refused)
-    writes: list[tuple[int, str | None, int]] = []
-    for uid, _, flags, column in rows:
-        if uid in refuse:
-            continue
-        before = frozenset(keywords_of(column))
-        system, keywords = _changed(flags, before, mode, change)
-        if system != flags or keywords != before:
-            writes.append((system, keywords_column(tuple(sorted(keywords))), uid))
-    if writes:
-        modseq = bump_modseq(txn, mailbox_id)
-        txn.many(
-            "UPDATE placed SET flags = ?, keywords = ?, modseq = ? WHERE mailbox_id = ? AND uid = ?",
-            [(system, keywords_text, modseq, mailbox_id, uid) for system, keywords_text, uid in writes],
-        )
-        rows = txn.rows(
-            "SELECT p.uid, p.modseq, p.flags, p.keywords FROM " + CHOSEN, (as_json(uids), mailbox_id)
-        )
-    return StoreResult(
-        tuple(message_flags(row) for row in rows if row[0] not in refuse),
-        UidSet.of(refused),
-        uids - UidSet.of(row[0] for row in rows),
-        delta(txn, mailbox_id, since),
-    )
+    present = UidSet.of(row[0] for row in rows)
+    refused = UidSet()
+    if unchanged_since is not None:
+        refused = UidSet.of(row[0] for row in rows if row[1] > unchanged_since)
+        rows = [row for row in rows if row[0] not in refused]
+    _write_flags(txn, mailbox_id, rows, mode, change)
+    # What was written is above ``since``, so the delta has it; the other rows are as they were.
+    found = delta(txn, mailbox_id, since)
+    fresh = {one.uid: one for one in found.changed}
+    updated = tuple(fresh.get(row[0]) or message_flags(row) for row in rows)
+    return StoreResult(updated, refused, uids - present, found)
 
 
 def mark_seen(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> UidSet:
     """Set ``\\Seen`` where it is missing (FETCH of BODY[]); the messages it was set on."""
-    seen = Flags(SystemFlag.SEEN)
-    unseen = txn.rows("SELECT p.uid FROM " + CHOSEN + " WHERE p.flags & 1 = 0", (as_json(uids), mailbox_id))
-    chosen = UidSet.of(uid for (uid,) in unseen)
-    if chosen:
-        store_flags(txn, mailbox_id, chosen, StoreMode.ADD, seen, None, ModSeq(1 << 62))
-    return chosen
+    unseen = txn.rows(
+        "SELECT p.uid, p.modseq, p.flags, p.keywords FROM " + CHOSEN + " WHERE p.flags & 1 = 0",
+        (as_json(uids), mailbox_id),
+    )
+    _write_flags(txn, mailbox_id, unseen, StoreMode.ADD, Flags(SystemFlag.SEEN))
+    return UidSet.of(row[0] for row in unseen)

@@ -15,6 +15,9 @@ CHOSEN = (
 )
 """FROM clause that walks the ranges of a UID set in order; parameters: ``as_json(uids)``, mailbox."""
 
+# Making an enum member and a dataclass for every row costs more than reading the row.
+_PLAIN_FLAGS = tuple(Flags(SystemFlag(bits)) for bits in range(2 * max(SystemFlag)))
+
 
 def as_json(uids: UidSet) -> str:
     """The set's ranges as the JSON text that ``CHOSEN`` expects."""
@@ -31,10 +34,16 @@ def keywords_column(keywords: tuple[str, ...]) -> str | None:
     return " ".join(keywords) or None
 
 
+def flags_of(flags: int, keywords: str | None) -> Flags:
+    """The values of the columns ``placed.flags`` and ``placed.keywords``."""
+    plain = _PLAIN_FLAGS[flags]
+    return Flags(plain.system, keywords_of(keywords)) if keywords else plain
+
+
 def message_flags(row: Row) -> MessageFlags:
     """A row of (uid, modseq, flags, keywords) as a value."""
     uid, modseq, flags, keywords = row
-    return MessageFlags(Uid(uid), ModSeq(modseq), Flags(SystemFlag(flags), keywords_of(keywords)))
+    return MessageFlags(uid, modseq, flags_of(flags, keywords))
 
 
 def require_mailbox(txn: Txn, name: str) -> MailboxId:

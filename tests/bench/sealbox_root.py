@@ -1,0 +1,70 @@
+"""A Sealbox data root with one account and generated mail, filled without a server."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from mailstore.account import NewAccount, account_paths, create_account, init_root, open_directory
+from mailstore.engine import Database, DatabaseKey, open_connection
+from mailstore.keys import Argon2Params, KeyLabel, derive
+from mailstore.model import INBOX, Flags
+from mailstore.open_account import DATABASE_SALT_BYTES, KEY_BYTES
+from mailstore.opening import open_as_owner
+from mailstore.ops.messages import add_messages
+from mailstore.ops.rows import require_mailbox
+from mailstore.prepared import prepare
+from mailstore.schema import migrate
+
+USER = "user@example.org"
+PASSWORD = "correct horse battery staple"  # the password of generated mail
+TINY = Argon2Params(1, 64, 1)
+BATCH = 1000
+
+
+def open_database(root: Path, *, cache_kib: int = 4096) -> Database:
+    """The account's database, migrated; the caller closes it."""
+    directory = open_directory(root)
+    try:
+        opened = open_as_owner(root, directory, USER, PASSWORD.encode(), now=time.time(), params=TINY)
+        try:
+            key = DatabaseKey(
+                derive(opened.master, KeyLabel.DATABASE, KEY_BYTES),
+                derive(opened.master, KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
+            )
+            path = account_paths(root, opened.record.account_id).mail_db
+        finally:
+            opened.wipe()
+    finally:
+        directory.close()
+    database = open_connection(path, key, cache_kib=cache_kib)
+    migrate(database, int(time.time()))
+    return database
+
+
+def make_account(root: Path) -> None:
+    """A data root with the account ``USER``, its keyslot as cheap as can be."""
+    init_root(root)
+    directory = open_directory(root)
+    try:
+        create_account(root, directory, NewAccount(USER, PASSWORD.encode()), params=TINY)
+    finally:
+        directory.close()
+
+
+def fill(root: Path, mail: Iterable[tuple[bytes, int]]) -> None:
+    """File messages into the inbox, one transaction a batch."""
+    database = open_database(root)
+    waiting = iter(mail)
+    try:
+        while batch := list(itertools.islice(waiting, BATCH)):
+            ready = [(prepare(data), Flags(), date) for data, date in batch]
+            database.write(
+                int(time.time()),
+                lambda txn, ready=ready: add_messages(txn, require_mailbox(txn, INBOX), ready),
+            )
+            database.checkpoint()
+    finally:
+        database.close()
