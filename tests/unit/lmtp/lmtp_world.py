@@ -1,0 +1,119 @@
+"""An LMTP server over a store that keeps deliveries in a list and fails where a test says so."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from mailstore.directory import Recipient
+from mailstore.errors import OverQuota
+from mailstore.keys import AccountId, PublicKey
+from mailstore.sealed import Facts
+from protocols.limits import LmtpLimits, StreamLimits
+from protocols.lmtp.message import MemoryBudget
+from protocols.lmtp.server import LmtpFactory
+from tests.wire import TLS, Client, RecordingLog
+
+HOSTNAME = "mx.example.org"
+GREETING = b"220 mx.example.org LMTP Sealbox ready\r\n"
+CAPABILITIES = (
+    b"250-mx.example.org\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n"
+    b"250-SMTPUTF8\r\n250-CHUNKING\r\n250-SIZE %d\r\n250 STARTTLS\r\n"
+)
+MESSAGE = b"Subject: hello\r\n\r\nbody\r\n"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message that was kept."""
+
+    account: str
+    message: bytes
+    facts: Facts
+
+
+class MemoryDeliveries:
+    """A ``DeliveryStore``. ``failures`` maps an account to what its deliveries raise."""
+
+    def __init__(self) -> None:
+        self.kept: list[Delivery] = []
+        self.known = {b"joe@example.org": "joe", b"ann@example.org": "ann", b"max@example.org": "max"}
+        self.disabled: set[str] = set()
+        self.full: set[str] = set()
+        self.failures: dict[str, Exception] = {}
+        self.resolve_failure: Exception | None = None
+        self.hold: Deferred[None] | None = None
+
+    async def resolve(self, address: bytes) -> Recipient | None:
+        """See ``DeliveryStore``; + introduces a detail."""
+        if self.resolve_failure is not None:
+            raise self.resolve_failure
+        local, _, domain = address.lower().partition(b"@")
+        base, _, detail = local.partition(b"+")
+        account = self.known.get(base + b"@" + domain)
+        if account is None:
+            return None
+        return Recipient(
+            AccountId(account), PublicKey(b""), detail.decode() or None, None, account in self.disabled
+        )
+
+    async def check_space(self, recipient: Recipient, size_bytes: int) -> None:
+        """See ``DeliveryStore``."""
+        if recipient.account_id in self.full:
+            raise OverQuota("full")
+
+    async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
+        """See ``DeliveryStore``."""
+        if self.hold is not None:
+            await self.hold
+        failure = self.failures.get(recipient.account_id)
+        if failure is not None:
+            raise failure
+        self.kept.append(Delivery(recipient.account_id, message, facts))
+
+
+class LmtpWorld:
+    """A server with its clock and logs. Keyword arguments change its limits."""
+
+    def __init__(self, tls: Any = TLS, implicit_tls: bool = False, **limits: Any) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_800_000_000)
+        self.store = MemoryDeliveries()
+        self.access_log = RecordingLog()
+        self.limits = dataclasses.replace(LmtpLimits(), **limits)
+        self.budget = MemoryBudget(self.limits.data_total_max_bytes)
+        self.factory = LmtpFactory(
+            self.store,
+            self.limits,
+            tls,
+            self.access_log,
+            self.clock,
+            HOSTNAME,
+            self.budget,
+            implicit_tls,
+            StreamLimits(),
+        )
+
+    def connect(self) -> Client:
+        """A connection whose greeting has been heard."""
+        client = Client(self.factory)
+        assert client.hear() == GREETING
+        return client
+
+    def greeted(self) -> Client:
+        """A connection after LHLO."""
+        client = self.connect()
+        assert client.say(b"LHLO relay.example.net\r\n").startswith(b"250-mx.example.org\r\n")
+        return client
+
+    def ready(self, *recipients: bytes) -> Client:
+        """A connection with an open transaction."""
+        client = self.greeted()
+        assert client.say(b"MAIL FROM:<bob@example.net>\r\n") == b"250 2.1.0 sender OK\r\n"
+        for recipient in recipients or (b"joe@example.org",):
+            client.say(b"RCPT TO:<%s>\r\n" % recipient)
+        return client
