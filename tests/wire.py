@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import error
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -121,6 +122,11 @@ class ImapWorld:
         return ImapFactory(
             self.guard, self.limits, TLS, self.access_log, self.clock, implicit_tls, self.stream_limits
         )
+
+    def hold(self) -> Deferred[None]:
+        """Keep the account's operations waiting until the result is fired."""
+        self.account.hold = Deferred()
+        return self.account.hold
 
     def connect(self) -> Client:
         """A connection whose greeting has been heard."""

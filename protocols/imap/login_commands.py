@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mailstore.errors import AuthenticationFailed
 from protocols.access_log import user_agent
 from protocols.imap import requests as ask
@@ -50,14 +52,15 @@ async def start_tls(ctx: Context, request: ask.StartTls) -> Answer:
     if ctx.services.tls is None:
         raise Disallowed(b"TLS is not available", b"UNAVAILABLE")
 
-    def begin() -> None:
-        ctx.connection = Connection(ctx.limits)
-        ctx.user_agent = ""
-        ctx.channel.start_tls(ctx.services.tls)
-        ctx.state = State.NOT_AUTHENTICATED
-
-    ctx.after_answer = begin
+    ctx.after_answer = partial(_begin_tls, ctx)
     return Answer(b"begin TLS now")
+
+
+def _begin_tls(ctx: Context) -> None:
+    ctx.connection = Connection(ctx.limits)
+    ctx.user_agent = ""
+    ctx.channel.start_tls(ctx.services.tls)
+    ctx.state = State.NOT_AUTHENTICATED
 
 
 async def login(ctx: Context, request: ask.Login) -> Answer:
@@ -158,13 +161,12 @@ async def compress(ctx: Context, request: ask.Compress) -> Answer:
     if ctx.compressed:
         raise Disallowed(b"compression is active already", b"COMPRESSIONACTIVE")
 
-    def begin() -> None:
-        early = ctx.connection.take_rest()
-        ctx.channel = CompressedChannel(ctx.channel, ctx.limits.inflate_chunk_bytes, early)
-        sent = ctx.output.sent_bytes
-        ctx.output = Output(ctx.channel, ctx.limits.write_chunk_bytes)
-        ctx.output.sent_bytes = sent
-        ctx.compressed = True
-
-    ctx.after_answer = begin
+    ctx.after_answer = partial(_begin_compression, ctx)
     return Answer(b"deflate from here on")
+
+
+def _begin_compression(ctx: Context) -> None:
+    early = ctx.connection.take_rest()
+    ctx.channel = CompressedChannel(ctx.channel, ctx.limits.inflate_chunk_bytes, early)
+    ctx.output = Output(ctx.channel, ctx.limits.write_chunk_bytes)
+    ctx.compressed = True

@@ -178,14 +178,14 @@ async def idle(ctx: Context, request: ask.Idle) -> Answer:
     selected = ctx.selected
     changed = selected is not None
 
-    def note() -> None:
+    def _note() -> None:
         nonlocal changed
         changed = True
         ctx.channel.wake()
 
     ctx.output.put(b"+ idling\r\n")
     if selected is not None:
-        selected.mailbox.on_change(note)
+        selected.mailbox.on_change(_note)
     try:
         while ctx.goodbye is None:
             if changed and selected is not None:
