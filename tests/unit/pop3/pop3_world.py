@@ -1,0 +1,62 @@
+"""A POP3 server over the memory store."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from protocols.limits import LoginLimits, Pop3Limits, StreamLimits
+from protocols.login import LoginGuard
+from protocols.pop3.server import Pop3Factory
+from tests.memory_store import MemoryStore
+from tests.wire import TLS, Client, RecordingLog
+
+GREETING = b"+OK Sealbox ready\r\n"
+AFTER_TLS = (
+    b"+OK capabilities\r\nUSER\r\nSASL PLAIN\r\nUTF8\r\nLANG\r\nTOP\r\nUIDL\r\nRESP-CODES\r\n"
+    b"AUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\nIMPLEMENTATION Sealbox\r\n.\r\n"
+)
+BEFORE_TLS = AFTER_TLS.replace(b"USER\r\nSASL PLAIN\r\nUTF8\r\nLANG\r\n", b"STLS\r\n")
+
+
+class Pop3World:
+    """A server with its clock and logs. Keyword arguments change its limits."""
+
+    def __init__(self, *messages: bytes, implicit_tls: bool = True, **limits: Any) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore()
+        self.account = self.store.add_account()
+        for message in messages:
+            self.account.deliver(message)
+        self.access_log = RecordingLog()
+        self.limits = dataclasses.replace(Pop3Limits(), **limits)
+        self.factory = Pop3Factory(
+            LoginGuard(self.store, LoginLimits(), self.clock),
+            self.limits,
+            TLS,
+            self.access_log,
+            self.clock,
+            implicit_tls,
+            StreamLimits(),
+        )
+
+    def connect(self) -> Client:
+        """A connection whose greeting has been heard."""
+        client = Client(self.factory)
+        assert client.hear() == GREETING
+        return client
+
+    def logged_in(self) -> Client:
+        """A connection in the TRANSACTION state."""
+        client = self.connect()
+        count = len(self.account.mailboxes["INBOX"].messages)
+        assert client.say(b"USER joe\r\n") == b"+OK send PASS\r\n"
+        assert client.say(b"PASS secret\r\n") == b"+OK %d messages\r\n" % count
+        return client
+
+    @property
+    def stored(self) -> list[bytes]:
+        """What is in the INBOX."""
+        return [one.data for one in self.account.mailboxes["INBOX"].messages.values()]
