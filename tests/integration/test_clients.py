@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import imaplib
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -38,8 +39,9 @@ def run(
 
 
 def crlf(data: bytes) -> bytes:
-    """A Maildir file as it travels."""
-    return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    """A Maildir file as it travels, without the one field that mbsync adds to what it uploads."""
+    travelled = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return re.sub(rb"(?m)^X-TUID: .{12}\r\n", b"", travelled, count=1)
 
 
 def empty(server: Server) -> imaplib.IMAP4_SSL:
@@ -147,10 +149,16 @@ def maildir(folder: Path) -> dict[str, str]:
     return found
 
 
-def sync(config: Path) -> str:
-    """One run of mbsync; its summary line."""
-    done = run(["mbsync", "-c", str(config), "c"], home=config.parent)
-    return (done.stdout + done.stderr).decode().strip().splitlines()[-1]
+def sync(config: Path) -> None:
+    """One run of mbsync."""
+    run(["mbsync", "-c", str(config), "c"], home=config.parent)
+
+
+def everything(folder: Path) -> dict[str, int]:
+    """Every file of a Maildir tree with its time of change."""
+    return {
+        str(path): path.stat().st_mtime_ns for path in (folder / "mail").glob("**/[cn]*/*") if path.is_file()
+    }
 
 
 def test_mbsync_round_trip(server: Server, tmp_path: Path) -> None:
@@ -184,13 +192,12 @@ def test_mbsync_round_trip(server: Server, tmp_path: Path) -> None:
     assert maildir(tmp_path / "one") == maildir(tmp_path / "two")
     _, answer = client.select()
     assert int(answer[0] or 0) == len(maildir(tmp_path / "one")) < 500
+    counters = client.status("INBOX", "(UIDNEXT MESSAGES HIGHESTMODSEQ)")
+    before = everything(tmp_path / "one")
+    sync(one)
+    assert everything(tmp_path / "one") == before
+    assert client.status("INBOX", "(UIDNEXT MESSAGES HIGHESTMODSEQ)") == counters
     client.logout()
-    before = maildir(tmp_path / "one")
-    summary = sync(one)
-    assert (
-        "Far: +0 *0 #0 -0  Near: +0 *0 #0 -0" in summary or "F: +0/0 *0/0 #0/0  N: +0/0 *0/0 #0/0" in summary
-    )
-    assert maildir(tmp_path / "one") == before
 
 
 @pytest.mark.parametrize("protocol", ["IMAP", "POP3"])
