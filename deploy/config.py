@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
+from mailstore.mime import MimeLimits
 from mailstore.unlock import UnlockLimits
-from protocols.limits import AccessLogLimits, ImapLimits, LmtpLimits, LoginLimits, Pop3Limits
+from protocols.limits import AccessLogLimits, ImapLimits, LmtpLimits, LoginLimits, Pop3Limits, StreamLimits
 
 DEFAULT_PATHS = (Path("/etc/sealbox/sealbox.toml"),)
 FILE_NAME = "sealbox.toml"
@@ -55,8 +56,11 @@ def _section_of(limits: type[Any], **more: Any) -> type[BaseModel]:
     return create_model(limits.__name__, __base__=_Section, **fields, **more)
 
 
-def _limits(section: BaseModel, limits: type[L]) -> L:
-    return limits(**section.model_dump())
+def _limits(section: BaseModel, limits: type[L], path: Path) -> L:
+    try:
+        return limits(**section.model_dump())
+    except ValueError as exc:
+        raise ConfigError(path, (str(exc),)) from None
 
 
 class TlsSection(_Section):
@@ -132,6 +136,8 @@ class AccessLogSection(_Section):
 
 
 StoreSection = _section_of(StoreLimits)
+MimeSection = _section_of(MimeLimits)
+StreamSection = _section_of(StreamLimits)
 ImapSection = _section_of(ImapLimits)
 Pop3Section = _section_of(Pop3Limits)
 LmtpSection = _section_of(LmtpLimits)
@@ -150,6 +156,8 @@ class _File(_Section):
     argon2: Argon2Section = Argon2Section()
     access_log: AccessLogSection = AccessLogSection()
     store: StoreSection = StoreSection()  # type: ignore[valid-type]  # made from a dataclass above
+    mime: MimeSection = MimeSection()  # type: ignore[valid-type]  # as above
+    stream: StreamSection = StreamSection()  # type: ignore[valid-type]  # as above
     imap: ImapSection = ImapSection()  # type: ignore[valid-type]  # as above
     pop3: Pop3Section = Pop3Section()  # type: ignore[valid-type]  # as above
     lmtp: LmtpSection = LmtpSection()  # type: ignore[valid-type]  # as above
@@ -179,6 +187,8 @@ class Config:
     access_log: AccessLogSection
     unlock: UnlockLimits
     store: StoreLimits
+    mime: MimeLimits
+    stream: StreamLimits
     imap: ImapLimits
     pop3: Pop3Limits
     lmtp: LmtpLimits
@@ -218,9 +228,9 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigError(path, tuple(_sentence(error) for error in exc.errors())) from None
     argon2 = file.argon2
     store, imap, lmtp = (
-        _limits(file.store, StoreLimits),
-        _limits(file.imap, ImapLimits),
-        _limits(file.lmtp, LmtpLimits),
+        _limits(file.store, StoreLimits, path),
+        _limits(file.imap, ImapLimits, path),
+        _limits(file.lmtp, LmtpLimits, path),
     )
     # No protocol promises to take a message that the store would refuse.
     return Config(
@@ -240,12 +250,14 @@ def parse(text: str, path: Path) -> Config:
             Argon2Params(argon2.time_cost, argon2.memory_kib, argon2.parallelism),
         ),
         store=store,
+        mime=_limits(file.mime, MimeLimits, path),
+        stream=_limits(file.stream, StreamLimits, path),
         imap=dataclasses.replace(imap, append_max_bytes=min(imap.append_max_bytes, store.max_message_bytes)),
-        pop3=_limits(file.pop3, Pop3Limits),
+        pop3=_limits(file.pop3, Pop3Limits, path),
         lmtp=dataclasses.replace(
             lmtp, message_max_bytes=min(lmtp.message_max_bytes, store.max_message_bytes)
         ),
-        login=_limits(file.login, LoginLimits),
+        login=_limits(file.login, LoginLimits, path),
     )
 
 
@@ -259,6 +271,16 @@ def load(path: Path) -> Config:
         return parse(path.read_text("utf-8"), path)
     except (OSError, UnicodeDecodeError):
         raise ConfigError(path, ("the file cannot be read",)) from None
+
+
+def argon2_params(section: object) -> Argon2Params:
+    """The cost of new keyslots from an ``[argon2]`` section.
+
+    Raises:
+        pydantic.ValidationError: a value is wrong.
+    """
+    checked = Argon2Section.model_validate(section)
+    return Argon2Params(checked.time_cost, checked.memory_kib, checked.parallelism)
 
 
 def find(config: Path | None, data: Path | None) -> Path:

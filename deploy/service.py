@@ -45,7 +45,14 @@ class Service:
         unlocker = Unlocker(config.data, self._directory, self._executor.call, limits=config.unlock)
         watcher = Watcher(reactor)
         self._store = MailStore(
-            reactor, config.data, self._directory, unlocker, self._executor, config.store, watcher
+            reactor,
+            config.data,
+            self._directory,
+            unlocker,
+            self._executor,
+            config.store,
+            watcher,
+            config.mime,
         )
         self._guard = LoginGuard(self._store, config.login, reactor)
         self._budget = MemoryBudget(config.lmtp.data_total_max_bytes)
@@ -77,12 +84,24 @@ class Service:
 
         def imap(implicit: bool) -> ImapFactory:
             return ImapFactory(
-                self._guard, config.imap, contexts[b"imap"], self._access_log, self._reactor, implicit
+                self._guard,
+                config.imap,
+                contexts[b"imap"],
+                self._access_log,
+                self._reactor,
+                implicit,
+                config.stream,
             )
 
         def pop3(implicit: bool) -> Pop3Factory:
             return Pop3Factory(
-                self._guard, config.pop3, contexts[b"pop3"], self._access_log, self._reactor, implicit
+                self._guard,
+                config.pop3,
+                contexts[b"pop3"],
+                self._access_log,
+                self._reactor,
+                implicit,
+                config.stream,
             )
 
         def lmtp() -> LmtpFactory:
@@ -94,6 +113,7 @@ class Service:
                 self._reactor,
                 config.hostname,
                 self._budget,
+                stream_limits=config.stream,
             )
 
         def wrapped(factory: StreamFactory, alpn: bytes) -> Any:

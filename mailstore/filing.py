@@ -19,6 +19,7 @@ from mailstore.engine import Txn
 from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged
 from mailstore.keys import AccountId, PrivateKey
 from mailstore.limits import StoreLimits
+from mailstore.mime import MimeLimits
 from mailstore.model import INBOX, Flags, MailboxId
 from mailstore.names import normalised
 from mailstore.ops.messages import add_messages
@@ -68,12 +69,18 @@ class Filer:
     """Files the mail of one account. The private key stays in here."""
 
     def __init__(
-        self, paths: AccountPaths, account_id: AccountId, private_key: PrivateKey, limits: StoreLimits
+        self,
+        paths: AccountPaths,
+        account_id: AccountId,
+        private_key: PrivateKey,
+        limits: StoreLimits,
+        mime_limits: MimeLimits,
     ) -> None:
         self._paths = paths
         self._account_id = account_id
         self._private_key = private_key
         self._limits = limits
+        self._mime_limits = mime_limits
 
     def load(self) -> Batch | None:
         """Open the oldest waiting messages; None while another process is filing.
@@ -124,7 +131,12 @@ class Filer:
                 continue
             size_bytes += len(blob)
             found.append(
-                Waiting(sealed_id, facts.received, facts.mailbox_hint, prepare(facts.trace_header + message))
+                Waiting(
+                    sealed_id,
+                    facts.received,
+                    facts.mailbox_hint,
+                    prepare(facts.trace_header + message, self._mime_limits),
+                )
             )
         return Batch(tuple(found), taken < len(ids), lock)
 

@@ -22,6 +22,7 @@ from mailstore.executor import Executor, Lane
 from mailstore.filing import Filer
 from mailstore.keys import KeyLabel
 from mailstore.limits import StoreLimits
+from mailstore.mime import MimeLimits
 from mailstore.model import MailboxId
 from mailstore.ops import mailboxes
 from mailstore.schema import migrate
@@ -54,6 +55,7 @@ class Worker(Protocol):
     executor: Executor
     watcher: Watcher
     limits: StoreLimits
+    mime_limits: MimeLimits
 
     async def recheck(self, unlocked: Unlocked) -> None:
         """Whether a session may go on; see ``Unlocker.recheck``."""
@@ -75,7 +77,7 @@ class OpenAccount:
         limits = worker.limits
         self._writer: Lane[Database] = Lane(worker.executor, 1, self._connect_writer)
         self._readers: Lane[Database] = Lane(worker.executor, limits.reader_connections, self._connect)
-        self._filer = Filer(paths, hold.account_id, hold.private_key, limits)
+        self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._filing: Deferred[None] | None = None
         self._file_again = False
         self.sessions: set[Session] = set()

@@ -23,6 +23,7 @@ from mailstore.executor import Executor
 from mailstore.keys import AccessProtocol, AccountId, Scope
 from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
+from mailstore.mime import DEFAULT_LIMITS, MimeLimits
 from mailstore.model import (
     AppendResult,
     Flags,
@@ -55,11 +56,13 @@ class MailStore:
         executor: Executor,
         limits: StoreLimits,
         watcher: Watcher,
+        mime_limits: MimeLimits = DEFAULT_LIMITS,
     ) -> None:
         self.clock = clock
         self.executor = executor
         self.watcher = watcher
         self.limits = limits
+        self.mime_limits = mime_limits
         self._root = root
         self._directory = directory
         self._unlocker = unlocker
@@ -304,7 +307,9 @@ class Account:
         if any(len(one.data) > self._store.limits.max_message_bytes for one in new):
             raise MessageTooLarge("the message is too large")
         limits = await self._limits()
-        prepared = await self._store.executor.call(lambda: [prepare(one.data) for one in new])
+        prepared = await self._store.executor.call(
+            lambda: [prepare(one.data, self._store.mime_limits) for one in new]
+        )
         now = int(time.time())
         filed = [
             (ready, one.flags, now if one.internal_date is None else one.internal_date)

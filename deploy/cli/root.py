@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, NoReturn, ParamSpec
+from typing import Any, Concatenate, NoReturn, ParamSpec
 
 import click
+from pydantic import ValidationError
 
+from deploy import config as configuration
 from mailstore.account import open_directory
 from mailstore.directory import AccountRecord, EmbeddedDirectory
 from mailstore.errors import (
@@ -136,25 +138,36 @@ class Cli:
             click.echo(line, err=True)
 
 
+def _settings(config: Path | None, data: Path | None) -> dict[str, Any]:
+    """The configuration file as it is; a mistake elsewhere in it does not stop administration."""
+    path = configuration.find(config, data)
+    if config is None and not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise Refusal("the configuration file cannot be read: check --config", EXIT_USAGE) from None
+
+
 def data_root(config: Path | None, data: Path | None) -> Path:
     """The data root: ``data`` if given, else the configuration's key ``data``, else the default."""
     if data is not None:
         return data
-    if config is None:
-        return DEFAULT_DATA
-    try:
-        value = tomllib.loads(config.read_text("utf-8")).get("data", str(DEFAULT_DATA))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise Refusal("the configuration file cannot be read: check --config", EXIT_USAGE) from None
+    value = _settings(config, None).get("data", str(DEFAULT_DATA))
     if not isinstance(value, str):
         raise Refusal("the configuration's 'data' is not a path: correct the file", EXIT_USAGE)
     return Path(value)
 
 
-def argon2_params(config: Path | None) -> Argon2Params:
-    """The cost of new keyslots: RFC 9106's second choice, whatever the configuration."""
-    del config
-    return Argon2Params()
+def argon2_params(config: Path | None, data: Path | None) -> Argon2Params:
+    """The cost of new keyslots: the configuration's, or RFC 9106's second choice."""
+    section = _settings(config, data).get("argon2", {})
+    try:
+        return configuration.argon2_params(section)
+    except ValidationError:
+        raise Refusal(
+            "the configuration's [argon2] is wrong: see 'sealbox check-config'", EXIT_USAGE
+        ) from None
 
 
 def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None]:
@@ -179,7 +192,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
             # A --config said here is nearer than a --data said on the group.
             nearest = data if data is not None or config is not None else given.data
             chosen = given.config if config is None else config
-            cli = Cli(data_root(chosen, nearest), as_json, argon2_params(chosen))
+            cli = Cli(data_root(chosen, nearest), as_json, argon2_params(chosen, nearest))
             function(cli, *args, **kwargs)
         except Refusal as refusal:
             _fail(refusal.sentence, refusal.exit_code, as_json)

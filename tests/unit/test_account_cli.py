@@ -20,7 +20,7 @@ NEW_PASSWORD = "staple battery horse"
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run sealbox with a data root of its own and cheap Argon2; gives (exit code, stdout, stderr)."""
-    monkeypatch.setattr(root_module, "argon2_params", lambda _config: TINY)
+    monkeypatch.setattr(root_module, "argon2_params", lambda _config, _data: TINY)
 
     def command(*arguments, stdin="", data=True, env=None):
         where = ["--data", str(tmp_path / "data")] if data else []
