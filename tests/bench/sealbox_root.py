@@ -1,8 +1,11 @@
-"""A Sealbox data root with one account and generated mail, filled without a server."""
+"""A Sealbox data root with one account and generated mail, filled without a server; the server on it."""
 
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,9 +22,10 @@ from mailstore.prepared import prepare
 from mailstore.schema import migrate
 
 USER = "user@example.org"
-PASSWORD = "correct horse battery staple"  # the password of generated mail
+PASSWORD = "correct-horse-battery-staple"  # the password of generated mail
 TINY = Argon2Params(1, 64, 1)
 BATCH = 1000
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def open_database(root: Path, *, cache_kib: int = 4096) -> Database:
@@ -68,3 +72,38 @@ def fill(root: Path, mail: Iterable[tuple[bytes, int]]) -> None:
             database.checkpoint()
     finally:
         database.close()
+
+
+def start(
+    root: Path, folder: Path, port: int, certificate: Path, private_key: Path
+) -> subprocess.Popen[bytes]:
+    """Start Sealbox on a data root as our own child; its configuration and logs lie in ``folder``."""
+    config = folder / "sealbox.toml"
+    config.write_text(
+        "\n".join(
+            (
+                f"data = {json.dumps(str(root))}",
+                'hostname = "localhost"',
+                "allow_unencrypted_volume = true",
+                "[tls]",
+                f"certificate = {json.dumps(str(certificate))}",
+                f"private_key = {json.dumps(str(private_key))}",
+                "[listen]",
+                f'imaps = ["127.0.0.1:{port}"]',
+                "pop3s = []",
+                f"lmtp = [{json.dumps('unix:' + str(folder / 'lmtp.sock'))}]",
+                "[argon2]",
+                f"time_cost = {TINY.time_cost}",
+                f"memory_kib = {TINY.memory_kib}",
+                f"parallelism = {TINY.parallelism}",
+                "",
+            )
+        )
+    )
+    with (folder / "sealbox.log").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "deploy", "serve", "--config", str(config)],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stderr=output,
+        )
