@@ -69,7 +69,8 @@ class TlsContext:
         """Our protocol when the client offers it; else the handshake fails with an alert."""
         if self._alpn in offered:
             return self._alpn
-        raise ForeignProtocol("no protocol in common")
+        # The shape of OpenSSL's own errors, which Twisted looks into.
+        raise ForeignProtocol([("ALPN", "", "no protocol in common")])
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """A new connection, for Twisted."""
