@@ -65,6 +65,10 @@ class StreamLimits:
     """Input received but not yet taken by the session; beyond it the socket is not read."""
     write_stall_timeout_s: float = 300.0
     """A peer that takes nothing for so long is cut off."""
+    connections_max: int = 20_000
+    """Connections of one listening port in one process."""
+    connections_per_address_max: int = 200
+    """Of one client address; mail programs open several each, and offices share an address."""
 
 
 @dataclass(frozen=True, slots=True)

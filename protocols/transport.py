@@ -8,6 +8,7 @@ writes through ``Channel.write`` and is cancelled when the connection is lost.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -224,6 +225,7 @@ class StreamFactory(Factory):
         self.clock = clock
         self.limits = limits
         self._live: dict[StreamConnection, Endable | None] = {}
+        self._by_address: Counter[str] = Counter()
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
         """The session for a new connection and its coroutine; each protocol has its own."""
@@ -234,13 +236,25 @@ class StreamFactory(Factory):
         """Connections alive."""
         return len(self._live)
 
-    def buildProtocol(self, addr: Any) -> StreamConnection:
-        """A connection with a session of its own."""
+    def buildProtocol(self, addr: Any) -> StreamConnection | None:
+        """A connection with a session of its own; None, which hangs up, when there are too many."""
+        host = str(getattr(addr, "host", ""))
+        if len(self._live) >= self.limits.connections_max:
+            return None
+        if host and self._by_address[host] >= self.limits.connections_per_address_max:
+            return None
         connection = StreamConnection(self._run, self.clock, self.limits)
         connection.factory = self
         self._live[connection] = None
-        connection.lost.addCallback(lambda _: self._live.pop(connection, None))
+        self._by_address[host] += 1
+        connection.lost.addCallback(lambda _: self._forget(connection, host))
         return connection
+
+    def _forget(self, connection: StreamConnection, host: str) -> None:
+        self._live.pop(connection, None)
+        self._by_address[host] -= 1
+        if not self._by_address[host]:
+            del self._by_address[host]
 
     def _run(self, channel: Channel) -> Coroutine[Any, Any, None]:
         session, running = self.session(channel)

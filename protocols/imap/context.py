@@ -74,9 +74,24 @@ class Context:
         self.compressed = False
         self.user_agent = ""
         self.tag = b""
+        self.login_deadline_s = 0.0
+        self.still_here()
         self.failed_logins = 0
         self.goodbye: bytes | None = None
         self.after_answer: Callable[[], None] | None = None
+
+    def still_here(self) -> None:
+        """A command was executed: the time to log in starts anew."""
+        self.login_deadline_s = self.services.clock.seconds() + self.limits.login_timeout_s
+
+    def patience_s(self) -> float:
+        """How long to wait for input: once logged in without any, before only to a deadline.
+
+        Trickling octets do not move the deadline.
+        """
+        if self.account is not None:
+            return self.limits.idle_timeout_s
+        return float(self.login_deadline_s - self.services.clock.seconds())
 
     def the_account(self) -> AccountApi:
         """The account; the table of commands lets nobody ask before login."""

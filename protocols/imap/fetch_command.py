@@ -107,6 +107,7 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
         batch = uids[at : at + size]
         result = await selected.mailbox.fetch(batch, wanted.plan, view.modseq)
         view.apply(result.delta)
+        ctx.output.put_all(view.new_keywords())
         if wanted.sections:
             sent = await _send_content(ctx, selected, wanted, result)
         else:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mailstore.model import HIERARCHY_DELIMITER, MailboxInfo, MailboxList
 from protocols.imap.requests import List, ListReturn, ListSelection
+
+_SIMPLE: dict[str, Callable[[str], bool]] = {
+    "*": lambda name: True,
+    "%": lambda name: HIERARCHY_DELIMITER not in name,
+}
+"""The patterns that nearly every client asks with."""
 
 
 class Pattern:
@@ -40,12 +46,15 @@ class Pattern:
             size += 1
             last = char
         self._accept = 1 << size
+        self._simple = _SIMPLE.get(text)
 
     def _close(self, states: int) -> int:
         return states | ((states & (self._any | self._level)) << 1)
 
     def matches(self, name: str) -> bool:
         """Whether all of ``name`` fits."""
+        if self._simple is not None:
+            return self._simple(name)
         states = self._close(1)
         for char in name:
             stay = self._any if char == HIERARCHY_DELIMITER else self._any | self._level

@@ -77,8 +77,6 @@ async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
     try:
         credentials: Credentials | None = None
         if request.initial is not None:
-            if request.mechanism == b"LOGIN":
-                raise SaslError("this mechanism has no initial response")
             credentials = exchange.respond(decode_response(request.initial))
         while credentials is None:
             ctx.output.put(b"+ " + encode_challenge(exchange.challenge()) + b"\r\n")
@@ -105,7 +103,7 @@ async def _next_line(ctx: Context) -> bytes:
             return event.text
         if event is not None:
             raise Malformed(b"SASL response too long")
-        data = await ctx.channel.read(ctx.limits.login_timeout_s)
+        data = await ctx.channel.read(ctx.patience_s())
         if data is not None:
             ctx.connection.feed(data)
         elif ctx.goodbye is not None:

@@ -96,6 +96,14 @@ def flags(value: Flags, recent: bool = False) -> bytes:
     return text
 
 
+def flags_defined(keywords: Sequence[str], read_only: bool) -> list[bytes]:
+    """FLAGS and PERMANENTFLAGS of a mailbox (sections 7.2.6 and 7.1)."""
+    text = SYSTEM_FLAGS + b"".join(b" " + keyword.encode("ascii") for keyword in keywords)
+    permanent = b"" if read_only else text + b" \\*"
+    code = b"PERMANENTFLAGS (%s)" % permanent
+    return [b"* FLAGS (%s)\r\n" % text, tagged(b"*", b"OK", b"flags that can be changed", code)]
+
+
 def internal_date(seconds: int) -> bytes:
     """``date-time`` in UTC."""
     moment = time.gmtime(seconds)

@@ -32,11 +32,8 @@ async def select(ctx: Context, request: ask.Select) -> Answer:
         ctx.condstore = True
     ctx.selected = Selected(mailbox, view, opened.name, opened.read_only)
     ctx.state = State.SELECTED
-    keywords = b"".join(b" " + keyword.encode("ascii") for keyword in opened.keywords)
-    permanent = b"" if opened.read_only else responses.SYSTEM_FLAGS + keywords + b" \\*"
     put = ctx.output.put
-    put(responses.untagged(b"FLAGS (%s%s)" % (responses.SYSTEM_FLAGS, keywords)))
-    put(responses.tagged(b"*", b"OK", b"flags that can be changed", b"PERMANENTFLAGS (%s)" % permanent))
+    ctx.output.put_all(view.flags_defined())
     put(responses.untagged(b"%d EXISTS" % view.exists))
     put(responses.untagged(b"%d RECENT" % len(opened.recent)))
     unseen = view.seq_of(opened.first_unseen) if opened.first_unseen is not None else None
@@ -95,6 +92,7 @@ async def store(ctx: Context, request: ask.Store) -> Answer:
         UidSet.of(uids), request.mode, request.flags, request.unchanged_since, since
     )
     view.apply(result.delta)
+    ctx.output.put_all(view.new_keywords())
     _report_stored(ctx, view, request, result, since)
     if result.modified:
         # RFC 7162 section 3.1.3: the numbers are of the kind the command used.

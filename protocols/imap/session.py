@@ -38,7 +38,6 @@ class ImapSession:
     def __init__(self, channel: Channel, services: ImapServices, secure: bool) -> None:
         self._ctx = Context(channel, services, secure)
         self._bad_in_row = 0
-        self._deadline_s = services.clock.seconds() + services.limits.login_timeout_s
 
     def end(self, reason: bytes) -> None:
         """End the session with BYE as soon as the running command is done."""
@@ -70,15 +69,9 @@ class ImapSession:
             if event is not None:
                 await self._handle(event)
                 continue
-            data = await ctx.channel.read(self._timeout_s())
+            data = await ctx.channel.read(ctx.patience_s())
             if data is not None:
                 ctx.connection.feed(data)
-
-    def _timeout_s(self) -> float:
-        """Once logged in: without input. Before: a deadline, which trickling octets do not move."""
-        if self._ctx.account is not None:
-            return self._ctx.limits.idle_timeout_s
-        return float(self._deadline_s - self._ctx.services.clock.seconds())
 
     async def _handle(self, event: Event) -> None:
         ctx = self._ctx
@@ -116,7 +109,7 @@ class ImapSession:
             answer = await self._run_handler(parsed)
         except Refused as refusal:
             answer = Answer(refusal.text, refusal.code, refusal.status)
-        self._deadline_s = ctx.services.clock.seconds() + ctx.limits.login_timeout_s
+        ctx.still_here()
         ctx.tell_changes(parsed.spec)
         await self._answer(parsed.tag, parsed.spec.name, answer)
 

@@ -22,13 +22,15 @@ class View:
     def __init__(self, opened: Opened) -> None:
         self.modseq: ModSeq = opened.status.highest_modseq
         self.recent = opened.recent
-        self._claims_recent = not opened.read_only
+        self._read_only = opened.read_only
         self.mailbox_gone = False
         self._uids = array(opened.uids.typecode, opened.uids)
         self._known_up_to = max(opened.status.uid_next - 1, self._uids[-1] if self._uids else 0)
         self._new: list[int] = []
         self._gone = UidSet()
         self._changed: dict[int, MessageFlags] = {}
+        self._keywords = {keyword.lower(): keyword for keyword in opened.keywords}
+        self._new_keywords = False
 
     @property
     def exists(self) -> int:
@@ -43,7 +45,7 @@ class View:
     @property
     def has_pending(self) -> bool:
         """Whether a flush that may do anything would say something."""
-        return bool(self._new or self._gone or self._changed)
+        return bool(self._new or self._gone or self._changed or self._new_keywords)
 
     def uid_at(self, seq: int) -> Uid:
         """The UID of a sequence number between 1 and ``exists``."""
@@ -90,12 +92,25 @@ class View:
                 del self._changed[uid]
             self._gone |= UidSet.of(self.known(delta.expunged))
         for row in delta.changed:
+            for keyword in row.flags.keywords:
+                if keyword.lower() not in self._keywords:
+                    self._keywords[keyword.lower()] = keyword
+                    self._new_keywords = True
             if row.uid > self._known_up_to:
                 self._new.append(row.uid)
                 self._known_up_to = row.uid
             else:
                 self._changed[row.uid] = row
         self._known_up_to = max(self._known_up_to, delta.uid_next - 1)
+
+    def flags_defined(self) -> list[bytes]:
+        """FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1): what can be set here."""
+        self._new_keywords = False
+        return responses.flags_defined(tuple(self._keywords.values()), self._read_only)
+
+    def new_keywords(self) -> list[bytes]:
+        """The same, when keywords have come up that the client was not told of."""
+        return self.flags_defined() if self._new_keywords else []
 
     def told(self, rows: Iterable[MessageFlags | FetchRow]) -> None:
         """The client has just been sent these flags: forget what they make superfluous."""
@@ -114,13 +129,13 @@ class View:
         EXPUNGE comes first and from the top, then EXISTS, then FETCH. Without ``allow_expunge``
         gone messages keep their places. ``modseqs`` adds UID and MODSEQ (RFC 7162 section 3.2.4).
         """
-        lines: list[bytes] = []
+        lines = self.new_keywords()
         if allow_expunge and self._gone:
             lines += self._expunge()
         if self._new:
             self._uids.extend(self._new)
             lines.append(b"* %d EXISTS\r\n" % len(self._uids))
-            if self._claims_recent:
+            if not self._read_only:
                 self.recent |= UidSet.of(self._new)
                 lines.append(b"* %d RECENT\r\n" % len(self.recent))
             # The client asks for the flags of messages it has just heard of.

@@ -78,7 +78,7 @@ class Client:
     def read(self, lines: list[bytes], server: Server, may_expunge: bool) -> None:
         """Follow untagged lines, checking that each is legal when it comes."""
         for line in b"".join(lines).splitlines():
-            if line.endswith(b" RECENT"):
+            if line.endswith(b" RECENT") or line.startswith((b"* FLAGS", b"* OK [PERMANENTFLAGS")):
                 continue
             found = LINE.match(line)
             assert found is not None

@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
+from twisted.internet.address import IPv4Address
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from protocols.limits import StreamLimits
 from protocols.redact import describe
 from protocols.tls import TlsContext
 from tests.wire import ImapWorld, WireTransport
@@ -180,3 +182,18 @@ def test_failures_are_described_without_their_text() -> None:
         text = describe(error)
     assert text.startswith("UnicodeDecodeError at test_tls_and_transport.py:")
     assert "hush" not in text
+
+
+def test_connections_are_limited_by_address_and_in_all() -> None:
+    """One address gets so many connections, the port so many in all; places become free again."""
+    world = ImapWorld(stream_limits=StreamLimits(connections_max=3, connections_per_address_max=2))
+    here, there = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "192.0.2.2", 1)
+    first = world.factory.buildProtocol(here)
+    assert first is not None
+    assert world.factory.buildProtocol(here) is not None
+    assert world.factory.buildProtocol(here) is None
+    assert world.factory.buildProtocol(there) is not None
+    assert world.factory.buildProtocol(there) is None
+    first.connectionLost()
+    assert world.factory.buildProtocol(here) is not None
+    assert world.factory.connections == 3
