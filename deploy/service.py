@@ -40,9 +40,10 @@ class Service:
     def __init__(self, reactor: Any, config: Config) -> None:
         self._reactor = reactor
         self._config = config
-        self._executor = Executor(reactor)
+        self._executor = Executor(reactor, config.store.threads)
+        self._logins = Executor(reactor, config.store.login_threads)
         self._directory = open_directory(config.data)
-        unlocker = Unlocker(config.data, self._directory, self._executor.call, limits=config.unlock)
+        unlocker = Unlocker(config.data, self._directory, self._logins.call, limits=config.unlock)
         watcher = Watcher(reactor)
         self._store = MailStore(
             reactor,
@@ -182,3 +183,4 @@ class Service:
         await self._access_log.flush()
         self._directory.close()
         self._executor.stop()
+        self._logins.stop()

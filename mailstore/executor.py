@@ -24,14 +24,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
-DEFAULT_THREADS = 16
-"""Threads a worker uses for the store; a reader or writer occupies one while it runs."""
-
 
 class Executor:
     """A bounded pool of threads and the reactor that results come back to."""
 
-    def __init__(self, reactor: IReactorFromThreads, threads: int = DEFAULT_THREADS) -> None:
+    def __init__(self, reactor: IReactorFromThreads, threads: int) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="sealbox-store")
         self._pool.start()

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import time
+from collections import deque
 from dataclasses import dataclass
 
 from mailstore.account import AccountPaths
@@ -81,6 +82,7 @@ class Filer:
         self._private_key = private_key
         self._limits = limits
         self._mime_limits = mime_limits
+        self._listed: deque[SealedId] = deque()
 
     def load(self) -> Batch | None:
         """Open the oldest waiting messages; None while another process is filing.
@@ -96,6 +98,10 @@ class Filer:
         except BaseException:
             os.close(lock)
             raise
+
+    def relist(self) -> None:
+        """Read the inbox again next time: what was loaded has not been filed."""
+        self._listed.clear()
 
     def _lock(self) -> int:
         with storage_errors():
@@ -113,14 +119,19 @@ class Filer:
         return lock
 
     def _load(self, lock: int) -> Batch:
-        clean_leftovers(self._paths.inbox, now=time.time())
-        ids = pending(self._paths.inbox)
+        if not self._listed:
+            # Listed once for many batches: a folder with a year's mail takes a while to read.
+            clean_leftovers(self._paths.inbox, now=time.time())
+            self._listed.extend(pending(self._paths.inbox))
         found: list[Waiting] = []
-        size_bytes = taken = 0
-        for sealed_id in ids:
-            if taken >= self._limits.filing_batch_messages or size_bytes >= self._limits.filing_batch_bytes:
-                break
-            taken += 1
+        size_bytes = 0
+        limits = self._limits
+        while (
+            self._listed
+            and len(found) < limits.filing_batch_messages
+            and size_bytes < limits.filing_batch_bytes
+        ):
+            sealed_id = self._listed.popleft()
             try:
                 blob = read_sealed(self._paths.inbox, sealed_id)
                 facts, message = open_sealed(self._private_key, self._account_id, sealed_id, blob)
@@ -138,7 +149,7 @@ class Filer:
                     prepare(facts.trace_header + message, self._mime_limits),
                 )
             )
-        return Batch(tuple(found), taken < len(ids), lock)
+        return Batch(tuple(found), bool(self._listed), lock)
 
     def _set_aside(self, sealed_id: SealedId) -> None:
         """Keep a message that cannot be opened, out of the filer's way, for a human to look at."""

@@ -21,6 +21,12 @@ class StoreLimits:
     max_messages: int | None = None
     """Most messages in one account; None means unlimited."""
 
+    threads: int = 32
+    """Threads of one worker for database work and deliveries; changes with a restart."""
+
+    login_threads: int = 8
+    """Threads of one worker for logins, so that slow readers do not keep others out; with a restart."""
+
     reader_connections: int = 2
     """Database connections for reading per open account; longer queues wait."""
 

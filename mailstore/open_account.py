@@ -33,6 +33,9 @@ log = logging.getLogger("sealbox.store")
 T = TypeVar("T")
 
 KEY_BYTES = 32
+FILING_RETRY_S = 30.0
+"""Seconds until filing is tried again after it failed."""
+
 _UNCLOSED: list[Database] = []
 DATABASE_SALT_BYTES = 16
 
@@ -60,6 +63,9 @@ class Worker(Protocol):
     async def recheck(self, unlocked: Unlocked) -> None:
         """Whether a session may go on; see ``Unlocker.recheck``."""
 
+    def forget(self, opened: OpenAccount) -> None:
+        """The account has closed."""
+
 
 class OpenAccount:
     """An unlocked account; see the module's docstring. All methods run on the reactor's thread."""
@@ -86,6 +92,8 @@ class OpenAccount:
         self._polling = False
         self._poll_again = False
         self._checkpoint_call: DelayedCall | None = None
+        self._close_call: DelayedCall | None = None
+        self._retry_call: DelayedCall | None = None
         self.closing: Deferred[None] | None = None
 
     # -- opening and closing ---------------------------------------------------------------------
@@ -97,7 +105,9 @@ class OpenAccount:
             TooNew: the database belongs to a newer program.
             StorageFailed, StorageFull, Busy: as they say.
         """
-        self._modseqs = await self.write(mailboxes.modseqs)
+        self._modseqs = await self._writer.run(
+            lambda database: database.read(int(time.time()), mailboxes.modseqs)
+        )
         self._worker.watcher.watch(self.paths.folder, self._account_folder_changed)
         self._worker.watcher.watch(self.paths.inbox, lambda _names: self.file_soon())
         try:
@@ -131,6 +141,17 @@ class OpenAccount:
             raise
         return database
 
+    def close_after(self, seconds: float) -> None:
+        """Close unless a session comes (or goes) before ``seconds`` have passed."""
+        if self._close_call is not None:
+            self._close_call.cancel()
+        self._close_call = self._worker.clock.callLater(seconds, self._close_if_unused)
+
+    def _close_if_unused(self) -> None:
+        self._close_call = None
+        if not self.sessions:
+            self.close()
+
     def close(self) -> Deferred[None]:
         """End all sessions, let running work finish, checkpoint, close, forget the key."""
         if self.closing is None:
@@ -144,9 +165,9 @@ class OpenAccount:
         self._listeners.clear()
         self._worker.watcher.ignore(self.paths.folder)
         self._worker.watcher.ignore(self.paths.inbox)
-        if self._checkpoint_call is not None:
-            self._checkpoint_call.cancel()
-            self._checkpoint_call = None
+        for call in (self._checkpoint_call, self._close_call, self._retry_call):
+            if call is not None and call.active():
+                call.cancel()
         if self._filing is not None:
             await self._filing
         databases = [*await self._readers.close(), *await self._writer.close()]
@@ -156,6 +177,7 @@ class OpenAccount:
             log.error("closing a database failed: %s", type(exc).__name__)
         finally:
             self._hold.wipe()
+            self._worker.forget(self)
 
     def _close_databases(self, databases: list[Database]) -> None:
         """The last connection checkpoints when it closes, so all of it happens under the lock."""
@@ -232,6 +254,12 @@ class OpenAccount:
                 self._file_again = False
                 while self.closing is None and await self._file_batch():
                     pass
+        except StoreError:
+            # Disk full, most likely: the mail waits in the inbox and is tried again by and by.
+            self._filer.relist()
+            if self.closing is None:
+                self._retry_call = self._worker.clock.callLater(FILING_RETRY_S, self.file_soon)
+            raise
         finally:
             self._filing = None
             finished.callback(None)
@@ -263,7 +291,12 @@ class OpenAccount:
     def _account_folder_changed(self, names: frozenset[str]) -> None:
         if self.paths.mail_db.name + "-wal" in names and self._listeners:
             self._poll_soon()
-        if self.paths.keys.name in names and self.closing is None:
+        if self.paths.keys.name in names:
+            self.recheck_soon()
+
+    def recheck_soon(self) -> None:
+        """Ask, in the background, whether the sessions' keyslots still open the account."""
+        if self.closing is None:
             self._start(self._check_keyslots, "keyslot check")
 
     def _poll_soon(self) -> None:

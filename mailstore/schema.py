@@ -60,6 +60,7 @@ _V1 = (
         size_bytes INTEGER NOT NULL,
         header_bytes INTEGER NOT NULL
     ) STRICT""",
+    "CREATE INDEX message_by_thread ON message(thread_id)",
     # Ready to send or to sort by, computed when the message was filed.
     """CREATE TABLE message_meta(
         message_id INTEGER PRIMARY KEY REFERENCES message ON DELETE CASCADE,
@@ -106,6 +107,7 @@ _V1 = (
         hash BLOB PRIMARY KEY,
         thread_id TEXT NOT NULL
     ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX reference_by_thread ON reference(thread_id)",
     """CREATE TABLE filed(
         sealed_id TEXT PRIMARY KEY,
         filed_at INTEGER NOT NULL

@@ -43,6 +43,8 @@ from mailstore.unlock import Unlocked, Unlocker
 
 log = logging.getLogger("sealbox.store")
 
+DIRECTORY_NAME = "directory.db"
+
 
 class MailStore:
     """All accounts of one data root, as one worker process uses them."""
@@ -69,6 +71,7 @@ class MailStore:
         self._open: dict[AccountId, OpenAccount] = {}
         self._opening: dict[AccountId, Deferred[None]] = {}
         self._stopped = False
+        watcher.watch(root, self._root_changed)
 
     # -- logging in ------------------------------------------------------------------------------
 
@@ -124,27 +127,23 @@ class MailStore:
         """A session is over; the account closes after the grace if it was the last."""
         opened.sessions.discard(account)
         if not opened.sessions:
-            self.clock.callLater(self.limits.close_grace_s, self._close_if_unused, opened)
+            opened.close_after(self.limits.close_grace_s)
 
-    def _close_if_unused(self, opened: OpenAccount) -> None:
-        if not opened.sessions and opened.closing is None:
-            self._close(opened)
-
-    def _close(self, opened: OpenAccount) -> Deferred[None]:
-        done: Deferred[None] = Deferred()
-        opened.close().addBoth(self._forget, opened, done)
-        return done
-
-    def _forget(self, result: Any, opened: OpenAccount, done: Deferred[None]) -> Any:
+    def forget(self, opened: OpenAccount) -> None:
+        """An account has closed; the next login opens it afresh."""
         if self._open.get(opened.account_id) is opened:
             del self._open[opened.account_id]
-        done.callback(None)
-        return result
+
+    def _root_changed(self, names: frozenset[str]) -> None:
+        """The directory was written to: somebody may have been disabled or deleted."""
+        if any(name.startswith(DIRECTORY_NAME) for name in names):
+            for opened in tuple(self._open.values()):
+                opened.recheck_soon()
 
     async def stop(self) -> None:
         """Close every account; sessions hear of it through ``on_closed``."""
         self._stopped = True
-        await gatherResults([self._close(opened) for opened in tuple(self._open.values())])
+        await gatherResults([opened.close() for opened in tuple(self._open.values())])
         self.watcher.stop()
 
     async def recheck(self, unlocked: Unlocked) -> None:
@@ -288,10 +287,10 @@ class Account:
     async def select(self, name: str, read_only: bool) -> Mailbox:
         """Open a mailbox for this session. Raises NoSuchMailbox."""
         read_only = read_only or self.read_only
-        if read_only:
-            opened = await self._opened.read(mailboxes.select, name, True)
-        else:
-            opened = await self._opened.write(mailboxes.select, name, False)
+        opened = await self._opened.read(mailboxes.select, name, read_only)
+        if opened.recent and not read_only:
+            # Only the claim on \\Recent has to write; it is made in the transaction that is answered.
+            opened = await self._opened.write(mailboxes.select_and_claim, name)
         return Mailbox(self._opened, opened, self._limits)
 
     async def _limits(self) -> tuple[int | None, int | None]:

@@ -212,9 +212,7 @@ def unsubscribe(txn: Txn, name: str) -> None:
 
 
 def select(txn: Txn, name: str, read_only: bool) -> Opened:
-    """Open a mailbox for a session; not read-only, the session claims ``\\Recent``.
-
-    Call it in a write transaction unless ``read_only``.
+    """Open a mailbox for a session, without claiming ``\\Recent``.
 
     Raises:
         NoSuchMailbox: there is none.
@@ -234,8 +232,6 @@ def select(txn: Txn, name: str, read_only: bool) -> Opened:
         (mailbox_id,),
     )
     recent = UidSet.of(uids[len(uids) - found.recent :]) if found.recent else UidSet()
-    if not read_only and recent:
-        claim_recent_up_to(txn, mailbox_id, found.uid_next)
     keywords = txn.rows("SELECT name FROM keyword WHERE mailbox_id = ? ORDER BY name", (mailbox_id,))
     return Opened(
         mailbox_id,
@@ -247,6 +243,17 @@ def select(txn: Txn, name: str, read_only: bool) -> Opened:
         tuple(keyword for (keyword,) in keywords),
         recent,
     )
+
+
+def select_and_claim(txn: Txn, name: str) -> Opened:
+    """Open a mailbox for reading and writing; what is ``\\Recent`` is so for this session only.
+
+    Raises:
+        NoSuchMailbox: there is none.
+    """
+    opened = select(txn, name, False)
+    claim_recent_up_to(txn, opened.mailbox_id, opened.status.uid_next)
+    return opened
 
 
 def claim_recent_up_to(txn: Txn, mailbox_id: MailboxId, uid_next: Uid) -> None:

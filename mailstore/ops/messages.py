@@ -251,7 +251,9 @@ def _drop_unplaced(txn: Txn, message_ids: Iterable[int]) -> None:
             continue
         low = message_id << FRAME_BITS
         txn.run("DELETE FROM content WHERE id BETWEEN ? AND ?", (low, low | (1 << FRAME_BITS) - 1))
-        txn.run("DELETE FROM message WHERE id = ?", (message_id,))
+        thread_id = txn.value("DELETE FROM message WHERE id = ? RETURNING thread_id", (message_id,))
+        if not txn.value("SELECT 1 FROM message WHERE thread_id = ? LIMIT 1", (thread_id,)):
+            txn.run("DELETE FROM reference WHERE thread_id = ?", (thread_id,))
 
 
 def remove_all(txn: Txn, mailbox_id: MailboxId) -> None:

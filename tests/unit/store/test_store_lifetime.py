@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from store_world import NAME, PASSWORD, World, now
+from store_world import NAME, PASSWORD, TINY, World, now
 
-from mailstore.account import exclusive_lock, shared_lock
+from mailstore.account import NewAccount, create_account, destroy_account, exclusive_lock, shared_lock
 from mailstore.engine import SQLITE_FULL, open_connection, translated
-from mailstore.errors import StorageFailed, TooNew
+from mailstore.errors import AuthenticationFailed, StorageFailed, StorageFull, TooNew
 from mailstore.filing import DAMAGED_SUFFIX
 from mailstore.limits import StoreLimits
-from mailstore.model import ModSeq, NewMessage
+from mailstore.model import Flags, ModSeq, NewMessage, SystemFlag
+from mailstore.open_account import FILING_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
 
@@ -177,3 +178,62 @@ def test_integrity_after_work(world: World) -> None:
     assert database.pragma("PRAGMA integrity_check") == [("ok",)]
     assert database.pragma("PRAGMA cipher_integrity_check") == []
     assert NAME.decode() not in str(translated) and SQLITE_FULL == 13
+
+
+def test_filing_is_tried_again_after_a_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk is full, the mail stays in the inbox and is filed once there is room."""
+    account = world.login()
+    opened = world.store._open[account.account_id]
+    insert = opened._filer.insert
+
+    def full(*_args: object) -> None:
+        raise StorageFull("the disk is full")
+
+    monkeypatch.setattr(opened._filer, "insert", full)
+    world.deliver(MESSAGE)
+    opened.file_soon()
+    assert len(pending(world.paths.inbox)) == 1
+    monkeypatch.setattr(opened._filer, "insert", insert)
+    world.clock.advance(FILING_RETRY_S + 1)
+    assert now(account.status("INBOX")).messages == 1
+    assert pending(world.paths.inbox) == []
+
+
+def test_disabled_account_ends_its_sessions(world: World) -> None:
+    """The operator's lock acts at once, also on those who are in."""
+    account = world.login()
+    told: list[bool] = []
+    account.on_closed(lambda: told.append(True))
+    world.directory.set_disabled(account.account_id, True)
+    world.store.watcher.callbacks[world.root](frozenset({"directory.db-wal"}))  # type: ignore[attr-defined]
+    assert told == [True]
+    with pytest.raises(AuthenticationFailed):
+        world.login()
+
+
+def test_deleted_account_closes_and_can_be_made_anew(world: World) -> None:
+    """When the key header vanishes, sessions end and nothing of the open account stays behind."""
+    account = world.login()
+    told: list[bool] = []
+    account.on_closed(lambda: told.append(True))
+    folder = world.paths.folder
+    callback = world.store.watcher.callbacks[folder]  # type: ignore[attr-defined]
+    destroy_account(world.root, world.directory, account.account_id)
+    callback(frozenset({"keys"}))
+    assert told == [True]
+    assert account.account_id not in world.store._open
+    assert not folder.exists()
+    create_account(world.root, world.directory, NewAccount(NAME.decode(), PASSWORD), params=TINY)
+    assert now(world.login().status("INBOX")).messages == 0
+
+
+def test_threads_are_forgotten_with_their_messages(world: World) -> None:
+    """Hashes of message ids do not outlive the last message of their thread."""
+    account = world.login()
+    threaded = b"Message-ID: <a@b>\r\nReferences: <c@d>\r\n\r\nx\r\n"
+    now(account.append("Drafts", [NewMessage(threaded, Flags(SystemFlag.DELETED))]))
+    opened = world.store._open[account.account_id]
+    counted = "SELECT count(*) FROM reference"
+    assert now(opened.read(lambda txn: txn.value(counted))) == 2
+    now(now(account.select("Drafts", False)).expunge(None, ModSeq(0)))
+    assert now(opened.read(lambda txn: txn.value(counted))) == 0
