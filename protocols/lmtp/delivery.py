@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -91,49 +90,48 @@ async def find_recipient(store: DeliveryStore, address: bytes, size_bytes: int) 
     return recipient
 
 
-async def deliver_all(
-    store: DeliveryStore, transaction: Transaction, trace: Trace, limits: LmtpLimits
-) -> AsyncIterator[Reply]:
-    """Deliver to each recipient in order; one reply for each (RFC 2033 section 4.2).
+class Delivery:
+    """The end of a transaction. The caller asks for each recipient in order (RFC 2033 section 4.2)."""
 
-    A reply comes out as soon as the message is safe for that recipient, so a connection that is lost
-    meanwhile makes the peer repeat as little as possible.
-    """
-    collector = transaction.collector
-    message = b""
-    if collector.failure is None:
-        message = collector.message()
-        if is_loop(message, limits):
-            collector.fail(Failure.LOOP)
-    done: dict[tuple[str, str | None], Reply] = {}
-    for accepted in transaction.accepted:
-        if collector.failure is not None:
-            yield FAILURES[collector.failure]
-            continue
-        reply = done.get(accepted.target)
+    def __init__(
+        self, store: DeliveryStore, transaction: Transaction, trace: Trace, limits: LmtpLimits
+    ) -> None:
+        collector = transaction.collector
+        self._store = store
+        self._sender = transaction.sender
+        self._trace = trace
+        self._message = b""
+        if collector.failure is None:
+            self._message = collector.message()
+            if is_loop(self._message, limits):
+                collector.fail(Failure.LOOP)
+        self._refusal = None if collector.failure is None else FAILURES[collector.failure]
+        self._done: dict[tuple[str, str | None], Reply] = {}
+
+    async def reply_to(self, accepted: Accepted) -> Reply:
+        """Deliver, unless an earlier recipient had the same target; positive only when it is safe."""
+        if self._refusal is not None:
+            return self._refusal
+        reply = self._done.get(accepted.target)
         if reply is None:
-            reply = await _deliver(store, accepted, message, transaction.sender, trace)
-            done[accepted.target] = reply
-        yield reply
+            reply = self._done[accepted.target] = await self._deliver(accepted)
+        return reply
 
-
-async def _deliver(
-    store: DeliveryStore, accepted: Accepted, message: bytes, sender: bytes, trace: Trace
-) -> Reply:
-    facts = Facts(
-        received=trace.received,
-        envelope_from=sender,
-        envelope_to=accepted.address,
-        mailbox_hint=accepted.recipient.mailbox_hint,
-        trace_header=trace.header(accepted.address),
-    )
-    try:
-        await store.deliver(accepted.recipient, message, facts)
-    except CancelledError:
-        raise
-    except Exception as exc:  # noqa: BLE001  # the peer gets a temporary reply, the log a trace
-        return _reply_to(exc)
-    return replies.DELIVERED
+    async def _deliver(self, accepted: Accepted) -> Reply:
+        facts = Facts(
+            received=self._trace.received,
+            envelope_from=self._sender,
+            envelope_to=accepted.address,
+            mailbox_hint=accepted.recipient.mailbox_hint,
+            trace_header=self._trace.header(accepted.address),
+        )
+        try:
+            await self._store.deliver(accepted.recipient, self._message, facts)
+        except CancelledError:
+            raise
+        except Exception as exc:  # noqa: BLE001  # the peer gets a temporary reply, the log a trace
+            return _reply_to(exc)
+        return replies.DELIVERED
 
 
 def _reply_to(error: Exception) -> Reply:

@@ -52,7 +52,7 @@ class Collector:
         self.received_bytes = 0
         self._budget = budget
         self._message_max_bytes = message_max_bytes
-        self._pieces: list[bytes] = []
+        self._octets = bytearray()
         self._held_bytes = 0
 
     def add(self, data: bytes) -> None:
@@ -66,7 +66,7 @@ class Collector:
             self.fail(Failure.NO_MEMORY)
         else:
             self._held_bytes += len(data)
-            self._pieces.append(data)
+            self._octets += data
 
     def fail(self, failure: Failure) -> None:
         """Forget the octets; the first failure is the one that counts."""
@@ -75,14 +75,14 @@ class Collector:
         self.close()
 
     def message(self) -> bytes:
-        """The whole message."""
-        whole = b"".join(self._pieces)
-        self._pieces = [whole]
+        """The whole message; to be asked for once."""
+        whole = bytes(self._octets)
+        self._octets.clear()
         return whole
 
     def close(self) -> None:
         """Let go of the octets; calling it again does nothing."""
-        self._pieces.clear()
+        self._octets.clear()
         self._budget.give_back(self._held_bytes)
         self._held_bytes = 0
 

@@ -20,9 +20,9 @@ from protocols.lmtp import requests as ask
 from protocols.lmtp.delivery import (
     FAILURES,
     Accepted,
+    Delivery,
     DeliveryStore,
     Transaction,
-    deliver_all,
     find_recipient,
 )
 from protocols.lmtp.grammar import parse_command
@@ -257,7 +257,7 @@ class LmtpSession:
             collector.fail(Failure.AMBIGUOUS)
         if not incoming.last:
             failed = collector.failure
-            self._answer(replies.CHUNK_OK if failed is None else FAILURES[failed])
+            self._put(replies.CHUNK_OK if failed is None else FAILURES[failed])
             return
         await self._deliver(self._open_transaction)
         self._end_transaction()
@@ -274,9 +274,12 @@ class LmtpSession:
             transaction_id=secrets.token_hex(8).encode("ascii"),
             received=int(services.now()),
         )
-        async for reply in deliver_all(services.store, transaction, trace, self._limits):
+        delivery = Delivery(services.store, transaction, trace, self._limits)
+        for accepted in transaction.accepted:
+            reply = await delivery.reply_to(accepted)
             transaction.note(reply)
             self._put(reply)
+            # At once: what is safe here must not be sent again because the connection broke later.
             await self._flush()
 
     def _end_transaction(self) -> None:
@@ -285,14 +288,17 @@ class LmtpSession:
         if transaction is None:
             return
         transaction.collector.close()
+        self._record(transaction.command, transaction.collector.received_bytes, transaction.worst)
+
+    def _record(self, command: str, size_bytes: int, code: int) -> None:
         self._services.access_log.record(
             Entry(
                 address=self._channel.address,
                 user_agent="",
-                command="LMTP " + transaction.command,
-                bytes=transaction.collector.received_bytes,
-                result=str(transaction.worst),
-                failed=transaction.worst >= 400,
+                command="LMTP " + command,
+                bytes=size_bytes,
+                result=str(code),
+                failed=code >= 400,
             )
         )
 
@@ -331,7 +337,11 @@ class LmtpSession:
     def _answer(self, reply: Reply) -> None:
         """Reply to a command, and count errors in a row."""
         self._put(reply)
-        self._errors = self._errors + 1 if reply.code >= 500 else 0
+        if reply.code < 500:
+            self._errors = 0
+            return
+        self._record("?", 0, reply.code)
+        self._errors += 1
         if self._errors > self._limits.errors_max:
             self._close(replies.TOO_MANY_ERRORS)
 

@@ -6,10 +6,20 @@ is its size as stored; a message whose lines do not all end with CRLF is a littl
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from mailstore.model import MaildropEntry, UidValidity
+from mailstore.model import MaildropEntry, Uid, UidValidity
 from mailstore.uidset import UidSet
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A message of the maildrop."""
+
+    uid: Uid
+    size_bytes: int
 
 
 class NoSuchNumber(Exception):
@@ -21,15 +31,17 @@ class Maildrop:
 
     def __init__(self, uid_validity: UidValidity, entries: Sequence[MaildropEntry]) -> None:
         self._uid_validity = uid_validity
-        self._entries = tuple(entries)
+        # Arrays, because a maildrop may have a million messages: twelve bytes each.
+        self._uids = array("I", (entry.uid for entry in entries))
+        self._sizes = array("Q", (entry.size_bytes for entry in entries))
         self._deleted: set[int] = set()
         self._deleted_bytes = 0
-        self._total_bytes = sum(entry.size_bytes for entry in self._entries)
+        self._total_bytes = sum(self._sizes)
 
     @property
     def count(self) -> int:
         """Messages not marked for deletion."""
-        return len(self._entries) - len(self._deleted)
+        return len(self._uids) - len(self._deleted)
 
     @property
     def size_bytes(self) -> int:
@@ -39,13 +51,16 @@ class Maildrop:
     @property
     def deleted(self) -> UidSet:
         """What QUIT removes."""
-        return UidSet.of([self._entries[number - 1].uid for number in sorted(self._deleted)])
+        return UidSet.of(self._uids[number - 1] for number in sorted(self._deleted))
 
-    def entry(self, number: int) -> MaildropEntry:
+    def entry(self, number: int) -> Listed:
         """A message that is not marked. Raises NoSuchNumber."""
-        if not 1 <= number <= len(self._entries) or number in self._deleted:
+        if not 1 <= number <= len(self._uids) or number in self._deleted:
             raise NoSuchNumber
-        return self._entries[number - 1]
+        return self._listed(number)
+
+    def _listed(self, number: int) -> Listed:
+        return Listed(Uid(self._uids[number - 1]), self._sizes[number - 1])
 
     def delete(self, number: int) -> None:
         """Mark a message. Raises NoSuchNumber."""
@@ -57,7 +72,7 @@ class Maildrop:
         self._deleted.clear()
         self._deleted_bytes = 0
 
-    def unique_id(self, entry: MaildropEntry) -> bytes:
+    def unique_id(self, entry: Listed) -> bytes:
         """The unique-id (RFC 1939 section 7): at most 21 digits and a hyphen, never used again."""
         return b"%d-%d" % (self._uid_validity, entry.uid)
 
@@ -71,7 +86,7 @@ class Maildrop:
         for number, entry in self._numbered():
             yield b"%d %s\r\n" % (number, self.unique_id(entry))
 
-    def _numbered(self) -> Iterator[tuple[int, MaildropEntry]]:
-        for number, entry in enumerate(self._entries, 1):
+    def _numbered(self) -> Iterator[tuple[int, Listed]]:
+        for number in range(1, len(self._uids) + 1):
             if number not in self._deleted:
-                yield number, entry
+                yield number, self._listed(number)

@@ -7,10 +7,11 @@ from itertools import islice
 
 from mailstore.errors import NoSuchMessage
 from mailstore.mime.section import SectionSpec
-from mailstore.model import MaildropEntry, SectionRead
+from mailstore.model import SectionRead
 from protocols.limits import Pop3Limits
 from protocols.lines import END_OF_DATA, DotStuffer
 from protocols.pop3.context import MaildropApi
+from protocols.pop3.maildrop import Listed
 from protocols.pop3.top import TopCutter
 from protocols.transport import Channel
 
@@ -49,7 +50,7 @@ class Sender:
         self._finish(END_OF_DATA)
 
     async def message(
-        self, mailbox: MaildropApi, entry: MaildropEntry, first_line: bytes, cutter: TopCutter | None
+        self, mailbox: MaildropApi, entry: Listed, first_line: bytes, cutter: TopCutter | None
     ) -> None:
         """``first_line`` and a message behind it, or the part of it that ``cutter`` lets through.
 

@@ -100,7 +100,7 @@ class Pop3Session:
                 return
             await self._sender.flush()
             if not self._over:
-                self._lines.feed(await self._channel.read(self._timeout_s()) or b"")
+                await self._read()
             return
         self._sender.sent_bytes = 0
         if is_foreign(event.text if isinstance(event, Line) else event.beginning):
@@ -114,11 +114,18 @@ class Pop3Session:
         limits = self._limits
         return limits.sasl_line_max_bytes if self._state is State.AUTHORIZATION else limits.line_max_bytes
 
-    def _timeout_s(self) -> float:
-        """Once logged in: without input. Before: a deadline, which trickling octets do not move."""
-        if self._state is State.TRANSACTION:
-            return self._limits.idle_timeout_s
-        return float(self._deadline_s - self._services.clock.seconds())
+    async def _read(self) -> None:
+        """Wait for input. Raises IdleTimeout.
+
+        Once logged in: without input for too long. Before: a deadline, which neither trickling octets
+        nor a flood of commands move.
+        """
+        timeout_s = self._limits.idle_timeout_s
+        if self._state is not State.TRANSACTION:
+            timeout_s = self._deadline_s - self._services.clock.seconds()
+            if timeout_s <= 0:
+                raise IdleTimeout
+        self._lines.feed(await self._channel.read(timeout_s) or b"")
 
     def _foreign(self) -> None:
         self._sender.put(b"-ERR this is a POP3 server\r\n")
@@ -343,7 +350,7 @@ class Pop3Session:
                 raise Refused(b"SASL response too long")
             if self._over:
                 raise Hangup
-            self._lines.feed(await self._channel.read(self._timeout_s()) or b"")
+            await self._read()
 
     def _count_failure(self) -> None:
         self._failed_logins += 1
