@@ -26,6 +26,14 @@ from mailstore.prepared import FRAME_BYTES, decompress, header_frames
 from mailstore.uidset import UidSet
 
 _NARROW = "p.uid, p.modseq, p.flags, p.keywords, p.size_bytes, p.internal_date, p.message_id"
+SMALL_HEADER_BYTES = 16 * 1024
+"""Headers up to this size are read together with the rows of a batch."""
+
+_HEADER_KINDS = (
+    mime.SectionKind.HEADER,
+    mime.SectionKind.HEADER_FIELDS,
+    mime.SectionKind.HEADER_FIELDS_NOT,
+)
 _STORED = ("envelope", "body", "bodystructure")
 
 
@@ -55,28 +63,60 @@ def fetch(
 class MessageReader:
     """Reads spans of one message, decompressing only the frames they touch."""
 
-    __slots__ = ("_base", "_cached", "_header_frames", "_txn", "header_bytes", "size_bytes")
+    __slots__ = (
+        "_base",
+        "_cached",
+        "_first_frame",
+        "_header_frames",
+        "_txn",
+        "header_bytes",
+        "message_id",
+        "size_bytes",
+    )
 
-    def __init__(self, txn: Txn, message_id: MessageId) -> None:
-        row = txn.one("SELECT size_bytes, header_bytes FROM message WHERE id = ?", (message_id,))
-        if row is None:
-            raise NoSuchMessage("the message was expunged")
-        self.size_bytes, self.header_bytes = int(row[0]), int(row[1])
+    def __init__(
+        self,
+        txn: Txn,
+        message_id: MessageId,
+        size_bytes: int,
+        header_bytes: int,
+        first_frame: bytes | None = None,
+    ) -> None:
+        """The columns of the same names of table ``message``, and frame 0 when it has been read already."""
+        self.message_id, self.size_bytes, self.header_bytes = message_id, size_bytes, header_bytes
         self._txn = txn
         self._base = message_id << FRAME_BITS
-        self._header_frames = header_frames(self.header_bytes)
+        self._header_frames = header_frames(header_bytes)
+        self._first_frame = first_frame
         self._cached: tuple[int, bytes] = (-1, b"")
+
+    def _stored(self, number: int) -> bytes:
+        if number == 0 and self._first_frame is not None:
+            return self._first_frame
+        stored: bytes | None = self._txn.value(
+            "SELECT frame FROM content WHERE id = ?", (self._base | number,)
+        )
+        if stored is None:
+            raise StorageFailed("a content frame is missing")
+        return stored
 
     def _frame(self, number: int) -> bytes:
         if self._cached[0] != number:
-            stored = self._txn.value("SELECT frame FROM content WHERE id = ?", (self._base | number,))
-            if stored is None:
-                raise StorageFailed("a content frame is missing")
             try:
-                self._cached = (number, decompress(stored))
+                self._cached = (number, decompress(self._stored(number)))
             except ValueError:
                 raise StorageFailed("a content frame is damaged") from None
         return self._cached[1]
+
+    def header(self) -> bytes:
+        """The header, its blank line included."""
+        return self.read(0, self.header_bytes)
+
+    def part_tree(self) -> mime.Part:
+        """The tree of the message's parts."""
+        return mime.load(
+            self._txn.value("SELECT parts FROM message_meta WHERE message_id = ?", (self.message_id,))
+        )
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes from ``start`` up to ``end``, cut at the end of the message."""
@@ -97,6 +137,18 @@ class MessageReader:
             pieces.append(piece)
             start += take
         return b"".join(pieces)
+
+
+def small_header(message: str) -> str:
+    """SQL for frame 0 of a message if that is all of its header, and small; NULL otherwise.
+
+    Reading it along with a batch of rows takes a third of the time of a query for each.
+    ``message`` is the name that table ``message`` has in the query.
+    """
+    return (
+        f"CASE WHEN {message}.header_bytes BETWEEN 1 AND {SMALL_HEADER_BYTES}"
+        f" THEN (SELECT frame FROM content WHERE id = {message}.id << {FRAME_BITS}) END"
+    )
 
 
 def _window(start: int, end: int, section: SectionRead) -> tuple[int, int]:
@@ -121,6 +173,10 @@ def _read_section(reader: MessageReader, root: mime.Part, section: SectionRead, 
     return SectionData(high - low, reader.read(low, stop), stop)
 
 
+def _is_in_header(spec: mime.SectionSpec) -> bool:
+    return not spec.part and spec.kind in _HEADER_KINDS
+
+
 def content(
     txn: Txn,
     mailbox_id: MailboxId,
@@ -132,17 +188,24 @@ def content(
 
     Only the first message may come cut short; ``Mailbox.read_span`` gives the rest.
     """
+    in_header = all(_is_in_header(section.spec) for section in sections)
+    frame = small_header("s") if in_header else "NULL"
     rows = txn.rows(
-        "SELECT p.uid, p.message_id, m.parts FROM "
-        + CHOSEN
-        + " JOIN message_meta AS m ON m.message_id = p.message_id",
+        f"SELECT p.uid, s.id, s.size_bytes, s.header_bytes, {frame} FROM {CHOSEN}"
+        " JOIN message AS s ON s.id = p.message_id",
         (as_json(UidSet.of(uids)), mailbox_id),
     )
+    by_part = any(section.spec.part for section in sections)
     out: list[ContentRow] = []
     left = max_bytes
-    for uid, message_id, parts in rows:
-        reader = MessageReader(txn, message_id)
-        root = mime.load(parts)
+    for uid, *message in rows:
+        reader = MessageReader(txn, *message)
+        # Without part numbers only the root's offsets matter, and they are known.
+        root = (
+            reader.part_tree()
+            if by_part
+            else mime.Part(0, reader.header_bytes, reader.size_bytes, mime.Content())
+        )
         data: list[SectionData] = []
         for section in sections:
             data.append(_read_section(reader, root, section, left))
@@ -150,7 +213,7 @@ def content(
         cut = any(one.total is not None and len(one.data) < one.total for one in data)
         if cut and out:
             break
-        out.append(ContentRow(uid, message_id, tuple(data)))
+        out.append(ContentRow(uid, reader.message_id, tuple(data)))
         if left <= 0:
             break
     return tuple(out)
@@ -162,7 +225,10 @@ def read_span(txn: Txn, message_id: MessageId, offset: int, length: int) -> byte
     Raises:
         NoSuchMessage: it was expunged meanwhile.
     """
-    return MessageReader(txn, message_id).read(offset, offset + length)
+    row = txn.one("SELECT id, size_bytes, header_bytes FROM message WHERE id = ?", (message_id,))
+    if row is None:
+        raise NoSuchMessage("the message was expunged")
+    return MessageReader(txn, *row).read(offset, offset + length)
 
 
 def maildrop(txn: Txn, mailbox_id: MailboxId) -> tuple[MaildropEntry, ...]:

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import assert_never
 
 from mailstore import mime, search
-from mailstore.engine import Txn, Value
-from mailstore.model import MailboxId, MessageId, ModSeq, SearchResult, Uid
-from mailstore.ops.content import MessageReader
-from mailstore.ops.rows import delta
+from mailstore.engine import Row, Txn, Value
+from mailstore.model import MailboxId, ModSeq, SearchResult
+from mailstore.ops.content import MessageReader, small_header
+from mailstore.ops.rows import CHOSEN, as_json, delta
 from mailstore.uidset import UidSet
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 MAX_OR_RANGES = 20
 """UID sets of up to this many ranges become comparisons, larger ones a list."""
+
+BATCH_ROWS = 500
+"""Messages whose headers are read together."""
 
 _DATE_COLUMNS = {
     "internal": "p.internal_date",
@@ -85,7 +88,8 @@ def _simple_sql(key: search.Key, largest: int, now: int) -> _Sql | None:
         case search.Uids(uids):
             return _uids_sql(uids, largest)
         case search.HasFlag(flag):
-            return _Sql("(p.flags & ?) = ?", (int(flag), int(flag)))
+            # Numbers, not parameters: only so can the partial indices on flags be used.
+            return _Sql(f"p.flags & {int(flag)} = {int(flag)}")
         case search.HasKeyword(keyword):
             return _Sql(
                 "instr(' ' || lower(ifnull(p.keywords, '')) || ' ', ' ' || lower(?) || ' ') > 0", (keyword,)
@@ -131,6 +135,8 @@ class _Splitter:
                 if a is None or b is None:
                     return None
                 return _Sql(f"({a.text}) OR ({b.text})", a.parameters + b.parameters)
+            case search.Not(search.HasFlag(flag)) if flag.bit_count() == 1:
+                return _Sql(f"p.flags & {int(flag)} = 0")
             case search.Not(inner):
                 found = self.sql(inner)
                 return None if found is None else _Sql(f"NOT ({found.text})", found.parameters)
@@ -151,8 +157,12 @@ class _Splitter:
                 return search.Or(a, b)  # type: ignore[arg-type]  # as above
             case search.Not(inner):
                 return search.Not(self.residual(inner))  # type: ignore[arg-type]  # as above
-            case search.HeaderText() | search.BodyText() | search.AnyText():
-                return key
+            case search.HeaderText(name, wanted):
+                return search.HeaderText(name, folded(wanted))
+            case search.BodyText(wanted):
+                return search.BodyText(folded(wanted))
+            case search.AnyText(wanted):
+                return search.AnyText(folded(wanted))
             case _:
                 raise ValueError("the session has to replace this search key")
 
@@ -166,31 +176,34 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def _folded_value(raw: bytes) -> str:
+    return folded(mime.decode_words(mime.unfold(raw)))
+
+
 class _MessageText:
     """The searchable text of one message, read and decoded at most once."""
 
-    def __init__(self, txn: Txn, message_id: MessageId) -> None:
-        self._txn = txn
-        self._message_id = message_id
-        self._reader: MessageReader | None = None
-        self._header: list[tuple[str, str]] | None = None
+    def __init__(self, reader: MessageReader) -> None:
+        self._reader = reader
+        self._plain_header: bytes | None = None
+        self._header: list[tuple[str, bytes]] | None = None
         self._body: list[str] | None = None
 
-    def _message(self) -> MessageReader:
-        if self._reader is None:
-            self._reader = MessageReader(self._txn, self._message_id)
-        return self._reader
+    def header_may_hold(self, needle: str) -> bool:
+        """False when no header value can contain ``needle`` (folded); cheap, most messages end here."""
+        if self._plain_header is None:
+            raw = self._reader.header()
+            # Decoding and folding change nothing but case and white space in such a header.
+            self._plain_header = raw.lower() if raw.isascii() and b"=?" not in raw else b""
+        plain = self._plain_header
+        return not plain or all(word.encode("utf-8", "replace") in plain for word in needle.split())
 
-    def header(self) -> list[tuple[str, str]]:
-        """Field names in upper case with folded values."""
+    def header(self) -> list[tuple[str, bytes]]:
+        """Field names in upper case, with raw values."""
         if self._header is None:
-            reader = self._message()
-            raw = reader.read(0, reader.header_bytes)
+            raw = self._reader.header()
             self._header = [
-                (
-                    field.name.decode("ascii", "replace").upper(),
-                    folded(mime.decode_words(mime.unfold(raw[field.value_start : field.value_end]))),
-                )
+                (field.name.decode("ascii", "replace").upper(), raw[field.value_start : field.value_end])
                 for field in mime.fields(raw)
             ]
         return self._header
@@ -198,15 +211,12 @@ class _MessageText:
     def body(self) -> list[str]:
         """Folded text of every text part, and the header fields of enclosed messages."""
         if self._body is None:
-            parts = self._txn.value(
-                "SELECT parts FROM message_meta WHERE message_id = ?", (self._message_id,)
-            )
-            root = mime.load(parts)
+            root = self._reader.part_tree()
             self._body = [folded(text) for text in self._part_texts(root)]
         return self._body
 
     def _part_texts(self, root: mime.Part) -> Iterator[str]:
-        reader = self._message()
+        reader = self._reader
         waiting = [root]
         while waiting:
             part = waiting.pop()
@@ -229,19 +239,38 @@ def _matches(node: _Residual, columns: tuple[object, ...], text: _MessageText) -
             return _matches(left, columns, text) or _matches(right, columns, text)  # type: ignore[arg-type]  # see residual
         case search.Not(inner):
             return not _matches(inner, columns, text)  # type: ignore[arg-type]  # see residual
-        case search.HeaderText(name, wanted):
-            needle = folded(wanted)
-            return any(field == name and needle in value for field, value in text.header())
-        case search.BodyText(wanted):
-            needle = folded(wanted)
+        case search.HeaderText(name, needle):
+            return text.header_may_hold(needle) and any(
+                field == name and needle in _folded_value(raw) for field, raw in text.header()
+            )
+        case search.BodyText(needle):
             return any(needle in body for body in text.body())
-        case search.AnyText(wanted):
-            needle = folded(wanted)
-            if any(needle in value or needle in field.lower() for field, value in text.header()):
+        case search.AnyText(needle):
+            if text.header_may_hold(needle) and any(
+                needle in field.lower() or needle in _folded_value(raw) for field, raw in text.header()
+            ):
                 return True
             return any(needle in body for body in text.body())
         case _:
             assert_never(node)
+
+
+def _matching(
+    txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: Sequence[_Residual]
+) -> Iterator[Row]:
+    """Those of the rows (uid, modseq, columns) whose message has the text that is wanted."""
+    for at in range(0, len(rows), BATCH_ROWS):
+        batch = {row[0]: row for row in rows[at : at + BATCH_ROWS]}
+        messages = txn.rows(
+            f"SELECT p.uid, s.id, s.size_bytes, s.header_bytes, {small_header('s')} FROM {CHOSEN}"
+            " JOIN message AS s ON s.id = p.message_id",
+            (as_json(UidSet.of(batch)), mailbox_id),
+        )
+        for uid, *message in messages:
+            row = batch[uid]
+            text = _MessageText(MessageReader(txn, *message))
+            if all(_matches(node, row[2:], text) for node in residual):
+                yield row
 
 
 def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> SearchResult:
@@ -267,17 +296,13 @@ def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> Sear
     column_parameters = [value for column in splitter.columns for value in column.parameters]
     # Only fixed text from this module is joined here; every value is a parameter.
     rows = txn.rows(
-        f"SELECT p.uid, p.modseq, p.message_id{columns} FROM placed AS p"
-        f" WHERE {' AND '.join(where)} ORDER BY p.uid",
+        f"SELECT p.uid, p.modseq{columns} FROM placed AS p WHERE {' AND '.join(where)} ORDER BY p.uid",
         [*column_parameters, mailbox_id, *parameters],
     )
-    uids: list[Uid] = []
-    highest = 0
-    for uid, modseq, message_id, *values in rows:
-        if residual:
-            text = _MessageText(txn, message_id)
-            if not all(_matches(node, tuple(values), text) for node in residual):
-                continue
-        uids.append(uid)
-        highest = max(highest, modseq)
-    return SearchResult(tuple(uids), ModSeq(highest) if uids else None, delta(txn, mailbox_id, since))
+    if residual:
+        rows = list(_matching(txn, mailbox_id, rows, residual))
+    return SearchResult(
+        tuple(row[0] for row in rows),
+        ModSeq(max(row[1] for row in rows)) if rows else None,
+        delta(txn, mailbox_id, since),
+    )
