@@ -266,6 +266,18 @@ def test_time_before_login_is_limited() -> None:
     assert client.closed and client.hear() == b""
 
 
+def test_a_flood_before_login_does_not_move_the_deadline() -> None:
+    """Commands that never leave the server waiting count as little as trickling octets."""
+    world = Pop3World()
+    client = world.connect()
+    client.protocol.pauseProducing()
+    client.say(b"CAPA\r\n")
+    client.say(b"CAPA\r\n")
+    world.clock.advance(world.limits.login_timeout_s + 1)
+    client.protocol.resumeProducing()
+    assert client.hear() == b"" and client.closed
+
+
 def test_crowds_are_turned_away() -> None:
     """One connection too many is told to come back."""
     world = Pop3World(connections_max=1)
