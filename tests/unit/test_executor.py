@@ -1,0 +1,125 @@
+"""The lanes into threads, with threads that a test runs by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from mailstore.errors import AccountClosed
+from mailstore.executor import Lane
+
+
+class ByHand:
+    """An executor whose jobs run when the test says so."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Callable[[], None]] = []
+
+    def call(self, fn: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Keep a job."""
+        done: Deferred[Any] = Deferred()
+        self.jobs.append(lambda: done.callback(fn(*args)))
+        return done
+
+    def perform(self) -> None:
+        """Run the oldest job."""
+        self.jobs.pop(0)()
+
+
+def lane(width: int) -> tuple[Lane[str], ByHand, list[str]]:
+    """A lane over numbered resources."""
+    executor, opened = ByHand(), []
+
+    def acquire() -> str:
+        opened.append(f"connection {len(opened)}")
+        return opened[-1]
+
+    return Lane(executor, width, acquire), executor, opened  # type: ignore[arg-type]
+
+
+def outcome(deferred: Deferred[Any]) -> list[Any]:
+    """Results appear here."""
+    seen: list[Any] = []
+    deferred.addBoth(seen.append)
+    return seen
+
+
+def test_jobs_share_what_is_open() -> None:
+    """A lane opens no more than it may and reuses what is idle."""
+    made, executor, opened = lane(2)
+    results = [outcome(made.run(lambda one, n=n: (one, n))) for n in range(5)]
+    assert len(executor.jobs) == 2
+    while executor.jobs:
+        executor.perform()
+    assert opened == ["connection 0", "connection 1"]
+    assert [one[0][1] for one in results] == [0, 1, 2, 3, 4]
+
+
+def test_a_job_that_fails_gives_its_resource_back() -> None:
+    """An error reaches its caller and nobody else."""
+    made, executor, opened = lane(1)
+    failing = outcome(made.run(lambda _one: 1 // 0))
+    fine = outcome(made.run(lambda one: one))
+    executor.perform()
+    executor.perform()
+    assert isinstance(failing[0], Failure) and failing[0].check(ZeroDivisionError)
+    assert fine == ["connection 0"] and opened == ["connection 0"]
+
+
+def test_cancelling_a_waiting_job_removes_it() -> None:
+    """What has not started does not start."""
+    made, executor, _ = lane(1)
+    ran: list[str] = []
+    made.run(lambda _one: ran.append("first"))
+    waiting = made.run(lambda _one: ran.append("second"))
+    told = outcome(waiting)
+    waiting.cancel()
+    while executor.jobs:
+        executor.perform()
+    assert ran == ["first"] and told[0].check(CancelledError)
+
+
+def test_cancelling_a_started_job_lets_it_finish() -> None:
+    """A started transaction is finished; only its result goes nowhere."""
+    made, executor, _ = lane(1)
+    ran: list[str] = []
+    started = made.run(lambda _one: ran.append("first"))
+    told = outcome(started)
+    started.cancel()
+    after = outcome(made.run(lambda _one: "after"))
+    executor.perform()
+    executor.perform()
+    assert ran == ["first"] and told[0].check(CancelledError) and after == ["after"]
+
+
+def test_closing_lets_accepted_jobs_finish() -> None:
+    """Closing refuses what is new and hands over the resources when the last job is done."""
+    made, executor, _ = lane(1)
+    first, second = outcome(made.run(lambda _one: 1)), outcome(made.run(lambda _one: 2))
+    closed = outcome(made.close())
+    late = outcome(made.run(lambda _one: 3))
+    assert late[0].check(AccountClosed) and closed == []
+    executor.perform()
+    executor.perform()
+    assert (first, second, closed) == ([1], [2], [["connection 0"]])
+
+
+def test_a_resource_that_cannot_be_opened_is_tried_again() -> None:
+    """A failed opening fails that job; the next one opens afresh."""
+    executor = ByHand()
+    tries: list[int] = []
+
+    def acquire() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError
+        return "connection"
+
+    made: Lane[str] = Lane(executor, 1, acquire)  # type: ignore[arg-type]
+    failed, fine = outcome(made.run(lambda one: one)), outcome(made.run(lambda one: one))
+    executor.perform()
+    executor.perform()
+    assert failed[0].check(OSError) and fine == ["connection"]
