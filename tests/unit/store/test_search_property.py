@@ -1,0 +1,136 @@
+"""SEARCH by SQL and residual text agrees with a naive filter over the same messages."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from store_world import World, now
+
+from mailstore import search
+from mailstore.model import Flags, ModSeq, NewMessage, SystemFlag
+from mailstore.store import Mailbox
+from mailstore.uidset import UidSet
+
+DAY = date(2026, 1, 10)
+EPOCH = date(1970, 1, 1)
+WORDS = ("alpha", "Beta", "gamma", "GRÖSSE")
+
+
+@dataclass(frozen=True)
+class Mail:
+    """One message in plain terms."""
+
+    uid: int
+    subject: str
+    body: str
+    flags: SystemFlag
+    keywords: tuple[str, ...]
+    day: int
+    size: int
+
+    def text(self) -> tuple[bytes, int]:
+        """The message and its internal date."""
+        sent = (DAY + timedelta(days=self.day)).strftime("%d %b %Y") + " 12:00:00 +0000"
+        head = f"Subject: {self.subject}\r\nDate: {sent}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+        data = (head + self.body).encode()
+        return data.ljust(self.size), ((DAY - EPOCH).days + self.day) * 86_400 + 4000
+
+
+MAILS = [
+    Mail(
+        number + 1,
+        WORDS[number % 4] if number % 3 else "",
+        " ".join(WORDS[: number % 5]),
+        SystemFlag(number % 32),
+        ("$Work",) if number % 2 else (),
+        number % 5 - 2,
+        300 + 10 * number,
+    )
+    for number in range(24)
+]
+
+
+@pytest.fixture(scope="module")
+def mailbox() -> Iterator[Mailbox]:
+    """A mailbox with ``MAILS``."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder) / "root")
+        account = world.login()
+        for mail in MAILS:
+            data, when = mail.text()
+            now(account.append("Drafts", [NewMessage(data, Flags(mail.flags, mail.keywords), when)]))
+        yield now(account.select("Drafts", True))
+        world.close()
+
+
+TEXTS = st.sampled_from(["", "alpha", "BETA", "größe", "GRÖSSE", "a b", "zzz"])
+DAYS = st.none() | st.integers(-3, 3).map(lambda n: DAY + timedelta(days=n))
+LEAVES = st.one_of(
+    st.just(search.All()),
+    st.integers(0, 31).map(lambda n: search.HasFlag(SystemFlag(n))),
+    st.sampled_from(["$work", "$other"]).map(search.HasKeyword),
+    st.sets(st.integers(1, 60)).map(lambda numbers: search.Uids(UidSet.of(numbers))),
+    st.builds(search.DateRange, st.sampled_from(["internal", "sent"]), DAYS, DAYS),
+    st.integers(290, 560).map(search.Larger),
+    st.integers(290, 560).map(search.Smaller),
+    TEXTS.map(lambda text: search.HeaderText("SUBJECT", text)),
+    TEXTS.map(search.BodyText),
+    TEXTS.map(search.AnyText),
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds(search.Not, inner),
+        st.builds(search.Or, inner, inner),
+        st.lists(inner, max_size=3).map(lambda keys: search.And(tuple(keys))),
+    ),
+    max_leaves=8,
+)
+
+
+def naive(key: search.Key, mail: Mail) -> bool:
+    """What the RFC says, message by message."""
+    day = DAY + timedelta(days=mail.day)
+    match key:
+        case search.All():
+            return True
+        case search.HasFlag(flag):
+            return mail.flags & flag == flag
+        case search.HasKeyword(keyword):
+            return keyword in [one.lower() for one in mail.keywords]
+        case search.Uids(uids):
+            return mail.uid in uids
+        case search.DateRange(_, first, before):
+            return (first is None or day >= first) and (before is None or day < before)
+        case search.Larger(size):
+            return mail.size > size
+        case search.Smaller(size):
+            return mail.size < size
+        case search.HeaderText(_, text):
+            return text.casefold() in mail.subject.casefold()
+        case search.BodyText(text):
+            return text.casefold() in mail.body.casefold()
+        case search.AnyText(text):
+            inside = (mail.subject, mail.body, "utf-8 text/plain subject date content-type 12:00:00")
+            return any(text.casefold() in one.casefold() for one in inside)
+        case search.Not(inner):
+            return not naive(inner, mail)
+        case search.Or(left, right):
+            return naive(left, mail) or naive(right, mail)
+        case search.And(keys):
+            return all(naive(one, mail) for one in keys)
+    raise AssertionError("not generated here")
+
+
+@given(key=TREES)
+def test_sql_agrees_with_a_naive_filter(mailbox: Mailbox, key: search.Key) -> None:
+    """Whatever the tree, the same messages are found."""
+    found = now(mailbox.search(key, ModSeq(0))).uids
+    assert list(found) == [mail.uid for mail in MAILS if naive(key, mail)]
