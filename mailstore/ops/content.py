@@ -54,8 +54,8 @@ def fetch(
     # Column names come from the fixed list above, never from a client.
     rows = txn.rows(f"SELECT {columns} FROM {tables}{condition}", (as_json(wanted), mailbox_id))
     found = tuple(
-        FetchRow(uid, modseq, flags_of(flags, keywords), *others)
-        for uid, modseq, flags, keywords, *others in rows
+        FetchRow(uid, modseq, flags_of(flags, keywords), size_bytes, date, message_id, envelope, body, tree)
+        for uid, modseq, flags, keywords, size_bytes, date, message_id, envelope, body, tree in rows
     )
     return FetchResult(found, delta(txn, mailbox_id, since), seen_now)
 

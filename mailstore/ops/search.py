@@ -88,8 +88,7 @@ def _simple_sql(key: search.Key, largest: int, now: int) -> _Sql | None:
         case search.Uids(uids):
             return _uids_sql(uids, largest)
         case search.HasFlag(flag):
-            # Numbers, not parameters: only so can the partial indices on flags be used.
-            return _Sql(f"p.flags & {int(flag)} = {int(flag)}")
+            return _Sql("(p.flags & ?) = ?", (int(flag), int(flag)))
         case search.HasKeyword(keyword):
             return _Sql(
                 "instr(' ' || lower(ifnull(p.keywords, '')) || ' ', ' ' || lower(?) || ' ') > 0", (keyword,)
@@ -135,8 +134,6 @@ class _Splitter:
                 if a is None or b is None:
                     return None
                 return _Sql(f"({a.text}) OR ({b.text})", a.parameters + b.parameters)
-            case search.Not(search.HasFlag(flag)) if flag.bit_count() == 1:
-                return _Sql(f"p.flags & {int(flag)} = 0")
             case search.Not(inner):
                 found = self.sql(inner)
                 return None if found is None else _Sql(f"NOT ({found.text})", found.parameters)
