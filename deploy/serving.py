@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from deploy.config import Config
@@ -43,9 +44,19 @@ def check_volume(config: Config) -> None:
         log.warning(UNENCRYPTED_ALLOWED)
 
 
-def _lock(config: Config) -> int:
+def check_not_served(data: Path) -> None:
+    """Refuse a data root that a server runs on, before anything in it is changed.
+
+    Raises:
+        CannotServe: one does.
+    """
+    if lock_path(data).exists():
+        os.close(_lock(data))
+
+
+def _lock(data: Path) -> int:
     """Hold the data root for this server until the process ends."""
-    descriptor = os.open(lock_path(config.data), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(lock_path(data), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -66,7 +77,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     process_hardening()
     init_root(config.data)
     check_volume(config)
-    lock = _lock(config)
+    lock = _lock(config.data)
     try:
         listeners = bind_all(config)
     except CannotListen as exc:

@@ -103,13 +103,11 @@ class _ControlPipe:
 
     def doRead(self) -> Failure | None:  # noqa: N802  # Twisted's name (IReadDescriptor)
         """End of file, or nothing that anybody would send."""
-        if not os.read(CONTROL_FD, 64):
-            self._gone()
-            return Failure(EOFError())
-        return None
+        return None if os.read(CONTROL_FD, 64) else Failure(EOFError())
 
     def connectionLost(self, _reason: Failure) -> None:  # noqa: N802  # Twisted's name
-        """The reactor has let go of the descriptor."""
+        """End of file: epoll reports it as a hang-up, without asking ``doRead`` first."""
+        self._gone()
 
     def logPrefix(self) -> str:  # noqa: N802  # Twisted's name
         """For Twisted's log."""

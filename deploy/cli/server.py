@@ -93,9 +93,10 @@ def quickstart(data: Path, port_base: int, as_json: bool) -> None:
     Ports are N+43 (IMAP), N+93 (IMAPS), N+10 (POP3), N+95 (POP3S) and N+24 (LMTP).
     """
     try:
+        serving.check_not_served(data.resolve())
         prepared = first_run.prepare(data.resolve(), port_base)
     except StoreError as exc:
         _refuse(*explain(exc))
-    except first_run.CannotPrepare as exc:
+    except (serving.CannotServe, first_run.CannotPrepare) as exc:
         _refuse(str(exc))
     _serve(prepared.config, lambda: first_run.announce(prepared, as_json))
