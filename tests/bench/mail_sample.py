@@ -87,10 +87,10 @@ def _alternative(rng: random.Random, size: int) -> tuple[str, str]:
     return f'Content-Type: multipart/alternative; boundary="{boundary}"', body
 
 
-def _with_attachment(rng: random.Random) -> tuple[str, str]:
+def _with_attachment(rng: random.Random, size: int = 12_500) -> tuple[str, str]:
     boundary = f"=_{rng.getrandbits(80):x}"
     inner_type, inner = _alternative(rng, 2000)
-    attached = base64.encodebytes(rng.randbytes(12_500)).decode().replace("\n", "\r\n")
+    attached = base64.encodebytes(rng.randbytes(size)).decode().replace("\n", "\r\n")
     body = (
         f"--{boundary}\r\n{inner_type}\r\n\r\n{inner}\r\n--{boundary}\r\n"
         'Content-Type: application/pdf; name="paper.pdf"\r\nContent-Transfer-Encoding: base64\r\n'
@@ -119,8 +119,15 @@ def messages(count: int) -> Iterator[tuple[bytes, int]]:
     return map(message, range(count))
 
 
-def padded_to(size_bytes: int, number: int = 1) -> bytes:
-    """A plain message of exactly ``size_bytes`` (at least 1,500)."""
+def plain_10k(number: int) -> bytes:
+    """A message of text alone, 10,000 bytes."""
     rng = random.Random(number)
     head = "\r\n".join(_header(rng, number, FIRST_DAY)).encode() + b"\r\n\r\n"
-    return (head + _text(rng, size_bytes).encode())[: size_bytes - 2] + b"\r\n"
+    return (head + _text(rng, 10_000).encode())[:9998] + b"\r\n"
+
+
+def attachment_10k(number: int) -> bytes:
+    """A message of about 10,000 bytes, half of it an attachment that hardly compresses."""
+    rng = random.Random(number)
+    kind, body = _with_attachment(rng, 3_700)
+    return "\r\n".join([*_header(rng, number, FIRST_DAY), kind, "", body]).encode()

@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mailstore.account import NewAccount, account_paths, create_account, init_root, open_directory
@@ -15,7 +16,7 @@ from mailstore.engine import Database, DatabaseKey, open_connection
 from mailstore.keys import Argon2Params, KeyLabel, derive
 from mailstore.model import INBOX, Flags
 from mailstore.open_account import DATABASE_SALT_BYTES, KEY_BYTES
-from mailstore.opening import open_as_owner
+from mailstore.opening import Opened, open_as_owner
 from mailstore.ops.messages import add_messages
 from mailstore.ops.rows import require_mailbox
 from mailstore.prepared import prepare
@@ -28,21 +29,28 @@ BATCH = 1000
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def open_database(root: Path, *, cache_kib: int = 4096) -> Database:
-    """The account's database, migrated; the caller closes it."""
+@contextmanager
+def unlocked(root: Path) -> Iterator[Opened]:
+    """The account, opened by its password."""
     directory = open_directory(root)
     try:
         opened = open_as_owner(root, directory, USER, PASSWORD.encode(), now=time.time(), params=TINY)
         try:
-            key = DatabaseKey(
-                derive(opened.master, KeyLabel.DATABASE, KEY_BYTES),
-                derive(opened.master, KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
-            )
-            path = account_paths(root, opened.record.account_id).mail_db
+            yield opened
         finally:
             opened.wipe()
     finally:
         directory.close()
+
+
+def open_database(root: Path, *, cache_kib: int = 4096) -> Database:
+    """The account's database, migrated; the caller closes it."""
+    with unlocked(root) as opened:
+        key = DatabaseKey(
+            derive(opened.master, KeyLabel.DATABASE, KEY_BYTES),
+            derive(opened.master, KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
+        )
+        path = account_paths(root, opened.record.account_id).mail_db
     database = open_connection(path, key, cache_kib=cache_kib)
     migrate(database, int(time.time()))
     return database
