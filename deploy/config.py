@@ -146,7 +146,7 @@ LoginSection = _section_of(LoginLimits)
 
 class _File(_Section):
     data: Path
-    hostname: str = Field(default_factory=socket.getfqdn, min_length=1)
+    hostname: str = Field(default_factory=socket.getfqdn, pattern=r"^[A-Za-z0-9.-]+$")
     workers: int = Field(default=0, ge=0, le=256)
     allow_unencrypted_volume: bool = False
     drain_timeout_s: float = Field(default=10.0, ge=0)

@@ -7,6 +7,7 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deploy.config import Config
 
@@ -14,7 +15,8 @@ BACKLOG = 512
 """Connections that may wait to be accepted; they survive the death of a worker."""
 
 UNIX_SOCKET_MODE = 0o660
-SERVICES = ("imaps", "imap", "pop3s", "pop3", "lmtp")
+ServiceName = Literal["imaps", "imap", "pop3s", "pop3", "lmtp"]
+SERVICES: tuple[ServiceName, ...] = ("imaps", "imap", "pop3s", "pop3", "lmtp")
 
 
 class CannotListen(Exception):
@@ -25,7 +27,7 @@ class CannotListen(Exception):
 class Listener:
     """One bound socket and the service it is for."""
 
-    service: str
+    service: ServiceName
     endpoint: str
     socket: socket.socket
 

@@ -120,7 +120,7 @@ class Supervisor:
         names = []
         for offset, listener in enumerate(self._listeners):
             child_fds[FIRST_SOCKET_FD + offset] = listener.socket.fileno()
-            names.append(f"{listener.service}={listener.endpoint}")
+            names.append(listener.service)
         slot.process = process
         self._reactor.spawnProcess(
             process,

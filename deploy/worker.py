@@ -1,4 +1,4 @@
-"""One worker process: ``python -m deploy.worker CONFIG NUMBER SERVICE=ENDPOINT ...``, by the supervisor.
+"""One worker process: ``python -m deploy.worker CONFIG NUMBER SERVICE ...``, by the supervisor.
 
 The sockets come as inherited descriptors in the order of the arguments; see ``deploy.supervisor``.
 """
@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from deploy.config import Config, ConfigError, load
 from deploy.logs import setup
 from deploy.service import Service
+from deploy.sockets import SERVICES, ServiceName
 from deploy.supervisor import CONTROL_FD, FIRST_SOCKET_FD, READY_FD
 from mailstore.hardening import process_hardening
 
@@ -31,10 +32,10 @@ log = logging.getLogger("sealbox.worker")
 class Worker:
     """The process around a ``Service``: signals, control pipe, orderly end."""
 
-    def __init__(self, reactor: Any, config: Config, endpoints: list[tuple[str, str]]) -> None:
+    def __init__(self, reactor: Any, config: Config, services: list[ServiceName]) -> None:
         self._reactor = reactor
         self._config = config
-        self._endpoints = endpoints
+        self._services = services
         self._service = Service(reactor, config)
         self._ending: Deferred[None] | None = None
         self.exit_code = 0
@@ -51,9 +52,9 @@ class Worker:
         started = Deferred.fromCoroutine(self._service.start(self._sockets()))
         started.addCallbacks(self._ready, self._cannot_start)
 
-    def _sockets(self) -> list[tuple[str, socket.socket]]:
+    def _sockets(self) -> list[tuple[ServiceName, socket.socket]]:
         found = []
-        for offset, (service, _endpoint) in enumerate(self._endpoints):
+        for offset, service in enumerate(self._services):
             descriptor = FIRST_SOCKET_FD + offset
             fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
             found.append((service, socket.socket(fileno=descriptor)))
@@ -126,8 +127,9 @@ def main(arguments: list[str]) -> int:
     setup(config.log_level, f"worker-{number}")
     process_hardening()
     reactor: Any = installed_reactor
-    endpoints = [(service, endpoint) for service, _, endpoint in (name.partition("=") for name in names)]
-    worker = Worker(reactor, config, endpoints)
+    # Only names from the list count; the supervisor writes no others.
+    services = [service for name in names for service in SERVICES if service == name]
+    worker = Worker(reactor, config, services)
     reactor.callWhenRunning(worker.start)
     reactor.run(installSignalHandlers=True)
     return worker.exit_code

@@ -48,5 +48,8 @@ class StoreLimits:
     filing_batch_bytes: int = 16 * 1024 * 1024
     """Sealed bytes after which a filing batch ends."""
 
+    maildrop_filing_wait_s: float = 20.0
+    """Longest that a POP3 login waits for waiting mail to be filed."""
+
     filed_memory_s: int = 30 * 86_400
     """How long ids of filed messages are remembered, so that a restored inbox files nothing twice."""

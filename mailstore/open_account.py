@@ -247,6 +247,20 @@ class OpenAccount:
         if self._filing is None:
             self._start(self._file_all, "filing")
 
+    async def filed(self, patience_s: float) -> None:
+        """Wait until what lies in the inbox now is filed, but no longer than ``patience_s``."""
+        self.file_soon()
+        if self._filing is None:
+            return
+        waiting: Deferred[None] = Deferred()
+        self._filing.addBoth(lambda _result: None if waiting.called else waiting.callback(None))
+        patience = self._worker.clock.callLater(patience_s, waiting.callback, None)
+        try:
+            await waiting
+        finally:
+            if patience.active():
+                patience.cancel()
+
     async def _file_all(self) -> None:
         finished = self._filing = Deferred()
         try:

@@ -85,6 +85,9 @@ class MailStore:
         unlocked = await self._unlocker.unlock(name, secret, AccessProtocol(protocol))
         try:
             opened = await self._opened(unlocked)
+            if unlocked.protocol is AccessProtocol.POP3:
+                # A maildrop is what it is when the session begins; mail that waits belongs to it.
+                await opened.filed(self.limits.maildrop_filing_wait_s)
         except BaseException:
             unlocked.wipe()
             raise

@@ -1,0 +1,118 @@
+"""How each service's connections are made: protocol, limits and TLS put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from deploy.config import Config
+from deploy.sockets import ServiceName
+from mailstore.store import MailStore
+from protocols.access_log import AccessLog
+from protocols.imap.server import ImapFactory
+from protocols.lmtp.message import MemoryBudget
+from protocols.lmtp.server import LmtpFactory
+from protocols.login import LoginGuard
+from protocols.pop3.server import Pop3Factory
+from protocols.tls import TlsContext
+from protocols.transport import StreamFactory
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all connections of a worker have in common, whatever the configuration of the day."""
+
+    reactor: Any
+    store: MailStore
+    guard: LoginGuard
+    budget: MemoryBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A factory: ``inner`` knows its connections, ``listening`` is what a port gets (with TLS or not)."""
+
+    inner: StreamFactory
+    listening: Any
+
+
+class Factories:
+    """Makes factories by one configuration and the certificate as it was when this was made."""
+
+    def __init__(self, shared: Shared, config: Config, access_log: AccessLog) -> None:
+        """Read the certificate.
+
+        Raises:
+            OSError, OpenSSL.SSL.Error: it cannot be used.
+        """
+        self._shared = shared
+        self._config = config
+        self._access_log = access_log
+        files = config.tls.certificate, config.tls.private_key
+        self._tls = {name: TlsContext(*files, name.encode("ascii")) for name in ("imap", "pop3", "lmtp")}
+
+    def make(self, service: ServiceName, *, over_tcp: bool) -> Made:
+        """The factory for one listening socket."""
+        match service:
+            case "imap":
+                return self._plain(self._imap(implicit_tls=False))
+            case "imaps":
+                return self._encrypted(self._imap(implicit_tls=True), "imap")
+            case "pop3":
+                return self._plain(self._pop3(implicit_tls=False))
+            case "pop3s":
+                return self._encrypted(self._pop3(implicit_tls=True), "pop3")
+            case "lmtp":
+                return self._plain(self._lmtp(starttls=over_tcp))
+            case _:
+                assert_never(service)
+
+    def _imap(self, *, implicit_tls: bool) -> ImapFactory:
+        shared, config = self._shared, self._config
+        return ImapFactory(
+            shared.guard,
+            config.imap,
+            self._tls["imap"],
+            self._access_log,
+            shared.reactor,
+            implicit_tls,
+            config.stream,
+        )
+
+    def _pop3(self, *, implicit_tls: bool) -> Pop3Factory:
+        shared, config = self._shared, self._config
+        return Pop3Factory(
+            shared.guard,
+            config.pop3,
+            self._tls["pop3"],
+            self._access_log,
+            shared.reactor,
+            implicit_tls,
+            config.stream,
+        )
+
+    def _lmtp(self, *, starttls: bool) -> LmtpFactory:
+        shared, config = self._shared, self._config
+        return LmtpFactory(
+            shared.store,
+            config.lmtp,
+            # Nobody listens in on a Unix socket; STARTTLS there would only be in the way.
+            self._tls["lmtp"] if starttls else None,
+            self._access_log,
+            shared.reactor,
+            config.hostname,
+            shared.budget,
+            stream_limits=config.stream,
+        )
+
+    def _encrypted(self, inner: StreamFactory, alpn: str) -> Made:
+        # zope's interfaces mean nothing to the type checker, hence Any.
+        context: Any = self._tls[alpn]
+        wrapped: Any = inner
+        return Made(inner, TLSMemoryBIOFactory(context, False, wrapped))
+
+    @staticmethod
+    def _plain(inner: StreamFactory) -> Made:
+        return Made(inner, inner)
