@@ -77,6 +77,10 @@ class StreamConnection(TwistedProtocol):
 
     def connectionMade(self) -> None:
         """Start the pump."""
+        # Answers are written whole, so waiting to fill a segment only costs time.
+        no_delay = getattr(self._transport, "setTcpNoDelay", None)
+        if no_delay is not None:
+            no_delay(True)
         self._transport.registerProducer(self, True)
         self._pump = Deferred.fromCoroutine(self._serve(self))
         self._pump.addErrback(self._failed)
