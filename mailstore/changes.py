@@ -54,12 +54,26 @@ class FolderWatch:
             self._call = None
 
 
+class _Inotify(inotify.INotify):
+    """Goes on when a watched folder is deleted, where Twisted's own closes the whole instance."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+
+    def loseConnection(self) -> None:  # noqa: N802  # Twisted's name
+        """Called for each deleted folder; all the others are still to be watched."""
+
+
+def _lasting_inotify(reactor: Any) -> inotify.INotify:
+    return _Inotify(reactor)
+
+
 class Watcher:
     """Watches folders for one worker. Folders are named by their path, each watched once."""
 
     def __init__(self, reactor: Any) -> None:
         self._clock: Clock = reactor
-        self._inotify = inotify.INotify(reactor)
+        self._inotify = _lasting_inotify(reactor)
         self._inotify.startReading()
         self._folders: dict[bytes, FolderWatch] = {}
 

@@ -40,10 +40,13 @@ class Mailbox:
         account: OpenAccount,
         opened: Opened,
         limits: Callable[[], Awaitable[tuple[int | None, int | None]]],
+        account_writable: Callable[[], None],
     ) -> None:
+        """``account_writable`` raises ReadOnly when the session may change nothing at all."""
         self.opened = opened
         self._account = account
         self._limits = limits
+        self._account_writable = account_writable
         self._listener: Callable[[], None] | None = None
 
     def close(self) -> None:
@@ -98,7 +101,8 @@ class Mailbox:
         )
 
     async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
-        """Copy messages, all or none. Raises NoSuchMailbox, OverQuota, LimitExceeded."""
+        """Copy messages, all or none. Raises NoSuchMailbox, ReadOnly, OverQuota, LimitExceeded."""
+        self._account_writable()
         limits = await self._limits()
         return await self._account.write(_copy, self.opened.mailbox_id, uids, destination, since, limits)
 

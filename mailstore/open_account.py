@@ -187,9 +187,11 @@ class OpenAccount:
             return
         try:
             with exclusive_lock(self.paths, self._worker.limits.checkpoint_lock_wait_s):
-                databases[-1].checkpoint()
-                for database in databases:
-                    database.close()
+                try:
+                    databases[-1].checkpoint()
+                finally:
+                    for database in databases:
+                        database.close()
         except Busy:
             # Collecting these objects as garbage would close them, and checkpoint, without the lock.
             _UNCLOSED.extend(databases)

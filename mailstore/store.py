@@ -294,7 +294,7 @@ class Account:
         if opened.recent and not read_only:
             # Only the claim on \\Recent has to write; it is made in the transaction that is answered.
             opened = await self._opened.write(mailboxes.select_and_claim, name)
-        return Mailbox(self._opened, opened, self._limits)
+        return Mailbox(self._opened, opened, self._limits, self._writable)
 
     async def _limits(self) -> tuple[int | None, int | None]:
         return await self._store.quota_limit(self.account_id), self._store.limits.max_messages
