@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from imap_wire import Wire, connect, session
+from on_workers import one_on_each
 from running import SEALBOX, Server, eventually
 
 from deploy.first_run import make_certificate
@@ -38,46 +39,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def worker_of(server: Server, wire: Wire) -> int:
-    """The worker at the other end of a connection, found by the socket's inode."""
-    host, port = wire.socket.getsockname()
-    theirs = f"0100007F:{wire.socket.getpeername()[1]:04X} 0100007F:{port:04X}"
-    assert host == "127.0.0.1"
-    line = next(one for one in Path("/proc/net/tcp").read_text().splitlines() if theirs in one)
-    inode = f"socket:[{line.split()[9]}]"
-    for pid in server.workers():
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                if os.readlink(descriptor) == inode:
-                    return pid
-            except FileNotFoundError:
-                continue
-    raise AssertionError("no worker has this connection")
-
-
-def one_on_each(server: Server) -> dict[int, Wire]:
-    """A session in INBOX on every worker."""
-    found: dict[int, Wire] = {}
-    spare: list[Wire] = []
-    workers = set(server.workers())
-    for _ in range(200):
-        wire = connect(server)
-        pid = worker_of(server, wire)
-        if pid in found:
-            spare.append(wire)
-            continue
-        found[pid] = wire
-        secret = f'LOGIN "{server.user}" "{server.password}"'.encode()
-        assert wire.command(secret).status == b"OK"
-        assert wire.command(b"SELECT INBOX").status == b"OK"
-        if set(found) == workers:
-            break
-    for wire in spare:
-        wire.close()
-    assert set(found) == workers, "no connection came to one of the workers"
-    return found
 
 
 def certificate_of(server: Server) -> x509.Certificate:
