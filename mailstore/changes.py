@@ -58,7 +58,7 @@ class _Inotify(inotify.INotify):
     """Goes on when a watched folder is deleted, where Twisted's own closes the whole instance."""
 
     def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor)
+        super().__init__(reactor)  # type: ignore[no-untyped-call]  # Twisted annotates no inotify
 
     def loseConnection(self) -> None:  # noqa: N802  # Twisted's name
         """Called for each deleted folder; all the others are still to be watched."""
