@@ -4,8 +4,9 @@
         [--dovecot-format mdbox|sdbox|maildir] [--sealbox-root FOLDER]
 
 Needs Debian's dovecot-imapd. Both get the same messages; loading is not measured. Prints a Markdown
-table: for every command the first time it was given and the median of all times, in milliseconds, and
-memory. Data lies in a temporary folder that is removed afterwards; ``--sealbox-root`` names a root that
+table: for every command the first time it was given, the median of all times, and the median of the CPU
+time that the server's processes spent (which other work on the machine disturbs less), in milliseconds;
+then memory. Data lies in a temporary folder that is removed afterwards; ``--sealbox-root`` names a root that
 ``store_reads.py --root`` has filled, and which is copied.
 """
 
@@ -29,8 +30,8 @@ from pathlib import Path
 import dovecot_root
 import mail_sample
 import sealbox_root
-from process_memory import Memory, memory
-from raw_imap import RawImap, Reply
+from process_figures import Memory, cpu_ms, family, memory
+from raw_imap import RawImap
 
 from deploy.first_run import make_certificate
 
@@ -46,31 +47,36 @@ Login = Callable[[], RawImap]
 
 @dataclass
 class Figures:
-    """What was measured on one server."""
+    """What was measured on one server; times in milliseconds."""
 
     name: str
+    pid: int
     times: dict[str, list[float]] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
+    cpu: dict[str, list[float]] = field(default_factory=dict)
     memory: list[Memory] = field(default_factory=list)
     disk_mib: float = 0.0
 
-    def note(self, what: str, reply: Reply) -> None:
-        """Keep the time and size of one answer."""
+    def ask(self, client: RawImap, what: str, line: bytes) -> None:
+        """Give a command and keep its wall time and the CPU time that the server's processes took."""
+        pids = family(self.pid)
+        before = cpu_ms(pids)
+        reply = client.command(line)
+        self.cpu.setdefault(what, []).append(cpu_ms(pids) - before)
         self.times.setdefault(what, []).append(reply.seconds * 1000)
-        self.sizes[what] = len(reply.raw)
 
     def cell(self, what: str) -> str:
-        """First time and median as the table shows them."""
+        """First wall time, median wall time and median CPU time as the table shows them."""
         times = self.times[what]
-        return f"{times[0]:.1f} | {statistics.median(times):.1f}"
+        figures = (times[0], statistics.median(times), statistics.median(self.cpu[what]))
+        return " | ".join(f"{figure:.1f}" for figure in figures)
 
 
 def measure(figures: Figures, login: Login, count: int, runs: int) -> None:
     """Give every command ``runs`` times; the costly ones less often."""
     for _ in range(runs):
         client = login()
-        figures.note("SELECT after login", client.command(b"SELECT INBOX"))
-        figures.note("SELECT again", client.command(b"SELECT INBOX"))
+        figures.ask(client, "SELECT after login", b"SELECT INBOX")
+        figures.ask(client, "SELECT again", b"SELECT INBOX")
         client.close()
     client = login()
     client.command(b"SELECT INBOX")
@@ -116,7 +122,7 @@ def measure(figures: Figures, login: Login, count: int, runs: int) -> None:
     repeat(figures, client, 9 * runs, "NOOP", lambda _: b"NOOP")
     repeat(figures, client, runs, "SEARCH UNSEEN, all match", lambda _: b"SEARCH UNSEEN")
     for at in range(3):
-        figures.note("STORE 1:* +FLAGS (\\Seen)", client.command(b"STORE 1:* +FLAGS (\\Seen)"))
+        figures.ask(client, "STORE 1:* +FLAGS (\\Seen)", b"STORE 1:* +FLAGS (\\Seen)")
         if at == 2:
             client.command(b"STORE 1:%d -FLAGS.SILENT (\\Seen)" % min(12, count))
             repeat(figures, client, runs, "SEARCH UNSEEN, 12 match", lambda _: b"SEARCH UNSEEN")
@@ -132,7 +138,7 @@ def measure(figures: Figures, login: Login, count: int, runs: int) -> None:
 def repeat(figures: Figures, client: RawImap, runs: int, what: str, line: Callable[[int], bytes]) -> None:
     """Measure one command ``runs`` times; ``line`` is told the number of the run."""
     for at in range(runs):
-        figures.note(what, client.command(line(at)))
+        figures.ask(client, what, line(at))
 
 
 def until_ready(server: subprocess.Popen[bytes], port: int, certificate: Path) -> None:
@@ -206,7 +212,7 @@ def sealbox(options: argparse.Namespace, folder: Path, tls: tuple[Path, Path]) -
         return client
 
     until_ready(server, port, tls[0])
-    return run(Figures("Sealbox"), server, login, options, root, None)
+    return run(Figures("Sealbox", server.pid), server, login, options, root, None)
 
 
 def dovecot(options: argparse.Namespace, folder: Path, tls: tuple[Path, Path]) -> Figures:
@@ -228,31 +234,37 @@ def dovecot(options: argparse.Namespace, folder: Path, tls: tuple[Path, Path]) -
     server = dovecot_root.start(place, port, *tls, options.dovecot_format)
     until_ready(server, port, tls[0])
     name = f"{dovecot_root.version()} {options.dovecot_format}"
-    return run(Figures(name), server, login, options, place / "mail", fill)
+    return run(Figures(name, server.pid), server, login, options, place / "mail", fill)
 
 
 def table(found: list[Figures]) -> str:
     """Everything measured, in Markdown."""
     lines = [
-        "| ms | " + " | ".join(f"{one.name}: first | median" for one in found) + " |",
-        "|---|" + "---:|---:|" * len(found),
+        "| ms | " + " | ".join(f"{one.name}: first | median | CPU" for one in found) + " |",
+        "|---|" + "---:|---:|---:|" * len(found),
     ]
     lines += [f"| {what} | " + " | ".join(one.cell(what) for one in found) + " |" for what in found[0].times]
     lines += [
-        _memory_line("memory of all processes, before | after (PSS, MiB)", found, lambda m: m.pss),
-        _memory_line("peak of the largest process (VmHWM, MiB)", found, lambda m: m.largest_peak),
-        _memory_line("processes", found, lambda m: m.processes),
-        "| mailbox on the disk (MiB) |" + "".join(f" | {one.disk_mib:.0f} |" for one in found),
+        _memory_line("memory of all processes (PSS, MiB): before, after", found, lambda m: m.pss),
+        _memory_line(
+            "peak of the largest process (VmHWM, MiB): before, after", found, lambda m: m.largest_peak
+        ),
+        _memory_line("processes: before, after", found, lambda m: m.processes),
+        "| mailbox on the disk (MiB) |" + "".join(f" | {one.disk_mib:.0f} | |" for one in found),
     ]
     return "\n".join(lines)
 
 
 def _memory_line(what: str, found: list[Figures], value: Callable[[Memory], float]) -> str:
-    return f"| {what} | " + " | ".join(f"{value(m):.0f}" for one in found for m in one.memory) + " |"
+    return (
+        f"| {what} | "
+        + " | ".join(f"{value(one.memory[0]):.0f} | {value(one.memory[1]):.0f} |" for one in found)
+        + " |"
+    )
 
 
 def machine() -> str:
-    """One line about where this ran."""
+    """One line about where this ran, and how busy it was with other things."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -261,7 +273,10 @@ def machine() -> str:
         ),
         platform.machine(),
     )
-    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}"
+    return (
+        f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()},"
+        f" load {os.getloadavg()[0]:.1f} before"
+    )
 
 
 def main() -> None:

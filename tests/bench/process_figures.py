@@ -1,4 +1,4 @@
-"""Memory of a process and all that descend from it, out of /proc (Linux; another user's needs root)."""
+"""Memory and CPU time of a process and all that descend from it, out of /proc (Linux; may need root)."""
 
 from __future__ import annotations
 
@@ -50,3 +50,15 @@ def memory(pid: int) -> Memory:
             continue  # it ended while we looked
         count += 1
     return Memory(count, pss / 1024, peak / 1024)
+
+
+def cpu_ms(pids: list[int]) -> float:
+    """Milliseconds that all threads of these processes have run so far, in user and kernel mode."""
+    ran_ns = 0
+    for one in pids:
+        for path in Path(f"/proc/{one}/task").glob("*/schedstat"):
+            try:
+                ran_ns += int(path.read_text().split()[0])
+            except OSError:
+                continue  # it ended while we looked
+    return ran_ns / 1e6
