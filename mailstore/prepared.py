@@ -40,7 +40,15 @@ class PreparedMessage:
     bodystructure: bytes
     parts: bytes
     sort_keys: mime.SortKeys
+    own_hash: bytes | None
     reference_hashes: tuple[bytes, ...]
+    preview: str
+
+    @property
+    def thread_hashes(self) -> tuple[bytes, ...]:
+        """Hashes of the ids that tie the message to its thread, without repeats, its own last."""
+        own = (self.own_hash,) if self.own_hash else ()
+        return tuple(dict.fromkeys((*self.reference_hashes, *own)))
 
     def __repr__(self) -> str:
         return f"PreparedMessage({self.size_bytes} bytes)"
@@ -87,10 +95,9 @@ def header_frames(header_bytes: int) -> int:
     return -(-header_bytes // FRAME_BYTES)
 
 
-def reference_hashes(message_id: bytes | None, references: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Hashes of the message ids that tie a message to its thread, its own last."""
-    chosen = references[-MAX_REFERENCES:] + ((message_id,) if message_id else ())
-    return tuple(dict.fromkeys(hashlib.sha256(one).digest()[:16] for one in chosen))
+def hash_of(message_id: bytes) -> bytes:
+    """What the database keeps of a message id (without angle brackets) for threading."""
+    return hashlib.sha256(message_id).digest()[:16]
 
 
 def prepare(data: bytes, limits: mime.MimeLimits | None = None) -> PreparedMessage:
@@ -107,5 +114,7 @@ def prepare(data: bytes, limits: mime.MimeLimits | None = None) -> PreparedMessa
         mime.bodystructure(root, data),
         mime.dump(root),
         mime.sort_keys(header),
-        reference_hashes(ids.message_id, ids.references),
+        hash_of(ids.message_id) if ids.message_id else None,
+        tuple(map(hash_of, ids.references[-MAX_REFERENCES:])),
+        mime.preview(root, data),
     )

@@ -61,6 +61,7 @@ _V1 = (
         header_bytes INTEGER NOT NULL
     ) STRICT""",
     "CREATE INDEX message_by_thread ON message(thread_id)",
+    "CREATE INDEX message_by_object ON message(object_id)",
     # Ready to send or to sort by, computed when the message was filed.
     """CREATE TABLE message_meta(
         message_id INTEGER PRIMARY KEY REFERENCES message ON DELETE CASCADE,
@@ -75,7 +76,11 @@ _V1 = (
         sort_to TEXT NOT NULL,
         sort_cc TEXT NOT NULL,
         display_from TEXT NOT NULL,
-        display_to TEXT NOT NULL
+        display_to TEXT NOT NULL,
+        is_reply INTEGER NOT NULL,      -- the base subject lost a mark of reply or forward (RFC 5256)
+        own_hash BLOB,                  -- of the Message-ID, as in the table reference
+        reference_hashes BLOB NOT NULL, -- 16 bytes each: References or In-Reply-To, oldest first
+        preview TEXT NOT NULL           -- beginning of the text (RFC 8970)
     ) STRICT""",
     # id = message_id << 16 | frame number; header frames first, then body frames.
     "CREATE TABLE content(id INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT",
@@ -108,6 +113,13 @@ _V1 = (
         thread_id TEXT NOT NULL
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX reference_by_thread ON reference(thread_id)",
+    # Server (mailbox_id NULL) and mailbox annotations (METADATA, RFC 5464); entry in lower case.
+    """CREATE TABLE annotation(
+        mailbox_id INTEGER REFERENCES mailbox ON DELETE CASCADE,
+        entry TEXT NOT NULL,
+        value BLOB NOT NULL
+    ) STRICT""",
+    "CREATE UNIQUE INDEX annotation_by_entry ON annotation(ifnull(mailbox_id, 0), entry)",
     """CREATE TABLE filed(
         sealed_id TEXT PRIMARY KEY,
         filed_at INTEGER NOT NULL

@@ -7,6 +7,7 @@ from mailstore.mime.headers import HeaderField, fields, header_fields, unfold
 from mailstore.mime.html import html_to_text
 from mailstore.mime.limits import DEFAULT_LIMITS, MimeLimits
 from mailstore.mime.part import Content, Disposition, Parameters, Part
+from mailstore.mime.preview import preview
 from mailstore.mime.scanner import scan
 from mailstore.mime.section import HeaderFilter, SectionKind, SectionSpec, Span, find_part, resolve
 from mailstore.mime.sortkeys import SortKeys, base_subject, sent_date, sort_keys
@@ -48,6 +49,7 @@ __all__ = [
     "message_ids",
     "parameter",
     "part_text",
+    "preview",
     "resolve",
     "scan",
     "sent_date",

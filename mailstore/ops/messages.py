@@ -101,14 +101,14 @@ def _insert_message(txn: Txn, prepared: PreparedMessage) -> int:
         "INSERT INTO message(object_id, thread_id, size_bytes, header_bytes) VALUES(?, ?, ?, ?)",
         (
             new_object_id("M"),
-            _thread_of(txn, prepared.reference_hashes),
+            _thread_of(txn, prepared.thread_hashes),
             prepared.size_bytes,
             prepared.header_bytes,
         ),
     )
     keys = prepared.sort_keys
     txn.run(
-        "INSERT INTO message_meta VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO message_meta VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             message_id,
             prepared.envelope,
@@ -123,6 +123,10 @@ def _insert_message(txn: Txn, prepared: PreparedMessage) -> int:
             keys.cc,
             keys.display_from,
             keys.display_to,
+            keys.is_reply,
+            prepared.own_hash,
+            b"".join(prepared.reference_hashes),
+            prepared.preview,
         ),
     )
     txn.many(
