@@ -13,7 +13,6 @@ from mailstore.model import (
     FetchPlan,
     FetchResult,
     FetchRow,
-    MessageFlags,
     SectionData,
     SectionRead,
 )
@@ -128,7 +127,7 @@ def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> It
     """Responses without content, a block of rows formatted at a time."""
     view = selected.view
     if set(wanted.items) <= _FLAGS_ONLY and FetchItem.FLAGS in wanted.items:
-        numbered = ((view.seq_of(row.uid) or 0, MessageFlags(row.uid, row.modseq, row.flags)) for row in rows)
+        numbered = zip(view.seqs_of(row.uid for row in rows), rows, strict=True)
         yield from responses.flag_lines(
             numbered, view.recent, FetchItem.UID in wanted.items, FetchItem.MODSEQ in wanted.items
         )
@@ -137,8 +136,9 @@ def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> It
     values = _values(wanted.items, view.recent)
     for at in range(0, len(rows), responses.BLOCK_ROWS):
         block = rows[at : at + responses.BLOCK_ROWS]
+        seqs = view.seqs_of(row.uid for row in block)
         cells = chain.from_iterable(
-            (view.seq_of(row.uid), *(value(row) for value in values)) for row in block
+            (seq, *[value(row) for value in values]) for seq, row in zip(seqs, block, strict=True)
         )
         yield template * len(block) % tuple(cells)
 

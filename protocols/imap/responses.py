@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from mailstore.model import (
+    FetchRow,
     Flags,
     MailboxStatus,
     MessageFlags,
@@ -131,7 +132,7 @@ def expunge_lines(seqs: Sequence[int]) -> list[bytes]:
 
 
 def flag_lines(
-    rows: Iterable[tuple[int, MessageFlags]], recent: UidSet, uids: bool, modseqs: bool
+    rows: Iterable[tuple[int, MessageFlags | FetchRow]], recent: UidSet, uids: bool, modseqs: bool
 ) -> list[bytes]:
     """FETCH responses with FLAGS for rows of sequence number and state, UID and MODSEQ on request."""
     template = b"* %d FETCH (FLAGS (%b))\r\n"
@@ -142,8 +143,9 @@ def flag_lines(
     elif modseqs:
         template = b"* %d FETCH (FLAGS (%b) MODSEQ (%d))\r\n"
     values: list[tuple[int | bytes, ...]] = []
+    some_recent = bool(recent)
     for seq, row in rows:
-        text = flags(row.flags, bool(recent) and row.uid in recent)
+        text = flags(row.flags, some_recent and row.uid in recent)
         if uids and modseqs:
             values.append((seq, row.uid, text, row.modseq))
         elif uids:

@@ -56,6 +56,21 @@ class View:
         at = bisect_left(self._uids, uid)
         return at + 1 if at < len(self._uids) and self._uids[at] == uid else None
 
+    def seqs_of(self, uids: Iterable[int]) -> Iterator[int]:
+        """The sequence numbers of messages the client knows, given in ascending order; 0 for others.
+
+        Neighbours are found without searching, so a whole mailbox costs one step a message.
+        """
+        known, count, at = self._uids, len(self._uids), 0
+        for uid in uids:
+            if at >= count or known[at] != uid:
+                at = bisect_left(known, uid, min(at, count))
+                if at >= count or known[at] != uid:
+                    yield 0
+                    continue
+            at += 1
+            yield at
+
     def _slices(self, uids: UidSet) -> Iterator[tuple[int, int]]:
         """Where the members of ``uids`` lie, as half-open index ranges in ascending order."""
         at = 0
@@ -143,12 +158,11 @@ class View:
                 self._changed.pop(uid, None)
             self._new = []
         if self._changed:
-            rows = [
-                (seq, self._changed[uid])
-                for uid in sorted(self._changed)
-                if (seq := self.seq_of(uid)) is not None
+            rows = [row for _, row in sorted(self._changed.items())]
+            numbered = [
+                pair for pair in zip(self.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]
             ]
-            lines += responses.flag_lines(rows, self.recent, uids=modseqs, modseqs=modseqs)
+            lines += responses.flag_lines(numbered, self.recent, uids=modseqs, modseqs=modseqs)
             self._changed = {}
         return lines
 

@@ -94,7 +94,7 @@ class Client:
             else:
                 uid = self.known[number - 1][0]
                 assert found.group(3) in {None, b"%d" % uid}
-                self.known[number - 1] = (uid, found.group(4))
+                self.known[number - 1] = (uid, found.group(4).removesuffix(b"\\Recent").rstrip())
 
 
 def flags_of(row: MessageFlags | None) -> bytes:
