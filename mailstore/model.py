@@ -213,12 +213,17 @@ class ContentRow:
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """Outcome of STORE: the new state of what changed, and what UNCHANGEDSINCE refused (RFC 7162)."""
+    """Outcome of STORE: the new state of what it named, and what UNCHANGEDSINCE refused (RFC 7162).
+
+    ``written`` are the messages whose flags this very STORE changed, None when the store cannot say:
+    only for these may a session keep quiet (.SILENT).
+    """
 
     updated: tuple[MessageFlags, ...]
     modified: UidSet
     missing: UidSet
     delta: Delta
+    written: UidSet | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,14 +267,17 @@ class SelectedMailbox:
         modified = [one for one in there if unchanged_since is not None and one.modseq > unchanged_since]
         chosen = [one for one in there if one not in modified]
         modseq: ModSeq | None = None
+        written: list[int] = []
         for one in chosen:
             new = _changed(one.flags, mode, flags)
             if new != one.flags:
                 modseq = modseq or box.bump()
                 one.flags, one.modseq = new, modseq
+                written.append(one.uid)
         box.changed()
         updated = tuple(one.state() for one in chosen)
-        return StoreResult(updated, UidSet.of(one.uid for one in modified), missing, box.delta(since))
+        refused = UidSet.of(one.uid for one in modified)
+        return StoreResult(updated, refused, missing, box.delta(since), UidSet.of(written))
 
     async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
         """See ``MailboxApi``."""

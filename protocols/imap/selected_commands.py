@@ -116,12 +116,16 @@ def _report_stored(ctx: Context, view: View, request: ask.Store, result: StoreRe
         ctx.output.put_all(lines)
         view.told(result.updated)
         return
-    if any(row.modseq > since + 1 for row in result.updated):
-        return
+    # Ours is the first transaction after ``since`` when its modseq is the next one.
+    ours = tuple(
+        row
+        for row in result.updated
+        if row.modseq == since + 1 and (result.written is None or row.uid in result.written)
+    )
     if ctx.condstore:
-        numbered = ((seq, row.uid, row.modseq) for seq, row in _numbered(view, result.updated))
+        numbered = ((seq, row.uid, row.modseq) for seq, row in _numbered(view, ours))
         ctx.output.put_all(responses.modseq_lines(numbered, request.by_uid))
-    view.told(result.updated)
+    view.told(ours)
 
 
 def _copy_uid(result: CopyResult) -> bytes:
