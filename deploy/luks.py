@@ -1,7 +1,8 @@
-"""Does a folder lie on a dm-crypt LUKS device? Asked of the kernel, without being root.
+"""Does a folder lie on dm-crypt LUKS devices? Asked of the kernel, without being root.
 
-From the folder's device downwards through partitions, LVM, RAID and loop devices: a device-mapper
-UUID that begins with ``CRYPT-LUKS`` anywhere below means that what is written arrives encrypted.
+From the folder's device downwards through partitions, LVM, RAID, loop devices and btrfs: on every way
+down there has to be a device-mapper UUID that begins with ``CRYPT-LUKS``; only then does all that is
+written arrive encrypted. A file system's external log or realtime device is not looked at.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ LUKS_PREFIX = "CRYPT-LUKS"
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo (proc(5)): device number, mount point, source."""
+    """One line of mountinfo (proc(5)): mount point, file system type, source."""
 
-    device: str
     point: str
+    kind: str
     source: str
 
 
@@ -31,6 +32,7 @@ class Kernel:
     mountinfo: Path = Path("/proc/self/mountinfo")
     device_number: dict[str, str] = field(default_factory=dict)
     """Device numbers by path, overriding stat; for tests."""
+    sys_btrfs: Path = Path("/sys/fs/btrfs")
 
     def number_of(self, path: Path) -> str:
         """``major:minor`` of the device that ``path`` lies on. Raises OSError."""
@@ -62,7 +64,7 @@ def mounts(kernel: Kernel) -> Iterator[Mount]:
         before, dash, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
         if dash and len(fields) >= 5 and len(rest) >= 2:
-            yield Mount(fields[2], _unescaped(fields[4]), _unescaped(rest[1]))
+            yield Mount(_unescaped(fields[4]), rest[0], _unescaped(rest[1]))
 
 
 def mount_of(path: Path, kernel: Kernel) -> Mount | None:
@@ -76,48 +78,68 @@ def mount_of(path: Path, kernel: Kernel) -> Mount | None:
     return best
 
 
-def _uuids(device: str, kernel: Kernel, seen: set[Path]) -> Iterator[str]:
-    """Device-mapper UUIDs of a device (``major:minor``) and of all it is built on."""
-    folder = (kernel.sys_block / device).resolve()
-    if folder in seen or not folder.is_dir():
-        return
-    seen.add(folder)
-    uuid = folder / "dm" / "uuid"
-    if uuid.is_file():
-        yield uuid.read_text("ascii", "replace").strip()
-    if (folder / "partition").exists():
-        folder = folder.parent  # a partition's slaves are listed at the whole disk
-    slaves = folder / "slaves"
-    for slave in sorted(slaves.iterdir()) if slaves.is_dir() else []:
-        yield from _uuids((slave / "dev").read_text("ascii").strip(), kernel, seen)
-    backing = folder / "loop" / "backing_file"
-    if backing.is_file():
-        yield from _below(Path(backing.read_text("utf-8", "surrogateescape").strip()).parent, kernel, seen)
+def _is_called(device: Path, names: set[str]) -> bool:
+    """Whether a device (its folder in sysfs) goes by one of these names below /dev."""
+    mapped = device / "dm" / "name"
+    return f"/dev/{device.name}" in names or (
+        mapped.is_file() and f"/dev/mapper/{mapped.read_text('utf-8', 'surrogateescape').strip()}" in names
+    )
 
 
-def _below(path: Path, kernel: Kernel, seen: set[Path]) -> Iterator[str]:
+def _btrfs_devices(source: str, kernel: Kernel) -> list[Path]:
+    """All devices of the btrfs that has ``source`` among them; none if the kernel knows no such one."""
+    # By name and not by stat: systemd's PrivateDevices=yes hides the device files.
+    names = {source, str(Path(source).resolve())}
+    for listing in kernel.sys_btrfs.glob("*/devices"):
+        devices = [one.resolve() for one in listing.iterdir()]
+        if any(_is_called(one, names) for one in devices):
+            return devices
+    return []
+
+
+def _all_on_luks(devices: list[Path], kernel: Kernel, known: dict[Path, bool]) -> bool:
+    return bool(devices) and all(_device_on_luks(one, kernel, known) for one in devices)
+
+
+def _device_on_luks(device: Path, kernel: Kernel, known: dict[Path, bool]) -> bool:
+    """Whether a device (its folder in sysfs) is LUKS or built on nothing but LUKS."""
+    if device in known:
+        return known[device]
+    known[device] = False  # what a circle of devices comes back to
+    uuid = device / "dm" / "uuid"
+    backing = device / "loop" / "backing_file"
+    slaves = device / "slaves"
+    if uuid.is_file() and uuid.read_text("ascii", "replace").startswith(LUKS_PREFIX):
+        found = True
+    elif (device / "partition").exists():
+        found = _device_on_luks(device.parent, kernel, known)
+    elif backing.is_file():
+        file = Path(backing.read_text("utf-8", "surrogateescape").strip())
+        found = _path_on_luks(file.parent, kernel, known)
+    else:
+        below = [one.resolve() for one in slaves.iterdir()] if slaves.is_dir() else []
+        found = _all_on_luks(below, kernel, known)
+    known[device] = found
+    return found
+
+
+def _path_on_luks(path: Path, kernel: Kernel, known: dict[Path, bool]) -> bool:
+    device = (kernel.sys_block / kernel.number_of(path)).resolve()
+    if device.is_dir():
+        return _device_on_luks(device, kernel, known)
     mount = mount_of(path, kernel)
-    numbers = [kernel.number_of(path)]
-    if mount is not None:
-        numbers.append(mount.device)
-        if mount.source.startswith("/"):
-            # btrfs, overlay and zfs show anonymous device numbers; the source names the real device.
-            try:
-                source = Path(mount.source).stat()
-                numbers.append(f"{os.major(source.st_rdev)}:{os.minor(source.st_rdev)}")
-            except OSError:
-                pass  # the source is not visible from here (container); the numbers above decide
-    for number in dict.fromkeys(numbers):
-        yield from _uuids(number, kernel, seen)
+    if mount is not None and mount.kind == "btrfs":  # shows device numbers that belong to no device
+        return _all_on_luks(_btrfs_devices(mount.source, kernel), kernel, known)
+    return False
 
 
 def is_on_luks(path: Path, kernel: Kernel | None = None) -> bool:
-    """Whether what is written below ``path`` (which exists) arrives on a LUKS device.
+    """Whether all that is written below ``path`` (which exists) arrives on LUKS devices.
 
-    What cannot be read counts as not encrypted.
+    What cannot be read, and file systems that do not show their devices (overlay, ZFS, network), count
+    as not encrypted.
     """
     try:
-        found = _below(path.resolve(strict=True), kernel or Kernel(), set())
-        return any(uuid.startswith(LUKS_PREFIX) for uuid in found)
+        return _path_on_luks(path.resolve(strict=True), kernel or Kernel(), {})
     except OSError:
         return False
