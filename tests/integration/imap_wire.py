@@ -144,26 +144,38 @@ class Wire:
 
 
 def connect(server: Server, service: str = "imaps", source: str = "127.0.0.1") -> Wire:
-    """A connection whose greeting has been read; TLS on the ports that begin with it."""
-    plain = socket.create_connection(("127.0.0.1", server.info[service]), TIMEOUT_S, (source, 0))
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if service in ("imaps", "pop3s"):
-        wire = Wire(server.tls().wrap_socket(plain, server_hostname="localhost"))
-    else:
-        wire = Wire(plain)
-    assert wire.line()
+    """A connection whose greeting has been read; TLS on the ports that end with ``s``.
+
+    Raises OSError when there is no server, or one that hangs up.
+    """
+    connection = socket.create_connection(("127.0.0.1", server.info[service]), TIMEOUT_S, (source, 0))
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if service in ("imaps", "pop3s"):
+            connection = server.tls().wrap_socket(connection, server_hostname="localhost")
+        wire = Wire(connection)
+        if not wire.line():
+            raise ConnectionResetError("no greeting")
+    except BaseException:
+        connection.close()
+        raise
     return wire
 
 
 def session(
     server: Server, mailbox: bytes = b"INBOX", user: str | None = None, password: str | None = None
 ) -> Wire:
-    """A session with a mailbox selected; an empty name selects none."""
+    """A session with a mailbox selected; an empty name selects none. Raises OSError when refused."""
     wire = connect(server)
     secret = f'LOGIN "{user or server.user}" "{password or server.password}"'.encode()
-    assert wire.command(secret).status == b"OK"
-    if mailbox:
-        assert wire.command(b"SELECT " + mailbox).status == b"OK"
+    try:
+        for command in (secret, b"SELECT " + mailbox)[: 2 if mailbox else 1]:
+            status = wire.command(command).status
+            if status != b"OK":
+                raise ConnectionRefusedError(f"{command[:6]!r}: {status!r}")
+    except BaseException:
+        wire.close()
+        raise
     return wire
 
 
