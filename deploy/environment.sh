@@ -1,29 +1,45 @@
 # Sourced by quickstart and test: one virtual environment, made once, brought up to date when
 # setup.cfg changes. What is printed goes to standard error: standard output belongs to the caller.
 
-# make_environment ROOT EXTRAS: EXTRAS is "" or an extra of setup.cfg such as "test".
+# good_python PROGRAM: it is new enough and can make virtual environments.
+good_python() {
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# environment_state ROOT EXTRAS: what an installation depends on. ROOT is part of it because scripts
+# and the editable installation hold absolute paths, and a checkout may be moved or copied.
+environment_state() {
+  echo "$1 $2 $(cksum <"$1/setup.cfg")" \
+    "$("$1/.venv/bin/python" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null)"
+}
+
+# make_environment ROOT EXTRAS: EXTRAS is "" or an extra of setup.cfg such as "test". The variable
+# PYTHON names the interpreter to make the environment with.
 make_environment() {
-  local root=$1 extras=$2 python stamp wanted
-  python=${PYTHON:-}
-  if [ -z "$python" ]; then
-    for python in /usr/bin/python3 python3; do
-      if "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi
-    done
-  fi
-  if ! "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    echo "sealbox: needs Python 3.11 or newer with venv (Debian, Ubuntu: apt install python3 python3-venv)" >&2
+  local root=$1 extras=$2 python=${PYTHON:-/usr/bin/python3} inside stamp
+  inside="$root/.venv/bin/python"
+  stamp="$root/.venv/sealbox-installed-${extras:-base}"
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$(environment_state "$root" "$extras")" ]; then return; fi
+  if [ ! -w "$root" ]; then
+    echo "sealbox: $root is not writable, and .venv has to be made in it: clone to a place of your own" >&2
     return 1
   fi
-  [ -x "$root/.venv/bin/python" ] || {
+  # Without pip it was left half made, or belongs to a Python that was replaced since.
+  if ! "$inside" -c 'import pip' 2>/dev/null; then
+    if [ -z "${PYTHON:-}" ] && ! good_python "$python"; then python=python3; fi
+    if ! good_python "$python"; then
+      echo "sealbox: needs Python 3.11 or newer with venv, which $python is not" \
+        "(Debian, Ubuntu: apt install python3 python3-venv)" >&2
+      return 1
+    fi
     echo "sealbox: making a virtual environment in .venv" >&2
-    "$python" -m venv "$root/.venv"
-  }
-  wanted="$extras $(cksum <"$root/setup.cfg") $("$root/.venv/bin/python" --version)"
-  stamp="$root/.venv/sealbox-installed-${extras:-base}"
-  if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    echo "sealbox: installing (a minute or two, once)" >&2
-    "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --editable "$root${extras:+[$extras]}" 1>&2
-    printf '%s' "$wanted" >"$stamp"
+    "$python" -m venv "$root/.venv" 1>&2
   fi
+  echo "sealbox: installing (a minute or two, once)" >&2
+  if ! "$inside" -m pip install --quiet --disable-pip-version-check \
+    --editable "$root${extras:+[$extras]}" 1>&2; then
+    echo "sealbox: pip could not install what setup.cfg names; what it said stands above" >&2
+    return 1
+  fi
+  environment_state "$root" "$extras" >"$stamp"
 }
