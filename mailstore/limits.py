@@ -18,6 +18,9 @@ class StoreLimits:
     max_subscriptions: int = 5_000
     """Most subscribed names in one account."""
 
+    max_annotations: int = 200
+    """Most annotations of one mailbox, and of the account itself (METADATA)."""
+
     max_messages: int | None = None
     """Most messages in one account; None means unlimited."""
 

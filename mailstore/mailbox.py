@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from mailstore import search as criteria
 from mailstore.engine import Txn
 from mailstore.errors import ReadOnly
 from mailstore.model import (
+    AppendResult,
     ContentRow,
     CopyResult,
     Delta,
@@ -18,17 +20,21 @@ from mailstore.model import (
     MaildropEntry,
     MessageId,
     ModSeq,
+    NewMessage,
     Opened,
     SearchResult,
     SectionRead,
+    SortBy,
     StoreMode,
     StoreResult,
+    ThreadRow,
     Uid,
 )
 from mailstore.names import normalised
 from mailstore.open_account import OpenAccount
-from mailstore.ops import content, mailboxes, messages, search
+from mailstore.ops import content, mailboxes, messages, search, sorting
 from mailstore.ops.rows import delta, require_mailbox
+from mailstore.prepared import PreparedMessage
 from mailstore.uidset import UidSet
 
 
@@ -120,6 +126,31 @@ class Mailbox:
         """Messages that match."""
         return await self._account.read(search.run, self.opened.mailbox_id, key, since)
 
+    async def sort(self, key: criteria.Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
+        """Messages that match, in the order asked for."""
+        return await self._account.read(_sort, self.opened.mailbox_id, key, order, since)
+
+    async def thread_rows(self, key: criteria.Key, since: ModSeq) -> tuple[list[ThreadRow], Delta]:
+        """What threading needs of the messages that match."""
+        return await self._account.read(_thread_rows, self.opened.mailbox_id, key, since)
+
+    async def replace(
+        self, uid: Uid, destination: str, new: NewMessage, since: ModSeq
+    ) -> tuple[AppendResult, Delta]:
+        """Put a new message in the place of an old one (RFC 8508), both or neither.
+
+        Raises:
+            NoSuchMessage: the old one is gone. NoSuchMailbox, OverQuota, ReadOnly, LimitExceeded.
+        """
+        self._writable()
+        prepared = await self._account.prepare(new.data)
+        date = int(time.time()) if new.internal_date is None else new.internal_date
+        filed = (prepared, new.flags, date)
+        limits = await self._limits()
+        return await self._account.write(
+            _replace, self.opened.mailbox_id, uid, destination, filed, since, limits
+        )
+
     async def maildrop(self) -> tuple[MaildropEntry, ...]:
         """The messages as POP3 lists them."""
         return await self._account.read(content.maildrop, self.opened.mailbox_id)
@@ -140,6 +171,36 @@ def _copy(
 ) -> CopyResult:
     target = require_mailbox(txn, normalised(destination))
     return messages.copy(txn, source, uids, target, since, limits)
+
+
+def _sort(
+    txn: Txn, mailbox_id: MailboxId, key: criteria.Key, order: Sequence[SortBy], since: ModSeq
+) -> SearchResult:
+    found = search.run(txn, mailbox_id, key, since)
+    uids = sorting.sort(txn, mailbox_id, found.uids, order)
+    return SearchResult(uids, found.highest_modseq, found.delta)
+
+
+def _thread_rows(
+    txn: Txn, mailbox_id: MailboxId, key: criteria.Key, since: ModSeq
+) -> tuple[list[ThreadRow], Delta]:
+    found = search.run(txn, mailbox_id, key, since)
+    return sorting.thread_rows(txn, mailbox_id, found.uids), found.delta
+
+
+def _replace(
+    txn: Txn,
+    source: MailboxId,
+    uid: Uid,
+    destination: str,
+    new: tuple[PreparedMessage, Flags, int],
+    since: ModSeq,
+    limits: tuple[int | None, int | None],
+) -> tuple[AppendResult, Delta]:
+    target = require_mailbox(txn, normalised(destination))
+    messages.check_quota(txn, new[0].size_bytes, 0, *limits)
+    validity, placed, changed = messages.replace(txn, source, uid, target, new, since)
+    return AppendResult(target, validity, (placed,)), changed
 
 
 def _move(txn: Txn, source: MailboxId, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:

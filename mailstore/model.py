@@ -146,6 +146,8 @@ class SectionRead:
     spec: SectionSpec
     offset: int | None = None
     length: int | None = None
+    decoded: bool = False
+    """Without the part's transfer encoding (BINARY, RFC 3516); only for ``SectionKind.WHOLE`` of a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ class FetchPlan:
     bodystructure: bool = False
     set_seen: bool = False
     changed_since: ModSeq | None = None
+    preview: bool = False
+    object_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,11 @@ class FetchRow:
     envelope: bytes | None = None
     body: bytes | None = None
     bodystructure: bytes | None = None
+    preview: str | None = None
+    email_id: str | None = None
+    thread_id: str | None = None
+    save_date: int | None = None
+    """Seconds since the epoch when the message came into this mailbox (RFC 8514)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +209,8 @@ class SectionData:
     data: bytes = b""
     next_offset: int = 0
     """Offset in the message of the first byte that ``data`` does not hold."""
+    unknown_encoding: bool = False
+    """Decoding was asked for, and the part's transfer encoding is not known (RFC 3516 section 4.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +275,43 @@ class SearchResult:
     uids: tuple[Uid, ...]
     highest_modseq: ModSeq | None
     delta: Delta
+
+
+class SortKey(Enum):
+    """What SORT orders by (RFC 5256 section 3, RFC 5957)."""
+
+    ARRIVAL = "arrival"
+    CC = "cc"
+    DATE = "date"
+    FROM = "from"
+    SIZE = "size"
+    SUBJECT = "subject"
+    TO = "to"
+    DISPLAY_FROM = "displayfrom"
+    DISPLAY_TO = "displayto"
+
+
+@dataclass(frozen=True, slots=True)
+class SortBy:
+    """One sort criterion; ``reverse`` applies to this one only."""
+
+    key: SortKey
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRow:
+    """What threading needs of one message. Hashes stand for message ids; ``sent`` is epoch seconds.
+
+    ``sent`` falls back to the internal date (RFC 5256 section 2.2); ``subject`` is the base subject.
+    """
+
+    uid: Uid
+    sent: int
+    subject: str
+    is_reply: bool
+    own: bytes | None
+    references: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

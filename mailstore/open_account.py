@@ -25,6 +25,7 @@ from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.model import MailboxId
 from mailstore.ops import mailboxes
+from mailstore.prepared import PreparedMessage, prepare
 from mailstore.schema import migrate
 from mailstore.unlock import Unlocked
 
@@ -87,7 +88,7 @@ class OpenAccount:
         self._filing: Deferred[None] | None = None
         self._file_again = False
         self.sessions: set[Session] = set()
-        self._listeners: dict[Callable[[], None], MailboxId] = {}
+        self._listeners: dict[Callable[[], None], MailboxId | None] = {}
         self._modseqs: dict[MailboxId, int] = {}
         self._polling = False
         self._poll_again = False
@@ -210,6 +211,10 @@ class OpenAccount:
         self._checkpoint_soon()
         return result
 
+    async def prepare(self, data: bytes) -> PreparedMessage:
+        """Scan and compress a message in a thread, before any lock is taken."""
+        return await self._worker.executor.call(prepare, data, self._worker.mime_limits)
+
     def _checkpoint_soon(self) -> None:
         if self._checkpoint_call is None and self.closing is None:
             self._checkpoint_call = self._worker.clock.callLater(
@@ -295,8 +300,8 @@ class OpenAccount:
 
     # -- changes ---------------------------------------------------------------------------------
 
-    def listen(self, callback: Callable[[], None], mailbox_id: MailboxId) -> None:
-        """Call ``callback`` soon after the mailbox changed, whoever changed it."""
+    def listen(self, callback: Callable[[], None], mailbox_id: MailboxId | None) -> None:
+        """Call ``callback`` soon after the mailbox changed, or with None anything did, by whomever."""
         self._listeners[callback] = mailbox_id
         self._poll_soon()
 
@@ -328,7 +333,8 @@ class OpenAccount:
                 found = await self.read(mailboxes.modseqs)
                 known, self._modseqs = self._modseqs, found
                 for callback, mailbox_id in tuple(self._listeners.items()):
-                    if found.get(mailbox_id) != known.get(mailbox_id):
+                    # Names and subscriptions are no mailbox's modseq: "anything" is every commit.
+                    if mailbox_id is None or found.get(mailbox_id) != known.get(mailbox_id):
                         callback()
         finally:
             self._polling = False

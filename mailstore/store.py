@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
+from mailstore import search as criteria
 from mailstore.account import AccountPaths, account_paths
 from mailstore.changes import Watcher
 from mailstore.clock import Clock
@@ -31,11 +32,15 @@ from mailstore.model import (
     MailboxStatus,
     NewMessage,
     Quota,
+    SearchResult,
+    SectionRead,
     SpecialUse,
+    Uid,
+    UidValidity,
 )
 from mailstore.names import normalised
 from mailstore.open_account import OpenAccount
-from mailstore.ops import mailboxes, messages
+from mailstore.ops import content, mailboxes, messages, metadata, search
 from mailstore.ops.rows import require_mailbox
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
@@ -221,6 +226,7 @@ class Account:
         self.scope: Scope = unlocked.scope
         self.unlocked = unlocked
         self._on_closed: Callable[[], None] | None = None
+        self._on_any_change: Callable[[], None] | None = None
         self._over = False
         opened.sessions.add(self)
 
@@ -233,6 +239,7 @@ class Account:
         """The session is over; calling it again does nothing."""
         if not self._over:
             self._over = True
+            self.on_any_change(None)
             self.unlocked.wipe()
             self._store.released(self._opened, self)
 
@@ -319,9 +326,56 @@ class Account:
         ]
         return await self._opened.write(_append, name, filed, limits)
 
+    async def read_section(
+        self, name: str, uid_validity: UidValidity, uid: Uid, section: SectionRead
+    ) -> bytes | None:
+        """A section of a message in any mailbox, None when there is no such thing. Raises NoSuchMailbox."""
+        return await self._opened.read(_read_section, name, uid_validity, uid, section)
+
+    async def annotations(self, name: str | None) -> dict[str, bytes]:
+        """Annotations of a mailbox, or with None of the account (RFC 5464). Raises NoSuchMailbox."""
+        return await self._opened.read(_annotations, name)
+
+    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
+        """Set or remove annotations, all or none. Raises NoSuchMailbox, LimitExceeded, ReadOnly."""
+        self._writable()
+        await self._opened.write(_annotate, name, values, self._store.limits.max_annotations)
+
+    async def search_in(self, name: str, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
+        """Search a mailbox that is not selected (MULTISEARCH, RFC 7377). Raises NoSuchMailbox."""
+        return await self._opened.read(_search_in, name, key)
+
+    def on_any_change(self, callback: Callable[[], None] | None) -> None:
+        """Call ``callback`` soon after anything in the account changed (NOTIFY, RFC 5465)."""
+        if self._on_any_change is not None:
+            self._opened.ignore(self._on_any_change)
+        self._on_any_change = callback
+        if callback is not None:
+            self._opened.listen(callback, None)
+
     async def quota(self) -> Quota:
         """Use and limits of the account."""
         return await self._opened.read(mailboxes.quota, *await self._limits())
+
+
+def _read_section(
+    txn: Txn, name: str, uid_validity: UidValidity, uid: Uid, section: SectionRead
+) -> bytes | None:
+    return content.read_section(txn, require_mailbox(txn, normalised(name)), uid_validity, uid, section)
+
+
+def _annotations(txn: Txn, name: str | None) -> dict[str, bytes]:
+    return metadata.get(txn, None if name is None else require_mailbox(txn, normalised(name)))
+
+
+def _annotate(txn: Txn, name: str | None, values: Mapping[str, bytes | None], max_entries: int) -> None:
+    mailbox_id = None if name is None else require_mailbox(txn, normalised(name))
+    metadata.set_values(txn, mailbox_id, values, max_entries)
+
+
+def _search_in(txn: Txn, name: str, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
+    found = mailboxes.status(txn, name)
+    return found.uid_validity, search.run(txn, found.mailbox_id, key, found.highest_modseq)
 
 
 def _append(

@@ -25,7 +25,7 @@ from mailstore.ops.rows import CHOSEN, as_json, delta, flags_of
 from mailstore.prepared import FRAME_BYTES, decompress, header_frames
 from mailstore.uidset import UidSet
 
-_NARROW = "p.uid, p.modseq, p.flags, p.keywords, p.size_bytes, p.internal_date, p.message_id"
+_NARROW = "p.uid, p.modseq, p.flags, p.keywords, p.size_bytes, p.internal_date, p.message_id, p.save_date"
 SMALL_HEADER_BYTES = 16 * 1024
 """Headers up to this size are read together with the rows of a batch."""
 
@@ -34,7 +34,8 @@ _HEADER_KINDS = (
     mime.SectionKind.HEADER_FIELDS,
     mime.SectionKind.HEADER_FIELDS_NOT,
 )
-_STORED = ("envelope", "body", "bodystructure")
+_KNOWN_ENCODINGS = (b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable")
+_STORED = ("m.envelope", "m.body", "m.bodystructure", "m.preview", "x.object_id", "x.thread_id")
 
 
 def fetch(
@@ -43,20 +44,29 @@ def fetch(
     """Stored answers for a batch of messages; in a write transaction when ``plan.set_seen``."""
     wanted = UidSet.of(uids)
     seen_now = mark_seen(txn, mailbox_id, wanted) if plan.set_seen else UidSet()
-    asked = (plan.envelope, plan.body, plan.bodystructure)
+    from_meta = (plan.envelope, plan.body, plan.bodystructure, plan.preview)
+    asked = (*from_meta, plan.object_ids, plan.object_ids)
     columns = _NARROW + "".join(
-        f", m.{name}" if wish else ", NULL" for name, wish in zip(_STORED, asked, strict=True)
+        f", {name}" if wish else ", NULL" for name, wish in zip(_STORED, asked, strict=True)
     )
     tables = CHOSEN
-    if any(asked):
+    if any(from_meta):
         tables += " JOIN message_meta AS m ON m.message_id = p.message_id"
+    if plan.object_ids:
+        tables += " JOIN message AS x ON x.id = p.message_id"
     condition = "" if plan.changed_since is None else f" WHERE p.modseq > {int(plan.changed_since)}"
     # Column names come from the fixed list above, never from a client.
     rows = txn.rows(f"SELECT {columns} FROM {tables}{condition}", (as_json(wanted), mailbox_id))
     found = tuple(
-        FetchRow(uid, modseq, flags_of(flags, keywords), size_bytes, date, message_id, envelope, body, tree)
-        for uid, modseq, flags, keywords, size_bytes, date, message_id, envelope, body, tree in rows
-    )
+        FetchRow(
+            uid, modseq, flags_of(flags, keywords), size, date, message_id,
+            envelope, body, tree, preview, email_id, thread_id, saved,
+        )
+        for (
+            uid, modseq, flags, keywords, size, date, message_id, saved,
+            envelope, body, tree, preview, email_id, thread_id,
+        ) in rows
+    )  # fmt: skip
     return FetchResult(found, delta(txn, mailbox_id, since), seen_now)
 
 
@@ -168,9 +178,25 @@ def _read_section(reader: MessageReader, root: mime.Part, section: SectionRead, 
         text = mime.header_fields(header, found.fields, invert=found.invert)
         low, high = _window(0, len(text), section)
         return SectionData(high - low, text[low:high], 0)
+    if section.decoded:
+        return _decoded(reader, root, section, found)
     low, high = _window(found.start, found.end, section)
     stop = min(high, low + max(budget, 1))
     return SectionData(high - low, reader.read(low, stop), stop)
+
+
+def _decoded(reader: MessageReader, root: mime.Part, section: SectionRead, span: mime.Span) -> SectionData:
+    """A part without its transfer encoding (BINARY); whole parts only, so it comes in one piece."""
+    part = mime.find_part(root, section.spec.part)
+    raw = reader.read(span.start, span.end)
+    if part is None or not section.spec.part:
+        data = raw
+    elif part.content.encoding in _KNOWN_ENCODINGS:
+        data = mime.decode_body(part, raw)
+    else:
+        return SectionData(0, unknown_encoding=True)
+    low, high = _window(0, len(data), section)
+    return SectionData(high - low, data[low:high], 0)
 
 
 def _is_in_header(spec: mime.SectionSpec) -> bool:
@@ -229,6 +255,23 @@ def read_span(txn: Txn, message_id: MessageId, offset: int, length: int) -> byte
     if row is None:
         raise NoSuchMessage("the message was expunged")
     return MessageReader(txn, *row).read(offset, offset + length)
+
+
+def read_section(
+    txn: Txn, mailbox_id: MailboxId, uid_validity: int, uid: Uid, section: SectionRead
+) -> bytes | None:
+    """One section of a message in any mailbox (CATENATE's URLs, RFC 4469), None when there is none."""
+    row = txn.one(
+        "SELECT s.id, s.size_bytes, s.header_bytes FROM placed AS p JOIN message AS s ON s.id = p.message_id"
+        " JOIN mailbox AS b ON b.id = p.mailbox_id"
+        " WHERE p.mailbox_id = ? AND p.uid = ? AND b.uid_validity = ?",
+        (mailbox_id, uid, uid_validity),
+    )
+    if row is None:
+        return None
+    reader = MessageReader(txn, *row)
+    found = _read_section(reader, reader.part_tree(), section, reader.size_bytes)
+    return None if found.total is None else found.data
 
 
 def maildrop(txn: Txn, mailbox_id: MailboxId) -> tuple[MaildropEntry, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mailstore.engine import Row, Txn
-from mailstore.errors import LimitExceeded, OverQuota
+from mailstore.errors import LimitExceeded, NoSuchMessage, OverQuota
 from mailstore.model import (
     CopyResult,
     Delta,
@@ -278,6 +278,27 @@ def expunge(txn: Txn, mailbox_id: MailboxId, uids: UidSet | None, since: ModSeq)
     return delta(txn, mailbox_id, since)
 
 
+def replace(
+    txn: Txn,
+    source: MailboxId,
+    uid: Uid,
+    destination: MailboxId,
+    new: tuple[PreparedMessage, Flags, int],
+    since: ModSeq,
+) -> tuple[UidValidity, Uid, Delta]:
+    """REPLACE (RFC 8508): add a message and take the old one away, both or neither.
+
+    Raises:
+        NoSuchMessage: the message to replace is gone already; nothing was added.
+    """
+    rows = txn.rows("SELECT uid, message_id FROM placed WHERE mailbox_id = ? AND uid = ?", (source, uid))
+    if not rows:
+        raise NoSuchMessage("the message was expunged")
+    validity, placed = add_messages(txn, destination, [new])
+    _expunge_rows(txn, source, rows)
+    return validity, placed[0], delta(txn, source, since)
+
+
 def expunge_unconditionally(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> None:
     """Remove messages whatever their flags (POP3's UPDATE state); missing ones are no error."""
     rows = txn.rows("SELECT p.uid, p.message_id FROM " + CHOSEN, (as_json(uids), mailbox_id))
@@ -305,8 +326,12 @@ def _changed(flags: int, column: str | None, mode: StoreMode, change: Flags) -> 
 
 def _write_flags(
     txn: Txn, mailbox_id: MailboxId, rows: Iterable[Row], mode: StoreMode, change: Flags
-) -> None:
-    """Change the flags of the given rows (uid, modseq, flags, keywords) where that makes a difference."""
+) -> UidSet:
+    """Change the flags of the given rows (uid, modseq, flags, keywords) where that makes a difference.
+
+    Returns:
+        The messages that it was made on.
+    """
     outcomes: dict[tuple[int, str | None], tuple[int, str | None]] = {}
     writes: dict[tuple[int, str | None], list[int]] = {}
     for uid, _, flags, column in rows:
@@ -318,7 +343,7 @@ def _write_flags(
         if after != before:
             writes.setdefault(after, []).append(uid)
     if not writes:
-        return
+        return UidSet()
     modseq = bump_modseq(txn, mailbox_id)
     for (system, keywords), uids in writes.items():
         txn.many(
@@ -326,6 +351,7 @@ def _write_flags(
             " WHERE mailbox_id = ? AND uid BETWEEN ? AND ?",
             [(system, keywords, modseq, mailbox_id, *ends) for ends in UidSet.of(uids).ranges],
         )
+    return UidSet.of(uid for uids in writes.values() for uid in uids)
 
 
 def store_flags(
@@ -353,12 +379,12 @@ def store_flags(
     if unchanged_since is not None:
         refused = UidSet.of(row[0] for row in rows if row[1] > unchanged_since)
         rows = [row for row in rows if row[0] not in refused]
-    _write_flags(txn, mailbox_id, rows, mode, change)
+    written = _write_flags(txn, mailbox_id, rows, mode, change)
     # What was written is above ``since``, so the delta has it; the other rows are as they were.
     found = delta(txn, mailbox_id, since)
     fresh = {one.uid: one for one in found.changed}
     updated = tuple(fresh.get(row[0]) or message_flags(row) for row in rows)
-    return StoreResult(updated, refused, uids - present, found)
+    return StoreResult(updated, refused, uids - present, found, written)
 
 
 def mark_seen(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> UidSet:

@@ -1,0 +1,36 @@
+"""Server and mailbox annotations (METADATA, RFC 5464). Entry names are compared without case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mailstore.engine import Txn
+from mailstore.errors import LimitExceeded
+from mailstore.model import MailboxId
+
+
+def get(txn: Txn, mailbox_id: MailboxId | None) -> dict[str, bytes]:
+    """All annotations of a mailbox, or with None of the account, by entry name."""
+    rows = txn.rows(
+        "SELECT entry, value FROM annotation WHERE ifnull(mailbox_id, 0) = ? ORDER BY entry",
+        (mailbox_id or 0,),
+    )
+    return dict(rows)
+
+
+def set_values(
+    txn: Txn, mailbox_id: MailboxId | None, values: Mapping[str, bytes | None], max_entries: int
+) -> None:
+    """Set annotations; None removes one. All or none.
+
+    Raises:
+        LimitExceeded: there would be more than ``max_entries``.
+    """
+    for entry, value in values.items():
+        where = "ifnull(mailbox_id, 0) = ? AND entry = ?"
+        txn.run(f"DELETE FROM annotation WHERE {where}", (mailbox_id or 0, entry.lower()))
+        if value is not None:
+            txn.run("INSERT INTO annotation VALUES(?, ?, ?)", (mailbox_id, entry.lower(), value))
+    count = txn.value("SELECT count(*) FROM annotation WHERE ifnull(mailbox_id, 0) = ?", (mailbox_id or 0,))
+    if count > max_entries:
+        raise LimitExceeded("too many annotations")

@@ -1,0 +1,56 @@
+"""SORT, and what THREAD starts from (RFC 5256): ordered by columns that were computed when filing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailstore.engine import Txn
+from mailstore.model import MailboxId, SortBy, SortKey, ThreadRow, Uid
+from mailstore.ops.rows import CHOSEN, as_json
+from mailstore.uidset import UidSet
+
+HASH_BYTES = 16
+
+_COLUMNS = {
+    SortKey.ARRIVAL: "p.internal_date",
+    SortKey.CC: "m.sort_cc",
+    # RFC 5256 section 2.2: without a valid Date field the internal date counts.
+    SortKey.DATE: "ifnull(m.sent_date, p.internal_date)",
+    SortKey.FROM: "m.sort_from",
+    SortKey.SIZE: "p.size_bytes",
+    SortKey.SUBJECT: "m.sort_subject",
+    SortKey.TO: "m.sort_to",
+    SortKey.DISPLAY_FROM: "m.display_from",
+    SortKey.DISPLAY_TO: "m.display_to",
+}
+
+
+def sort(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], order: Sequence[SortBy]) -> tuple[Uid, ...]:
+    """The messages in the order asked for; what is equal stays in the order of the mailbox."""
+    terms = [f"{_COLUMNS[by.key]}{' DESC' if by.reverse else ''}" for by in order]
+    rows = txn.rows(
+        f"SELECT p.uid FROM {CHOSEN} JOIN message_meta AS m ON m.message_id = p.message_id"
+        f" ORDER BY {', '.join([*terms, 'p.uid'])}",
+        (as_json(UidSet.of(uids)), mailbox_id),
+    )
+    return tuple(Uid(uid) for (uid,) in rows)
+
+
+def thread_rows(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid]) -> list[ThreadRow]:
+    """What threading needs of these messages, in order of UID."""
+    rows = txn.rows(
+        "SELECT p.uid, ifnull(m.sent_date, p.internal_date), m.sort_subject, m.is_reply, m.own_hash,"
+        f" m.reference_hashes FROM {CHOSEN} JOIN message_meta AS m ON m.message_id = p.message_id",
+        (as_json(UidSet.of(uids)), mailbox_id),
+    )
+    return [
+        ThreadRow(
+            uid,
+            sent,
+            subject,
+            bool(is_reply),
+            own,
+            tuple(hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)),
+        )
+        for uid, sent, subject, is_reply, own, hashes in rows
+    ]
