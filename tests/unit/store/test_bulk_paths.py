@@ -20,6 +20,7 @@ from mailstore.ops.search import folded
 from mailstore.uidset import UidSet
 
 COUNT = 40
+ALL = tuple(Uid(uid) for uid in range(1, COUNT + 1))
 SUBJECTS = (
     b"Plain words, twice: plain words",
     b"folded\r\n over\r\n\t two lines",
@@ -31,8 +32,10 @@ SUBJECTS = (
     b"",
 )
 NEEDLES = st.sampled_from(
-    ("plain", "WORDS", "words, twice", "over two", "wide space", "and tabs", "größe", "æå", "STRASSE", "été")
-    + ("word", "wo rd", "", " ", "two  lines", "nowhere", "=?utf-8", "subject", "é")
+    (
+        *("plain", "WORDS", "words, twice", "over two", "wide space", "and tabs", "word", "wo rd"),
+        *("größe", "æå", "STRASSE", "été", "é", "", " ", "two  lines", "nowhere", "=?utf-8", "subject"),
+    )
 )
 
 
@@ -58,7 +61,7 @@ def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
 def _headers(mailbox: Mailbox) -> dict[int, bytes]:
     """Every header, by the way that reads whole messages."""
     both = (SectionRead(SectionSpec()), SectionRead(SectionSpec((), SectionKind.HEADER)))
-    rows = now(mailbox.content(mailbox.opened.uids, both, 1 << 22))
+    rows = now(mailbox.content(ALL, both, 1 << 22))
     assert all(row.sections[0].data.startswith(row.sections[1].data) for row in rows)
     return {row.uid: row.sections[1].data for row in rows}
 
@@ -83,9 +86,7 @@ def test_header_search_is_the_plain_one(mailbox: Mailbox, needle: str, name: str
 
 def test_headers_come_the_same_alone_and_beside_bodies(mailbox: Mailbox) -> None:
     """Small headers are read with the batch, large ones on their own; both are what was stored."""
-    alone = now(
-        mailbox.content(mailbox.opened.uids, (SectionRead(SectionSpec((), SectionKind.HEADER)),), 1 << 22)
-    )
+    alone = now(mailbox.content(ALL, (SectionRead(SectionSpec((), SectionKind.HEADER)),), 1 << 22))
     assert {row.uid: row.sections[0].data for row in alone} == _headers(mailbox)
 
 
@@ -95,8 +96,8 @@ def test_a_section_of_a_part_and_of_the_whole_agree(mailbox: Mailbox) -> None:
         SectionRead(SectionSpec((), SectionKind.TEXT)),
         SectionRead(SectionSpec((1,))),
     )
-    whole = now(mailbox.content(mailbox.opened.uids, reads[:1], 1 << 22))
-    both = now(mailbox.content(mailbox.opened.uids, reads, 1 << 22))
+    whole = now(mailbox.content(ALL, reads[:1], 1 << 22))
+    both = now(mailbox.content(ALL, reads, 1 << 22))
     assert [row.sections[0] for row in whole] == [row.sections[0] for row in both]
     assert all(row.sections[0].data == row.sections[1].data for row in both)
 
@@ -108,7 +109,7 @@ def test_flags_change_as_in_a_plain_model(
 ) -> None:
     """STORE on any set of messages with any mixture of flags does to each what STORE on it alone would."""
     rng = random.Random(seed)
-    before = {row.uid: row for row in now(mailbox.fetch(mailbox.opened.uids, FetchPlan(), ModSeq(0))).rows}
+    before = {row.uid: row for row in now(mailbox.fetch(ALL, FetchPlan(), ModSeq(0))).rows}
     since = now(mailbox.sync(ModSeq(0))).highest
     chosen = UidSet.of(rng.sample(range(1, COUNT + 5), rng.randint(1, COUNT)))
     change = Flags(
@@ -116,7 +117,7 @@ def test_flags_change_as_in_a_plain_model(
     )
     limit = ModSeq(rng.randint(1, since)) if conditional else None
     result = now(mailbox.store_flags(chosen, mode, change, limit, since))
-    after = now(mailbox.fetch(mailbox.opened.uids, FetchPlan(), since))
+    after = now(mailbox.fetch(ALL, FetchPlan(), since))
     known = [Uid(uid) for uid in chosen if uid in before]
     refused = [uid for uid in known if limit is not None and before[uid].modseq > limit]
     for row in after.rows:
