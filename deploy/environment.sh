@@ -28,7 +28,7 @@ make_environment() {
   if ! "$inside" -c 'import pip' 2>/dev/null; then
     if [ -z "${PYTHON:-}" ] && ! good_python "$python"; then python=python3; fi
     if ! good_python "$python"; then
-      echo "sealbox: needs Python 3.11 or newer with venv, which $python is not" \
+      echo "sealbox: needs Python 3.11 or newer with venv; $python will not do" \
         "(Debian, Ubuntu: apt install python3 python3-venv)" >&2
       return 1
     fi
