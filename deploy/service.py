@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from deploy.config import Config
 from deploy.factories import Factories, Shared
 from deploy.sockets import ServiceName
+from deploy.unix_listener import UnixListener
 from mailstore.account import open_directory
 from mailstore.changes import Watcher
 from mailstore.executor import Executor
@@ -82,8 +83,11 @@ class Service:
             over_tcp = bound.family != socket.AF_UNIX
             made = factories.make(service, over_tcp=over_tcp)
             self._live.append(made.inner)
-            port = self._reactor.adoptStreamPort(bound.fileno(), bound.family, made.listening)
-            bound.close()
+            if over_tcp:
+                port = self._reactor.adoptStreamPort(bound.fileno(), bound.family, made.listening)
+                bound.close()
+            else:
+                port = UnixListener(self._reactor, bound, made.listening)
             self._ports.append((service, over_tcp, port))
 
     @staticmethod

@@ -12,7 +12,7 @@ from typing import Any
 from deploy.config import Config
 from deploy.logs import setup
 from deploy.luks import is_on_luks
-from deploy.sockets import CannotListen, bind_all
+from deploy.sockets import CannotListen, bind_all, close_all
 from deploy.supervisor import Supervisor, lock_path, notify_systemd
 from mailstore.account import init_root
 from mailstore.hardening import process_hardening
@@ -95,8 +95,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     supervisor = Supervisor(reactor, config, listeners, ready)
     reactor.callWhenRunning(supervisor.start)
     reactor.run()
-    for listener in listeners:
-        listener.socket.close()
+    close_all(listeners)
     os.close(lock)
     if supervisor.failed:
         raise CannotServe("the server could not start: its log says why")

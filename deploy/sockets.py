@@ -55,6 +55,14 @@ def _tcp(endpoint: str) -> socket.socket:
     return bound
 
 
+def close_all(listeners: list[Listener]) -> None:
+    """Close every socket and remove the names of Unix sockets."""
+    for listener in listeners:
+        listener.socket.close()
+        if listener.endpoint.startswith("unix:"):
+            Path(listener.endpoint.removeprefix("unix:")).unlink(missing_ok=True)
+
+
 def bind_all(config: Config) -> list[Listener]:
     """Bind every configured address, or none.
 
@@ -73,8 +81,7 @@ def bind_all(config: Config) -> list[Listener]:
                 # Before it is shared: workers inherit the open file, its flags included.
                 bound.setblocking(False)
             except OSError as exc:
-                for listener in found:
-                    listener.socket.close()
+                close_all(found)
                 reason = os.strerror(exc.errno) if exc.errno else "unknown error"
                 raise CannotListen(f"cannot listen on {endpoint} for {service}: {reason}") from None
             found.append(Listener(service, endpoint, bound))

@@ -144,6 +144,12 @@ class Supervisor:
             if not any(one.process for one in self._slots) and not self._stopping.called:
                 self._stopping.callback(None)
             return
+        if not self._announced and not process.ready:
+            # Nothing has ever worked: another try would not either, and a loop would hide the reason.
+            log.error("a worker could not start; its message above says why")
+            self.failed = True
+            self._stop_and_exit()
+            return
         how = (
             "ended" if reason.check(ProcessDone) else f"died (status {getattr(reason.value, 'status', '?')})"
         )
