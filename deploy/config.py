@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+import ssl
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,16 @@ class TlsSection(_Section):
         if not path.is_file() or not os.access(path, os.R_OK):
             raise ValueError("the file is missing or cannot be read")
         return path
+
+
+def check_certificate(tls: TlsSection) -> str | None:
+    """A sentence about what is wrong with certificate and key, None when they can be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.private_key)
+    except (OSError, ssl.SSLError):
+        return "'tls': certificate and private key are not PEM files that belong together"
+    return None
 
 
 def check_endpoint(text: str) -> str:
@@ -226,6 +237,9 @@ def parse(text: str, path: Path) -> Config:
         file = _File.model_validate(tree)
     except ValidationError as exc:
         raise ConfigError(path, tuple(_sentence(error) for error in exc.errors())) from None
+    mistake = check_certificate(file.tls)
+    if mistake is not None:
+        raise ConfigError(path, (mistake,))
     argon2 = file.argon2
     store, imap, lmtp = (
         _limits(file.store, StoreLimits, path),

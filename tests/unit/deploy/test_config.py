@@ -12,6 +12,7 @@ import pytest
 
 import deploy
 from deploy import config
+from deploy.first_run import make_certificate
 
 EXAMPLE = (Path(deploy.__file__).parent / "example.toml").read_text("utf-8")
 UNSET = {("store", "max_messages"), ("access_log", "folder")}
@@ -21,8 +22,7 @@ UNSET = {("store", "max_messages"), ("access_log", "folder")}
 @pytest.fixture
 def usable(tmp_path: Path) -> str:
     """The smallest configuration that loads."""
-    for name in ("c.pem", "k.pem"):
-        (tmp_path / name).write_text("x")
+    make_certificate(tmp_path / "c.pem", tmp_path / "k.pem")
     return f'data = "{tmp_path}"\n[tls]\ncertificate = "{tmp_path}/c.pem"\nprivate_key = "{tmp_path}/k.pem"\n'
 
 
@@ -33,8 +33,8 @@ def uncommented(text: str) -> dict[str, Any]:
 
 def test_example_loads(tmp_path: Path) -> None:
     """The example, pointed at files that exist, is a valid configuration with and without comments."""
-    (tmp_path / "pem").write_text("x")
-    text = re.sub(r'"/etc/sealbox/tls/[a-z-]+\.pem"', f'"{tmp_path}/pem"', EXAMPLE)
+    make_certificate(tmp_path / "certificate.pem", tmp_path / "private-key.pem")
+    text = EXAMPLE.replace("/etc/sealbox/tls", str(tmp_path))
     assert config.parse(text, Path("example.toml")).data == Path("/var/lib/sealbox")
     spelled = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.M)
     assert config.parse(spelled, Path("example.toml")).hostname == "mail.example.org"
@@ -82,6 +82,13 @@ def test_missing_files_and_broken_toml(tmp_path: Path) -> None:
         config.parse("= =", Path("x"))
     with pytest.raises(config.ConfigError, match="cannot be read"):
         config.load(tmp_path / "none.toml")
+
+
+def test_certificate_and_key_have_to_fit(usable: str, tmp_path: Path) -> None:
+    """A key of another certificate is found before the server starts."""
+    make_certificate(tmp_path / "c2.pem", tmp_path / "k2.pem")
+    with pytest.raises(config.ConfigError, match="belong together"):
+        config.parse(usable.replace("k.pem", "k2.pem"), Path("x"))
 
 
 @pytest.mark.parametrize(
