@@ -43,6 +43,7 @@ THUNDERBIRD = (
 )
 
 Login = Callable[[], RawImap]
+Line = Callable[[int], bytes]
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Figures:
 
 
 def measure(figures: Figures, login: Login, count: int, runs: int) -> None:
-    """Give every command ``runs`` times; the costly ones less often."""
+    """Give every command ``runs`` times; the cheap ones more often, the costly ones less."""
     for _ in range(runs):
         client = login()
         figures.ask(client, "SELECT after login", b"SELECT INBOX")
@@ -80,54 +81,13 @@ def measure(figures: Figures, login: Login, count: int, runs: int) -> None:
         client.close()
     client = login()
     client.command(b"SELECT INBOX")
-    repeat(figures, client, runs, "FETCH 1:* (FLAGS)", lambda _: b"FETCH 1:* (FLAGS)")
-    repeat(figures, client, runs, "FETCH 1:* (UID FLAGS)", lambda _: b"FETCH 1:* (UID FLAGS)")
-    pages = [(max(count - NEWEST * at - NEWEST, 0) + 1, count - NEWEST * at) for at in range(runs)]
-    repeat(
-        figures,
-        client,
-        runs,
-        "UID FETCH of 50: headers as Thunderbird asks, not asked before",
-        lambda at: b"UID FETCH %d:%d %s" % (*pages[at], THUNDERBIRD),
-    )
-    repeat(
-        figures,
-        client,
-        runs,
-        "the same again",
-        lambda at: b"UID FETCH %d:%d %s" % (*pages[at], THUNDERBIRD),
-    )
-    repeat(
-        figures,
-        client,
-        runs,
-        "UID FETCH of 50: (ENVELOPE BODYSTRUCTURE)",
-        lambda at: b"UID FETCH %d:%d (UID FLAGS ENVELOPE BODYSTRUCTURE)" % pages[at],
-    )
-    step = count // (4 * runs) or 1
-    repeat(
-        figures,
-        client,
-        3 * runs,
-        "UID FETCH one BODY.PEEK[]",
-        lambda at: b"UID FETCH %d (BODY.PEEK[])" % (1 + at * step),
-    )
-    repeat(
-        figures,
-        client,
-        3 * runs,
-        "STORE one +FLAGS (\\Flagged)",
-        lambda at: b"STORE %d +FLAGS (\\Flagged)" % (1 + at * step),
-    )
-    repeat(figures, client, 9 * runs, "NOOP", lambda _: b"NOOP")
-    repeat(figures, client, runs, "SEARCH UNSEEN, all match", lambda _: b"SEARCH UNSEEN")
+    for what, times, line in few_messages(count, runs):
+        repeat(figures, client, times, what, line)
     for at in range(3):
         figures.ask(client, "STORE 1:* +FLAGS (\\Seen)", b"STORE 1:* +FLAGS (\\Seen)")
-        if at == 2:
-            client.command(b"STORE 1:%d -FLAGS.SILENT (\\Seen)" % min(12, count))
-            repeat(figures, client, runs, "SEARCH UNSEEN, 12 match", lambda _: b"SEARCH UNSEEN")
-        else:
-            client.command(b"STORE 1:* -FLAGS.SILENT (\\Seen)")
+        again = min(12, count) if at == 2 else count
+        client.command(b"STORE 1:%d -FLAGS.SILENT (\\Seen)" % again)
+    repeat(figures, client, runs, "SEARCH UNSEEN, 12 match", lambda _: b"SEARCH UNSEEN")
     word = mail_sample.RARE_WORD.encode()
     repeat(figures, client, 3, "SEARCH SUBJECT word, 1 % match", lambda _: b"SEARCH SUBJECT " + word)
     every = b"UID FETCH 1:* " + THUNDERBIRD
@@ -135,7 +95,36 @@ def measure(figures: Figures, login: Login, count: int, runs: int) -> None:
     client.close()
 
 
-def repeat(figures: Figures, client: RawImap, runs: int, what: str, line: Callable[[int], bytes]) -> None:
+def few_messages(count: int, runs: int) -> list[tuple[str, int, Line]]:
+    """The commands that leave most messages as they are: name, how often, and the line of each run."""
+    pages = [(max(count - NEWEST * at - NEWEST, 0) + 1, count - NEWEST * at) for at in range(runs)]
+    step = count // (4 * runs) or 1
+
+    def headers(at: int) -> bytes:
+        return b"UID FETCH %d:%d %s" % (*pages[at], THUNDERBIRD)
+
+    return [
+        ("FETCH 1:* (FLAGS)", runs, lambda _: b"FETCH 1:* (FLAGS)"),
+        ("FETCH 1:* (UID FLAGS)", runs, lambda _: b"FETCH 1:* (UID FLAGS)"),
+        ("UID FETCH of 50: headers as Thunderbird asks, not asked before", runs, headers),
+        ("the same again", runs, headers),
+        (
+            "UID FETCH of 50: (ENVELOPE BODYSTRUCTURE)",
+            runs,
+            lambda at: b"UID FETCH %d:%d (UID FLAGS ENVELOPE BODYSTRUCTURE)" % pages[at],
+        ),
+        ("UID FETCH one BODY.PEEK[]", 3 * runs, lambda at: b"UID FETCH %d (BODY.PEEK[])" % (1 + at * step)),
+        (
+            "STORE one +FLAGS (\\Flagged)",
+            3 * runs,
+            lambda at: b"STORE %d +FLAGS (\\Flagged)" % (1 + at * step),
+        ),
+        ("NOOP", 9 * runs, lambda _: b"NOOP"),
+        ("SEARCH UNSEEN, all match", runs, lambda _: b"SEARCH UNSEEN"),
+    ]
+
+
+def repeat(figures: Figures, client: RawImap, runs: int, what: str, line: Line) -> None:
     """Measure one command ``runs`` times; ``line`` is told the number of the run."""
     for at in range(runs):
         figures.ask(client, what, line(at))
