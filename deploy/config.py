@@ -23,7 +23,9 @@ from mailstore.mime import MimeLimits
 from mailstore.unlock import UnlockLimits
 from protocols.limits import AccessLogLimits, ImapLimits, LmtpLimits, LoginLimits, Pop3Limits, StreamLimits
 
-DEFAULT_PATHS = (Path("/etc/sealbox/sealbox.toml"),)
+DEFAULT_PATHS = (Path("/etc/sealbox/sealbox.toml"), Path("sealbox-data/sealbox.toml"))
+"""The system's configuration, or that of a quick start in the current folder."""
+
 FILE_NAME = "sealbox.toml"
 L = TypeVar("L")
 

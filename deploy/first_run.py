@@ -256,6 +256,7 @@ A handful of messages waits in the inbox. To deliver one more (nobody has to be 
   python3 -c "import smtplib, sys; smtplib.LMTP('127.0.0.1', {ports["lmtp"]}).sendmail(
       'me@example.org', ['{USER}'], sys.stdin.buffer.read())" < message.eml
 
+Another account:  sealbox account add NAME@localhost --data {prepared.config.data}
 Data: {prepared.config.data}
 The password is kept for you in {prepared.note}
 (a real server keeps it nowhere). Stop with Ctrl-C; run again to go on with the same mail.

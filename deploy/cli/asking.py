@@ -37,10 +37,18 @@ def current_secret(from_stdin: bool) -> bytes:
 
 
 def new_password(from_stdin: bool) -> bytes:
-    """A password to be; raises Refusal if it is shorter than the policy allows."""
+    """A password to be. A short one is refused to a person, and remarked upon to a script.
+
+    Raises Refusal.
+    """
     password = _line() if from_stdin else _ask("New password", confirm=True)
+    if not password:
+        raise Refusal("the password is empty: choose one")
     if len(password.decode("utf-8", "replace")) < MIN_PASSWORD_CHARS:
-        raise Refusal(f"the password is too short: use at least {MIN_PASSWORD_CHARS} characters")
+        sentence = f"the password is short: {MIN_PASSWORD_CHARS} characters or more protect the mail better"
+        if not from_stdin:
+            raise Refusal(sentence)
+        click.echo(f"sealbox: {sentence}", err=True)
     return password
 
 
