@@ -250,3 +250,36 @@ def test_quoted_names_come_back(people: list[tuple[str, str, str]]) -> None:
         expected.append((raw.strip() or None, mailbox.encode(), host.encode()))
     found = addresses(b", ".join(written))
     assert [((one.name or b"").strip() or None, one.mailbox, one.host) for one in found] == expected
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"A: 1\r\n",
+                b"a : x\n",
+                b"B:\r\n y\r\n",
+                b"AB: 2\r\n",
+                b"noise\r\n",
+                b" fold\r\n",
+                b"\tz\n",
+                b":\n",
+            ]
+        ),
+        max_size=8,
+    ),
+    st.sets(st.sampled_from([b"a", b"B", b"ab", b"(", b"c"]), max_size=3),
+    st.sampled_from([b"", b"\r\n", b"\n", b"A: no end"]),
+)
+def test_chosen_and_other_fields_make_the_whole(lines: list[bytes], names: set[bytes], end: bytes) -> None:
+    """Every field is in HEADER.FIELDS or in HEADER.FIELDS.NOT, never in both, and byte for byte."""
+    block = b"".join(lines) + end
+    chosen = header_fields(block, names)
+    others = header_fields(block, names, invert=True)
+    found = fields(block)
+    wanted = [f for f in found if f.name.lower() in {name.lower() for name in names}]
+    assert chosen.endswith(b"\r\n") and others.endswith(b"\r\n")
+    assert len(fields(chosen)) == len(wanted)
+    assert len(fields(others)) == len(found) - len(wanted)
+    for one in wanted:
+        assert block[one.start : one.value_end] in chosen
