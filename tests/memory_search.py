@@ -11,6 +11,9 @@ from mailstore.mime import sortkeys
 if TYPE_CHECKING:
     from tests.memory_mailbox import StoredMessage
 
+NOW = 1_644_274_345
+"""The time of day for OLDER and YOUNGER, in epoch seconds."""
+
 
 def _values(message: StoredMessage, name: bytes) -> list[bytes]:
     header = message.data[: mime.scan(message.data).body_start]
@@ -67,6 +70,8 @@ def matches(message: StoredMessage, key: search.Key) -> bool:
             return len(message.data) > size
         case search.Smaller(size):
             return len(message.data) < size
+        case search.WithinSeconds(interval_s):
+            return message.internal_date >= NOW - interval_s
         case search.HeaderText(name, text):
             return _header(message, name, text)
         case search.BodyText(text):
@@ -75,5 +80,9 @@ def matches(message: StoredMessage, key: search.Key) -> bool:
             return text.casefold() in _text(message)
         case search.ModSeqAtLeast(modseq):
             return message.modseq >= modseq
+        case search.EmailIdIs(object_id):
+            return object_id == f"M{message.message_id}"
+        case search.ThreadIdIs(object_id):
+            return object_id == f"T{message.message_id}"
         case _:
             raise AssertionError("not modelled, or left for the session to replace")

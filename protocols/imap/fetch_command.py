@@ -37,6 +37,8 @@ _FORMATS: dict[FetchItem, bytes] = {
     FetchItem.BODY: b"BODY %b",
     FetchItem.BODYSTRUCTURE: b"BODYSTRUCTURE %b",
     FetchItem.MODSEQ: b"MODSEQ (%d)",
+    FetchItem.EMAILID: b"EMAILID %b",
+    FetchItem.THREADID: b"THREADID %b",
 }
 
 
@@ -50,6 +52,8 @@ def _values(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[FetchR
         FetchItem.BODY: lambda row: row.body or b"NIL",
         FetchItem.BODYSTRUCTURE: lambda row: row.bodystructure or b"NIL",
         FetchItem.MODSEQ: lambda row: row.modseq,
+        FetchItem.EMAILID: lambda row: responses.object_id(row.email_id),
+        FetchItem.THREADID: lambda row: responses.object_id(row.thread_id),
     }
     return [getters[item] for item in items]
 
@@ -86,6 +90,7 @@ def _wanted(request: ask.Fetch, condstore: bool, read_only: bool) -> _Wanted:
         bodystructure=FetchItem.BODYSTRUCTURE in items,
         set_seen=sets_seen,
         changed_since=request.changed_since,
+        object_ids=FetchItem.EMAILID in items or FetchItem.THREADID in items,
     )
     return _Wanted(tuple(items), sections, plan)
 

@@ -17,8 +17,9 @@ async def create(ctx: Context, request: ask.Create) -> Answer:
     """CREATE; one mailbox has at most one special use here (RFC 6154 section 3)."""
     if len(request.special_use) > 1:
         raise Disallowed(b"one special-use attribute at most", b"USEATTR")
-    await ctx.the_account().create(request.mailbox, next(iter(request.special_use), None))
-    return _DONE
+    made = await ctx.the_account().create(request.mailbox, next(iter(request.special_use), None))
+    # RFC 8474 section 4.1.
+    return Answer(b"done", b"MAILBOXID " + responses.object_id(made.object_id))
 
 
 async def delete(ctx: Context, request: ask.Delete) -> Answer:

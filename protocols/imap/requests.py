@@ -136,6 +136,7 @@ class StatusItem(Enum):
     APPENDLIMIT = b"APPENDLIMIT"
     DELETED = b"DELETED"
     DELETED_STORAGE = b"DELETED-STORAGE"
+    MAILBOXID = b"MAILBOXID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,8 @@ class FetchItem(Enum):
     BODY = b"BODY"
     BODYSTRUCTURE = b"BODYSTRUCTURE"
     MODSEQ = b"MODSEQ"
+    EMAILID = b"EMAILID"
+    THREADID = b"THREADID"
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,11 @@ def list_line(
     return b'* %s (%s) "/" %s%s\r\n' % (command, b" ".join(attributes), mailbox(name, utf8), extra)
 
 
+def object_id(value: str | None) -> bytes:
+    """An object identifier in its parentheses, NIL for none (RFC 8474 section 7)."""
+    return b"NIL" if value is None else b"(%s)" % value.encode("ascii")
+
+
 def deleted_storage(status: MailboxStatus) -> int:
     """DELETED-STORAGE (RFC 9208 section 4.1.4), which may be an estimate: the deleted messages' share."""
     return status.size_bytes * status.deleted // status.messages if status.messages else 0
@@ -184,7 +189,7 @@ def status_line(
     name: str, status: MailboxStatus, items: Sequence[StatusItem], append_limit: int, utf8: bool
 ) -> bytes:
     """STATUS (section 7.2.4)."""
-    values: Mapping[StatusItem, int] = {
+    values: Mapping[StatusItem, int | bytes] = {
         StatusItem.MESSAGES: status.messages,
         StatusItem.RECENT: status.recent,
         StatusItem.UIDNEXT: status.uid_next,
@@ -195,8 +200,12 @@ def status_line(
         StatusItem.APPENDLIMIT: append_limit,
         StatusItem.DELETED: status.deleted,
         StatusItem.DELETED_STORAGE: deleted_storage(status),
+        StatusItem.MAILBOXID: object_id(status.object_id),
     }
-    text = b" ".join(b"%s %d" % (item.value, values[item]) for item in items)
+    text = b" ".join(
+        b"%s %b" % (item.value, value if isinstance(value, bytes) else b"%d" % value)
+        for item, value in ((item, values[item]) for item in items)
+    )
     return b"* STATUS %s (%s)\r\n" % (mailbox(name, utf8), text)
 
 

@@ -18,6 +18,7 @@ from protocols.imap.requests import Search, SearchReturn
 _NUMBERS = re.compile(rb"[0-9*]")
 _CHARSETS = {b"UTF-8": "utf-8", b"US-ASCII": "ascii"}
 _BADCHARSET = b"BADCHARSET (US-ASCII UTF-8)"
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
 _ENTRY_TYPES = {b"ALL", b"PRIV", b"SHARED"}
 
 
@@ -126,6 +127,17 @@ class _SearchParser:
         """``flag-keyword``."""
         return search.HasKeyword(self.cursor.atom(b"keyword").decode("ascii"))
 
+    def object_id(self) -> str:
+        """``objectid`` (RFC 8474 section 7)."""
+        return self.cursor.token(_OBJECT_ID, b"object identifier").decode("ascii")
+
+    def interval(self) -> int:
+        """Seconds before now; both OLDER and YOUNGER take in a message of exactly that age (RFC 5032 section 3)."""
+        seconds = self.cursor.number(b"interval")
+        if seconds == 0:
+            raise self.cursor.failure(b"interval above 0")
+        return seconds
+
     def modseq(self) -> search.Key:
         """``[SP entry-name SP entry-type-req] SP mod-sequence-value``; one modseq counts for all entries."""
         cursor = self.cursor
@@ -162,12 +174,14 @@ _ARGUMENTS: dict[bytes, Callable[[_SearchParser], search.Key]] = {
     b"BEFORE": _dates("internal", "before"),
     b"BODY": lambda parser: search.BodyText(parser.text()),
     b"CC": _header_named("CC"),
+    b"EMAILID": lambda parser: search.EmailIdIs(parser.object_id()),
     b"FROM": _header_named("FROM"),
     b"HEADER": _SearchParser.header,
     b"KEYWORD": _SearchParser.keyword,
     b"LARGER": lambda parser: search.Larger(parser.cursor.number(b"size", MAX_NUMBER_64)),
     b"MODSEQ": _SearchParser.modseq,
     b"NOT": lambda parser: search.Not(parser.key()),
+    b"OLDER": lambda parser: search.Not(search.WithinSeconds(parser.interval() - 1)),
     b"ON": _dates("internal", "on"),
     b"OR": _SearchParser.either,
     b"SENTBEFORE": _dates("sent", "before"),
@@ -177,9 +191,11 @@ _ARGUMENTS: dict[bytes, Callable[[_SearchParser], search.Key]] = {
     b"SMALLER": lambda parser: search.Smaller(parser.cursor.number(b"size", MAX_NUMBER_64)),
     b"SUBJECT": _header_named("SUBJECT"),
     b"TEXT": lambda parser: search.AnyText(parser.text()),
+    b"THREADID": lambda parser: search.ThreadIdIs(parser.object_id()),
     b"TO": _header_named("TO"),
     b"UID": lambda parser: search.UidNumbers(parser.cursor.sequence_set()),
     b"UNKEYWORD": lambda parser: search.Not(parser.keyword()),
+    b"YOUNGER": lambda parser: search.WithinSeconds(parser.interval()),
 }
 
 

@@ -42,6 +42,10 @@ async def select(ctx: Context, request: ask.Select) -> Answer:
     put(responses.tagged(b"*", b"OK", b"UIDs are valid", b"UIDVALIDITY %d" % opened.status.uid_validity))
     put(responses.tagged(b"*", b"OK", b"predicted next UID", b"UIDNEXT %d" % opened.status.uid_next))
     put(responses.tagged(b"*", b"OK", b"highest", b"HIGHESTMODSEQ %d" % opened.status.highest_modseq))
+    # RFC 8474 section 4.2.
+    put(
+        responses.tagged(b"*", b"OK", b"its id", b"MAILBOXID " + responses.object_id(opened.status.object_id))
+    )
     return Answer(b"selected", b"READ-ONLY" if opened.read_only else b"READ-WRITE")
 
 
