@@ -132,7 +132,7 @@ class _SearchParser:
         return self.cursor.token(_OBJECT_ID, b"object identifier").decode("ascii")
 
     def interval(self) -> int:
-        """Seconds before now; both OLDER and YOUNGER take in a message of exactly that age (RFC 5032 section 3)."""
+        """Seconds before now; OLDER and YOUNGER both take in that very age (RFC 5032 section 3)."""
         seconds = self.cursor.number(b"interval")
         if seconds == 0:
             raise self.cursor.failure(b"interval above 0")
