@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -206,6 +206,8 @@ class Config:
     pop3: Pop3Limits
     lmtp: LmtpLimits
     login: LoginLimits
+    text: str = field(repr=False)
+    """What it was read from."""
 
     @property
     def log_folder(self) -> Path:
@@ -274,6 +276,7 @@ def parse(text: str, path: Path) -> Config:
             lmtp, message_max_bytes=min(lmtp.message_max_bytes, store.max_message_bytes)
         ),
         login=_limits(file.login, LoginLimits, path),
+        text=text,
     )
 
 

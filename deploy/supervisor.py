@@ -33,7 +33,10 @@ CONTROL_FD = 3
 READY_FD = 4
 """A worker writes one line here when it accepts connections."""
 
-FIRST_SOCKET_FD = 5
+CONFIG_FD = 5
+"""The configuration as it was checked: what is in the file by now may be a mistake."""
+
+FIRST_SOCKET_FD = 6
 RESTART_PAUSE_FIRST_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
 YOUNG_S = 20.0
@@ -84,6 +87,7 @@ class Supervisor:
     ) -> None:
         self._reactor = reactor
         self._config = config
+        self._config_text = config.text
         self._listeners = listeners
         self._on_ready = on_ready
         self._announced = False
@@ -116,7 +120,9 @@ class Supervisor:
         if self._stopping is not None:
             return
         process = _WorkerProcess(self, slot, self._reactor.seconds())
-        child_fds: dict[int, Any] = {0: 0, 1: 1, 2: 2, CONTROL_FD: "w", READY_FD: "r"}
+        checked = os.memfd_create("sealbox-config")
+        os.write(checked, self._config_text.encode())
+        child_fds: dict[int, Any] = {0: 0, 1: 1, 2: 2, CONTROL_FD: "w", READY_FD: "r", CONFIG_FD: checked}
         names = []
         for offset, listener in enumerate(self._listeners):
             child_fds[FIRST_SOCKET_FD + offset] = listener.socket.fileno()
@@ -129,6 +135,7 @@ class Supervisor:
             env=dict(os.environ),
             childFDs=child_fds,
         )
+        os.close(checked)
 
     def worker_ready(self) -> None:
         """A worker accepts connections; the first time all do, say so."""
@@ -168,6 +175,7 @@ class Supervisor:
             return
         if fresh.listen != self._config.listen or fresh.workers != self._config.workers:
             log.warning("addresses and number of workers change with a restart, not with a reload")
+        self._config_text = fresh.text
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.send("HUP")
