@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from imap_wire import Wire, connect
-from running import Server
+from running import Server, eventually
 
-ATTEMPTS = 300
+WORKERS = os.cpu_count() or 1
+"""As many as the quick start begins."""
 
 
 def worker_of(server: Server, wire: Wire) -> int:
@@ -28,24 +29,22 @@ def worker_of(server: Server, wire: Wire) -> int:
     raise AssertionError("no worker has this connection")
 
 
-def one_on_each(server: Server, mailbox: bytes = b"INBOX") -> dict[int, Wire]:
-    """A session with a mailbox selected on every worker, by the worker's process id."""
+def one_on_each(server: Server, killed: int = 0) -> dict[int, Wire]:
+    """A session in INBOX on every worker, by its process id; ``killed`` has to be replaced first."""
+    eventually(lambda: killed not in server.workers() and len(server.workers()) == WORKERS)
     found: dict[int, Wire] = {}
-    spare: list[Wire] = []
-    workers = set(server.workers())
-    for _ in range(ATTEMPTS):
+
+    def one_more() -> bool:
         wire = connect(server)
         pid = worker_of(server, wire)
         if pid in found:
-            spare.append(wire)
-            continue
-        found[pid] = wire
-        secret = f'LOGIN "{server.user}" "{server.password}"'.encode()
-        assert wire.command(secret).status == b"OK"
-        assert wire.command(b"SELECT " + mailbox).status == b"OK"
-        if set(found) == workers:
-            break
-    for wire in spare:
-        wire.close()
-    assert set(found) == workers, "no connection came to one of the workers"
+            wire.close()
+        else:
+            found[pid] = wire
+            secret = f'LOGIN "{server.user}" "{server.password}"'.encode()
+            assert wire.command(secret).status == b"OK"
+            assert wire.command(b"SELECT INBOX").status == b"OK"
+        return len(found) == WORKERS
+
+    eventually(one_more)
     return found

@@ -51,8 +51,8 @@ def log_in(server: Server, user: str, password: str, source: str) -> bytes:
 def test_idle_hears_of_everything(server: Server) -> None:
     """IDLE on each worker hears of appends, flags, expunges through the other, and of deliveries."""
     sessions = one_on_each(server)
-    assert len(sessions) == 2
-    for listener, actor in (list(sessions.values()), list(sessions.values())[::-1]):
+    one, another = list(sessions.values())[:2]
+    for listener, actor in ((one, another), (another, one)):
         for wire in (listener, actor):
             assert wire.command(b"NOOP").status == b"OK"
         there = int(listener.command(b"STATUS INBOX (MESSAGES)").untagged[-1].split()[-1].rstrip(b")"))
