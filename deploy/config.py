@@ -251,6 +251,7 @@ def parse(text: str, path: Path) -> Config:
         _limits(file.lmtp, LmtpLimits, path),
     )
     # No protocol promises to take a message that the store would refuse.
+    largest = store.max_message_bytes
     return Config(
         path=path,
         data=file.data,
@@ -270,11 +271,9 @@ def parse(text: str, path: Path) -> Config:
         store=store,
         mime=_limits(file.mime, MimeLimits, path),
         stream=_limits(file.stream, StreamLimits, path),
-        imap=dataclasses.replace(imap, append_max_bytes=min(imap.append_max_bytes, store.max_message_bytes)),
+        imap=dataclasses.replace(imap, append_max_bytes=min(imap.append_max_bytes, largest)),
         pop3=_limits(file.pop3, Pop3Limits, path),
-        lmtp=dataclasses.replace(
-            lmtp, message_max_bytes=min(lmtp.message_max_bytes, store.max_message_bytes)
-        ),
+        lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),
         login=_limits(file.login, LoginLimits, path),
         text=text,
     )
