@@ -49,8 +49,10 @@ class Worker:
         ):
             signal.signal(number, self._handler(action))
         self._reactor.addReader(_ControlPipe(self.end))
-        started = Deferred.fromCoroutine(self._service.start(self._sockets()))
-        started.addCallbacks(self._ready, self._cannot_start)
+        Deferred.fromCoroutine(self._serve()).addCallbacks(self._ready, self._cannot_start)
+
+    async def _serve(self) -> None:
+        await self._service.start(self._sockets())
 
     def _sockets(self) -> list[tuple[ServiceName, socket.socket]]:
         found = []
