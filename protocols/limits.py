@@ -20,12 +20,16 @@ class ImapLimits:
     line_before_login_max_bytes: int = 8 * KIB
     append_max_bytes: int = 64 * MIB
     """One message in APPEND; announced as APPENDLIMIT (RFC 7889)."""
+    append_total_max_bytes: int = 64 * MIB
+    """All messages of one APPEND together (MULTIAPPEND, RFC 3502)."""
+    append_messages_max: int = 500
+    """Messages of one APPEND."""
     literal_max_bytes: int = 128 * KIB
     """One literal of any command but APPEND, once logged in."""
     literal_before_login_max_bytes: int = 4 * KIB
     """Also what LITERAL- (RFC 7888 section 5) promises before login."""
     literals_total_max_bytes: int = 256 * KIB
-    """Sum of a command's literals; an APPEND may have ``append_max_bytes`` more."""
+    """Sum of a command's literals; an APPEND may have ``append_total_max_bytes`` more."""
     literals_total_before_login_max_bytes: int = 8 * KIB
     literals_per_command_max: int = 1000
     swallow_max_bytes: int = 1 * MIB

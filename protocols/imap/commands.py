@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from protocols.imap import requests as ask
+from protocols.imap.append_grammar import parse_append
 from protocols.imap.connection import UNTAGGED, CommandReceived
 from protocols.imap.cursor import TAG, Cursor
 from protocols.imap.fetch_grammar import parse_fetch, parse_store
 from protocols.imap.mailbox_grammar import (
-    parse_append,
     parse_create,
     parse_examine,
     parse_list,

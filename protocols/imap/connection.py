@@ -282,7 +282,10 @@ class Connection:
             one, total = limits.literal_max_bytes, limits.literals_total_max_bytes
             first = self._pieces[0]
             if isinstance(first, bytes) and _APPEND.match(first):
-                one, total = limits.append_max_bytes, total + limits.append_max_bytes
+                one, total = (
+                    limits.append_max_bytes,
+                    total + max(limits.append_total_max_bytes, limits.append_max_bytes),
+                )
         return size <= one and self._literal_bytes + size <= total
 
     def _read_literal(self) -> bool:

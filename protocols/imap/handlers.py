@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from protocols.imap import fetch_command, login_commands, mailbox_commands, search_command, selected_commands
+from protocols.imap import (
+    append_commands,
+    fetch_command,
+    login_commands,
+    mailbox_commands,
+    search_command,
+    selected_commands,
+)
 from protocols.imap import requests as ask
+from protocols.imap.append_requests import Append
 from protocols.imap.context import Answer, Context
 
 # Any: each handler takes the one request type it is listed under.
@@ -32,7 +40,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.Lsub: mailbox_commands.lsub,
     ask.Namespace: mailbox_commands.namespace,
     ask.Status: mailbox_commands.status,
-    ask.Append: mailbox_commands.append,
+    Append: append_commands.append,
     ask.GetQuota: mailbox_commands.get_quota,
     ask.GetQuotaRoot: mailbox_commands.get_quota_root,
     ask.SetQuota: mailbox_commands.set_quota,
@@ -45,5 +53,6 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.Move: selected_commands.move,
     ask.Idle: selected_commands.idle,
     ask.Search: search_command.search,
+    ask.RefusedSearch: search_command.refused_search,
     ask.Fetch: fetch_command.fetch,
 }

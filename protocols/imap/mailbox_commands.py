@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from mailstore.errors import NoSuchMailbox
-from mailstore.model import NewMessage
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
@@ -96,23 +94,6 @@ async def status(ctx: Context, request: ask.Status) -> Answer:
         responses.status_line(request.mailbox, found, request.items, ctx.limits.append_max_bytes, ctx.utf8)
     )
     return _DONE
-
-
-async def append(ctx: Context, request: ask.Append) -> Answer:
-    """APPEND with APPENDUID (RFC 4315 section 3)."""
-    if not request.data:
-        raise Disallowed(b"an empty message cannot be appended", b"CANNOT")
-    message = NewMessage(request.data, request.flags, request.internal_date)
-    try:
-        result = await ctx.the_account().append(request.mailbox, (message,))
-    except NoSuchMailbox:
-        raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
-    selected = ctx.selected
-    if selected is not None and selected.mailbox.opened.mailbox_id == result.mailbox_id:
-        # RFC 3501 section 6.3.11: the new message SHOULD be announced at once.
-        selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
-    uids = responses.ordered_set(result.uids)
-    return Answer(b"appended", b"APPENDUID %d %s" % (result.uid_validity, uids))
 
 
 async def get_quota(ctx: Context, request: ask.GetQuota) -> Answer:

@@ -1,14 +1,13 @@
-"""Arguments of commands about mailboxes: LIST, LSUB, STATUS, SELECT, CREATE, APPEND. Pure."""
+"""Arguments of commands about mailboxes: LIST, LSUB, STATUS, SELECT, CREATE. Pure."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from mailstore.model import Flags, SpecialUse
+from mailstore.model import SpecialUse
 from protocols.imap.cursor import Cursor
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.requests import (
-    Append,
     Create,
     List,
     ListReturn,
@@ -167,33 +166,3 @@ def parse_rename(cursor: Cursor) -> Rename:
     new = cursor.mailbox()
     cursor.end()
     return Rename(old, new)
-
-
-def parse_append(cursor: Cursor) -> Append:
-    """``append`` behind its name (section 6.3.11; UTF8 form: RFC 9755 section 4).
-
-    A NUL in the message is kept: messages are stored byte for byte.
-    """
-    cursor.space()
-    mailbox = cursor.mailbox()
-    cursor.space()
-    flags, internal_date = Flags(), None
-    if cursor.peek() == b"(":
-        flags = cursor.flag_list()
-        cursor.space()
-    if cursor.peek() == b'"':
-        internal_date = cursor.date_time()
-        cursor.space()
-    utf8 = cursor.skip_word(b"UTF8")
-    if utf8:
-        if not cursor.utf8:
-            raise Malformed(b"UTF8 needs ENABLE UTF8=ACCEPT")
-        cursor.space()
-        cursor.expect(b"(", b"opening parenthesis")
-    literal = cursor.literal(b"message literal")
-    if literal.binary != utf8:
-        raise cursor.failure(b"literal of the other kind")
-    if utf8:
-        cursor.expect(b")", b"closing parenthesis")
-    cursor.end()
-    return Append(mailbox, flags, internal_date, literal.data, utf8)

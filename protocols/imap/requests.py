@@ -8,6 +8,8 @@ from enum import Enum
 from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode
 from mailstore.search import Key
 from mailstore.uidset import SequenceSet
+from protocols.imap.refusal import Refused
+from protocols.imap.append_requests import Append
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +179,6 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Append:
-    """APPEND (section 6.3.11). ``utf8`` tells RFC 9755's form of the message argument."""
-
-    mailbox: str
-    flags: Flags
-    internal_date: int | None
-    data: bytes = field(repr=False)
-    utf8: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Check:
     """CHECK (section 6.4.1)."""
 
@@ -210,12 +201,13 @@ class Expunge:
 
 
 class SearchReturn(Enum):
-    """Result options of ESEARCH (RFC 4731 section 3.1)."""
+    """Result options of ESEARCH (RFC 4731 section 3.1, RFC 5182 section 2)."""
 
     MIN = b"MIN"
     MAX = b"MAX"
     ALL = b"ALL"
     COUNT = b"COUNT"
+    SAVE = b"SAVE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +218,13 @@ class Search:
     returned: frozenset[SearchReturn] | None = None
     uses_modseq: bool = False
     by_uid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedSearch:
+    """A SEARCH with SAVE that is answered NO, and so leaves an empty result (RFC 5182 section 2.1)."""
+
+    refusal: Refused
 
 
 class FetchItem(Enum):
@@ -350,6 +349,7 @@ Request = (
     | Unselect
     | Expunge
     | Search
+    | RefusedSearch
     | Fetch
     | Store
     | Copy

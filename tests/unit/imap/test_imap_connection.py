@@ -29,6 +29,7 @@ SMALL = dataclasses.replace(
     literals_total_max_bytes=80,
     literals_total_before_login_max_bytes=30,
     append_max_bytes=1000,
+    append_total_max_bytes=1000,
     swallow_max_bytes=2000,
     long_lines_max=2,
 )

@@ -11,6 +11,7 @@ from mailstore.mime.section import SectionKind, SectionSpec
 from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, SystemFlag
 from mailstore.uidset import STAR, SequenceSet
 from protocols.imap import requests as ask
+from protocols.imap.append_requests import Append, AppendMessage
 from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
 from protocols.limits import ImapLimits
@@ -76,9 +77,12 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"STATUS a (MESSAGES UIDNEXT messages)": ask.Status(
         "a", (ask.StatusItem.MESSAGES, ask.StatusItem.UIDNEXT)
     ),
-    b"APPEND a {2+}\r\nhi": ask.Append("a", Flags(), None, b"hi"),
-    b'APPEND a (\\Seen x) "17-Jul-1996 02:44:25 -0700" {1+}\r\n\0': ask.Append(
-        "a", Flags(SystemFlag.SEEN, ("x",)), 837596665, b"\0"
+    b"APPEND a {2+}\r\nhi": Append("a", (AppendMessage(Flags(), None, b"hi"),)),
+    b'APPEND a (\\Seen x) "17-Jul-1996 02:44:25 -0700" {1+}\r\n\0': Append(
+        "a", (AppendMessage(Flags(SystemFlag.SEEN, ("x",)), 837596665, b"\0"),)
+    ),
+    b"APPEND a {1+}\r\nx (y) {1+}\r\nz": Append(
+        "a", (AppendMessage(Flags(), None, b"x"), AppendMessage(Flags(SystemFlag.NONE, ("y",)), None, b"z"))
     ),
     b"CHECK": ask.Check(),
     b"CLOSE": ask.Close(),
@@ -271,7 +275,7 @@ def test_utf8_mode() -> None:
     assert isinstance(select, Parsed)
     assert select.request == ask.Select("é&")
     assert isinstance(append, Parsed)
-    assert append.request == ask.Append("a", Flags(), None, b"hi", utf8=True)
+    assert append.request == Append("a", (AppendMessage(Flags(), None, b"hi"),))
     assert isinstance(parse(b"SEARCH CHARSET UTF-8 ALL", utf8=True), Unparsed)
 
 

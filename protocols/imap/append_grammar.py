@@ -1,0 +1,50 @@
+"""The messages of APPEND (RFC 3501 section 6.3.11, RFC 3502 section 4, RFC 9755 section 4). Pure."""
+
+from __future__ import annotations
+
+from mailstore.model import Flags
+from protocols.imap.append_requests import Append, AppendMessage
+from protocols.imap.cursor import Cursor
+from protocols.imap.refusal import Disallowed, Malformed
+
+
+def parse_append(cursor: Cursor) -> Append:
+    """``append`` behind its name: a mailbox and one message or more."""
+    cursor.space()
+    mailbox = cursor.mailbox()
+    cursor.space()
+    messages = [append_message(cursor)]
+    while cursor.skip(b" "):
+        if len(messages) >= cursor.limits.append_messages_max:
+            raise Disallowed(b"too many messages in one command", b"LIMIT")
+        messages.append(append_message(cursor))
+    cursor.end()
+    return Append(mailbox, tuple(messages))
+
+
+def append_message(cursor: Cursor) -> AppendMessage:
+    """``append-message`` without its leading space: flags, date, data."""
+    flags, internal_date = Flags(), None
+    if cursor.peek() == b"(":
+        flags = cursor.flag_list()
+        cursor.space()
+    if cursor.peek() == b'"':
+        internal_date = cursor.date_time()
+        cursor.space()
+    return AppendMessage(flags, internal_date, _data(cursor))
+
+
+def _data(cursor: Cursor) -> bytes:
+    """The message. A NUL in it is kept: messages are stored byte for byte."""
+    utf8 = cursor.skip_word(b"UTF8")
+    if utf8:
+        if not cursor.utf8:
+            raise Malformed(b"UTF8 needs ENABLE UTF8=ACCEPT")
+        cursor.space()
+        cursor.expect(b"(", b"opening parenthesis")
+    literal = cursor.literal(b"message literal")
+    if literal.binary != utf8:
+        raise cursor.failure(b"literal of the other kind")
+    if utf8:
+        cursor.expect(b")", b"closing parenthesis")
+    return literal.data

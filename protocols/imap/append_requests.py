@@ -1,0 +1,24 @@
+"""What APPEND and its relatives ask for (RFC 3501 section 6.3.11, RFC 3502)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mailstore.model import Flags
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMessage:
+    """One message with its flags; ``internal_date`` is seconds since the epoch, None means now."""
+
+    flags: Flags
+    internal_date: int | None
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """APPEND of one message or, with MULTIAPPEND, of several: all or none (RFC 3502 section 3)."""
+
+    mailbox: str
+    messages: tuple[AppendMessage, ...]
