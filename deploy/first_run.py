@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import shlex
 import smtplib
 import sys
 import threading
@@ -130,9 +130,15 @@ def _config_text(data: Path, ports: dict[str, int]) -> str:
 
 
 def note_path(data: Path) -> Path:
-    """Where the quick start keeps the demonstration's password: with the user, not with the data."""
+    """Where the quick start keeps the demonstration's password: with the user, not with the data.
+
+    The data folder holds only the note's random name, so that it may be moved.
+    """
+    name = data / "quickstart-id"
+    if not name.exists():
+        write_new(name, os.urandom(8).hex().encode("ascii"))
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "sealbox" / f"quickstart-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}.json"
+    return state / "sealbox" / f"quickstart-{name.read_text('ascii')}.json"
 
 
 def _make_account(data: Path) -> tuple[str, str]:
@@ -230,6 +236,11 @@ def _json_line(prepared: Prepared) -> str:
     )
 
 
+def _this_command() -> str:
+    """How to call this program again from a shell."""
+    return shlex.quote(str(Path(sys.executable).parent / "sealbox"))
+
+
 def _welcome(prepared: Prepared) -> str:
     ports = prepared.ports
     recovery = (
@@ -256,7 +267,7 @@ A handful of messages waits in the inbox. To deliver one more (nobody has to be 
   python3 -c "import smtplib, sys; smtplib.LMTP('127.0.0.1', {ports["lmtp"]}).sendmail(
       'me@example.org', ['{USER}'], sys.stdin.buffer.read())" < message.eml
 
-Another account:  sealbox account add NAME@localhost --data {prepared.config.data}
+Another account:  {_this_command()} account add NAME@localhost --data {shlex.quote(str(prepared.config.data))}
 Data: {prepared.config.data}
 The password is kept for you in {prepared.note}
 (a real server keeps it nowhere). Stop with Ctrl-C; run again to go on with the same mail.

@@ -15,6 +15,7 @@ from deploy.luks import is_on_luks
 from deploy.sockets import CannotListen, bind_all, close_all
 from deploy.supervisor import Supervisor, lock_path, notify_systemd
 from mailstore.account import init_root
+from mailstore.durable import storage_errors
 from mailstore.hardening import process_hardening
 
 log = logging.getLogger("sealbox.serve")
@@ -30,6 +31,10 @@ UNENCRYPTED_ALLOWED = (
 
 class CannotServe(Exception):
     """The server refuses to start; the text is one sentence for the operator."""
+
+
+class CannotBind(CannotServe):
+    """An address is taken or not ours to listen on."""
 
 
 def check_volume(config: Config) -> None:
@@ -75,14 +80,17 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     os.umask(0o077)
     setup(config.log_level, "supervisor")
     process_hardening()
-    init_root(config.data)
+    # The folder first, then the question where it lies, and only then anything in it.
+    with storage_errors():
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_volume(config)
+    init_root(config.data)
     lock = _lock(config.data)
     try:
         listeners = bind_all(config)
     except CannotListen as exc:
         os.close(lock)
-        raise CannotServe(str(exc)) from None
+        raise CannotBind(str(exc)) from None
     # Imported late: importing the reactor installs it, which other commands do not want.
     from twisted.internet import reactor as installed
 

@@ -39,9 +39,11 @@ def _load(context: click.Context, config: Path | None, data: Path | None) -> con
         sys.exit(EXIT_USAGE)
 
 
-def _serve(config: configuration.Config, on_ready: first_run.Ready) -> None:
+def _serve(config: configuration.Config, on_ready: first_run.Ready, about_ports: str = "") -> None:
     try:
         serving.run(config, on_ready)
+    except serving.CannotBind as exc:
+        _refuse(f"{exc}{about_ports}")
     except serving.CannotServe as exc:
         _refuse(str(exc))
     except StoreError as exc:
@@ -99,4 +101,4 @@ def quickstart(data: Path, port_base: int, as_json: bool) -> None:
         _refuse(*explain(exc))
     except (serving.CannotServe, first_run.CannotPrepare) as exc:
         _refuse(str(exc))
-    _serve(prepared.config, lambda: first_run.announce(prepared, as_json))
+    _serve(prepared.config, lambda: first_run.announce(prepared, as_json), "; --port-base chooses others")

@@ -167,9 +167,7 @@ def test_wrong_password_and_unknown_account_sound_the_same(joe):
     assert wrong == unknown
 
 
-@pytest.mark.parametrize(
-    ("stdin", "code"), [("", 2), ("\n", 3), ("with a \0 inside\n", 3), ("x" * 5000, 3)]
-)
+@pytest.mark.parametrize(("stdin", "code"), [("", 2), ("\n", 3), ("with a \0 inside\n", 3), ("x" * 5000, 3)])
 def test_unusable_passwords(run, stdin, code):
     """Empty, missing, impossible: refused before anything is made."""
     assert run("account", "add", "joe@example.org", "--password-stdin", stdin=stdin)[0] == code

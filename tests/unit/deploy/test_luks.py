@@ -115,3 +115,48 @@ def test_devices_in_a_circle_end(machine: Machine) -> None:
     (machine._devices / "253_0" / "slaves" / "back").symlink_to(machine._devices / "253_1")
     machine.mount(machine.data, "253:1")
     assert not is_on_luks(machine.data, machine.kernel())
+
+
+def test_a_volume_spread_over_luks_and_a_plain_disk_is_not_encrypted(machine: Machine) -> None:
+    """Every way down has to pass LUKS, not just one."""
+    machine.device("253:0", "CRYPT-LUKS2-0123-a")
+    machine.device("8:0")
+    machine.device("253:1", "LVM-abc", ("253:0", "8:0"))
+    machine.mount(machine.data, "253:1")
+    assert not is_on_luks(machine.data, machine.kernel())
+
+
+def test_a_device_used_twice_counts_as_what_it_is(machine: Machine) -> None:
+    """Two logical volumes on one LUKS device, joined again."""
+    machine.device("253:0", "CRYPT-LUKS2-0123-a")
+    machine.device("253:1", "LVM-b", ("253:0",))
+    machine.device("253:2", "LVM-c", ("253:0",))
+    machine.device("253:3", None, ("253:1", "253:2"))
+    machine.mount(machine.data, "253:3")
+    assert is_on_luks(machine.data, machine.kernel())
+
+
+def _btrfs(machine: Machine, tmp_path: Path, *devices: Path) -> Kernel:
+    """A btrfs whose source is /dev/mapper/data and whose device numbers are anonymous."""
+    (devices[0] / "dm" / "name").write_text("data\n")
+    listing = tmp_path / "btrfs" / "0123" / "devices"
+    listing.mkdir(parents=True)
+    for device in devices:
+        (listing / device.name).symlink_to(device)
+    machine._numbers[str(machine.data)] = "0:29"
+    escaped = str(machine.data).replace(" ", "\\040")
+    with machine._mounts.open("a") as file:
+        file.write(f"2 1 0:29 / {escaped} rw - btrfs /dev/mapper/data rw\n")
+    return Kernel(machine._block, machine._mounts, machine._numbers, tmp_path / "btrfs")
+
+
+def test_btrfs_is_found_by_the_name_of_its_device(machine: Machine, tmp_path: Path) -> None:
+    """Without /dev, as under systemd's PrivateDevices=yes."""
+    luks = machine.device("253:0", "CRYPT-LUKS2-0123-data")
+    assert is_on_luks(machine.data, _btrfs(machine, tmp_path, luks))
+
+
+def test_btrfs_with_a_plain_second_device_is_not_encrypted(machine: Machine, tmp_path: Path) -> None:
+    """All devices of a btrfs have to be LUKS."""
+    luks, plain = machine.device("253:0", "CRYPT-LUKS2-0123-data"), machine.device("8:0")
+    assert not is_on_luks(machine.data, _btrfs(machine, tmp_path, luks, plain))
