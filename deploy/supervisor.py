@@ -114,7 +114,8 @@ class Supervisor:
         self._reactor.callFromThread(self.reload)
 
     def _stop_and_exit(self) -> None:
-        self.stop().addBoth(lambda _result: self._reactor.stop() if self._reactor.running else None)
+        if self._stopping is None:  # Ctrl-C twice asks for the same thing
+            self.stop().addBoth(lambda _result: self._reactor.stop())
 
     def _spawn(self, slot: _Slot) -> None:
         if self._stopping is not None:
