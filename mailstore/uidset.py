@@ -113,9 +113,13 @@ class UidSet:
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """A ``sequence-set`` as the client wrote it; each end is a number or ``STAR``."""
+    """A ``sequence-set`` as the client wrote it; each end is a number or ``STAR``.
+
+    ``saved`` stands for ``$``, the result of an earlier search (RFC 5182), which only the session knows.
+    """
 
     ranges: tuple[Range, ...]
+    saved: bool = False
 
     def resolve(self, largest: int) -> UidSet:
         """Replace ``*`` by ``largest`` and put every range in order (``4:2`` means ``2:4``).

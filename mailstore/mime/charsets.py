@@ -66,6 +66,11 @@ def _codec(charset: str) -> str | None:
     return _CODECS.get(name) or _CODECS.get(name.removeprefix("x_"))
 
 
+def codec_of(charset: str) -> str | None:
+    """Python's name of a charset that is asked for by name, None when unknown; strict decoding is safe."""
+    return "ascii" if charset.lower() in {"ascii", "us-ascii"} else _codec(charset)
+
+
 def decode(value: bytes, charset: str | None) -> str:
     """``value`` as text; what the charset cannot express becomes U+FFFD.
 

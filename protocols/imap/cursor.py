@@ -186,7 +186,9 @@ class Cursor:
         return ModSeq(self.number(b"mod-sequence", MAX_NUMBER_64))
 
     def sequence_set(self) -> SequenceSet:
-        """``sequence-set`` of sequence numbers or UIDs."""
+        """``sequence-set`` of sequence numbers or UIDs, or ``$`` (RFC 5182 section 3)."""
+        if self.skip(b"$"):
+            return SequenceSet((), saved=True)
         text = self.token(_SEQUENCE_SET, b"sequence set")
         parts = text.split(b",", self.limits.sequence_ranges_max + 1)
         if len(parts) > self.limits.sequence_ranges_max:
@@ -208,7 +210,7 @@ class Cursor:
     def uid_set(self) -> UidSet:
         """``uid-set`` without ``*`` (RFC 4315 section 4)."""
         numbers = self.sequence_set()
-        if any(STAR in pair for pair in numbers.ranges):
+        if numbers.saved or any(STAR in pair for pair in numbers.ranges):
             raise self.failure(b"UID set without *")
         return UidSet.from_ranges((Uid(min(pair)), Uid(max(pair))) for pair in numbers.ranges)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode
+from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, UidValidity
 from mailstore.search import Key
-from mailstore.uidset import SequenceSet
-from protocols.imap.refusal import Refused
+from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.append_requests import Append
+from protocols.imap.refusal import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,22 @@ class Enable:
 
 
 @dataclass(frozen=True, slots=True)
+class Resync:
+    """What a client remembers of a mailbox (RFC 7162 section 3.2.5); UIDs None means all it could know."""
+
+    uid_validity: UidValidity
+    modseq: ModSeq
+    known_uids: UidSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Select:
-    """SELECT (section 6.3.1) and EXAMINE (section 6.3.2), with CONDSTORE's parameter (RFC 7162)."""
+    """SELECT (section 6.3.1) and EXAMINE (section 6.3.2), with the parameters of RFC 7162."""
 
     mailbox: str
     read_only: bool = False
     condstore: bool = False
+    resync: Resync | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +250,7 @@ class FetchItem(Enum):
     MODSEQ = b"MODSEQ"
     EMAILID = b"EMAILID"
     THREADID = b"THREADID"
+    PREVIEW = b"PREVIEW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,12 +264,13 @@ class FetchSection:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """FETCH (section 6.4.5) with CHANGEDSINCE (RFC 7162 section 3.1.4.1)."""
+    """FETCH (section 6.4.5) with CHANGEDSINCE and VANISHED (RFC 7162 sections 3.1.4.1 and 3.2.6)."""
 
     numbers: SequenceSet
     items: tuple[FetchItem | FetchSection, ...]
     changed_since: ModSeq | None = None
     by_uid: bool = False
+    vanished: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,22 @@
-"""SEARCH (RFC 3501 section 6.4.4), ESEARCH (RFC 4731), MODSEQ in both (RFC 7162 section 3.1.5)."""
+"""SEARCH (RFC 3501 section 6.4.4) with ESEARCH (RFC 4731), SEARCHRES (RFC 5182), MODSEQ (RFC 7162)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from mailstore import search as criteria
+from mailstore.errors import StoreError
 from mailstore.model import FetchPlan, ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.refusal import Disallowed
 from protocols.imap.requests import SearchReturn
 from protocols.imap.view import View
+
+_ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE}
 
 
 def resolve(key: criteria.Key, view: View) -> criteria.Key:
@@ -34,8 +39,7 @@ def resolve(key: criteria.Key, view: View) -> criteria.Key:
         case criteria.Recent():
             return criteria.Uids(view.recent)
         case criteria.SavedResult():
-            # RFC 5182 section 2.1: nothing was saved, and without the capability nothing can be.
-            return criteria.Uids(UidSet())
+            return criteria.Uids(view.saved)
         case (
             criteria.All()
             | criteria.Uids()
@@ -59,6 +63,29 @@ def resolve(key: criteria.Key, view: View) -> criteria.Key:
 
 async def search(ctx: Context, request: ask.Search) -> Answer:
     """SEARCH and UID SEARCH. New messages are announced before a number can name them."""
+    try:
+        return await _search(ctx, request)
+    except (StoreError, Disallowed):
+        if SearchReturn.SAVE in (request.returned or ()):
+            ctx.the_mailbox().view.saved = UidSet()
+        raise
+
+
+async def refused_search(ctx: Context, request: ask.RefusedSearch) -> Answer:
+    """A failed SEARCH with SAVE empties the saved result (RFC 5182 section 2.1)."""
+    ctx.the_mailbox().view.saved = UidSet()
+    raise request.refusal
+
+
+def saved_by(returned: frozenset[SearchReturn], uids: Sequence[Uid]) -> UidSet:
+    """What ``$`` becomes (RFC 5182 section 2.4): with MIN or MAX and nothing else but SAVE, just these."""
+    if returned & {SearchReturn.ALL, SearchReturn.COUNT} or returned == {SearchReturn.SAVE} or not uids:
+        return UidSet.of(uids)
+    ends = uids[:1] if SearchReturn.MIN in returned else []
+    return UidSet.of([*ends, *(uids[-1:] if SearchReturn.MAX in returned else [])])
+
+
+async def _search(ctx: Context, request: ask.Search) -> Answer:
     selected = ctx.the_mailbox()
     view = selected.view
     if request.uses_modseq:
@@ -73,8 +100,12 @@ async def search(ctx: Context, request: ask.Search) -> Answer:
     modseq = result.highest_modseq if request.uses_modseq else None
     if request.returned is None:
         ctx.output.put(responses.search_line(numbers, modseq))
-    else:
-        if modseq is not None and uids and request.returned <= {SearchReturn.MIN, SearchReturn.MAX}:
+        return Answer(b"done")
+    if SearchReturn.SAVE in request.returned:
+        view.saved = saved_by(request.returned, uids)
+    # RFC 5182 section 2.2: with SAVE alone there is no ESEARCH response.
+    if request.returned != {SearchReturn.SAVE}:
+        if modseq is not None and uids and request.returned <= _ENDS:
             modseq = await _modseq_of_ends(selected, uids, request.returned)
         ctx.output.put(_esearch_line(ctx.tag, request, numbers, modseq))
     return Answer(b"done")

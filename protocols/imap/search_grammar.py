@@ -1,4 +1,4 @@
-"""SEARCH arguments (RFC 3501 section 6.4.4, RFC 4731, RFC 7162 section 3.1.5). Pure.
+"""SEARCH arguments (RFC 3501 section 6.4.4, RFC 4731, RFC 5182, RFC 7162 section 3.1.5). Pure.
 
 Nesting and the number of keys are bounded; every recursion passes ``Cursor.descend``.
 """
@@ -10,14 +10,19 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 from mailstore import search
+from mailstore.mime.charsets import codec_of
 from mailstore.model import SystemFlag
 from protocols.imap.cursor import MAX_NUMBER_64, Cursor
 from protocols.imap.refusal import Disallowed, Malformed
-from protocols.imap.requests import Search, SearchReturn
+from protocols.imap.requests import RefusedSearch, Search, SearchReturn
 
-_NUMBERS = re.compile(rb"[0-9*]")
-_CHARSETS = {b"UTF-8": "utf-8", b"US-ASCII": "ascii"}
-_BADCHARSET = b"BADCHARSET (US-ASCII UTF-8)"
+_NUMBERS = re.compile(rb"[0-9*$]")
+SUGGESTED_CHARSETS = (
+    b"US-ASCII UTF-8 ISO-8859-1 ISO-8859-2 ISO-8859-5 ISO-8859-7 ISO-8859-9 ISO-8859-15 WINDOWS-1250"
+    b" WINDOWS-1251 WINDOWS-1252 KOI8-R KOI8-U ISO-2022-JP SHIFT_JIS EUC-JP EUC-KR GB2312 GB18030 BIG5"
+)
+"""Some of the charsets we know, for the code of a refusal (RFC 3501 section 7.1)."""
+_BADCHARSET = b"BADCHARSET (" + SUGGESTED_CHARSETS + b")"
 _OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
 _ENTRY_TYPES = {b"ALL", b"PRIV", b"SHARED"}
 
@@ -78,8 +83,11 @@ class _SearchParser:
         """
         raw = self.cursor.astring(b"search string")
         try:
-            return raw.decode(self.charset)
-        except UnicodeDecodeError:
+            text = raw.decode(self.charset)
+            # UTF-7 can spell surrogates, which are no characters.
+            text.encode()
+            return text
+        except UnicodeError:
             if self.charset == "ascii":
                 raise Disallowed(b"search string needs a charset", _BADCHARSET) from None
             raise self.cursor.failure(b"search string in its charset") from None
@@ -94,7 +102,8 @@ class _SearchParser:
             keys = cursor.parenthesised(self.key)
             return keys[0] if len(keys) == 1 else search.And(keys)
         if cursor.looking_at(_NUMBERS):
-            return search.SeqNums(cursor.sequence_set())
+            numbers = cursor.sequence_set()
+            return search.SavedResult() if numbers.saved else search.SeqNums(numbers)
         name = cursor.word(b"search key")
         plain = _PLAIN.get(name)
         if plain is not None:
@@ -122,6 +131,11 @@ class _SearchParser:
             return search.HeaderText(name.decode("ascii").upper(), self.text())
         except UnicodeDecodeError:
             raise self.cursor.failure(b"header field name in ASCII") from None
+
+    def uids(self) -> search.Key:
+        """UID's set, which may be ``$`` (RFC 5182 section 3)."""
+        numbers = self.cursor.sequence_set()
+        return search.SavedResult() if numbers.saved else search.UidNumbers(numbers)
 
     def keyword(self) -> search.Key:
         """``flag-keyword``."""
@@ -193,7 +207,7 @@ _ARGUMENTS: dict[bytes, Callable[[_SearchParser], search.Key]] = {
     b"TEXT": lambda parser: search.AnyText(parser.text()),
     b"THREADID": lambda parser: search.ThreadIdIs(parser.object_id()),
     b"TO": _header_named("TO"),
-    b"UID": lambda parser: search.UidNumbers(parser.cursor.sequence_set()),
+    b"UID": _SearchParser.uids,
     b"UNKEYWORD": lambda parser: search.Not(parser.keyword()),
     b"YOUNGER": lambda parser: search.WithinSeconds(parser.interval()),
 }
@@ -207,13 +221,21 @@ def _return_option(cursor: Cursor) -> SearchReturn:
     raise cursor.failure(b"known result option")
 
 
-def parse_search(cursor: Cursor, by_uid: bool) -> Search:
+def _charset(cursor: Cursor) -> str:
+    """``charset`` as a codec. Raises Disallowed with the charsets to use instead."""
+    name = cursor.astring(b"charset")
+    codec = codec_of(name.decode("ascii")) if name.isascii() else None
+    if codec is None:
+        raise Disallowed(b"unknown charset", _BADCHARSET)
+    return codec
+
+
+def parse_search(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
     """``search`` behind its name.
 
     Raises:
         Refused: BAD for syntax and limits, NO [BADCHARSET] for a charset we do not have.
     """
-    parser = _SearchParser(cursor)
     cursor.space()
     returned: frozenset[SearchReturn] | None = None
     if cursor.skip_word(b"RETURN"):
@@ -222,15 +244,22 @@ def parse_search(cursor: Cursor, by_uid: bool) -> Search:
         # RFC 4731 section 3.1: an empty list means ALL.
         returned = frozenset(options) or frozenset({SearchReturn.ALL})
         cursor.space()
+    try:
+        return _program(cursor, by_uid, returned)
+    except Disallowed as refusal:
+        if returned is None or SearchReturn.SAVE not in returned:
+            raise
+        return RefusedSearch(refusal)
+
+
+def _program(cursor: Cursor, by_uid: bool, returned: frozenset[SearchReturn] | None) -> Search:
+    parser = _SearchParser(cursor)
     if cursor.skip_word(b"CHARSET"):
         # RFC 9755 section 3: once UTF8=ACCEPT is enabled, CHARSET is an error.
         if cursor.utf8:
             raise Malformed(b"CHARSET cannot be used after ENABLE UTF8=ACCEPT")
         cursor.space()
-        charset = _CHARSETS.get(cursor.astring(b"charset").upper())
-        if charset is None:
-            raise Disallowed(b"unknown charset", _BADCHARSET)
-        parser.charset = charset
+        parser.charset = _charset(cursor)
         cursor.space()
     key = parser.program()
     return Search(key, returned, parser.uses_modseq, by_uid)

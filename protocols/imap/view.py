@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
 from mailstore.uidset import SequenceSet, UidSet
@@ -16,12 +17,23 @@ from protocols.imap import responses
 from protocols.imap.refusal import Malformed
 
 
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How a client hears of changes, by what it has enabled."""
+
+    vanished: bool = False
+    """VANISHED with UIDs in place of EXPUNGE (RFC 7162 section 3.2.10)."""
+
+
 class View:
     """The picture of one session. ``modseq`` is what ``since`` of the next store call has to be."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, wording: Wording | None = None) -> None:
+        self.wording = wording or Wording()
         self.modseq: ModSeq = opened.status.highest_modseq
         self.recent = opened.recent
+        self.saved = UidSet()
+        """``$``: what the last SEARCH with SAVE found, less what was expunged (RFC 5182 section 2.1)."""
         self._read_only = opened.read_only
         self.mailbox_gone = False
         self._uids = array(opened.uids.typecode, opened.uids)
@@ -41,6 +53,15 @@ class View:
     def largest_uid(self) -> int:
         """What ``*`` means in a UID set, 0 in an empty mailbox."""
         return self._uids[-1] if self._uids else 0
+
+    @property
+    def uid_ceiling(self) -> int:
+        """The largest UID that a message here can have had, as far as this session knows."""
+        return self._known_up_to
+
+    def present(self, uids: UidSet) -> UidSet:
+        """Those of ``uids`` that the client counts, even if they are gone by now."""
+        return UidSet.of(self.known(uids))
 
     @property
     def has_pending(self) -> bool:
@@ -90,6 +111,8 @@ class View:
         Raises:
             Malformed: a sequence number that no message has.
         """
+        if numbers.saved:
+            return self.known(self.saved)
         if by_uid:
             return self.known(numbers.resolve(self.largest_uid))
         resolved = numbers.resolve(self.exists)
@@ -178,6 +201,9 @@ class View:
         kept.extend(self._uids[before:])
         self._uids = kept
         self.recent -= self._gone
-        self._gone = UidSet()
+        self.saved -= self._gone
+        gone, self._gone = self._gone, UidSet()
+        if self.wording.vanished:
+            return [responses.vanished_line(gone)]
         seqs.reverse()
         return responses.expunge_lines(seqs)

@@ -14,6 +14,7 @@ from protocols.imap import requests as ask
 from protocols.imap.append_requests import Append, AppendMessage
 from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
+from protocols.imap.search_grammar import SUGGESTED_CHARSETS
 from protocols.limits import ImapLimits
 
 LIMITS = ImapLimits()
@@ -90,6 +91,11 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"EXPUNGE": ask.Expunge(),
     b"UID EXPUNGE 1:*": ask.Expunge(numbers((1, STAR))),
     b"FETCH 1 FLAGS": ask.Fetch(ONE, (ask.FetchItem.FLAGS,)),
+    b"FETCH 1 PREVIEW (lazy)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,)),
+    b"FETCH 1 (PREVIEW (LAZY) PREVIEW) (CHANGEDSINCE 5)": ask.Fetch(
+        ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)
+    ),
+    b"FETCH 1 PREVIEW (CHANGEDSINCE 5)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)),
     b"UID FETCH 4:2 (UID RFC822.SIZE)": ask.Fetch(
         numbers((4, 2)), (ask.FetchItem.UID, ask.FetchItem.SIZE), by_uid=True
     ),
@@ -171,6 +177,10 @@ SEARCHES: dict[bytes, key.Key] = {
     b"SINCE 31-dec-9999": key.DateRange("internal", date(9999, 12, 31), None),
     b"ON 31-Dec-9999": key.DateRange("internal", date(9999, 12, 31), None),
     b"CHARSET UTF-8 SUBJECT {2+}\r\n\xc3\xa9": key.HeaderText("SUBJECT", "é"),
+    b"CHARSET KOI8-R SUBJECT {1+}\r\n\xc0": key.HeaderText("SUBJECT", "ю"),
+    b"CHARSET iso-2022-jp BODY {8+}\r\n\x1b$BF|\x1b(B": key.BodyText("日"),
+    b"$ UID $": key.And((key.SavedResult(), key.SavedResult())),
+    b"OLDER 60 YOUNGER 1": key.And((key.Not(key.WithinSeconds(59)), key.WithinSeconds(1))),
     b'HEADER x-y ""': key.HeaderText("X-Y", ""),
     b"BODY a TEXT b": key.And((key.BodyText("a"), key.AnyText("b"))),
     b"UNKEYWORD $Junk": key.Not(key.HasKeyword("$Junk")),
@@ -186,6 +196,22 @@ def test_search_keys(line: bytes) -> None:
     parsed = parse(b"UID SEARCH " + line)
     assert isinstance(parsed, Parsed)
     assert parsed.request == ask.Search(SEARCHES[line], None, b"MODSEQ" in line, by_uid=True)
+
+
+def test_suggested_charsets_are_known() -> None:
+    """What BADCHARSET names can be used; odd bytes in any of them are refused, never an error of ours."""
+    for name in SUGGESTED_CHARSETS.split():
+        assert isinstance(parse(b"SEARCH CHARSET " + name + b" TEXT x"), Parsed)
+        odd = parse(b"SEARCH CHARSET " + name + b" TEXT {3+}\r\n\x81\xff\xfe")
+        assert isinstance(odd, Parsed | Unparsed)
+
+
+def test_refused_search_with_save_reaches_the_session() -> None:
+    """RFC 5182 section 2.1: NO empties the saved result, so somebody has to do it."""
+    refused = parse(b"SEARCH RETURN (SAVE) CHARSET klingon ALL")
+    assert isinstance(refused, Parsed)
+    assert isinstance(refused.request, ask.RefusedSearch)
+    assert isinstance(parse(b"SEARCH RETURN (SAVE) FOO"), Unparsed)
 
 
 def test_search_return_options() -> None:
@@ -226,12 +252,17 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b'APPEND a "99-Jul-1996 02:44:25 -0700" {1+}\r\nx': (b"date-time expected at position 12", b""),
     b"APPEND a ~{1+}\r\nx": (b"literal of the other kind expected at position 12", b""),
     b"APPEND a UTF8 (~{1+}\r\nx)": (b"UTF8 needs ENABLE UTF8=ACCEPT", b""),
-    b"SEARCH CHARSET latin1 ALL": (b"unknown charset", b"BADCHARSET (US-ASCII UTF-8)"),
+    b"SEARCH CHARSET klingon ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
+    b"SEARCH CHARSET {2+}\r\n\xc3\xa9 ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
+    b"SEARCH CHARSET idna ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
     b"SEARCH CHARSET US-ASCII TEXT {1+}\r\n\xe9": (
         b"search string needs a charset",
-        b"BADCHARSET (US-ASCII UTF-8)",
+        b"BADCHARSET (%s)" % SUGGESTED_CHARSETS,
     ),
     b"SEARCH TEXT {1+}\r\n\xe9": (b"search string in its charset expected at position 15", b""),
+    b"SEARCH CHARSET utf-7 TEXT +2AA-": (b"search string in its charset expected at position 34", b""),
+    b"SEARCH $:3": (b"end of command expected at position 11", b""),
+    b"FETCH 1,$ FLAGS": (b"sequence set expected at position 11", b""),
     b"SEARCH NOT": (b"space expected at position 13", b""),
     b"SEARCH FOO": (b"known search key expected at position 13", b""),
     b"SEARCH ON 31-Feb-2020": (b"date expected at position 13", b""),
