@@ -224,6 +224,7 @@ class SelectedMailbox:
             mime.envelope(one.data[: root.body_start]) if plan.envelope else None,
             mime.body(root, one.data) if plan.body else None,
             mime.bodystructure(root, one.data) if plan.bodystructure else None,
+            preview=mime.preview(root, one.data) if plan.preview else None,
             email_id=f"M{one.message_id}" if plan.object_ids else None,
             thread_id=f"T{one.message_id}" if plan.object_ids else None,
         )

@@ -21,6 +21,7 @@ from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
 from protocols.imap.requests import FetchItem, FetchSection
+from protocols.imap.resync import require_qresync, tell_vanished_earlier
 from protocols.redact import correlation_id, describe
 
 _CONTENT_BATCH_ROWS = 200
@@ -39,6 +40,7 @@ _FORMATS: dict[FetchItem, bytes] = {
     FetchItem.MODSEQ: b"MODSEQ (%d)",
     FetchItem.EMAILID: b"EMAILID %b",
     FetchItem.THREADID: b"THREADID %b",
+    FetchItem.PREVIEW: b"PREVIEW %b",
 }
 
 
@@ -54,6 +56,8 @@ def _values(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[FetchR
         FetchItem.MODSEQ: lambda row: row.modseq,
         FetchItem.EMAILID: lambda row: responses.object_id(row.email_id),
         FetchItem.THREADID: lambda row: responses.object_id(row.thread_id),
+        # RFC 8970 section 3.2: always UTF-8; "" where a message has no text.
+        FetchItem.PREVIEW: lambda row: responses.quoted((row.preview or "").encode()),
     }
     return [getters[item] for item in items]
 
@@ -90,6 +94,7 @@ def _wanted(request: ask.Fetch, condstore: bool, read_only: bool) -> _Wanted:
         bodystructure=FetchItem.BODYSTRUCTURE in items,
         set_seen=sets_seen,
         changed_since=request.changed_since,
+        preview=FetchItem.PREVIEW in items,
         object_ids=FetchItem.EMAILID in items or FetchItem.THREADID in items,
     )
     return _Wanted(tuple(items), sections, plan)
@@ -100,6 +105,11 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
     selected = ctx.the_mailbox()
     view = selected.view
     uids = view.resolve(request.numbers, request.by_uid)
+    if request.vanished and request.changed_since is not None:
+        require_qresync(ctx)
+        # Asking for 1:* also means UIDs above the last message that is left.
+        asked = UidSet.of(uids) | request.numbers.resolve(view.uid_ceiling)
+        await tell_vanished_earlier(ctx, selected, asked, request.changed_since)
     if request.changed_since is not None or FetchItem.MODSEQ in request.items:
         ctx.enable_condstore()
     wanted = _wanted(request, ctx.condstore, selected.read_only)

@@ -8,11 +8,13 @@ from mailstore.mime.section import SectionKind, SectionSpec
 from mailstore.model import ModSeq, SectionRead, StoreMode
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.cursor import Cursor
+from protocols.imap.refusal import Malformed
 from protocols.imap.requests import Fetch, FetchItem, FetchSection, Store
 
 _ITEM_NAME = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
 _SECTION_TEXT = re.compile(rb"[A-Za-z.]+")
+_LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
 _PART_DEPTH_MAX = 100
 
 _MACROS: dict[bytes, tuple[FetchItem, ...]] = {
@@ -50,16 +52,28 @@ def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     else:
         name = cursor.token(_ITEM_NAME, b"data item").upper()
         items = _MACROS.get(name) or (_item_named(cursor, name),)
-    changed_since: ModSeq | None = None
+    modifiers: dict[bytes, ModSeq | None] = {}
     if cursor.skip(b" "):
-        cursor.expect(b"(", b"opening parenthesis")
-        if cursor.word(b"modifier") != b"CHANGEDSINCE":
-            raise cursor.failure(b"CHANGEDSINCE")
-        cursor.space()
-        changed_since = cursor.modseq()
-        cursor.expect(b")", b"closing parenthesis")
+        modifiers = dict(cursor.parenthesised(lambda: _modifier(cursor)))
     cursor.end()
-    return Fetch(numbers, tuple(dict.fromkeys(items)), changed_since, by_uid)
+    changed_since = modifiers.get(b"CHANGEDSINCE")
+    # RFC 7162 section 3.2.6: VANISHED goes with CHANGEDSINCE and with UIDs only.
+    vanished = b"VANISHED" in modifiers
+    if vanished and (changed_since is None or not by_uid):
+        raise Malformed(b"VANISHED needs UID FETCH and CHANGEDSINCE")
+    return Fetch(numbers, tuple(dict.fromkeys(items)), changed_since, by_uid, vanished)
+
+
+def _modifier(cursor: Cursor) -> tuple[bytes, ModSeq | None]:
+    """``fetch-modifier`` (RFC 4466 section 2.4) with its value."""
+    match name := cursor.word(b"modifier"):
+        case b"CHANGEDSINCE":
+            cursor.space()
+            return name, cursor.modseq()
+        case b"VANISHED":
+            return name, None
+        case _:
+            raise cursor.failure(b"known modifier")
 
 
 def _item(cursor: Cursor) -> FetchItem | FetchSection:
@@ -69,6 +83,9 @@ def _item(cursor: Cursor) -> FetchItem | FetchSection:
 def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
     if name in {b"BODY", b"BODY.PEEK"} and cursor.skip(b"["):
         return _section(cursor, peek=name == b"BODY.PEEK")
+    if name == b"PREVIEW" and cursor.looking_at(_LAZY):
+        # RFC 8970 section 4: previews are made when a message is filed, so lazy ones are no different.
+        cursor.token(_LAZY, b"LAZY")
     found = _ITEMS.get(name) or _OLD_SECTIONS.get(name)
     if found is None:
         raise cursor.failure(b"known data item")

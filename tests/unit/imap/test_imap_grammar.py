@@ -92,9 +92,7 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"UID EXPUNGE 1:*": ask.Expunge(numbers((1, STAR))),
     b"FETCH 1 FLAGS": ask.Fetch(ONE, (ask.FetchItem.FLAGS,)),
     b"FETCH 1 PREVIEW (lazy)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,)),
-    b"FETCH 1 (PREVIEW (LAZY) PREVIEW) (CHANGEDSINCE 5)": ask.Fetch(
-        ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)
-    ),
+    b"FETCH 1 (PREVIEW (LAZY) PREVIEW) (CHANGEDSINCE 5)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)),
     b"FETCH 1 PREVIEW (CHANGEDSINCE 5)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)),
     b"UID FETCH 4:2 (UID RFC822.SIZE)": ask.Fetch(
         numbers((4, 2)), (ask.FetchItem.UID, ask.FetchItem.SIZE), by_uid=True
