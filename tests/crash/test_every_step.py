@@ -7,13 +7,12 @@ nothing twice, a database that both integrity checks call clean, and no leftover
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import stepper
+from steps import Begin, Say, each_step
 from store_world import NAME, PASSWORD, TINY, World, now
 
 from mailstore.engine import DatabaseKey, open_connection
@@ -35,11 +34,6 @@ LIMITS = StoreLimits()
 BODY = b"\r\n\r\n" + b"a line of the body\r\n" * 300
 WAITING = (b"Subject: one" + BODY, b"Subject: two" + BODY, b"Subject: three" + BODY)
 KEPT = (b"Subject: kept" + BODY, b"Subject: moved" + BODY)
-MOST_STEPS = 1000
-"""More than any function here takes; a run that needs more is a run away."""
-
-Say = Callable[[bytes], object]
-Begin = Callable[[], None]
 
 
 def settle(world: World) -> None:
@@ -98,27 +92,6 @@ def after_death(root: Path) -> Counter[bytes]:
     settle(world)
     assert_sound(root)
     return found
-
-
-def each_step(
-    template: Path,
-    place: Path,
-    function: Callable[[Path, Say, Begin], None],
-    check: Callable[[Path, bytes], None],
-) -> int:
-    """Kill ``function`` before each of its steps, on a copy of ``template`` each; how many there are."""
-    for step in range(1, MOST_STEPS):
-        root = place / f"step{step}"
-        shutil.copytree(template, root)
-        outcome = stepper.run(lambda say, begin, root=root: function(root, say, begin), step)  # type: ignore[misc]  # bound at once
-        try:
-            check(root, outcome.said)
-        except AssertionError as error:
-            raise AssertionError(f"killed before step {step}") from error
-        shutil.rmtree(root)
-        if not outcome.killed:
-            return step - 1
-    raise AssertionError("too many steps")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,134 @@
+"""kill -9 before every step of making, changing and deleting accounts and their keyslots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import stepper
+from steps import Begin, Say, each_step
+from store_world import NAME, PASSWORD, TINY, World, now
+
+from mailstore.account import NewAccount, create_account, destroy_account, orphan_folders
+from mailstore.errors import AuthenticationFailed, NoSuchAccount
+from mailstore.keyring import Keyring
+from mailstore.keys import Scope
+from mailstore.opening import open_as_owner
+
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.skipif(not stepper.possible(), reason="this machine does not allow ptrace"),
+]
+
+MESSAGE = b"Subject: kept\r\n\r\ntext\r\n"
+NEW_PASSWORD = b"another quite long password"
+BOB = "bob@example.org"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with one account and one message."""
+    root = tmp_path_factory.mktemp("template") / "root"
+    world = World(root)
+    world.deliver(MESSAGE)
+    world.close()
+    return root
+
+
+def opens(root: Path, secret: bytes) -> bool:
+    """Whether a secret opens the account, its mail included."""
+    world = World(root)
+    try:
+        account = world.login(secret)
+    except AuthenticationFailed:
+        return False
+    else:
+        assert now(account.status("INBOX")).messages == 1
+        account.release()
+        return True
+    finally:
+        world.close()
+
+
+def change_keys(root: Path, say: Say, begin: Begin) -> None:
+    """An app password comes, the password changes, the app password goes."""
+    world = World(root)
+    begin()
+    opened = open_as_owner(root, world.directory, NAME.decode(), PASSWORD, now=0, params=TINY)
+    keyring = Keyring(root, world.directory, opened.record.account_id, opened.master, TINY)
+    made = keyring.add_app_password("phone", Scope())
+    say(made.printed.canonical.encode() + b" added ")
+    keyring.change_password(NEW_PASSWORD)
+    say(b"changed ")
+    say(b"revoking ")
+    keyring.revoke(made.slot.id)
+    say(b"revoked ")
+
+
+def test_killed_at_every_step_of_key_changes(template: Path, tmp_path: Path) -> None:
+    """Exactly one of old and new password opens; what was reported as made or revoked is."""
+
+    def check(root: Path, said: bytes) -> None:
+        words = said.split()
+        old, new = opens(root, PASSWORD), opens(root, NEW_PASSWORD)
+        assert old != new
+        assert new or b"changed" not in words
+        if b"added" in words:
+            by_app_password = opens(root, words[0])
+            assert by_app_password or b"revoking" in words
+            assert not by_app_password or b"revoked" not in words
+
+    assert each_step(template, tmp_path, change_keys, check) > 15
+
+
+def create(root: Path, say: Say, begin: Begin) -> None:
+    """A second account."""
+    world = World(root)
+    begin()
+    create_account(root, world.directory, NewAccount(BOB, PASSWORD), params=TINY)
+    say(b"created")
+
+
+def test_killed_at_every_step_of_making_an_account(template: Path, tmp_path: Path) -> None:
+    """It is there and opens, or it is not there and can be made; the other account is untouched."""
+
+    def check(root: Path, said: bytes) -> None:
+        world = World(root)
+        there = world.directory.login(BOB) is not None
+        assert there or said != b"created"
+        if not there:
+            assert len(orphan_folders(root, world.directory)) <= 1
+            create_account(root, world.directory, NewAccount(BOB, PASSWORD), params=TINY)
+        account = now(world.store.login(BOB.encode(), PASSWORD, "imap"))
+        assert now(account.status("INBOX")).messages == 0
+        account.release()
+        world.close()
+        assert opens(root, PASSWORD)
+
+    assert each_step(template, tmp_path, create, check) > 5
+
+
+def destroy(root: Path, say: Say, begin: Begin) -> None:
+    """The account goes."""
+    world = World(root)
+    account_id = world.directory.accounts()[0].account_id
+    begin()
+    destroy_account(root, world.directory, account_id)
+    say(b"destroyed")
+
+
+def test_killed_at_every_step_of_deleting_an_account(template: Path, tmp_path: Path) -> None:
+    """Once it was reported no file is left; before, doing it again finishes it."""
+
+    def check(root: Path, said: bytes) -> None:
+        world = World(root)
+        for record in world.directory.accounts():
+            assert said != b"destroyed"
+            destroy_account(root, world.directory, record.account_id)
+        assert world.directory.accounts() == []
+        assert orphan_folders(root, world.directory) == []
+        with pytest.raises((AuthenticationFailed, NoSuchAccount)):
+            world.login()
+        world.close()
+
+    assert each_step(template, tmp_path, destroy, check) > 4
