@@ -17,15 +17,14 @@ from protocols.imap.cursor import TAG, Cursor
 from protocols.imap.fetch_grammar import parse_fetch, parse_store
 from protocols.imap.mailbox_grammar import (
     parse_create,
-    parse_examine,
     parse_list,
     parse_lsub,
     parse_rename,
-    parse_select,
     parse_status,
 )
 from protocols.imap.refusal import Malformed, Refused
 from protocols.imap.search_grammar import parse_search
+from protocols.imap.select_grammar import parse_selecting
 from protocols.limits import ImapLimits
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}(?=\Z)")
@@ -215,8 +214,8 @@ _SPECS = (
     CommandSpec(b"LOGIN", _parse_login, _BEFORE),
     CommandSpec(b"ID", _parse_id, _TLS),
     CommandSpec(b"ENABLE", _parse_enable, _LOGGED_IN),
-    CommandSpec(b"SELECT", parse_select, _LOGGED_IN),
-    CommandSpec(b"EXAMINE", parse_examine, _LOGGED_IN),
+    CommandSpec(b"SELECT", parse_selecting(read_only=False), _LOGGED_IN),
+    CommandSpec(b"EXAMINE", parse_selecting(read_only=True), _LOGGED_IN),
     CommandSpec(b"CREATE", parse_create, _LOGGED_IN),
     CommandSpec(b"DELETE", _one_mailbox(ask.Delete), _LOGGED_IN),
     CommandSpec(b"RENAME", parse_rename, _LOGGED_IN),

@@ -12,7 +12,7 @@ from protocols.imap import responses
 from protocols.imap.commands import CommandSpec, State
 from protocols.imap.connection import Connection
 from protocols.imap.output import Output
-from protocols.imap.view import View
+from protocols.imap.view import View, Wording
 from protocols.limits import AccessLogLimits, ImapLimits
 from protocols.login import LoginGuard
 from protocols.store_api import AccountApi, MailboxApi
@@ -70,6 +70,7 @@ class Context:
         self.account: AccountApi | None = None
         self.selected: Selected | None = None
         self.condstore = False
+        self.qresync = False
         self.utf8 = False
         self.compressed = False
         self.user_agent = ""
@@ -133,6 +134,18 @@ class Context:
         if view.mailbox_gone:
             # RFC 2180 section 3: a mailbox deleted under a session may end it.
             self.end(b"the selected mailbox was deleted")
+
+    @property
+    def wording(self) -> Wording:
+        """How this client is to be told of changes."""
+        return Wording(vanished=self.qresync)
+
+    def enable_qresync(self) -> None:
+        """ENABLE QRESYNC, which enables CONDSTORE too (RFC 7162 section 3.2.3)."""
+        self.enable_condstore()
+        self.qresync = True
+        if self.selected is not None:
+            self.selected.view.wording = self.wording
 
     def enable_condstore(self) -> None:
         """A CONDSTORE enabling command was used (RFC 7162 section 3.1)."""

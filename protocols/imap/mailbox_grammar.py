@@ -1,4 +1,4 @@
-"""Arguments of commands about mailboxes: LIST, LSUB, STATUS, SELECT, CREATE. Pure."""
+"""Arguments of commands about mailboxes: LIST, LSUB, STATUS, CREATE. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from protocols.imap.requests import (
     ListSelection,
     Lsub,
     Rename,
-    Select,
     Status,
     StatusItem,
 )
@@ -105,30 +104,6 @@ def parse_lsub(cursor: Cursor) -> Lsub:
     pattern = cursor.list_mailbox()
     cursor.end()
     return Lsub(reference, pattern)
-
-
-def _parse_select(cursor: Cursor, read_only: bool) -> Select:
-    cursor.space()
-    mailbox = cursor.mailbox()
-    condstore = False
-    if cursor.skip(b" "):
-        # RFC 4466 section 2.1; the only parameter we know is CONDSTORE (RFC 7162 section 3.1.8).
-        for name in cursor.parenthesised(lambda: cursor.word(b"parameter")):
-            if name != b"CONDSTORE":
-                raise cursor.failure(b"known parameter")
-            condstore = True
-    cursor.end()
-    return Select(mailbox, read_only, condstore)
-
-
-def parse_select(cursor: Cursor) -> Select:
-    """``select`` behind its name."""
-    return _parse_select(cursor, read_only=False)
-
-
-def parse_examine(cursor: Cursor) -> Select:
-    """``examine`` behind its name."""
-    return _parse_select(cursor, read_only=True)
 
 
 def _special_use(cursor: Cursor) -> SpecialUse:

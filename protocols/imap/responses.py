@@ -131,6 +131,11 @@ def expunge_lines(seqs: Sequence[int]) -> list[bytes]:
     return number_lines(b"* %d EXPUNGE\r\n", seqs)
 
 
+def vanished_line(uids: UidSet, earlier: bool = False) -> bytes:
+    """VANISHED (RFC 7162 section 3.2.10); ``earlier`` tells of what went before the mailbox was selected."""
+    return b"* VANISHED %b%b\r\n" % (b"(EARLIER) " if earlier else b"", uids.to_bytes())
+
+
 def flag_lines(
     rows: Iterable[tuple[int, MessageFlags | FetchRow]], recent: UidSet, uids: bool, modseqs: bool
 ) -> list[bytes]:

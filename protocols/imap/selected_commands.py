@@ -13,6 +13,7 @@ from protocols.imap.commands import State
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.refusal import Disallowed, Malformed
+from protocols.imap.resync import require_qresync, tell_missed
 from protocols.imap.view import View
 
 _EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
@@ -21,13 +22,15 @@ _DONE = Answer(b"done")
 
 async def select(ctx: Context, request: ask.Select) -> Answer:
     """SELECT and EXAMINE; a failed one leaves nothing selected (section 6.3.1)."""
+    if request.resync is not None:
+        require_qresync(ctx)
     if ctx.selected is not None:
         ctx.leave_mailbox()
         # RFC 7162 section 3.2.11: what follows is about the new mailbox.
         ctx.output.put(responses.tagged(b"*", b"OK", b"the previous mailbox is closed", b"CLOSED"))
     mailbox = await ctx.the_account().select(request.mailbox, request.read_only)
     opened = mailbox.opened
-    view = View(opened)
+    view = View(opened, ctx.wording)
     if request.condstore:
         ctx.condstore = True
     ctx.selected = Selected(mailbox, view, opened.name, opened.read_only)
@@ -46,6 +49,8 @@ async def select(ctx: Context, request: ask.Select) -> Answer:
     put(
         responses.tagged(b"*", b"OK", b"its id", b"MAILBOXID " + responses.object_id(opened.status.object_id))
     )
+    if request.resync is not None:
+        await tell_missed(ctx, ctx.selected, request.resync)
     return Answer(b"selected", b"READ-ONLY" if opened.read_only else b"READ-WRITE")
 
 
@@ -65,12 +70,18 @@ async def unselect(ctx: Context, request: ask.Unselect) -> Answer:
 
 
 async def expunge(ctx: Context, request: ask.Expunge) -> Answer:
-    """EXPUNGE and UID EXPUNGE; HIGHESTMODSEQ tells a CONDSTORE client that it is up to date."""
+    """EXPUNGE and UID EXPUNGE; HIGHESTMODSEQ tells a QRESYNC client that it is up to date."""
     selected = ctx.the_mailbox()
     view = selected.view
     uids = None if request.uids is None else UidSet.of(view.resolve(request.uids, by_uid=True))
-    view.apply(await selected.mailbox.expunge(uids, view.modseq))
-    return _DONE
+    delta = await selected.mailbox.expunge(uids, view.modseq)
+    view.apply(delta)
+    return _up_to_date(ctx, view) if delta.expunged else _DONE
+
+
+def _up_to_date(ctx: Context, view: View) -> Answer:
+    """The answer to a command behind which nothing is left to tell (RFC 7162 sections 3.2.8 and 3.2.9)."""
+    return Answer(b"done", b"HIGHESTMODSEQ %d" % view.modseq) if ctx.qresync else _DONE
 
 
 def _numbered(view: View, rows: tuple[MessageFlags, ...]) -> Iterator[tuple[int, MessageFlags]]:
@@ -115,7 +126,7 @@ def _report_stored(ctx: Context, view: View, request: ask.Store, result: StoreRe
     """
     if not request.silent:
         lines = responses.flag_lines(
-            _numbered(view, result.updated), view.recent, request.by_uid, ctx.condstore
+            _numbered(view, result.updated), view.recent, request.by_uid or ctx.qresync, ctx.condstore
         )
         ctx.output.put_all(lines)
         view.told(result.updated)
@@ -128,7 +139,7 @@ def _report_stored(ctx: Context, view: View, request: ask.Store, result: StoreRe
     )
     if ctx.condstore:
         numbered = ((seq, row.uid, row.modseq) for seq, row in _numbered(view, ours))
-        ctx.output.put_all(responses.modseq_lines(numbered, request.by_uid))
+        ctx.output.put_all(responses.modseq_lines(numbered, request.by_uid or ctx.qresync))
     view.told(ours)
 
 
@@ -176,6 +187,7 @@ async def move(ctx: Context, request: ask.Move) -> Answer:
     view.apply(result.delta)
     if result.source:
         ctx.output.put(responses.tagged(b"*", b"OK", b"moved", _copy_uid(result)))
+        return _up_to_date(ctx, view)
     return _DONE
 
 

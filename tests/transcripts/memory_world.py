@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mailstore.model import Flags, SpecialUse, SystemFlag
+from mailstore.model import Flags, SpecialUse, SystemFlag, UidValidity
 from tests.wire import Client, ImapWorld
 
 SAMPLE = (
@@ -58,6 +58,7 @@ class MemoryWorld:
             "mailbox": self._mailbox,
             "subscribe": lambda name: self.world.account.subscriptions.add(name),
             "quota": self._quota,
+            "validity": self._validity,
             "read_only": self._read_only,
             "clock": lambda seconds: self.world.clock.advance(float(seconds)),
             "revoke": lambda: self.world.account.close_sessions(),
@@ -106,6 +107,9 @@ class MemoryWorld:
 
     def _mailbox(self, name: str, use: str = "") -> None:
         self.world.account.create(name, SpecialUse(use) if use else None)
+
+    def _validity(self, name: str, number: str) -> None:
+        self.world.account.mailboxes[name].uid_validity = UidValidity(int(number))
 
     def _quota(self, kib: str, messages: str) -> None:
         self.world.account.limit_bytes = int(kib) * 1024

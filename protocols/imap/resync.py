@@ -1,0 +1,63 @@
+"""Telling a client what happened while it was away (RFC 7162 section 3.2)."""
+
+from __future__ import annotations
+
+from mailstore.model import Delta, ModSeq
+from mailstore.uidset import UidSet
+from protocols.imap import requests as ask
+from protocols.imap import responses
+from protocols.imap.context import Context, Selected
+from protocols.imap.refusal import Malformed
+
+
+def require_qresync(ctx: Context) -> None:
+    """Refuse what is only for clients that have said ENABLE QRESYNC (sections 3.2.5 and 3.2.6).
+
+    Raises:
+        Malformed: this one has not.
+    """
+    if not ctx.qresync:
+        raise Malformed(b"QRESYNC is not enabled")
+
+
+async def tell_missed(ctx: Context, selected: Selected, resync: ask.Resync) -> None:
+    """What SELECT adds: UIDs that are gone, then flags that changed (section 3.2.5.1).
+
+    Nothing when UIDVALIDITY has changed: whatever the client knows is worthless then.
+    """
+    view = selected.view
+    if resync.uid_validity != selected.mailbox.opened.status.uid_validity:
+        return
+    known = resync.known_uids if resync.known_uids is not None else UidSet(((1, view.uid_ceiling),))
+    missed = await tell_vanished_earlier(ctx, selected, known, resync.modseq)
+    rows = [row for row in missed.changed if row.modseq > resync.modseq and row.uid in known]
+    numbered = [pair for pair in zip(view.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]]
+    for block in responses.flag_lines(numbered, view.recent, uids=True, modseqs=True):
+        ctx.output.put(block)
+        await ctx.output.drain()
+    view.told(row for _, row in numbered)
+
+
+async def tell_vanished_earlier(ctx: Context, selected: Selected, uids: UidSet, since: ModSeq) -> Delta:
+    """VANISHED (EARLIER) for those of ``uids`` expunged after ``since`` (section 3.2.10).
+
+    What the client still counts in this session is left out: its going has to be told by VANISHED
+    without EARLIER, which lowers the number of messages. Gives everything that changed since.
+    """
+    view = selected.view
+    missed = await selected.mailbox.sync(min(since, view.modseq))
+    gone = (missed.expunged & uids) - view.present(missed.expunged)
+    # Every sync goes into the view, so that no later one has to find it again.
+    view.apply(
+        Delta(
+            view.modseq,
+            missed.highest,
+            missed.uid_next,
+            tuple(row for row in missed.changed if row.modseq > view.modseq),
+            missed.expunged,
+            missed.mailbox_gone,
+        )
+    )
+    if gone:
+        ctx.output.put(responses.vanished_line(gone, earlier=True))
+    return missed

@@ -1,0 +1,68 @@
+"""Arguments of SELECT and EXAMINE (RFC 3501 section 6.3.1, RFC 7162 sections 3.1.8 and 3.2.5). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mailstore.model import UidValidity
+from mailstore.uidset import UidSet
+from protocols.imap.cursor import Cursor
+from protocols.imap.requests import Resync, Select
+
+
+def parse_selecting(read_only: bool) -> Callable[[Cursor], Select]:
+    """What parses SELECT, or EXAMINE when ``read_only``, behind its name."""
+
+    def parse(cursor: Cursor) -> Select:
+        cursor.space()
+        mailbox = cursor.mailbox()
+        parameters: tuple[Resync | None, ...] = ()
+        if cursor.skip(b" "):
+            parameters = cursor.parenthesised(lambda: _parameter(cursor))
+        cursor.end()
+        # RFC 7162 section 3.1: QRESYNC's parameter enables CONDSTORE as well.
+        resync = next((one for one in parameters if one is not None), None)
+        return Select(mailbox, read_only, bool(parameters), resync)
+
+    return parse
+
+
+def _parameter(cursor: Cursor) -> Resync | None:
+    """``select-param`` (RFC 4466 section 2.1); None stands for CONDSTORE."""
+    match cursor.word(b"parameter"):
+        case b"CONDSTORE":
+            return None
+        case b"QRESYNC":
+            cursor.space()
+            return _resync(cursor)
+        case _:
+            raise cursor.failure(b"known parameter")
+
+
+def _resync(cursor: Cursor) -> Resync:
+    """``"(" uidvalidity SP mod-sequence-value [SP known-uids] [SP seq-match-data] ")"``.
+
+    The match data would help a server that forgets expunged UIDs; here nothing is forgotten, so it
+    is checked for its form and not kept.
+    """
+    cursor.expect(b"(", b"opening parenthesis")
+    uid_validity = UidValidity(cursor.number(b"UIDVALIDITY"))
+    cursor.space()
+    modseq = cursor.modseq()
+    if not uid_validity or not modseq:
+        raise cursor.failure(b"numbers above 0")
+    known: UidSet | None = None
+    more = cursor.skip(b" ")
+    if more and cursor.peek() != b"(":
+        known = cursor.uid_set()
+        more = cursor.skip(b" ")
+    if more:
+        cursor.expect(b"(", b"opening parenthesis")
+        numbers = cursor.uid_set()
+        cursor.space()
+        uids = cursor.uid_set()
+        if len(numbers) != len(uids):
+            raise cursor.failure(b"as many UIDs as sequence numbers")
+        cursor.expect(b")", b"closing parenthesis")
+    cursor.expect(b")", b"closing parenthesis")
+    return Resync(uid_validity, modseq, known)
