@@ -6,8 +6,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from mailstore import search as criteria
+from mailstore import threads
 from mailstore.engine import Txn
-from mailstore.errors import ReadOnly
+from mailstore.errors import ReadOnly, StorageFailed, StorageFull
 from mailstore.model import (
     AppendResult,
     ContentRow,
@@ -27,6 +28,8 @@ from mailstore.model import (
     SortBy,
     StoreMode,
     StoreResult,
+    ThreadAlgorithm,
+    ThreadNode,
     ThreadRow,
     Uid,
 )
@@ -77,7 +80,10 @@ class Mailbox:
         found = await self._account.read(delta, mailbox_id, since)
         if not self.opened.read_only and any(one.uid >= self.opened.status.uid_next for one in found.changed):
             # This session is told of new messages, so for later ones they are no longer \Recent.
-            await self._account.write(mailboxes.claim_recent_up_to, mailbox_id, found.uid_next)
+            try:
+                await self._account.write(mailboxes.claim_recent_up_to, mailbox_id, found.uid_next)
+            except (StorageFull, StorageFailed):
+                pass  # with a full disk \Recent stays for another session; the news count for more
         return found
 
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
@@ -133,6 +139,13 @@ class Mailbox:
     async def thread_rows(self, key: criteria.Key, since: ModSeq) -> tuple[list[ThreadRow], Delta]:
         """What threading needs of the messages that match."""
         return await self._account.read(_thread_rows, self.opened.mailbox_id, key, since)
+
+    async def threads(
+        self, key: criteria.Key, algorithm: ThreadAlgorithm, since: ModSeq
+    ) -> tuple[tuple[ThreadNode, ...], Delta]:
+        """The threads of the messages that match."""
+        rows, changed = await self.thread_rows(key, since)
+        return await self._account.compute(threads.threads, rows, algorithm), changed
 
     async def replace(
         self, uid: Uid, destination: str, new: NewMessage, since: ModSeq

@@ -19,7 +19,15 @@ from mailstore.changes import Watcher
 from mailstore.clock import Clock
 from mailstore.directory import Directory, Recipient
 from mailstore.engine import Txn
-from mailstore.errors import AccountClosed, MessageTooLarge, NoSuchAccount, OverQuota, ReadOnly
+from mailstore.errors import (
+    AccountClosed,
+    MessageTooLarge,
+    NoSuchAccount,
+    OverQuota,
+    ReadOnly,
+    StorageFailed,
+    StorageFull,
+)
 from mailstore.executor import Executor
 from mailstore.keys import AccessProtocol, AccountId, Scope
 from mailstore.limits import StoreLimits
@@ -300,7 +308,10 @@ class Account:
         opened = await self._opened.read(mailboxes.select, name, read_only)
         if opened.recent and not read_only:
             # Only the claim on \\Recent has to write; it is made in the transaction that is answered.
-            opened = await self._opened.write(mailboxes.select_and_claim, name)
+            try:
+                opened = await self._opened.write(mailboxes.select_and_claim, name)
+            except (StorageFull, StorageFailed):
+                pass  # with a full disk mail can still be read; \Recent stays for another session
         return Mailbox(self._opened, opened, self._limits, self._writable)
 
     async def _limits(self) -> tuple[int | None, int | None]:
