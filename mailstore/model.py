@@ -315,6 +315,25 @@ class ThreadRow:
     references: tuple[bytes, ...]
 
 
+class ThreadAlgorithm(Enum):
+    """How THREAD finds conversations (RFC 5256 section 3); REFS is REFERENCES without subjects."""
+
+    ORDEREDSUBJECT = "orderedsubject"
+    REFERENCES = "references"
+    REFS = "refs"
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadNode:
+    """A message in a thread, None for one that is not there and holds others together.
+
+    ``parent`` is the place of the node above in the same tuple, which is always earlier.
+    """
+
+    uid: Uid | None
+    parent: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """Use and limits of an account: bytes and messages; None means unlimited."""

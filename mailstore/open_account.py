@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -31,6 +31,7 @@ from mailstore.unlock import Unlocked
 
 log = logging.getLogger("sealbox.store")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 KEY_BYTES = 32
@@ -214,6 +215,10 @@ class OpenAccount:
     async def prepare(self, data: bytes) -> PreparedMessage:
         """Scan and compress a message in a thread, before any lock is taken."""
         return await self._worker.executor.call(prepare, data, self._worker.mime_limits)
+
+    async def compute(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a pure function that takes long in a thread, outside any transaction."""
+        return await self._worker.executor.call(fn, *args, **kwargs)
 
     def _checkpoint_soon(self) -> None:
         if self._checkpoint_call is None and self.closing is None:
