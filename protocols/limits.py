@@ -40,6 +40,8 @@ class ImapLimits:
     list_items_max: int = 1000
     """Members of any parenthesised list (flags, patterns, header names, FETCH items ...)."""
     sequence_ranges_max: int = 10_000
+    binary_items_max: int = 50
+    """BINARY items of one FETCH (RFC 3516): each decodes a part."""
     mailbox_name_max_bytes: int = 1000
     keyword_max_bytes: int = 100
     id_fields_max: int = 30

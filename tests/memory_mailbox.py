@@ -38,6 +38,7 @@ from mailstore.search import Key
 from mailstore.uidset import UidSet
 from tests.memory_search import matches
 
+_KNOWN_ENCODINGS = {b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"}
 _VALIDITY = UidValidity(7)
 _FIRST_UID = Uid(1)
 _FIRST_MODSEQ = ModSeq(1)
@@ -144,6 +145,12 @@ def _section(data: bytes, root: mime.Part, read: SectionRead, max_bytes: int) ->
         start = found.start
         text = data[found.start : found.end]
     offset = read.offset or 0
+    part = mime.find_part(root, read.spec.part)
+    if read.decoded and part is not None:
+        if part.content.encoding not in _KNOWN_ENCODINGS:
+            return SectionData(0, unknown_encoding=True)
+        text = mime.decode_body(part, text)
+        max_bytes = len(text)
     text = text[offset:] if read.length is None else text[offset : offset + read.length]
     given = text[: max(max_bytes, 0)]
     return SectionData(len(text), given, start + offset + len(given))

@@ -43,8 +43,9 @@ def _data(cursor: Cursor) -> bytes:
         cursor.space()
         cursor.expect(b"(", b"opening parenthesis")
     literal = cursor.literal(b"message literal")
-    if literal.binary != utf8:
-        raise cursor.failure(b"literal of the other kind")
+    # RFC 3516 section 4.4: the message may always be a literal8; RFC 9755 section 4: here it must.
+    if utf8 and not literal.binary:
+        raise cursor.failure(b"literal8")
     if utf8:
         cursor.expect(b")", b"closing parenthesis")
     return literal.data

@@ -31,6 +31,7 @@ _LOGGED_IN = (
     b"QRESYNC",
     b"OBJECTID",
     b"PREVIEW",
+    b"BINARY",
     b"ESEARCH",
     b"WITHIN",
     b"SEARCHRES",

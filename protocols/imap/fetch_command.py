@@ -20,7 +20,9 @@ from mailstore.uidset import UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
-from protocols.imap.requests import FetchItem, FetchSection
+from protocols.imap.output import Output
+from protocols.imap.refusal import Disallowed
+from protocols.imap.requests import FetchItem, FetchSection, SectionForm
 from protocols.imap.resync import require_qresync, tell_vanished_earlier
 from protocols.redact import correlation_id, describe
 
@@ -75,6 +77,39 @@ class _Wanted:
         """What to ask the store for."""
         return tuple(section.read for section in self.sections)
 
+    @property
+    def decodes_several(self) -> bool:
+        """Whether more than one part of a message is to be decoded."""
+        return sum(section.read.decoded for section in self.sections) > 1
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """How sending content went: messages sent, and whether a part could not be decoded."""
+
+    sent: int = 0
+    unknown_encoding: bool = False
+
+
+class _Response:
+    """A FETCH response that is put together item by item; nothing is said before there is an item."""
+
+    def __init__(self, output: Output, seq: int, cells: bytes) -> None:
+        self._output = output
+        self._said = b"* %d FETCH (%b" % (seq, cells)
+        self._has_items = bool(cells)
+
+    def put(self, item: bytes) -> None:
+        """One more item."""
+        self._output.put(self._said + (b" " if self._has_items else b"") + item)
+        self._said = b""
+        self._has_items = True
+
+    def finish(self) -> None:
+        """No more items."""
+        if self._has_items:
+            self._output.put(self._said + b")\r\n")
+
 
 def _wanted(request: ask.Fetch, condstore: bool, read_only: bool) -> _Wanted:
     items = [item for item in request.items if isinstance(item, FetchItem)]
@@ -117,13 +152,16 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
     if wanted.sections:
         size = min(size, _CONTENT_BATCH_ROWS)
     missing = False
+    outcome = _Outcome()
     for at in range(0, len(uids), size):
         batch = uids[at : at + size]
         result = await selected.mailbox.fetch(batch, wanted.plan, view.modseq)
         view.apply(result.delta)
         ctx.output.put_all(view.new_keywords())
         if wanted.sections:
-            sent = await _send_content(ctx, selected, wanted, result)
+            outcome.sent = 0
+            await _send_content(ctx, selected, wanted, result, outcome)
+            sent = outcome.sent
         else:
             sent = len(result.rows)
             for block in _blocks(selected, wanted, result.rows):
@@ -132,6 +170,8 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
             if FetchItem.FLAGS in wanted.items:
                 view.told(result.rows)
         missing = missing or sent < (len(result.rows) if request.changed_since is not None else len(batch))
+    if outcome.unknown_encoding:
+        raise Disallowed(b"the transfer encoding of a part is not known", b"UNKNOWN-CTE")
     if missing and not request.by_uid:
         # RFC 5530 section 3: the numbers stay taken until EXPUNGE may be sent.
         return Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
@@ -158,10 +198,14 @@ def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> It
         yield template * len(block) % tuple(cells)
 
 
-async def _send_content(ctx: Context, selected: Selected, wanted: _Wanted, result: FetchResult) -> int:
-    """Responses with content; the number of messages sent."""
+async def _send_content(
+    ctx: Context, selected: Selected, wanted: _Wanted, result: FetchResult, outcome: _Outcome
+) -> None:
+    """Responses with content."""
+    if wanted.decodes_several:
+        await _send_by_section(ctx, selected, wanted, result, outcome)
+        return
     waiting = {row.uid: row for row in result.rows}
-    sent = 0
     while waiting:
         rows = await selected.mailbox.content(
             tuple(waiting), wanted.reads, ctx.limits.fetch_content_batch_bytes
@@ -169,16 +213,38 @@ async def _send_content(ctx: Context, selected: Selected, wanted: _Wanted, resul
         if not rows:
             break
         for row in rows:
-            _put_head(ctx, selected, wanted, waiting[row.uid], row.uid in result.seen_now)
-            await _put_sections(ctx, selected, wanted, row)
-            sent += 1
+            response = _response(ctx, selected, wanted, waiting[row.uid], row.uid in result.seen_now)
+            for section, data in zip(wanted.sections, row.sections, strict=True):
+                await _put_section(ctx, selected, response, section, row, data, outcome)
+            response.finish()
+            await ctx.output.drain()
+            outcome.sent += 1
         last = rows[-1].uid
         waiting = {uid: row for uid, row in waiting.items() if uid > last}
-    return sent
 
 
-def _put_head(ctx: Context, selected: Selected, wanted: _Wanted, row: FetchRow, newly_seen: bool) -> None:
-    """``* n FETCH (`` and what is not content; a ``\\Seen`` just set is told (section 6.4.5)."""
+async def _send_by_section(
+    ctx: Context, selected: Selected, wanted: _Wanted, result: FetchResult, outcome: _Outcome
+) -> None:
+    """The same, a section at a time: decoded parts come whole, so only one may be in memory."""
+    for fetched in result.rows:
+        response = _response(ctx, selected, wanted, fetched, fetched.uid in result.seen_now)
+        found: tuple[ContentRow, ...] = ()
+        for section in wanted.sections:
+            found = await selected.mailbox.content(
+                (fetched.uid,), (section.read,), ctx.limits.fetch_content_batch_bytes
+            )
+            for row in found:
+                await _put_section(ctx, selected, response, section, row, row.sections[0], outcome)
+        response.finish()
+        await ctx.output.drain()
+        outcome.sent += len(found)
+
+
+def _response(
+    ctx: Context, selected: Selected, wanted: _Wanted, row: FetchRow, newly_seen: bool
+) -> _Response:
+    """A response with what is not content; a ``\\Seen`` just set is told (section 6.4.5)."""
     items = wanted.items
     if newly_seen and FetchItem.FLAGS not in items:
         items = (*items, FetchItem.FLAGS)
@@ -186,25 +252,38 @@ def _put_head(ctx: Context, selected: Selected, wanted: _Wanted, row: FetchRow, 
             items = (*items, FetchItem.MODSEQ)
     cells = [_FORMATS[item] for item in items]
     values = [value(row) for value in _values(items, selected.view.recent)]
-    head = b" ".join(cells) % tuple(values) + (b" " if cells else b"")
-    ctx.output.put(b"* %d FETCH (%b" % (selected.view.seq_of(row.uid) or 0, head))
     if FetchItem.FLAGS in items:
         selected.view.told((row,))
+    return _Response(ctx.output, selected.view.seq_of(row.uid) or 0, b" ".join(cells) % tuple(values))
 
 
-async def _put_sections(ctx: Context, selected: Selected, wanted: _Wanted, row: ContentRow) -> None:
-    for number, (section, data) in enumerate(zip(wanted.sections, row.sections, strict=True)):
-        ctx.output.put((b" " if number else b"") + section.label + b" ")
-        if data.total is None:
-            ctx.output.put(b"NIL")
-            continue
-        ctx.output.put(b"{%d}\r\n" % data.total)
-        ctx.output.put(data.data)
-        await ctx.output.drain()
-        if len(data.data) < data.total:
-            await _put_rest(ctx, selected, row, data)
-    ctx.output.put(b")\r\n")
+async def _put_section(
+    ctx: Context,
+    selected: Selected,
+    response: _Response,
+    section: FetchSection,
+    row: ContentRow,
+    data: SectionData,
+    outcome: _Outcome,
+) -> None:
+    """One item of content; an item whose encoding is not known is left out (RFC 3516 section 4.3)."""
+    if data.unknown_encoding:
+        outcome.unknown_encoding = True
+        return
+    if section.form is SectionForm.DECODED_SIZE:
+        response.put(b"%b %d" % (section.label, data.total or 0))
+        return
+    if data.total is None:
+        response.put(section.label + b" NIL")
+        return
+    complete = len(data.data) == data.total
+    # RFC 3516 section 4.2: with a NUL it has to be a literal8; what is still to be read may have one.
+    binary = section.form is SectionForm.DECODED and (not complete or b"\0" in data.data)
+    response.put(b"%b %b{%d}\r\n" % (section.label, b"~" if binary else b"", data.total))
+    ctx.output.put(data.data)
     await ctx.output.drain()
+    if not complete:
+        await _put_rest(ctx, selected, row, data)
 
 
 async def _put_rest(ctx: Context, selected: Selected, row: ContentRow, data: SectionData) -> None:

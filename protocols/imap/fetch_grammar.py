@@ -9,11 +9,16 @@ from mailstore.model import ModSeq, SectionRead, StoreMode
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.cursor import Cursor
 from protocols.imap.refusal import Malformed
-from protocols.imap.requests import Fetch, FetchItem, FetchSection, Store
+from protocols.imap.requests import Fetch, FetchItem, FetchSection, SectionForm, Store
 
 _ITEM_NAME = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
 _SECTION_TEXT = re.compile(rb"[A-Za-z.]+")
+_BINARY = {
+    b"BINARY": SectionForm.DECODED,
+    b"BINARY.PEEK": SectionForm.DECODED,
+    b"BINARY.SIZE": SectionForm.DECODED_SIZE,
+}
 _LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
 _PART_DEPTH_MAX = 100
 
@@ -61,7 +66,11 @@ def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     vanished = b"VANISHED" in modifiers
     if vanished and (changed_since is None or not by_uid):
         raise Malformed(b"VANISHED needs UID FETCH and CHANGEDSINCE")
-    return Fetch(numbers, tuple(dict.fromkeys(items)), changed_since, by_uid, vanished)
+    distinct = tuple(dict.fromkeys(items))
+    binary = sum(isinstance(one, FetchSection) and one.form in _BINARY.values() for one in distinct)
+    if binary > cursor.limits.binary_items_max:
+        raise Malformed(b"too many BINARY items")
+    return Fetch(numbers, distinct, changed_since, by_uid, vanished)
 
 
 def _modifier(cursor: Cursor) -> tuple[bytes, ModSeq | None]:
@@ -83,6 +92,8 @@ def _item(cursor: Cursor) -> FetchItem | FetchSection:
 def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
     if name in {b"BODY", b"BODY.PEEK"} and cursor.skip(b"["):
         return _section(cursor, peek=name == b"BODY.PEEK")
+    if name in _BINARY and cursor.skip(b"["):
+        return _binary(cursor, name)
     if name == b"PREVIEW" and cursor.looking_at(_LAZY):
         # RFC 8970 section 4: previews are made when a message is filed, so lazy ones are no different.
         cursor.token(_LAZY, b"LAZY")
@@ -93,14 +104,9 @@ def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
 
 
 def _section(cursor: Cursor, peek: bool) -> FetchSection:
-    part: tuple[int, ...] = ()
     text = b""
-    label = b""
-    if cursor.looking_at(_PART):
-        label = cursor.token(_PART, b"part number")
-        part = tuple(int(number) for number in label.split(b"."))
-        if len(part) > _PART_DEPTH_MAX:
-            raise cursor.failure(b"shorter part number")
+    label, part = _part(cursor)
+    if part:
         if cursor.skip(b"."):
             text = cursor.token(_SECTION_TEXT, b"section text").upper()
             label += b"."
@@ -116,17 +122,49 @@ def _section(cursor: Cursor, peek: bool) -> FetchSection:
         fields = cursor.parenthesised(lambda: cursor.astring(b"header field name"))
         text += b" (" + b" ".join(_field_to_wire(cursor, name) for name in fields) + b")"
     cursor.expect(b"]", b"closing bracket")
-    label = b"BODY[" + label + text + b"]"
-    offset = length = None
-    if cursor.skip(b"<"):
-        offset = cursor.number(b"offset")
-        cursor.expect(b".", b"dot")
-        length = cursor.number(b"length", MAX_NUMBER)
-        if length == 0:
-            raise cursor.failure(b"length above 0")
-        cursor.expect(b">", b"closing angle bracket")
-        label += b"<%d>" % offset
+    offset, length = _partial(cursor)
+    label = b"BODY[" + label + text + b"]" + (b"" if offset is None else b"<%d>" % offset)
     return FetchSection(SectionRead(SectionSpec(part, kind, fields), offset, length), label, peek)
+
+
+def _part(cursor: Cursor) -> tuple[bytes, tuple[int, ...]]:
+    """``section-part``, as written and as numbers; empty when there is none."""
+    if not cursor.looking_at(_PART):
+        return b"", ()
+    label = cursor.token(_PART, b"part number")
+    part = tuple(int(number) for number in label.split(b"."))
+    if len(part) > _PART_DEPTH_MAX:
+        raise cursor.failure(b"shorter part number")
+    return label, part
+
+
+def _partial(cursor: Cursor) -> tuple[int | None, int | None]:
+    """``partial``: offset and length, both None when there is none."""
+    if not cursor.skip(b"<"):
+        return None, None
+    offset = cursor.number(b"offset")
+    cursor.expect(b".", b"dot")
+    length = cursor.number(b"length", MAX_NUMBER)
+    if length == 0:
+        raise cursor.failure(b"length above 0")
+    cursor.expect(b">", b"closing angle bracket")
+    return offset, length
+
+
+def _binary(cursor: Cursor, name: bytes) -> FetchSection:
+    """``BINARY``, ``BINARY.PEEK`` or ``BINARY.SIZE`` behind the bracket (RFC 3516 section 7)."""
+    form = _BINARY[name]
+    label, part = _part(cursor)
+    cursor.expect(b"]", b"part number or closing bracket")
+    label = form.value.encode("ascii") + b"[" + label + b"]"
+    offset: int | None = None
+    length: int | None = None
+    if form is SectionForm.DECODED:
+        offset, length = _partial(cursor)
+        label += b"" if offset is None else b"<%d>" % offset
+    # A whole message has no transfer encoding of its own, so it need not be decoded in memory.
+    read = SectionRead(SectionSpec(part), offset, length, decoded=bool(part))
+    return FetchSection(read, label, name != b"BINARY", form)
 
 
 def _field_to_wire(cursor: Cursor, name: bytes) -> bytes:

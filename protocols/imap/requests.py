@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, UidValidity
-from mailstore.search import Key
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.append_requests import Append
-from protocols.imap.refusal import Refused
+from protocols.imap.search_requests import RefusedSearch, Search, SearchReturn, Thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,33 +209,6 @@ class Expunge:
     uids: SequenceSet | None = None
 
 
-class SearchReturn(Enum):
-    """Result options of ESEARCH (RFC 4731 section 3.1, RFC 5182 section 2)."""
-
-    MIN = b"MIN"
-    MAX = b"MAX"
-    ALL = b"ALL"
-    COUNT = b"COUNT"
-    SAVE = b"SAVE"
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """SEARCH (section 6.4.4); ``returned`` is None without RETURN (RFC 4466 section 2.6.1)."""
-
-    key: Key = field(repr=False)
-    returned: frozenset[SearchReturn] | None = None
-    uses_modseq: bool = False
-    by_uid: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedSearch:
-    """A SEARCH with SAVE that is answered NO, and so leaves an empty result (RFC 5182 section 2.1)."""
-
-    refusal: Refused
-
-
 class FetchItem(Enum):
     """FETCH data items that are not message content."""
 
@@ -253,6 +225,14 @@ class FetchItem(Enum):
     PREVIEW = b"PREVIEW"
 
 
+class SectionForm(Enum):
+    """How message content is told (RFC 3501 section 6.4.5, RFC 3516 section 4.2)."""
+
+    AS_STORED = "BODY"
+    DECODED = "BINARY"
+    DECODED_SIZE = "BINARY.SIZE"
+
+
 @dataclass(frozen=True, slots=True)
 class FetchSection:
     """A FETCH data item that is message content; ``label`` is how the response names it."""
@@ -260,6 +240,7 @@ class FetchSection:
     read: SectionRead
     label: bytes
     peek: bool
+    form: SectionForm = SectionForm.AS_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +343,7 @@ Request = (
     | Expunge
     | Search
     | RefusedSearch
+    | Thread
     | Fetch
     | Store
     | Copy

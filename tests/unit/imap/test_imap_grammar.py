@@ -82,6 +82,7 @@ REQUESTS: dict[bytes, ask.Request] = {
     b'APPEND a (\\Seen x) "17-Jul-1996 02:44:25 -0700" {1+}\r\n\0': Append(
         "a", (AppendMessage(Flags(SystemFlag.SEEN, ("x",)), 837596665, b"\0"),)
     ),
+    b"APPEND a ~{1+}\r\n\0": Append("a", (AppendMessage(Flags(), None, b"\0"),)),
     b"APPEND a {1+}\r\nx (y) {1+}\r\nz": Append(
         "a", (AppendMessage(Flags(), None, b"x"), AppendMessage(Flags(SystemFlag.NONE, ("y",)), None, b"z"))
     ),
@@ -91,6 +92,25 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"EXPUNGE": ask.Expunge(),
     b"UID EXPUNGE 1:*": ask.Expunge(numbers((1, STAR))),
     b"FETCH 1 FLAGS": ask.Fetch(ONE, (ask.FetchItem.FLAGS,)),
+    b"FETCH 1 binary.peek[1.2]<0.9>": ask.Fetch(
+        ONE,
+        (
+            ask.FetchSection(
+                SectionRead(SectionSpec((1, 2)), 0, 9, decoded=True),
+                b"BINARY[1.2]<0>",
+                peek=True,
+                form=ask.SectionForm.DECODED,
+            ),
+        ),
+    ),
+    b"FETCH 1 BINARY.SIZE[]": ask.Fetch(
+        ONE,
+        (
+            ask.FetchSection(
+                SectionRead(SectionSpec()), b"BINARY.SIZE[]", peek=True, form=ask.SectionForm.DECODED_SIZE
+            ),
+        ),
+    ),
     b"FETCH 1 PREVIEW (lazy)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,)),
     b"FETCH 1 (PREVIEW (LAZY) PREVIEW) (CHANGEDSINCE 5)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)),
     b"FETCH 1 PREVIEW (CHANGEDSINCE 5)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)),
@@ -250,7 +270,6 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b"FETCH 1 ()": (b"data item expected at position 12", b""),
     b"STORE 1 FLAGS (\\Recent)": (b"settable system flag expected at position 25", b""),
     b'APPEND a "99-Jul-1996 02:44:25 -0700" {1+}\r\nx': (b"date-time expected at position 12", b""),
-    b"APPEND a ~{1+}\r\nx": (b"literal of the other kind expected at position 12", b""),
     b"APPEND a UTF8 (~{1+}\r\nx)": (b"UTF8 needs ENABLE UTF8=ACCEPT", b""),
     b"SEARCH CHARSET klingon ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
     b"SEARCH CHARSET {2+}\r\n\xc3\xa9 ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
