@@ -26,9 +26,12 @@ from mailstore.model import (
     Quota,
     SearchResult,
     SectionRead,
+    SortBy,
     SpecialUse,
     StoreMode,
     StoreResult,
+    ThreadAlgorithm,
+    ThreadNode,
     Uid,
 )
 from mailstore.search import Key
@@ -79,9 +82,20 @@ class MailboxApi(Protocol):
     async def search(self, key: Key, since: ModSeq) -> SearchResult:
         """Messages that match."""
 
+    async def sort(self, key: Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
+        """Messages that match, in the order asked for."""
+
+    async def threads(
+        self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq
+    ) -> tuple[tuple[ThreadNode, ...], Delta]:
+        """The threads of the messages that match."""
+
 
 class AccountApi(Protocol):
     """An account as one session sees it."""
+
+    name: str
+    """The address it was opened with."""
 
     @property
     def read_only(self) -> bool:

@@ -6,11 +6,12 @@ from protocols.imap.commands import State
 from protocols.limits import ImapLimits
 from protocols.sasl import MECHANISMS
 
-_BEFORE_TLS = (b"IMAP4rev1", b"STARTTLS", b"LOGINDISABLED", b"LITERAL-")
-_BEFORE_LOGIN = (b"IMAP4rev1", b"LITERAL-", b"SASL-IR", b"ID")
+_BEFORE_TLS = (b"IMAP4rev1", b"IMAP4rev2", b"STARTTLS", b"LOGINDISABLED", b"LITERAL-")
+_BEFORE_LOGIN = (b"IMAP4rev1", b"IMAP4rev2", b"LITERAL-", b"SASL-IR", b"ID")
 # An iOS 26 client fails on servers that do not repeat SASL-IR after login.
 _LOGGED_IN = (
     b"IMAP4rev1",
+    b"IMAP4rev2",
     b"LITERAL+",
     b"SASL-IR",
     b"ID",
@@ -35,6 +36,15 @@ _LOGGED_IN = (
     b"ESEARCH",
     b"WITHIN",
     b"SEARCHRES",
+    b"SORT",
+    b"SORT=DISPLAY",
+    b"ESORT",
+    b"THREAD=ORDEREDSUBJECT",
+    b"THREAD=REFERENCES",
+    b"THREAD=REFS",
+    b"ACL",
+    b"RIGHTS=kxte",
+    b"LIST-MYRIGHTS",
     b"QUOTA",
     b"QUOTA=RES-STORAGE",
     b"QUOTA=RES-MESSAGE",

@@ -22,8 +22,15 @@ from protocols.imap.mailbox_grammar import (
     parse_rename,
     parse_status,
 )
+from protocols.imap.query_grammar import parse_search, parse_sort, parse_thread
 from protocols.imap.refusal import Malformed, Refused
-from protocols.imap.search_grammar import parse_search
+from protocols.imap.rights_grammar import (
+    parse_delete_acl,
+    parse_get_acl,
+    parse_list_rights,
+    parse_my_rights,
+    parse_set_acl,
+)
 from protocols.imap.select_grammar import parse_selecting
 from protocols.limits import ImapLimits
 
@@ -229,6 +236,11 @@ _SPECS = (
     CommandSpec(b"GETQUOTA", _parse_getquota, _LOGGED_IN),
     CommandSpec(b"GETQUOTAROOT", _one_mailbox(ask.GetQuotaRoot), _LOGGED_IN),
     CommandSpec(b"SETQUOTA", _parse_setquota, _LOGGED_IN),
+    CommandSpec(b"MYRIGHTS", parse_my_rights, _LOGGED_IN),
+    CommandSpec(b"GETACL", parse_get_acl, _LOGGED_IN),
+    CommandSpec(b"LISTRIGHTS", parse_list_rights, _LOGGED_IN),
+    CommandSpec(b"SETACL", parse_set_acl, _LOGGED_IN),
+    CommandSpec(b"DELETEACL", parse_delete_acl, _LOGGED_IN),
     CommandSpec(b"COMPRESS", _parse_compress, _LOGGED_IN),
     CommandSpec(b"IDLE", _nothing(ask.Idle()), _LOGGED_IN),
     CommandSpec(b"CHECK", _nothing(ask.Check()), _SELECTED),
@@ -238,6 +250,10 @@ _SPECS = (
     CommandSpec(b"UID EXPUNGE", _parse_uid_expunge, _SELECTED),
     CommandSpec(b"SEARCH", lambda c: parse_search(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
     CommandSpec(b"UID SEARCH", lambda c: parse_search(c, True), _SELECTED),
+    CommandSpec(b"SORT", lambda c: parse_sort(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
+    CommandSpec(b"UID SORT", lambda c: parse_sort(c, True), _SELECTED),
+    CommandSpec(b"THREAD", lambda c: parse_thread(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
+    CommandSpec(b"UID THREAD", lambda c: parse_thread(c, True), _SELECTED),
     CommandSpec(b"FETCH", lambda c: parse_fetch(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
     CommandSpec(b"UID FETCH", lambda c: parse_fetch(c, True), _SELECTED),
     CommandSpec(b"STORE", lambda c: parse_store(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
@@ -251,12 +267,14 @@ _SPECS = (
 COMMANDS = {spec.name: spec for spec in _SPECS}
 
 
-def parse_command(command: CommandReceived, limits: ImapLimits, utf8: bool) -> Parsed | Unparsed:
+def parse_command(
+    command: CommandReceived, limits: ImapLimits, utf8: bool, rev2: bool = False
+) -> Parsed | Unparsed:
     """The request that ``command`` is, or how it is refused; never raises on any input.
 
-    ``utf8`` tells whether UTF8=ACCEPT is enabled (RFC 9755 section 3).
+    ``utf8`` tells whether UTF8=ACCEPT is enabled (RFC 9755 section 3), ``rev2`` whether IMAP4rev2 is.
     """
-    cursor = Cursor(command.pieces, limits, utf8)
+    cursor = Cursor(command.pieces, limits, utf8, rev2)
     tag, name = UNTAGGED, b""
     try:
         tag = _tag(cursor)

@@ -7,15 +7,19 @@ from typing import Any
 
 from protocols.imap import (
     append_commands,
+    enable_command,
     fetch_command,
     login_commands,
     mailbox_commands,
+    rights_commands,
     search_command,
     selected_commands,
 )
 from protocols.imap import requests as ask
 from protocols.imap.append_requests import Append
 from protocols.imap.context import Answer, Context
+from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
+from protocols.imap.search_requests import RefusedSearch, Search, Thread
 
 # Any: each handler takes the one request type it is listed under.
 Handler = Callable[[Context, Any], Awaitable[Answer]]
@@ -29,7 +33,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.Authenticate: login_commands.authenticate,
     ask.Login: login_commands.login,
     ask.Identify: login_commands.identify,
-    ask.Enable: login_commands.enable,
+    ask.Enable: enable_command.enable,
     ask.Compress: login_commands.compress,
     ask.Create: mailbox_commands.create,
     ask.Delete: mailbox_commands.delete,
@@ -44,6 +48,10 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.GetQuota: mailbox_commands.get_quota,
     ask.GetQuotaRoot: mailbox_commands.get_quota_root,
     ask.SetQuota: mailbox_commands.set_quota,
+    MyRights: rights_commands.my_rights,
+    GetAcl: rights_commands.get_acl,
+    ListRights: rights_commands.list_rights,
+    ChangeAcl: rights_commands.change_acl,
     ask.Select: selected_commands.select,
     ask.Close: selected_commands.close,
     ask.Unselect: selected_commands.unselect,
@@ -52,7 +60,8 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.Copy: selected_commands.copy,
     ask.Move: selected_commands.move,
     ask.Idle: selected_commands.idle,
-    ask.Search: search_command.search,
-    ask.RefusedSearch: search_command.refused_search,
+    Search: search_command.search,
+    RefusedSearch: search_command.refused_search,
+    Thread: search_command.thread,
     ask.Fetch: fetch_command.fetch,
 }

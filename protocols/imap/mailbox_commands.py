@@ -7,6 +7,7 @@ from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.listing import list_lines, lsub_lines
 from protocols.imap.refusal import Disallowed
+from protocols.imap.rights_commands import my_rights_line
 
 _DONE = Answer(b"done")
 
@@ -58,6 +59,8 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
     statuses = await account.statuses([line.name for line in lines if line.exists]) if request.status else {}
     for line in lines:
         ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, line.child_info))
+        if line.exists and ask.ListReturn.MYRIGHTS in request.returned:
+            ctx.output.put(my_rights_line(ctx, line.name))
         status = statuses.get(line.name)
         if status is not None:
             ctx.output.put(

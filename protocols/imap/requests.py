@@ -8,7 +8,8 @@ from enum import Enum
 from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, UidValidity
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.append_requests import Append
-from protocols.imap.search_requests import RefusedSearch, Search, SearchReturn, Thread
+from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
+from protocols.imap.search_requests import RefusedSearch, Search, Thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +128,12 @@ class ListSelection(Enum):
 
 
 class ListReturn(Enum):
-    """Return options (RFC 5258 section 3.2, RFC 6154 section 5.2)."""
+    """Return options (RFC 5258 section 3.2, RFC 6154 section 5.2, RFC 8440 section 3)."""
 
     SUBSCRIBED = b"SUBSCRIBED"
     CHILDREN = b"CHILDREN"
     SPECIAL_USE = b"SPECIAL-USE"
+    MYRIGHTS = b"MYRIGHTS"
 
 
 class StatusItem(Enum):
@@ -353,4 +355,8 @@ Request = (
     | GetQuotaRoot
     | SetQuota
     | Compress
+    | MyRights
+    | GetAcl
+    | ListRights
+    | ChangeAcl
 )

@@ -8,13 +8,25 @@ import pytest
 
 from mailstore import search as key
 from mailstore.mime.section import SectionKind, SectionSpec
-from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, SystemFlag
+from mailstore.model import (
+    Flags,
+    ModSeq,
+    SectionRead,
+    SortBy,
+    SortKey,
+    SpecialUse,
+    StoreMode,
+    SystemFlag,
+    ThreadAlgorithm,
+)
 from mailstore.uidset import STAR, SequenceSet
 from protocols.imap import requests as ask
+from protocols.imap import rights_requests as rights
 from protocols.imap.append_requests import Append, AppendMessage
 from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
 from protocols.imap.search_grammar import SUGGESTED_CHARSETS
+from protocols.imap.search_requests import SearchReturn
 from protocols.limits import ImapLimits
 
 LIMITS = ImapLimits()
@@ -74,6 +86,12 @@ REQUESTS: dict[bytes, ask.Request] = {
         extended=True,
     ),
     b'LSUB "" *': ask.Lsub("", "*"),
+    b"MYRIGHTS a": rights.MyRights("a"),
+    b"GETACL &AOk-": rights.GetAcl("é"),
+    b'LISTRIGHTS a "x y"': rights.ListRights("a", b"x y"),
+    b"SETACL a joe +lrs": rights.ChangeAcl("a"),
+    b'SETACL a joe ""': rights.ChangeAcl("a"),
+    b"DELETEACL a -joe": rights.ChangeAcl("a"),
     b"NAMESPACE": ask.Namespace(),
     b"STATUS a (MESSAGES UIDNEXT messages)": ask.Status(
         "a", (ask.StatusItem.MESSAGES, ask.StatusItem.UIDNEXT)
@@ -216,6 +234,28 @@ def test_search_keys(line: bytes) -> None:
     assert parsed.request == ask.Search(SEARCHES[line], None, b"MODSEQ" in line, by_uid=True)
 
 
+def test_partial() -> None:
+    """A page may be counted from either end, and does not go with ALL (RFC 9394 section 3.1)."""
+    first, last = parse(b"SEARCH RETURN (PARTIAL 1:5 COUNT) ALL"), parse(b"SEARCH RETURN (PARTIAL -1:-5) ALL")
+    assert isinstance(first, Parsed)
+    assert isinstance(last, Parsed)
+    assert first.request == ask.Search(key.All(), frozenset({SearchReturn.COUNT}), page=Page(1, 5))
+    assert last.request == ask.Search(key.All(), frozenset(), page=Page(-1, -5))
+
+
+def test_sort_and_thread() -> None:
+    """RFC 5256 section 5; a criterion that comes again is left out."""
+    sort, thread = (
+        parse(b"SORT (reverse DATE DISPLAYFROM date) utf-8 ALL"),
+        parse(b"UID THREAD refs utf-8 ALL"),
+    )
+    assert isinstance(sort, Parsed)
+    assert isinstance(thread, Parsed)
+    order = (SortBy(SortKey.DATE, reverse=True), SortBy(SortKey.DISPLAY_FROM))
+    assert sort.request == ask.Search(key.All(), order=order)
+    assert thread.request == ask.Thread(ThreadAlgorithm.REFS, key.All(), by_uid=True)
+
+
 def test_suggested_charsets_are_known() -> None:
     """What BADCHARSET names can be used; odd bytes in any of them are refused, never an error of ours."""
     for name in SUGGESTED_CHARSETS.split():
@@ -237,8 +277,8 @@ def test_search_return_options() -> None:
     empty, some = parse(b"SEARCH RETURN () ALL"), parse(b"SEARCH RETURN (MIN count) CHARSET utf-8 ALL")
     assert isinstance(empty, Parsed)
     assert isinstance(some, Parsed)
-    assert empty.request == ask.Search(key.All(), frozenset({ask.SearchReturn.ALL}))
-    assert some.request == ask.Search(key.All(), frozenset({ask.SearchReturn.MIN, ask.SearchReturn.COUNT}))
+    assert empty.request == ask.Search(key.All(), frozenset({SearchReturn.ALL}))
+    assert some.request == ask.Search(key.All(), frozenset({SearchReturn.MIN, SearchReturn.COUNT}))
 
 
 MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
@@ -280,6 +320,19 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     ),
     b"SEARCH TEXT {1+}\r\n\xe9": (b"search string in its charset expected at position 15", b""),
     b"SEARCH CHARSET utf-7 TEXT +2AA-": (b"search string in its charset expected at position 34", b""),
+    b"SORT () utf-8 ALL": (b"sort criterion expected at position 9", b""),
+    b"SORT (REVERSE) utf-8 ALL": (b"space expected at position 16", b""),
+    b"SORT (SPAM) utf-8 ALL": (b"known sort criterion expected at position 13", b""),
+    b"SORT (DATE) ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
+    b"THREAD JWZ utf-8 ALL": (b"known threading algorithm expected at position 13", b""),
+    b"SEARCH RETURN (PARTIAL 1:2 ALL) ALL": (b"PARTIAL and ALL exclude each other", b""),
+    b"SEARCH RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL": (b"one PARTIAL only expected at position 37", b""),
+    b"SEARCH RETURN (PARTIAL 0:2) ALL": (b"range of results expected at position 26", b""),
+    b"SEARCH RETURN (PARTIAL 1:-2) ALL": (b"range of results expected at position 26", b""),
+    b"SEARCH RETURN (PARTIAL 1:4294967296) ALL": (
+        b"range of results within bounds expected at position 38",
+        b"",
+    ),
     b"SEARCH $:3": (b"end of command expected at position 11", b""),
     b"FETCH 1,$ FLAGS": (b"sequence set expected at position 11", b""),
     b"SEARCH NOT": (b"space expected at position 13", b""),
