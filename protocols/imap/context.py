@@ -69,9 +69,7 @@ class Context:
         self.state = State.NOT_AUTHENTICATED if secure else State.PLAINTEXT
         self.account: AccountApi | None = None
         self.selected: Selected | None = None
-        self.condstore = False
-        self.qresync = False
-        self.utf8 = False
+        self.forget_enabled()
         self.compressed = False
         self.user_agent = ""
         self.tag = b""
@@ -135,10 +133,19 @@ class Context:
             # RFC 2180 section 3: a mailbox deleted under a session may end it.
             self.end(b"the selected mailbox was deleted")
 
+    def forget_enabled(self) -> None:
+        """Nothing is enabled, as at the beginning."""
+        self.condstore = False
+        self.qresync = False
+        self.rev2 = False
+        self.utf8_accept = False
+        # Mailbox names are UTF-8, which more than one extension asks for.
+        self.utf8 = False
+
     @property
     def wording(self) -> Wording:
         """How this client is to be told of changes."""
-        return Wording(vanished=self.qresync)
+        return Wording(vanished=self.qresync, recent=not self.rev2)
 
     def enable_qresync(self) -> None:
         """ENABLE QRESYNC, which enables CONDSTORE too (RFC 7162 section 3.2.3)."""

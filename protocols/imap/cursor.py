@@ -58,9 +58,12 @@ def _sequence_end(text: bytes) -> int:
 class Cursor:
     """A place in a command; every method reads one construct of the grammar or raises ``Malformed``."""
 
-    def __init__(self, pieces: Sequence[Piece], limits: ImapLimits, utf8: bool = False) -> None:
+    def __init__(
+        self, pieces: Sequence[Piece], limits: ImapLimits, utf8: bool = False, rev2: bool = False
+    ) -> None:
         self.limits = limits
         self.utf8 = utf8
+        self._utf8_names = utf8 or rev2
         self._pieces = pieces
         self._index = 0
         first = pieces[0]
@@ -230,9 +233,9 @@ class Cursor:
         if len(wire) > self.limits.mailbox_name_max_bytes:
             raise self.failure(b"shorter mailbox name")
         try:
-            return mailbox_from_wire(wire, self.utf8)
+            return mailbox_from_wire(wire, self._utf8_names)
         except ValueError:
-            encoding = b"UTF-8" if self.utf8 else b"modified UTF-7"
+            encoding = b"UTF-8" if self._utf8_names else b"modified UTF-7"
             raise self.failure(b"mailbox name in " + encoding) from None
 
     def flag(self) -> SystemFlag | str:

@@ -1,4 +1,4 @@
-"""Handlers for any state and for logging in (RFC 3501 sections 6.1 and 6.2, RFCs 2971, 4978, 5161)."""
+"""Handlers for any state and for logging in (RFC 3501 sections 6.1 and 6.2, RFCs 2971, 4978)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from protocols.imap.output import Output
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.sasl import MECHANISMS, Credentials, Exchange, SaslError, decode_response, encode_challenge
 
-_ENABLEABLE = {b"CONDSTORE", b"QRESYNC", b"UTF8=ACCEPT"}
 _ACCOUNT_CLOSED = b"the account was closed"
 
 
@@ -135,22 +134,6 @@ async def identify(ctx: Context, request: ask.Identify) -> Answer:
     if request.fields is not None:
         ctx.user_agent = user_agent(request.fields, ctx.services.log_limits)
     ctx.output.put(responses.untagged(b'ID ("name" "Sealbox")'))
-    return Answer(b"done")
-
-
-async def enable(ctx: Context, request: ask.Enable) -> Answer:
-    """ENABLE (RFC 5161): what is unknown is ignored, ENABLED is always sent."""
-    enabled = [name for name in dict.fromkeys(request.names) if name in _ENABLEABLE]
-    if b"UTF8=ACCEPT" in enabled and ctx.selected is not None:
-        # RFC 5161 section 3.1; CONDSTORE and QRESYNC may come late (RFC 7162 section 3.1).
-        raise Malformed(b"UTF8=ACCEPT cannot be enabled while a mailbox is selected")
-    ctx.output.put(responses.untagged(b" ".join((b"ENABLED", *enabled))))
-    if b"CONDSTORE" in enabled:
-        ctx.enable_condstore()
-    if b"QRESYNC" in enabled:
-        ctx.enable_qresync()
-    if b"UTF8=ACCEPT" in enabled:
-        ctx.utf8 = True
     return Answer(b"done")
 
 

@@ -1,21 +1,21 @@
-"""SEARCH (RFC 3501 section 6.4.4) with ESEARCH (RFC 4731), SEARCHRES (RFC 5182), MODSEQ (RFC 7162)."""
+"""SEARCH, SORT and THREAD in the selected mailbox (RFC 3501 section 6.4.4, RFC 4731, RFC 5182, RFC 5256)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
-from mailstore.model import FetchPlan, ModSeq, Uid
+from mailstore.model import Delta, FetchPlan, ModSeq, Uid
 from mailstore.uidset import UidSet
-from protocols.imap import requests as ask
-from protocols.imap import responses
+from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.refusal import Disallowed
-from protocols.imap.requests import SearchReturn
+from protocols.imap.search_requests import RefusedSearch, Search, SearchReturn, Thread
 from protocols.imap.view import View
 
+_DONE = Answer(b"done")
 _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE}
 
 
@@ -61,8 +61,8 @@ def resolve(key: criteria.Key, view: View) -> criteria.Key:
             assert_never(key)
 
 
-async def search(ctx: Context, request: ask.Search) -> Answer:
-    """SEARCH and UID SEARCH. New messages are announced before a number can name them."""
+async def search(ctx: Context, request: Search) -> Answer:
+    """SEARCH and SORT, by UID or not. New messages are announced before a number can name them."""
     try:
         return await _search(ctx, request)
     except (StoreError, Disallowed):
@@ -71,44 +71,48 @@ async def search(ctx: Context, request: ask.Search) -> Answer:
         raise
 
 
-async def refused_search(ctx: Context, request: ask.RefusedSearch) -> Answer:
+async def refused_search(ctx: Context, request: RefusedSearch) -> Answer:
     """A failed SEARCH with SAVE empties the saved result (RFC 5182 section 2.1)."""
     ctx.the_mailbox().view.saved = UidSet()
     raise request.refusal
 
 
-def saved_by(returned: frozenset[SearchReturn], uids: Sequence[Uid]) -> UidSet:
-    """What ``$`` becomes (RFC 5182 section 2.4): with MIN or MAX and nothing else but SAVE, just these."""
-    if returned & {SearchReturn.ALL, SearchReturn.COUNT} or returned == {SearchReturn.SAVE} or not uids:
-        return UidSet.of(uids)
-    ends = uids[:1] if SearchReturn.MIN in returned else []
-    return UidSet.of([*ends, *(uids[-1:] if SearchReturn.MAX in returned else [])])
-
-
-async def _search(ctx: Context, request: ask.Search) -> Answer:
+async def _search(ctx: Context, request: Search) -> Answer:
+    if ctx.rev2 and request.returned is None and not request.order:
+        # RFC 9051 section 6.4.4: ESEARCH is the only answer, ALL what it holds by default.
+        request = replace(request, returned=frozenset({SearchReturn.ALL}))
     selected = ctx.the_mailbox()
     view = selected.view
     if request.uses_modseq:
         ctx.enable_condstore()
-    result = await selected.mailbox.search(resolve(request.key, view), view.modseq)
-    view.apply(result.delta)
-    ctx.output.put_all(view.flush(allow_expunge=False, modseqs=ctx.condstore))
-    uids = view.known(UidSet.of(result.uids))
-    numbers: list[int] = list(uids)
-    if not request.by_uid:
-        numbers = [seq for uid in uids if (seq := view.seq_of(uid)) is not None]
+    key = resolve(request.key, view)
+    if request.order:
+        result = await selected.mailbox.sort(key, request.order, view.modseq)
+    else:
+        result = await selected.mailbox.search(key, view.modseq)
+    tell_delta(ctx, selected, result.delta)
+    numbered = [(uid, seq) for uid in result.uids if (seq := view.seq_of(uid)) is not None]
+    uids = [uid for uid, _ in numbered]
+    numbers: list[int] = list(uids) if request.by_uid else [seq for _, seq in numbered]
     modseq = result.highest_modseq if request.uses_modseq else None
     if request.returned is None:
-        ctx.output.put(responses.search_line(numbers, modseq))
-        return Answer(b"done")
+        line = search_results.sort_line if request.order else responses.search_line
+        ctx.output.put(line(numbers, modseq))
+        return _DONE
     if SearchReturn.SAVE in request.returned:
-        view.saved = saved_by(request.returned, uids)
+        view.saved = search_results.saved_by(request, uids)
     # RFC 5182 section 2.2: with SAVE alone there is no ESEARCH response.
-    if request.returned != {SearchReturn.SAVE}:
-        if modseq is not None and uids and request.returned <= _ENDS:
+    if request.page is not None or request.returned != {SearchReturn.SAVE}:
+        if modseq is not None and uids and request.page is None and request.returned <= _ENDS:
             modseq = await _modseq_of_ends(selected, uids, request.returned)
-        ctx.output.put(_esearch_line(ctx.tag, request, numbers, modseq))
-    return Answer(b"done")
+        ctx.output.put(search_results.esearch_line(b'TAG "%s"' % ctx.tag, request, numbers, modseq))
+    return _DONE
+
+
+def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:
+    """Say what is new in the mailbox, as far as may be while numbers are told."""
+    selected.view.apply(delta)
+    ctx.output.put_all(selected.view.flush(allow_expunge=False, modseqs=ctx.condstore))
 
 
 async def _modseq_of_ends(
@@ -118,25 +122,18 @@ async def _modseq_of_ends(
     ends = [uids[0]] if SearchReturn.MIN in returned else []
     if SearchReturn.MAX in returned and uids[-1] not in ends:
         ends.append(uids[-1])
-    found = await selected.mailbox.fetch(ends, FetchPlan(), selected.view.modseq)
+    found = await selected.mailbox.fetch(sorted(ends), FetchPlan(), selected.view.modseq)
     selected.view.apply(found.delta)
     return max((row.modseq for row in found.rows), default=None)
 
 
-def _esearch_line(tag: bytes, request: ask.Search, numbers: list[int], modseq: ModSeq | None) -> bytes:
-    """ESEARCH (RFC 4731 section 3.1); MIN, MAX and ALL are left out when nothing was found."""
-    wanted = request.returned or frozenset()
-    parts = [b'* ESEARCH (TAG "%s")' % tag]
-    if request.by_uid:
-        parts.append(b"UID")
-    if numbers and SearchReturn.MIN in wanted:
-        parts.append(b"MIN %d" % numbers[0])
-    if numbers and SearchReturn.MAX in wanted:
-        parts.append(b"MAX %d" % numbers[-1])
-    if SearchReturn.COUNT in wanted:
-        parts.append(b"COUNT %d" % len(numbers))
-    if numbers and SearchReturn.ALL in wanted:
-        parts.append(b"ALL " + UidSet.of(numbers).to_bytes())
-    if modseq is not None and numbers:
-        parts.append(b"MODSEQ %d" % modseq)
-    return b" ".join(parts) + b"\r\n"
+async def thread(ctx: Context, request: Thread) -> Answer:
+    """THREAD and UID THREAD (RFC 5256 section 3)."""
+    selected = ctx.the_mailbox()
+    view = selected.view
+    key = resolve(request.key, view)
+    nodes, delta = await selected.mailbox.threads(key, request.algorithm, view.modseq)
+    tell_delta(ctx, selected, delta)
+    number = (lambda uid: uid) if request.by_uid else (lambda uid: view.seq_of(uid) or 0)
+    ctx.output.put(search_results.thread_line(nodes, number))
+    return _DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailstore.errors import NoSuchMailbox
-from mailstore.model import CopyResult, MessageFlags, StoreResult
+from mailstore.model import CopyResult, MessageFlags, Opened, StoreResult
 from mailstore.uidset import UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
@@ -38,10 +38,11 @@ async def select(ctx: Context, request: ask.Select) -> Answer:
     put = ctx.output.put
     ctx.output.put_all(view.flags_defined())
     put(responses.untagged(b"%d EXISTS" % view.exists))
-    put(responses.untagged(b"%d RECENT" % len(opened.recent)))
-    unseen = view.seq_of(opened.first_unseen) if opened.first_unseen is not None else None
-    if unseen is not None:
-        put(responses.tagged(b"*", b"OK", b"first unseen", b"UNSEEN %d" % unseen))
+    if ctx.rev2:
+        # RFC 9051 section 6.3.2: the name is told, RECENT and UNSEEN are no more.
+        put(responses.list_line((), opened.name, ctx.utf8))
+    else:
+        _put_recent_and_unseen(ctx, view, opened)
     put(responses.tagged(b"*", b"OK", b"UIDs are valid", b"UIDVALIDITY %d" % opened.status.uid_validity))
     put(responses.tagged(b"*", b"OK", b"predicted next UID", b"UIDNEXT %d" % opened.status.uid_next))
     put(responses.tagged(b"*", b"OK", b"highest", b"HIGHESTMODSEQ %d" % opened.status.highest_modseq))
@@ -52,6 +53,14 @@ async def select(ctx: Context, request: ask.Select) -> Answer:
     if request.resync is not None:
         await tell_missed(ctx, ctx.selected, request.resync)
     return Answer(b"selected", b"READ-ONLY" if opened.read_only else b"READ-WRITE")
+
+
+def _put_recent_and_unseen(ctx: Context, view: View, opened: Opened) -> None:
+    """RECENT and UNSEEN (RFC 3501 section 6.3.1)."""
+    ctx.output.put(responses.untagged(b"%d RECENT" % len(opened.recent)))
+    unseen = view.seq_of(opened.first_unseen) if opened.first_unseen is not None else None
+    if unseen is not None:
+        ctx.output.put(responses.tagged(b"*", b"OK", b"first unseen", b"UNSEEN %d" % unseen))
 
 
 async def close(ctx: Context, request: ask.Close) -> Answer:

@@ -95,7 +95,7 @@ class ImapSession:
 
     async def _command(self, event: CommandReceived) -> None:
         ctx = self._ctx
-        parsed = parse_command(event, ctx.limits, ctx.utf8)
+        parsed = parse_command(event, ctx.limits, ctx.utf8_accept, ctx.rev2)
         if isinstance(parsed, Unparsed):
             self._refuse(parsed.tag, parsed.name, parsed.refusal, counts=parsed.refusal.status == b"BAD")
             return

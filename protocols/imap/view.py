@@ -23,6 +23,8 @@ class Wording:
 
     vanished: bool = False
     """VANISHED with UIDs in place of EXPUNGE (RFC 7162 section 3.2.10)."""
+    recent: bool = True
+    """``\\Recent`` and RECENT, which IMAP4rev2 does not have (RFC 9051 appendix E)."""
 
 
 class View:
@@ -31,7 +33,7 @@ class View:
     def __init__(self, opened: Opened, wording: Wording | None = None) -> None:
         self.wording = wording or Wording()
         self.modseq: ModSeq = opened.status.highest_modseq
-        self.recent = opened.recent
+        self.recent = opened.recent if self.wording.recent else UidSet()
         self.saved = UidSet()
         """``$``: what the last SEARCH with SAVE found, less what was expunged (RFC 5182 section 2.1)."""
         self._read_only = opened.read_only
@@ -173,7 +175,7 @@ class View:
         if self._new:
             self._uids.extend(self._new)
             lines.append(b"* %d EXISTS\r\n" % len(self._uids))
-            if not self._read_only:
+            if not self._read_only and self.wording.recent:
                 self.recent |= UidSet.of(self._new)
                 lines.append(b"* %d RECENT\r\n" % len(self.recent))
             # The client asks for the flags of messages it has just heard of.
