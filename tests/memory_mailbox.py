@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mailstore import mime
@@ -27,16 +27,21 @@ from mailstore.model import (
     SearchResult,
     SectionData,
     SectionRead,
+    SortBy,
     SpecialUse,
     StoreMode,
     StoreResult,
     SystemFlag,
+    ThreadAlgorithm,
+    ThreadNode,
     Uid,
     UidValidity,
 )
 from mailstore.search import Key
+from mailstore.threads import threads
 from mailstore.uidset import UidSet
 from tests.memory_search import matches
+from tests.memory_sort import sorted_uids, thread_row
 
 _KNOWN_ENCODINGS = {b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"}
 _VALIDITY = UidValidity(7)
@@ -338,6 +343,19 @@ class SelectedMailbox:
         found = [one for _, one in sorted(self._box.messages.items()) if matches(one, key)]
         highest = max((one.modseq for one in found), default=None)
         return SearchResult(tuple(one.uid for one in found), highest, self._box.delta(since))
+
+    async def sort(self, key: Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
+        """See ``MailboxApi``."""
+        found = await self.search(key, since)
+        return replace(found, uids=sorted_uids([self._box.messages[uid] for uid in found.uids], order))
+
+    async def threads(
+        self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq
+    ) -> tuple[tuple[ThreadNode, ...], Delta]:
+        """See ``MailboxApi``."""
+        found = await self.search(key, since)
+        rows = [thread_row(self._box.messages[uid]) for uid in found.uids]
+        return threads(rows, algorithm), found.delta
 
     async def maildrop(self) -> tuple[MaildropEntry, ...]:
         """The messages as POP3 lists them."""

@@ -1,4 +1,4 @@
-"""SEARCH arguments (RFC 3501 section 6.4.4, RFC 4731, RFC 5182, RFC 7162 section 3.1.5). Pure.
+"""Search criteria (RFC 3501 section 6.4.4, RFC 5032, RFC 5182, RFC 7162 section 3.1.5). Pure.
 
 Nesting and the number of keys are bounded; every recursion passes ``Cursor.descend``.
 """
@@ -14,7 +14,6 @@ from mailstore.mime.charsets import codec_of
 from mailstore.model import SystemFlag
 from protocols.imap.cursor import MAX_NUMBER_64, Cursor
 from protocols.imap.refusal import Disallowed, Malformed
-from protocols.imap.requests import RefusedSearch, Search, SearchReturn
 
 _NUMBERS = re.compile(rb"[0-9*$]")
 SUGGESTED_CHARSETS = (
@@ -57,7 +56,7 @@ def _next_day(day: date) -> date | None:
     return None if day == date.max else day + timedelta(days=1)
 
 
-class _SearchParser:
+class SearchParser:
     """One SEARCH program; the charset holds for all of its strings."""
 
     def __init__(self, cursor: Cursor) -> None:
@@ -165,8 +164,8 @@ class _SearchParser:
         return search.ModSeqAtLeast(cursor.modseq())
 
 
-def _dates(field: str, kind: str) -> Callable[[_SearchParser], search.Key]:
-    def parse(parser: _SearchParser) -> search.Key:
+def _dates(field: str, kind: str) -> Callable[[SearchParser], search.Key]:
+    def parse(parser: SearchParser) -> search.Key:
         day = parser.cursor.date()
         match kind:
             case "before":
@@ -179,25 +178,25 @@ def _dates(field: str, kind: str) -> Callable[[_SearchParser], search.Key]:
     return parse
 
 
-def _header_named(name: str) -> Callable[[_SearchParser], search.Key]:
+def _header_named(name: str) -> Callable[[SearchParser], search.Key]:
     return lambda parser: search.HeaderText(name, parser.text())
 
 
-_ARGUMENTS: dict[bytes, Callable[[_SearchParser], search.Key]] = {
+_ARGUMENTS: dict[bytes, Callable[[SearchParser], search.Key]] = {
     b"BCC": _header_named("BCC"),
     b"BEFORE": _dates("internal", "before"),
     b"BODY": lambda parser: search.BodyText(parser.text()),
     b"CC": _header_named("CC"),
     b"EMAILID": lambda parser: search.EmailIdIs(parser.object_id()),
     b"FROM": _header_named("FROM"),
-    b"HEADER": _SearchParser.header,
-    b"KEYWORD": _SearchParser.keyword,
+    b"HEADER": SearchParser.header,
+    b"KEYWORD": SearchParser.keyword,
     b"LARGER": lambda parser: search.Larger(parser.cursor.number(b"size", MAX_NUMBER_64)),
-    b"MODSEQ": _SearchParser.modseq,
+    b"MODSEQ": SearchParser.modseq,
     b"NOT": lambda parser: search.Not(parser.key()),
     b"OLDER": lambda parser: search.Not(search.WithinSeconds(parser.interval() - 1)),
     b"ON": _dates("internal", "on"),
-    b"OR": _SearchParser.either,
+    b"OR": SearchParser.either,
     b"SENTBEFORE": _dates("sent", "before"),
     b"SENTON": _dates("sent", "on"),
     b"SENTSINCE": _dates("sent", "since"),
@@ -207,59 +206,16 @@ _ARGUMENTS: dict[bytes, Callable[[_SearchParser], search.Key]] = {
     b"TEXT": lambda parser: search.AnyText(parser.text()),
     b"THREADID": lambda parser: search.ThreadIdIs(parser.object_id()),
     b"TO": _header_named("TO"),
-    b"UID": _SearchParser.uids,
+    b"UID": SearchParser.uids,
     b"UNKEYWORD": lambda parser: search.Not(parser.keyword()),
     b"YOUNGER": lambda parser: search.WithinSeconds(parser.interval()),
 }
 
 
-def _return_option(cursor: Cursor) -> SearchReturn:
-    name = cursor.word(b"result option")
-    for option in SearchReturn:
-        if option.value == name:
-            return option
-    raise cursor.failure(b"known result option")
-
-
-def _charset(cursor: Cursor) -> str:
+def read_charset(cursor: Cursor) -> str:
     """``charset`` as a codec. Raises Disallowed with the charsets to use instead."""
     name = cursor.astring(b"charset")
     codec = codec_of(name.decode("ascii")) if name.isascii() else None
     if codec is None:
         raise Disallowed(b"unknown charset", _BADCHARSET)
     return codec
-
-
-def parse_search(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
-    """``search`` behind its name.
-
-    Raises:
-        Refused: BAD for syntax and limits, NO [BADCHARSET] for a charset we do not have.
-    """
-    cursor.space()
-    returned: frozenset[SearchReturn] | None = None
-    if cursor.skip_word(b"RETURN"):
-        cursor.space()
-        options = cursor.parenthesised(lambda: _return_option(cursor), may_be_empty=True)
-        # RFC 4731 section 3.1: an empty list means ALL.
-        returned = frozenset(options) or frozenset({SearchReturn.ALL})
-        cursor.space()
-    try:
-        return _program(cursor, by_uid, returned)
-    except Disallowed as refusal:
-        if returned is None or SearchReturn.SAVE not in returned:
-            raise
-        return RefusedSearch(refusal)
-
-
-def _program(cursor: Cursor, by_uid: bool, returned: frozenset[SearchReturn] | None) -> Search:
-    parser = _SearchParser(cursor)
-    if cursor.skip_word(b"CHARSET"):
-        # RFC 9755 section 3: once UTF8=ACCEPT is enabled, CHARSET is an error.
-        if cursor.utf8:
-            raise Malformed(b"CHARSET cannot be used after ENABLE UTF8=ACCEPT")
-        cursor.space()
-        parser.charset = _charset(cursor)
-        cursor.space()
-    key = parser.program()
-    return Search(key, returned, parser.uses_modseq, by_uid)

@@ -54,6 +54,7 @@ class MemoryWorld:
             "select": self._select,
             "messages": self._messages,
             "deliver": self._deliver,
+            "mail": self._mail,
             "flag": self._flag,
             "mailbox": self._mailbox,
             "subscribe": lambda name: self.world.account.subscriptions.add(name),
@@ -94,6 +95,13 @@ class MemoryWorld:
 
     def _deliver(self, mailbox: str = "INBOX") -> None:
         self.world.account.deliver(SAMPLE % (99, 99, 99), mailbox)
+
+    def _mail(self, *fields: str) -> None:
+        """Deliver a message of these header fields, ``_`` for a space, with ``Body:`` as its text."""
+        words = [field.replace("_", " ") for field in fields]
+        header = "\r\n".join(word.replace(":", ": ", 1) for word in words if not word.startswith("Body:"))
+        body = "".join(word.removeprefix("Body:") for word in words if word.startswith("Body:"))
+        self.world.account.deliver(f"{header}\r\n\r\n{body}\r\n".encode(), date=len(header))
 
     def _flag(self, uid: str, *words: str) -> None:
         system = SystemFlag.NONE

@@ -26,7 +26,7 @@ from protocols.imap.append_requests import Append, AppendMessage
 from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
 from protocols.imap.search_grammar import SUGGESTED_CHARSETS
-from protocols.imap.search_requests import SearchReturn
+from protocols.imap.search_requests import Page, SearchReturn
 from protocols.limits import ImapLimits
 
 LIMITS = ImapLimits()
@@ -145,6 +145,10 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"UID STORE 1 (UNCHANGEDSINCE 5) -FLAGS a A \\Seen": ask.Store(
         ONE, StoreMode.REMOVE, Flags(SystemFlag.SEEN, ("a",)), unchanged_since=ModSeq(5), by_uid=True
     ),
+    b"SORT (SIZE) utf-8 ALL": ask.Search(key.All(), order=(SortBy(SortKey.SIZE),)),
+    b"UID SORT (CC) utf-8 ALL": ask.Search(key.All(), by_uid=True, order=(SortBy(SortKey.CC),)),
+    b"THREAD references utf-8 ALL": ask.Thread(ThreadAlgorithm.REFERENCES, key.All()),
+    b"UID THREAD REFS utf-8 ALL": ask.Thread(ThreadAlgorithm.REFS, key.All(), by_uid=True),
     b"COPY 1 a": ask.Copy(ONE, "a"),
     b"UID COPY 1 a": ask.Copy(ONE, "a", by_uid=True),
     b"MOVE 1 a": ask.Move(ONE, "a"),
@@ -326,7 +330,7 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b"SORT (DATE) ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
     b"THREAD JWZ utf-8 ALL": (b"known threading algorithm expected at position 13", b""),
     b"SEARCH RETURN (PARTIAL 1:2 ALL) ALL": (b"PARTIAL and ALL exclude each other", b""),
-    b"SEARCH RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL": (b"one PARTIAL only expected at position 37", b""),
+    b"SEARCH RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL": (b"one PARTIAL only expected at position 38", b""),
     b"SEARCH RETURN (PARTIAL 0:2) ALL": (b"range of results expected at position 26", b""),
     b"SEARCH RETURN (PARTIAL 1:-2) ALL": (b"range of results expected at position 26", b""),
     b"SEARCH RETURN (PARTIAL 1:4294967296) ALL": (

@@ -1,0 +1,157 @@
+"""SEARCH, SORT and THREAD around their criteria (RFC 4731, RFC 5256, RFC 5957, RFC 9394). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailstore.model import SortBy, SortKey, ThreadAlgorithm
+from mailstore.uidset import MAX_NUMBER
+from protocols.imap.cursor import Cursor
+from protocols.imap.refusal import Disallowed, Malformed
+from protocols.imap.search_grammar import SearchParser, read_charset
+from protocols.imap.search_requests import Page, RefusedSearch, Search, SearchReturn, Thread
+
+_PAGE = re.compile(rb"[1-9][0-9]{0,9}:[1-9][0-9]{0,9}|-[1-9][0-9]{0,9}:-[1-9][0-9]{0,9}")
+_OPTIONS = {option.value: option for option in SearchReturn}
+_SORT_KEYS = {key.value.upper().encode(): key for key in SortKey}
+_ALGORITHMS = {algorithm.value.upper().encode(): algorithm for algorithm in ThreadAlgorithm}
+
+
+def read_page(cursor: Cursor) -> Page:
+    """``partial-range`` (RFC 9394 section 4)."""
+    first, last = (int(end) for end in cursor.token(_PAGE, b"range of results").split(b":"))
+    if max(abs(first), abs(last)) > MAX_NUMBER:
+        raise cursor.failure(b"range of results within bounds")
+    return Page(first, last)
+
+
+@dataclass(slots=True)
+class _Returned:
+    """The options of a RETURN as they are read; ``options`` is None when there is no RETURN."""
+
+    options: frozenset[SearchReturn] | None = None
+    page: Page | None = None
+
+
+def _read_option(cursor: Cursor, into: _Returned) -> None:
+    name = cursor.word(b"result option")
+    assert into.options is not None
+    if name == b"PARTIAL":
+        cursor.space()
+        # RFC 9394 section 3.1: a command has one PARTIAL at most.
+        if into.page is not None:
+            raise cursor.failure(b"one PARTIAL only")
+        into.page = read_page(cursor)
+    elif name in _OPTIONS:
+        into.options |= {_OPTIONS[name]}
+    else:
+        raise cursor.failure(b"known result option")
+
+
+def _read_return(cursor: Cursor) -> _Returned:
+    """``search-return-opts`` and the space behind it, if there are any."""
+    if not cursor.skip_word(b"RETURN"):
+        return _Returned()
+    found = _Returned(frozenset())
+    cursor.space()
+    cursor.parenthesised(lambda: _read_option(cursor, found), may_be_empty=True)
+    cursor.space()
+    # RFC 9394 section 3.1.
+    if found.page is not None and SearchReturn.ALL in (found.options or ()):
+        raise Malformed(b"PARTIAL and ALL exclude each other")
+    if not found.options and found.page is None:
+        # RFC 4731 section 3.1: an empty list means ALL.
+        found.options = frozenset({SearchReturn.ALL})
+    return found
+
+
+def _saving(returned: _Returned, parse: Callable[[], Search]) -> Search | RefusedSearch:
+    """What ``parse`` reads; a NO empties the saved result, so the session has to hear of it."""
+    try:
+        return parse()
+    except Disallowed as refusal:
+        if SearchReturn.SAVE not in (returned.options or ()):
+            raise
+        return RefusedSearch(refusal)
+
+
+def parse_search(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
+    """``search`` behind its name.
+
+    Raises:
+        Refused: BAD for syntax and limits, NO [BADCHARSET] for a charset we do not have.
+    """
+    cursor.space()
+    returned = _read_return(cursor)
+
+    def parse() -> Search:
+        parser = SearchParser(cursor)
+        if cursor.skip_word(b"CHARSET"):
+            # RFC 9755 section 3: once UTF8=ACCEPT is enabled, CHARSET is an error.
+            if cursor.utf8:
+                raise Malformed(b"CHARSET cannot be used after ENABLE UTF8=ACCEPT")
+            cursor.space()
+            parser.charset = read_charset(cursor)
+            cursor.space()
+        key = parser.program()
+        return Search(key, returned.options, parser.uses_modseq, by_uid, returned.page)
+
+    return _saving(returned, parse)
+
+
+def _read_criterion(cursor: Cursor) -> SortBy:
+    reverse = cursor.skip_word(b"REVERSE")
+    if reverse:
+        cursor.space()
+    key = _SORT_KEYS.get(cursor.word(b"sort criterion"))
+    if key is None:
+        raise cursor.failure(b"known sort criterion")
+    return SortBy(key, reverse)
+
+
+def _read_criteria(cursor: Cursor) -> tuple[SortBy, ...]:
+    """``sort-criteria``; a key that comes again decides nothing, so it is left out."""
+    order: dict[SortKey, SortBy] = {}
+    for by in cursor.parenthesised(lambda: _read_criterion(cursor)):
+        order.setdefault(by.key, by)
+    return tuple(order.values())
+
+
+def parse_sort(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
+    """``sort`` behind its name (RFC 5256 section 5), with RETURN (RFC 5267 section 3).
+
+    Raises:
+        Refused: BAD for syntax and limits, NO [BADCHARSET] for a charset we do not have.
+    """
+    cursor.space()
+    returned = _read_return(cursor)
+    order = _read_criteria(cursor)
+    cursor.space()
+
+    def parse() -> Search:
+        parser = SearchParser(cursor)
+        parser.charset = read_charset(cursor)
+        cursor.space()
+        key = parser.program()
+        return Search(key, returned.options, parser.uses_modseq, by_uid, returned.page, order)
+
+    return _saving(returned, parse)
+
+
+def parse_thread(cursor: Cursor, by_uid: bool) -> Thread:
+    """``thread`` behind its name (RFC 5256 section 5).
+
+    Raises:
+        Refused: BAD for syntax and limits, NO [BADCHARSET] for a charset we do not have.
+    """
+    cursor.space()
+    algorithm = _ALGORITHMS.get(cursor.word(b"threading algorithm"))
+    if algorithm is None:
+        raise cursor.failure(b"known threading algorithm")
+    cursor.space()
+    parser = SearchParser(cursor)
+    parser.charset = read_charset(cursor)
+    cursor.space()
+    return Thread(algorithm, parser.program(), by_uid)

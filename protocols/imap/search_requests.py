@@ -1,0 +1,57 @@
+"""What a client can ask for: searching, sorting and threading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mailstore.model import SortBy, ThreadAlgorithm
+from mailstore.search import Key
+from protocols.imap.refusal import Refused
+
+
+class SearchReturn(Enum):
+    """Result options of ESEARCH (RFC 4731 section 3.1, RFC 5182 section 2)."""
+
+    MIN = b"MIN"
+    MAX = b"MAX"
+    ALL = b"ALL"
+    COUNT = b"COUNT"
+    SAVE = b"SAVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """PARTIAL's range of results, 1 being the first and -1 the last (RFC 9394 section 3.1)."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """SEARCH (section 6.4.4); ``returned`` is None without RETURN (RFC 4466 section 2.6.1)."""
+
+    key: Key = field(repr=False)
+    returned: frozenset[SearchReturn] | None = None
+    uses_modseq: bool = False
+    by_uid: bool = False
+    page: Page | None = None
+    order: tuple[SortBy, ...] = ()
+    """Sorted, as SORT asks (RFC 5256 section 3); empty for SEARCH."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedSearch:
+    """A SEARCH with SAVE that is answered NO, and so leaves an empty result (RFC 5182 section 2.1)."""
+
+    refusal: Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """THREAD (RFC 5256 section 3)."""
+
+    algorithm: ThreadAlgorithm
+    key: Key = field(repr=False)
+    by_uid: bool = False

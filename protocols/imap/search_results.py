@@ -1,0 +1,102 @@
+"""How results of SEARCH, SORT and THREAD are told (RFC 4731, RFC 5256, RFC 5267, RFC 9394). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from mailstore.model import ModSeq, ThreadNode, Uid
+from mailstore.uidset import UidSet
+from protocols.imap import responses
+from protocols.imap.search_requests import Page, Search, SearchReturn
+
+T = TypeVar("T")
+
+
+def on_page(results: Sequence[T], page: Page) -> Sequence[T]:
+    """The results a page holds; -1 is the last one (RFC 9394 section 3.1)."""
+    low, high = min(page.first, page.last), max(page.first, page.last)
+    if low > 0:
+        return results[low - 1 : high]
+    count = len(results)
+    return results[max(count + low, 0) : max(count + high + 1, 0)]
+
+
+def saved_by(request: Search, uids: Sequence[Uid]) -> UidSet:
+    """What ``$`` becomes (RFC 5182 section 2.4, RFC 9394 section 3.3).
+
+    MIN, MAX and PARTIAL save just what they name, unless ALL or COUNT need all to be found.
+    """
+    returned = request.returned or frozenset()
+    named = returned & {SearchReturn.MIN, SearchReturn.MAX} or request.page is not None
+    if returned & {SearchReturn.ALL, SearchReturn.COUNT} or not named:
+        return UidSet.of(uids)
+    chosen = list(on_page(uids, request.page)) if request.page is not None else []
+    if SearchReturn.MIN in returned:
+        chosen += uids[:1]
+    if SearchReturn.MAX in returned:
+        chosen += uids[-1:]
+    return UidSet.of(chosen)
+
+
+def sort_line(numbers: Sequence[int], modseq: ModSeq | None) -> bytes:
+    """SORT (RFC 5256 section 4), with MODSEQ when that was searched (RFC 7162 section 3.1.6)."""
+    return responses.search_line(numbers, modseq).replace(b"* SEARCH", b"* SORT", 1)
+
+
+def esearch_line(correlator: bytes, request: Search, numbers: Sequence[int], modseq: ModSeq | None) -> bytes:
+    """ESEARCH (RFC 4731 section 3.1); MIN, MAX and ALL are left out when nothing was found.
+
+    ``numbers`` are in order of the result, so with SORT the first is MIN (RFC 5267 section 3.1).
+    """
+    wanted = request.returned or frozenset()
+    listed: Callable[[Sequence[int]], bytes] = responses.ordered_set
+    parts = [b"* ESEARCH (%s)" % correlator]
+    if request.by_uid:
+        parts.append(b"UID")
+    if numbers and SearchReturn.MIN in wanted:
+        parts.append(b"MIN %d" % numbers[0])
+    if numbers and SearchReturn.MAX in wanted:
+        parts.append(b"MAX %d" % numbers[-1])
+    if SearchReturn.COUNT in wanted:
+        parts.append(b"COUNT %d" % len(numbers))
+    if numbers and SearchReturn.ALL in wanted:
+        parts.append(b"ALL " + listed(numbers))
+    if request.page is not None:
+        shown = listed(on_page(numbers, request.page)) or b"NIL"
+        parts.append(b"PARTIAL (%d:%d %s)" % (request.page.first, request.page.last, shown))
+    if modseq is not None and numbers:
+        parts.append(b"MODSEQ %d" % modseq)
+    return b" ".join(parts) + b"\r\n"
+
+
+def thread_line(nodes: Sequence[ThreadNode], number: Callable[[Uid], int]) -> bytes:
+    """THREAD (RFC 5256 section 4); an only child follows its parent, several are nested."""
+    children: list[list[int]] = [[] for _ in nodes]
+    roots: list[int] = []
+    for place, node in enumerate(nodes):
+        (roots if node.parent is None else children[node.parent]).append(place)
+    out: list[bytes] = []
+    # What is still to be written, the next at the end: a node, or text.
+    waiting: list[int | bytes] = []
+
+    def nest(many: list[int]) -> None:
+        for at in reversed(many):
+            waiting.extend((b")", at, b"("))
+
+    nest(roots)
+    while waiting:
+        step = waiting.pop()
+        if isinstance(step, bytes):
+            out.append(step)
+            continue
+        uid, below = nodes[step].uid, children[step]
+        if uid is not None:
+            out.append(b"%d" % number(uid))
+            if below:
+                out.append(b" ")
+        if len(below) == 1:
+            waiting.append(below[0])
+        else:
+            nest(below)
+    return b"* THREAD%s%s\r\n" % (b" " if out else b"", b"".join(out))
