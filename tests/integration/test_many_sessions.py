@@ -10,6 +10,7 @@ import pytest
 from imap_wire import session
 from on_workers import worker_of
 from picture import Client
+from picture_qresync import QresyncClient
 from running import Server
 
 pytestmark = pytest.mark.integration
@@ -31,7 +32,8 @@ def clients_on_all_workers(server: Server) -> list[Client]:
             continue
         mailboxes = MAILBOXES if count[pid] % 2 else MAILBOXES[::-1]
         count[pid] += 1
-        found.append(Client(wire, mailboxes, random.Random(len(found))))
+        kind = QresyncClient if len(found) % 3 == 1 else Client
+        found.append(kind(wire, mailboxes, random.Random(len(found))))
         if set(count.values()) == {SESSIONS_PER_WORKER}:
             return found
     raise AssertionError("connections do not spread over the workers")
@@ -91,6 +93,7 @@ def test_every_picture_is_true_in_the_end(server: Server) -> None:
     assert all(done[word] > 10 for word in (b"APPEND", b"STORE", b"COPY", b"MOVE", b"EXPUNGE", b"FETCH")), (
         done
     )
+    assert sum(one.resyncs for one in clients if isinstance(one, QresyncClient)) > 0
     assert sum(one.heard_idle for one in clients) > 5
     assert "Traceback" not in server.errors()
     assert "ERROR" not in server.errors()
