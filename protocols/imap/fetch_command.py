@@ -8,13 +8,16 @@ from itertools import chain
 
 from twisted.internet.defer import CancelledError
 
+from mailstore import search as criteria
 from mailstore.model import (
     ContentRow,
     FetchPlan,
     FetchResult,
     FetchRow,
+    ModSeq,
     SectionData,
     SectionRead,
+    Uid,
 )
 from mailstore.uidset import UidSet
 from protocols.imap import requests as ask
@@ -24,6 +27,8 @@ from protocols.imap.output import Output
 from protocols.imap.refusal import Disallowed
 from protocols.imap.requests import FetchItem, FetchSection, SectionForm
 from protocols.imap.resync import require_qresync, tell_vanished_earlier
+from protocols.imap.search_requests import Page
+from protocols.imap.search_results import on_page
 from protocols.redact import correlation_id, describe
 
 _CONTENT_BATCH_ROWS = 200
@@ -135,11 +140,23 @@ def _wanted(request: ask.Fetch, condstore: bool, read_only: bool) -> _Wanted:
     return _Wanted(tuple(items), sections, plan)
 
 
+async def _paged(
+    selected: Selected, uids: Sequence[Uid], changed_since: ModSeq | None, page: Page
+) -> Sequence[Uid]:
+    """A page of what would be told, so of what CHANGEDSINCE leaves (RFC 9394 section 3.4)."""
+    if changed_since is None:
+        return on_page(uids, page)
+    key = criteria.And((criteria.Uids(UidSet.of(uids)), criteria.ModSeqAtLeast(ModSeq(changed_since + 1))))
+    found = await selected.mailbox.search(key, selected.view.modseq)
+    selected.view.apply(found.delta)
+    return on_page(found.uids, page)
+
+
 async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
     """FETCH and UID FETCH."""
     selected = ctx.the_mailbox()
     view = selected.view
-    uids = view.resolve(request.numbers, request.by_uid)
+    uids: Sequence[Uid] = view.resolve(request.numbers, request.by_uid)
     if request.vanished and request.changed_since is not None:
         require_qresync(ctx)
         # Asking for 1:* also means UIDs above the last message that is left.
@@ -147,6 +164,8 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
         await tell_vanished_earlier(ctx, selected, asked, request.changed_since)
     if request.changed_since is not None or FetchItem.MODSEQ in request.items:
         ctx.enable_condstore()
+    if request.page is not None:
+        uids = await _paged(selected, uids, request.changed_since, request.page)
     wanted = _wanted(request, ctx.condstore, selected.read_only)
     size = ctx.limits.fetch_batch_rows
     if wanted.sections:

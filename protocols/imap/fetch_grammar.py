@@ -8,8 +8,10 @@ from mailstore.mime.section import SectionKind, SectionSpec
 from mailstore.model import ModSeq, SectionRead, StoreMode
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.cursor import Cursor
+from protocols.imap.query_grammar import read_page
 from protocols.imap.refusal import Malformed
 from protocols.imap.requests import Fetch, FetchItem, FetchSection, SectionForm, Store
+from protocols.imap.search_requests import Page
 
 _ITEM_NAME = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
@@ -57,11 +59,15 @@ def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     else:
         name = cursor.token(_ITEM_NAME, b"data item").upper()
         items = _MACROS.get(name) or (_item_named(cursor, name),)
-    modifiers: dict[bytes, ModSeq | None] = {}
+    modifiers: dict[bytes, ModSeq | Page | None] = {}
     if cursor.skip(b" "):
         modifiers = dict(cursor.parenthesised(lambda: _modifier(cursor)))
     cursor.end()
-    changed_since = modifiers.get(b"CHANGEDSINCE")
+    changed_since, page = modifiers.get(b"CHANGEDSINCE"), modifiers.get(b"PARTIAL")
+    assert not isinstance(changed_since, Page)
+    # RFC 9394 section 3.4: PARTIAL is for UID FETCH only.
+    if page is not None and not by_uid:
+        raise Malformed(b"PARTIAL needs UID FETCH")
     # RFC 7162 section 3.2.6: VANISHED goes with CHANGEDSINCE and with UIDs only.
     vanished = b"VANISHED" in modifiers
     if vanished and (changed_since is None or not by_uid):
@@ -70,10 +76,10 @@ def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     binary = sum(isinstance(one, FetchSection) and one.form in _BINARY.values() for one in distinct)
     if binary > cursor.limits.binary_items_max:
         raise Malformed(b"too many BINARY items")
-    return Fetch(numbers, distinct, changed_since, by_uid, vanished)
+    return Fetch(numbers, distinct, changed_since, by_uid, vanished, page if isinstance(page, Page) else None)
 
 
-def _modifier(cursor: Cursor) -> tuple[bytes, ModSeq | None]:
+def _modifier(cursor: Cursor) -> tuple[bytes, ModSeq | Page | None]:
     """``fetch-modifier`` (RFC 4466 section 2.4) with its value."""
     match name := cursor.word(b"modifier"):
         case b"CHANGEDSINCE":
@@ -81,6 +87,9 @@ def _modifier(cursor: Cursor) -> tuple[bytes, ModSeq | None]:
             return name, cursor.modseq()
         case b"VANISHED":
             return name, None
+        case b"PARTIAL":
+            cursor.space()
+            return name, read_page(cursor)
         case _:
             raise cursor.failure(b"known modifier")
 

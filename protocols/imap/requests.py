@@ -8,8 +8,9 @@ from enum import Enum
 from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, UidValidity
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.append_requests import Append
+from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
-from protocols.imap.search_requests import RefusedSearch, Search, Thread
+from protocols.imap.search_requests import Page, RefusedSearch, Search, Thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Authenticate:
 
     mechanism: bytes
     initial: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthenticate:
+    """UNAUTHENTICATE (RFC 8437)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,7 @@ class List:
 
     ``status`` holds the items of LIST-STATUS (RFC 5819). ``extended`` tells the extended syntax:
     there an empty pattern is not the question for the delimiter (RFC 5258 section 3).
+    ``metadata`` names the entries of LIST-METADATA (RFC 9590).
     """
 
     reference: str
@@ -166,6 +173,7 @@ class List:
     returned: frozenset[ListReturn] = frozenset()
     status: tuple[StatusItem, ...] = ()
     extended: bool = False
+    metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +262,8 @@ class Fetch:
     changed_since: ModSeq | None = None
     by_uid: bool = False
     vanished: bool = False
+    page: Page | None = None
+    """Which of the messages asked for are meant (RFC 9394 section 3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +336,7 @@ Request = (
     | StartTls
     | Authenticate
     | Login
+    | Unauthenticate
     | Identify
     | Enable
     | Select
@@ -359,4 +370,6 @@ Request = (
     | GetAcl
     | ListRights
     | ChangeAcl
+    | GetMetadata
+    | SetMetadata
 )

@@ -20,6 +20,7 @@ from mailstore.model import (
     ThreadAlgorithm,
 )
 from mailstore.uidset import STAR, SequenceSet
+from protocols.imap import metadata_requests as metadata
 from protocols.imap import requests as ask
 from protocols.imap import rights_requests as rights
 from protocols.imap.append_requests import Append, AppendMessage
@@ -86,6 +87,23 @@ REQUESTS: dict[bytes, ask.Request] = {
         extended=True,
     ),
     b'LSUB "" *': ask.Lsub("", "*"),
+    b'GETMETADATA "" /Shared/Comment': metadata.GetMetadata("", ("/shared/comment",)),
+    b"GETMETADATA (DEPTH 1 MAXSIZE 9) a (/private /shared/x /private)": metadata.GetMetadata(
+        "a", ("/private", "/shared/x"), metadata.Depth.CHILDREN, 9
+    ),
+    b"GETMETADATA a (depth infinity) (/private)": metadata.GetMetadata(
+        "a", ("/private",), metadata.Depth.ALL
+    ),
+    b"SETMETADATA a (/private/x NIL /shared/y ~{2+}\r\n\0b)": metadata.SetMetadata(
+        "a", {"/private/x": None, "/shared/y": b"\0b"}
+    ),
+    b'LIST "" * RETURN (METADATA (/private/x) MYRIGHTS)': ask.List(
+        "",
+        ("*",),
+        returned=frozenset({ask.ListReturn.MYRIGHTS}),
+        extended=True,
+        metadata=("/private/x",),
+    ),
     b"MYRIGHTS a": rights.MyRights("a"),
     b"GETACL &AOk-": rights.GetAcl("é"),
     b'LISTRIGHTS a "x y"': rights.ListRights("a", b"x y"),
@@ -137,6 +155,9 @@ REQUESTS: dict[bytes, ask.Request] = {
     ),
     b"FETCH 1 (FLAGS) (CHANGEDSINCE 12345678901)": ask.Fetch(
         ONE, (ask.FetchItem.FLAGS,), ModSeq(12345678901)
+    ),
+    b"UID FETCH 1 FLAGS (CHANGEDSINCE 1 PARTIAL -1:-9)": ask.Fetch(
+        ONE, (ask.FetchItem.FLAGS,), ModSeq(1), by_uid=True, page=Page(-1, -9)
     ),
     b"STORE 1 +FLAGS.SILENT (\\Deleted $x)": ask.Store(
         ONE, StoreMode.ADD, Flags(SystemFlag.DELETED, ("$x",)), silent=True
@@ -315,6 +336,14 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b"STORE 1 FLAGS (\\Recent)": (b"settable system flag expected at position 25", b""),
     b'APPEND a "99-Jul-1996 02:44:25 -0700" {1+}\r\nx': (b"date-time expected at position 12", b""),
     b"APPEND a UTF8 (~{1+}\r\nx)": (b"UTF8 needs ENABLE UTF8=ACCEPT", b""),
+    b"GETMETADATA a (MAXSIZE 1 SIZE 2) /private/x": (b"known option expected at position 32", b""),
+    b"GETMETADATA a (DEPTH 2) /private/x": (b"0, 1 or infinity expected at position 25", b""),
+    b"GETMETADATA a /vendor/x": (b"entry name below /private or /shared expected at position 26", b""),
+    b"GETMETADATA a /private//x": (b"entry name below /private or /shared expected at position 28", b""),
+    b"GETMETADATA a /private/x/": (b"entry name below /private or /shared expected at position 28", b""),
+    b'GETMETADATA a "/private/*"': (b"entry name below /private or /shared expected at position 29", b""),
+    b"SETMETADATA a (/private NIL)": (b"entry name below /private or /shared expected at position 26", b""),
+    b"SETMETADATA a (/private/x {1+}\r\n\0)": (b"value without NUL expected at position 29", b""),
     b"SEARCH CHARSET klingon ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
     b"SEARCH CHARSET {2+}\r\n\xc3\xa9 ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
     b"SEARCH CHARSET idna ALL": (b"unknown charset", b"BADCHARSET (%s)" % SUGGESTED_CHARSETS),
@@ -337,6 +366,8 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
         b"range of results within bounds expected at position 38",
         b"",
     ),
+    b"FETCH 1 FLAGS (PARTIAL 1:2)": (b"PARTIAL needs UID FETCH", b""),
+    b"UID FETCH 1 FLAGS (PARTIAL 1)": (b"range of results expected at position 30", b""),
     b"SEARCH $:3": (b"end of command expected at position 11", b""),
     b"FETCH 1,$ FLAGS": (b"sequence set expected at position 11", b""),
     b"SEARCH NOT": (b"space expected at position 13", b""),
