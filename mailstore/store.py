@@ -139,11 +139,11 @@ class MailStore:
             del self._opening[account_id]
             gate.callback(None)
 
-    def released(self, opened: OpenAccount, account: Account) -> None:
-        """A session is over; the account closes after the grace if it was the last."""
+    def released(self, opened: OpenAccount, account: Account, grace_s: float) -> None:
+        """A session is over; the account closes after ``grace_s`` seconds if it was the last."""
         opened.sessions.discard(account)
         if not opened.sessions:
-            opened.close_after(self.limits.close_grace_s)
+            opened.close_after(grace_s)
 
     def forget(self, opened: OpenAccount) -> None:
         """An account has closed; the next login opens it afresh."""
@@ -245,11 +245,18 @@ class Account:
 
     def release(self) -> None:
         """The session is over; calling it again does nothing."""
+        self._release(self._store.limits.close_grace_s)
+
+    def release_at_once(self) -> None:
+        """As ``release``, without the grace: the key is forgotten as soon as no other session needs it."""
+        self._release(0.0)
+
+    def _release(self, grace_s: float) -> None:
         if not self._over:
             self._over = True
             self.on_any_change(None)
             self.unlocked.wipe()
-            self._store.released(self._opened, self)
+            self._store.released(self._opened, self, grace_s)
 
     def on_closed(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the account closes under the session (revoked, deleted, shutdown)."""
@@ -346,6 +353,12 @@ class Account:
     async def annotations(self, name: str | None) -> dict[str, bytes]:
         """Annotations of a mailbox, or with None of the account (RFC 5464). Raises NoSuchMailbox."""
         return await self._opened.read(_annotations, name)
+
+    async def annotations_of(
+        self, names: Sequence[str], entries: Sequence[str], max_bytes: int
+    ) -> dict[str, dict[str, bytes]]:
+        """Some entries of as many mailboxes, in order, as fit in ``max_bytes``, one at least (RFC 9590)."""
+        return await self._opened.read(metadata.get_some, names, entries, max_bytes)
 
     async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
         """Set or remove annotations, all or none. Raises NoSuchMailbox, LimitExceeded, ReadOnly."""

@@ -6,7 +6,7 @@ knows the mailbox; results bring everything that changed after it, seen in the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from mailstore.model import (
@@ -104,6 +104,9 @@ class AccountApi(Protocol):
     def release(self) -> None:
         """The session is over."""
 
+    def release_at_once(self) -> None:
+        """As ``release``, and the key is forgotten as soon as no other session needs it."""
+
     def on_closed(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the session has to end (key revoked, account deleted, shutdown)."""
 
@@ -136,6 +139,17 @@ class AccountApi(Protocol):
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
         """Append, all or none. Raises NoSuchMailbox, OverQuota, MessageTooLarge."""
+
+    async def annotations(self, name: str | None) -> dict[str, bytes]:
+        """Annotations of a mailbox, or with None of the account. Raises NoSuchMailbox."""
+
+    async def annotations_of(
+        self, names: Sequence[str], entries: Sequence[str], max_bytes: int
+    ) -> dict[str, dict[str, bytes]]:
+        """Some entries of as many mailboxes, in order, as fit in ``max_bytes``, one at least."""
+
+    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
+        """Set or remove annotations, all or none. Raises NoSuchMailbox, LimitExceeded, ReadOnly."""
 
     async def quota(self) -> Quota:
         """Use and limits."""

@@ -5,13 +5,14 @@ Everything happens at once; ``hold`` lets a test keep one operation waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 
 from mailstore.errors import (
     AccountClosed,
     AuthenticationFailed,
+    LimitExceeded,
     MailboxExists,
     MailboxHasChildren,
     MailboxNameInvalid,
@@ -36,6 +37,8 @@ from mailstore.model import (
 from mailstore.names import for_creation, normalised, superiors
 from tests.memory_mailbox import SelectedMailbox, StoredMailbox
 
+_MAX_ANNOTATIONS = 20
+
 
 class MemoryAccount:
     """The data of an account, and the sessions that have it open."""
@@ -45,11 +48,13 @@ class MemoryAccount:
         self.read_only = False
         self.mailboxes: dict[str, StoredMailbox] = {}
         self.subscriptions: set[str] = set()
+        self.annotations: dict[MailboxId | None, dict[str, bytes]] = {}
         self.limit_bytes: int | None = None
         self.limit_messages: int | None = None
         self.sessions: list[AccountSession] = []
         self.hold: Deferred[None] | None = None
         self.failure: Exception | None = None
+        self.released_at_once = 0
         self._ids = 0
         self.create("INBOX")
 
@@ -121,6 +126,11 @@ class AccountSession:
         self.released = True
         if self in self.data.sessions:
             self.data.sessions.remove(self)
+
+    def release_at_once(self) -> None:
+        """See ``AccountApi``."""
+        self.data.released_at_once += 1
+        self.release()
 
     def on_closed(self, callback: Callable[[], None]) -> None:
         """See ``AccountApi``."""
@@ -247,6 +257,28 @@ class AccountSession:
         )
         box.changed()
         return AppendResult(box.mailbox_id, box.uid_validity, uids)
+
+    async def annotations(self, name: str | None) -> dict[str, bytes]:
+        """See ``AccountApi``."""
+        await self.turn()
+        return dict(self.data.annotations.get(None if name is None else self.box(name).mailbox_id, {}))
+
+    async def annotations_of(
+        self, names: Sequence[str], entries: Sequence[str], max_bytes: int
+    ) -> dict[str, dict[str, bytes]]:
+        """See ``AccountApi``; one mailbox at a time."""
+        stored = await self.annotations(names[0])
+        return {names[0]: {entry: stored[entry] for entry in entries if entry in stored}}
+
+    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
+        """See ``AccountApi``."""
+        await self.turn(writes=True)
+        key = None if name is None else self.box(name).mailbox_id
+        merged = {**self.data.annotations.get(key, {}), **values}
+        kept = {entry: value for entry, value in merged.items() if value is not None}
+        if len(kept) > _MAX_ANNOTATIONS:
+            raise LimitExceeded("too many")
+        self.data.annotations[key] = kept
 
     def _quota(self) -> Quota:
         stored = [one for box in self.data.mailboxes.values() for one in box.messages.values()]

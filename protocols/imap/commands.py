@@ -22,6 +22,7 @@ from protocols.imap.mailbox_grammar import (
     parse_rename,
     parse_status,
 )
+from protocols.imap.metadata_grammar import parse_get_metadata, parse_set_metadata
 from protocols.imap.query_grammar import parse_search, parse_sort, parse_thread
 from protocols.imap.refusal import Malformed, Refused
 from protocols.imap.rights_grammar import (
@@ -220,6 +221,7 @@ _SPECS = (
     CommandSpec(b"AUTHENTICATE", _parse_authenticate, _BEFORE),
     CommandSpec(b"LOGIN", _parse_login, _BEFORE),
     CommandSpec(b"ID", _parse_id, _TLS),
+    CommandSpec(b"UNAUTHENTICATE", _nothing(ask.Unauthenticate()), _LOGGED_IN),
     CommandSpec(b"ENABLE", _parse_enable, _LOGGED_IN),
     CommandSpec(b"SELECT", parse_selecting(read_only=False), _LOGGED_IN),
     CommandSpec(b"EXAMINE", parse_selecting(read_only=True), _LOGGED_IN),
@@ -241,6 +243,8 @@ _SPECS = (
     CommandSpec(b"LISTRIGHTS", parse_list_rights, _LOGGED_IN),
     CommandSpec(b"SETACL", parse_set_acl, _LOGGED_IN),
     CommandSpec(b"DELETEACL", parse_delete_acl, _LOGGED_IN),
+    CommandSpec(b"GETMETADATA", parse_get_metadata, _LOGGED_IN),
+    CommandSpec(b"SETMETADATA", parse_set_metadata, _LOGGED_IN),
     CommandSpec(b"COMPRESS", _parse_compress, _LOGGED_IN),
     CommandSpec(b"IDLE", _nothing(ask.Idle()), _LOGGED_IN),
     CommandSpec(b"CHECK", _nothing(ask.Check()), _SELECTED),

@@ -36,6 +36,11 @@ class CompressedChannel:
         )
 
     @property
+    def inner(self) -> Channel:
+        """The channel without compression; what was received and not read is lost with this one."""
+        return self._inner
+
+    @property
     def address(self) -> str:
         """See ``Channel``."""
         return self._inner.address

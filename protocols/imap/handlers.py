@@ -11,13 +11,16 @@ from protocols.imap import (
     fetch_command,
     login_commands,
     mailbox_commands,
+    metadata_commands,
     rights_commands,
     search_command,
     selected_commands,
+    unauthenticate_command,
 )
 from protocols.imap import requests as ask
 from protocols.imap.append_requests import Append
 from protocols.imap.context import Answer, Context
+from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
 from protocols.imap.search_requests import RefusedSearch, Search, Thread
 
@@ -32,6 +35,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.StartTls: login_commands.start_tls,
     ask.Authenticate: login_commands.authenticate,
     ask.Login: login_commands.login,
+    ask.Unauthenticate: unauthenticate_command.unauthenticate,
     ask.Identify: login_commands.identify,
     ask.Enable: enable_command.enable,
     ask.Compress: login_commands.compress,
@@ -52,6 +56,8 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     GetAcl: rights_commands.get_acl,
     ListRights: rights_commands.list_rights,
     ChangeAcl: rights_commands.change_acl,
+    GetMetadata: metadata_commands.get_metadata,
+    SetMetadata: metadata_commands.set_metadata,
     ask.Select: selected_commands.select,
     ask.Close: selected_commands.close,
     ask.Unselect: selected_commands.unselect,

@@ -110,6 +110,7 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"SETACL a joe +lrs": rights.ChangeAcl("a"),
     b'SETACL a joe ""': rights.ChangeAcl("a"),
     b"DELETEACL a -joe": rights.ChangeAcl("a"),
+    b"UNAUTHENTICATE": ask.Unauthenticate(),
     b"NAMESPACE": ask.Namespace(),
     b"STATUS a (MESSAGES UIDNEXT messages)": ask.Status(
         "a", (ask.StatusItem.MESSAGES, ask.StatusItem.UIDNEXT)

@@ -39,6 +39,18 @@ def test_idle_account_closes_and_forgets_its_key(world: World) -> None:
     assert not world.store._unlocker.is_unlocked(account_id)
 
 
+def test_released_at_once_forgets_its_key(world: World) -> None:
+    """UNAUTHENTICATE leaves no grace, but another session's account stays open."""
+    first, second = world.login(), world.login()
+    first.release_at_once()
+    world.clock.advance(0)
+    assert world.store._unlocker.is_unlocked(first.account_id)
+    second.release_at_once()
+    world.clock.advance(0)
+    assert not wal(world).exists()
+    assert not world.store._unlocker.is_unlocked(first.account_id)
+
+
 def test_checkpoint_waits_for_a_snapshot(world: World) -> None:
     """While a snapshot holds the lock the WAL only grows; afterwards it is emptied."""
     account = world.login()
