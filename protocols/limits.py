@@ -42,6 +42,10 @@ class ImapLimits:
     sequence_ranges_max: int = 10_000
     binary_items_max: int = 50
     """BINARY items of one FETCH (RFC 3516): each decodes a part."""
+    metadata_entry_max_bytes: int = 256
+    """The name of a METADATA entry (RFC 5464)."""
+    metadata_value_max_bytes: int = 64 * KIB
+    """The value of a METADATA entry; a longer one is answered NO [METADATA MAXSIZE]."""
     mailbox_name_max_bytes: int = 1000
     keyword_max_bytes: int = 100
     id_fields_max: int = 30

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
 from mailstore.engine import Txn
 from mailstore.errors import LimitExceeded
 from mailstore.model import MailboxId
+from mailstore.names import normalised
 
 
 def get(txn: Txn, mailbox_id: MailboxId | None) -> dict[str, bytes]:
@@ -16,6 +18,29 @@ def get(txn: Txn, mailbox_id: MailboxId | None) -> dict[str, bytes]:
         (mailbox_id or 0,),
     )
     return dict(rows)
+
+
+def get_some(
+    txn: Txn, names: Sequence[str], entries: Sequence[str], max_bytes: int
+) -> dict[str, dict[str, bytes]]:
+    """Those of ``entries`` that each mailbox has, for as many mailboxes as fit, one at least.
+
+    ``names`` come in the order of the answer; mailboxes that do not exist have no entries.
+    """
+    found: dict[str, dict[str, bytes]] = {}
+    left = max_bytes
+    wanted = json.dumps([entry.lower() for entry in entries])
+    for name in names:
+        if left <= 0:
+            break
+        rows = txn.rows(
+            "SELECT a.entry, a.value FROM mailbox AS b JOIN annotation AS a ON a.mailbox_id = b.id"
+            " WHERE b.name = ? AND a.entry IN (SELECT value FROM json_each(?))",
+            (normalised(name), wanted),
+        )
+        found[name] = dict(rows)
+        left -= sum(len(value) for value in found[name].values())
+    return found
 
 
 def set_values(

@@ -6,10 +6,13 @@ from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.listing import list_lines, lsub_lines
+from protocols.imap.metadata_commands import metadata_line
 from protocols.imap.refusal import Disallowed
 from protocols.imap.rights_commands import my_rights_line
 
 _DONE = Answer(b"done")
+_METADATA_BATCH_BYTES = 256 * 1024
+"""Annotations of how many mailboxes are read at once for LIST."""
 
 
 async def create(ctx: Context, request: ask.Create) -> Answer:
@@ -56,7 +59,9 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
         return _DONE
     account = ctx.the_account()
     lines = list_lines(await account.list_mailboxes(), request)
-    statuses = await account.statuses([line.name for line in lines if line.exists]) if request.status else {}
+    existing = [line.name for line in lines if line.exists]
+    statuses = await account.statuses(existing) if request.status else {}
+    entries: dict[str, dict[str, bytes]] = {}
     for line in lines:
         ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, line.child_info))
         if line.exists and ask.ListReturn.MYRIGHTS in request.returned:
@@ -68,6 +73,13 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
                     line.name, status, request.status, ctx.limits.append_max_bytes, ctx.utf8
                 )
             )
+        if line.exists and request.metadata:
+            if line.name not in entries:
+                # As many as fit from here on: values can be long.
+                after = existing[existing.index(line.name) :]
+                entries = await account.annotations_of(after, request.metadata, _METADATA_BATCH_BYTES)
+            stored = entries.get(line.name, {})
+            ctx.output.put(metadata_line(ctx, line.name, {one: stored.get(one) for one in request.metadata}))
         await ctx.output.drain()
     if ask.StatusItem.HIGHESTMODSEQ in request.status:
         ctx.enable_condstore()

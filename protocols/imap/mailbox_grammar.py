@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 from mailstore.model import SpecialUse
 from protocols.imap.cursor import Cursor
+from protocols.imap.metadata_grammar import metadata_entries
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.requests import (
     Create,
@@ -69,30 +71,50 @@ def parse_list(cursor: Cursor) -> List:
         patterns = (cursor.list_mailbox(),)
     returned: list[ListReturn] = []
     status: tuple[StatusItem, ...] = ()
+    metadata: tuple[str, ...] = ()
     if cursor.skip(b" "):
         extended = True
         if cursor.word(b"RETURN") != b"RETURN":
             raise cursor.failure(b"RETURN")
         cursor.space()
         for option in cursor.parenthesised(lambda: _return_option(cursor), may_be_empty=True):
-            if isinstance(option, ListReturn):
-                returned.append(option)
-            else:
-                status = option
+            match option:
+                case ListReturn():
+                    returned.append(option)
+                case ReturnStatus(items):
+                    status = items
+                case ReturnMetadata(entries):
+                    metadata = entries
     cursor.end()
     # RFC 5258 section 3.1: RECURSIVEMATCH needs another option to apply to.
     if ListSelection.RECURSIVEMATCH in selection and not (
         selection & {ListSelection.SUBSCRIBED, ListSelection.SPECIAL_USE}
     ):
         raise Malformed(b"RECURSIVEMATCH needs another selection option")
-    return List(reference, patterns, selection, frozenset(returned), status, extended)
+    return List(reference, patterns, selection, frozenset(returned), status, extended, metadata)
 
 
-def _return_option(cursor: Cursor) -> ListReturn | tuple[StatusItem, ...]:
+@dataclass(frozen=True, slots=True)
+class ReturnStatus:
+    """The return option STATUS (RFC 5819 section 2)."""
+
+    items: tuple[StatusItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnMetadata:
+    """The return option METADATA (RFC 9590 section 3)."""
+
+    entries: tuple[str, ...]
+
+
+def _return_option(cursor: Cursor) -> ListReturn | ReturnStatus | ReturnMetadata:
     if cursor.skip_word(b"STATUS"):
-        # RFC 5819 section 2.
         cursor.space()
-        return _status_items(cursor)
+        return ReturnStatus(_status_items(cursor))
+    if cursor.skip_word(b"METADATA"):
+        cursor.space()
+        return ReturnMetadata(metadata_entries(cursor))
     return _known(cursor, _RETURN, b"return option")
 
 

@@ -146,3 +146,14 @@ def test_any_change_is_heard(world: World) -> None:
     account.on_any_change(None)
     folder(frozenset({"mail.db-wal"}))
     assert heard == [1]
+
+
+def test_annotations_of_several_mailboxes(world: World) -> None:
+    """Only the entries asked for, of as many mailboxes as fit but one at least (RFC 9590)."""
+    account = world.login()
+    for name in ("Drafts", "Sent"):
+        now(account.annotate(name, {"/private/a": b"x" * 10, "/private/b": b""}))
+    asked = ["/private/A", "/private/c"]
+    found = now(account.annotations_of(["Drafts", "none", "Sent"], asked, 100))
+    assert found == {"Drafts": {"/private/a": b"x" * 10}, "none": {}, "Sent": {"/private/a": b"x" * 10}}
+    assert list(now(account.annotations_of(["Drafts", "Sent"], asked, 1))) == ["Drafts"]
