@@ -290,14 +290,19 @@ class SortKey(Enum):
     TO = "to"
     DISPLAY_FROM = "displayfrom"
     DISPLAY_TO = "displayto"
+    RELEVANCY = "relevancy"
 
 
 @dataclass(frozen=True, slots=True)
 class SortBy:
-    """One sort criterion; ``reverse`` applies to this one only."""
+    """One sort criterion; ``reverse`` applies to this one only.
+
+    ``ranked`` is for RELEVANCY: the most relevant messages, then the next; all others come last.
+    """
 
     key: SortKey
     reverse: bool = False
+    ranked: tuple[UidSet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

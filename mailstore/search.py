@@ -166,6 +166,13 @@ class ThreadIdIs:
     object_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """Messages that match more or less (RFC 6203); the session replaces it by what that means."""
+
+    key: Key
+
+
 Key = (
     All
     | And
@@ -188,4 +195,5 @@ Key = (
     | ModSeqAtLeast
     | EmailIdIs
     | ThreadIdIs
+    | Fuzzy
 )

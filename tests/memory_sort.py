@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from tests.memory_mailbox import StoredMessage
 
 
-def _value(message: StoredMessage, key: SortKey) -> str | int:
+def _value(message: StoredMessage, by: SortBy) -> str | int:
     keys = prepare(message.data).sort_keys
-    match key:
+    match by.key:
+        case SortKey.RELEVANCY:
+            places = (place for place, uids in enumerate(by.ranked) if message.uid in uids)
+            return next(places, len(by.ranked))
         case SortKey.ARRIVAL:
             return message.internal_date
         case SortKey.DATE:
@@ -39,7 +42,7 @@ def sorted_uids(messages: Sequence[StoredMessage], order: Sequence[SortBy]) -> t
     """By the last criterion first; what is equal keeps its order."""
     out = sorted(messages, key=lambda one: one.uid)
     for by in reversed(order):
-        out.sort(key=lambda one: _value(one, by.key), reverse=by.reverse)
+        out.sort(key=lambda one: _value(one, by), reverse=by.reverse)
     return tuple(one.uid for one in out)
 
 

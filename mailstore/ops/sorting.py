@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mailstore.engine import Txn
+from mailstore.engine import Txn, Value
 from mailstore.model import MailboxId, SortBy, SortKey, ThreadRow, Uid
 from mailstore.ops.rows import CHOSEN, as_json
 from mailstore.uidset import UidSet
@@ -27,13 +27,24 @@ _COLUMNS = {
 
 def sort(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], order: Sequence[SortBy]) -> tuple[Uid, ...]:
     """The messages in the order asked for; what is equal stays in the order of the mailbox."""
-    terms = [f"{_COLUMNS[by.key]}{' DESC' if by.reverse else ''}" for by in order]
+    terms: list[str] = []
+    ranks: list[Value] = []
+    for by in order:
+        column = _COLUMNS.get(by.key) or _rank_sql(len(by.ranked))
+        ranks.extend(as_json(uids) for uids in by.ranked)
+        terms.append(f"{column}{' DESC' if by.reverse else ''}")
     rows = txn.rows(
         f"SELECT p.uid FROM {CHOSEN} JOIN message_meta AS m ON m.message_id = p.message_id"
         f" ORDER BY {', '.join([*terms, 'p.uid'])}",
-        (as_json(UidSet.of(uids)), mailbox_id),
+        (as_json(UidSet.of(uids)), mailbox_id, *ranks),
     )
     return tuple(Uid(uid) for (uid,) in rows)
+
+
+def _rank_sql(ranks: int) -> str:
+    """The place of a message among ``ranks`` sets of UIDs, each of which is a parameter."""
+    cases = "".join(f" WHEN p.uid IN (SELECT value FROM json_each(?)) THEN {rank}" for rank in range(ranks))
+    return f"(CASE{cases} ELSE {ranks} END)" if ranks else "0"
 
 
 def thread_rows(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid]) -> list[ThreadRow]:

@@ -41,6 +41,7 @@ _LOGGED_IN = (
     b"SORT=DISPLAY",
     b"ESORT",
     b"PARTIAL",
+    b"SEARCH=FUZZY",
     b"THREAD=ORDEREDSUBJECT",
     b"THREAD=REFERENCES",
     b"THREAD=REFS",

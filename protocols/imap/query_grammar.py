@@ -77,6 +77,13 @@ def _saving(returned: _Returned, parse: Callable[[], Search]) -> Search | Refuse
         return RefusedSearch(refusal)
 
 
+def _checked(parser: SearchParser, request: Search) -> Search:
+    """Relevancy is there only when something is fuzzy (RFC 6203 section 4)."""
+    if request.scored and not parser.uses_fuzzy:
+        raise Malformed(b"RELEVANCY needs FUZZY")
+    return request
+
+
 def parse_search(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
     """``search`` behind its name.
 
@@ -96,7 +103,7 @@ def parse_search(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
             parser.charset = read_charset(cursor)
             cursor.space()
         key = parser.program()
-        return Search(key, returned.options, parser.uses_modseq, by_uid, returned.page)
+        return _checked(parser, Search(key, returned.options, parser.uses_modseq, by_uid, returned.page))
 
     return _saving(returned, parse)
 
@@ -135,7 +142,8 @@ def parse_sort(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
         parser.charset = read_charset(cursor)
         cursor.space()
         key = parser.program()
-        return Search(key, returned.options, parser.uses_modseq, by_uid, returned.page, order)
+        request = Search(key, returned.options, parser.uses_modseq, by_uid, returned.page, order)
+        return _checked(parser, request)
 
     return _saving(returned, parse)
 

@@ -7,10 +7,11 @@ from typing import assert_never
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
-from mailstore.model import Delta, FetchPlan, ModSeq, Uid
+from mailstore.model import Delta, FetchPlan, ModSeq, SortKey, Uid
 from mailstore.uidset import UidSet
 from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.fuzzy import BETTER, Degree, relaxed, scores
 from protocols.imap.refusal import Disallowed
 from protocols.imap.search_requests import RefusedSearch, Search, SearchReturn, Thread
 from protocols.imap.view import View
@@ -19,19 +20,23 @@ _DONE = Answer(b"done")
 _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE}
 
 
-def resolve(key: criteria.Key, view: View) -> criteria.Key:
-    """Replace what only the session knows by UIDs. The tree's depth is bounded by the grammar.
+def resolve(key: criteria.Key, view: View, degree: Degree = Degree.WORD_BEGINNINGS) -> criteria.Key:
+    """Replace what only the session knows by UIDs, and FUZZY by what it means to the given degree.
+
+    The tree's depth is bounded by the grammar.
 
     Raises:
         Malformed: a sequence number that no message has.
     """
     match key:
         case criteria.And(keys):
-            return criteria.And(tuple(resolve(one, view) for one in keys))
+            return criteria.And(tuple(resolve(one, view, degree) for one in keys))
         case criteria.Or(left, right):
-            return criteria.Or(resolve(left, view), resolve(right, view))
+            return criteria.Or(resolve(left, view, degree), resolve(right, view, degree))
         case criteria.Not(inner):
-            return criteria.Not(resolve(inner, view))
+            return criteria.Not(resolve(inner, view, degree))
+        case criteria.Fuzzy(inner):
+            return resolve(relaxed(inner, degree), view, degree)
         case criteria.SeqNums(numbers):
             return criteria.Uids(UidSet.of(view.resolve(numbers, by_uid=False)))
         case criteria.UidNumbers(numbers):
@@ -85,9 +90,13 @@ async def _search(ctx: Context, request: Search) -> Answer:
     view = selected.view
     if request.uses_modseq:
         ctx.enable_condstore()
+    better = await _better(selected, request) if request.scored else ()
     key = resolve(request.key, view)
     if request.order:
-        result = await selected.mailbox.sort(key, request.order, view.modseq)
+        order = tuple(
+            replace(by, ranked=better) if by.key is SortKey.RELEVANCY else by for by in request.order
+        )
+        result = await selected.mailbox.sort(key, order, view.modseq)
     else:
         result = await selected.mailbox.search(key, view.modseq)
     tell_delta(ctx, selected, result.delta)
@@ -105,8 +114,23 @@ async def _search(ctx: Context, request: Search) -> Answer:
     if request.page is not None or request.returned != {SearchReturn.SAVE}:
         if modseq is not None and uids and request.page is None and request.returned <= _ENDS:
             modseq = await _modseq_of_ends(selected, uids, request.returned)
-        ctx.output.put(search_results.esearch_line(b'TAG "%s"' % ctx.tag, request, numbers, modseq))
+        ctx.output.put(
+            search_results.esearch_line(
+                b'TAG "%s"' % ctx.tag, request, numbers, modseq, scores(uids, better) if better else ()
+            )
+        )
     return _DONE
+
+
+async def _better(selected: Selected, request: Search) -> tuple[UidSet, ...]:
+    """What FUZZY finds when taken more literally, the best first."""
+    found = []
+    for degree in BETTER:
+        key = resolve(request.key, selected.view, degree)
+        result = await selected.mailbox.search(key, selected.view.modseq)
+        selected.view.apply(result.delta)
+        found.append(UidSet.of(result.uids))
+    return tuple(found)
 
 
 def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:

@@ -65,6 +65,7 @@ class SearchParser:
         self.charset = "utf-8"
         self.keys = 0
         self.uses_modseq = False
+        self.uses_fuzzy = False
 
     def program(self) -> search.Key:
         """``search-key *(SP search-key)`` up to the end of the command."""
@@ -140,6 +141,11 @@ class SearchParser:
         """``flag-keyword``."""
         return search.HasKeyword(self.cursor.atom(b"keyword").decode("ascii"))
 
+    def fuzzy(self) -> search.Key:
+        """FUZZY's key (RFC 6203 section 3)."""
+        self.uses_fuzzy = True
+        return search.Fuzzy(self.key())
+
     def object_id(self) -> str:
         """``objectid`` (RFC 8474 section 7)."""
         return self.cursor.token(_OBJECT_ID, b"object identifier").decode("ascii")
@@ -188,6 +194,7 @@ _ARGUMENTS: dict[bytes, Callable[[SearchParser], search.Key]] = {
     b"BODY": lambda parser: search.BodyText(parser.text()),
     b"CC": _header_named("CC"),
     b"EMAILID": lambda parser: search.EmailIdIs(parser.object_id()),
+    b"FUZZY": SearchParser.fuzzy,
     b"FROM": _header_named("FROM"),
     b"HEADER": SearchParser.header,
     b"KEYWORD": SearchParser.keyword,

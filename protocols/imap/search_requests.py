@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mailstore.model import SortBy, ThreadAlgorithm
+from mailstore.model import SortBy, SortKey, ThreadAlgorithm
 from mailstore.search import Key
 from protocols.imap.refusal import Refused
 
 
 class SearchReturn(Enum):
-    """Result options of ESEARCH (RFC 4731 section 3.1, RFC 5182 section 2)."""
+    """Result options of ESEARCH (RFC 4731 section 3.1, RFC 5182 section 2, RFC 6203 section 4)."""
 
     MIN = b"MIN"
     MAX = b"MAX"
     ALL = b"ALL"
     COUNT = b"COUNT"
     SAVE = b"SAVE"
+    RELEVANCY = b"RELEVANCY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,13 @@ class Search:
     page: Page | None = None
     order: tuple[SortBy, ...] = ()
     """Sorted, as SORT asks (RFC 5256 section 3); empty for SEARCH."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether relevancy is told or sorted by (RFC 6203 sections 4 and 5)."""
+        return SearchReturn.RELEVANCY in (self.returned or ()) or any(
+            by.key is SortKey.RELEVANCY for by in self.order
+        )
 
 
 @dataclass(frozen=True, slots=True)

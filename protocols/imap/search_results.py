@@ -44,7 +44,13 @@ def sort_line(numbers: Sequence[int], modseq: ModSeq | None) -> bytes:
     return responses.search_line(numbers, modseq).replace(b"* SEARCH", b"* SORT", 1)
 
 
-def esearch_line(correlator: bytes, request: Search, numbers: Sequence[int], modseq: ModSeq | None) -> bytes:
+def esearch_line(
+    correlator: bytes,
+    request: Search,
+    numbers: Sequence[int],
+    modseq: ModSeq | None,
+    scores: Sequence[int] = (),
+) -> bytes:
     """ESEARCH (RFC 4731 section 3.1); MIN, MAX and ALL are left out when nothing was found.
 
     ``numbers`` are in order of the result, so with SORT the first is MIN (RFC 5267 section 3.1).
@@ -65,6 +71,10 @@ def esearch_line(correlator: bytes, request: Search, numbers: Sequence[int], mod
     if request.page is not None:
         shown = listed(on_page(numbers, request.page)) or b"NIL"
         parts.append(b"PARTIAL (%d:%d %s)" % (request.page.first, request.page.last, shown))
+    if SearchReturn.RELEVANCY in wanted:
+        # RFC 6203 section 4: in the order of the results that are listed.
+        told = scores if request.page is None else on_page(scores, request.page)
+        parts.append(b"RELEVANCY (%s)" % b" ".join(b"%d" % score for score in told))
     if modseq is not None and numbers:
         parts.append(b"MODSEQ %d" % modseq)
     return b" ".join(parts) + b"\r\n"

@@ -1,0 +1,41 @@
+"""What SORT and THREAD ask of the real store beyond plain criteria."""
+
+from __future__ import annotations
+
+from store_world import World, now
+
+from mailstore import search
+from mailstore.model import ModSeq, NewMessage, SortBy, SortKey, ThreadAlgorithm, ThreadNode, Uid
+from mailstore.uidset import UidSet
+
+START = ModSeq(0)
+
+
+def test_sort_by_relevancy(world: World) -> None:
+    """The sets of better messages come first, in their order; REVERSE turns that round."""
+    account = world.login()
+    now(account.append("Drafts", [NewMessage(b"Subject: x\r\n\r\n", internal_date=n) for n in range(5)]))
+    mailbox = now(account.select("Drafts", True))
+    ranked = (UidSet.of([4]), UidSet.of([2, 3, 4]))
+
+    def order(*by: SortBy) -> list[int]:
+        return list(now(mailbox.sort(search.All(), by, START)).uids)
+
+    assert order(SortBy(SortKey.RELEVANCY, ranked=ranked)) == [4, 2, 3, 1, 5]
+    last = SortBy(SortKey.ARRIVAL, reverse=True)
+    assert order(SortBy(SortKey.RELEVANCY, reverse=True, ranked=ranked), last) == [5, 1, 3, 2, 4]
+    assert order(SortBy(SortKey.RELEVANCY), SortBy(SortKey.ARRIVAL)) == [1, 2, 3, 4, 5]
+
+
+def test_threads(world: World) -> None:
+    """Threads are found among the messages that match, by message ids as they stand in the header."""
+    account = world.login()
+    first = b"Message-ID: <1@x>\r\nSubject: a\r\n\r\n"
+    reply = b"Message-ID: <2@x>\r\nIn-Reply-To: <1@x>\r\nSubject: b\r\n\r\n"
+    now(account.append("Drafts", [NewMessage(data) for data in (first, reply, b"Subject: c\r\n\r\n")]))
+    mailbox = now(account.select("Drafts", True))
+    nodes, delta = now(mailbox.threads(search.All(), ThreadAlgorithm.REFERENCES, START))
+    assert nodes == (ThreadNode(Uid(1), None), ThreadNode(Uid(2), 0), ThreadNode(Uid(3), None))
+    assert [one.uid for one in delta.changed] == [1, 2, 3]
+    none, _ = now(mailbox.threads(search.Not(search.All()), ThreadAlgorithm.REFS, START))
+    assert none == ()
