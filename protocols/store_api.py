@@ -76,6 +76,14 @@ class MailboxApi(Protocol):
     async def move(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
         """Move, all or none. Raises NoSuchMailbox, ReadOnly."""
 
+    async def replace(
+        self, uid: Uid, destination: str, new: NewMessage, since: ModSeq
+    ) -> tuple[AppendResult, Delta]:
+        """Append one message and remove another, both or neither.
+
+        Raises NoSuchMessage, NoSuchMailbox, ReadOnly, OverQuota.
+        """
+
     async def expunge(self, uids: UidSet | None, since: ModSeq) -> Delta:
         """Remove what is flagged ``\\Deleted``. Raises ReadOnly."""
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from mailstore import mime
 from mailstore.errors import NoSuchMessage, ReadOnly
 from mailstore.model import (
+    AppendResult,
     ContentRow,
     CopyResult,
     Delta,
@@ -23,6 +24,7 @@ from mailstore.model import (
     MessageFlags,
     MessageId,
     ModSeq,
+    NewMessage,
     Opened,
     SearchResult,
     SectionData,
@@ -133,6 +135,9 @@ class Session(Protocol):
 
     def box(self, name: str) -> StoredMailbox:
         """The mailbox of that name."""
+
+    async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
+        """Append messages."""
 
     async def turn(self, writes: bool = False) -> None:
         """Wait as long as the test wants, fail as the test wants."""
@@ -322,6 +327,20 @@ class SelectedMailbox:
             tuple(new for _, new in pairs),
             source.delta(since),
         )
+
+    async def replace(
+        self, uid: Uid, destination: str, new: NewMessage, since: ModSeq
+    ) -> tuple[AppendResult, Delta]:
+        """See ``MailboxApi``."""
+        await self._turn(writes=True)
+        target = self._session.box(destination)
+        if uid not in self._box.messages:
+            raise NoSuchMessage("gone")
+        result = await self._session.append(destination, (new,))
+        self._box.remove([uid], self._box.bump())
+        target.changed()
+        self._box.changed()
+        return result, self._box.delta(since)
 
     async def expunge(self, uids: UidSet | None, since: ModSeq) -> Delta:
         """See ``MailboxApi``."""

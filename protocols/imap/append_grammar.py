@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailstore.model import Flags
-from protocols.imap.append_requests import Append, AppendMessage
+from protocols.imap.append_requests import Append, AppendMessage, Replace
 from protocols.imap.cursor import Cursor
 from protocols.imap.refusal import Disallowed, Malformed
 
@@ -49,3 +49,17 @@ def _data(cursor: Cursor) -> bytes:
     if utf8:
         cursor.expect(b")", b"closing parenthesis")
     return literal.data
+
+
+def parse_replace(cursor: Cursor, by_uid: bool) -> Replace:
+    """``replace`` behind its name (RFC 8508 section 3.2): one number or ``*``, never a set."""
+    cursor.space()
+    number = cursor.sequence_set()
+    if len(number.ranges) != 1 or number.ranges[0][0] != number.ranges[0][1]:
+        raise cursor.failure(b"one message")
+    cursor.space()
+    mailbox = cursor.mailbox()
+    cursor.space()
+    message = append_message(cursor)
+    cursor.end()
+    return Replace(number, mailbox, message, by_uid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mailstore.model import Flags
+from mailstore.uidset import SequenceSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,13 @@ class Append:
 
     mailbox: str
     messages: tuple[AppendMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """REPLACE (RFC 8508): ``number`` is one message of the selected mailbox."""
+
+    number: SequenceSet
+    mailbox: str
+    message: AppendMessage
+    by_uid: bool = False

@@ -24,6 +24,7 @@ _LOGGED_IN = (
     b"UIDPLUS",
     b"MOVE",
     b"MULTIAPPEND",
+    b"REPLACE",
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
     b"LIST-EXTENDED",

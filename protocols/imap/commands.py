@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from protocols.imap import requests as ask
-from protocols.imap.append_grammar import parse_append
+from protocols.imap.append_grammar import parse_append, parse_replace
 from protocols.imap.connection import UNTAGGED, CommandReceived
 from protocols.imap.cursor import TAG, Cursor
 from protocols.imap.fetch_grammar import parse_fetch, parse_store
@@ -265,6 +265,8 @@ _SPECS = (
     CommandSpec(b"COPY", _numbers_and_mailbox(ask.Copy, False), _SELECTED, uses_seqs=True),
     CommandSpec(b"UID COPY", _numbers_and_mailbox(ask.Copy, True), _SELECTED),
     CommandSpec(b"MOVE", _numbers_and_mailbox(ask.Move, False), _SELECTED, uses_seqs=True),
+    CommandSpec(b"REPLACE", lambda c: parse_replace(c, False), _SELECTED, uses_seqs=True),
+    CommandSpec(b"UID REPLACE", lambda c: parse_replace(c, True), _SELECTED),
     CommandSpec(b"UID MOVE", _numbers_and_mailbox(ask.Move, True), _SELECTED),
 )
 

@@ -12,13 +12,14 @@ from protocols.imap import (
     login_commands,
     mailbox_commands,
     metadata_commands,
+    replace_command,
     rights_commands,
     search_command,
     selected_commands,
     unauthenticate_command,
 )
 from protocols.imap import requests as ask
-from protocols.imap.append_requests import Append
+from protocols.imap.append_requests import Append, Replace
 from protocols.imap.context import Answer, Context
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
@@ -56,6 +57,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     GetAcl: rights_commands.get_acl,
     ListRights: rights_commands.list_rights,
     ChangeAcl: rights_commands.change_acl,
+    Replace: replace_command.replace,
     GetMetadata: metadata_commands.get_metadata,
     SetMetadata: metadata_commands.set_metadata,
     ask.Select: selected_commands.select,

@@ -6,7 +6,7 @@ from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.listing import list_lines, lsub_lines
-from protocols.imap.metadata_commands import metadata_line
+from protocols.imap.metadata_commands import metadata_line, special_use_entry
 from protocols.imap.refusal import Disallowed
 from protocols.imap.rights_commands import my_rights_line
 
@@ -78,7 +78,7 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
                 # As many as fit from here on: values can be long.
                 after = existing[existing.index(line.name) :]
                 entries = await account.annotations_of(after, request.metadata, _METADATA_BATCH_BYTES)
-            stored = entries.get(line.name, {})
+            stored = {**entries.get(line.name, {}), **special_use_entry(line.attributes)}
             ctx.output.put(metadata_line(ctx, line.name, {one: stored.get(one) for one in request.metadata}))
         await ctx.output.drain()
     if ask.StatusItem.HIGHESTMODSEQ in request.status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mailstore.errors import LimitExceeded
+from mailstore.model import SpecialUse
 from mailstore.names import normalised
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
@@ -13,6 +14,7 @@ from protocols.imap.refusal import Disallowed
 
 SPECIAL_USE = "/private/specialuse"
 """RFC 6154 section 4: the special use of a mailbox, as an entry."""
+_SPECIAL_USES = frozenset(use.value.encode("ascii") for use in SpecialUse)
 _DONE = Answer(b"done")
 
 
@@ -46,6 +48,12 @@ def _value(value: bytes | None) -> bytes:
     return responses.nstring(value)
 
 
+def special_use_entry(attributes: Iterable[bytes]) -> dict[str, bytes]:
+    """The entry of the special use among attributes of LIST, nothing when there is none."""
+    uses = [attribute for attribute in attributes if attribute in _SPECIAL_USES]
+    return {SPECIAL_USE: uses[0]} if uses else {}
+
+
 async def get_metadata(ctx: Context, request: GetMetadata) -> Answer:
     """GETMETADATA; values above MAXSIZE are left out, the longest of them is told (section 4.2.1)."""
     account = ctx.the_account()
@@ -53,8 +61,7 @@ async def get_metadata(ctx: Context, request: GetMetadata) -> Answer:
     if request.mailbox and any(SPECIAL_USE.startswith(entry) for entry in request.entries):
         uses = {info.name: info.special_use for info in (await account.list_mailboxes()).mailboxes}
         use = uses.get(normalised(request.mailbox))
-        if use is not None:
-            stored = {**stored, SPECIAL_USE: use.value.encode("ascii")}
+        stored = {**stored, **special_use_entry((use.value.encode("ascii"),) if use else ())}
     values = chosen(stored, request.entries, request.depth)
     longest = 0
     if request.max_size is not None:

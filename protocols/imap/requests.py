@@ -7,7 +7,7 @@ from enum import Enum
 
 from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, UidValidity
 from mailstore.uidset import SequenceSet, UidSet
-from protocols.imap.append_requests import Append
+from protocols.imap.append_requests import Append, Replace
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
 from protocols.imap.search_requests import Page, RefusedSearch, Search, Thread
@@ -370,6 +370,7 @@ Request = (
     | GetAcl
     | ListRights
     | ChangeAcl
+    | Replace
     | GetMetadata
     | SetMetadata
 )

@@ -23,7 +23,7 @@ from mailstore.uidset import STAR, SequenceSet
 from protocols.imap import metadata_requests as metadata
 from protocols.imap import requests as ask
 from protocols.imap import rights_requests as rights
-from protocols.imap.append_requests import Append, AppendMessage
+from protocols.imap.append_requests import Append, AppendMessage, Replace
 from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
 from protocols.imap.search_grammar import SUGGESTED_CHARSETS
@@ -118,6 +118,12 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"APPEND a {2+}\r\nhi": Append("a", (AppendMessage(Flags(), None, b"hi"),)),
     b'APPEND a (\\Seen x) "17-Jul-1996 02:44:25 -0700" {1+}\r\n\0': Append(
         "a", (AppendMessage(Flags(SystemFlag.SEEN, ("x",)), 837596665, b"\0"),)
+    ),
+    b"REPLACE * a (\\Seen) {1+}\r\nx": Replace(
+        numbers((STAR, STAR)), "a", AppendMessage(Flags(SystemFlag.SEEN), None, b"x")
+    ),
+    b"UID REPLACE 7 a {1+}\r\nx": Replace(
+        numbers((7, 7)), "a", AppendMessage(Flags(), None, b"x"), by_uid=True
     ),
     b"APPEND a ~{1+}\r\n\0": Append("a", (AppendMessage(Flags(), None, b"\0"),)),
     b"APPEND a {1+}\r\nx (y) {1+}\r\nz": Append(
@@ -339,6 +345,8 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b'APPEND a "99-Jul-1996 02:44:25 -0700" {1+}\r\nx': (b"date-time expected at position 12", b""),
     b"APPEND a UTF8 (~{1+}\r\nx)": (b"UTF8 needs ENABLE UTF8=ACCEPT", b""),
     b"GETMETADATA a (MAXSIZE 1 SIZE 2) /private/x": (b"known option expected at position 32", b""),
+    b"REPLACE 1:2 a {1+}\r\nx": (b"one message expected at position 14", b""),
+    b"UID REPLACE 1,2 a {1+}\r\nx": (b"one message expected at position 18", b""),
     b"GETMETADATA a (DEPTH 2) /private/x": (b"0, 1 or infinity expected at position 25", b""),
     b"GETMETADATA a /vendor/x": (b"entry name below /private or /shared expected at position 26", b""),
     b"GETMETADATA a /private//x": (b"entry name below /private or /shared expected at position 28", b""),
