@@ -163,10 +163,14 @@ def connect(server: Server, service: str = "imaps", source: str = "127.0.0.1") -
 
 
 def session(
-    server: Server, mailbox: bytes = b"INBOX", user: str | None = None, password: str | None = None
+    server: Server,
+    mailbox: bytes = b"INBOX",
+    user: str | None = None,
+    password: str | None = None,
+    wire: Wire | None = None,
 ) -> Wire:
     """A session with a mailbox selected; an empty name selects none. Raises OSError when refused."""
-    wire = connect(server)
+    wire = wire or connect(server)
     secret = f'LOGIN "{user or server.user}" "{password or server.password}"'.encode()
     try:
         for command in (secret, b"SELECT " + mailbox)[: 2 if mailbox else 1]:

@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from imap_wire import Wire, connect
+from imap_wire import Wire, connect, session
 from running import Server, eventually
 
 WORKERS = os.cpu_count() or 1
 """As many as the quick start begins."""
 
 
-def worker_of(server: Server, wire: Wire) -> int:
-    """The worker at the other end of a connection, found by the socket's inode."""
-    host, port = wire.socket.getsockname()
-    theirs = f"0100007F:{wire.socket.getpeername()[1]:04X} 0100007F:{port:04X}"
-    assert host == "127.0.0.1"
-    line = next(one for one in Path("/proc/net/tcp").read_text().splitlines() if theirs in one)
-    inode = f"socket:[{line.split()[9]}]"
-    for pid in server.workers():
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                if os.readlink(descriptor) == inode:
-                    return pid
-            except FileNotFoundError:
-                continue
-    raise AssertionError("no worker has this connection")
+def _is_stopped(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "T"
 
 
-def one_on_each(server: Server, killed: int = 0) -> dict[int, Wire]:
-    """A session in INBOX on every worker, by its process id; ``killed`` has to be replaced first."""
+@contextmanager
+def only(server: Server, pid: int) -> Iterator[None]:
+    """Meanwhile all other workers stand still, so that a new connection is accepted by this one.
+
+    Nothing that needs a lock belongs inside: a worker may have been stopped while it holds one.
+    """
+    others = [other for other in server.workers() if other != pid]
+    for other in others:
+        os.kill(other, signal.SIGSTOP)
+    try:
+        eventually(lambda: all(map(_is_stopped, others)))
+        yield
+    finally:
+        for other in others:
+            os.kill(other, signal.SIGCONT)
+
+
+def connected_to(server: Server, pid: int) -> Wire:
+    """A connection to one worker; its greeting has been read."""
+    with only(server, pid):
+        return connect(server)
+
+
+def one_on_each(
+    server: Server, mailbox: bytes = b"INBOX", password: str | None = None, killed: int = 0
+) -> dict[int, Wire]:
+    """A session on every worker, by its process id; ``killed`` has to be replaced first."""
     eventually(lambda: killed not in server.workers() and len(server.workers()) == WORKERS)
-    found: dict[int, Wire] = {}
-
-    def one_more() -> bool:
-        wire = connect(server)
-        pid = worker_of(server, wire)
-        if pid in found:
-            wire.close()
-        else:
-            found[pid] = wire
-            secret = f'LOGIN "{server.user}" "{server.password}"'.encode()
-            assert wire.command(secret).status == b"OK"
-            assert wire.command(b"SELECT INBOX").status == b"OK"
-        return len(found) == WORKERS
-
-    eventually(one_more)
-    return found
+    return {
+        pid: session(server, mailbox, password=password, wire=connected_to(server, pid))
+        for pid in server.workers()
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from typing import Self
 
 from imap_wire import Answer, Wire
 
@@ -196,6 +197,19 @@ class Client:
         assert answer.status == b"OK"
 
     # -- comparing -------------------------------------------------------------------------------
+
+    def settled_picture(self) -> list[tuple[int | None, frozenset[bytes] | None]]:
+        """The picture once the client has asked for everything it was told of."""
+        self.noop()
+        self.look()
+        self.noop()
+        return self.picture()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.wire.close()
 
     def picture(self) -> list[tuple[int | None, frozenset[bytes] | None]]:
         """UID and flags of every message, in order of sequence number."""

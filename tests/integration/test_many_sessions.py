@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 
 import pytest
 from imap_wire import session
-from on_workers import worker_of
+from on_workers import one_on_each
 from picture import Client
 from picture_qresync import QresyncClient
-from running import Server
+from running import Server, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -22,21 +23,13 @@ MAILBOXES = (b"INBOX", b"Other")
 
 def clients_on_all_workers(server: Server) -> list[Client]:
     """Sessions spread evenly, half of them in each mailbox."""
-    count = dict.fromkeys(server.workers(), 0)
     found: list[Client] = []
-    for _ in range(500):
-        wire = session(server, b"")
-        pid = worker_of(server, wire)
-        if count[pid] == SESSIONS_PER_WORKER:
-            wire.close()
-            continue
-        mailboxes = MAILBOXES if count[pid] % 2 else MAILBOXES[::-1]
-        count[pid] += 1
-        kind = QresyncClient if len(found) % 3 == 1 else Client
-        found.append(kind(wire, mailboxes, random.Random(len(found))))
-        if set(count.values()) == {SESSIONS_PER_WORKER}:
-            return found
-    raise AssertionError("connections do not spread over the workers")
+    for number in range(SESSIONS_PER_WORKER):
+        for wire in one_on_each(server, mailbox=b"").values():
+            mailboxes = MAILBOXES if number % 2 else MAILBOXES[::-1]
+            kind = QresyncClient if len(found) % 3 == 1 else Client
+            found.append(kind(wire, mailboxes, random.Random(len(found))))
+    return found
 
 
 def be_busy(client: Client, failures: list[BaseException]) -> None:
@@ -68,27 +61,26 @@ def test_every_picture_is_true_in_the_end(server: Server) -> None:
     """EXISTS, EXPUNGE and FETCH alone are enough to know the mailbox, whatever the others do."""
     with session(server) as wire:
         assert wire.command(b"CREATE Other").status == b"OK"
-    clients = clients_on_all_workers(server)
-    failures: list[BaseException] = []
-    threads = [threading.Thread(target=be_busy, args=(client, failures)) for client in clients]
-    threads.append(threading.Thread(target=deliver, args=(server, failures)))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    pictures = {}
-    for mailbox in MAILBOXES:
-        with session(server, b"") as wire:
-            fresh = Client(wire, (mailbox, mailbox), random.Random(0))
-            pictures[mailbox] = fresh.picture()
-    for number, client in enumerate(clients):
-        client.noop()
-        client.look()
-        client.noop()
-        assert client.picture() == pictures[client.mailbox], f"client {number} in {client.mailbox!r}"
-        client.wire.close()
+    with contextlib.ExitStack() as closing:
+        clients = [closing.enter_context(one) for one in clients_on_all_workers(server)]
+        failures: list[BaseException] = []
+        threads = [threading.Thread(target=be_busy, args=(client, failures)) for client in clients]
+        threads.append(threading.Thread(target=deliver, args=(server, failures)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        # Mail that still waits would come between one client's picture and the next one's.
+        eventually(lambda: not list((server.data / "accounts").glob("*/*/inbox/*.sealed")))
+        pictures = {}
+        for mailbox in MAILBOXES:
+            with session(server, b"") as wire:
+                fresh = Client(wire, (mailbox, mailbox), random.Random(0))
+                pictures[mailbox] = fresh.settled_picture()
+        for number, client in enumerate(clients):
+            assert client.settled_picture() == pictures[client.mailbox], f"client {number}"
     done = {word: sum(one.done.get(word, 0) for one in clients) for word in clients[0].done}
     assert all(done[word] > 10 for word in (b"APPEND", b"STORE", b"COPY", b"MOVE", b"EXPUNGE", b"FETCH")), (
         done

@@ -180,7 +180,10 @@ def open_files(server: Server) -> list[str]:
     found = []
     assert server.process is not None
     for pid in (server.process.pid, *server.workers()):
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        folder = Path(f"/proc/{pid}/fd")
+        if not os.access(folder, os.R_OK):
+            continue  # processes that hold keys cannot be looked into, but by root
+        for descriptor in folder.iterdir():
             try:
                 name = os.readlink(descriptor)
                 regular = descriptor.is_file()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from imap_wire import Wire, connect, session, timed
-from on_workers import one_on_each, worker_of
+from on_workers import one_on_each
 from running import Server, eventually
 
 pytestmark = pytest.mark.integration
@@ -101,15 +101,7 @@ def added(
 def test_app_password_and_its_revocation(server: Server) -> None:
     """It opens IMAP and POP3; revoked, its sessions on all workers hear BYE at once and it opens nothing."""
     secret, slot = added(server)
-    live: dict[int, Wire] = {}
-    workers = set(server.workers())
-    while set(live) != workers:
-        wire = session(server, password=secret)
-        pid = worker_of(server, wire)
-        if pid in live:
-            wire.close()
-        else:
-            live[pid] = wire
+    live = one_on_each(server, password=secret)
     idling = session(server, password=secret)
     idle(idling)
     owner = session(server)
