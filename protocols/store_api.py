@@ -24,6 +24,8 @@ from mailstore.model import (
     NewMessage,
     Opened,
     Quota,
+    ScramExchange,
+    ScramSetup,
     SearchResult,
     SectionRead,
     SortBy,
@@ -33,6 +35,7 @@ from mailstore.model import (
     ThreadAlgorithm,
     ThreadNode,
     Uid,
+    UidValidity,
 )
 from mailstore.search import Key
 from mailstore.uidset import UidSet
@@ -148,6 +151,11 @@ class AccountApi(Protocol):
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
         """Append, all or none. Raises NoSuchMailbox, OverQuota, MessageTooLarge."""
 
+    async def read_section(
+        self, name: str, uid_validity: UidValidity, uid: Uid, section: SectionRead
+    ) -> bytes | None:
+        """A section of a message in any mailbox, None when there is none. Raises NoSuchMailbox."""
+
     async def annotations(self, name: str | None) -> dict[str, bytes]:
         """Annotations of a mailbox, or with None of the account. Raises NoSuchMailbox."""
 
@@ -159,6 +167,9 @@ class AccountApi(Protocol):
     async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
         """Set or remove annotations, all or none. Raises NoSuchMailbox, LimitExceeded, ReadOnly."""
 
+    async def search_in(self, name: str, key: Key) -> tuple[UidValidity, SearchResult]:
+        """Search a mailbox that is not selected. Raises NoSuchMailbox."""
+
     async def quota(self) -> Quota:
         """Use and limits."""
 
@@ -168,3 +179,11 @@ class StoreApi(Protocol):
 
     async def login(self, name: bytes, secret: bytes, protocol: str) -> AccountApi:
         """Open an account for one session. Raises AuthenticationFailed, TooManyLogins."""
+
+    async def scram_setup(self, name: bytes) -> ScramSetup:
+        """Salt and iterations for a SCRAM client; made up, but stable, for an unknown name."""
+
+    async def login_scram(
+        self, name: bytes, exchange: ScramExchange, protocol: str
+    ) -> tuple[AccountApi, bytes]:
+        """As ``login``, by SCRAM with an app password; also gives the ServerSignature."""

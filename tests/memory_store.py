@@ -5,10 +5,12 @@ Everything happens at once; ``hold`` lets a test keep one operation waiting.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 
+from mailstore import mime
 from mailstore.errors import (
     AccountClosed,
     AuthenticationFailed,
@@ -31,13 +33,23 @@ from mailstore.model import (
     MessageId,
     NewMessage,
     Quota,
+    ScramExchange,
+    ScramSetup,
+    SearchResult,
+    SectionRead,
     SpecialUse,
     Uid,
+    UidValidity,
 )
 from mailstore.names import for_creation, normalised, superiors
-from tests.memory_mailbox import SelectedMailbox, StoredMailbox
+from mailstore.scram import scram_keys
+from mailstore.search import Key
+from tests.memory_mailbox import SelectedMailbox, StoredMailbox, read_section
 
 _MAX_ANNOTATIONS = 20
+
+
+_SCRAM_SETUP = ScramSetup(b"sixteen octets!!")
 
 
 class MemoryAccount:
@@ -103,6 +115,23 @@ class MemoryStore:
         if found is None or found.secret != secret:
             raise AuthenticationFailed("authentication failed")
         return AccountSession(name, found)
+
+    async def scram_setup(self, name: bytes) -> ScramSetup:
+        """See ``StoreApi``."""
+        return _SCRAM_SETUP
+
+    async def login_scram(
+        self, name: bytes, exchange: ScramExchange, protocol: str
+    ) -> tuple[AccountSession, bytes]:
+        """See ``StoreApi``."""
+        self.logins += 1
+        found = self.accounts.get(name)
+        keys = scram_keys(found.secret if found is not None else b"", _SCRAM_SETUP)
+        signature = hmac.digest(keys.stored_key, exchange.auth_message, "sha256")
+        proof = bytes(one ^ other for one, other in zip(keys.client_key, signature, strict=True))
+        if found is None or proof != exchange.proof:
+            raise AuthenticationFailed("authentication failed")
+        return AccountSession(name, found), hmac.digest(keys.server_key, exchange.auth_message, "sha256")
 
 
 class AccountSession:
@@ -258,6 +287,18 @@ class AccountSession:
         box.changed()
         return AppendResult(box.mailbox_id, box.uid_validity, uids)
 
+    async def read_section(
+        self, name: str, uid_validity: UidValidity, uid: Uid, section: SectionRead
+    ) -> bytes | None:
+        """See ``AccountApi``."""
+        await self.turn()
+        box = self.box(name)
+        found = box.messages.get(uid)
+        if found is None or box.uid_validity != uid_validity:
+            return None
+        read = read_section(found.data, mime.scan(found.data), section, len(found.data))
+        return None if read.total is None else read.data
+
     async def annotations(self, name: str | None) -> dict[str, bytes]:
         """See ``AccountApi``."""
         await self.turn()
@@ -279,6 +320,11 @@ class AccountSession:
         if len(kept) > _MAX_ANNOTATIONS:
             raise LimitExceeded("too many")
         self.data.annotations[key] = kept
+
+    async def search_in(self, name: str, key: Key) -> tuple[UidValidity, SearchResult]:
+        """See ``AccountApi``."""
+        box = self.box(name)
+        return box.uid_validity, await SelectedMailbox(self, normalised(name), True).search(key, box.modseq)
 
     def _quota(self) -> Quota:
         stored = [one for box in self.data.mailboxes.values() for one in box.messages.values()]

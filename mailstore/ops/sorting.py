@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from mailstore.engine import Txn, Value
@@ -31,7 +32,7 @@ def sort(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], order: Sequence[S
     ranks: list[Value] = []
     for by in order:
         column = _COLUMNS.get(by.key) or _rank_sql(len(by.ranked))
-        ranks.extend(as_json(uids) for uids in by.ranked)
+        ranks.extend(json.dumps(list(uids)) for uids in by.ranked)
         terms.append(f"{column}{' DESC' if by.reverse else ''}")
     rows = txn.rows(
         f"SELECT p.uid FROM {CHOSEN} JOIN message_meta AS m ON m.message_id = p.message_id"
@@ -44,7 +45,7 @@ def sort(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], order: Sequence[S
 def _rank_sql(ranks: int) -> str:
     """The place of a message among ``ranks`` sets of UIDs, each of which is a parameter."""
     cases = "".join(f" WHEN p.uid IN (SELECT value FROM json_each(?)) THEN {rank}" for rank in range(ranks))
-    return f"(CASE{cases} ELSE {ranks} END)" if ranks else "0"
+    return f"(CASE{cases} ELSE {ranks} END)" if ranks else "NULL"
 
 
 def thread_rows(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid]) -> list[ThreadRow]:

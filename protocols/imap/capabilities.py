@@ -5,6 +5,7 @@ from __future__ import annotations
 from protocols.imap.commands import State
 from protocols.limits import ImapLimits
 from protocols.sasl import MECHANISMS
+from protocols.scram import SCRAM, SCRAM_PLUS
 
 _BEFORE_TLS = (b"IMAP4rev1", b"IMAP4rev2", b"STARTTLS", b"LOGINDISABLED", b"LITERAL-")
 _BEFORE_LOGIN = (b"IMAP4rev1", b"IMAP4rev2", b"LITERAL-", b"SASL-IR", b"ID")
@@ -24,6 +25,7 @@ _LOGGED_IN = (
     b"UIDPLUS",
     b"MOVE",
     b"MULTIAPPEND",
+    b"CATENATE",
     b"REPLACE",
     b"SPECIAL-USE",
     b"CREATE-SPECIAL-USE",
@@ -43,6 +45,7 @@ _LOGGED_IN = (
     b"ESORT",
     b"PARTIAL",
     b"SEARCH=FUZZY",
+    b"MULTISEARCH",
     b"THREAD=ORDEREDSUBJECT",
     b"THREAD=REFERENCES",
     b"THREAD=REFS",
@@ -58,13 +61,17 @@ _LOGGED_IN = (
 )
 
 
-def capabilities(state: State, limits: ImapLimits, compressed: bool) -> bytes:
-    """The capabilities, separated by spaces (RFC 3501 section 7.2.1)."""
+def capabilities(state: State, limits: ImapLimits, compressed: bool, can_bind: bool = False) -> bytes:
+    """The capabilities, separated by spaces (RFC 3501 section 7.2.1).
+
+    ``can_bind`` tells that SASL can be bound to this TLS connection (RFC 9266).
+    """
     match state:
         case State.PLAINTEXT:
             names: tuple[bytes, ...] = _BEFORE_TLS
         case State.NOT_AUTHENTICATED:
-            names = (*_BEFORE_LOGIN, *(b"AUTH=" + name for name in MECHANISMS))
+            mechanisms = (*MECHANISMS, SCRAM, *((SCRAM_PLUS,) if can_bind else ()))
+            names = (*_BEFORE_LOGIN, *(b"AUTH=" + name for name in mechanisms))
         case _:
             names = (*_LOGGED_IN, b"APPENDLIMIT=%d" % limits.append_max_bytes)
             # RFC 4978 section 3: not while compression is active.

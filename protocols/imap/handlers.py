@@ -12,7 +12,7 @@ from protocols.imap import (
     login_commands,
     mailbox_commands,
     metadata_commands,
-    replace_command,
+    multisearch,
     rights_commands,
     search_command,
     selected_commands,
@@ -23,7 +23,7 @@ from protocols.imap.append_requests import Append, Replace
 from protocols.imap.context import Answer, Context
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
-from protocols.imap.search_requests import RefusedSearch, Search, Thread
+from protocols.imap.search_requests import MultiSearch, RefusedSearch, Search, Thread
 
 # Any: each handler takes the one request type it is listed under.
 Handler = Callable[[Context, Any], Awaitable[Answer]]
@@ -57,7 +57,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     GetAcl: rights_commands.get_acl,
     ListRights: rights_commands.list_rights,
     ChangeAcl: rights_commands.change_acl,
-    Replace: replace_command.replace,
+    Replace: append_commands.replace,
     GetMetadata: metadata_commands.get_metadata,
     SetMetadata: metadata_commands.set_metadata,
     ask.Select: selected_commands.select,
@@ -70,6 +70,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.Idle: selected_commands.idle,
     Search: search_command.search,
     RefusedSearch: search_command.refused_search,
+    MultiSearch: multisearch.multisearch,
     Thread: search_command.thread,
     ask.Fetch: fetch_command.fetch,
 }

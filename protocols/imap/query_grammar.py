@@ -11,7 +11,16 @@ from mailstore.uidset import MAX_NUMBER
 from protocols.imap.cursor import Cursor
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.search_grammar import SearchParser, read_charset
-from protocols.imap.search_requests import Page, RefusedSearch, Search, SearchReturn, Thread
+from protocols.imap.search_requests import (
+    MultiSearch,
+    Page,
+    RefusedSearch,
+    Search,
+    SearchReturn,
+    Source,
+    Sources,
+    Thread,
+)
 
 _PAGE = re.compile(rb"[1-9][0-9]{0,9}:[1-9][0-9]{0,9}|-[1-9][0-9]{0,9}:-[1-9][0-9]{0,9}")
 _OPTIONS = {option.value: option for option in SearchReturn}
@@ -92,20 +101,56 @@ def parse_search(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
     """
     cursor.space()
     returned = _read_return(cursor)
+    return _saving(returned, lambda: _read_program(cursor, by_uid, returned))
 
-    def parse() -> Search:
-        parser = SearchParser(cursor)
-        if cursor.skip_word(b"CHARSET"):
-            # RFC 9755 section 3: once UTF8=ACCEPT is enabled, CHARSET is an error.
-            if cursor.utf8:
-                raise Malformed(b"CHARSET cannot be used after ENABLE UTF8=ACCEPT")
-            cursor.space()
-            parser.charset = read_charset(cursor)
-            cursor.space()
-        key = parser.program()
-        return _checked(parser, Search(key, returned.options, parser.uses_modseq, by_uid, returned.page))
 
-    return _saving(returned, parse)
+def _read_program(cursor: Cursor, by_uid: bool, returned: _Returned) -> Search:
+    """``search-program`` (RFC 4466 section 2.6.1) up to the end of the command."""
+    parser = SearchParser(cursor)
+    if cursor.skip_word(b"CHARSET"):
+        # RFC 9755 section 3: once UTF8=ACCEPT is enabled, CHARSET is an error.
+        if cursor.utf8:
+            raise Malformed(b"CHARSET cannot be used after ENABLE UTF8=ACCEPT")
+        cursor.space()
+        parser.charset = read_charset(cursor)
+        cursor.space()
+    key = parser.program()
+    return _checked(parser, Search(key, returned.options, parser.uses_modseq, by_uid, returned.page))
+
+
+_SOURCES = {source.value: source for source in Source}
+_NAMED = {Source.SUBTREE, Source.SUBTREE_ONE, Source.MAILBOXES}
+
+
+def _read_source(cursor: Cursor) -> Sources:
+    kind = _SOURCES.get(cursor.word(b"source"))
+    if kind is None:
+        raise cursor.failure(b"known source")
+    if kind not in _NAMED:
+        return Sources(kind)
+    cursor.space()
+    if cursor.peek() == b"(":
+        return Sources(kind, cursor.parenthesised(cursor.mailbox))
+    return Sources(kind, (cursor.mailbox(),))
+
+
+def parse_multisearch(cursor: Cursor) -> MultiSearch:
+    """``esearch`` behind its name (RFC 7377 section 3); the selected mailbox where no source is named.
+
+    Raises:
+        Refused: BAD for syntax and limits, NO [BADCHARSET] for a charset we do not have.
+    """
+    cursor.space()
+    sources: tuple[Sources, ...] = (Sources(Source.SELECTED),)
+    if cursor.skip_word(b"IN"):
+        cursor.space()
+        sources = tuple(dict.fromkeys(cursor.parenthesised(lambda: _read_source(cursor))))
+        cursor.space()
+    returned = _read_return(cursor)
+    # RFC 7377 section 2: the answer is ESEARCH, ALL what it holds by default.
+    if returned.options is None:
+        returned.options = frozenset({SearchReturn.ALL})
+    return MultiSearch(sources, _read_program(cursor, True, returned))
 
 
 def _read_criterion(cursor: Cursor) -> SortBy:

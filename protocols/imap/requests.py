@@ -10,7 +10,7 @@ from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.append_requests import Append, Replace
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
-from protocols.imap.search_requests import Page, RefusedSearch, Search, Thread
+from protocols.imap.search_requests import MultiSearch, Page, RefusedSearch, Search, Thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +356,7 @@ Request = (
     | Expunge
     | Search
     | RefusedSearch
+    | MultiSearch
     | Thread
     | Fetch
     | Store

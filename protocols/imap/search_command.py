@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
-from mailstore.model import Delta, FetchPlan, ModSeq, SortKey, Uid
-from mailstore.uidset import UidSet
+from mailstore.model import Delta, FetchPlan, ModSeq, SortBy, SortKey, Uid
+from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.fuzzy import BETTER, Degree, relaxed, scores
 from protocols.imap.refusal import Disallowed
 from protocols.imap.search_requests import RefusedSearch, Search, SearchReturn, Thread
-from protocols.imap.view import View
 
 _DONE = Answer(b"done")
 _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE}
 
 
-def resolve(key: criteria.Key, view: View, degree: Degree = Degree.WORD_BEGINNINGS) -> criteria.Key:
+class Numbering(Protocol):
+    """What criteria can name besides messages as such; the view of the selected mailbox has it all."""
+
+    @property
+    def largest_uid(self) -> int:
+        """What ``*`` means."""
+
+    @property
+    def recent(self) -> UidSet:
+        """Messages that are ``\\Recent`` in this session."""
+
+    @property
+    def saved(self) -> UidSet:
+        """``$``. Raises Malformed where there is none."""
+
+    def resolve(self, numbers: SequenceSet, by_uid: bool) -> list[Uid]:
+        """The UIDs of sequence numbers. Raises Malformed for those that no message has."""
+
+
+def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEGINNINGS) -> criteria.Key:
     """Replace what only the session knows by UIDs, and FUZZY by what it means to the given degree.
 
     The tree's depth is bounded by the grammar.
@@ -66,10 +84,13 @@ def resolve(key: criteria.Key, view: View, degree: Degree = Degree.WORD_BEGINNIN
             assert_never(key)
 
 
-async def search(ctx: Context, request: Search) -> Answer:
-    """SEARCH and SORT, by UID or not. New messages are announced before a number can name them."""
+async def search(ctx: Context, request: Search, correlator: bytes = b"") -> Answer:
+    """SEARCH and SORT, by UID or not. New messages are announced before a number can name them.
+
+    ``correlator`` is what an ESEARCH response begins with, the tag alone by default.
+    """
     try:
-        return await _search(ctx, request)
+        return await _search(ctx, request, correlator or b'TAG "%s"' % ctx.tag)
     except (StoreError, Disallowed):
         if SearchReturn.SAVE in (request.returned or ()):
             ctx.the_mailbox().view.saved = UidSet()
@@ -82,7 +103,7 @@ async def refused_search(ctx: Context, request: RefusedSearch) -> Answer:
     raise request.refusal
 
 
-async def _search(ctx: Context, request: Search) -> Answer:
+async def _search(ctx: Context, request: Search, correlator: bytes) -> Answer:
     if ctx.rev2 and request.returned is None and not request.order:
         # RFC 9051 section 6.4.4: ESEARCH is the only answer, ALL what it holds by default.
         request = replace(request, returned=frozenset({SearchReturn.ALL}))
@@ -93,10 +114,7 @@ async def _search(ctx: Context, request: Search) -> Answer:
     better = await _better(selected, request) if request.scored else ()
     key = resolve(request.key, view)
     if request.order:
-        order = tuple(
-            replace(by, ranked=better) if by.key is SortKey.RELEVANCY else by for by in request.order
-        )
-        result = await selected.mailbox.sort(key, order, view.modseq)
+        result = await selected.mailbox.sort(key, _ranked(request.order, better), view.modseq)
     else:
         result = await selected.mailbox.search(key, view.modseq)
     tell_delta(ctx, selected, result.delta)
@@ -114,12 +132,13 @@ async def _search(ctx: Context, request: Search) -> Answer:
     if request.page is not None or request.returned != {SearchReturn.SAVE}:
         if modseq is not None and uids and request.page is None and request.returned <= _ENDS:
             modseq = await _modseq_of_ends(selected, uids, request.returned)
-        ctx.output.put(
-            search_results.esearch_line(
-                b'TAG "%s"' % ctx.tag, request, numbers, modseq, scores(uids, better) if better else ()
-            )
-        )
+        told = scores(uids, better) if better else ()
+        ctx.output.put(search_results.esearch_line(correlator, request, numbers, modseq, told))
     return _DONE
+
+
+def _ranked(order: tuple[SortBy, ...], better: tuple[UidSet, ...]) -> tuple[SortBy, ...]:
+    return tuple(replace(by, ranked=better) if by.key is SortKey.RELEVANCY else by for by in order)
 
 
 async def _better(selected: Selected, request: Search) -> tuple[UidSet, ...]:

@@ -49,6 +49,34 @@ class Search:
         )
 
 
+class Source(Enum):
+    """Which mailboxes to search (RFC 7377 section 2.2, RFC 5465 section 6)."""
+
+    SELECTED = b"SELECTED"
+    INBOXES = b"INBOXES"
+    PERSONAL = b"PERSONAL"
+    SUBSCRIBED = b"SUBSCRIBED"
+    SUBTREE = b"SUBTREE"
+    SUBTREE_ONE = b"SUBTREE-ONE"
+    MAILBOXES = b"MAILBOXES"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """A source with the names it takes; the last three kinds of ``Source`` take some."""
+
+    kind: Source
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MultiSearch:
+    """ESEARCH (RFC 7377)."""
+
+    sources: tuple[Sources, ...]
+    search: Search
+
+
 @dataclass(frozen=True, slots=True)
 class RefusedSearch:
     """A SEARCH with SAVE that is answered NO, and so leaves an empty result (RFC 5182 section 2.1)."""

@@ -23,11 +23,11 @@ from mailstore.uidset import STAR, SequenceSet
 from protocols.imap import metadata_requests as metadata
 from protocols.imap import requests as ask
 from protocols.imap import rights_requests as rights
-from protocols.imap.append_requests import Append, AppendMessage, Replace
+from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
 from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
 from protocols.imap.search_grammar import SUGGESTED_CHARSETS
-from protocols.imap.search_requests import Page, SearchReturn
+from protocols.imap.search_requests import MultiSearch, Page, SearchReturn, Source, Sources
 from protocols.limits import ImapLimits
 
 LIMITS = ImapLimits()
@@ -115,19 +115,27 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"STATUS a (MESSAGES UIDNEXT messages)": ask.Status(
         "a", (ask.StatusItem.MESSAGES, ask.StatusItem.UIDNEXT)
     ),
-    b"APPEND a {2+}\r\nhi": Append("a", (AppendMessage(Flags(), None, b"hi"),)),
+    b"APPEND a {2+}\r\nhi": Append("a", (AppendMessage(Flags(), None, (b"hi",)),)),
     b'APPEND a (\\Seen x) "17-Jul-1996 02:44:25 -0700" {1+}\r\n\0': Append(
-        "a", (AppendMessage(Flags(SystemFlag.SEEN, ("x",)), 837596665, b"\0"),)
+        "a", (AppendMessage(Flags(SystemFlag.SEEN, ("x",)), 837596665, (b"\0",)),)
     ),
     b"REPLACE * a (\\Seen) {1+}\r\nx": Replace(
-        numbers((STAR, STAR)), "a", AppendMessage(Flags(SystemFlag.SEEN), None, b"x")
+        numbers((STAR, STAR)), "a", AppendMessage(Flags(SystemFlag.SEEN), None, (b"x",))
     ),
     b"UID REPLACE 7 a {1+}\r\nx": Replace(
-        numbers((7, 7)), "a", AppendMessage(Flags(), None, b"x"), by_uid=True
+        numbers((7, 7)), "a", AppendMessage(Flags(), None, (b"x",)), by_uid=True
     ),
-    b"APPEND a ~{1+}\r\n\0": Append("a", (AppendMessage(Flags(), None, b"\0"),)),
+    b'APPEND a CATENATE (URL "/b/;UID=1" text {2+}\r\nhi URL x) {1+}\r\nx': Append(
+        "a",
+        (
+            AppendMessage(Flags(), None, (Url(b"/b/;UID=1"), b"hi", Url(b"x"))),
+            AppendMessage(Flags(), None, (b"x",)),
+        ),
+    ),
+    b"APPEND a ~{1+}\r\n\0": Append("a", (AppendMessage(Flags(), None, (b"\0",)),)),
     b"APPEND a {1+}\r\nx (y) {1+}\r\nz": Append(
-        "a", (AppendMessage(Flags(), None, b"x"), AppendMessage(Flags(SystemFlag.NONE, ("y",)), None, b"z"))
+        "a",
+        (AppendMessage(Flags(), None, (b"x",)), AppendMessage(Flags(SystemFlag.NONE, ("y",)), None, (b"z",))),
     ),
     b"CHECK": ask.Check(),
     b"CLOSE": ask.Close(),
@@ -172,6 +180,10 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"STORE 1 FLAGS ()": ask.Store(ONE, StoreMode.REPLACE, Flags()),
     b"UID STORE 1 (UNCHANGEDSINCE 5) -FLAGS a A \\Seen": ask.Store(
         ONE, StoreMode.REMOVE, Flags(SystemFlag.SEEN, ("a",)), unchanged_since=ModSeq(5), by_uid=True
+    ),
+    b"ESEARCH IN (inboxes subtree (a b)) RETURN (COUNT) ALL": MultiSearch(
+        (Sources(Source.INBOXES), Sources(Source.SUBTREE, ("a", "b"))),
+        ask.Search(key.All(), frozenset({SearchReturn.COUNT}), by_uid=True),
     ),
     b"SORT (SIZE) utf-8 ALL": ask.Search(key.All(), order=(SortBy(SortKey.SIZE),)),
     b"UID SORT (CC) utf-8 ALL": ask.Search(key.All(), by_uid=True, order=(SortBy(SortKey.CC),)),
@@ -345,6 +357,8 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b'APPEND a "99-Jul-1996 02:44:25 -0700" {1+}\r\nx': (b"date-time expected at position 12", b""),
     b"APPEND a UTF8 (~{1+}\r\nx)": (b"UTF8 needs ENABLE UTF8=ACCEPT", b""),
     b"GETMETADATA a (MAXSIZE 1 SIZE 2) /private/x": (b"known option expected at position 32", b""),
+    b"APPEND a CATENATE (PART x)": (b"URL or TEXT expected at position 22", b""),
+    b"APPEND a CATENATE ()": (b"URL or TEXT expected at position 22", b""),
     b"REPLACE 1:2 a {1+}\r\nx": (b"one message expected at position 14", b""),
     b"UID REPLACE 1,2 a {1+}\r\nx": (b"one message expected at position 18", b""),
     b"GETMETADATA a (DEPTH 2) /private/x": (b"0, 1 or infinity expected at position 25", b""),
@@ -366,6 +380,9 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b"SEARCH RETURN (RELEVANCY) TEXT a": (b"RELEVANCY needs FUZZY", b""),
     b"SORT (RELEVANCY) utf-8 TEXT a": (b"RELEVANCY needs FUZZY", b""),
     b"SEARCH FUZZY": (b"space expected at position 15", b""),
+    b"ESEARCH IN () ALL": (b"source expected at position 15", b""),
+    b"ESEARCH IN (mars) ALL": (b"known source expected at position 19", b""),
+    b"ESEARCH IN (mailboxes) ALL": (b"space expected at position 24", b""),
     b"SORT () utf-8 ALL": (b"sort criterion expected at position 9", b""),
     b"SORT (REVERSE) utf-8 ALL": (b"space expected at position 16", b""),
     b"SORT (SPAM) utf-8 ALL": (b"known sort criterion expected at position 13", b""),
@@ -426,7 +443,7 @@ def test_utf8_mode() -> None:
     assert isinstance(select, Parsed)
     assert select.request == ask.Select("é&")
     assert isinstance(append, Parsed)
-    assert append.request == Append("a", (AppendMessage(Flags(), None, b"hi"),))
+    assert append.request == Append("a", (AppendMessage(Flags(), None, (b"hi",)),))
     assert isinstance(parse(b"SEARCH CHARSET UTF-8 ALL", utf8=True), Unparsed)
 
 

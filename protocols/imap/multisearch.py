@@ -1,0 +1,115 @@
+"""ESEARCH: searching several mailboxes at once, all of the user's own (RFC 7377)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mailstore.errors import NoSuchMailbox
+from mailstore.model import MailboxInfo, Uid
+from mailstore.names import normalised
+from mailstore.uidset import SequenceSet, UidSet
+from protocols.imap import responses, search_results
+from protocols.imap.context import Answer, Context
+from protocols.imap.fuzzy import BETTER, scores
+from protocols.imap.refusal import Malformed
+from protocols.imap.search_command import resolve, search
+from protocols.imap.search_requests import MultiSearch, Search, SearchReturn, Source, Sources
+
+_DONE = Answer(b"done")
+_HERE = Sources(Source.SELECTED)
+
+
+class _Elsewhere:
+    """What a mailbox that is not selected has in place of a view: UIDs and nothing else."""
+
+    def __init__(self, largest_uid: int) -> None:
+        self.largest_uid = largest_uid
+        self.recent = UidSet()
+
+    @property
+    def saved(self) -> UidSet:
+        """RFC 7377 section 2.2: the saved result belongs to the selected mailbox."""
+        raise Malformed(b"$ needs the selected mailbox alone")
+
+    def resolve(self, numbers: SequenceSet, by_uid: bool) -> list[Uid]:
+        """RFC 7377 section 2.2: only the selected mailbox has sequence numbers."""
+        raise Malformed(b"sequence numbers need the selected mailbox alone")
+
+
+async def multisearch(ctx: Context, request: MultiSearch) -> Answer:
+    """ESEARCH; one response for each mailbox in which something was found."""
+    if _HERE in request.sources and ctx.selected is None:
+        raise Malformed(b"no mailbox is selected")
+    inner = request.search
+    if set(request.sources) == {_HERE}:
+        selected = ctx.the_mailbox()
+        validity = selected.mailbox.opened.status.uid_validity
+        return await search(ctx, inner, _correlator(ctx, selected.name, validity))
+    if SearchReturn.SAVE in (inner.returned or ()):
+        # RFC 7377 section 2.2.
+        raise Malformed(b"SAVE needs the selected mailbox alone")
+    # Whether the criteria may be used here is clear before anything is searched.
+    resolve(inner.key, _Elsewhere(1))
+    if inner.uses_modseq:
+        ctx.enable_condstore()
+    account = ctx.the_account()
+    listed = (await account.list_mailboxes()).mailboxes
+    names = sorted(_chosen(ctx, request, listed))
+    statuses = await account.statuses(names)
+    for name in names:
+        if name in statuses:
+            await _search_in(ctx, inner, name, statuses[name].uid_next - 1)
+    return _DONE
+
+
+def _correlator(ctx: Context, name: str, validity: int) -> bytes:
+    """``search-correlator`` (RFC 7377 section 3)."""
+    return b'TAG "%s" MAILBOX %s UIDVALIDITY %d' % (ctx.tag, responses.mailbox(name, ctx.utf8), validity)
+
+
+def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxInfo]) -> set[str]:
+    """The names that the sources mean (RFC 5465 section 6); those that do not exist mean nothing."""
+    mailboxes = {one.name: one for one in listed}
+    chosen: set[str] = set()
+    for source in request.sources:
+        named = {normalised(name) for name in source.names}
+        match source.kind:
+            case Source.SELECTED:
+                chosen.add(ctx.the_mailbox().name)
+            case Source.INBOXES:
+                chosen.add("INBOX")
+            case Source.PERSONAL:
+                chosen |= set(mailboxes)
+            case Source.SUBSCRIBED:
+                chosen |= {name for name, one in mailboxes.items() if one.subscribed}
+            case Source.MAILBOXES:
+                chosen |= named
+            case Source.SUBTREE:
+                chosen |= {name for name in mailboxes if named & set(_with_superiors(name))}
+            case Source.SUBTREE_ONE:
+                chosen |= {name for name in mailboxes if named & {name, name.rpartition("/")[0]}}
+    return chosen & set(mailboxes)
+
+
+def _with_superiors(name: str) -> Iterable[str]:
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+
+
+async def _search_in(ctx: Context, request: Search, name: str, largest_uid: int) -> None:
+    """Search one mailbox and tell what was found, if anything (RFC 7377 section 2.1)."""
+    account, place = ctx.the_account(), _Elsewhere(largest_uid)
+    try:
+        validity, result = await account.search_in(name, resolve(request.key, place))
+        told: list[int] = []
+        if request.scored and result.uids:
+            better = [await account.search_in(name, resolve(request.key, place, degree)) for degree in BETTER]
+            told = scores(result.uids, tuple(UidSet.of(found.uids) for _, found in better))
+    except NoSuchMailbox:
+        return
+    if result.uids:
+        modseq = result.highest_modseq if request.uses_modseq else None
+        correlator = _correlator(ctx, name, validity)
+        ctx.output.put(search_results.esearch_line(correlator, request, result.uids, modseq, told))
+        await ctx.output.drain()
