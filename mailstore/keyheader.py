@@ -43,8 +43,9 @@ from mailstore.keys import (
     derive,
     unwrap_private_key,
 )
+from mailstore.model import SCRAM_ITERATIONS, ScramSetup
 from mailstore.printed import SlotId, SlotKind, is_slot_id
-from mailstore.scram import SCRAM_ITERATIONS, STORED_KEY_BYTES, ScramSetup
+from mailstore.scram import STORED_KEY_BYTES
 
 FORMAT_NAME = "sealbox-keys"
 FORMAT_VERSION = 1

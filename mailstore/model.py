@@ -356,3 +356,23 @@ class MaildropEntry:
     uid: Uid
     message_id: MessageId
     size_bytes: int
+
+
+SCRAM_ITERATIONS = 4096
+"""RFC 7677 section 4 wants this at least; enough for 100 random bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScramSetup:
+    """What the server tells every client of an account before it proves anything."""
+
+    salt: bytes = field(repr=False)
+    iterations: int = SCRAM_ITERATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class ScramExchange:
+    """The end of an exchange: AuthMessage and ClientProof as RFC 5802 section 3 defines them."""
+
+    auth_message: bytes = field(repr=False)
+    proof: bytes = field(repr=False)

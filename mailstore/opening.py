@@ -57,8 +57,9 @@ from mailstore.keys import (
     open_slot,
     parse_secret,
 )
+from mailstore.model import ScramExchange, ScramSetup
 from mailstore.printed import SlotId, SlotKind
-from mailstore.scram import ScramExchange, ScramSetup, dummy_scram_setup, open_scram_wrap
+from mailstore.scram import dummy_scram_setup, open_scram_wrap
 
 _NOBODY = AccountId("0" * 32)
 

@@ -29,26 +29,10 @@ from mailstore.keys import (
     ScramWrap,
     derive,
 )
+from mailstore.model import ScramExchange, ScramSetup
 from mailstore.printed import Printed, RandomBytes, SlotId
 
-SCRAM_ITERATIONS = 4096  # RFC 7677, 4: at least 4096; enough for 100 random bits
 STORED_KEY_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class ScramSetup:
-    """What the server tells every client of an account before it proves anything."""
-
-    salt: bytes = field(repr=False)
-    iterations: int = SCRAM_ITERATIONS
-
-
-@dataclass(frozen=True, slots=True)
-class ScramExchange:
-    """The end of an exchange: AuthMessage and ClientProof as RFC 5802, 3 defines them."""
-
-    auth_message: bytes = field(repr=False)
-    proof: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

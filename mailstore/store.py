@@ -40,6 +40,8 @@ from mailstore.model import (
     MailboxStatus,
     NewMessage,
     Quota,
+    ScramExchange,
+    ScramSetup,
     SearchResult,
     SectionRead,
     SpecialUse,
@@ -95,7 +97,21 @@ class MailStore:
             AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
             StoreError: the account is right but cannot be opened now.
         """
-        unlocked = await self._unlocker.unlock(name, secret, AccessProtocol(protocol))
+        return await self._session(await self._unlocker.unlock(name, secret, AccessProtocol(protocol)))
+
+    async def scram_setup(self, name: bytes) -> ScramSetup:
+        """Salt and iterations for a SCRAM client; made up, but stable, for an unknown name."""
+        return await self._unlocker.scram_setup(name)
+
+    async def login_scram(self, name: bytes, exchange: ScramExchange, protocol: str) -> tuple[Account, bytes]:
+        """Open an account for one session by SCRAM with an app password; also gives the ServerSignature.
+
+        Raises as ``login`` does, but for TooManyLogins.
+        """
+        unlocked, signature = await self._unlocker.unlock_by_scram(name, exchange, AccessProtocol(protocol))
+        return await self._session(unlocked), signature
+
+    async def _session(self, unlocked: Unlocked) -> Account:
         try:
             opened = await self._opened(unlocked)
             if unlocked.protocol is AccessProtocol.POP3:

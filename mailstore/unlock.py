@@ -34,6 +34,7 @@ from mailstore.keys import (
     argon2id,
     derive,
 )
+from mailstore.model import ScramExchange, ScramSetup
 from mailstore.opening import (
     Attempt,
     Current,
@@ -46,7 +47,6 @@ from mailstore.opening import (
     scram_setup,
 )
 from mailstore.printed import SlotId
-from mailstore.scram import ScramExchange, ScramSetup
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from mailstore.errors import AuthenticationFailed, TooManyLogins
+from mailstore.model import ScramExchange, ScramSetup
 from protocols.limits import LoginLimits
 from protocols.store_api import AccountApi, StoreApi
+
+T = TypeVar("T")
 
 _IPV6_SITE_BITS = 64
 """One customer commands all addresses of such a network."""
@@ -65,6 +69,23 @@ class LoginGuard:
         Raises:
             AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
         """
+        possible = 0 < len(secret) <= self.limits.secret_max_bytes
+        return await self._attempt(address, name, possible, lambda: self._store.login(name, secret, protocol))
+
+    async def scram_setup(self, name: bytes) -> ScramSetup:
+        """What a SCRAM client is told before it proves anything; no name can be told from another by it."""
+        return await self._store.scram_setup(name[: self.limits.name_max_bytes])
+
+    async def login_scram(
+        self, address: str, name: bytes, exchange: ScramExchange, protocol: str
+    ) -> tuple[AccountApi, bytes]:
+        """As ``login``, by a SCRAM proof; also gives the ServerSignature (RFC 5802 section 3)."""
+        return await self._attempt(
+            address, name, True, lambda: self._store.login_scram(name, exchange, protocol)
+        )
+
+    async def _attempt(self, address: str, name: bytes, possible: bool, run: Callable[[], Awaitable[T]]) -> T:
+        """Run one attempt after its delay; one that is not ``possible`` fails without the store."""
         site = _site(address)
         record = self._remember(site)
         # bytes hash with a key that only this process has (SipHash, PYTHONHASHSEED).
@@ -80,9 +101,9 @@ class LoginGuard:
                 record.waiting -= 1
         limits = self.limits
         try:
-            if not 0 < len(name) <= limits.name_max_bytes or not 0 < len(secret) <= limits.secret_max_bytes:
+            if not possible or not 0 < len(name) <= limits.name_max_bytes:
                 raise AuthenticationFailed("authentication failed")
-            account = await self._store.login(name, secret, protocol)
+            result = await run()
         except AuthenticationFailed:
             if self._clock.seconds() - record.last_s > limits.forget_after_s:
                 record.failures = 0
@@ -93,7 +114,7 @@ class LoginGuard:
         record.trusted[who] = None
         if len(record.trusted) > limits.trusted_per_address_max:
             del record.trusted[next(iter(record.trusted))]
-        return account
+        return result
 
     def _remember(self, site: str) -> _Record:
         record = self._records.setdefault(site, _Record(last_s=self._clock.seconds()))

@@ -7,13 +7,16 @@ writes through ``Channel.write`` and is cancelled when the connection is lost.
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import sys
+import termios
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
@@ -36,6 +39,12 @@ class Channel(Protocol):
     def address(self) -> str:
         """The peer's address, empty when it has none (a Unix socket)."""
 
+    def channel_binding(self) -> bytes | None:
+        """What this TLS connection alone has: tls-exporter (RFC 9266); None without TLS 1.3."""
+
+    async def handshake(self, timeout_s: float) -> None:
+        """Wait until TLS, if there is any, is established. Raises IdleTimeout."""
+
     async def read(self, timeout_s: float) -> bytes | None:
         """The next octets, or None when ``wake`` was called. Raises IdleTimeout."""
 
@@ -55,7 +64,7 @@ class Channel(Protocol):
 Serve = Callable[[Channel], Coroutine[Any, Any, None]]
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class StreamConnection(TwistedProtocol):
     """One accepted connection: Twisted's ``Protocol`` on one side, ``Channel`` on the other."""
 
@@ -67,6 +76,8 @@ class StreamConnection(TwistedProtocol):
         self._input = bytearray()
         self._reader: Deferred[bytes | None] | None = None
         self._writer: Deferred[None] | None = None
+        self._handshake: Deferred[None] | None = None
+        self._established = False
         self._woken = False
         self._paused_by_peer = False
         self._reading_paused = False
@@ -116,6 +127,13 @@ class StreamConnection(TwistedProtocol):
             pump.cancel()
         self.lost.callback(None)
 
+    def handshakeCompleted(self) -> None:
+        """TLS is established."""
+        self._established = True
+        waiting, self._handshake = self._handshake, None
+        if waiting is not None:
+            waiting.callback(None)
+
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""
         self._paused_by_peer = True
@@ -136,6 +154,35 @@ class StreamConnection(TwistedProtocol):
     def address(self) -> str:
         """See ``Channel``."""
         return str(getattr(self._transport.getPeer(), "host", ""))
+
+    def channel_binding(self) -> bytes | None:
+        """See ``Channel``."""
+        if not self._established:
+            return None
+        connection = self._transport.getHandle()
+        # RFC 9266 section 4.2: older versions would need the extended master secret, which we cannot see.
+        if connection.get_protocol_version_name() != "TLSv1.3":
+            return None
+        return bytes(connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b""))
+
+    async def handshake(self, timeout_s: float) -> None:
+        """See ``Channel``."""
+        if self._established or not ISSLTransport.providedBy(self._transport):
+            return
+        waiting: Deferred[None] = Deferred()
+        self._handshake = waiting
+        timer = self._clock.callLater(max(timeout_s, 0.0), self._handshake_timed_out)
+        try:
+            await waiting
+        finally:
+            self._handshake = None
+            if timer.active():
+                timer.cancel()
+
+    def _handshake_timed_out(self) -> None:
+        waiting, self._handshake = self._handshake, None
+        if waiting is not None:
+            waiting.errback(IdleTimeout())
 
     def _take(self) -> bytes:
         data = bytes(self._input)
@@ -202,11 +249,31 @@ class StreamConnection(TwistedProtocol):
         """See ``Channel``. A peer that does not take the rest in time is cut off."""
         if self._closing is not None or self._pump is None:
             return
-        self._closing = self._clock.callLater(self._limits.write_stall_timeout_s, self.abort)
+        deadline_s = self._clock.seconds() + self._limits.write_stall_timeout_s
+        self._closing = self._clock.callLater(self._limits.close_wait_s, self._give_up, deadline_s)
         self._transport.unregisterProducer()
         if self._reading_paused:
             self._transport.resumeProducing()
         self._transport.loseConnection()
+
+    def _give_up(self, deadline_s: float) -> None:
+        """Many clients never answer TLS's closure alert; once they have everything, that is no matter."""
+        if self._unsent() and self._clock.seconds() < deadline_s:
+            self._closing = self._clock.callLater(self._limits.close_wait_s, self._give_up, deadline_s)
+        else:
+            self.abort()
+
+    def _unsent(self) -> int:
+        """Bytes that the kernel has yet to send or the peer has yet to acknowledge (tcp(7), SIOCOUTQ)."""
+        lower = getattr(self._transport, "transport", self._transport)
+        socket = getattr(lower, "socket", None)
+        if socket is None or socket.fileno() < 0:
+            return 0
+        try:
+            answer = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
 
     def abort(self) -> None:
         """Close at once."""

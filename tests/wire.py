@@ -65,8 +65,8 @@ class WireTransport(StringTransport):
 class Client:
     """The client's end: says octets, hears lines."""
 
-    def __init__(self, factory: Factory) -> None:
-        self.transport = WireTransport()
+    def __init__(self, factory: Factory, transport: WireTransport | None = None) -> None:
+        self.transport = transport or WireTransport()
         connection: Any = factory.buildProtocol(None)
         self.protocol = connection
         self.transport.owner = self.protocol
@@ -120,7 +120,14 @@ class ImapWorld:
     def factory_for(self, implicit_tls: bool) -> ImapFactory:
         """The server's port 993, or its port 143."""
         return ImapFactory(
-            self.guard, self.limits, TLS, self.access_log, self.clock, implicit_tls, self.stream_limits
+            self.guard,
+            self.limits,
+            TLS,
+            self.access_log,
+            self.clock,
+            implicit_tls,
+            self.stream_limits,
+            random=bytes,
         )
 
     def hold(self) -> Deferred[None]:

@@ -45,6 +45,14 @@ class CompressedChannel:
         """See ``Channel``."""
         return self._inner.address
 
+    def channel_binding(self) -> bytes | None:
+        """See ``Channel``."""
+        return self._inner.channel_binding()
+
+    async def handshake(self, timeout_s: float) -> None:
+        """See ``Channel``."""
+        await self._inner.handshake(timeout_s)
+
     async def read(self, timeout_s: float) -> bytes | None:
         """See ``Channel``. Raises BrokenStream too."""
         while True:

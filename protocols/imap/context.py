@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,10 @@ log = logging.getLogger("sealbox.imap")
 
 @dataclass(frozen=True, slots=True)
 class ImapServices:
-    """What all sessions of a server share. ``tls`` is None where STARTTLS cannot be offered."""
+    """What all sessions of a server share. ``tls`` is None where STARTTLS cannot be offered.
+
+    ``random`` gives so many random octets.
+    """
 
     login: LoginGuard
     access_log: AccessLog
@@ -31,6 +35,7 @@ class ImapServices:
     tls: Any = None
     limits: ImapLimits = field(default_factory=ImapLimits)
     log_limits: AccessLogLimits = field(default_factory=AccessLogLimits)
+    random: Callable[[int], bytes] = os.urandom
 
 
 @dataclass(slots=True)

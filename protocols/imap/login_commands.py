@@ -7,22 +7,16 @@ from functools import partial
 from mailstore.errors import AuthenticationFailed
 from protocols.access_log import user_agent
 from protocols.imap import requests as ask
-from protocols.imap import responses
-from protocols.imap.capabilities import capabilities
+from protocols.imap import responses, scram_command
 from protocols.imap.commands import State
 from protocols.imap.compress import CompressedChannel
-from protocols.imap.connection import Connection, LineReceived
+from protocols.imap.connection import Connection
 from protocols.imap.context import Answer, Context
+from protocols.imap.entering import ask_client, capability_text, enter, failed, malformed
 from protocols.imap.output import Output
-from protocols.imap.refusal import Disallowed, Malformed
-from protocols.sasl import MECHANISMS, Credentials, Exchange, SaslError, decode_response, encode_challenge
-
-_ACCOUNT_CLOSED = b"the account was closed"
-
-
-def capability_text(ctx: Context) -> bytes:
-    """``CAPABILITY ...`` for this state."""
-    return b"CAPABILITY " + capabilities(ctx.state, ctx.limits, ctx.compressed)
+from protocols.imap.refusal import Disallowed
+from protocols.sasl import MECHANISMS, Credentials, Exchange, SaslError, decode_response
+from protocols.scram import SCRAM, SCRAM_PLUS
 
 
 async def capability(ctx: Context, request: ask.Capability) -> Answer:
@@ -69,6 +63,8 @@ async def login(ctx: Context, request: ask.Login) -> Answer:
 
 async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
     """AUTHENTICATE with or without initial response; the client may abort with ``*`` (section 6.2.2)."""
+    if request.mechanism in (SCRAM, SCRAM_PLUS):
+        return await scram_command.authenticate(ctx, request)
     mechanism = MECHANISMS.get(request.mechanism)
     if mechanism is None:
         raise Disallowed(b"mechanism not supported", b"CANNOT")
@@ -78,55 +74,19 @@ async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
         if request.initial is not None:
             credentials = exchange.respond(decode_response(request.initial))
         while credentials is None:
-            ctx.output.put(b"+ " + encode_challenge(exchange.challenge()) + b"\r\n")
-            response = await _next_line(ctx)
-            if response == b"*":
-                raise Malformed(b"authentication aborted")
-            credentials = exchange.respond(decode_response(response))
+            credentials = exchange.respond(await ask_client(ctx, exchange.challenge()))
     except SaslError as error:
-        _count_failure(ctx)
-        raise Malformed(str(error).encode("ascii")) from None
+        raise malformed(ctx, error) from None
     return await _log_in(ctx, credentials)
 
 
-async def _next_line(ctx: Context) -> bytes:
-    """The client's next SASL response.
-
-    Raises:
-        Refused: the line is too long, or the session is to end.
-    """
-    await ctx.output.flush()
-    while True:
-        event = ctx.connection.next_line()
-        if isinstance(event, LineReceived):
-            return event.text
-        if event is not None:
-            raise Malformed(b"SASL response too long")
-        data = await ctx.channel.read(ctx.patience_s())
-        if data is not None:
-            ctx.connection.feed(data)
-        elif ctx.goodbye is not None:
-            raise Disallowed(b"the session is ending", b"UNAVAILABLE")
-
-
-def _count_failure(ctx: Context) -> None:
-    ctx.failed_logins += 1
-    if ctx.failed_logins >= ctx.services.login.limits.attempts_per_connection_max:
-        ctx.after_answer = lambda: ctx.end(b"too many failed logins")
-
-
 async def _log_in(ctx: Context, credentials: Credentials) -> Answer:
-    """Open the account; the capabilities change, so they are sent along (section 6.2.3)."""
     try:
         account = await ctx.services.login.login(ctx.address, credentials.name, credentials.secret, "imap")
     except AuthenticationFailed:
-        _count_failure(ctx)
+        failed(ctx)
         raise
-    ctx.account = account
-    ctx.state = State.AUTHENTICATED
-    ctx.connection.authenticated = True
-    account.on_closed(lambda: ctx.end(_ACCOUNT_CLOSED))
-    return Answer(b"logged in", capability_text(ctx))
+    return enter(ctx, account)
 
 
 async def identify(ctx: Context, request: ask.Identify) -> Answer:

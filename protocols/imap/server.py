@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import os
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from protocols.access_log import AccessLog
@@ -31,10 +32,13 @@ class ImapFactory(StreamFactory):
         implicit_tls: bool,
         stream_limits: StreamLimits | None = None,
         log_limits: AccessLogLimits | None = None,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         super().__init__(clock, stream_limits or StreamLimits())
         self._secure = implicit_tls
-        self._services = ImapServices(login, access_log, clock, tls, limits, log_limits or AccessLogLimits())
+        self._services = ImapServices(
+            login, access_log, clock, tls, limits, log_limits or AccessLogLimits(), random
+        )
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
         """A session and its coroutine."""

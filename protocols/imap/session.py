@@ -22,8 +22,8 @@ from protocols.imap.connection import (
     LiteralRefused,
 )
 from protocols.imap.context import Answer, Context, Hangup, ImapServices, log
+from protocols.imap.entering import capability_text
 from protocols.imap.handlers import HANDLERS
-from protocols.imap.login_commands import capability_text
 from protocols.imap.refusal import Disallowed, Malformed, Refused
 from protocols.imap.store_errors import refusal_of
 from protocols.redact import correlation_id, describe
@@ -47,6 +47,8 @@ class ImapSession:
         """The whole session; returns when the connection is to be closed."""
         ctx = self._ctx
         try:
+            # What can be offered depends on what the handshake brings.
+            await ctx.channel.handshake(ctx.patience_s())
             ctx.output.put(responses.tagged(b"*", b"OK", b"Sealbox ready", capability_text(ctx)))
             await ctx.output.flush()
             await self._serve()

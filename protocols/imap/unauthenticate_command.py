@@ -9,7 +9,7 @@ from protocols.imap.commands import State
 from protocols.imap.compress import CompressedChannel
 from protocols.imap.connection import Connection
 from protocols.imap.context import Answer, Context
-from protocols.imap.login_commands import capability_text
+from protocols.imap.entering import capability_text
 from protocols.imap.output import Output
 
 

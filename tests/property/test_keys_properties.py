@@ -21,6 +21,7 @@ from mailstore.keys import (
     parse_secret,
     slot_associated_data,
 )
+from mailstore.model import ScramSetup
 from mailstore.printed import (
     ALPHABET,
     SlotId,
@@ -31,7 +32,6 @@ from mailstore.printed import (
     read_printed,
     recovery_key_typo,
 )
-from mailstore.scram import ScramSetup
 from mailstore.sealed import MAGIC, Facts, SealedId, open_sealed, padded_size, seal
 
 MASTER = bytes(range(32))

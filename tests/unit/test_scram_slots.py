@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 
 from mailstore.errors import AccountDisabled, AuthenticationFailed, ScopeDenied
 from mailstore.keys import AccessProtocol, AccountId, Scope
-from mailstore.scram import ScramExchange, ScramSetup, open_scram_wrap, scram_keys
+from mailstore.model import ScramExchange, ScramSetup
+from mailstore.scram import open_scram_wrap, scram_keys
 from mailstore.unlock import Unlocker, UnlockLimits
 
 IMAP = AccessProtocol.IMAP
