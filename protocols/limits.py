@@ -40,6 +40,8 @@ class ImapLimits:
     list_items_max: int = 1000
     """Members of any parenthesised list (flags, patterns, header names, FETCH items ...)."""
     sequence_ranges_max: int = 10_000
+    url_max_bytes: int = 4000
+    """One URL of CATENATE (RFC 4469)."""
     binary_items_max: int = 50
     """BINARY items of one FETCH (RFC 3516): each decodes a part."""
     metadata_entry_max_bytes: int = 256
@@ -75,6 +77,8 @@ class StreamLimits:
     """Input received but not yet taken by the session; beyond it the socket is not read."""
     write_stall_timeout_s: float = 300.0
     """A peer that takes nothing for so long is cut off."""
+    close_wait_s: float = 2.0
+    """How long a peer that has taken everything may take to close its side."""
     connections_max: int = 20_000
     """Connections of one listening port in one process."""
     connections_per_address_max: int = 200

@@ -143,7 +143,8 @@ class Session(Protocol):
         """Wait as long as the test wants, fail as the test wants."""
 
 
-def _section(data: bytes, root: mime.Part, read: SectionRead, max_bytes: int) -> SectionData:
+def read_section(data: bytes, root: mime.Part, read: SectionRead, max_bytes: int) -> SectionData:
+    """One section of a message, cut short at ``max_bytes``."""
     found = mime.resolve(root, read.spec)
     if found is None:
         return SectionData(None)
@@ -257,7 +258,7 @@ class SelectedMailbox:
             root = mime.scan(one.data)
             answers: list[SectionData] = []
             for read in sections:
-                answers.append(_section(one.data, root, read, left))
+                answers.append(read_section(one.data, root, read, left))
                 left -= len(answers[-1].data)
             if rows and any(
                 answer.total is not None and len(answer.data) < answer.total for answer in answers

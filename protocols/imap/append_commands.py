@@ -1,20 +1,22 @@
-"""The handler of APPEND (RFC 3501 section 6.3.11, RFC 3502, RFC 4315 section 3)."""
+"""The handlers of APPEND and REPLACE (RFC 3501 section 6.3.11, RFCs 3502, 4469 and 8508)."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
 
 from mailstore.errors import NoSuchMailbox
 from mailstore.model import NewMessage
 from protocols.imap import responses
-from protocols.imap.append_requests import Append
+from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
 from protocols.imap.context import Answer, Context
+from protocols.imap.message_url import MessageUrl, echoed, parse_url
 from protocols.imap.refusal import Disallowed
 
 
 async def append(ctx: Context, request: Append) -> Answer:
     """APPEND with APPENDUID; several messages are stored all or none (RFC 3502 section 3)."""
-    if not all(message.data for message in request.messages):
-        raise Disallowed(b"an empty message cannot be appended", b"CANNOT")
-    new = [NewMessage(message.data, message.flags, message.internal_date) for message in request.messages]
+    new = await _assembled(ctx, request.messages)
     try:
         result = await ctx.the_account().append(request.mailbox, new)
     except NoSuchMailbox:
@@ -25,3 +27,75 @@ async def append(ctx: Context, request: Append) -> Answer:
         selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
     uids = responses.ordered_set(result.uids)
     return Answer(b"appended", b"APPENDUID %d %s" % (result.uid_validity, uids))
+
+
+async def replace(ctx: Context, request: Replace) -> Answer:
+    """REPLACE and UID REPLACE: APPENDUID comes untagged, before the EXPUNGE (RFC 8508 section 3.3)."""
+    selected = ctx.the_mailbox()
+    view = selected.view
+    uids = view.resolve(request.number, request.by_uid)
+    if selected.read_only:
+        raise Disallowed(b"the mailbox is open for reading only", b"NOPERM")
+    if not uids:
+        raise Disallowed(b"no such message", b"NONEXISTENT")
+    (new,) = await _assembled(ctx, (request.message,))
+    try:
+        result, delta = await selected.mailbox.replace(uids[0], request.mailbox, new, view.modseq)
+    except NoSuchMailbox:
+        raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
+    view.apply(delta)
+    code = b"APPENDUID %d %s" % (result.uid_validity, responses.ordered_set(result.uids))
+    ctx.output.put(responses.tagged(b"*", b"OK", b"replaced", code))
+    return Answer(b"done")
+
+
+async def _assembled(ctx: Context, messages: Sequence[AppendMessage]) -> list[NewMessage]:
+    """The messages with what their URLs name.
+
+    Raises:
+        Disallowed: BADURL, TOOBIG (RFC 4469 section 4), or a message is empty.
+    """
+    largest = ctx.limits.append_max_bytes
+    left = max(ctx.limits.append_total_max_bytes, largest)
+    new: list[NewMessage] = []
+    for message in messages:
+        room = min(left, largest)
+        pieces: list[bytes] = []
+        for part in message.parts:
+            pieces.append(await _read(ctx, part, room) if isinstance(part, Url) else part)
+            room -= len(pieces[-1])
+            left -= len(pieces[-1])
+            if room < 0:
+                raise Disallowed(b"the message would be too large", b"TOOBIG")
+        data = b"".join(pieces)
+        if not data:
+            raise Disallowed(b"an empty message cannot be appended", b"CANNOT")
+        new.append(NewMessage(data, message.flags, message.internal_date))
+    return new
+
+
+async def _read(ctx: Context, part: Url, room: int) -> bytes:
+    """What a URL names, one octet more than ``room`` at most."""
+    url = parse_url(part.text, ctx.the_account().name, ctx.limits)
+    found = None if url is None else await _message(ctx, url, room)
+    if found is None:
+        raise Disallowed(b"the URL names nothing here", b"BADURL " + echoed(part.text))
+    return found
+
+
+async def _message(ctx: Context, url: MessageUrl, room: int) -> bytes | None:
+    account, name, validity = ctx.the_account(), url.mailbox, url.uid_validity
+    if name is None:
+        # RFC 4469 section 3: relative to the selected mailbox.
+        if ctx.selected is None:
+            return None
+        name, validity = ctx.selected.name, ctx.selected.mailbox.opened.status.uid_validity
+    section = url.section
+    length = room + 1 if section.length is None else min(section.length, room + 1)
+    try:
+        if validity is None:
+            validity = (await account.status(name)).uid_validity
+        read = dataclasses.replace(section, offset=section.offset or 0, length=length)
+        return await account.read_section(name, validity, url.uid, read)
+    except NoSuchMailbox:
+        return None

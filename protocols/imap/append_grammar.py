@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailstore.model import Flags
-from protocols.imap.append_requests import Append, AppendMessage, Replace
+from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
 from protocols.imap.cursor import Cursor
 from protocols.imap.refusal import Disallowed, Malformed
 
@@ -31,7 +31,26 @@ def append_message(cursor: Cursor) -> AppendMessage:
     if cursor.peek() == b'"':
         internal_date = cursor.date_time()
         cursor.space()
-    return AppendMessage(flags, internal_date, _data(cursor))
+    if cursor.skip_word(b"CATENATE"):
+        cursor.space()
+        return AppendMessage(flags, internal_date, cursor.parenthesised(lambda: _part(cursor)))
+    return AppendMessage(flags, internal_date, (_data(cursor),))
+
+
+def _part(cursor: Cursor) -> bytes | Url:
+    """``cat-part`` (RFC 4469 section 5; its UTF8 form: RFC 9755 section 4)."""
+    if cursor.skip_word(b"URL"):
+        cursor.space()
+        text = cursor.astring(b"URL")
+        if len(text) > cursor.limits.url_max_bytes:
+            raise cursor.failure(b"shorter URL")
+        return Url(text)
+    if cursor.skip_word(b"TEXT"):
+        cursor.space()
+        return cursor.literal(b"text literal").data
+    if cursor.utf8:
+        return _data(cursor)
+    raise cursor.failure(b"URL or TEXT")
 
 
 def _data(cursor: Cursor) -> bytes:

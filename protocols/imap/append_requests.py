@@ -9,12 +9,19 @@ from mailstore.uidset import SequenceSet
 
 
 @dataclass(frozen=True, slots=True)
+class Url:
+    """A part of a message that is on the server already (CATENATE, RFC 4469 section 3)."""
+
+    text: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AppendMessage:
     """One message with its flags; ``internal_date`` is seconds since the epoch, None means now."""
 
     flags: Flags
     internal_date: int | None
-    data: bytes = field(repr=False)
+    parts: tuple[bytes | Url, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def _item(cursor: Cursor) -> FetchItem | FetchSection:
 
 def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
     if name in {b"BODY", b"BODY.PEEK"} and cursor.skip(b"["):
-        return _section(cursor, peek=name == b"BODY.PEEK")
+        return parse_section(cursor, peek=name == b"BODY.PEEK")
     if name in _BINARY and cursor.skip(b"["):
         return _binary(cursor, name)
     if name == b"PREVIEW" and cursor.looking_at(_LAZY):
@@ -112,7 +112,8 @@ def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
     return found
 
 
-def _section(cursor: Cursor, peek: bool) -> FetchSection:
+def parse_section(cursor: Cursor, peek: bool) -> FetchSection:
+    """``section`` behind its bracket, and a partial if there is one (RFC 3501 section 9)."""
     text = b""
     label, part = _part(cursor)
     if part:
