@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from mailstore import search as criteria
 from mailstore import threads
@@ -88,10 +89,14 @@ class Mailbox:
 
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """Stored answers for a bounded batch of messages; sets ``\\Seen`` when the plan says so."""
-        run = self._account.write if plan.set_seen and not self.opened.read_only else self._account.read
-        if self.opened.read_only and plan.set_seen:
-            plan = FetchPlan(plan.envelope, plan.body, plan.bodystructure, False, plan.changed_since)
-        return await run(content.fetch, self.opened.mailbox_id, uids, plan, since)
+        mailbox_id = self.opened.mailbox_id
+        if plan.set_seen and not self.opened.read_only:
+            try:
+                return await self._account.write(content.fetch, mailbox_id, uids, plan, since)
+            except StorageFull:
+                pass  # reading goes on when nothing can be written; the flag is set another time
+        plan = replace(plan, set_seen=False)
+        return await self._account.read(content.fetch, mailbox_id, uids, plan, since)
 
     async def content(
         self, uids: Sequence[Uid], sections: Sequence[SectionRead], max_bytes: int

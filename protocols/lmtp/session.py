@@ -30,6 +30,9 @@ from protocols.lmtp.message import Collector, Failure, MemoryBudget, Trace
 from protocols.lmtp.replies import Reply
 from protocols.transport import Channel, IdleTimeout
 
+SWALLOWED_MESSAGES = 2
+"""A chunk of more than so many times the message limit ends the connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class LmtpServices:
@@ -233,6 +236,10 @@ class LmtpSession:
         self._answer(replies.SEND_DATA)
 
     def _bdat(self, request: ask.Bdat) -> None:
+        if request.size_bytes > SWALLOWED_MESSAGES * self._limits.message_max_bytes:
+            # Staying in step would mean to read and throw away whatever the peer calls a chunk.
+            self._close(replies.CHUNK_TOO_LARGE)
+            return
         refusal = self._not_ready()
         if refusal is None:
             transaction = self._open_transaction

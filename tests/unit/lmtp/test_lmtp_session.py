@@ -166,6 +166,14 @@ def test_a_malformed_bdat_ends_the_connection() -> None:
     assert client.closed
 
 
+def test_an_absurd_chunk_ends_the_connection() -> None:
+    """Nobody waits for 99999999999999999999 octets, whether a transaction is open or not."""
+    for client in (LmtpWorld().ready(), LmtpWorld().greeted()):
+        answer = client.say(b"BDAT 99999999999999999999 LAST\r\n")
+        assert answer == b"552 5.3.4 chunk too large, closing\r\n"
+        assert client.closed
+
+
 SMUGGLED = b"MAIL FROM:<evil@example.net>\r\nRCPT TO:<ann@example.org>\r\nDATA\r\nforged\r\n"
 
 

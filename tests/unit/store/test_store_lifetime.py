@@ -12,7 +12,7 @@ from mailstore.engine import SQLITE_FULL, open_connection, translated
 from mailstore.errors import AuthenticationFailed, StorageFailed, StorageFull, TooNew
 from mailstore.filing import DAMAGED_SUFFIX
 from mailstore.limits import StoreLimits
-from mailstore.model import Flags, ModSeq, NewMessage, SystemFlag
+from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, SystemFlag
 from mailstore.open_account import FILING_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
@@ -249,3 +249,19 @@ def test_threads_are_forgotten_with_their_messages(world: World) -> None:
     assert now(opened.read(lambda txn: txn.value(counted))) == 2
     now(now(account.select("Drafts", False)).expunge(None, ModSeq(0)))
     assert now(opened.read(lambda txn: txn.value(counted))) == 0
+
+
+def test_a_full_disk_stops_no_reading(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FETCH of content answers although ``\\Seen`` cannot be written."""
+    account = world.login()
+    now(account.append("Drafts", [NewMessage(MESSAGE)]))
+    mailbox = now(account.select("Drafts", False))
+    opened = world.store._open[account.account_id]
+
+    async def full(*_args: object) -> None:
+        raise StorageFull("the disk is full")
+
+    monkeypatch.setattr(opened, "write", full)
+    result = now(mailbox.fetch([1], FetchPlan(set_seen=True), ModSeq(0)))
+    assert [row.uid for row in result.rows] == [1]
+    assert not result.seen_now

@@ -1,0 +1,83 @@
+"""Closing: what was written goes out, and a peer that never answers does not hold anything up."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from protocols.limits import StreamLimits
+from protocols.transport import Channel, StreamConnection
+
+LIMITS = StreamLimits(close_wait_s=2.0, write_stall_timeout_s=10.0)
+
+
+class Lower:
+    """What lies below TLS: the socket whose queue counts."""
+
+    def __init__(self, unsent: socket.socket) -> None:
+        self.socket = unsent
+
+
+class Deaf(StringTransport):
+    """A transport whose peer does not answer the end of TLS."""
+
+    def __init__(self, lower: Lower | None = None) -> None:
+        super().__init__()
+        self.aborted = False
+        if lower is not None:
+            self.transport = lower
+
+    def loseConnection(self) -> None:
+        """The peer is told, and says nothing."""
+
+    def abortConnection(self) -> None:
+        """The end."""
+        self.aborted = True
+
+
+async def say_goodbye(channel: Channel) -> None:
+    """A session that is over at once."""
+    await channel.write(b"* BYE\r\n")
+
+
+def closed(transport: Any) -> tuple[Clock, StreamConnection]:
+    """A connection whose session has ended."""
+    clock = Clock()
+    connection = StreamConnection(say_goodbye, clock, LIMITS)
+    connection.makeConnection(transport)
+    return clock, connection
+
+
+def test_a_peer_that_has_everything_is_not_waited_for() -> None:
+    """Many clients never send close_notify; a stopping server cannot wait for them."""
+    transport = Deaf()
+    clock, _ = closed(transport)
+    assert transport.value() == b"* BYE\r\n"
+    clock.advance(1.9)
+    assert not transport.aborted
+    clock.advance(0.2)
+    assert transport.aborted
+
+
+def test_a_slow_peer_gets_the_rest() -> None:
+    """While the kernel still has bytes for the peer, the connection stays, up to the stall timeout."""
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        here.send(b"not read yet")
+        transport = Deaf(Lower(here))
+        clock, _ = closed(transport)
+        clock.advance(2.1)
+        assert not transport.aborted
+        there.recv(100)
+        clock.advance(2.1)
+        assert transport.aborted
+        here.send(b"never read")
+        stalled = Deaf(Lower(here))
+        clock, _ = closed(stalled)
+        for _ in range(6):
+            clock.advance(2.1)
+        assert stalled.aborted
