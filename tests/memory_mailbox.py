@@ -48,6 +48,8 @@ from tests.memory_sort import sorted_uids, thread_row
 _KNOWN_ENCODINGS = {b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"}
 _VALIDITY = UidValidity(7)
 _FIRST_UID = Uid(1)
+SAVED = 1_700_000_000
+"""When every message comes into its mailbox: time stands still here."""
 _FIRST_MODSEQ = ModSeq(1)
 
 
@@ -61,6 +63,7 @@ class StoredMessage:
     flags: Flags
     modseq: ModSeq
     internal_date: int
+    save_date: int = SAVED
 
     def state(self) -> MessageFlags:
         """The narrow row."""
@@ -138,6 +141,9 @@ class Session(Protocol):
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
         """Append messages."""
+
+    def check_quota(self, more_bytes: int, more_messages: int) -> None:
+        """Refuse what would pass the account's limits."""
 
     async def turn(self, writes: bool = False) -> None:
         """Wait as long as the test wants, fail as the test wants."""
@@ -245,6 +251,7 @@ class SelectedMailbox:
             preview=mime.preview(root, one.data) if plan.preview else None,
             email_id=f"M{one.message_id}" if plan.object_ids else None,
             thread_id=f"T{one.message_id}" if plan.object_ids else None,
+            save_date=one.save_date,
         )
 
     async def content(
@@ -313,6 +320,8 @@ class SelectedMailbox:
     def _copy(self, uids: UidSet, destination: str, since: ModSeq, move: bool) -> CopyResult:
         source, target = self._box, self._session.box(destination)
         there = [source.messages[uid] for uid in uids if uid in source.messages]
+        if not move:
+            self._session.check_quota(sum(len(one.data) for one in there), len(there))
         modseq = target.bump()
         pairs = [
             (one.uid, target.add(one.message_id, one.data, one.flags, one.internal_date, modseq))

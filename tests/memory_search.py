@@ -30,7 +30,8 @@ def _day(message: StoredMessage, field: str) -> date:
         found = sortkeys.sent_date(values[0]) if values else None
         if found is not None:
             return date(1970, 1, 1) + timedelta(days=found[1])
-    return datetime.fromtimestamp(message.internal_date, UTC).date()
+    seconds = message.save_date if field == "saved" else message.internal_date
+    return datetime.fromtimestamp(seconds, UTC).date()
 
 
 def _header(message: StoredMessage, name: str, text: str) -> bool:

@@ -35,6 +35,7 @@ _LOGGED_IN = (
     b"CONDSTORE",
     b"QRESYNC",
     b"OBJECTID",
+    b"SAVEDATE",
     b"PREVIEW",
     b"BINARY",
     b"ESEARCH",

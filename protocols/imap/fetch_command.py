@@ -47,6 +47,7 @@ _FORMATS: dict[FetchItem, bytes] = {
     FetchItem.MODSEQ: b"MODSEQ (%d)",
     FetchItem.EMAILID: b"EMAILID %b",
     FetchItem.THREADID: b"THREADID %b",
+    FetchItem.SAVEDATE: b"SAVEDATE %b",
     FetchItem.PREVIEW: b"PREVIEW %b",
 }
 
@@ -63,6 +64,7 @@ def _values(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[FetchR
         FetchItem.MODSEQ: lambda row: row.modseq,
         FetchItem.EMAILID: lambda row: responses.object_id(row.email_id),
         FetchItem.THREADID: lambda row: responses.object_id(row.thread_id),
+        FetchItem.SAVEDATE: lambda row: responses.save_date(row.save_date),
         # RFC 8970 section 3.2: always UTF-8; "" where a message has no text.
         FetchItem.PREVIEW: lambda row: responses.quoted((row.preview or "").encode()),
     }

@@ -232,6 +232,7 @@ class FetchItem(Enum):
     MODSEQ = b"MODSEQ"
     EMAILID = b"EMAILID"
     THREADID = b"THREADID"
+    SAVEDATE = b"SAVEDATE"
     PREVIEW = b"PREVIEW"
 
 

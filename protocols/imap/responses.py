@@ -118,6 +118,11 @@ def internal_date(seconds: int) -> bytes:
     )
 
 
+def save_date(seconds: int | None) -> bytes:
+    """SAVEDATE, NIL when it is not known (RFC 8514 section 4.2)."""
+    return b"NIL" if seconds is None else internal_date(seconds)
+
+
 def number_lines(template: bytes, numbers: Sequence[int]) -> list[bytes]:
     """``template``, which takes one number, for each of ``numbers``, in blocks."""
     return [

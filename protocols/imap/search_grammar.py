@@ -40,6 +40,8 @@ _PLAIN: dict[bytes, search.Key] = {
     b"DELETED": _flag(SystemFlag.DELETED),
     b"DRAFT": _flag(SystemFlag.DRAFT),
     b"FLAGGED": _flag(SystemFlag.FLAGGED),
+    # RFC 8514 section 4.3: all messages where save dates are kept, and here they are everywhere.
+    b"SAVEDATESUPPORTED": search.All(),
     b"SEEN": _flag(SystemFlag.SEEN),
     b"UNANSWERED": _no_flag(SystemFlag.ANSWERED),
     b"UNDELETED": _no_flag(SystemFlag.DELETED),
@@ -204,6 +206,9 @@ _ARGUMENTS: dict[bytes, Callable[[SearchParser], search.Key]] = {
     b"OLDER": lambda parser: search.Not(search.WithinSeconds(parser.interval() - 1)),
     b"ON": _dates("internal", "on"),
     b"OR": SearchParser.either,
+    b"SAVEDBEFORE": _dates("saved", "before"),
+    b"SAVEDON": _dates("saved", "on"),
+    b"SAVEDSINCE": _dates("saved", "since"),
     b"SENTBEFORE": _dates("sent", "before"),
     b"SENTON": _dates("sent", "on"),
     b"SENTSINCE": _dates("sent", "since"),
