@@ -245,12 +245,21 @@ class AccountSession:
         box.changed()
 
     async def rename(self, old: str, new: str) -> None:
-        """See ``AccountApi``; INBOX is not modelled here."""
+        """See ``AccountApi``; INBOX hands over its messages and stays."""
         await self.turn(writes=True)
         old, new = normalised(old), for_creation(new)
         self.box(old)
         if new in self.data.mailboxes:
             raise MailboxExists("exists")
+        if old == "INBOX":
+            made, inbox = self.data.create(new), self.box(old)
+            for one in inbox.messages.values():
+                made.add(one.message_id, one.data, one.flags, one.internal_date, made.bump())
+            inbox.remove(list(inbox.messages), inbox.bump())
+            inbox.changed()
+            return
+        if new.startswith(old + "/"):
+            raise MailboxNameInvalid("own inferior")
         if superiors(new) and superiors(new)[-1] not in self.data.mailboxes:
             self.data.create(superiors(new)[-1])
         for name in [name for name in self.data.mailboxes if name == old or name.startswith(old + "/")]:
@@ -275,10 +284,7 @@ class AccountSession:
         """See ``AccountApi``."""
         await self.turn(writes=True)
         box = self.box(name)
-        quota = self._quota()
-        more = sum(len(one.data) for one in messages)
-        if quota.limit_bytes is not None and quota.used_bytes + more > quota.limit_bytes:
-            raise OverQuota("full")
+        self.check_quota(sum(len(one.data) for one in messages), len(messages))
         modseq = box.bump()
         uids = tuple(
             box.add(MessageId(self.data.next_id()), one.data, one.flags, one.internal_date or 0, modseq)
@@ -325,6 +331,14 @@ class AccountSession:
         """See ``AccountApi``."""
         box = self.box(name)
         return box.uid_validity, await SelectedMailbox(self, normalised(name), True).search(key, box.modseq)
+
+    def check_quota(self, more_bytes: int, more_messages: int) -> None:
+        """Refuse what would pass the account's limits."""
+        quota = self._quota()
+        if quota.limit_bytes is not None and quota.used_bytes + more_bytes > quota.limit_bytes:
+            raise OverQuota("full")
+        if quota.limit_messages is not None and quota.used_messages + more_messages > quota.limit_messages:
+            raise OverQuota("full")
 
     def _quota(self) -> Quota:
         stored = [one for box in self.data.mailboxes.values() for one in box.messages.values()]

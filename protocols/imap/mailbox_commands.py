@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mailstore.model import SpecialUse
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
@@ -11,6 +12,7 @@ from protocols.imap.refusal import Disallowed
 from protocols.imap.rights_commands import my_rights_line
 
 _DONE = Answer(b"done")
+_VIRTUAL = frozenset({SpecialUse.ALL, SpecialUse.FLAGGED})
 _METADATA_BATCH_BYTES = 256 * 1024
 """Annotations of how many mailboxes are read at once for LIST."""
 
@@ -19,6 +21,9 @@ async def create(ctx: Context, request: ask.Create) -> Answer:
     """CREATE; one mailbox has at most one special use here (RFC 6154 section 3)."""
     if len(request.special_use) > 1:
         raise Disallowed(b"one special-use attribute at most", b"USEATTR")
+    if _VIRTUAL.intersection(request.special_use):
+        # RFC 6154 section 2: these present messages of other mailboxes, and ours hold their own.
+        raise Disallowed(b"special-use attribute not possible", b"USEATTR")
     made = await ctx.the_account().create(request.mailbox, next(iter(request.special_use), None))
     # RFC 8474 section 4.1.
     return Answer(b"done", b"MAILBOXID " + responses.object_id(made.object_id))
