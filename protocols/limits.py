@@ -40,6 +40,8 @@ class ImapLimits:
     list_items_max: int = 1000
     """Members of any parenthesised list (flags, patterns, header names, FETCH items ...)."""
     sequence_ranges_max: int = 10_000
+    live_searches_max: int = 10
+    """Searches of one session that are kept up to date (RFC 5267)."""
     url_max_bytes: int = 4000
     """One URL of CATENATE (RFC 4469)."""
     binary_items_max: int = 50

@@ -23,7 +23,13 @@ from protocols.imap.mailbox_grammar import (
     parse_status,
 )
 from protocols.imap.metadata_grammar import parse_get_metadata, parse_set_metadata
-from protocols.imap.query_grammar import parse_multisearch, parse_search, parse_sort, parse_thread
+from protocols.imap.query_grammar import (
+    parse_cancel_update,
+    parse_multisearch,
+    parse_search,
+    parse_sort,
+    parse_thread,
+)
 from protocols.imap.refusal import Malformed, Refused
 from protocols.imap.rights_grammar import (
     parse_delete_acl,
@@ -254,6 +260,7 @@ _SPECS = (
     CommandSpec(b"UID EXPUNGE", _parse_uid_expunge, _SELECTED),
     CommandSpec(b"SEARCH", lambda c: parse_search(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
     CommandSpec(b"UID SEARCH", lambda c: parse_search(c, True), _SELECTED),
+    CommandSpec(b"CANCELUPDATE", parse_cancel_update, _SELECTED),
     CommandSpec(b"ESEARCH", parse_multisearch, _LOGGED_IN),
     CommandSpec(b"SORT", lambda c: parse_sort(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
     CommandSpec(b"UID SORT", lambda c: parse_sort(c, True), _SELECTED),

@@ -6,8 +6,9 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mailstore.model import ModSeq
 from protocols.access_log import AccessLog
 from protocols.imap import responses
 from protocols.imap.commands import CommandSpec, State
@@ -18,6 +19,9 @@ from protocols.limits import AccessLogLimits, ImapLimits
 from protocols.login import LoginGuard
 from protocols.store_api import AccountApi, MailboxApi
 from protocols.transport import Channel
+
+if TYPE_CHECKING:
+    from protocols.imap.live_search import LiveSearch
 
 log = logging.getLogger("sealbox.imap")
 
@@ -38,6 +42,9 @@ class ImapServices:
     random: Callable[[int], bytes] = os.urandom
 
 
+_NO_MODSEQ = ModSeq(0)
+
+
 @dataclass(slots=True)
 class Selected:
     """The selected mailbox and the client's picture of it."""
@@ -46,6 +53,10 @@ class Selected:
     view: View
     name: str
     read_only: bool
+    live: dict[bytes, LiveSearch] = field(default_factory=dict)
+    """Searches kept up to date, by the tag of their command (RFC 5267 section 4)."""
+    live_modseq: ModSeq = _NO_MODSEQ
+    """Up to where they are."""
 
 
 class Hangup(Exception):

@@ -9,6 +9,7 @@ from protocols.imap import (
     append_commands,
     enable_command,
     fetch_command,
+    live_search,
     login_commands,
     mailbox_commands,
     metadata_commands,
@@ -23,7 +24,7 @@ from protocols.imap.append_requests import Append, Replace
 from protocols.imap.context import Answer, Context
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
-from protocols.imap.search_requests import MultiSearch, RefusedSearch, Search, Thread
+from protocols.imap.search_requests import CancelUpdate, MultiSearch, RefusedSearch, Search, Thread
 
 # Any: each handler takes the one request type it is listed under.
 Handler = Callable[[Context, Any], Awaitable[Answer]]
@@ -68,7 +69,8 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.Copy: selected_commands.copy,
     ask.Move: selected_commands.move,
     ask.Idle: selected_commands.idle,
-    Search: search_command.search,
+    Search: live_search.live_search,
+    CancelUpdate: live_search.cancel_update,
     RefusedSearch: search_command.refused_search,
     MultiSearch: multisearch.multisearch,
     Thread: search_command.thread,

@@ -11,8 +11,9 @@ from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context
 from protocols.imap.fuzzy import BETTER, scores
+from protocols.imap.live_search import live_search
 from protocols.imap.refusal import Malformed
-from protocols.imap.search_command import resolve, search
+from protocols.imap.search_command import resolve
 from protocols.imap.search_requests import MultiSearch, Search, SearchReturn, Source, Sources
 
 _DONE = Answer(b"done")
@@ -44,10 +45,12 @@ async def multisearch(ctx: Context, request: MultiSearch) -> Answer:
     if set(request.sources) == {_HERE}:
         selected = ctx.the_mailbox()
         validity = selected.mailbox.opened.status.uid_validity
-        return await search(ctx, inner, _correlator(ctx, selected.name, validity))
+        return await live_search(ctx, inner, _correlator(ctx, selected.name, validity))
     if SearchReturn.SAVE in (inner.returned or ()):
         # RFC 7377 section 2.2.
         raise Malformed(b"SAVE needs the selected mailbox alone")
+    if SearchReturn.UPDATE in (inner.returned or ()):
+        raise Malformed(b"UPDATE needs the selected mailbox alone")
     # Whether the criteria may be used here is clear before anything is searched.
     resolve(inner.key, _Elsewhere(1))
     if inner.uses_modseq:

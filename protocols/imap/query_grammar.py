@@ -12,6 +12,7 @@ from protocols.imap.cursor import Cursor
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.search_grammar import SearchParser, read_charset
 from protocols.imap.search_requests import (
+    CancelUpdate,
     MultiSearch,
     Page,
     RefusedSearch,
@@ -186,11 +187,26 @@ def parse_sort(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
         parser = SearchParser(cursor)
         parser.charset = read_charset(cursor)
         cursor.space()
+        # CONTEXT=SORT is not offered: positions in an order are not kept.
+        if SearchReturn.UPDATE in (returned.options or ()):
+            raise Malformed(b"UPDATE is for SEARCH only")
         key = parser.program()
         request = Search(key, returned.options, parser.uses_modseq, by_uid, returned.page, order)
         return _checked(parser, request)
 
     return _saving(returned, parse)
+
+
+def parse_cancel_update(cursor: Cursor) -> CancelUpdate:
+    """``cancelupdate`` behind its name (RFC 5267 section 6)."""
+    tags: list[bytes] = []
+    while not tags or not cursor.at_end():
+        if len(tags) >= cursor.limits.list_items_max:
+            raise cursor.failure(b"shorter list")
+        cursor.space()
+        tags.append(cursor.string(b"tag"))
+    cursor.end()
+    return CancelUpdate(tuple(tags))
 
 
 def parse_thread(cursor: Cursor, by_uid: bool) -> Thread:

@@ -10,7 +10,7 @@ from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.append_requests import Append, Replace
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
-from protocols.imap.search_requests import MultiSearch, Page, RefusedSearch, Search, Thread
+from protocols.imap.search_requests import CancelUpdate, MultiSearch, Page, RefusedSearch, Search, Thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +358,7 @@ Request = (
     | Search
     | RefusedSearch
     | MultiSearch
+    | CancelUpdate
     | Thread
     | Fetch
     | Store

@@ -16,7 +16,7 @@ from protocols.imap.refusal import Disallowed
 from protocols.imap.search_requests import RefusedSearch, Search, SearchReturn, Thread
 
 _DONE = Answer(b"done")
-_ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE}
+_ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE, SearchReturn.UPDATE, SearchReturn.CONTEXT}
 
 
 class Numbering(Protocol):
@@ -84,10 +84,11 @@ def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEG
             assert_never(key)
 
 
-async def search(ctx: Context, request: Search, correlator: bytes = b"") -> Answer:
-    """SEARCH and SORT, by UID or not. New messages are announced before a number can name them.
+async def search(ctx: Context, request: Search, correlator: bytes = b"") -> UidSet:
+    """Search or sort, tell the outcome, and return what was found.
 
-    ``correlator`` is what an ESEARCH response begins with, the tag alone by default.
+    New messages are announced before a number can name them. ``correlator`` is what an ESEARCH
+    response begins with, the tag alone by default.
     """
     try:
         return await _search(ctx, request, correlator or b'TAG "%s"' % ctx.tag)
@@ -103,7 +104,7 @@ async def refused_search(ctx: Context, request: RefusedSearch) -> Answer:
     raise request.refusal
 
 
-async def _search(ctx: Context, request: Search, correlator: bytes) -> Answer:
+async def _search(ctx: Context, request: Search, correlator: bytes) -> UidSet:
     if ctx.rev2 and request.returned is None and not request.order:
         # RFC 9051 section 6.4.4: ESEARCH is the only answer, ALL what it holds by default.
         request = replace(request, returned=frozenset({SearchReturn.ALL}))
@@ -125,16 +126,15 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> Answer:
     if request.returned is None:
         line = search_results.sort_line if request.order else responses.search_line
         ctx.output.put(line(numbers, modseq))
-        return _DONE
+        return UidSet.of(uids)
     if SearchReturn.SAVE in request.returned:
         view.saved = search_results.saved_by(request, uids)
-    # RFC 5182 section 2.2: with SAVE alone there is no ESEARCH response.
-    if request.page is not None or request.returned != {SearchReturn.SAVE}:
+    if request.answers:
         if modseq is not None and uids and request.page is None and request.returned <= _ENDS:
             modseq = await _modseq_of_ends(selected, uids, request.returned)
         told = scores(uids, better) if better else ()
         ctx.output.put(search_results.esearch_line(correlator, request, numbers, modseq, told))
-    return _DONE
+    return UidSet.of(uids)
 
 
 def _ranked(order: tuple[SortBy, ...], better: tuple[UidSet, ...]) -> tuple[SortBy, ...]:

@@ -11,7 +11,7 @@ from protocols.imap.refusal import Refused
 
 
 class SearchReturn(Enum):
-    """Result options of ESEARCH (RFC 4731 section 3.1, RFC 5182 section 2, RFC 6203 section 4)."""
+    """Result options of ESEARCH (RFC 4731 section 3.1, RFC 5182 section 2, RFC 5267 section 4, RFC 6203)."""
 
     MIN = b"MIN"
     MAX = b"MAX"
@@ -19,6 +19,12 @@ class SearchReturn(Enum):
     COUNT = b"COUNT"
     SAVE = b"SAVE"
     RELEVANCY = b"RELEVANCY"
+    UPDATE = b"UPDATE"
+    CONTEXT = b"CONTEXT"
+
+
+_SILENT = {SearchReturn.SAVE, SearchReturn.UPDATE, SearchReturn.CONTEXT}
+"""Options that ask for no data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,11 @@ class Search:
     page: Page | None = None
     order: tuple[SortBy, ...] = ()
     """Sorted, as SORT asks (RFC 5256 section 3); empty for SEARCH."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether there is anything for an ESEARCH response to hold (RFC 5182 section 2.2)."""
+        return self.page is not None or bool((self.returned or frozenset()) - _SILENT)
 
     @property
     def scored(self) -> bool:
@@ -75,6 +86,13 @@ class MultiSearch:
 
     sources: tuple[Sources, ...]
     search: Search
+
+
+@dataclass(frozen=True, slots=True)
+class CancelUpdate:
+    """CANCELUPDATE (RFC 5267 section 4.3.5)."""
+
+    tags: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from protocols.imap import responses
 from protocols.imap.commands import State
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.live_search import tell_changes
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.resync import require_qresync, tell_missed
 from protocols.imap.view import View
@@ -218,7 +219,7 @@ async def idle(ctx: Context, request: ask.Idle) -> Answer:
             if changed and selected is not None:
                 changed = False
                 selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
-                ctx.tell_changes(None)
+                await tell_changes(ctx, None)
             await ctx.output.flush()
             line = ctx.connection.next_line()
             if isinstance(line, LineReceived):

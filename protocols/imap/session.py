@@ -24,6 +24,7 @@ from protocols.imap.connection import (
 from protocols.imap.context import Answer, Context, Hangup, ImapServices, log
 from protocols.imap.entering import capability_text
 from protocols.imap.handlers import HANDLERS
+from protocols.imap.live_search import tell_changes
 from protocols.imap.refusal import Disallowed, Malformed, Refused
 from protocols.imap.store_errors import refusal_of
 from protocols.redact import correlation_id, describe
@@ -126,7 +127,9 @@ class ImapSession:
     async def _run_handler(self, parsed: Parsed) -> Answer:
         """Run the handler; whatever goes wrong becomes a refusal, but for the end of the connection."""
         try:
-            return await HANDLERS[type(parsed.request)](self._ctx, parsed.request)
+            answer = await HANDLERS[type(parsed.request)](self._ctx, parsed.request)
+            await tell_changes(self._ctx, parsed.spec)
+            return answer
         except (CancelledError, Refused, Hangup, IdleTimeout, BrokenStream):
             raise
         except AccountClosed as error:

@@ -27,7 +27,7 @@ from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
 from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
 from protocols.imap.search_grammar import SUGGESTED_CHARSETS
-from protocols.imap.search_requests import MultiSearch, Page, SearchReturn, Source, Sources
+from protocols.imap.search_requests import CancelUpdate, MultiSearch, Page, SearchReturn, Source, Sources
 from protocols.limits import ImapLimits
 
 LIMITS = ImapLimits()
@@ -185,6 +185,7 @@ REQUESTS: dict[bytes, ask.Request] = {
         (Sources(Source.INBOXES), Sources(Source.SUBTREE, ("a", "b"))),
         ask.Search(key.All(), frozenset({SearchReturn.COUNT}), by_uid=True),
     ),
+    b'CANCELUPDATE "a1" "b"': CancelUpdate((b"a1", b"b")),
     b"SORT (SIZE) utf-8 ALL": ask.Search(key.All(), order=(SortBy(SortKey.SIZE),)),
     b"UID SORT (CC) utf-8 ALL": ask.Search(key.All(), by_uid=True, order=(SortBy(SortKey.CC),)),
     b"THREAD references utf-8 ALL": ask.Thread(ThreadAlgorithm.REFERENCES, key.All()),
@@ -383,6 +384,9 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b"ESEARCH IN () ALL": (b"source expected at position 15", b""),
     b"ESEARCH IN (mars) ALL": (b"known source expected at position 19", b""),
     b"ESEARCH IN (mailboxes) ALL": (b"space expected at position 24", b""),
+    b"CANCELUPDATE": (b"space expected at position 15", b""),
+    b"CANCELUPDATE a1": (b"tag expected at position 16", b""),
+    b"SORT RETURN (UPDATE) (DATE) utf-8 ALL": (b"UPDATE is for SEARCH only", b""),
     b"SORT () utf-8 ALL": (b"sort criterion expected at position 9", b""),
     b"SORT (REVERSE) utf-8 ALL": (b"space expected at position 16", b""),
     b"SORT (SPAM) utf-8 ALL": (b"known sort criterion expected at position 13", b""),

@@ -1,0 +1,132 @@
+"""Searches whose results are kept up to date: UPDATE, ADDTO, REMOVEFROM, CANCELUPDATE (RFC 5267 section 4).
+
+After a command that changed anything, and in IDLE, only messages that changed are looked at again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from mailstore import search as criteria
+from mailstore.errors import StoreError
+from mailstore.model import ModSeq
+from mailstore.uidset import UidSet
+from protocols.imap import responses
+from protocols.imap.commands import CommandSpec
+from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.search_command import Numbering, resolve, search
+from protocols.imap.search_requests import CancelUpdate, Search, SearchReturn
+from protocols.imap.view import View
+
+_DONE = Answer(b"done")
+
+
+@dataclass(slots=True)
+class LiveSearch:
+    """One search of which changes are told. ``uids`` is what the client believes was found."""
+
+    key: criteria.Key = field(repr=False)
+    by_uid: bool
+    uids: UidSet
+
+    def line(self, tag: bytes, view: View, word: bytes, uids: UidSet) -> bytes:
+        """ADDTO or REMOVEFROM; position 0, for results are in no particular order (section 4.3)."""
+        shown = uids if self.by_uid else UidSet.of(seq for uid in uids if (seq := view.seq_of(uid)))
+        kind = b"UID " if self.by_uid else b""
+        return b'* ESEARCH (TAG "%s") %s%s (0 %s)\r\n' % (tag, kind, word, shown.to_bytes())
+
+
+def _frozen(key: criteria.Key, view: Numbering) -> criteria.Key:
+    """Sequence numbers and ``$`` mean the messages they meant when the search was made."""
+    match key:
+        case criteria.And(keys):
+            return criteria.And(tuple(_frozen(one, view) for one in keys))
+        case criteria.Or(left, right):
+            return criteria.Or(_frozen(left, view), _frozen(right, view))
+        case criteria.Not(inner):
+            return criteria.Not(_frozen(inner, view))
+        case criteria.Fuzzy(inner):
+            return criteria.Fuzzy(_frozen(inner, view))
+        case criteria.SeqNums() | criteria.SavedResult():
+            return resolve(key, view)
+        case _:
+            return key
+
+
+async def live_search(ctx: Context, request: Search, correlator: bytes = b"") -> Answer:
+    """SEARCH and SORT, by UID or not; with UPDATE the result is kept up to date from here on."""
+    if SearchReturn.UPDATE not in (request.returned or ()):
+        await search(ctx, request, correlator)
+        return _DONE
+    selected = ctx.the_mailbox()
+    key = _frozen(request.key, selected.view)
+    uids = await search(ctx, request, correlator)
+    live = selected.live
+    if ctx.tag not in live and len(live) >= ctx.limits.live_searches_max:
+        # Section 4.3.1: the search itself is done all the same.
+        ctx.output.put(_no_update(ctx.tag, b"too many searches are kept up to date"))
+        return _DONE
+    if not live:
+        selected.live_modseq = selected.view.modseq
+    live[ctx.tag] = LiveSearch(key, request.by_uid, uids)
+    return _DONE
+
+
+async def cancel_update(ctx: Context, request: CancelUpdate) -> Answer:
+    """CANCELUPDATE; a search that is no longer kept up to date may be named (section 4.3.5)."""
+    live = ctx.the_mailbox().live
+    for tag in request.tags:
+        live.pop(tag, None)
+    return _DONE
+
+
+async def tell_changes(ctx: Context, spec: CommandSpec | None) -> None:
+    """All that is pending and legal now, with the changes of live searches around it.
+
+    REMOVEFROM comes while its numbers are still those that the client knows, ADDTO once it has
+    heard of the messages.
+    """
+    selected = ctx.selected
+    if selected is None or not selected.live or selected.live_modseq == selected.view.modseq:
+        ctx.tell_changes(spec)
+        return
+    try:
+        added = await _refresh(ctx, selected)
+    except StoreError:
+        for tag in selected.live:
+            ctx.output.put(_no_update(tag, b"updates are not possible now"))
+        selected.live.clear()
+        added = []
+    ctx.tell_changes(spec)
+    for tag, one, uids in added:
+        ctx.output.put(one.line(tag, selected.view, b"ADDTO", uids))
+
+
+async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSearch, UidSet]]:
+    """Bring all results up to date, tell what left them, and return what came to them."""
+    view, mailbox = selected.view, selected.mailbox
+    delta = await mailbox.sync(selected.live_modseq)
+    # The view was told of the earlier changes by the commands themselves.
+    view.apply(replace(delta, changed=tuple(row for row in delta.changed if row.modseq > view.modseq)))
+    changed = UidSet.of(row.uid for row in delta.changed)
+    added: list[tuple[bytes, LiveSearch, UidSet]] = []
+    for tag, one in selected.live.items():
+        matching = UidSet()
+        if changed:
+            key = criteria.And((criteria.Uids(changed), resolve(one.key, view)))
+            found = await mailbox.search(key, view.modseq)
+            view.apply(found.delta)
+            matching = UidSet.of(found.uids)
+        gone = one.uids & ((changed - matching) | delta.expunged)
+        come = matching - one.uids
+        one.uids = (one.uids - gone) | come
+        if gone:
+            ctx.output.put(one.line(tag, view, b"REMOVEFROM", gone))
+        if come:
+            added.append((tag, one, come))
+    selected.live_modseq = ModSeq(delta.highest)
+    return added
+
+
+def _no_update(tag: bytes, text: bytes) -> bytes:
+    return responses.tagged(b"*", b"NO", text, b'NOUPDATE "%s"' % tag)
