@@ -105,6 +105,9 @@ class LoginLimits:
     """Names remembered per address as having logged in; they are not delayed until they fail."""
     waiting_per_address_max: int = 20
     """Logins of one address that wait out a delay at the same time."""
+    list_scram: bool = False
+    """Name SCRAM among the SASL mechanisms. It opens accounts with app passwords only, and programs
+    that see it (mbsync, mutt) use nothing else; asked for unnamed it works all the same."""
     name_max_bytes: int = 512
     secret_max_bytes: int = 1024
 

@@ -112,7 +112,7 @@ class ImapWorld:
         self.store = MemoryStore()
         self.account = self.store.add_account()
         self.access_log = RecordingLog()
-        self.guard = LoginGuard(self.store, login_limits or LoginLimits(), self.clock)
+        self.guard = LoginGuard(self.store, login_limits or LoginLimits(list_scram=True), self.clock)
         self.limits = limits or ImapLimits()
         self.stream_limits = stream_limits or StreamLimits()
         self.factory = self.factory_for(implicit_tls)

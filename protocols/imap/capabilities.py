@@ -23,6 +23,7 @@ _LOGGED_IN = (
     b"UNSELECT",
     b"CHILDREN",
     b"UIDPLUS",
+    b"UIDONLY",
     b"MOVE",
     b"MULTIAPPEND",
     b"CATENATE",
@@ -63,16 +64,19 @@ _LOGGED_IN = (
 )
 
 
-def capabilities(state: State, limits: ImapLimits, compressed: bool, can_bind: bool = False) -> bytes:
+def capabilities(
+    state: State, limits: ImapLimits, compressed: bool, scram: bool = False, can_bind: bool = False
+) -> bytes:
     """The capabilities, separated by spaces (RFC 3501 section 7.2.1).
 
-    ``can_bind`` tells that SASL can be bound to this TLS connection (RFC 9266).
+    ``scram`` lists SCRAM; ``can_bind`` tells that SASL can be bound to this TLS connection (RFC 9266).
     """
     match state:
         case State.PLAINTEXT:
             names: tuple[bytes, ...] = _BEFORE_TLS
         case State.NOT_AUTHENTICATED:
-            mechanisms = (*MECHANISMS, SCRAM, *((SCRAM_PLUS,) if can_bind else ()))
+            with_scram = (SCRAM, SCRAM_PLUS) if can_bind else (SCRAM,)
+            mechanisms = (*MECHANISMS, *with_scram) if scram else MECHANISMS
             names = (*_BEFORE_LOGIN, *(b"AUTH=" + name for name in mechanisms))
         case _:
             names = (*_LOGGED_IN, b"APPENDLIMIT=%d" % limits.append_max_bytes)

@@ -17,7 +17,8 @@ _ACCOUNT_CLOSED = b"the account was closed"
 def capability_text(ctx: Context) -> bytes:
     """``CAPABILITY ...`` for this state."""
     can_bind = ctx.channel.channel_binding() is not None
-    return b"CAPABILITY " + capabilities(ctx.state, ctx.limits, ctx.compressed, can_bind)
+    scram = ctx.services.login.limits.list_scram
+    return b"CAPABILITY " + capabilities(ctx.state, ctx.limits, ctx.compressed, scram, can_bind)
 
 
 async def ask_client(ctx: Context, challenge: bytes) -> bytes:
