@@ -154,6 +154,7 @@ class Context:
         self.condstore = False
         self.qresync = False
         self.rev2 = False
+        self.uid_only = False
         self.utf8_accept = False
         # Mailbox names are UTF-8, which more than one extension asks for.
         self.utf8 = False
@@ -161,7 +162,7 @@ class Context:
     @property
     def wording(self) -> Wording:
         """How this client is to be told of changes."""
-        return Wording(vanished=self.qresync, recent=not self.rev2)
+        return Wording(self.qresync or self.uid_only, not self.rev2, self.uid_only)
 
     def enable_qresync(self) -> None:
         """ENABLE QRESYNC, which enables CONDSTORE too (RFC 7162 section 3.2.3)."""

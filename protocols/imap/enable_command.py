@@ -20,9 +20,15 @@ def _rev2(ctx: Context) -> None:
     ctx.utf8 = ctx.rev2 = True
 
 
+def _uid_only(ctx: Context) -> None:
+    """UIDs only (RFC 9586 section 3.1)."""
+    ctx.uid_only = True
+
+
 _EARLY: dict[bytes, Callable[[Context], None]] = {
     b"UTF8=ACCEPT": _utf8_accept,
     b"IMAP4REV2": _rev2,
+    b"UIDONLY": _uid_only,
 }
 """Only while no mailbox is selected (RFC 5161 section 3.1)."""
 

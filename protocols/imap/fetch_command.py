@@ -101,9 +101,10 @@ class _Outcome:
 class _Response:
     """A FETCH response that is put together item by item; nothing is said before there is an item."""
 
-    def __init__(self, output: Output, seq: int, cells: bytes) -> None:
+    def __init__(self, output: Output, name: tuple[int, bytes], cells: bytes) -> None:
+        """``name`` is the number of the message and what the response is called."""
         self._output = output
-        self._said = b"* %d FETCH (%b" % (seq, cells)
+        self._said = b"* %d %b (%b" % (*name, cells)
         self._has_items = bool(cells)
 
     def put(self, item: bytes) -> None:
@@ -118,15 +119,16 @@ class _Response:
             self._output.put(self._said + b")\r\n")
 
 
-def _wanted(request: ask.Fetch, condstore: bool, read_only: bool) -> _Wanted:
+def _wanted(request: ask.Fetch, condstore: bool, selected: Selected) -> _Wanted:
     items = [item for item in request.items if isinstance(item, FetchItem)]
     sections = tuple(item for item in request.items if isinstance(item, FetchSection))
-    # RFC 3501 section 6.4.8: UID is always told; RFC 7162 section 3.1.4.1: so is MODSEQ.
-    if request.by_uid and FetchItem.UID not in items:
+    # RFC 3501 section 6.4.8: UID is always told (but for RFC 9586, where the response is called by it);
+    # RFC 7162 section 3.1.4.1: so is MODSEQ.
+    if request.by_uid and not selected.view.wording.uid_only and FetchItem.UID not in items:
         items.insert(0, FetchItem.UID)
     if request.changed_since is not None and FetchItem.MODSEQ not in items:
         items.append(FetchItem.MODSEQ)
-    sets_seen = not read_only and any(not section.peek for section in sections)
+    sets_seen = not selected.read_only and any(not section.peek for section in sections)
     # RFC 7162 section 3.2.4: a change of flags that is told is told with its MODSEQ.
     if condstore and FetchItem.FLAGS in items and FetchItem.MODSEQ not in items:
         items.append(FetchItem.MODSEQ)
@@ -168,7 +170,7 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
         ctx.enable_condstore()
     if request.page is not None:
         uids = await _paged(selected, uids, request.changed_since, request.page)
-    wanted = _wanted(request, ctx.condstore, selected.read_only)
+    wanted = _wanted(request, ctx.condstore, selected)
     size = ctx.limits.fetch_batch_rows
     if wanted.sections:
         size = min(size, _CONTENT_BATCH_ROWS)
@@ -205,10 +207,16 @@ def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> It
     if set(wanted.items) <= _FLAGS_ONLY and FetchItem.FLAGS in wanted.items:
         numbered = zip(view.seqs_of(row.uid for row in rows), rows, strict=True)
         yield from responses.flag_lines(
-            numbered, view.recent, FetchItem.UID in wanted.items, FetchItem.MODSEQ in wanted.items
+            numbered,
+            view.recent,
+            FetchItem.UID in wanted.items,
+            FetchItem.MODSEQ in wanted.items,
+            view.wording.fetch,
         )
         return
-    template = b"* %d FETCH (" + b" ".join(_FORMATS[item] for item in wanted.items) + b")\r\n"
+    template = (
+        b"* %d " + view.wording.fetch + b" (" + b" ".join(_FORMATS[item] for item in wanted.items) + b")\r\n"
+    )
     values = _values(wanted.items, view.recent)
     for at in range(0, len(rows), responses.BLOCK_ROWS):
         block = rows[at : at + responses.BLOCK_ROWS]
@@ -275,7 +283,8 @@ def _response(
     values = [value(row) for value in _values(items, selected.view.recent)]
     if FetchItem.FLAGS in items:
         selected.view.told((row,))
-    return _Response(ctx.output, selected.view.seq_of(row.uid) or 0, b" ".join(cells) % tuple(values))
+    name = (selected.view.seq_of(row.uid) or 0, selected.view.wording.fetch)
+    return _Response(ctx.output, name, b" ".join(cells) % tuple(values))
 
 
 async def _put_section(

@@ -75,6 +75,8 @@ class Resync:
     uid_validity: UidValidity
     modseq: ModSeq
     known_uids: UidSet | None = None
+    by_number: bool = False
+    """Whether sequence numbers were given to match with UIDs."""
 
 
 @dataclass(frozen=True, slots=True)

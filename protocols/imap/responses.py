@@ -142,16 +142,18 @@ def vanished_line(uids: UidSet, earlier: bool = False) -> bytes:
 
 
 def flag_lines(
-    rows: Iterable[tuple[int, MessageFlags | FetchRow]], recent: UidSet, uids: bool, modseqs: bool
+    rows: Iterable[tuple[int, MessageFlags | FetchRow]],
+    recent: UidSet,
+    uids: bool,
+    modseqs: bool,
+    fetch: bytes = b"FETCH",
 ) -> list[bytes]:
-    """FETCH responses with FLAGS for rows of sequence number and state, UID and MODSEQ on request."""
-    template = b"* %d FETCH (FLAGS (%b))\r\n"
-    if uids and modseqs:
-        template = b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n"
-    elif uids:
-        template = b"* %d FETCH (UID %d FLAGS (%b))\r\n"
-    elif modseqs:
-        template = b"* %d FETCH (FLAGS (%b) MODSEQ (%d))\r\n"
+    """FETCH responses with FLAGS for rows of number and state, UID and MODSEQ on request.
+
+    ``fetch`` is what the response is called (see ``Wording``).
+    """
+    items = (b"UID %d " if uids else b"") + b"FLAGS (%b)" + (b" MODSEQ (%d)" if modseqs else b"")
+    template = b"* %d " + fetch + b" (" + items + b")\r\n"
     values: list[tuple[int | bytes, ...]] = []
     some_recent = bool(recent)
     for seq, row in rows:
@@ -170,11 +172,11 @@ def flag_lines(
     ]
 
 
-def modseq_lines(rows: Iterable[tuple[int, Uid, ModSeq]], uids: bool) -> list[bytes]:
+def modseq_lines(rows: Iterable[tuple[int, Uid, ModSeq]], uids: bool, fetch: bytes = b"FETCH") -> list[bytes]:
     """FETCH responses with MODSEQ alone, for STORE with .SILENT (RFC 7162 section 3.1.3)."""
     if uids:
-        return [b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % row for row in rows]
-    return [b"* %d FETCH (MODSEQ (%d))\r\n" % (seq, modseq) for seq, _, modseq in rows]
+        return [b"* %d %b (UID %d MODSEQ (%d))\r\n" % (seq, fetch, uid, modseq) for seq, uid, modseq in rows]
+    return [b"* %d %b (MODSEQ (%d))\r\n" % (seq, fetch, modseq) for seq, _, modseq in rows]
 
 
 def list_line(

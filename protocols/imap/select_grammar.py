@@ -65,4 +65,4 @@ def _resync(cursor: Cursor) -> Resync:
             raise cursor.failure(b"as many UIDs as sequence numbers")
         cursor.expect(b")", b"closing parenthesis")
     cursor.expect(b")", b"closing parenthesis")
-    return Resync(uid_validity, modseq, known)
+    return Resync(uid_validity, modseq, known, more)

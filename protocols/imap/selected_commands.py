@@ -15,7 +15,7 @@ from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.live_search import tell_changes
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.resync import require_qresync, tell_missed
-from protocols.imap.view import View
+from protocols.imap.view import View, uid_required
 
 _EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
 _DONE = Answer(b"done")
@@ -25,6 +25,8 @@ async def select(ctx: Context, request: ask.Select) -> Answer:
     """SELECT and EXAMINE; a failed one leaves nothing selected (section 6.3.1)."""
     if request.resync is not None:
         require_qresync(ctx)
+        if request.resync.by_number and ctx.uid_only:
+            raise uid_required()
     if ctx.selected is not None:
         ctx.leave_mailbox()
         # RFC 7162 section 3.2.11: what follows is about the new mailbox.
@@ -59,6 +61,9 @@ async def select(ctx: Context, request: ask.Select) -> Answer:
 def _put_recent_and_unseen(ctx: Context, view: View, opened: Opened) -> None:
     """RECENT and UNSEEN (RFC 3501 section 6.3.1)."""
     ctx.output.put(responses.untagged(b"%d RECENT" % len(opened.recent)))
+    if ctx.uid_only:
+        # RFC 9586 section 3: no sequence number is told, and this one has no other form.
+        return
     unseen = view.seq_of(opened.first_unseen) if opened.first_unseen is not None else None
     if unseen is not None:
         ctx.output.put(responses.tagged(b"*", b"OK", b"first unseen", b"UNSEEN %d" % unseen))
@@ -128,6 +133,10 @@ async def store(ctx: Context, request: ask.Store) -> Answer:
     return _EXPUNGED if result.missing and not request.by_uid else _DONE
 
 
+def _tells_uids(ctx: Context, request: ask.Store) -> bool:
+    return (request.by_uid or ctx.qresync) and not ctx.uid_only
+
+
 def _report_stored(ctx: Context, view: View, request: ask.Store, result: StoreResult, since: int) -> None:
     """Say what the messages look like now; with .SILENT only what the client cannot know.
 
@@ -136,7 +145,11 @@ def _report_stored(ctx: Context, view: View, request: ask.Store, result: StoreRe
     """
     if not request.silent:
         lines = responses.flag_lines(
-            _numbered(view, result.updated), view.recent, request.by_uid or ctx.qresync, ctx.condstore
+            _numbered(view, result.updated),
+            view.recent,
+            _tells_uids(ctx, request),
+            ctx.condstore,
+            view.wording.fetch,
         )
         ctx.output.put_all(lines)
         view.told(result.updated)
@@ -149,7 +162,7 @@ def _report_stored(ctx: Context, view: View, request: ask.Store, result: StoreRe
     )
     if ctx.condstore:
         numbered = ((seq, row.uid, row.modseq) for seq, row in _numbered(view, ours))
-        ctx.output.put_all(responses.modseq_lines(numbered, request.by_uid or ctx.qresync))
+        ctx.output.put_all(responses.modseq_lines(numbered, _tells_uids(ctx, request), view.wording.fetch))
     view.told(ours)
 
 

@@ -27,6 +27,7 @@ from protocols.imap.handlers import HANDLERS
 from protocols.imap.live_search import tell_changes
 from protocols.imap.refusal import Disallowed, Malformed, Refused
 from protocols.imap.store_errors import refusal_of
+from protocols.imap.view import uid_required
 from protocols.redact import correlation_id, describe
 from protocols.transport import Channel, IdleTimeout
 
@@ -119,7 +120,7 @@ class ImapSession:
     def _illegal(self, spec: CommandSpec) -> Refused | None:
         state = self._ctx.state
         if state in spec.states:
-            return None
+            return uid_required() if spec.uses_seqs and self._ctx.uid_only else None
         if state is State.PLAINTEXT and State.NOT_AUTHENTICATED in spec.states:
             return _PRIVACY
         return Malformed(b"command not possible " + state.value.encode("ascii"))

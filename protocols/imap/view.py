@@ -17,6 +17,11 @@ from protocols.imap import responses
 from protocols.imap.refusal import Malformed
 
 
+def uid_required() -> Malformed:
+    """The answer to sequence numbers in a session without (RFC 9586 section 3)."""
+    return Malformed(b"only UIDs are possible after ENABLE UIDONLY", b"UIDREQUIRED")
+
+
 @dataclass(frozen=True, slots=True)
 class Wording:
     """How a client hears of changes, by what it has enabled."""
@@ -25,6 +30,13 @@ class Wording:
     """VANISHED with UIDs in place of EXPUNGE (RFC 7162 section 3.2.10)."""
     recent: bool = True
     """``\\Recent`` and RECENT, which IMAP4rev2 does not have (RFC 9051 appendix E)."""
+    uid_only: bool = False
+    """Messages go by their UIDs everywhere (RFC 9586)."""
+
+    @property
+    def fetch(self) -> bytes:
+        """What data about a message are called (RFC 9586 section 3.3)."""
+        return b"UIDFETCH" if self.uid_only else b"FETCH"
 
 
 class View:
@@ -75,12 +87,17 @@ class View:
         return Uid(self._uids[seq - 1])
 
     def seq_of(self, uid: int) -> int | None:
-        """The sequence number of a message, None when the client does not know it."""
+        """The number of a message, None when the client does not know it.
+
+        That is its sequence number, or with UIDONLY its UID.
+        """
         at = bisect_left(self._uids, uid)
-        return at + 1 if at < len(self._uids) and self._uids[at] == uid else None
+        if at >= len(self._uids) or self._uids[at] != uid:
+            return None
+        return uid if self.wording.uid_only else at + 1
 
     def seqs_of(self, uids: Iterable[int]) -> Iterator[int]:
-        """The sequence numbers of messages the client knows, given in ascending order; 0 for others.
+        """The numbers of messages the client knows (see ``seq_of``), given in ascending order; 0 for others.
 
         Neighbours are found without searching, so a whole mailbox costs one step a message.
         """
@@ -92,7 +109,7 @@ class View:
                     yield 0
                     continue
             at += 1
-            yield at
+            yield uid if self.wording.uid_only else at
 
     def _slices(self, uids: UidSet) -> Iterator[tuple[int, int]]:
         """Where the members of ``uids`` lie, as half-open index ranges in ascending order."""
@@ -111,12 +128,14 @@ class View:
         """The UIDs, ascending, that a client's set names; unknown UIDs are ignored (section 6.4.8).
 
         Raises:
-            Malformed: a sequence number that no message has.
+            Malformed: a sequence number that no message has, or any at all with UIDONLY.
         """
         if numbers.saved:
             return self.known(self.saved)
         if by_uid:
             return self.known(numbers.resolve(self.largest_uid))
+        if self.wording.uid_only:
+            raise uid_required()
         resolved = numbers.resolve(self.exists)
         if resolved and resolved.ranges[-1][1] > self.exists:
             raise Malformed(b"no message has that sequence number")
@@ -187,7 +206,8 @@ class View:
             numbered = [
                 pair for pair in zip(self.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]
             ]
-            lines += responses.flag_lines(numbered, self.recent, uids=modseqs, modseqs=modseqs)
+            uids = modseqs and not self.wording.uid_only
+            lines += responses.flag_lines(numbered, self.recent, uids, modseqs, self.wording.fetch)
             self._changed = {}
         return lines
 
