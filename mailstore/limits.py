@@ -33,6 +33,9 @@ class StoreLimits:
     reader_connections: int = 2
     """Database connections for reading per open account; longer queues wait."""
 
+    search_connections: int = 1
+    """Further ones for searches of text, so that a long one keeps nothing but other such searches waiting."""
+
     cache_kib: int = 4096
     """SQLite page cache per connection."""
 

@@ -135,15 +135,15 @@ class Mailbox:
 
     async def search(self, key: criteria.Key, since: ModSeq) -> SearchResult:
         """Messages that match."""
-        return await self._account.read(search.run, self.opened.mailbox_id, key, since)
+        return await self._account.search(key, search.run, self.opened.mailbox_id, key, since)
 
     async def sort(self, key: criteria.Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
         """Messages that match, in the order asked for."""
-        return await self._account.read(_sort, self.opened.mailbox_id, key, order, since)
+        return await self._account.search(key, _sort, self.opened.mailbox_id, key, order, since)
 
     async def thread_rows(self, key: criteria.Key, since: ModSeq) -> tuple[list[ThreadRow], Delta]:
         """What threading needs of the messages that match."""
-        return await self._account.read(_thread_rows, self.opened.mailbox_id, key, since)
+        return await self._account.search(key, _thread_rows, self.opened.mailbox_id, key, since)
 
     async def threads(
         self, key: criteria.Key, algorithm: ThreadAlgorithm, since: ModSeq

@@ -27,6 +27,7 @@ from mailstore.model import MailboxId
 from mailstore.ops import mailboxes
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.schema import migrate
+from mailstore.search import Key, reads_text
 from mailstore.unlock import Unlocked
 
 log = logging.getLogger("sealbox.store")
@@ -85,6 +86,7 @@ class OpenAccount:
         limits = worker.limits
         self._writer: Lane[Database] = Lane(worker.executor, 1, self._connect_writer)
         self._readers: Lane[Database] = Lane(worker.executor, limits.reader_connections, self._connect)
+        self._searchers: Lane[Database] = Lane(worker.executor, limits.search_connections, self._connect)
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._filing: Deferred[None] | None = None
         self._file_again = False
@@ -172,7 +174,11 @@ class OpenAccount:
                 call.cancel()
         if self._filing is not None:
             await self._filing
-        databases = [*await self._readers.close(), *await self._writer.close()]
+        databases = [
+            *await self._searchers.close(),
+            *await self._readers.close(),
+            *await self._writer.close(),
+        ]
         try:
             await self._worker.executor.call(self._close_databases, databases)
         except StoreError as exc:
@@ -204,6 +210,12 @@ class OpenAccount:
     async def read(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a read transaction in a thread."""
         result: T = await self._readers.run(lambda database: database.read(int(time.time()), fn, *args))
+        return result
+
+    async def search(self, key: Key, fn: Callable[..., T], *args: Any) -> T:
+        """Like ``read`` for a function that searches for ``key``; reading much text keeps no reader busy."""
+        lane = self._searchers if reads_text(key) else self._readers
+        result: T = await lane.run(lambda database: database.read(int(time.time()), fn, *args))
         return result
 
     async def write(self, fn: Callable[..., T], *args: Any) -> T:

@@ -197,3 +197,18 @@ Key = (
     | ThreadIdIs
     | Fuzzy
 )
+
+
+def reads_text(key: Key) -> bool:
+    """Whether messages have to be read to tell which match, which takes long in a large mailbox."""
+    match key:
+        case HeaderText() | BodyText() | AnyText():
+            return True
+        case And(keys):
+            return any(map(reads_text, keys))
+        case Or(left, right):
+            return reads_text(left) or reads_text(right)
+        case Not(inner) | Fuzzy(inner):
+            return reads_text(inner)
+        case _:
+            return False

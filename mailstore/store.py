@@ -383,7 +383,7 @@ class Account:
 
     async def search_in(self, name: str, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
         """Search a mailbox that is not selected (MULTISEARCH, RFC 7377). Raises NoSuchMailbox."""
-        return await self._opened.read(_search_in, name, key)
+        return await self._opened.search(key, _search_in, name, key)
 
     def on_any_change(self, callback: Callable[[], None] | None) -> None:
         """Call ``callback`` soon after anything in the account changed (NOTIFY, RFC 5465)."""

@@ -27,6 +27,13 @@ def test_sort_by_relevancy(world: World) -> None:
     assert order(SortBy(SortKey.RELEVANCY), SortBy(SortKey.ARRIVAL)) == [1, 2, 3, 4, 5]
 
 
+def test_what_reads_text() -> None:
+    """Only criteria that need message text count as slow, however deep they lie."""
+    assert not search.reads_text(search.And((search.All(), search.Not(search.Larger(5)))))
+    for key in (search.HeaderText("SUBJECT", "a"), search.BodyText("a"), search.AnyText("a")):
+        assert search.reads_text(search.Or(search.All(), search.Not(search.And((search.All(), key)))))
+
+
 def test_threads(world: World) -> None:
     """Threads are found among the messages that match, by message ids as they stand in the header."""
     account = world.login()
