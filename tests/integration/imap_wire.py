@@ -148,11 +148,15 @@ def connect(server: Server, service: str = "imaps", source: str = "127.0.0.1") -
 
     Raises OSError when there is no server, or one that hangs up.
     """
-    connection = socket.create_connection(("127.0.0.1", server.info[service]), TIMEOUT_S, (source, 0))
+    connection = socket.socket()
     try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if service in ("imaps", "pop3s"):
+            # Wrapped before it is connected: whatever fails then, there is an object to close.
             connection = server.tls().wrap_socket(connection, server_hostname="localhost")
+        connection.settimeout(TIMEOUT_S)
+        connection.bind((source, 0))
+        connection.connect(("127.0.0.1", server.info[service]))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire = Wire(connection)
         if not wire.line():
             raise ConnectionResetError("no greeting")
