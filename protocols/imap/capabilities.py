@@ -24,6 +24,7 @@ _LOGGED_IN = (
     b"CHILDREN",
     b"UIDPLUS",
     b"UIDONLY",
+    b"UIDBATCHES",
     b"MOVE",
     b"MULTIAPPEND",
     b"CATENATE",

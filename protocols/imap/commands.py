@@ -12,6 +12,7 @@ from enum import Enum
 
 from protocols.imap import requests as ask
 from protocols.imap.append_grammar import parse_append, parse_replace
+from protocols.imap.batch_grammar import parse_uid_batches
 from protocols.imap.connection import UNTAGGED, CommandReceived
 from protocols.imap.cursor import TAG, Cursor
 from protocols.imap.fetch_grammar import parse_fetch, parse_store
@@ -270,6 +271,7 @@ _SPECS = (
     CommandSpec(b"UID FETCH", lambda c: parse_fetch(c, True), _SELECTED),
     CommandSpec(b"STORE", lambda c: parse_store(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
     CommandSpec(b"UID STORE", lambda c: parse_store(c, True), _SELECTED),
+    CommandSpec(b"UIDBATCHES", parse_uid_batches, _SELECTED),
     CommandSpec(b"COPY", _numbers_and_mailbox(ask.Copy, False), _SELECTED, uses_seqs=True),
     CommandSpec(b"UID COPY", _numbers_and_mailbox(ask.Copy, True), _SELECTED),
     CommandSpec(b"MOVE", _numbers_and_mailbox(ask.Move, False), _SELECTED, uses_seqs=True),

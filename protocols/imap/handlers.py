@@ -7,6 +7,7 @@ from typing import Any
 
 from protocols.imap import (
     append_commands,
+    batch_command,
     enable_command,
     fetch_command,
     live_search,
@@ -66,6 +67,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.Unselect: selected_commands.unselect,
     ask.Expunge: selected_commands.expunge,
     ask.Store: selected_commands.store,
+    ask.UidBatches: batch_command.uid_batches,
     ask.Copy: selected_commands.copy,
     ask.Move: selected_commands.move,
     ask.Idle: selected_commands.idle,

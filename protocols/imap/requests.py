@@ -282,6 +282,15 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class UidBatches:
+    """UIDBATCHES (RFC 10022): messages in a batch, and which batches; last None means all further ones."""
+
+    size: int
+    first: int = 1
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
     """COPY (section 6.4.7)."""
 
@@ -364,6 +373,7 @@ Request = (
     | Thread
     | Fetch
     | Store
+    | UidBatches
     | Copy
     | Move
     | Idle

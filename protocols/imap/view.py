@@ -77,6 +77,17 @@ class View:
         """Those of ``uids`` that the client counts, even if they are gone by now."""
         return UidSet.of(self.known(uids))
 
+    def batches(self, size: int) -> Iterator[tuple[int, int]]:
+        """UID ranges from the newest message down to 1, highest end first, ``size`` messages in each.
+
+        They leave no gap; the last one holds what is left (RFC 10022 section 3.1.3).
+        """
+        high = self.largest_uid
+        for stop in range(len(self._uids), 0, -size):
+            low = self._uids[stop - size] if stop > size else 1
+            yield high, low
+            high = low - 1
+
     @property
     def has_pending(self) -> bool:
         """Whether a flush that may do anything would say something."""

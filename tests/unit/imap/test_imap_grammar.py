@@ -112,6 +112,8 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"DELETEACL a -joe": rights.ChangeAcl("a"),
     b"UNAUTHENTICATE": ask.Unauthenticate(),
     b"NAMESPACE": ask.Namespace(),
+    b"UIDBATCHES 500": ask.UidBatches(500),
+    b"UIDBATCHES 2000 10:20": ask.UidBatches(2000, 10, 20),
     b"STATUS a (MESSAGES UIDNEXT messages)": ask.Status(
         "a", (ask.StatusItem.MESSAGES, ask.StatusItem.UIDNEXT)
     ),
@@ -131,6 +133,9 @@ REQUESTS: dict[bytes, ask.Request] = {
             AppendMessage(Flags(), None, (Url(b"/b/;UID=1"), b"hi", Url(b"x"))),
             AppendMessage(Flags(), None, (b"x",)),
         ),
+    ),
+    b"APPEND a {1+}\r\nx  {1+}\r\ny": Append(
+        "a", (AppendMessage(Flags(), None, (b"x",)), AppendMessage(Flags(), None, (b"y",)))
     ),
     b"APPEND a ~{1+}\r\n\0": Append("a", (AppendMessage(Flags(), None, (b"\0",)),)),
     b"APPEND a {1+}\r\nx (y) {1+}\r\nz": Append(
@@ -344,6 +349,10 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b"SELECT a (QRESYNC (0 1))": (b"numbers above 0 expected at position 25", b""),
     b"SELECT a (QRESYNC (1 1 1:*))": (b"UID set without * expected at position 29", b""),
     b"UID FETCH 1 FLAGS (VANISHED)": (b"VANISHED needs UID FETCH and CHANGEDSINCE", b""),
+    b"UIDBATCHES 500 2:1": (b"batch numbers out of order", b"CLIENTBUG"),
+    b"UIDBATCHES 500 0:1": (b"batch numbers out of order", b"CLIENTBUG"),
+    b"UIDBATCHES 500 1": (b"colon expected at position 19", b""),
+    b"UIDBATCHES all": (b"batch size expected at position 14", b""),
     b"CREATE a (USE (\\Foo))": (b"special-use attribute not supported", b"USEATTR"),
     b'LIST (RECURSIVEMATCH) "" *': (b"RECURSIVEMATCH needs another selection option", b""),
     b"STATUS a ()": (b"status item expected at position 13", b""),
