@@ -1,0 +1,100 @@
+"""A client that follows ADDTO and REMOVEFROM always knows what the search would find (RFC 5267)."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.wire import Client, ImapWorld
+
+MAIL = b"Subject: x\r\n\r\ntext\r\n"
+UPDATES = re.compile(rb'\* ESEARCH \(TAG "(\w+)"\) (UID )?(ADDTO|REMOVEFROM) \(0 ([0-9:,]+)\)\r\n')
+LINES = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE)\r\n|" + UPDATES.pattern)
+
+
+def numbers(text: bytes) -> list[int]:
+    """The members of a set."""
+    out: list[int] = []
+    for part in text.split(b","):
+        low, _, high = part.partition(b":")
+        out += range(int(low), int(high or low) + 1)
+    return out
+
+
+class Follower:
+    """A client's picture, from untagged lines alone; a place stands for a message, whose number changes."""
+
+    def __init__(self, client: Client, count: int) -> None:
+        self.client = client
+        self.places = [object() for _ in range(count)]
+        self.uids: set[int] = set()
+        self.found: set[object] = set()
+
+    def say(self, line: bytes) -> bytes:
+        """Send a command and follow what it causes."""
+        said = self.client.say(line)
+        for match in LINES.finditer(said):
+            number, word, _, by_uid, change, listed = match.groups()
+            if word == b"EXISTS":
+                self.places += [object() for _ in range(int(number) - len(self.places))]
+            elif word == b"EXPUNGE":
+                gone = self.places.pop(int(number) - 1)
+                assert gone not in self.found
+            elif by_uid:
+                members = set(numbers(listed))
+                assert members.isdisjoint(self.uids) if change == b"ADDTO" else members <= self.uids
+                self.uids ^= members
+            else:
+                places = {self.places[number - 1] for number in numbers(listed)}
+                assert places.isdisjoint(self.found) if change == b"ADDTO" else places <= self.found
+                self.found ^= places
+        return said
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["own", "other"]), st.integers(1, 6), st.sampled_from("+-")),
+        st.just(("deliver", 0, "")),
+        st.tuples(st.sampled_from(["expunge", "move"]), st.integers(1, 6), st.just("")),
+        st.just(("fetch", 0, "")),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS)
+def test_followers_agree(steps: list[tuple[str, int, str]]) -> None:
+    """Whatever this session and another one do, both live searches are what SEARCH says."""
+    world = ImapWorld()
+    world.account.create("Other")
+    for _ in range(3):
+        world.account.deliver(MAIL)
+    other, follower = world.selected(), Follower(world.selected(), 3)
+    follower.say(b"u1 UID SEARCH RETURN (UPDATE) FLAGGED\r\n")
+    follower.say(b"s1 SEARCH RETURN (UPDATE) NOT FLAGGED\r\n")
+    follower.found = set(follower.places)
+    for kind, number, sign in steps:
+        match kind:
+            case "own":
+                follower.say(b"o UID STORE %d %sFLAGS.SILENT (\\Flagged)\r\n" % (number, sign.encode()))
+            case "other":
+                other.say(b"o UID STORE %d %sFLAGS (\\Flagged)\r\n" % (number, sign.encode()))
+            case "deliver":
+                world.account.deliver(MAIL)
+            case "expunge":
+                other.say(b"e UID STORE %d +FLAGS (\\Deleted)\r\n" % number)
+                other.say(b"e EXPUNGE\r\n")
+            case "move":
+                follower.say(b"m UID MOVE %d Other\r\n" % number)
+            case _:
+                # Nothing may be expunged while numbers are in use, but results may change.
+                follower.say(b"f FETCH 1:* FLAGS\r\n" if follower.places else b"f NOOP\r\n")
+        said = follower.say(b"n NOOP\r\n")
+        assert b"n OK" in said
+        flagged = re.search(rb"\* SEARCH([ 0-9]*)\r\n", follower.say(b"q UID SEARCH FLAGGED\r\n"))
+        plain = re.search(rb"\* SEARCH([ 0-9]*)\r\n", follower.say(b"q SEARCH NOT FLAGGED\r\n"))
+        assert flagged and follower.uids == set(map(int, flagged.group(1).split()))
+        assert plain and follower.found == {follower.places[int(n) - 1] for n in plain.group(1).split()}
