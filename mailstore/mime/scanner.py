@@ -117,8 +117,9 @@ class _Scanner:
 
     def _part(self, frame: _Frame, end: int) -> Part:
         content, body_start = frame.content, frame.body_start
-        # A delimiter right after the blank line: the line end is the header's already.
-        end = max(end, body_start)
+        # A delimiter right after a header: the line end is the header's already, and what is around
+        # that header reaches as far.
+        end = max(end, body_start, frame.children[-1].body_end if frame.children else 0)
         lines = 0
         if content.type == b"text" or content.is_message:
             lines = self.data.count(b"\n", body_start, end)
