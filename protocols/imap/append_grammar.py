@@ -17,6 +17,8 @@ def parse_append(cursor: Cursor) -> Append:
     while cursor.skip(b" "):
         if len(messages) >= cursor.limits.append_messages_max:
             raise Disallowed(b"too many messages in one command", b"LIMIT")
+        # IMAPClient sends two spaces between literals.
+        cursor.skip(b" ")
         messages.append(append_message(cursor))
     cursor.end()
     return Append(mailbox, tuple(messages))
