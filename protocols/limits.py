@@ -63,6 +63,8 @@ class ImapLimits:
     """From connecting, or from the last command, until login."""
     idle_timeout_s: float = 31 * 60.0
     """Without input once logged in; RFC 3501 section 5.4 asks for 30 minutes at least."""
+    progress_interval_s: float = 15.0
+    """Between signs of life while a command runs (INPROGRESS, RFC 9585)."""
     fetch_batch_rows: int = 1000
     fetch_content_batch_bytes: int = 512 * KIB
     write_chunk_bytes: int = 128 * KIB

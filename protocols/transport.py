@@ -51,6 +51,9 @@ class Channel(Protocol):
     async def write(self, data: bytes) -> None:
         """Send, and wait until the peer keeps up."""
 
+    def write_now(self, data: bytes) -> None:
+        """Send something short without waiting; the caller sees to it that it is not often."""
+
     def wake(self) -> None:
         """Make the current or next ``read`` return None."""
 
@@ -239,6 +242,10 @@ class StreamConnection(TwistedProtocol):
             self._writer = None
             if timer.active():
                 timer.cancel()
+
+    def write_now(self, data: bytes) -> None:
+        """See ``Channel``."""
+        self._transport.write(data)
 
     def start_tls(self, context: Any) -> None:
         """See ``Channel``."""

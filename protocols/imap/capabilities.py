@@ -19,6 +19,7 @@ _LOGGED_IN = (
     b"ENABLE",
     b"UNAUTHENTICATE",
     b"IDLE",
+    b"INPROGRESS",
     b"NAMESPACE",
     b"UNSELECT",
     b"CHILDREN",

@@ -77,6 +77,10 @@ class CompressedChannel:
         """See ``Channel``."""
         await self._inner.write(self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH))
 
+    def write_now(self, data: bytes) -> None:
+        """See ``Channel``."""
+        self._inner.write_now(self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH))
+
     def wake(self) -> None:
         """See ``Channel``."""
         self._inner.wake()

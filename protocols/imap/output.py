@@ -28,6 +28,11 @@ class Output:
         for part in parts:
             self.put(part)
 
+    def put_now(self, data: bytes) -> None:
+        """Send something short at once, ahead of what has gathered, without waiting for the peer."""
+        self.sent_bytes += len(data)
+        self.channel.write_now(data)
+
     async def drain(self) -> None:
         """Send when enough has gathered; waits while the peer does not keep up."""
         if self._size >= self._chunk_bytes:

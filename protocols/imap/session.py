@@ -25,6 +25,7 @@ from protocols.imap.context import Answer, Context, Hangup, ImapServices, log
 from protocols.imap.entering import capability_text
 from protocols.imap.handlers import HANDLERS
 from protocols.imap.live_search import tell_changes
+from protocols.imap.progress import signs_of_life
 from protocols.imap.refusal import Disallowed, Malformed, Refused
 from protocols.imap.store_errors import refusal_of
 from protocols.imap.view import uid_required
@@ -128,9 +129,10 @@ class ImapSession:
     async def _run_handler(self, parsed: Parsed) -> Answer:
         """Run the handler; whatever goes wrong becomes a refusal, but for the end of the connection."""
         try:
-            answer = await HANDLERS[type(parsed.request)](self._ctx, parsed.request)
-            await tell_changes(self._ctx, parsed.spec)
-            return answer
+            with signs_of_life(self._ctx, parsed):
+                answer = await HANDLERS[type(parsed.request)](self._ctx, parsed.request)
+                await tell_changes(self._ctx, parsed.spec)
+                return answer
         except (CancelledError, Refused, Hangup, IdleTimeout, BrokenStream):
             raise
         except AccountClosed as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
+
 from mailstore.model import Flags, SpecialUse, SystemFlag, UidValidity
 from tests.wire import Client, ImapWorld
 
@@ -48,6 +50,7 @@ class MemoryWorld:
         self._prelude: list[bytes] = []
         self._factory = self.world.factory
         self._shows_greeting = True
+        self._gate: Deferred[None] = Deferred()
         self._actions: dict[str, Callable[..., None]] = {
             "plain": self._plain,
             "login": self._login,
@@ -60,6 +63,8 @@ class MemoryWorld:
             "subscribe": lambda name: self.world.account.subscriptions.add(name),
             "quota": self._quota,
             "validity": self._validity,
+            "hold": self._hold,
+            "proceed": lambda: self._gate.callback(None),
             "read_only": self._read_only,
             "clock": lambda seconds: self.world.clock.advance(float(seconds)),
             "revoke": lambda: self.world.account.close_sessions(),
@@ -115,6 +120,9 @@ class MemoryWorld:
 
     def _mailbox(self, name: str, use: str = "") -> None:
         self.world.account.create(name, SpecialUse(use) if use else None)
+
+    def _hold(self) -> None:
+        self._gate = self.world.hold()
 
     def _validity(self, name: str, number: str) -> None:
         self.world.account.mailboxes[name].uid_validity = UidValidity(int(number))

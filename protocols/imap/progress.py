@@ -1,0 +1,43 @@
+"""Signs of life while a command runs for long (RFC 9585), so that nobody takes the connection for dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from protocols.imap import responses
+from protocols.imap.commands import Parsed
+from protocols.imap.context import Context
+
+_UNCOUNTED = b'INPROGRESS ("%b" NIL NIL)'
+"""One transaction does all the work, so how far it has come is not known (RFC 9585 section 4)."""
+
+_WHOLE_LINES = frozenset(
+    name
+    for plain in (b"SEARCH", b"SORT", b"THREAD", b"STORE", b"COPY", b"MOVE", b"EXPUNGE", b"REPLACE")
+    for name in (plain, b"UID " + plain)
+) | {b"SELECT", b"EXAMINE", b"APPEND", b"CLOSE", b"DELETE", b"RENAME"}
+"""Commands that put nothing but whole responses: FETCH may stand in the middle of a literal."""
+
+
+@contextmanager
+def signs_of_life(ctx: Context, parsed: Parsed) -> Iterator[None]:
+    """Say every ``progress_interval_s`` that the command is still running, as long as the block lasts."""
+    if parsed.spec.name not in _WHOLE_LINES:
+        yield
+        return
+    line = responses.tagged(b"*", b"OK", b"still at it", _UNCOUNTED % parsed.tag)
+    clock, interval_s = ctx.services.clock, ctx.limits.progress_interval_s
+    timer: Any = None
+
+    def tell() -> None:
+        nonlocal timer
+        ctx.output.put_now(line)
+        timer = clock.callLater(interval_s, tell)
+
+    timer = clock.callLater(interval_s, tell)
+    try:
+        yield
+    finally:
+        timer.cancel()
