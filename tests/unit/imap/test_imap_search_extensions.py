@@ -1,0 +1,101 @@
+"""Searching beyond SEARCH: octet by octet, pages, deep threads, and failures in the middle."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailstore.errors import StorageFailed
+from mailstore.model import ThreadNode, Uid
+from protocols.imap.fuzzy import Degree, scores
+from protocols.imap.search_requests import Page
+from protocols.imap.search_results import on_page, thread_line
+from tests.wire import ImapWorld
+
+MAIL = b"From: a@x\r\nSubject: one two\r\n\r\ntext\r\n"
+COMMANDS = (
+    b"SEARCH YOUNGER 10 OLDER 20\r\n",
+    b"UID SEARCH RETURN (SAVE PARTIAL -1:-2 COUNT) CHARSET koi8-r SUBJECT {1+}\r\n\xc0\r\n",
+    b"FETCH $ UID\r\n",
+    b"UID FETCH 1:* (UID) (PARTIAL 2:3 CHANGEDSINCE 1)\r\n",
+    b"SORT RETURN (ALL MIN RELEVANCY) (REVERSE RELEVANCY DATE) utf-8 FUZZY SUBJECT {3+}\r\ntwo\r\n",
+    b"UID THREAD REFERENCES utf-8 ALL\r\n",
+    b"ESEARCH IN (selected subtree (INBOX {1+}\r\na)) RETURN (COUNT) UID 1:*\r\n",
+    b"SEARCH RETURN (UPDATE ALL) UNSEEN\r\n",
+    b"UID STORE 2 +FLAGS.SILENT (\\Seen)\r\n",
+    b'CANCELUPDATE "t7"\r\n',
+    b"SORT (SPAM) utf-8 ALL\r\n",
+)
+
+
+def test_octet_by_octet() -> None:
+    """Commands that come in single octets are answered like those that come at once."""
+    answers: list[list[bytes]] = []
+    for split in (False, True):
+        world = ImapWorld()
+        for _ in range(4):
+            world.account.deliver(MAIL)
+        client = world.selected()
+        said: list[bytes] = []
+        for number, command in enumerate(COMMANDS):
+            whole = b"t%d " % number + command
+            pieces = [whole[at : at + 1] for at in range(len(whole))] if split else [whole]
+            said.append(b"".join(client.say(piece) for piece in pieces))
+        answers.append(said)
+    assert answers[0] == answers[1]
+    assert [re.search(rb"^t\d+ (\w+)", one, re.MULTILINE) is not None for one in answers[0]] == [True] * 11
+    assert answers[0][-1].startswith(b"t10 BAD")
+
+
+@given(count=st.integers(0, 30), first=st.integers(1, 40), last=st.integers(1, 40), end=st.booleans())
+def test_pages(count: int, first: int, last: int, end: bool) -> None:
+    """A page from the end is the page from the beginning of the reversed results (RFC 9394 section 3.1)."""
+    results = list(range(count))
+    low, high = sorted((first, last))
+    if end:
+        assert list(on_page(results, Page(-first, -last))) == results[::-1][low - 1 : high][::-1]
+    else:
+        assert list(on_page(results, Page(first, last))) == results[low - 1 : high]
+
+
+def test_scores_are_within_bounds() -> None:
+    """RFC 6203 section 4: 1 to 100."""
+    assert all(1 <= degree.value <= 100 for degree in Degree)
+    assert scores([], ()) == []
+
+
+def test_deeply_nested_threads_are_written() -> None:
+    """Ten thousand levels, each with a sibling: no recursion, and every parenthesis is closed."""
+    nodes = [ThreadNode(Uid(1), None)]
+    for level in range(10_000):
+        parent = 2 * level
+        nodes += [ThreadNode(Uid(2 * level + 2), parent), ThreadNode(Uid(2 * level + 3), parent)]
+    began = time.monotonic()
+    line = thread_line(nodes, lambda uid: uid)
+    assert time.monotonic() - began < 2
+    assert line.count(b"(") == line.count(b")")
+    assert sorted(map(int, re.findall(rb"\d+", line))) == list(range(1, 20_002))
+
+
+def test_updates_end_when_the_store_fails() -> None:
+    """RFC 5267 section 4.3.1: what can no longer be kept up to date is said, and the command stands."""
+    world = ImapWorld()
+    world.account.deliver(MAIL)
+    client, other = world.selected(), world.selected()
+    client.say(b"u SEARCH RETURN (UPDATE) UNSEEN\r\n")
+    other.say(b"o STORE 1 +FLAGS (\\Seen)\r\n")
+    looks = world.hold()
+    assert client.say(b"n NOOP\r\n") == b""
+    looks_again = world.hold()
+    looks.callback(None)
+    world.account.failure = StorageFailed("disk")
+    world.account.hold = None
+    looks_again.callback(None)
+    assert client.hear() == (
+        b'* NO [NOUPDATE "u"] updates are not possible now\r\n* 1 FETCH (FLAGS (\\Seen))\r\nn OK done\r\n'
+    )
+    other.say(b"o STORE 1 -FLAGS (\\Seen)\r\n")
+    assert b"ADDTO" not in client.say(b"m NOOP\r\n")
