@@ -52,7 +52,7 @@ def _base64(text: bytes) -> bytes:
 
 
 def client_first(message: bytes, mechanism: bytes, can_bind: bool) -> ClientFirst:
-    """Read the client's first message. ``can_bind`` tells that the -PLUS mechanism is offered here.
+    """Read the client's first message. ``can_bind`` tells that the client was offered -PLUS here.
 
     Raises:
         SaslError: it is malformed or does not go with the mechanism. BindingFailed: the client could

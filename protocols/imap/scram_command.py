@@ -20,6 +20,7 @@ async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
     """The whole exchange; the account is entered when the client has seen our proof too."""
     binding = ctx.channel.channel_binding()
     plus = request.mechanism == scram.SCRAM_PLUS
+    named = ctx.services.login.limits.list_scram
     if plus and binding is None:
         raise Disallowed(b"mechanism not supported on this connection", b"CANNOT")
     try:
@@ -27,7 +28,7 @@ async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
             message = await ask_client(ctx, b"")
         else:
             message = decode_response(request.initial)
-        first = scram.client_first(message, request.mechanism, binding is not None)
+        first = scram.client_first(message, request.mechanism, named and binding is not None)
         setup = await ctx.services.login.scram_setup(first.name)
         challenge = scram.server_first(first, setup, ctx.services.random(scram.NONCE_BYTES))
         message = await ask_client(ctx, challenge)

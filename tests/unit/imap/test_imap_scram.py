@@ -14,6 +14,7 @@ from zope.interface import implementer
 from mailstore.model import ScramExchange, ScramSetup
 from mailstore.scram import scram_keys
 from protocols import scram
+from protocols.limits import LoginLimits
 from protocols.sasl import SaslError
 from tests.wire import Client, ImapWorld, WireTransport
 
@@ -105,6 +106,13 @@ def test_what_cannot_be_bound() -> None:
     client, greeting = over_tls(ImapWorld(), "TLSv1.2")
     assert b"PLUS" not in greeting
     assert run(client, HEADER, BINDING, scram.SCRAM_PLUS).startswith(b"a NO [CANNOT] ")
+    assert run(client, b"y,,", b"", scram.SCRAM).startswith(b"a OK ")
+
+
+def test_not_named() -> None:
+    """Where SCRAM is not named, a client that could have bound was not talked out of it."""
+    client, greeting = over_tls(ImapWorld(login_limits=LoginLimits(list_scram=False)))
+    assert b"SCRAM" not in greeting
     assert run(client, b"y,,", b"", scram.SCRAM).startswith(b"a OK ")
 
 
