@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lmtp_world import CAPABILITIES, LmtpWorld
 
-from mailstore.errors import StorageFailed
+from mailstore.errors import OverQuota, StorageFailed
 from tests.transcripts.memory_world import MemoryPeer
 from tests.transcripts.runner import Transcript
 from tests.wire import Client
@@ -19,11 +19,19 @@ COVERS = re.compile(r"^# covers: (.+)$", re.MULTILINE)
 
 
 class TranscriptWorld:
-    """``@failing NAME`` makes an account's disk fail, ``@kept N`` counts what was delivered so far."""
+    """``@failing NAME`` makes an account's disk fail, ``@kept N`` counts what was delivered so far.
+
+    ``@full NAME`` leaves no space, ``@filled NAME`` none for the message when it has come.
+    """
 
     def __init__(self) -> None:
         self._world = LmtpWorld()
-        self._actions: dict[str, Callable[[str], None]] = {"failing": self._failing, "kept": self._kept}
+        self._actions: dict[str, Callable[[str], None]] = {
+            "failing": self._failing,
+            "full": self._world.store.full.add,
+            "filled": self._filled,
+            "kept": self._kept,
+        }
 
     def act(self, name: str, words: list[str]) -> None:
         """See ``World``."""
@@ -35,6 +43,9 @@ class TranscriptWorld:
 
     def _failing(self, account: str) -> None:
         self._world.store.failures[account] = StorageFailed("input/output error")
+
+    def _filled(self, account: str) -> None:
+        self._world.store.failures[account] = OverQuota("full")
 
     def _kept(self, count: str) -> None:
         assert len(self._world.store.kept) == int(count)
