@@ -113,6 +113,7 @@ class View:
         Neighbours are found without searching, so a whole mailbox costs one step a message.
         """
         known, count, at = self._uids, len(self._uids), 0
+        by_uid = self.wording.uid_only
         for uid in uids:
             if at >= count or known[at] != uid:
                 at = bisect_left(known, uid, min(at, count))
@@ -120,7 +121,7 @@ class View:
                     yield 0
                     continue
             at += 1
-            yield uid if self.wording.uid_only else at
+            yield uid if by_uid else at
 
     def _slices(self, uids: UidSet) -> Iterator[tuple[int, int]]:
         """Where the members of ``uids`` lie, as half-open index ranges in ascending order."""
