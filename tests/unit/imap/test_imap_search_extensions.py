@@ -95,7 +95,7 @@ def test_updates_end_when_the_store_fails() -> None:
     world.account.hold = None
     looks_again.callback(None)
     assert client.hear() == (
-        b'* NO [NOUPDATE "u"] updates are not possible now\r\n* 1 FETCH (FLAGS (\\Seen))\r\nn OK done\r\n'
+        b'* NO [NOUPDATE "u"] updates are not possible now\r\n* 1 FETCH (FLAGS (\\Seen \\Recent))\r\nn OK done\r\n'
     )
     other.say(b"o STORE 1 -FLAGS (\\Seen)\r\n")
     assert b"ADDTO" not in client.say(b"m NOOP\r\n")
