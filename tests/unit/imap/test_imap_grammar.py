@@ -18,8 +18,9 @@ from mailstore.model import (
     StoreMode,
     SystemFlag,
     ThreadAlgorithm,
+    UidValidity,
 )
-from mailstore.uidset import STAR, SequenceSet
+from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap import metadata_requests as metadata
 from protocols.imap import requests as ask
 from protocols.imap import rights_requests as rights
@@ -68,6 +69,15 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"SELECT inbox": ask.Select("INBOX"),
     b'SELECT "inbox/a"': ask.Select("INBOX/a"),
     b"SELECT x (CONDSTORE)": ask.Select("x", condstore=True),
+    b"EXAMINE x (CONDSTORE QRESYNC (7 12))": ask.Select(
+        "x", True, True, ask.Resync(UidValidity(7), ModSeq(12))
+    ),
+    b"SELECT x (QRESYNC (7 12 1:3,9 (1:2 5,9)))": ask.Select(
+        "x", False, True, ask.Resync(UidValidity(7), ModSeq(12), UidSet.of((1, 2, 3, 9)), by_number=True)
+    ),
+    b"UID FETCH 1 (SAVEDATE EMAILID) (CHANGEDSINCE 5 VANISHED)": ask.Fetch(
+        ONE, (ask.FetchItem.SAVEDATE, ask.FetchItem.EMAILID), ModSeq(5), by_uid=True, vanished=True
+    ),
     b"EXAMINE &AOk-": ask.Select("é", read_only=True),
     b"CREATE a/b/": ask.Create("a/b"),
     b"CREATE a (USE (\\Sent))": ask.Create("a", (SpecialUse.SENT,)),
