@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mailstore import search as criteria
 from mailstore.errors import NoSuchMailbox
-from mailstore.model import MailboxInfo, Uid
+from mailstore.model import MailboxInfo, MailboxStatus, Uid
 from mailstore.names import normalised
-from mailstore.uidset import SequenceSet, UidSet
+from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context
 from protocols.imap.fuzzy import BETTER, scores
@@ -61,7 +62,7 @@ async def multisearch(ctx: Context, request: MultiSearch) -> Answer:
     statuses = await account.statuses(names)
     for name in names:
         if name in statuses:
-            await _search_in(ctx, inner, name, statuses[name].uid_next - 1)
+            await _search_in(ctx, inner, name, statuses[name])
     return _DONE
 
 
@@ -100,10 +101,28 @@ def _with_superiors(name: str) -> Iterable[str]:
         name = name.rpartition("/")[0]
 
 
-async def _search_in(ctx: Context, request: Search, name: str, largest_uid: int) -> None:
+def _names_last(key: criteria.Key) -> bool:
+    """Whether ``*`` is in the criteria: then it matters which message is the last."""
+    match key:
+        case criteria.And(keys):
+            return any(map(_names_last, keys))
+        case criteria.Or(left, right):
+            return _names_last(left) or _names_last(right)
+        case criteria.Not(inner) | criteria.Fuzzy(inner):
+            return _names_last(inner)
+        case criteria.UidNumbers(numbers):
+            return any(STAR in pair for pair in numbers.ranges)
+        case _:
+            return False
+
+
+async def _search_in(ctx: Context, request: Search, name: str, status: MailboxStatus) -> None:
     """Search one mailbox and tell what was found, if anything (RFC 7377 section 2.1)."""
-    account, place = ctx.the_account(), _Elsewhere(largest_uid)
+    account, place = ctx.the_account(), _Elsewhere(status.uid_next - 1)
     try:
+        if _names_last(request.key):
+            _, everything = await account.search_in(name, criteria.All())
+            place = _Elsewhere(max(everything.uids, default=0))
         validity, result = await account.search_in(name, resolve(request.key, place))
         told: list[int] = []
         if request.scored and result.uids:

@@ -94,8 +94,10 @@ def test_updates_end_when_the_store_fails() -> None:
     world.account.failure = StorageFailed("disk")
     world.account.hold = None
     looks_again.callback(None)
-    assert client.hear() == (
-        b'* NO [NOUPDATE "u"] updates are not possible now\r\n* 1 FETCH (FLAGS (\\Seen \\Recent))\r\nn OK done\r\n'
-    )
+    assert client.hear().splitlines() == [
+        b'* NO [NOUPDATE "u"] updates are not possible now',
+        b"* 1 FETCH (FLAGS (\\Seen \\Recent))",
+        b"n OK done",
+    ]
     other.say(b"o STORE 1 -FLAGS (\\Seen)\r\n")
     assert b"ADDTO" not in client.say(b"m NOOP\r\n")
