@@ -149,4 +149,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    # Not sys.exit: a database that could not be closed under its lock must not be closed, and so
+    # checkpointed, by the interpreter's clean-up.
+    os._exit(code)
