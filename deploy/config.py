@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
@@ -48,22 +56,25 @@ def _bounded(kind: Any) -> Any:
     return Annotated[kind, Field(ge=0)] if kind in (int, float) else kind
 
 
-def _section_of(limits: type[Any], **more: Any) -> type[BaseModel]:
-    """A section with the fields and defaults of a dataclass of limits."""
+def _section_of(limits: type[Any]) -> type[BaseModel]:
+    """A section with the fields and defaults of a dataclass of limits, and with its own checks."""
     hints = get_type_hints(limits)
     fields: dict[str, Any] = {
         one.name: (_bounded(hints[one.name]), one.default)
         for one in dataclasses.fields(limits)
         if one.default is not dataclasses.MISSING
     }
-    return create_model(limits.__name__, __base__=_Section, **fields, **more)
+
+    def fits(section: BaseModel) -> BaseModel:
+        limits(**section.model_dump())  # its ValueError is named together with all other mistakes
+        return section
+
+    checks: dict[str, Any] = {"fits": model_validator(mode="after")(fits)}
+    return create_model(limits.__name__, __base__=_Section, __validators__=checks, **fields)
 
 
-def _limits(section: BaseModel, limits: type[L], path: Path) -> L:
-    try:
-        return limits(**section.model_dump())
-    except ValueError as exc:
-        raise ConfigError(path, (str(exc),)) from None
+def _limits(section: BaseModel, limits: type[L]) -> L:
+    return limits(**section.model_dump())
 
 
 class TlsSection(_Section):
@@ -79,15 +90,14 @@ class TlsSection(_Section):
             raise ValueError("the file is missing or cannot be read")
         return path
 
-
-def check_certificate(tls: TlsSection) -> str | None:
-    """A sentence about what is wrong with certificate and key, None when they can be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.certificate, tls.private_key)
-    except (OSError, ssl.SSLError):
-        return "'tls': certificate and private key are not PEM files that belong together"
-    return None
+    @model_validator(mode="after")
+    def _belong_together(self) -> TlsSection:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.private_key)
+        except (OSError, ssl.SSLError):
+            raise ValueError("certificate and private key are not PEM files that belong together") from None
+        return self
 
 
 def check_endpoint(text: str) -> str:
@@ -241,14 +251,11 @@ def parse(text: str, path: Path) -> Config:
         file = _File.model_validate(tree)
     except ValidationError as exc:
         raise ConfigError(path, tuple(_sentence(error) for error in exc.errors())) from None
-    mistake = check_certificate(file.tls)
-    if mistake is not None:
-        raise ConfigError(path, (mistake,))
     argon2 = file.argon2
     store, imap, lmtp = (
-        _limits(file.store, StoreLimits, path),
-        _limits(file.imap, ImapLimits, path),
-        _limits(file.lmtp, LmtpLimits, path),
+        _limits(file.store, StoreLimits),
+        _limits(file.imap, ImapLimits),
+        _limits(file.lmtp, LmtpLimits),
     )
     # No protocol promises to take a message that the store would refuse.
     largest = store.max_message_bytes
@@ -269,12 +276,12 @@ def parse(text: str, path: Path) -> Config:
             Argon2Params(argon2.time_cost, argon2.memory_kib, argon2.parallelism),
         ),
         store=store,
-        mime=_limits(file.mime, MimeLimits, path),
-        stream=_limits(file.stream, StreamLimits, path),
+        mime=_limits(file.mime, MimeLimits),
+        stream=_limits(file.stream, StreamLimits),
         imap=dataclasses.replace(imap, append_max_bytes=min(imap.append_max_bytes, largest)),
-        pop3=_limits(file.pop3, Pop3Limits, path),
+        pop3=_limits(file.pop3, Pop3Limits),
         lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),
-        login=_limits(file.login, LoginLimits, path),
+        login=_limits(file.login, LoginLimits),
         text=text,
     )
 

@@ -120,3 +120,20 @@ def test_retention_cannot_pass_the_promise(usable: str) -> None:
     with pytest.raises(config.ConfigError) as caught:
         config.parse(usable + "[access_log]\naccess_days = 11\nerror_days = 8\n", Path("x"))
     assert len(caught.value.mistakes) == 2
+
+
+def test_mistakes_of_every_kind_are_named_together(tmp_path: Path) -> None:
+    """Unknown names, ranges, limits that a room refuses and files that do not fit: all in one run."""
+    (tmp_path / "x.pem").write_text("no certificate")
+    text = (
+        f'colour = 1\ndata = "{tmp_path}"\n[tls]\ncertificate = "{tmp_path}/x.pem"\n'
+        f'private_key = "{tmp_path}/x.pem"\n[mime]\nmax_depth = 5000\n[access_log]\naccess_days = 11\n'
+    )
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(text, Path("x"))
+    assert sorted(mistake.split(":")[0] for mistake in caught.value.mistakes) == [
+        "'access_log.access_days'",
+        "'mime'",
+        "'tls'",
+        "there is no setting 'colour'",
+    ]
