@@ -41,6 +41,11 @@ def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> int:
     return result
 
 
+def to_be_tried() -> bool:
+    """Whether the kills are tried here; where CI runs, always: a missing proof must not look green."""
+    return bool(os.environ.get("CI")) or possible()
+
+
 def possible() -> bool:
     """Whether this machine lets us trace our own children."""
     if platform.machine() not in _CHANGING:

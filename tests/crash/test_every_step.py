@@ -26,7 +26,7 @@ from mailstore.uidset import UidSet
 
 pytestmark = [
     pytest.mark.crash,
-    pytest.mark.skipif(not stepper.possible(), reason="this machine does not allow ptrace"),
+    pytest.mark.skipif(not stepper.to_be_tried(), reason="this machine does not allow ptrace"),
 ]
 
 WHOLE = SectionRead(SectionSpec())

@@ -17,7 +17,7 @@ from mailstore.opening import open_as_owner
 
 pytestmark = [
     pytest.mark.crash,
-    pytest.mark.skipif(not stepper.possible(), reason="this machine does not allow ptrace"),
+    pytest.mark.skipif(not stepper.to_be_tried(), reason="this machine does not allow ptrace"),
 ]
 
 MESSAGE = b"Subject: kept\r\n\r\ntext\r\n"
