@@ -294,6 +294,10 @@ class SelectedMailbox:
         missing = UidSet.of(uid for uid in uids if uid not in box.messages)
         modified = [one for one in there if unchanged_since is not None and one.modseq > unchanged_since]
         chosen = [one for one in there if one not in modified]
+        # A keyword keeps the spelling it came with.
+        known = {word.lower(): word for one in box.messages.values() for word in one.flags.keywords}
+        spelled = tuple(known.get(word.lower(), word) for word in flags.keywords)
+        flags = Flags(flags.system, spelled)
         modseq: ModSeq | None = None
         written: list[int] = []
         for one in chosen:

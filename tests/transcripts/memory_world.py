@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
@@ -13,6 +13,25 @@ SAMPLE = (
     b"From: Ann <ann@example.org>\r\nTo: joe@example.net\r\nSubject: Report %d\r\n"
     b"Date: Mon, 7 Feb 2022 21:52:25 +0000\r\nMessage-ID: <%d@example.org>\r\n\r\nHello number %d.\r\n"
 )
+SAMPLE_DATE = 1_644_270_745
+"""Internal date of the messages of ``@messages``, epoch s."""
+
+
+def mail_of(fields: Sequence[str]) -> tuple[bytes, int]:
+    """The message of ``@mail``, ``_`` for a space and ``Body:`` for its text, and its internal date."""
+    words = [field.replace("_", " ") for field in fields]
+    header = "\r\n".join(word.replace(":", ": ", 1) for word in words if not word.startswith("Body:"))
+    body = "".join(word.removeprefix("Body:") for word in words if word.startswith("Body:"))
+    return f"{header}\r\n\r\n{body}\r\n".encode(), len(header)
+
+
+def flags_of(words: Sequence[str]) -> Flags:
+    """The flags of ``@flag``."""
+    system = SystemFlag.NONE
+    for word in words:
+        if word.startswith("\\"):
+            system |= SystemFlag[word[1:].upper()]
+    return Flags(system, tuple(word for word in words if not word.startswith("\\")))
 
 
 class MemoryPeer:
@@ -28,8 +47,8 @@ class MemoryPeer:
         if not self._client.closed:
             self._client.protocol.dataReceived(data)
 
-    def receive(self) -> bytes:
-        """See ``Peer``."""
+    def receive(self, wait_s: float) -> bytes:
+        """See ``Peer``; nothing is on its way."""
         return self._client.hear()
 
     @property
@@ -42,7 +61,9 @@ class MemoryWorld:
     """One account, joe with the password secret, and the actions of ``@`` lines.
 
     ``@plain`` connects to port 143 instead of 993; ``@login`` and ``@select NAME`` bring the
-    connections that follow into that state without showing it.
+    connections that follow into that state without showing it. ``@clock 0`` and ``@nonce`` change
+    nothing here: they say that what follows needs a clock that stands still, or a server whose SCRAM
+    nonce and salt are known.
     """
 
     def __init__(self) -> None:
@@ -67,6 +88,7 @@ class MemoryWorld:
             "proceed": lambda: self._gate.callback(None),
             "read_only": self._read_only,
             "clock": lambda seconds: self.world.clock.advance(float(seconds)),
+            "nonce": lambda: None,
             "revoke": lambda: self.world.account.close_sessions(),
         }
 
@@ -96,26 +118,19 @@ class MemoryWorld:
 
     def _messages(self, count: str, mailbox: str = "INBOX") -> None:
         for number in range(1, int(count) + 1):
-            self.world.account.deliver(SAMPLE % (number, number, number), mailbox, date=1_644_270_745)
+            self.world.account.deliver(SAMPLE % (number, number, number), mailbox, date=SAMPLE_DATE)
 
     def _deliver(self, mailbox: str = "INBOX") -> None:
         self.world.account.deliver(SAMPLE % (99, 99, 99), mailbox)
 
     def _mail(self, *fields: str) -> None:
-        """Deliver a message of these header fields, ``_`` for a space, with ``Body:`` as its text."""
-        words = [field.replace("_", " ") for field in fields]
-        header = "\r\n".join(word.replace(":", ": ", 1) for word in words if not word.startswith("Body:"))
-        body = "".join(word.removeprefix("Body:") for word in words if word.startswith("Body:"))
-        self.world.account.deliver(f"{header}\r\n\r\n{body}\r\n".encode(), date=len(header))
+        data, date = mail_of(fields)
+        self.world.account.deliver(data, date=date)
 
     def _flag(self, uid: str, *words: str) -> None:
-        system = SystemFlag.NONE
-        for word in words:
-            if word.startswith("\\"):
-                system |= SystemFlag[word[1:].upper()]
         box = self.world.account.mailboxes["INBOX"]
         message = box.messages[int(uid)]
-        message.flags = Flags(system, tuple(word for word in words if not word.startswith("\\")))
+        message.flags = flags_of(words)
         message.modseq = box.bump()
 
     def _mailbox(self, name: str, use: str = "") -> None:

@@ -18,11 +18,18 @@ repeat as ``<name>``. Everything the server says has to be accounted for.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+ANSWER_S = 10.0
+"""How long a line that is expected may take to come."""
+QUIET_S = 0.02
+"""How long a connection is listened to at the end, when nothing is expected any more."""
+
 _LINE = re.compile(r"(?P<kind>[CS])(?P<who>\d?)(?P<how>[:~*!#]) ?(?P<text>.*)\Z")
+_KINDS = {"C:", "C~", "S:", "S*", "S!", "S#"}
 _HOLE = re.compile(r"<(\*|[a-z_]+)>")
 
 
@@ -32,12 +39,16 @@ class Peer(Protocol):
     def send(self, data: bytes) -> None:
         """Send octets."""
 
-    def receive(self) -> bytes:
-        """What has come since the last call; over sockets this waits a little."""
+    def receive(self, wait_s: float) -> bytes:
+        """What has come since the last call; over sockets this waits so long when nothing has."""
 
     @property
     def closed(self) -> bool:
         """Whether the server has hung up."""
+
+
+class NotHere(Exception):
+    """This world cannot do what the transcript asks for; the text says why."""
 
 
 class World(Protocol):
@@ -47,7 +58,12 @@ class World(Protocol):
         """A new connection in the state that the actions so far ask for."""
 
     def act(self, name: str, words: list[str]) -> None:
-        """Do ``@name words``. Raises KeyError for an action it does not know."""
+        """Do ``@name words``.
+
+        Raises:
+            KeyError: an action it does not know.
+            NotHere: one that it cannot do.
+        """
 
 
 @dataclass
@@ -63,18 +79,56 @@ class Mismatch(AssertionError):
         return f"{self.path.name}:{self.number}: expected {self.expected!r}, server said {self.said!r}"
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a transcript: an action (``kind`` is ``@``) or something said."""
+
+    number: int
+    kind: str
+    who: str
+    how: str
+    text: str
+
+
+def steps(path: Path) -> Iterator[Step]:
+    """The lines of a transcript without the comments.
+
+    Raises:
+        ValueError: a line that is none of a transcript.
+    """
+    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not raw.strip() or raw.startswith("#"):
+            continue
+        if raw.startswith("@"):
+            yield Step(number, "@", "", "", raw[1:])
+            continue
+        found = _LINE.match(raw)
+        if found is None or found["kind"] + found["how"] not in _KINDS:
+            raise ValueError(f"{path.name}:{number}: not a transcript line")
+        yield Step(number, found["kind"], found["who"], found["how"], found["text"])
+
+
+def octets(how: str, text: str) -> bytes:
+    """What a client line sends."""
+    if how == ":":
+        return text.encode("utf-8") + b"\r\n"
+    return text.encode("latin-1").decode("unicode_escape").encode("latin-1")
+
+
 @dataclass
-class _Talk:
+class Talk:
+    """A connection and what it has heard."""
+
     peer: Peer
     heard: bytearray = field(default_factory=bytearray)
 
-    def line(self) -> str | None:
-        """The next line the server has said."""
-        if b"\n" not in self.heard:
-            self.heard += self.peer.receive()
-        end = self.heard.find(b"\n")
-        if end < 0:
-            return None
+    def line(self, wait_s: float = ANSWER_S) -> str | None:
+        """The next line the server says; None when it says none in time, or has hung up."""
+        while (end := self.heard.find(b"\n")) < 0:
+            more = self.peer.receive(wait_s)
+            if not more:
+                return None
+            self.heard += more
         text = bytes(self.heard[:end]).rstrip(b"\r").decode("latin-1")
         del self.heard[: end + 1]
         return text
@@ -86,56 +140,56 @@ class Transcript:
     def __init__(self, path: Path, world: World) -> None:
         self._path = path
         self._world = world
-        self._talks: dict[str, _Talk] = {}
+        self._talks: dict[str, Talk] = {}
         self._captured: dict[str, str] = {}
         self._forbidden: list[str] = []
         self._number = 0
 
-    def play(self) -> None:
+    def play(self) -> tuple[Step, str] | None:
         """Play all lines.
+
+        Returns:
+            None, or the step that the world cannot do and why; the rest was left out.
 
         Raises:
             Mismatch: the first line that is not as written.
         """
-        for number, raw in enumerate(self._path.read_text(encoding="utf-8").splitlines(), 1):
-            self._number = number
-            if not raw.strip() or raw.startswith("#"):
+        left_out = None
+        for step in steps(self._path):
+            self._number = step.number
+            if step.kind != "@":
+                self._step(step)
                 continue
-            if raw.startswith("@"):
-                name, *words = raw[1:].split()
+            name, *words = step.text.split()
+            try:
                 self._world.act(name, words)
-                continue
-            found = _LINE.match(raw)
-            if found is None:
-                raise ValueError(f"{self._path.name}:{self._number}: not a transcript line")
-            self._step(found["kind"], found["who"], found["how"], found["text"])
+            except NotHere as reason:
+                left_out = step, str(reason)
+                break
         for talk in self._talks.values():
-            self._nothing_left(talk)
+            self._nothing_left(talk, QUIET_S)
+        return left_out
 
-    def _step(self, kind: str, who: str, how: str, text: str) -> None:
-        if who not in self._talks:
-            self._talks[who] = _Talk(self._world.connect())
-        talk = self._talks[who]
-        match kind + how:
+    def _step(self, step: Step) -> None:
+        if step.who not in self._talks:
+            self._talks[step.who] = Talk(self._world.connect())
+        talk = self._talks[step.who]
+        match step.kind + step.how:
             case "C:":
                 self._nothing_left(talk)
-                talk.peer.send(self._filled(text).encode("utf-8") + b"\r\n")
+                talk.peer.send(octets(step.how, self._filled(step.text)))
             case "C~":
-                talk.peer.send(
-                    self._filled(text).encode("latin-1").decode("unicode_escape").encode("latin-1")
-                )
+                talk.peer.send(octets(step.how, self._filled(step.text)))
             case "S:":
-                self._expect(text, talk.line())
+                self._expect(step.text, talk.line())
             case "S*":
-                self._skip_to(text, talk)
+                self._skip_to(step.text, talk)
             case "S!":
-                self._forbidden.append(text)
-            case "S#":
-                self._nothing_left(talk)
+                self._forbidden.append(step.text)
+            case _:
+                self._nothing_left(talk, ANSWER_S)
                 if not talk.peer.closed:
                     raise Mismatch(self._path, self._number, "hanging up", "nothing")
-            case _:
-                raise ValueError(f"{self._path.name}:{self._number}: not a transcript line")
 
     def _filled(self, text: str) -> str:
         return _HOLE.sub(lambda hole: self._captured[hole.group(1)], text)
@@ -165,7 +219,7 @@ class Transcript:
         if said is None or not self._matches(text, said):
             raise Mismatch(self._path, self._number, text, said or "nothing")
 
-    def _skip_to(self, text: str, talk: _Talk) -> None:
+    def _skip_to(self, text: str, talk: Talk) -> None:
         while (said := talk.line()) is not None:
             if self._matches(text, said):
                 self._forbidden.clear()
@@ -174,7 +228,7 @@ class Transcript:
                 raise Mismatch(self._path, self._number, "not this line", said)
         raise Mismatch(self._path, self._number, text, "nothing")
 
-    def _nothing_left(self, talk: _Talk) -> None:
-        said = talk.line()
+    def _nothing_left(self, talk: Talk, wait_s: float = 0.0) -> None:
+        said = talk.line(wait_s)
         if said is not None:
             raise Mismatch(self._path, self._number, "nothing", said)
