@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import NamedTuple, NewType
@@ -124,6 +125,30 @@ class MailboxStatus:
     uid_validity: UidValidity
     highest_modseq: ModSeq
     object_id: str
+
+
+class Counters(NamedTuple):
+    """What is kept of a mailbox beside its messages, so it costs nothing to know for a whole account."""
+
+    messages: int
+    unseen: int
+    uid_next: Uid
+    uid_validity: UidValidity
+    highest_modseq: ModSeq
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A whole account at one moment, without its messages (NOTIFY, RFC 5465).
+
+    ``annotations`` holds a version for every entry, by mailbox and for the account itself (None). A
+    version is never used twice. It is None when nothing changed since what the caller knows.
+    """
+
+    listed: MailboxList
+    counters: Mapping[MailboxId, Counters]
+    annotations_version: int
+    annotations: Mapping[MailboxId | None, Mapping[str, int]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

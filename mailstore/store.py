@@ -39,6 +39,7 @@ from mailstore.model import (
     MailboxList,
     MailboxStatus,
     NewMessage,
+    Overview,
     Quota,
     ScramExchange,
     ScramSetup,
@@ -51,6 +52,7 @@ from mailstore.model import (
 from mailstore.names import normalised
 from mailstore.open_account import OpenAccount
 from mailstore.ops import content, mailboxes, messages, metadata, search
+from mailstore.ops.overview import overview
 from mailstore.ops.rows import require_mailbox
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
@@ -250,7 +252,7 @@ class Account:
         self.scope: Scope = unlocked.scope
         self.unlocked = unlocked
         self._on_closed: Callable[[], None] | None = None
-        self._on_any_change: Callable[[], None] | None = None
+        self._ends: set[Callable[[], None]] = set()
         self._over = False
         opened.sessions.add(self)
 
@@ -270,7 +272,8 @@ class Account:
     def _release(self, grace_s: float) -> None:
         if not self._over:
             self._over = True
-            self.on_any_change(None)
+            for end in tuple(self._ends):
+                end()
             self.unlocked.wipe()
             self._store.released(self._opened, self, grace_s)
 
@@ -376,22 +379,35 @@ class Account:
         """Some entries of as many mailboxes, in order, as fit in ``max_bytes``, one at least (RFC 9590)."""
         return await self._opened.read(metadata.get_some, names, entries, max_bytes)
 
-    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
-        """Set or remove annotations, all or none. Raises NoSuchMailbox, LimitExceeded, ReadOnly."""
+    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
+        """Set or remove annotations, all or none; gives the versions of those that are set.
+
+        Raises NoSuchMailbox, LimitExceeded, ReadOnly.
+        """
         self._writable()
-        await self._opened.write(_annotate, name, values, self._store.limits.max_annotations)
+        return await self._opened.write(_annotate, name, values, self._store.limits.max_annotations)
 
     async def search_in(self, name: str, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
         """Search a mailbox that is not selected (MULTISEARCH, RFC 7377). Raises NoSuchMailbox."""
         return await self._opened.search(key, _search_in, name, key)
 
-    def on_any_change(self, callback: Callable[[], None] | None) -> None:
-        """Call ``callback`` soon after anything in the account changed (NOTIFY, RFC 5465)."""
-        if self._on_any_change is not None:
-            self._opened.ignore(self._on_any_change)
-        self._on_any_change = callback
-        if callback is not None:
-            self._opened.listen(callback, None)
+    async def overview(self, annotations_since: int | None) -> Overview:
+        """The whole account at this moment; see ``Overview``. Annotations are left out with None."""
+        return await self._opened.read(overview, annotations_since)
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` soon after anything in the account changed; calling the result ends that."""
+
+        def heard() -> None:
+            callback()
+
+        def end() -> None:
+            self._opened.ignore(heard)
+            self._ends.discard(end)
+
+        self._ends.add(end)
+        self._opened.listen(heard, None)
+        return end
 
     async def quota(self) -> Quota:
         """Use and limits of the account."""
@@ -408,9 +424,11 @@ def _annotations(txn: Txn, name: str | None) -> dict[str, bytes]:
     return metadata.get(txn, None if name is None else require_mailbox(txn, normalised(name)))
 
 
-def _annotate(txn: Txn, name: str | None, values: Mapping[str, bytes | None], max_entries: int) -> None:
+def _annotate(
+    txn: Txn, name: str | None, values: Mapping[str, bytes | None], max_entries: int
+) -> dict[str, int]:
     mailbox_id = None if name is None else require_mailbox(txn, normalised(name))
-    metadata.set_values(txn, mailbox_id, values, max_entries)
+    return metadata.set_values(txn, mailbox_id, values, max_entries)
 
 
 def _search_in(txn: Txn, name: str, key: criteria.Key) -> tuple[UidValidity, SearchResult]:

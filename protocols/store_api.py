@@ -23,6 +23,7 @@ from mailstore.model import (
     ModSeq,
     NewMessage,
     Opened,
+    Overview,
     Quota,
     ScramExchange,
     ScramSetup,
@@ -164,11 +165,20 @@ class AccountApi(Protocol):
     ) -> dict[str, dict[str, bytes]]:
         """Some entries of as many mailboxes, in order, as fit in ``max_bytes``, one at least."""
 
-    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
-        """Set or remove annotations, all or none. Raises NoSuchMailbox, LimitExceeded, ReadOnly."""
+    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
+        """Set or remove annotations, all or none; gives the versions of those that are set.
+
+        Raises NoSuchMailbox, LimitExceeded, ReadOnly.
+        """
 
     async def search_in(self, name: str, key: Key) -> tuple[UidValidity, SearchResult]:
         """Search a mailbox that is not selected. Raises NoSuchMailbox."""
+
+    async def overview(self, annotations_since: int | None) -> Overview:
+        """The whole account at this moment; annotations are left out with None."""
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` soon after anything in the account changed; calling the result ends that."""
 
     async def quota(self) -> Quota:
         """Use and limits."""

@@ -84,6 +84,8 @@ class StoredMailbox:
     gone: list[tuple[int, int]] = field(default_factory=list)
     listeners: list[Callable[[], None]] = field(default_factory=list)
     deleted: bool = False
+    touch: Callable[[], None] = lambda: None
+    """Tells those who listen to the whole account."""
 
     def bump(self) -> ModSeq:
         """The modseq of a new transaction."""
@@ -131,6 +133,7 @@ class StoredMailbox:
         """Tell the sessions that listen."""
         for listener in tuple(self.listeners):
             listener()
+        self.touch()
 
 
 class Session(Protocol):

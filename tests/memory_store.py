@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 
 from twisted.internet.defer import Deferred
 
@@ -25,6 +26,7 @@ from mailstore.errors import (
 )
 from mailstore.model import (
     AppendResult,
+    Counters,
     Flags,
     MailboxId,
     MailboxInfo,
@@ -32,6 +34,7 @@ from mailstore.model import (
     MailboxStatus,
     MessageId,
     NewMessage,
+    Overview,
     Quota,
     ScramExchange,
     ScramSetup,
@@ -61,6 +64,9 @@ class MemoryAccount:
         self.mailboxes: dict[str, StoredMailbox] = {}
         self.subscriptions: set[str] = set()
         self.annotations: dict[MailboxId | None, dict[str, bytes]] = {}
+        self.versions: dict[MailboxId | None, dict[str, int]] = {}
+        self.versions_given = count(1)
+        self.listeners: list[Callable[[], None]] = []
         self.limit_bytes: int | None = None
         self.limit_messages: int | None = None
         self.sessions: list[AccountSession] = []
@@ -79,9 +85,15 @@ class MemoryAccount:
         """Add a mailbox and its superiors."""
         for superior in superiors(name):
             if superior not in self.mailboxes:
-                self.mailboxes[superior] = StoredMailbox(MailboxId(self.next_id()))
-        self.mailboxes[name] = StoredMailbox(MailboxId(self.next_id()), special_use)
+                self.mailboxes[superior] = StoredMailbox(MailboxId(self.next_id()), touch=self.touch)
+        self.mailboxes[name] = StoredMailbox(MailboxId(self.next_id()), special_use, touch=self.touch)
+        self.touch()
         return self.mailboxes[name]
+
+    def touch(self) -> None:
+        """Something changed."""
+        for listener in tuple(self.listeners):
+            listener()
 
     def deliver(self, data: bytes, mailbox: str = "INBOX", flags: Flags | None = None, date: int = 0) -> Uid:
         """A message arrives, from whichever side."""
@@ -264,16 +276,19 @@ class AccountSession:
             self.data.create(superiors(new)[-1])
         for name in [name for name in self.data.mailboxes if name == old or name.startswith(old + "/")]:
             self.data.mailboxes[new + name[len(old) :]] = self.data.mailboxes.pop(name)
+        self.data.touch()
 
     async def subscribe(self, name: str) -> None:
         """See ``AccountApi``."""
         await self.turn(writes=True)
         self.data.subscriptions.add(for_creation(name))
+        self.data.touch()
 
     async def unsubscribe(self, name: str) -> None:
         """See ``AccountApi``."""
         await self.turn(writes=True)
         self.data.subscriptions.discard(normalised(name))
+        self.data.touch()
 
     async def select(self, name: str, read_only: bool) -> SelectedMailbox:
         """See ``AccountApi``."""
@@ -317,7 +332,7 @@ class AccountSession:
         stored = await self.annotations(names[0])
         return {names[0]: {entry: stored[entry] for entry in entries if entry in stored}}
 
-    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
+    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
         """See ``AccountApi``."""
         await self.turn(writes=True)
         key = None if name is None else self.box(name).mailbox_id
@@ -326,6 +341,38 @@ class AccountSession:
         if len(kept) > _MAX_ANNOTATIONS:
             raise LimitExceeded("too many")
         self.data.annotations[key] = kept
+        new = {entry: next(self.data.versions_given) for entry, value in values.items() if value is not None}
+        versions = {**self.data.versions.get(key, {}), **new}
+        self.data.versions[key] = {entry: version for entry, version in versions.items() if entry in kept}
+        self.data.touch()
+        return new
+
+    async def overview(self, annotations_since: int | None) -> Overview:
+        """See ``AccountApi``; annotations always come when they are asked for."""
+        listed = await self.list_mailboxes()
+        counters = {}
+        for box in self.data.mailboxes.values():
+            seen = box.status()
+            counters[box.mailbox_id] = Counters(
+                seen.messages, seen.unseen, seen.uid_next, seen.uid_validity, seen.highest_modseq
+            )
+        there = {None, *counters}
+        versions = {key: dict(found) for key, found in self.data.versions.items() if key in there}
+        return Overview(listed, counters, 0, None if annotations_since is None else versions)
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """See ``AccountApi``."""
+
+        def heard() -> None:
+            if not self.released:
+                callback()
+
+        def end() -> None:
+            if heard in self.data.listeners:
+                self.data.listeners.remove(heard)
+
+        self.data.listeners.append(heard)
+        return end
 
     async def search_in(self, name: str, key: Key) -> tuple[UidValidity, SearchResult]:
         """See ``AccountApi``."""

@@ -45,17 +45,51 @@ def get_some(
 
 def set_values(
     txn: Txn, mailbox_id: MailboxId | None, values: Mapping[str, bytes | None], max_entries: int
-) -> None:
-    """Set annotations; None removes one. All or none.
+) -> dict[str, int]:
+    """Set annotations; None removes one. All or none. Gives the new versions of those that are set.
 
     Raises:
         LimitExceeded: there would be more than ``max_entries``.
     """
+    versions: dict[str, int] = {}
+    at = _last_version(txn)
     for entry, value in values.items():
+        # A version is the row's own number: it lies in the index, and takes no room beside it.
+        at += 1
         where = "ifnull(mailbox_id, 0) = ? AND entry = ?"
         txn.run(f"DELETE FROM annotation WHERE {where}", (mailbox_id or 0, entry.lower()))
         if value is not None:
-            txn.run("INSERT INTO annotation VALUES(?, ?, ?)", (mailbox_id, entry.lower(), value))
+            txn.run(
+                "INSERT INTO annotation(rowid, mailbox_id, entry, value) VALUES(?, ?, ?, ?)",
+                (at, mailbox_id, entry.lower(), value),
+            )
+            versions[entry.lower()] = at
+    txn.run(
+        "INSERT INTO setting VALUES('annotation_version', ?)"
+        " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
+        (at,),
+    )
     count = txn.value("SELECT count(*) FROM annotation WHERE ifnull(mailbox_id, 0) = ?", (mailbox_id or 0,))
     if count > max_entries:
         raise LimitExceeded("too many annotations")
+    return versions
+
+
+def _last_version(txn: Txn) -> int:
+    """The last version given in this account; rows of older programs have numbers of their own."""
+    noted = txn.value("SELECT value FROM setting WHERE name = 'annotation_version'") or 0
+    return max(int(noted), int(txn.value("SELECT max(rowid) FROM annotation") or 0))
+
+
+def versions(txn: Txn, since: int) -> tuple[int, dict[MailboxId | None, dict[str, int]] | None]:
+    """The last version given, and all versions in use unless that is ``since``."""
+    last = _last_version(txn)
+    if last == since:
+        return last, None
+    found: dict[MailboxId | None, dict[str, int]] = {}
+    rows = txn.rows(
+        "SELECT ifnull(mailbox_id, 0), entry, rowid FROM annotation INDEXED BY annotation_by_entry"
+    )
+    for mailbox_id, entry, version in rows:
+        found.setdefault(MailboxId(mailbox_id) if mailbox_id else None, {})[entry] = version
+    return last, found

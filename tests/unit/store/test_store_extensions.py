@@ -12,6 +12,7 @@ from mailstore.errors import LimitExceeded, NoSuchMessage
 from mailstore.limits import StoreLimits
 from mailstore.mime import SectionSpec
 from mailstore.model import (
+    Counters,
     FetchPlan,
     Flags,
     ModSeq,
@@ -134,18 +135,59 @@ def test_reading_by_name(world: World) -> None:
 
 
 def test_any_change_is_heard(world: World) -> None:
-    """A session may listen to the whole account."""
+    """A session may listen to the whole account, several times over, until it is over."""
     account = world.login()
-    heard: list[int] = []
-    account.on_any_change(lambda: heard.append(1))
+    heard: list[str] = []
+    end = account.listen(lambda: heard.append("one"))
+    account.listen(lambda: heard.append("two"))
     folder = world.store.watcher.callbacks[world.paths.folder]  # type: ignore[attr-defined]
     heard.clear()
     now(account.append("Archive", [NewMessage(b"x", Flags(SystemFlag.SEEN))]))
     folder(frozenset({"mail.db-wal"}))
-    assert heard == [1]
-    account.on_any_change(None)
+    assert heard == ["one", "two"]
+    end()
+    end()
     folder(frozenset({"mail.db-wal"}))
-    assert heard == [1]
+    assert heard == ["one", "two", "two"]
+    account.release()
+    folder(frozenset({"mail.db-wal"}))
+    assert heard == ["one", "two", "two"]
+
+
+def test_overview(world: World) -> None:
+    """Names, subscriptions and counters of all mailboxes; the counters are those of STATUS."""
+    account = world.login()
+    now(account.append("Drafts", [mail("x", "a@x", 1), NewMessage(b"y", Flags(SystemFlag.SEEN))]))
+    now(account.subscribe("Nowhere"))
+    seen = now(account.overview(None))
+    assert seen.listed == now(account.list_mailboxes())
+    assert seen.listed.orphan_subscriptions == ("Nowhere",)
+    assert seen.annotations is None
+    for info in seen.listed.mailboxes:
+        status, kept = now(account.status(info.name)), seen.counters[info.mailbox_id]
+        assert kept == Counters(
+            status.messages, status.unseen, status.uid_next, status.uid_validity, status.highest_modseq
+        )
+
+
+def test_versions_of_annotations(world: World) -> None:
+    """Whatever is set gets a version that was never there before; nothing is read when nothing changed."""
+    account = world.login()
+    drafts = now(account.status("Drafts")).mailbox_id
+    first = now(account.annotate("Drafts", {"/private/A": b"1", "/private/b": b"2"}))
+    server = now(account.annotate(None, {"/private/a": b"3"}))
+    seen = now(account.overview(-1))
+    assert seen.annotations == {drafts: first, None: server}
+    assert now(account.overview(seen.annotations_version)).annotations is None
+    # The last row is taken away and set again: its number must not come back.
+    now(account.annotate(None, {"/private/a": None}))
+    gone = now(account.overview(seen.annotations_version))
+    assert gone.annotations == {drafts: first}
+    again = now(account.annotate(None, {"/private/a": b"3"}))
+    assert again["/private/a"] not in {*first.values(), *server.values()}
+    same = now(account.annotate("Drafts", {"/private/b": b"2"}))
+    assert now(account.overview(0)).annotations == {drafts: {**first, **same}, None: again}
+    assert same["/private/b"] != first["/private/b"]
 
 
 def test_annotations_of_several_mailboxes(world: World) -> None:
