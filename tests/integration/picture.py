@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
+from collections.abc import Callable
 from typing import Self
 
 from imap_wire import Answer, Wire
+from picture_names import INBOX, MOVABLE_NAMES, MailboxId, Revision
 
 _NUMBERED = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE|FETCH)(?: \((.*)\))?\Z", re.DOTALL)
 _UID = re.compile(rb"\bUID (\d+)")
 _FLAGS = re.compile(rb"\bFLAGS \(([^)]*)\)")
+_SELECTED_ID = re.compile(rb"\[MAILBOXID \((\S+)\)\]")
+_BY_NUMBER = (b"FETCH", b"STORE", b"SEARCH")
+
 FLAGS = (b"\\Seen", b"\\Flagged", b"\\Answered", b"$A", b"$B")
 
 
@@ -24,24 +30,49 @@ class Seen:
         self.flags: frozenset[bytes] | None = None
 
 
-class Client:
-    """One session that does random things and believes what it is told."""
+class Picture:
+    """One session that believes what it is told, in a mailbox that others change and rename."""
 
-    def __init__(self, wire: Wire, mailboxes: tuple[bytes, bytes], rng: random.Random) -> None:
-        self.wire = wire
-        self.mailbox, self.other = mailboxes
+    def __init__(
+        self,
+        connect: Callable[[], Wire],
+        revision: Revision,
+        at_home: bool,
+        rng: random.Random,
+        wire: Wire | None = None,
+    ) -> None:
+        """``connect`` makes a logged-in connection; ``wire`` is the first one when there is one already.
+
+        At home the client has INBOX selected, otherwise the mailbox that changes its name.
+        """
+        self.connect = connect
+        self.revision = revision
         self.rng = rng
         self.messages: list[Seen] = []
-        self.heard_idle = 0
-        self.done: dict[bytes, int] = {}
-        self._appended = 0
+        self.done: Counter[bytes] = Counter()
+        self.wire = wire or connect()
+        self.names: dict[MailboxId, str] = {}
+        self.lasting: frozenset[MailboxId] = frozenset()
+        self.begin()
+        (inbox,) = (one for one, name in self.names.items() if name == INBOX)
+        (movable,) = (one for one, name in self.names.items() if name in MOVABLE_NAMES)
+        self.movable, self.lasting = movable, frozenset((inbox, movable))
+        self.mailbox, self.other = (inbox, movable) if at_home else (movable, inbox)
         self.select()
+
+    def begin(self) -> None:
+        """What every connection begins with."""
+        enabling = self.revision.enabling()
+        if enabling:
+            self.command(enabling)
+        self.learn_names()
 
     # -- listening -------------------------------------------------------------------------------
 
     def hear(self, response: bytes) -> None:
         """Take one untagged response into the picture."""
         assert not response.startswith(b"* BYE"), "the server ended the session"
+        self.revision.check(response)
         found = _NUMBERED.match(response)
         if found is None:
             return
@@ -65,28 +96,80 @@ class Client:
         if flags is not None:
             message.flags = frozenset(flags[1].split()) - {b"\\Recent"}
 
-    def command(self, text: bytes, *allowed: bytes) -> Answer:
-        """Send a command; BAD is never right, NO only when ``allowed`` names its response code."""
-        word = text.split(b" ")[0]
-        number_based = word in (b"FETCH", b"STORE", b"SEARCH")
+    def command(self, text: bytes, *allowed: bytes, name: bytes = b"") -> Answer:
+        """Send a command; BAD is never right, NO only when ``allowed`` names its response code.
+
+        ``name`` is what it is counted as when it has succeeded, its first words by default.
+        """
         answer = self.wire.command(text)
         for response in answer.untagged:
-            if number_based:
+            if text.startswith(_BY_NUMBER):
                 # RFC 3501 section 7.4.1.
                 gone = response.endswith(b" EXPUNGE") or response.startswith(b"* VANISHED ")
                 assert not gone, "EXPUNGE during a command with numbers"
             self.hear(response)
-        code = answer.tagged.split(b" ")[2].strip(b"[]")
-        assert answer.status == b"OK" or (answer.status == b"NO" and code in allowed), (word, answer.tagged)
-        self.done[word] = self.done.get(word, 0) + 1
+        words = text.split(b" ")
+        name = name or b" ".join(words[: 2 if words[0] == b"UID" else 1])
+        self.check(answer, name, allowed)
         return answer
 
-    # -- acting ----------------------------------------------------------------------------------
+    def check(self, answer: Answer, name: bytes, allowed: tuple[bytes, ...] = ()) -> None:
+        """Whether a command ended as it may; successes are counted."""
+        code = answer.tagged.split(b" ")[2].strip(b"[]") if answer.tagged else b""
+        assert answer.status == b"OK" or (answer.status == b"NO" and code in allowed), (name, answer.tagged)
+        self.done[name] += answer.status == b"OK"
+
+    # -- the mailboxes ---------------------------------------------------------------------------
+
+    def learn_names(self) -> None:
+        """Ask what all mailboxes are called now.
+
+        One that is renamed between LIST and its STATUS has no STATUS (RFC 5819 section 2): ask again.
+        """
+        while True:
+            self.names = self.revision.names(self.command(b'LIST "" "*" RETURN (STATUS (MAILBOXID))'))
+            if self.lasting <= self.names.keys():
+                return
+            self.done[b"LIST again"] += 1
+
+    def name(self, mailbox: MailboxId) -> bytes:
+        """What the client believes a mailbox is called, as it goes on the wire."""
+        return self.revision.wire(self.names[mailbox])
+
+    def at(self, text: bytes, target: MailboxId, *allowed: bytes) -> Answer:
+        """A command that ends in a mailbox name; when somebody has renamed it, the client learns that."""
+        answer = self.command(text + self.name(target), b"TRYCREATE", b"NONEXISTENT", *allowed)
+        if b"[TRYCREATE]" in answer.tagged or b"[NONEXISTENT]" in answer.tagged:
+            self.done[b"renamed meanwhile"] += 1
+            self.learn_names()
+        return answer
+
+    def open_mailbox(self, parameters: Callable[[], bytes], hear: Callable[[Answer], None]) -> Answer:
+        """SELECT by the name the mailbox has; ``hear`` takes the responses of the one that succeeds."""
+        while True:
+            answer = self.wire.command(b"SELECT " + self.name(self.mailbox) + parameters())
+            self.check(answer, b"SELECT", (b"NONEXISTENT",))
+            if answer.status == b"OK":
+                break
+            self.done[b"renamed meanwhile"] += 1
+            self.learn_names()
+        found = [one for response in answer.untagged for one in _SELECTED_ID.findall(response)]
+        # RFC 8474 section 4: a renamed mailbox keeps its id.
+        assert found == [self.mailbox], "another mailbox under the same name"
+        listed = [one for one in answer.untagged if one.startswith(b"* LIST ")]
+        assert len(listed) == self.revision.rev2, "RFC 9051 section 6.3.2: SELECT tells the name by LIST"
+        hear(answer)
+        return answer
 
     def select(self) -> None:
         """Begin anew."""
         self.messages = []
-        self.command(b"SELECT " + self.mailbox)
+
+        def hear(answer: Answer) -> None:
+            for response in answer.untagged:
+                self.hear(response)
+
+        self.open_mailbox(bytes, hear)
         self.look()
 
     def look(self) -> None:
@@ -95,124 +178,23 @@ class Client:
         if unknown:
             self.command(b"FETCH %d:%d (UID FLAGS)" % (unknown[0], unknown[-1]), b"EXPUNGEISSUED")
 
-    def numbers(self) -> bytes:
-        """A random sequence set."""
-        first = self.rng.randint(1, len(self.messages))
-        return b"%d:%d" % (first, min(len(self.messages), first + self.rng.randrange(4)))
-
-    def uids(self) -> bytes:
-        """The UIDs of a random run of messages; empty when none of them is known."""
-        first = self.rng.randrange(len(self.messages))
-        known = [one.uid for one in self.messages[first : first + 4] if one.uid is not None]
-        return b",".join(b"%d" % uid for uid in known)
-
-    def flag(self) -> bytes:
-        """A few random flags."""
-        return b" ".join(self.rng.sample(FLAGS, self.rng.randint(1, 3)))
-
-    def act(self) -> None:
-        """Do one random thing."""
-        actions = [self.append, self.idle, self.look, self.noop]
-        if self.messages:
-            actions += [self.store, self.store_silent, self.fetch, self.copy, self.move, self.expunge] * 2
-        if len(self.messages) > 60:
-            actions += [self.expunge] * 20
-        if self.rng.random() < 0.02:
-            self.select()
-        self.rng.choice(actions)()
-
-    def append(self) -> None:
-        """APPEND one or two messages, here or there."""
-        target = self.rng.choice((self.mailbox, self.other))
-        self._appended += 1
-        text = b"Subject: %d\r\n\r\n" % self._appended + b"text\r\n" * self.rng.randrange(1, 300)
-        answer = self.wire.append(target, text, b"(%s)" % self.flag())
-        for response in answer.untagged:
-            self.hear(response)
-        assert answer.status == b"OK", answer.tagged
-        self.done[b"APPEND"] = self.done.get(b"APPEND", 0) + 1
-
-    def noop(self) -> None:
-        """NOOP."""
-        self.command(b"NOOP")
-
-    def store(self) -> None:
-        """STORE by sequence number."""
-        sign = self.rng.choice((b"+", b"-", b""))
-        self.command(b"STORE %s %sFLAGS (%s)" % (self.numbers(), sign, self.flag()), b"EXPUNGEISSUED")
-
-    def store_silent(self) -> None:
-        """UID STORE .SILENT: what the server does not say, the client has to know by itself."""
-        uids, flags = self.uids(), self.flag()
-        if not uids:
-            return
-        meant = {int(uid) for uid in uids.split(b",")}
-        for message in self.messages:
-            if message.uid in meant and message.flags is not None:
-                message.flags |= frozenset(flags.split())
-        self.command(b"UID STORE %s +FLAGS.SILENT (%s)" % (uids, flags))
-
-    def fetch(self) -> None:
-        """FETCH that sets \\Seen."""
-        self.command(b"FETCH %s (UID FLAGS BODY[TEXT])" % self.numbers(), b"EXPUNGEISSUED")
-
-    def copy(self) -> None:
-        """COPY to the other mailbox or to this one."""
-        target = self.rng.choice((self.mailbox, self.other))
-        self.command(b"COPY %s %s" % (self.numbers(), target), b"EXPUNGEISSUED")
-
-    def move(self) -> None:
-        """UID MOVE or MOVE to the other mailbox."""
-        uids = self.uids()
-        if uids and self.rng.random() < 0.5:
-            self.command(b"UID MOVE %s %s" % (uids, self.other))
-        else:
-            self.command(b"MOVE %s %s" % (self.numbers(), self.other), b"EXPUNGEISSUED")
-
-    def expunge(self) -> None:
-        """Mark some messages and EXPUNGE, or UID EXPUNGE."""
-        uids = self.uids()
-        if not uids:
-            return
-        self.command(b"UID STORE %s +FLAGS (\\Deleted)" % uids)
-        self.command(self.rng.choice((b"EXPUNGE", b"UID EXPUNGE " + uids)))
-
-    def idle(self) -> None:
-        """IDLE until a few things were heard or a moment has passed."""
-        self.wire.send(b"idle IDLE\r\n")
-        for response in self.wire.until(b"+ ").untagged:
-            self.hear(response)
-        self.wire.socket.settimeout(self.rng.uniform(0.01, 0.2))
-        try:
-            for _ in range(3):
-                self.hear(self.wire.line())
-                self.heard_idle += 1
-        except TimeoutError:
-            pass
-        self.wire.socket.settimeout(30)
-        self.wire.send(b"DONE\r\n")
-        answer = self.wire.until(b"idle ")
-        for response in answer.untagged:
-            self.hear(response)
-        assert answer.status == b"OK"
-
     # -- comparing -------------------------------------------------------------------------------
 
     def settled_picture(self) -> list[tuple[int | None, frozenset[bytes] | None]]:
         """The picture once the client has asked for everything it was told of."""
-        self.noop()
+        self.command(b"NOOP")
         self.look()
-        self.noop()
+        self.command(b"NOOP")
         return self.picture()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.wire.close()
 
     def picture(self) -> list[tuple[int | None, frozenset[bytes] | None]]:
         """UID and flags of every message, in order of sequence number."""
         uids = [one.uid for one in self.messages if one.uid is not None]
         assert uids == sorted(set(uids)), "UIDs ascend"
         return [(one.uid, one.flags) for one in self.messages]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.wire.close()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-from picture import Client, Seen
+from imap_wire import Answer
+from picture_actions import Client
+from picture_search import numbers
 
 _VANISHED = re.compile(rb"\* VANISHED (\(EARLIER\) )?([0-9:,]+)\Z")
-_CODE = re.compile(rb"\[(UIDVALIDITY|HIGHESTMODSEQ) (\d+)\]")
+_VALIDITY = re.compile(rb"\[UIDVALIDITY (\d+)\]")
+_MODSEQ = re.compile(rb"\[HIGHESTMODSEQ (\d+)\]")
 
-
-def _numbers(uid_set: bytes) -> Iterator[int]:
-    for part in uid_set.split(b","):
-        first, _, last = part.partition(b":")
-        yield from range(int(first), int(last or first) + 1)
+Known = dict[int, frozenset[bytes] | None]
 
 
 class QresyncClient(Client):
@@ -22,7 +20,22 @@ class QresyncClient(Client):
 
     _validity = 0
     _modseq = 0
-    resyncs = 0
+    _earlier = False
+    """Whether the command that runs has asked for VANISHED (EARLIER)."""
+
+    def begin(self) -> None:
+        """QRESYNC is enabled on every connection."""
+        self.command(self.revision.enabling(b"QRESYNC"))
+        self.learn_names()
+
+    def act(self) -> None:
+        """Like any client, and now and then catch up or come back."""
+        chance = self.rng.random()
+        if chance < 0.03:
+            self.reconnect()
+        elif chance < 0.06:
+            self.catch_up()
+        super().act()
 
     def hear(self, response: bytes) -> None:
         """VANISHED takes messages away by UID; EXPUNGE may not come any more (section 3.2.10)."""
@@ -31,11 +44,24 @@ class QresyncClient(Client):
         if found is None:
             super().hear(response)
             return
-        assert not found[1], "EARLIER is for SELECT and FETCH that ask for it"
-        for uid in _numbers(found[2]):
+        assert self._earlier or not found[1], "EARLIER is for SELECT and FETCH that ask for it"
+        for uid in numbers(found[2]):
+            if found[1]:
+                # It does not lower the number of messages, so it cannot tell of one that counts.
+                assert all(one.uid != uid for one in self.messages), "EARLIER of a message that counts"
+                continue
             place = self._place(uid)
             assert place is not None, "VANISHED of a message the client does not have"
             del self.messages[place]
+
+    def check(self, answer: Answer, name: bytes, allowed: tuple[bytes, ...] = ()) -> None:
+        """HIGHESTMODSEQ at the end of a command: nothing up to there is still to be told (section 3.2.8)."""
+        super().check(answer, name, allowed)
+        found = _MODSEQ.search(answer.tagged)
+        if found is not None:
+            assert int(found[1]) >= self._modseq, "modification sequences do not fall"
+            self._modseq = int(found[1])
+            self.done[b"told to be up to date"] += 1
 
     def _place(self, uid: int) -> int | None:
         """Where a UID is, or the gap it fits in when EXISTS told of it and nothing more is known."""
@@ -51,59 +77,98 @@ class QresyncClient(Client):
                 break
         return fits
 
+    # -- coming back -----------------------------------------------------------------------------
+
+    def _known(self) -> Known:
+        """The messages up to the first one whose UID the client has not heard."""
+        known: Known = {}
+        for one in self.messages:
+            if one.uid is None:
+                break
+            known[one.uid] = one.flags
+        return known
+
     def select(self) -> None:
-        """Begin anew the first time; later come back with what is known."""
+        """Begin anew the first time; later leave the mailbox and come back with what is known."""
         if not self._validity:
-            self.command(b"ENABLE QRESYNC")
-            self._remember(self.command(b"SELECT " + self.mailbox).untagged)
+            self.open_mailbox(bytes, self._heard_first)
             self.look()
             return
         self.look()
-        known = {one.uid: one.flags for one in self.messages if one.uid is not None}
+        known = self._known()
         self.command(b"UNSELECT")
-        tag = self.wire.tag()
-        uids = b",".join(b"%d" % uid for uid in known) or b"1"
-        self.wire.send(
-            tag + b" SELECT %s (QRESYNC (%d %d %s))\r\n" % (self.mailbox, self._validity, self._modseq, uids)
-        )
-        answer = self.wire.until(tag + b" ")
-        assert answer.status == b"OK", answer.tagged
-        # What changes while SELECT is answered is told behind the answer, as to any session.
-        plain = [n for n, one in enumerate(answer.untagged) if (v := _VANISHED.match(one)) and not v[1]]
-        end = plain[0] if plain else len(answer.untagged)
-        self._come_back(answer.untagged[:end], known)
-        for response in answer.untagged[end:]:
+        self._select_again(known)
+        self.done[b"QRESYNC"] += 1
+
+    def reconnect(self) -> None:
+        """Hang up without a word, and go on over a connection that any worker may have accepted."""
+        known = self._known()
+        self.wire.close()
+        self.wire = self.connect()
+        self.begin()
+        self._select_again(known)
+        self.done[b"reconnect with QRESYNC"] += 1
+
+    def _heard_first(self, answer: Answer) -> None:
+        for response in answer.untagged:
             self.hear(response)
-        self._remember(answer.untagged)
-        self.resyncs += 1
+        self._remember(answer)
+
+    def _select_again(self, known: Known) -> None:
+        self.open_mailbox(lambda: self._parameters(known), lambda answer: self._come_back(answer, known))
         self.look()
 
-    def _come_back(self, untagged: tuple[bytes, ...], known: dict[int, frozenset[bytes] | None]) -> None:
+    def _parameters(self, known: Known) -> bytes:
+        """Known UIDs and pairs of numbers and UIDs may be named or not (section 3.2.5)."""
+        text = b"%d %d" % (self._validity, self._modseq)
+        chance = self.rng.random()
+        if known and chance < 0.7:
+            text += b" " + b",".join(b"%d" % uid for uid in known)
+            if chance < 0.3:
+                pairs = sorted(self.rng.sample(list(enumerate(known, 1)), min(len(known), 5)))
+                text += b" (%s %s)" % (
+                    b",".join(b"%d" % number for number, _ in pairs),
+                    b",".join(b"%d" % uid for _, uid in pairs),
+                )
+        return b" (QRESYNC (%s))" % text
+
+    def _come_back(self, answer: Answer, known: Known) -> None:
+        """What changed meanwhile, told by SELECT; what changes while it is answered comes behind."""
+        plain = [n for n, one in enumerate(answer.untagged) if (v := _VANISHED.match(one)) and not v[1]]
+        end = plain[0] if plain else len(answer.untagged)
+        self._resync(answer.untagged[:end], dict(known))
+        for response in answer.untagged[end:]:
+            self.hear(response)
+        self._remember(answer)
+
+    def _resync(self, untagged: tuple[bytes, ...], known: Known) -> None:
         """Earlier expunges first, then what changed; together it has to be the whole mailbox."""
-        count = 0
-        fetched: list[bytes] = []
+        self.messages = []
         for response in untagged:
             found = _VANISHED.match(response)
-            if found is not None:
-                assert found[1], "only EARLIER is right while selecting"
-                for uid in _numbers(found[2]):
-                    known.pop(uid, None)
-            elif response.endswith(b" EXISTS"):
-                count = int(response.split()[1])
-            elif b" FETCH (" in response:
-                fetched.append(response)
-        self.messages = [Seen() for _ in range(count)]
-        for response in fetched:
-            super().hear(response)
-        for one in self.messages:
-            if one.uid is not None:
-                known[one.uid] = one.flags
-        # What came later than the UIDs that were named is not reported (RFC 7162 section 3.2.5.2).
-        assert len(known) <= count, "the client was not told of all expunges"
-        for one, (uid, flags) in zip(self.messages, sorted(known.items()), strict=False):
+            if found is None:
+                super().hear(response)
+                continue
+            for uid in numbers(found[2]):
+                known.pop(uid, None)
+        # What came later than what is known is not always reported (RFC 7162 section 3.2.5.2).
+        assert len(known) <= len(self.messages), "the client was not told of all expunges"
+        for one, (uid, flags) in zip(self.messages, known.items(), strict=False):
             assert one.uid in (None, uid), "UIDs and sequence numbers go together"
-            one.uid, one.flags = uid, flags
+            one.uid = uid
+            one.flags = flags if one.flags is None else one.flags
 
-    def _remember(self, untagged: tuple[bytes, ...]) -> None:
-        codes = {found[1]: int(found[2]) for one in untagged for found in [_CODE.search(one)] if found}
-        self._validity, self._modseq = codes[b"UIDVALIDITY"], codes[b"HIGHESTMODSEQ"]
+    def _remember(self, answer: Answer) -> None:
+        text = b"\n".join(answer.untagged)
+        validity, modseq = _VALIDITY.search(text), _MODSEQ.search(text)
+        assert validity is not None and modseq is not None
+        assert not self._validity or int(validity[1]) == self._validity, "UIDVALIDITY stays"
+        self._validity, self._modseq = int(validity[1]), int(modseq[1])
+
+    def catch_up(self) -> None:
+        """FETCH of what changed since the client was last up to date, with what is gone (section 3.2.6)."""
+        self._earlier = True
+        self.command(
+            b"UID FETCH 1:* (FLAGS) (CHANGEDSINCE %d VANISHED)" % self._modseq, name=b"FETCH VANISHED"
+        )
+        self._earlier = False
