@@ -33,6 +33,7 @@ from mailstore.keys import (
     wrap_private_key,
 )
 from mailstore.locks import LOCK_TIMEOUT_S, locked
+from mailstore.page_journal import PAGE_JOURNAL
 from mailstore.printed import SlotKind
 from mailstore.scram import new_scram_setup
 
@@ -64,6 +65,16 @@ class AccountPaths:
     def mail_db(self) -> Path:
         """The mail database."""
         return self.folder / "mail.db"
+
+    @property
+    def wal(self) -> Path:
+        """The database's write-ahead log."""
+        return self.folder / "mail.db-wal"
+
+    @property
+    def page_journal(self) -> Path:
+        """Notes of checkpoints; see ``mailstore.page_journal``."""
+        return self.folder / PAGE_JOURNAL
 
     @property
     def search_db(self) -> Path:

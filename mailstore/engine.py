@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from sqlcipher3 import dbapi2 as driver
 
 from mailstore.errors import Busy, StorageFailed, StorageFull, StoreError
+from mailstore.locks import locked
+from mailstore.page_journal import PAGE_JOURNAL, recorded
 
 log = logging.getLogger("sealbox.engine")
 
@@ -27,6 +29,12 @@ Row = tuple[Any, ...]
 SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_FULL = 5, 6, 10, 13
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a writer in another process before ``Busy``."""
+
+CHECKPOINT_PATIENCE_MS = 1_000
+"""How long a checkpoint waits for readers before it leaves the rest for later."""
+
+WRITE_LOCK = "write.lock"
+"""flock beside a database: writers and checkpoints, one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +121,9 @@ class Txn:
 class Database:
     """One connection, used by one thread at a time (the executor's lanes see to that)."""
 
-    def __init__(self, connection: driver.Connection) -> None:
+    def __init__(self, connection: driver.Connection, path: Path) -> None:
         self._connection = connection
+        self._path = path
 
     def read(self, now: int, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a read transaction: one consistent state of the database."""
@@ -123,9 +132,11 @@ class Database:
     def write(self, now: int, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a write transaction; commits, or rolls back on any error.
 
-        BEGIN IMMEDIATE takes the write lock at once, so that no reader has to be upgraded later.
+        BEGIN IMMEDIATE takes SQLite's write lock at once, so that no reader has to be upgraded later. Our
+        own in front of it keeps commits out while a checkpoint notes what it is going to copy.
         """
-        return self._transact("BEGIN IMMEDIATE", now, fn, *args)
+        with _writing(self._path):
+            return self._transact("BEGIN IMMEDIATE", now, fn, *args)
 
     def _transact(self, begin: str, now: int, fn: Callable[..., T], *args: Any) -> T:
         with translated():
@@ -143,10 +154,14 @@ class Database:
         """Copy the WAL into the database and truncate it. The caller holds the account lock.
 
         Returns:
-            True when the WAL is empty now; False when a reader or writer was in the way.
+            True when the WAL is empty now; False when a reader was in the way.
         """
+        with _writing(self._path), _noted(self._path):
+            return self._checkpoint()
+
+    def _checkpoint(self) -> bool:
         with translated():
-            self._connection.execute("PRAGMA busy_timeout=1000")
+            self._connection.execute(f"PRAGMA busy_timeout={CHECKPOINT_PATIENCE_MS}")
             try:
                 row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
@@ -160,13 +175,39 @@ class Database:
             return result
 
     def close(self) -> None:
-        """Close. The last close of a file checkpoints it, so the caller holds the account lock."""
+        """Close. The last close of a file checkpoints it: see ``close_all``."""
         with translated():
             self._connection.close()
 
     def interrupt(self) -> None:
         """Make a running statement fail soon; may be called from another thread."""
         self._connection.interrupt()
+
+
+def close_all(databases: Sequence[Database]) -> None:
+    """Checkpoint and close the connections of one file; the last close of a file checkpoints it too.
+
+    The caller holds the account lock.
+    """
+    if not databases:
+        return
+    path = databases[-1]._path
+    with _writing(path), _noted(path):
+        try:
+            databases[-1]._checkpoint()
+        finally:
+            for database in databases:
+                database.close()
+
+
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return locked(path.with_name(WRITE_LOCK), exclusive=True, timeout_s=BUSY_TIMEOUT_MS / 1000)
+
+
+@contextmanager
+def _noted(path: Path) -> Iterator[None]:
+    with translated(), recorded(path, path.with_name(path.name + "-wal"), path.with_name(PAGE_JOURNAL)):
+        yield
 
 
 def open_connection(path: Path, key: DatabaseKey, *, cache_kib: int = 8192) -> Database:
@@ -199,4 +240,4 @@ def open_connection(path: Path, key: DatabaseKey, *, cache_kib: int = 8192) -> D
         except BaseException:
             connection.close()
             raise
-        return Database(connection)
+        return Database(connection, path)

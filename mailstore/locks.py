@@ -11,7 +11,7 @@ from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.errors import Busy
 
 LOCK_TIMEOUT_S = 30.0
-_POLL_S = 0.01
+_POLL_FIRST_S, _POLL_MAX_S = 0.0005, 0.01
 
 
 @contextmanager
@@ -32,12 +32,14 @@ def locked(path: Path, *, exclusive: bool, timeout_s: float = LOCK_TIMEOUT_S) ->
 
 def _acquire(descriptor: int, operation: int, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
+    pause_s = _POLL_FIRST_S
     while True:
         try:
             fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise Busy from None
-            time.sleep(_POLL_S)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _POLL_MAX_S)
         else:
             return

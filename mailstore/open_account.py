@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from mailstore.account import AccountPaths, exclusive_lock
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
-from mailstore.engine import Database, DatabaseKey, open_connection
+from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
 from mailstore.executor import Executor, Lane
 from mailstore.filing import Filer
@@ -141,7 +141,7 @@ class OpenAccount:
             migrate(database, int(time.time()))
         except BaseException:
             with exclusive_lock(self.paths):
-                database.close()
+                close_all([database])
             raise
         return database
 
@@ -195,11 +195,7 @@ class OpenAccount:
             return
         try:
             with exclusive_lock(self.paths, self._worker.limits.checkpoint_lock_wait_s):
-                try:
-                    databases[-1].checkpoint()
-                finally:
-                    for database in databases:
-                        database.close()
+                close_all(databases)
         except Busy:
             # Collecting these objects as garbage would close them, and checkpoint, without the lock.
             _UNCLOSED.extend(databases)

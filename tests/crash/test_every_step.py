@@ -73,7 +73,13 @@ def assert_sound(root: Path) -> None:
     assert database.pragma("PRAGMA foreign_key_check") == []
     database.close()
     assert pending(paths.inbox) == []
-    left = {path.name for path in paths.folder.iterdir()} - {"keys", "keys.lock", "lock", "filing.lock"}
+    left = {path.name for path in paths.folder.iterdir()} - {
+        "keys",
+        "keys.lock",
+        "lock",
+        "filing.lock",
+        "write.lock",
+    }
     assert left <= {"mail.db", "search.db", "inbox"}
     assert list(paths.inbox.iterdir()) == []
 
