@@ -34,6 +34,7 @@ from process_figures import Memory, cpu_ms, family, memory
 from raw_imap import RawImap
 
 from deploy.first_run import make_certificate
+from tests import dovecot as dovecot_server
 
 START_DEADLINE_S = 60.0
 NEWEST = 50
@@ -212,7 +213,7 @@ def dovecot(options: argparse.Namespace, folder: Path, tls: tuple[Path, Path]) -
 
     def login() -> RawImap:
         client = RawImap(port, tls[0])
-        client.command(f'LOGIN "{dovecot_root.USER}" "{dovecot_root.PASSWORD}"'.encode())
+        client.command(f'LOGIN "{dovecot_root.USER}" "{dovecot_server.PASSWORD}"'.encode())
         return client
 
     def fill() -> None:
@@ -220,9 +221,9 @@ def dovecot(options: argparse.Namespace, folder: Path, tls: tuple[Path, Path]) -
         dovecot_root.fill(client, mail_sample.messages(options.messages))
         client.close()
 
-    server = dovecot_root.start(place, port, *tls, options.dovecot_format)
+    server = dovecot_server.start(place, dovecot_server.Setup(port, *tls, options.dovecot_format))
     until_ready(server, port, tls[0])
-    name = f"{dovecot_root.version()} {options.dovecot_format}"
+    name = f"{dovecot_server.version()} {options.dovecot_format}"
     return run(Figures(name, server.pid), server, login, options, place / "mail", fill)
 
 
