@@ -7,6 +7,7 @@ A transcript is a text file. Lines begin with
     C: ..   the client sends the line with CRLF; ``C2:`` is a second client, and so on
     C~ ..   the client sends exactly this, with \\r \\n \\0 \\x.. escapes and without a line end
     S: ..   the server says exactly this line
+    S~ ..   the server says exactly this line, with escapes as in ``C~``
     S* ..   the server says this line after any number of others
     S! ..   none of the lines that a following ``S*`` passes over is like this
     S# ..   the server hangs up (nothing may be left unsaid)
@@ -29,7 +30,7 @@ QUIET_S = 0.02
 """How long a connection is listened to at the end, when nothing is expected any more."""
 
 _LINE = re.compile(r"(?P<kind>[CS])(?P<who>\d?)(?P<how>[:~*!#]) ?(?P<text>.*)\Z")
-_KINDS = {"C:", "C~", "S:", "S*", "S!", "S#"}
+_KINDS = {"C:", "C~", "S:", "S~", "S*", "S!", "S#"}
 _HOLE = re.compile(r"<(\*|[a-z_]+)>")
 
 
@@ -109,7 +110,7 @@ def steps(path: Path) -> Iterator[Step]:
 
 
 def octets(how: str, text: str) -> bytes:
-    """What a client line sends."""
+    """What a line with or without escapes stands for; a line without them is one with CRLF."""
     if how == ":":
         return text.encode("utf-8") + b"\r\n"
     return text.encode("latin-1").decode("unicode_escape").encode("latin-1")
@@ -182,6 +183,8 @@ class Transcript:
                 talk.peer.send(octets(step.how, self._filled(step.text)))
             case "S:":
                 self._expect(step.text, talk.line())
+            case "S~":
+                self._expect(octets(step.how, step.text).decode("latin-1"), talk.line())
             case "S*":
                 self._skip_to(step.text, talk)
             case "S!":

@@ -51,7 +51,7 @@ class SocketPeer:
             self._upgrade_after = data.split()[0] + b" OK"
         try:
             self._socket.sendall(self._sent_as(data))
-        except (ConnectionError, ssl.SSLError):
+        except OSError:
             self._ended = True
 
     def receive(self, wait_s: float) -> bytes:
@@ -66,7 +66,10 @@ class SocketPeer:
             self._upgrade_after
         ):
             self._upgrade_after = b""
-            self._begin_tls()
+            try:
+                self._begin_tls()
+            except (ConnectionError, ssl.SSLError):
+                self._ended = True
         return self._heard_as(lines)
 
     def _is_readable(self, wait_s: float) -> bool:
