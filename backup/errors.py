@@ -1,0 +1,71 @@
+"""The BackupError tree: everything the backup room may raise on purpose. Texts never hold names of users."""
+
+
+class BackupError(Exception):
+    """Base of every error that a caller of the backup room is meant to handle."""
+
+
+class SegmentDamaged(BackupError):
+    """An object is not what was written: flipped, cut, moved, exchanged or forged. ``key`` names it."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key = key
+        self.why = why
+
+
+class ChainBroken(BackupError):
+    """A snapshot needs an object that is missing or does not follow from the one before. ``key`` names it."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key = key
+        self.why = why
+
+
+class KeyFileInvalid(BackupError):
+    """A file is not a backup key of the kind that was asked for."""
+
+
+class WrongKey(BackupError):
+    """The snapshots are sealed to another key pair."""
+
+
+class NothingToRestore(BackupError):
+    """There is no snapshot of that account, or none as old as was asked for."""
+
+
+class NewerDataThere(BackupError):
+    """The place to restore to is not empty, and overwriting it was not asked for."""
+
+
+class AccountInUse(BackupError):
+    """Sessions keep the account open and did not end in time."""
+
+
+class ImageUnreadable(BackupError):
+    """The files of an account do not make an image: damaged, or not a database of this program."""
+
+
+class ObjectStoreError(BackupError):
+    """Base of what an object store reports."""
+
+
+class StoreUnavailable(ObjectStoreError):
+    """No answer, or one that says to come again later; the same request may succeed then."""
+
+
+class StoreRefused(ObjectStoreError):
+    """The store answers, and says no: credentials, permissions, bucket, or a rule that forbids it."""
+
+
+class ObjectMissing(ObjectStoreError):
+    """There is no object of that name."""
+
+
+class ObjectExists(ObjectStoreError):
+    """There is an object of that name already; nothing was changed."""
+
+
+class ForeignObjects(ObjectStoreError):
+    """Another server's snapshots lie under this prefix."""

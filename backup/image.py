@@ -1,0 +1,159 @@
+"""The image of an account's database while its lock is held: no key, no SQLite (FORMAT.md section 1).
+
+Only the backup job's process and restores use this, because closing a descriptor of mail.db drops
+every POSIX lock that SQLite holds on it in the same process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup.errors import ImageUnreadable
+from backup.segment import PAGE_BYTES, Run
+from mailstore.account import AccountPaths
+from mailstore.page_journal import (
+    FileIdentity,
+    forget_until,
+    identity,
+    make_journal,
+    read_journal,
+    written_since,
+)
+from mailstore.wal import Read, WalContent, WalPosition, read_wal, salts_of
+
+_PLAIN_SQLITE = b"SQLite format 3\0"
+_PAGES_AT_ONCE = 256
+"""Neighbouring pages of the main file that are read with one call: a megabyte."""
+
+
+class Disturbed(Exception):
+    """A writer began the log anew while it was read: what was copied is to be thrown away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a database had been read: the main file as it was, and the log up to a commit."""
+
+    main: FileIdentity
+    wal: WalPosition | None
+
+
+@dataclass(slots=True)
+class Image:
+    """The database as it is now. Valid inside ``image_of`` only."""
+
+    pages: int
+    position: Position
+    changed: frozenset[int] | None
+    """Pages that may differ from the state at the position asked for; None: any page may."""
+
+    _main: int = field(repr=False)
+    _read_wal: Read = field(repr=False)
+    _wal: WalContent | None = field(repr=False)
+
+    def content(self, runs: tuple[Run, ...]) -> Iterator[bytes]:
+        """The pages of ``runs``, in pieces. Raises ImageUnreadable, OSError."""
+        in_log = self._wal.latest if self._wal is not None else {}
+        for first, count in runs:
+            number, end = first, first + count
+            while number < end:
+                stop = number + 1
+                if number not in in_log:
+                    most = min(end, number + _PAGES_AT_ONCE)
+                    while stop < most and stop not in in_log:
+                        stop += 1
+                yield self._pages(number, stop - number, in_log=number in in_log)
+                number = stop
+
+    def _pages(self, number: int, count: int, *, in_log: bool) -> bytes:
+        if in_log and self._wal is not None:
+            data = self._read_wal(self._wal.offset(number), PAGE_BYTES)
+        else:
+            data = os.pread(self._main, count * PAGE_BYTES, (number - 1) * PAGE_BYTES)
+        if len(data) != count * PAGE_BYTES:
+            raise ImageUnreadable("a page is missing in the database")
+        return data
+
+    def check(self) -> None:
+        """To be called after the last read. Raises Disturbed: read everything again."""
+        expected = self._wal.position.salts if self._wal is not None else None
+        if salts_of(self._read_wal) != expected and expected is not None:
+            raise Disturbed
+
+
+@contextmanager
+def image_of(paths: AccountPaths, since: Position | None) -> Iterator[Image | None]:
+    """The image of the account's database; None when there is none yet. Hold the account's lock.
+
+    Raises:
+        ImageUnreadable: this is no database of ours. OSError: it cannot be read.
+    """
+    with ExitStack() as stack:
+        main = _opened(stack, paths.mail_db)
+        now = identity(paths.mail_db)
+        if main is None or now is None:
+            yield None
+            return
+        wal = _opened(stack, paths.wal)
+        read = _reader(wal)
+        whole = read_wal(read)
+        if whole is None and now.size_bytes == 0:
+            yield None
+            return
+        if os.pread(main, len(_PLAIN_SQLITE), 0) == _PLAIN_SQLITE:
+            raise ImageUnreadable("the database is not encrypted")
+        if now.size_bytes % PAGE_BYTES or (whole is not None and whole.page_size != PAGE_BYTES):
+            raise ImageUnreadable("the database has pages of another size")
+        pages = whole.position.database_pages if whole else now.size_bytes // PAGE_BYTES
+        position = Position(now, whole.position if whole else None)
+        changed = _changed(paths.page_journal, since, now, whole)
+        yield Image(
+            pages,
+            position,
+            None if changed is None else frozenset(page for page in changed if page <= pages),
+            main,
+            read,
+            whole,
+        )
+
+
+def _changed(
+    journal: Path, since: Position | None, now: FileIdentity, whole: WalContent | None
+) -> set[int] | None:
+    records = read_journal(journal)
+    if records is None:
+        # From now on checkpoints leave notes; whatever was before is not known.
+        make_journal(journal)
+        return None
+    if since is None:
+        forget_until(journal, records, now)
+        return None
+    salts = since.wal.salts if since.wal else None
+    frames = since.wal.frames if since.wal else 0
+    written = written_since(records, since.main, now, salts, frames)
+    if written is None:
+        return None
+    forget_until(journal, records, since.main)
+    if whole is not None:
+        known = frames if salts == whole.position.salts else 0
+        written |= {page for page, frame in whole.latest.items() if frame >= known}
+    return written
+
+
+def _opened(stack: ExitStack, path: Path) -> int | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _reader(descriptor: int | None) -> Read:
+    if descriptor is None:
+        return lambda _offset, _size: b""
+    return lambda offset, size: os.pread(descriptor, size, offset)

@@ -1,0 +1,90 @@
+"""Which snapshots are kept, and when a new full one is due. Pure: names and times in, names out.
+
+A chain is a full segment with the changes up to the next full one. What a user deletes while a chain
+grows still lies in the chain's full segment, so a chain ends ``full_after_days`` after its first change
+and is deleted, as a whole, ``retention_days`` after it. An account that does not change keeps its chain:
+nothing in it has been deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from backup.limits import DAY_S, BackupLimits
+from backup.segment import Kind, SegmentName
+
+_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A full segment and the changes that build on it, in order, without gaps."""
+
+    segments: tuple[SegmentName, ...]
+
+    @property
+    def full(self) -> SegmentName:
+        """The segment everything builds on."""
+        return self.segments[0]
+
+
+def chains(names: Iterable[SegmentName]) -> list[Chain]:
+    """The chains among the segments of one stream; what builds on a missing segment is left out.
+
+    Of two segments with the same number the one taken later counts: it replaced the other, which had
+    reached the store although the answer was lost.
+    """
+    latest = {name.sequence: name for name in sorted(names, key=lambda one: (one.sequence, one.taken_ms))}
+    found: list[list[SegmentName]] = []
+    for sequence in sorted(latest):
+        name = latest[sequence]
+        if name.kind is Kind.FULL:
+            found.append([name])
+        elif found and found[-1][-1].sequence == sequence - 1:
+            found[-1].append(name)
+    return [Chain(tuple(one)) for one in found]
+
+
+def due_for_full(chain: Chain, sizes: Sequence[int], now_ms: int, limits: BackupLimits) -> bool:
+    """Whether a chain, with the sizes of its segments in bytes, should be followed by a new full one."""
+    # Replaced when half of the time is over, so that a failing store leaves days to notice it.
+    lifecycle_ms = (limits.lifecycle_days or 0) * DAY_S * _MS / 2
+    if lifecycle_ms and now_ms - chain.full.taken_ms >= lifecycle_ms:
+        return True
+    if len(chain.segments) == 1:
+        return False
+    age_ms = now_ms - chain.segments[1].taken_ms
+    return (
+        age_ms >= limits.full_after_days * DAY_S * _MS
+        or len(chain.segments) >= limits.chain_max_segments
+        or sum(sizes[1:]) > max(limits.full_ratio * sizes[0], limits.full_min_bytes)
+    )
+
+
+def expired(
+    names: Sequence[SegmentName], now_ms: int, gone_ms: int | None, limits: BackupLimits
+) -> list[SegmentName]:
+    """The segments of one stream that are to be deleted now, oldest first.
+
+    ``gone_ms`` is when the account was deleted, None while it is there. Whatever a kept chain needs stays.
+    """
+    retention_ms = limits.retention_days * DAY_S * _MS
+    if gone_ms is not None and now_ms - gone_ms >= retention_ms:
+        return sorted(names)
+    found = chains(names)
+    if not found:
+        return []
+    kept: set[SegmentName] = set(found[-1].segments)
+    for chain, following in pairwise(found):
+        changed_ms = (*chain.segments[1:], following.full)[0].taken_ms
+        if now_ms - changed_ms < retention_ms:
+            kept.update(chain.segments)
+    numbers = {name.sequence for name in kept}
+    newest_full = found[-1].full.sequence
+    return sorted(
+        name
+        for name in names
+        if name not in kept and (name.sequence < newest_full or name.sequence in numbers)
+    )

@@ -1,0 +1,284 @@
+"""Take one snapshot: what changed in an account since the last one, sealed into a file of the staging folder.
+
+No key of the account, no SQLite on its database, no network. Under the account's shared lock the
+changed pages are copied, already sealed, and the state is recorded; then the lock is let go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from backup.errors import ImageUnreadable
+from backup.image import Disturbed, Image, image_of
+from backup.limits import BackupLimits
+from backup.reading import open_file
+from backup.retention import chains, due_for_full
+from backup.sealing import Sealer, info_for
+from backup.segment import (
+    INBOX_PREFIX,
+    KEYS_FILE,
+    DatabasePart,
+    Header,
+    Kind,
+    SegmentName,
+    padding_bytes,
+    pages_of,
+    runs_of,
+)
+from backup.state import Segment, State, Stream, new_stream
+from mailstore.account import AccountPaths, account_paths, shared_lock
+from mailstore.durable import FILE_MODE, storage_errors, sync_folder
+from mailstore.errors import NoSuchAccount, NoSuchMessage
+from mailstore.keys import AccountId, PublicKey
+from mailstore.page_journal import identity
+from mailstore.sealed import SUFFIX, pending, read_sealed
+
+_COPY_BYTES = 1024 * 1024
+_TRIES = 5
+
+
+def fingerprint(paths: AccountPaths) -> str | None:
+    """What changes whenever the account does, from four looks at the file system; None: no such account."""
+    found = [identity(path) for path in (paths.keys, paths.mail_db, paths.wal, paths.inbox)]
+    if found[0] is None:
+        return None
+    return ";".join("-" if one is None else f"{one.inode},{one.size_bytes},{one.mtime_ns}" for one in found)
+
+
+def staged_name(name: SegmentName) -> str:
+    """The file in the staging folder in which a segment waits."""
+    return str(name).replace("/", "-")
+
+
+class _NeedsFull(Exception):
+    """Nobody knows what changed: everything has to be copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    """Sealed messages that wait in the inbox; those to be copied lie in the spool file, in this order."""
+
+    names: frozenset[str] = field(repr=False)
+    spooled: tuple[tuple[str, int], ...] = field(repr=False)
+    spool: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What the new segment builds on."""
+
+    stream: Stream
+    before: tuple[Segment, ...]
+    replaced: tuple[Segment, ...]
+    known_mail: frozenset[str] = field(repr=False)
+
+    @property
+    def sequence(self) -> int:
+        """The new segment's number."""
+        return _sequence(self.before, self.replaced)
+
+    @property
+    def last_ms(self) -> int:
+        """When the newest of all was taken; time goes forward in a stream whatever the clock does."""
+        return max((one.name.taken_ms for one in (*self.before, *self.replaced)), default=0)
+
+
+class Snapshotter:
+    """Takes snapshots into the staging folder, one at a time; it blocks."""
+
+    def __init__(
+        self,
+        root: Path,
+        state: State,
+        staging: Path,
+        public_key: PublicKey,
+        limits: BackupLimits,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._root = root
+        self._state = state
+        self._staging = staging
+        self._public_key = public_key
+        self._limits = limits
+        self._clock = clock
+
+    def clean(self) -> None:
+        """Remove what a crash has left in the staging folder. Raises StorageFailed."""
+        known = {staged_name(one.name) for one in self._state.waiting()}
+        with storage_errors():
+            for path in self._staging.iterdir():
+                if path.name not in known:
+                    path.unlink()
+
+    def take(self, account_id: AccountId, *, merge: bool = False) -> Segment | None:
+        """A snapshot of one account; None when nothing changed since the last.
+
+        With ``merge`` it takes the place of those that still wait for the object store.
+
+        Raises:
+            NoSuchAccount: it has been deleted. Busy: its lock is held for long. ImageUnreadable,
+            StorageFull, StorageFailed: as they say. Nothing was recorded.
+        """
+        paths = account_paths(self._root, account_id)
+        base = self._base(account_id, merge=merge)
+        full = self._full(base)
+        for _ in range(_TRIES):
+            try:
+                with storage_errors():
+                    taken = self._attempt(paths, base, full=full)
+                    for one in base.replaced if taken else ():
+                        (self._staging / staged_name(one.name)).unlink(missing_ok=True)
+                    return taken
+            except _NeedsFull:
+                full = True
+            except Disturbed:
+                continue
+        raise ImageUnreadable("writers begin the log anew again and again")
+
+    def _base(self, account_id: AccountId, *, merge: bool) -> _Base:
+        stream = self._state.stream(account_id) or new_stream(account_id)
+        segments = self._state.segments(stream.stream)
+        before = tuple(one for one in segments if one.stored or not merge)
+        replaced = tuple(segments[len(before) :])
+        known = self._state.waiting_mail(stream.stream, _sequence(before, replaced))
+        return _Base(stream, before, replaced, known)
+
+    def _full(self, base: _Base) -> bool:
+        found = chains(one.name for one in base.before)
+        if not found or any(one.name.kind is Kind.FULL for one in base.replaced):
+            return True
+        size_of = {one.name: one.size_bytes for one in base.before}
+        sizes = [size_of[name] for name in found[-1].segments]
+        return due_for_full(found[-1], sizes, int(self._clock() * 1000), self._limits)
+
+    def _attempt(self, paths: AccountPaths, base: _Base, *, full: bool) -> Segment | None:
+        mark = fingerprint(paths)
+        if mark is None:
+            raise NoSuchAccount
+        spool = self._staging / f"{base.stream.stream}.spool"
+        try:
+            # Before the database: mail that is filed meanwhile is in one of the two at least.
+            mail = _spooled(paths, frozenset() if full else base.known_mail, spool)
+            with (
+                shared_lock(paths, self._limits.lock_wait_s),
+                image_of(paths, None if full else base.stream.position) as image,
+            ):
+                keys = paths.keys.read_bytes()
+                stream = replace(
+                    base.stream,
+                    fingerprint=mark,
+                    position=image.position if image else None,
+                    keys_sha256=hashlib.sha256(keys).digest(),
+                )
+                header = self._header(base, image, mail, keys, full=full)
+                segment = None if header is None else self._write(header, image, mail, keys)
+                self._state.keep(stream, segment, mail.names - base.known_mail, base.known_mail - mail.names)
+                return segment
+        finally:
+            spool.unlink(missing_ok=True)
+
+    def _header(
+        self, base: _Base, image: Image | None, mail: _Mail, keys: bytes, *, full: bool
+    ) -> Header | None:
+        """What the new segment is to hold; None when there is nothing new."""
+        changed = frozenset() if full else self._changed(base, image)
+        new_keys = full or bool(base.replaced) or hashlib.sha256(keys).digest() != base.stream.keys_sha256
+        gone = () if full else tuple(sorted(base.known_mail - mail.names))
+        if not full and not changed and not new_keys and not mail.spooled and not gone:
+            if image is not None:
+                image.check()
+            return None
+        taken_ms = max(int(self._clock() * 1000), base.last_ms + 1)
+        kind = Kind.FULL if full else Kind.CHANGES
+        database = None
+        if image is not None:
+            database = DatabasePart(image.pages, ((1, image.pages),) if full else runs_of(changed))
+        return Header(
+            SegmentName(base.stream.stream, base.sequence, taken_ms, kind),
+            base.stream.account,
+            base.before[-1].sha256 if base.before else None,
+            database,
+            (*(((KEYS_FILE, len(keys)),) if new_keys else ()), *mail.spooled),
+            gone,
+        )
+
+    def _changed(self, base: _Base, image: Image | None) -> frozenset[int]:
+        if image is None:
+            if base.stream.position is not None:
+                raise ImageUnreadable("the database is gone")
+            return frozenset()
+        if image.changed is None:
+            raise _NeedsFull
+        changed = set(image.changed)
+        for one in base.replaced:
+            path = self._staging / staged_name(one.name)
+            with open_file(path, one.name, one.content_key) as staged:
+                if staged.header.database is not None:
+                    changed.update(pages_of(staged.header.database.runs))
+        return frozenset(page for page in changed if page <= image.pages)
+
+    def _write(self, header: Header, image: Image | None, mail: _Mail, keys: bytes) -> Segment:
+        """Seal the segment into its file, on the disk for good when this returns."""
+        path = self._staging / staged_name(header.name)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                sealer = Sealer(file, self._public_key, info_for(header.name.stream, header.name.sequence))
+                encoded = header.encode()
+                sealer.write(encoded)
+                for piece in _payload(header, image, mail, keys):
+                    sealer.write(piece)
+                for piece in _zeros(padding_bytes(header, len(encoded))):
+                    sealer.write(piece)
+                sealer.finish()
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(self._staging)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return Segment(header.name, sealer.size_bytes, sealer.sha256, sealer.content_key, stored=False)
+
+
+def _payload(header: Header, image: Image | None, mail: _Mail, keys: bytes) -> Iterator[bytes]:
+    if image is not None and header.database is not None:
+        yield from image.content(header.database.runs)
+        image.check()
+    if header.files and header.files[0][0] == KEYS_FILE:
+        yield keys
+    if mail.spooled:
+        with mail.spool.open("rb") as file:
+            while piece := file.read(_COPY_BYTES):
+                yield piece
+
+
+def _zeros(size: int) -> Iterator[bytes]:
+    for start in range(0, size, _COPY_BYTES):
+        yield bytes(min(_COPY_BYTES, size - start))
+
+
+def _sequence(before: tuple[Segment, ...], replaced: tuple[Segment, ...]) -> int:
+    if before:
+        return before[-1].name.sequence + 1
+    return replaced[0].name.sequence if replaced else 1
+
+
+def _spooled(paths: AccountPaths, known: frozenset[str], spool: Path) -> _Mail:
+    """Put new waiting mail aside, because it may be filed and unlinked at any time."""
+    names: set[str] = set()
+    copied: list[tuple[str, int]] = []
+    with spool.open("wb") as file:
+        for sealed_id in pending(paths.inbox):
+            name = f"{INBOX_PREFIX}{sealed_id}{SUFFIX}"
+            if name not in known:
+                try:
+                    copied.append((name, file.write(read_sealed(paths.inbox, sealed_id))))
+                except NoSuchMessage:
+                    continue  # filed since it was listed: it is in the database
+            names.add(name)
+    return _Mail(frozenset(names), tuple(copied), spool)

@@ -1,0 +1,306 @@
+"""What the snapshot job knows: streams, segments with their content keys, how far each account was read.
+
+One SQLCipher file under the server's key, ROOT/backup/state.db. It can be lost: then every account
+begins a new stream, and only the private key opens the old ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from backup.image import Position
+from backup.segment import Kind, SegmentName, StreamId
+from mailstore.engine import Database, DatabaseKey, Row, Txn, close_all, open_connection
+from mailstore.errors import TooNew
+from mailstore.keys import KeyLabel, derive
+from mailstore.page_journal import FileIdentity
+from mailstore.wal import WalPosition
+
+T = TypeVar("T")
+SCHEMA_VERSION = 1
+_SCHEMA = (
+    """CREATE TABLE stream (
+        stream TEXT PRIMARY KEY, account TEXT NOT NULL UNIQUE,
+        fingerprint TEXT NOT NULL DEFAULT '', keys_sha256 BLOB,
+        main_inode INTEGER, main_size INTEGER, main_mtime_ns INTEGER,
+        wal_salts BLOB, wal_frames INTEGER, wal_first INTEGER, wal_second INTEGER, wal_pages INTEGER,
+        announced INTEGER NOT NULL DEFAULT 0, gone_ms INTEGER, proven_ms INTEGER) STRICT""",
+    """CREATE TABLE segment (
+        stream TEXT NOT NULL REFERENCES stream(stream) ON DELETE CASCADE, sequence INTEGER NOT NULL,
+        taken_ms INTEGER NOT NULL, kind TEXT NOT NULL, size_bytes INTEGER NOT NULL, sha256 BLOB NOT NULL,
+        content_key BLOB NOT NULL, stored INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (stream, sequence)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX segment_waiting ON segment(stream, sequence) WHERE NOT stored",
+    """CREATE TABLE waiting_mail (
+        stream TEXT NOT NULL REFERENCES stream(stream) ON DELETE CASCADE, name TEXT NOT NULL,
+        added INTEGER NOT NULL, removed INTEGER, PRIMARY KEY (stream, name)) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE record (name TEXT PRIMARY KEY, sha256 BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment that the server wrote; ``stored`` when the object store has it."""
+
+    name: SegmentName
+    size_bytes: int
+    sha256: bytes = field(repr=False)
+    content_key: bytes = field(repr=False)
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How far one account is. Times in ms since the epoch."""
+
+    stream: StreamId
+    account: str
+    fingerprint: str = field(default="", repr=False)
+    keys_sha256: bytes | None = field(default=None, repr=False)
+    position: Position | None = field(default=None, repr=False)
+    announced: int = 0
+    """Newest segment that the server's stream names."""
+
+    gone_ms: int | None = None
+    proven_ms: int | None = None
+
+
+def new_stream(account: str) -> Stream:
+    """A stream that has no segment yet."""
+    return Stream(StreamId(os.urandom(16).hex()), account)
+
+
+class State:
+    """The job's database. One process uses it at a time; methods block."""
+
+    def __init__(self, folder: Path, server_key: bytes) -> None:
+        """Open or create. Raises TooNew, StorageFailed (another server key, damage), StorageFull."""
+        key = DatabaseKey(
+            derive(server_key, KeyLabel.BACKUP_STATE, 32), derive(server_key, KeyLabel.BACKUP_STATE_SALT, 16)
+        )
+        self._database: Database = open_connection(folder / "state.db", key)
+        try:
+            self._database.write(0, _migrate)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        close_all([self._database])
+
+    def tidy(self) -> None:
+        """Copy the log back; once a round is enough."""
+        self._database.checkpoint()
+
+    def _read(self, fn: Callable[[Txn], T]) -> T:
+        return self._database.read(0, fn)
+
+    def streams(self) -> list[Stream]:
+        """All streams, the server's too, by account."""
+        return [_stream(row) for row in self._read(lambda txn: txn.rows(f"{_STREAMS} ORDER BY account"))]
+
+    def stream(self, account: str) -> Stream | None:
+        """The stream of one account."""
+        row = self._read(lambda txn: txn.one(f"{_STREAMS} WHERE account=?", (account,)))
+        return None if row is None else _stream(row)
+
+    def segments(self, stream: StreamId) -> list[Segment]:
+        """All segments of a stream that are known and not pruned, in order."""
+        rows = self._read(lambda txn: txn.rows(f"{_SEGMENTS} WHERE stream=? ORDER BY sequence", (stream,)))
+        return [_segment(row) for row in rows]
+
+    def waiting(self) -> list[Segment]:
+        """Segments that the object store does not have yet, by stream and sequence."""
+        rows = self._read(lambda txn: txn.rows(f"{_SEGMENTS} WHERE NOT stored ORDER BY stream, sequence"))
+        return [_segment(row) for row in rows]
+
+    def waiting_mail(self, stream: StreamId, before: int) -> frozenset[str]:
+        """Names of the sealed messages in the state before segment ``before``."""
+        rows = self._read(
+            lambda txn: txn.rows(
+                "SELECT name FROM waiting_mail WHERE stream=?1 AND added < ?2"
+                " AND (removed IS NULL OR removed >= ?2)",
+                (stream, before),
+            )
+        )
+        return frozenset(row[0] for row in rows)
+
+    def keep(
+        self, stream: Stream, segment: Segment | None, added: Iterable[str] = (), removed: Iterable[str] = ()
+    ) -> None:
+        """Record a snapshot; segments from its number on are replaced by it.
+
+        Without a segment only how far the account was read is recorded.
+        """
+
+        def change(txn: Txn) -> None:
+            _put_stream(txn, stream)
+            if segment is None:
+                return
+            where = (stream.stream, segment.name.sequence)
+            txn.run("DELETE FROM segment WHERE stream=? AND sequence>=?", where)
+            txn.run("DELETE FROM waiting_mail WHERE stream=? AND added>=?", where)
+            txn.run("UPDATE waiting_mail SET removed=NULL WHERE stream=? AND removed>=?", where)
+            _put_segment(txn, segment)
+            txn.many(
+                "INSERT INTO waiting_mail VALUES(?, ?, ?, NULL)",
+                [(stream.stream, name, segment.name.sequence) for name in added],
+            )
+            txn.many(
+                "UPDATE waiting_mail SET removed=? WHERE stream=? AND name=?",
+                [(segment.name.sequence, stream.stream, name) for name in removed],
+            )
+
+        self._database.write(0, change)
+
+    def stored(self, name: SegmentName) -> None:
+        """The object store has this segment now."""
+
+        def change(txn: Txn) -> None:
+            where = (name.stream, name.sequence)
+            txn.run("UPDATE segment SET stored=1 WHERE stream=? AND sequence=?", where)
+            txn.run("DELETE FROM waiting_mail WHERE stream=? AND removed<=?", where)
+
+        self._database.write(0, change)
+
+    def announced(self, heads: Iterable[tuple[StreamId, int]], records: dict[str, bytes | None]) -> None:
+        """The server's stream names these heads now, and holds these records (None: gone)."""
+
+        def change(txn: Txn) -> None:
+            txn.many("UPDATE stream SET announced=?2 WHERE stream=?1", heads)
+            for name, digest in records.items():
+                txn.run("DELETE FROM record WHERE name=?", (name,))
+                if digest is not None:
+                    txn.run("INSERT INTO record VALUES(?, ?)", (name, digest))
+
+        self._database.write(0, change)
+
+    def records(self) -> dict[str, bytes]:
+        """What the server's stream holds: name of the record to the hash of its content."""
+        return dict(self._read(lambda txn: txn.rows("SELECT name, sha256 FROM record")))
+
+    def gone(self, account: str, now_ms: int) -> None:
+        """The account exists no longer."""
+        self._database.write(
+            0,
+            lambda txn: txn.run(
+                "UPDATE stream SET gone_ms=? WHERE account=? AND gone_ms IS NULL", (now_ms, account)
+            ),
+        )
+
+    def proven(self, stream: StreamId, now_ms: int) -> None:
+        """A restore of this stream was tried and was right."""
+        self._database.write(
+            0, lambda txn: txn.run("UPDATE stream SET proven_ms=? WHERE stream=?", (now_ms, stream))
+        )
+
+    def pruned(self, names: Iterable[SegmentName]) -> None:
+        """These segments are no longer in the object store; a stream without any, gone, is forgotten."""
+
+        def change(txn: Txn) -> None:
+            txn.many(
+                "DELETE FROM segment WHERE stream=? AND sequence=?",
+                [(name.stream, name.sequence) for name in names],
+            )
+            txn.run(
+                "DELETE FROM stream WHERE gone_ms IS NOT NULL AND stream NOT IN (SELECT stream FROM segment)"
+            )
+
+        self._database.write(0, change)
+
+    def setting(self, name: str) -> str | None:
+        """A remembered value."""
+        value: str | None = self._read(
+            lambda txn: txn.value("SELECT value FROM setting WHERE name=?", (name,))
+        )
+        return value
+
+    def remember(self, name: str, value: str) -> None:
+        """Remember a value."""
+        self._database.write(
+            0, lambda txn: txn.run("INSERT OR REPLACE INTO setting VALUES(?, ?)", (name, value))
+        )
+
+    def adopt(self, stream: Stream, segments: Iterable[Segment]) -> None:
+        """Take over a stream found in the object store, after a restore with the private key."""
+
+        def change(txn: Txn) -> None:
+            txn.run("DELETE FROM stream WHERE account=? OR stream=?", (stream.account, stream.stream))
+            _put_stream(txn, stream)
+            for segment in segments:
+                _put_segment(txn, replace(segment, stored=True))
+
+        self._database.write(0, change)
+
+
+_COLUMNS = (
+    "stream, account, fingerprint, keys_sha256, main_inode, main_size, main_mtime_ns,"
+    " wal_salts, wal_frames, wal_first, wal_second, wal_pages, announced, gone_ms, proven_ms"
+)
+_STREAMS = " ".join(("SELECT", _COLUMNS, "FROM stream"))
+_SEGMENTS = "SELECT stream, sequence, taken_ms, kind, size_bytes, sha256, content_key, stored FROM segment"
+
+
+def _migrate(txn: Txn) -> None:
+    version = txn.value("PRAGMA user_version")
+    if version > SCHEMA_VERSION:
+        raise TooNew
+    if version == 0:
+        for statement in _SCHEMA:
+            txn.run(statement)
+        txn.run(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _stream(row: Row) -> Stream:
+    wal = WalPosition(row[7], row[8], (row[9], row[10]), row[11]) if row[7] is not None else None
+    position = Position(FileIdentity(*row[4:7]), wal) if row[4] is not None else None
+    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, row[12], row[13], row[14])
+
+
+def _segment(row: Row) -> Segment:
+    name = SegmentName(StreamId(row[0]), row[1], row[2], Kind(row[3]))
+    return Segment(name, row[4], row[5], row[6], bool(row[7]))
+
+
+def _put_stream(txn: Txn, one: Stream) -> None:
+    main = one.position.main if one.position else None
+    wal = one.position.wal if one.position else None
+    values = (
+        one.stream,
+        one.account,
+        one.fingerprint,
+        one.keys_sha256,
+        *((main.inode, main.size_bytes, main.mtime_ns) if main else (None,) * 3),
+        *((wal.salts, wal.frames, *wal.checksum, wal.database_pages) if wal else (None,) * 5),
+        one.announced,
+        one.gone_ms,
+        one.proven_ms,
+    )
+    names = _COLUMNS.split(", ")
+    updates = ", ".join(f"{name}=excluded.{name}" for name in names[1:])
+    marks = ", ".join("?" * len(names))
+    insert = ("INSERT INTO stream(", _COLUMNS, ") VALUES(", marks, ")")
+    txn.run("".join((*insert, " ON CONFLICT(stream) DO UPDATE SET ", updates)), values)
+
+
+def _put_segment(txn: Txn, one: Segment) -> None:
+    name = one.name
+    txn.run(
+        "INSERT INTO segment VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            name.stream,
+            name.sequence,
+            name.taken_ms,
+            name.kind.value,
+            one.size_bytes,
+            one.sha256,
+            one.content_key,
+            int(one.stored),
+        ),
+    )

@@ -1,0 +1,109 @@
+"""Objects as files in a folder: the embedded default, for a second disk or a mounted share."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from backup.errors import ObjectExists, ObjectMissing, StoreRefused, StoreUnavailable
+from backup.stores import StoredObject
+from mailstore.durable import FILE_MODE, FOLDER_MODE, sync_folder
+
+_NAME = re.compile(r"[0-9a-zA-Z_-]+(/[0-9a-zA-Z_-]+)*")
+_TEMPORARY = ".tmp"
+
+
+class FileStore:
+    """See ``backup.stores.ObjectStore``. The folder must exist: an unmounted disk is not written around."""
+
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        self._folder = folder
+        self._place = folder / prefix if prefix else folder
+
+    @property
+    def description(self) -> str:
+        """See ``ObjectStore``."""
+        return f"file://{self._place}"
+
+    def put(self, name: str, path: Path, sha256: bytes) -> None:
+        """See ``ObjectStore``; the file system is trusted with the content once it is written."""
+        target = self._path(name)
+        temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}{_TEMPORARY}")
+        with _reported():
+            if not self._folder.is_dir():
+                raise StoreUnavailable("the folder for snapshots is not there")
+            target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            if target.exists():
+                raise ObjectExists(name)
+            try:
+                descriptor = os.open(
+                    temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE
+                )
+                with os.fdopen(descriptor, "wb") as file, path.open("rb") as source:
+                    shutil.copyfileobj(source, file, 1024 * 1024)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # A link, unlike a rename, fails when another writer was first.
+                os.link(temporary, target)
+            except FileExistsError:
+                raise ObjectExists(name) from None
+            finally:
+                temporary.unlink(missing_ok=True)
+            sync_folder(target.parent)
+            sync_folder(self._place)
+
+    def get(self, name: str, offset: int, size: int) -> bytes:
+        """See ``ObjectStore``."""
+        with _reported():
+            try:
+                with self._path(name).open("rb") as file:
+                    file.seek(offset)
+                    return file.read(size)
+            except FileNotFoundError:
+                raise ObjectMissing(name) from None
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """See ``ObjectStore``."""
+        with _reported():
+            if not self._folder.is_dir():
+                raise StoreUnavailable("the folder for snapshots is not there")
+            # Only the folders that can hold such names are looked into.
+            folder = self._place / prefix.rpartition("/")[0]
+            found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != _TEMPORARY]
+            objects = []
+            for path in found:
+                name = path.relative_to(self._place).as_posix()
+                if name.startswith(prefix):
+                    stat = path.stat()
+                    objects.append(StoredObject(name, stat.st_size, stat.st_mtime))
+        yield from sorted(objects, key=lambda one: one.name)
+
+    def delete(self, names: Sequence[str]) -> None:
+        """See ``ObjectStore``."""
+        with _reported():
+            for name in names:
+                path = self._path(name)
+                path.unlink(missing_ok=True)
+                for folder in path.parents:
+                    if folder == self._place or any(folder.iterdir()):
+                        break
+                    folder.rmdir()
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise StoreRefused("this is not the name of an object")
+        return self._place / name
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        raise StoreRefused("the folder for snapshots does not let us in") from None
+    except OSError as error:
+        raise StoreUnavailable(f"the folder for snapshots reports an error (errno {error.errno})") from None
