@@ -66,6 +66,10 @@ class ImapLimits:
     progress_interval_s: float = 15.0
     """Between signs of life while a command runs (INPROGRESS, RFC 9585)."""
     fetch_batch_rows: int = 1000
+    store_batch_rows: int = 5000
+    """Messages that one transaction of STORE changes; other sessions have their turn in between."""
+    lines_batch_rows: int = 5000
+    """Messages that are told of at a stretch, before other sessions have their turn."""
     fetch_content_batch_bytes: int = 512 * KIB
     write_chunk_bytes: int = 128 * KIB
     """Output gathered before waiting for the transport."""

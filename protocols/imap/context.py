@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
 
 from mailstore.model import ModSeq
 from protocols.access_log import AccessLog
@@ -148,6 +150,37 @@ class Context:
         if view.mailbox_gone:
             # RFC 2180 section 3: a mailbox deleted under a session may end it.
             self.end(b"the selected mailbox was deleted")
+
+    async def turn(self) -> None:
+        """Let the other sessions of this worker have their turn."""
+        others: Deferred[None] = Deferred()
+        self.services.clock.callLater(0, others.callback, None)
+        await others
+
+    async def turn_after(self, count: int) -> None:
+        """A turn of the others after work on so many messages, if these are many."""
+        if count > self.limits.lines_batch_rows:
+            await self.turn()
+
+    async def put_in_turns(self, blocks: Iterable[bytes]) -> None:
+        """Say what comes in blocks of lines, with a turn of the others now and then."""
+        blocks_a_turn = max(self.limits.lines_batch_rows // responses.BLOCK_ROWS, 1)
+        for at, block in enumerate(blocks, 1):
+            self.output.put(block)
+            await self.output.drain()
+            if at % blocks_a_turn == 0:
+                await self.turn()
+
+    async def tell_backlog(self) -> None:
+        """Tell changed flags until no more are left than may be told at a stretch."""
+        most = self.limits.lines_batch_rows
+        while self.selected is not None and self.selected.view.backlog > most:
+            lines = self.selected.view.flush_flags(most, self.condstore)
+            if not lines:
+                return
+            self.output.put_all(lines)
+            await self.output.drain()
+            await self.turn()
 
     def forget_enabled(self) -> None:
         """Nothing is enabled, as at the beginning."""

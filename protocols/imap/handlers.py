@@ -18,6 +18,7 @@ from protocols.imap import (
     rights_commands,
     search_command,
     selected_commands,
+    store_command,
     unauthenticate_command,
 )
 from protocols.imap import requests as ask
@@ -66,7 +67,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     ask.Close: selected_commands.close,
     ask.Unselect: selected_commands.unselect,
     ask.Expunge: selected_commands.expunge,
-    ask.Store: selected_commands.store,
+    ask.Store: store_command.store,
     ask.UidBatches: batch_command.uid_batches,
     ask.Copy: selected_commands.copy,
     ask.Move: selected_commands.move,

@@ -68,7 +68,7 @@ async def live_search(ctx: Context, request: Search, correlator: bytes = b"") ->
         return _DONE
     if not live:
         selected.live_modseq = selected.view.modseq
-    live[ctx.tag] = LiveSearch(key, request.by_uid, uids)
+    live[ctx.tag] = LiveSearch(key, request.by_uid, UidSet.of(uids))
     return _DONE
 
 
@@ -86,6 +86,7 @@ async def tell_changes(ctx: Context, spec: CommandSpec | None) -> None:
     REMOVEFROM comes while its numbers are still those that the client knows, ADDTO once it has
     heard of the messages.
     """
+    await ctx.tell_backlog()
     selected = ctx.selected
     if selected is None or not selected.live or selected.live_modseq == selected.view.modseq:
         ctx.tell_changes(spec)

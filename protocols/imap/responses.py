@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from mailstore.model import (
     FetchRow,
@@ -147,29 +147,28 @@ def flag_lines(
     uids: bool,
     modseqs: bool,
     fetch: bytes = b"FETCH",
-) -> list[bytes]:
-    """FETCH responses with FLAGS for rows of number and state, UID and MODSEQ on request.
+) -> Iterator[bytes]:
+    """FETCH responses with FLAGS for rows of number and state, UID and MODSEQ on request, in blocks.
 
     ``fetch`` is what the response is called (see ``Wording``).
     """
     items = (b"UID %d " if uids else b"") + b"FLAGS (%b)" + (b" MODSEQ (%d)" if modseqs else b"")
     template = b"* %d " + fetch + b" (" + items + b")\r\n"
-    values: list[tuple[int | bytes, ...]] = []
     some_recent = bool(recent)
-    for seq, row in rows:
-        text = flags(row.flags, some_recent and row.uid in recent)
-        if uids and modseqs:
-            values.append((seq, row.uid, text, row.modseq))
-        elif uids:
-            values.append((seq, row.uid, text))
-        elif modseqs:
-            values.append((seq, text, row.modseq))
-        else:
-            values.append((seq, text))
-    return [
-        template * len(block) % tuple(chain.from_iterable(block))
-        for block in (values[at : at + BLOCK_ROWS] for at in range(0, len(values), BLOCK_ROWS))
-    ]
+    waiting = iter(rows)
+    while block := list(islice(waiting, BLOCK_ROWS)):
+        values: list[int | bytes] = []
+        for seq, row in block:
+            text = flags(row.flags, some_recent and row.uid in recent)
+            if uids and modseqs:
+                values += (seq, row.uid, text, row.modseq)
+            elif uids:
+                values += (seq, row.uid, text)
+            elif modseqs:
+                values += (seq, text, row.modseq)
+            else:
+                values += (seq, text)
+        yield template * len(block) % tuple(values)
 
 
 def modseq_lines(rows: Iterable[tuple[int, Uid, ModSeq]], uids: bool, fetch: bytes = b"FETCH") -> list[bytes]:

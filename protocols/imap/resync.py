@@ -33,9 +33,7 @@ async def tell_missed(ctx: Context, selected: Selected, resync: ask.Resync) -> N
     rows = [row for row in missed.changed if row.modseq > resync.modseq and row.uid in known]
     numbered = [pair for pair in zip(view.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]]
     told = responses.flag_lines(numbered, view.recent, not ctx.uid_only, True, view.wording.fetch)
-    for block in told:
-        ctx.output.put(block)
-        await ctx.output.drain()
+    await ctx.put_in_turns(told)
     view.told(row for _, row in numbered)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, assert_never
 
@@ -84,7 +85,7 @@ def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEG
             assert_never(key)
 
 
-async def search(ctx: Context, request: Search, correlator: bytes = b"") -> UidSet:
+async def search(ctx: Context, request: Search, correlator: bytes = b"") -> list[Uid]:
     """Search or sort, tell the outcome, and return what was found.
 
     New messages are announced before a number can name them. ``correlator`` is what an ESEARCH
@@ -104,7 +105,27 @@ async def refused_search(ctx: Context, request: RefusedSearch) -> Answer:
     raise request.refusal
 
 
-async def _search(ctx: Context, request: Search, correlator: bytes) -> UidSet:
+async def _known(ctx: Context, found: Sequence[Uid], ordered: bool) -> tuple[list[Uid], list[int]]:
+    """Those that the client has been told of, with their numbers; the others have their turn in between.
+
+    ``ordered`` tells that the UIDs ascend.
+    """
+    view, size = ctx.the_mailbox().view, ctx.limits.lines_batch_rows
+    uids: list[Uid] = []
+    seqs: list[int] = []
+    for at in range(0, len(found), size):
+        if at:
+            await ctx.turn()
+        batch = found[at : at + size]
+        numbers = view.seqs_of(batch) if ordered else map(view.seq_of, batch)
+        for uid, seq in zip(batch, numbers, strict=True):
+            if seq:
+                uids.append(uid)
+                seqs.append(seq)
+    return uids, seqs
+
+
+async def _search(ctx: Context, request: Search, correlator: bytes) -> list[Uid]:
     if ctx.rev2 and request.returned is None and not request.order:
         # RFC 9051 section 6.4.4: ESEARCH is the only answer, ALL what it holds by default.
         request = replace(request, returned=frozenset({SearchReturn.ALL}))
@@ -118,15 +139,14 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> UidSet:
         result = await selected.mailbox.sort(key, _ranked(request.order, better), view.modseq)
     else:
         result = await selected.mailbox.search(key, view.modseq)
-    tell_delta(ctx, selected, result.delta)
-    numbered = [(uid, seq) for uid in result.uids if (seq := view.seq_of(uid)) is not None]
-    uids = [uid for uid, _ in numbered]
-    numbers: list[int] = list(uids) if request.by_uid else [seq for _, seq in numbered]
+    await tell_delta(ctx, selected, result.delta)
+    uids, seqs = await _known(ctx, result.uids, ordered=not request.order)
+    numbers: Sequence[int] = uids if request.by_uid else seqs
     modseq = result.highest_modseq if request.uses_modseq else None
     if request.returned is None:
         line = search_results.sort_line if request.order else responses.search_line
         ctx.output.put(line(numbers, modseq))
-        return UidSet.of(uids)
+        return uids
     if SearchReturn.SAVE in request.returned:
         view.saved = search_results.saved_by(request, uids)
     if request.answers:
@@ -134,7 +154,7 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> UidSet:
             modseq = await _modseq_of_ends(selected, uids, request.returned)
         told = scores(uids, better) if better else ()
         ctx.output.put(search_results.esearch_line(correlator, request, numbers, modseq, told))
-    return UidSet.of(uids)
+    return uids
 
 
 def _ranked(order: tuple[SortBy, ...], better: tuple[UidSet, ...]) -> tuple[SortBy, ...]:
@@ -152,9 +172,10 @@ async def _better(selected: Selected, request: Search) -> tuple[UidSet, ...]:
     return tuple(found)
 
 
-def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:
+async def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:
     """Say what is new in the mailbox, as far as may be while numbers are told."""
     selected.view.apply(delta)
+    await ctx.tell_backlog()
     ctx.output.put_all(selected.view.flush(allow_expunge=False, modseqs=ctx.condstore))
 
 
@@ -176,7 +197,7 @@ async def thread(ctx: Context, request: Thread) -> Answer:
     view = selected.view
     key = resolve(request.key, view)
     nodes, delta = await selected.mailbox.threads(key, request.algorithm, view.modseq)
-    tell_delta(ctx, selected, delta)
+    await tell_delta(ctx, selected, delta)
     number = (lambda uid: uid) if request.by_uid else (lambda uid: view.seq_of(uid) or 0)
     ctx.output.put(search_results.thread_line(nodes, number))
     return _DONE

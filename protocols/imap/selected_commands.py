@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from mailstore.errors import NoSuchMailbox
-from mailstore.model import CopyResult, MessageFlags, Opened, StoreResult
+from mailstore.model import CopyResult, Opened
 from mailstore.uidset import UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
@@ -99,73 +97,6 @@ def _up_to_date(ctx: Context, view: View) -> Answer:
     return Answer(b"done", b"HIGHESTMODSEQ %d" % view.modseq) if ctx.qresync else _DONE
 
 
-def _numbered(view: View, rows: tuple[MessageFlags, ...]) -> Iterator[tuple[int, MessageFlags]]:
-    for row in rows:
-        seq = view.seq_of(row.uid)
-        if seq is not None:
-            yield seq, row
-
-
-async def store(ctx: Context, request: ask.Store) -> Answer:
-    """STORE (section 6.4.6), conditional or not (RFC 7162 section 3.1.3)."""
-    selected = ctx.the_mailbox()
-    view = selected.view
-    uids = view.resolve(request.numbers, request.by_uid)
-    if request.unchanged_since is not None:
-        ctx.enable_condstore()
-    if selected.read_only:
-        raise Disallowed(b"the mailbox is open for reading only", b"NOPERM")
-    if not uids:
-        return _DONE
-    since = view.modseq
-    result = await selected.mailbox.store_flags(
-        UidSet.of(uids), request.mode, request.flags, request.unchanged_since, since
-    )
-    view.apply(result.delta)
-    ctx.output.put_all(view.new_keywords())
-    _report_stored(ctx, view, request, result, since)
-    if result.modified:
-        # RFC 7162 section 3.1.3: the numbers are of the kind the command used.
-        failed = result.modified
-        if not request.by_uid:
-            failed = UidSet.of(seq for uid in failed if (seq := view.seq_of(uid)) is not None)
-        return Answer(b"conditional STORE failed", b"MODIFIED " + failed.to_bytes())
-    return _EXPUNGED if result.missing and not request.by_uid else _DONE
-
-
-def _tells_uids(ctx: Context, request: ask.Store) -> bool:
-    return (request.by_uid or ctx.qresync) and not ctx.uid_only
-
-
-def _report_stored(ctx: Context, view: View, request: ask.Store, result: StoreResult, since: int) -> None:
-    """Say what the messages look like now; with .SILENT only what the client cannot know.
-
-    When another session may have changed the same messages just before, .SILENT keeps quiet about
-    nothing: the pending update stays and tells the whole state.
-    """
-    if not request.silent:
-        lines = responses.flag_lines(
-            _numbered(view, result.updated),
-            view.recent,
-            _tells_uids(ctx, request),
-            ctx.condstore,
-            view.wording.fetch,
-        )
-        ctx.output.put_all(lines)
-        view.told(result.updated)
-        return
-    # Ours is the first transaction after ``since`` when its modseq is the next one.
-    ours = tuple(
-        row
-        for row in result.updated
-        if row.modseq == since + 1 and (result.written is None or row.uid in result.written)
-    )
-    if ctx.condstore:
-        numbered = ((seq, row.uid, row.modseq) for seq, row in _numbered(view, ours))
-        ctx.output.put_all(responses.modseq_lines(numbered, _tells_uids(ctx, request), view.wording.fetch))
-    view.told(ours)
-
-
 def _copy_uid(result: CopyResult) -> bytes:
     return b"COPYUID %d %s %s" % (
         result.uid_validity,
@@ -207,9 +138,12 @@ async def move(ctx: Context, request: ask.Move) -> Answer:
         result = await selected.mailbox.move(UidSet.of(uids), request.mailbox, view.modseq)
     except NoSuchMailbox:
         raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
+    await ctx.turn_after(len(result.source))
     view.apply(result.delta)
     if result.source:
+        await ctx.turn_after(len(result.source))
         ctx.output.put(responses.tagged(b"*", b"OK", b"moved", _copy_uid(result)))
+        await ctx.turn_after(len(result.source))
         return _up_to_date(ctx, view)
     return _DONE
 

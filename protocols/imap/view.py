@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
 from mailstore.uidset import SequenceSet, UidSet
@@ -92,6 +93,11 @@ class View:
     def has_pending(self) -> bool:
         """Whether a flush that may do anything would say something."""
         return bool(self._new or self._gone or self._changed or self._new_keywords)
+
+    @property
+    def backlog(self) -> int:
+        """Messages whose changed flags are still to be told."""
+        return len(self._changed)
 
     def uid_at(self, seq: int) -> Uid:
         """The UID of a sequence number between 1 and ``exists``."""
@@ -221,6 +227,16 @@ class View:
             uids = modseqs and not self.wording.uid_only
             lines += responses.flag_lines(numbered, self.recent, uids, modseqs, self.wording.fetch)
             self._changed = {}
+        return lines
+
+    def flush_flags(self, most: int, modseqs: bool) -> list[bytes]:
+        """Tell changed flags of up to ``most`` messages, which is legal at any time; for long backlogs."""
+        lines = self.new_keywords()
+        uids = sorted(islice((uid for uid in self._changed if uid <= self.largest_uid), most))
+        rows = [self._changed.pop(uid) for uid in uids]
+        numbered = [pair for pair in zip(self.seqs_of(uids), rows, strict=True) if pair[0]]
+        with_uids = modseqs and not self.wording.uid_only
+        lines += responses.flag_lines(numbered, self.recent, with_uids, modseqs, self.wording.fetch)
         return lines
 
     def _expunge(self) -> list[bytes]:

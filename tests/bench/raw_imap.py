@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 READ_BYTES = 256 * 1024
 TIMEOUT_S = 600.0
+LISTEN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,17 @@ class RawImap:
         if not tagged.startswith(tag + b" OK"):
             raise ValueError(f"{line.split()[0].decode()}: {tagged[:100].decode('latin-1')}")
         return Reply(taken, raw)
+
+    def listen(self, line: bytes, ended: threading.Event) -> None:
+        """Send a command that runs until the connection ends, read what comes until told to stop, hang up."""
+        self._socket.sendall(b"listening %s\r\n" % line)
+        self._socket.settimeout(LISTEN_S)
+        while not ended.is_set():
+            try:
+                self._socket.recv_into(self._buffer)
+            except TimeoutError:
+                continue
+        self.close()
 
     def close(self) -> None:
         """Hang up."""

@@ -83,15 +83,19 @@ def fill(root: Path, mail: Iterable[tuple[bytes, int]]) -> None:
 
 
 def start(
-    root: Path, folder: Path, port: int, certificate: Path, private_key: Path
+    root: Path, folder: Path, port: int, certificate: Path, private_key: Path, workers: int = 0
 ) -> subprocess.Popen[bytes]:
-    """Start Sealbox on a data root as our own child; its configuration and logs lie in ``folder``."""
+    """Start Sealbox on a data root as our own child; its configuration and logs lie in ``folder``.
+
+    ``workers`` is the setting of that name: 0 for one per core.
+    """
     config = folder / "sealbox.toml"
     config.write_text(
         "\n".join(
             (
                 f"data = {json.dumps(str(root))}",
                 'hostname = "localhost"',
+                f"workers = {workers}",
                 "allow_unencrypted_volume = true",
                 "[tls]",
                 f"certificate = {json.dumps(str(certificate))}",
