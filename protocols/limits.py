@@ -42,6 +42,12 @@ class ImapLimits:
     sequence_ranges_max: int = 10_000
     live_searches_max: int = 10
     """Searches of one session that are kept up to date (RFC 5267)."""
+    notify_groups_max: int = 100
+    """Event groups of one NOTIFY (RFC 5465)."""
+    notify_names_max: int = 1000
+    """Mailbox names in one NOTIFY, in all groups together."""
+    notify_mailboxes_max: int = 1000
+    """Mailboxes whose messages a session may watch; one more ends its notifications."""
     url_max_bytes: int = 4000
     """One URL of CATENATE (RFC 4469)."""
     binary_items_max: int = 50

@@ -21,6 +21,7 @@ async def append(ctx: Context, request: Append) -> Answer:
         result = await ctx.the_account().append(request.mailbox, new)
     except NoSuchMailbox:
         raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
+    ctx.has_put(request.mailbox, result.uids)
     selected = ctx.selected
     if selected is not None and selected.mailbox.opened.mailbox_id == result.mailbox_id:
         # RFC 3501 section 6.3.11: the new message SHOULD be announced at once.
@@ -44,6 +45,7 @@ async def replace(ctx: Context, request: Replace) -> Answer:
     except NoSuchMailbox:
         raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
     view.apply(delta)
+    ctx.has_put(request.mailbox, result.uids)
     code = b"APPENDUID %d %s" % (result.uid_validity, responses.ordered_set(result.uids))
     ctx.output.put(responses.tagged(b"*", b"OK", b"replaced", code))
     return Answer(b"done")

@@ -24,6 +24,7 @@ from protocols.imap.mailbox_grammar import (
     parse_status,
 )
 from protocols.imap.metadata_grammar import parse_get_metadata, parse_set_metadata
+from protocols.imap.notify_grammar import parse_notify
 from protocols.imap.query_grammar import (
     parse_cancel_update,
     parse_multisearch,
@@ -66,7 +67,8 @@ class CommandSpec:
     """One row of the table.
 
     ``uses_seqs``: the arguments are message sequence numbers, which must mean what the client last
-    heard. ``may_expunge``: EXPUNGE may be sent while answering (RFC 3501 section 7.4.1).
+    heard. ``may_expunge``: EXPUNGE may be sent while answering (RFC 3501 section 7.4.1). ``expunges``:
+    it is sent even to a client that does not want to hear of changes, for it is the answer itself.
     """
 
     name: bytes
@@ -74,6 +76,7 @@ class CommandSpec:
     states: frozenset[State]
     uses_seqs: bool = False
     may_expunge: bool = True
+    expunges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,12 +256,13 @@ _SPECS = (
     CommandSpec(b"GETMETADATA", parse_get_metadata, _LOGGED_IN),
     CommandSpec(b"SETMETADATA", parse_set_metadata, _LOGGED_IN),
     CommandSpec(b"COMPRESS", _parse_compress, _LOGGED_IN),
+    CommandSpec(b"NOTIFY", parse_notify, _LOGGED_IN),
     CommandSpec(b"IDLE", _nothing(ask.Idle()), _LOGGED_IN),
     CommandSpec(b"CHECK", _nothing(ask.Check()), _SELECTED),
     CommandSpec(b"CLOSE", _nothing(ask.Close()), _SELECTED),
     CommandSpec(b"UNSELECT", _nothing(ask.Unselect()), _SELECTED),
-    CommandSpec(b"EXPUNGE", _nothing(ask.Expunge()), _SELECTED),
-    CommandSpec(b"UID EXPUNGE", _parse_uid_expunge, _SELECTED),
+    CommandSpec(b"EXPUNGE", _nothing(ask.Expunge()), _SELECTED, expunges=True),
+    CommandSpec(b"UID EXPUNGE", _parse_uid_expunge, _SELECTED, expunges=True),
     CommandSpec(b"SEARCH", lambda c: parse_search(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
     CommandSpec(b"UID SEARCH", lambda c: parse_search(c, True), _SELECTED),
     CommandSpec(b"CANCELUPDATE", parse_cancel_update, _SELECTED),
@@ -274,10 +278,10 @@ _SPECS = (
     CommandSpec(b"UIDBATCHES", parse_uid_batches, _SELECTED),
     CommandSpec(b"COPY", _numbers_and_mailbox(ask.Copy, False), _SELECTED, uses_seqs=True),
     CommandSpec(b"UID COPY", _numbers_and_mailbox(ask.Copy, True), _SELECTED),
-    CommandSpec(b"MOVE", _numbers_and_mailbox(ask.Move, False), _SELECTED, uses_seqs=True),
-    CommandSpec(b"REPLACE", lambda c: parse_replace(c, False), _SELECTED, uses_seqs=True),
-    CommandSpec(b"UID REPLACE", lambda c: parse_replace(c, True), _SELECTED),
-    CommandSpec(b"UID MOVE", _numbers_and_mailbox(ask.Move, True), _SELECTED),
+    CommandSpec(b"MOVE", _numbers_and_mailbox(ask.Move, False), _SELECTED, uses_seqs=True, expunges=True),
+    CommandSpec(b"REPLACE", lambda c: parse_replace(c, False), _SELECTED, uses_seqs=True, expunges=True),
+    CommandSpec(b"UID REPLACE", lambda c: parse_replace(c, True), _SELECTED, expunges=True),
+    CommandSpec(b"UID MOVE", _numbers_and_mailbox(ask.Move, True), _SELECTED, expunges=True),
 )
 
 COMMANDS = {spec.name: spec for spec in _SPECS}

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from mailstore.model import ModSeq
+from mailstore.model import ModSeq, Uid
+from mailstore.names import normalised
+from mailstore.uidset import UidSet
 from protocols.access_log import AccessLog
 from protocols.imap import responses
 from protocols.imap.commands import CommandSpec, State
 from protocols.imap.connection import Connection
 from protocols.imap.output import Output
-from protocols.imap.view import View, Wording
+from protocols.imap.view import EVERYTHING, View, Wanted, Wording
 from protocols.limits import AccessLogLimits, ImapLimits
 from protocols.login import LoginGuard
 from protocols.store_api import AccountApi, MailboxApi
@@ -24,6 +27,7 @@ from protocols.transport import Channel
 
 if TYPE_CHECKING:
     from protocols.imap.live_search import LiveSearch
+    from protocols.imap.watching import Watch
 
 log = logging.getLogger("sealbox.imap")
 
@@ -59,6 +63,24 @@ class Selected:
     """Searches kept up to date, by the tag of their command (RFC 5267 section 4)."""
     live_modseq: ModSeq = _NO_MODSEQ
     """Up to where they are."""
+    own: UidSet = field(default_factory=UidSet)
+    """Messages that the session itself has put here, and that the client does not know yet."""
+
+
+class Moment(Enum):
+    """When something is told unasked, which decides about EXPUNGE (RFC 3501 section 7.4.1)."""
+
+    NUMBERS_IN_USE = "while sequence numbers must not change"
+    FREE = "during any other command"
+    EXPUNGING = "during a command that expunges"
+    BETWEEN = "while there is no command"
+
+    @classmethod
+    def during(cls, spec: CommandSpec) -> Moment:
+        """The moment that a command is."""
+        if not spec.may_expunge:
+            return cls.NUMBERS_IN_USE
+        return cls.EXPUNGING if spec.expunges else cls.FREE
 
 
 class Hangup(Exception):
@@ -87,6 +109,11 @@ class Context:
         self.state = State.NOT_AUTHENTICATED if secure else State.PLAINTEXT
         self.account: AccountApi | None = None
         self.selected: Selected | None = None
+        self.watch: Watch | None = None
+        self.wanted: Wanted = EVERYTHING
+        """What is told of the selected mailbox."""
+        self.notified = False
+        """NOTIFY has been used: what it says goes (RFC 5465)."""
         self.forget_enabled()
         self.compressed = False
         self.user_agent = ""
@@ -129,6 +156,9 @@ class Context:
     def leave_mailbox(self) -> None:
         """Nothing is selected any more."""
         if self.selected is not None:
+            if self.watch is not None:
+                view, mailbox_id = self.selected.view, self.selected.mailbox.opened.mailbox_id
+                self.watch.told.left(mailbox_id, None if view.has_pending() else view.modseq)
             self.selected.mailbox.close()
             self.selected = None
         if self.state is State.SELECTED:
@@ -136,20 +166,43 @@ class Context:
 
     def release(self) -> None:
         """The session is over."""
+        self.stop_watching()
         self.leave_mailbox()
         account, self.account = self.account, None
         if account is not None:
             account.release()
 
-    def tell_changes(self, spec: CommandSpec | None) -> None:
-        """Put what is pending and legal during a command, or during IDLE (``spec`` None)."""
+    def tell_changes(self, moment: Moment) -> None:
+        """Put what is pending, legal now and wanted."""
         if self.selected is None:
             return
-        view = self.selected.view
-        self.output.put_all(view.flush(spec is None or spec.may_expunge, self.condstore))
+        view, wanted = self.selected.view, self.wanted
+        match moment:
+            case Moment.NUMBERS_IN_USE:
+                may_expunge = False
+            case Moment.FREE:
+                may_expunge = wanted.messages
+            case Moment.EXPUNGING:
+                may_expunge = True
+            case Moment.BETWEEN:
+                may_expunge = wanted.messages and wanted.at_once
+        self.output.put_all(view.flush(may_expunge, self.condstore, wanted))
         if view.mailbox_gone:
             # RFC 2180 section 3: a mailbox deleted under a session may end it.
             self.end(b"the selected mailbox was deleted")
+
+    def has_put(self, mailbox: str, uids: Sequence[Uid]) -> None:
+        """The session itself has put messages into a mailbox: nobody has to tell its client (RFC 5465)."""
+        if self.selected is not None and self.selected.name == normalised(mailbox):
+            self.selected.own |= UidSet.of(uids)
+        elif self.watch is not None:
+            self.watch.told.grew(mailbox, len(uids))
+
+    def stop_watching(self) -> None:
+        """Nothing but the selected mailbox is watched any more."""
+        if self.watch is not None:
+            self.watch.stop()
+            self.watch = None
 
     async def turn(self) -> None:
         """Let the other sessions of this worker have their turn."""
@@ -175,7 +228,7 @@ class Context:
         """Tell changed flags until no more are left than may be told at a stretch."""
         most = self.limits.lines_batch_rows
         while self.selected is not None and self.selected.view.backlog > most:
-            lines = self.selected.view.flush_flags(most, self.condstore)
+            lines = self.selected.view.flush_flags(most, self.condstore, self.wanted)
             if not lines:
                 return
             self.output.put_all(lines)
@@ -183,7 +236,10 @@ class Context:
             await self.turn()
 
     def forget_enabled(self) -> None:
-        """Nothing is enabled, as at the beginning."""
+        """Nothing is enabled or watched, as at the beginning."""
+        self.stop_watching()
+        self.wanted = EVERYTHING
+        self.notified = False
         self.condstore = False
         self.qresync = False
         self.rev2 = False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
+from protocols.imap.notify_command import watch_metadata
 from protocols.imap.refusal import Malformed
 
 
@@ -38,6 +39,8 @@ _ANY_TIME: dict[bytes, Callable[[Context], None]] = {
 }
 """A mailbox may be selected already (RFC 7162 section 3.1)."""
 
+_METADATA = b"METADATA"
+"""Unasked METADATA responses (RFC 5464 section 4.1)."""
 _SPELLING = {b"IMAP4REV2": b"IMAP4rev2"}
 
 
@@ -47,7 +50,8 @@ async def enable(ctx: Context, request: ask.Enable) -> Answer:
     Raises:
         Malformed: a mailbox is selected, and something would change what was said of it.
     """
-    known = [name for name in dict.fromkeys(request.names) if name in _EARLY or name in _ANY_TIME]
+    names = dict.fromkeys(request.names)
+    known = [name for name in names if name in _EARLY or name in _ANY_TIME or name == _METADATA]
     if ctx.selected is not None:
         for name in known:
             if name in _EARLY:
@@ -56,5 +60,8 @@ async def enable(ctx: Context, request: ask.Enable) -> Answer:
         responses.untagged(b" ".join((b"ENABLED", *(_SPELLING.get(name, name) for name in known))))
     )
     for name in known:
-        (_EARLY.get(name) or _ANY_TIME[name])(ctx)
+        if name == _METADATA:
+            await watch_metadata(ctx)
+        else:
+            (_EARLY.get(name) or _ANY_TIME[name])(ctx)
     return Answer(b"done")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from twisted.internet.defer import CancelledError
@@ -19,7 +19,7 @@ from mailstore.model import (
     SectionRead,
     Uid,
 )
-from mailstore.uidset import UidSet
+from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
@@ -92,9 +92,10 @@ class _Wanted:
 
 @dataclass(slots=True)
 class _Outcome:
-    """How sending content went: messages sent, and whether a part could not be decoded."""
+    """How sending went: messages sent with content, whether some were gone or a part not decoded."""
 
     sent: int = 0
+    missing: bool = False
     unknown_encoding: bool = False
 
 
@@ -171,10 +172,30 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
     if request.page is not None:
         uids = await _paged(selected, uids, request.changed_since, request.page)
     wanted = _wanted(request, ctx.condstore, selected)
+    outcome = await _send(ctx, selected, uids, wanted)
+    if outcome.unknown_encoding:
+        raise Disallowed(b"the transfer encoding of a part is not known", b"UNKNOWN-CTE")
+    if outcome.missing and not request.by_uid:
+        # RFC 5530 section 3: the numbers stay taken until EXPUNGE may be sent.
+        return Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
+    return Answer(b"done")
+
+
+async def push(
+    ctx: Context, selected: Selected, uids: Sequence[Uid], items: Sequence[FetchItem | FetchSection]
+) -> None:
+    """Tell of messages unasked (RFC 5465 section 5.2); none becomes ``\\Seen`` by that."""
+    peeked = (replace(one, peek=True) if isinstance(one, FetchSection) else one for one in items)
+    request = ask.Fetch(SequenceSet(()), tuple(peeked), by_uid=True)
+    await _send(ctx, selected, uids, _wanted(request, ctx.condstore, selected))
+
+
+async def _send(ctx: Context, selected: Selected, uids: Sequence[Uid], wanted: _Wanted) -> _Outcome:
+    """The responses, a batch of messages in a transaction."""
+    view = selected.view
     size = ctx.limits.fetch_batch_rows
     if wanted.sections:
         size = min(size, _CONTENT_BATCH_ROWS)
-    missing = False
     outcome = _Outcome()
     for at in range(0, len(uids), size):
         batch = uids[at : at + size]
@@ -192,13 +213,9 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
                 await ctx.output.drain()
             if FetchItem.FLAGS in wanted.items:
                 view.told(result.rows)
-        missing = missing or sent < (len(result.rows) if request.changed_since is not None else len(batch))
-    if outcome.unknown_encoding:
-        raise Disallowed(b"the transfer encoding of a part is not known", b"UNKNOWN-CTE")
-    if missing and not request.by_uid:
-        # RFC 5530 section 3: the numbers stay taken until EXPUNGE may be sent.
-        return Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
-    return Answer(b"done")
+        due = len(batch) if wanted.plan.changed_since is None else len(result.rows)
+        outcome.missing = outcome.missing or sent < due
+    return outcome
 
 
 def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> Iterator[bytes]:

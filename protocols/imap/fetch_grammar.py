@@ -2,51 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
-from mailstore.mime.section import SectionKind, SectionSpec
-from mailstore.model import ModSeq, SectionRead, StoreMode
-from mailstore.uidset import MAX_NUMBER
+from mailstore.model import ModSeq, StoreMode
 from protocols.imap.cursor import Cursor
+from protocols.imap.fetch_items_grammar import read_items_or_macro
 from protocols.imap.query_grammar import read_page
 from protocols.imap.refusal import Malformed
-from protocols.imap.requests import Fetch, FetchItem, FetchSection, SectionForm, Store
+from protocols.imap.requests import Fetch, Store
 from protocols.imap.search_requests import Page
-
-_ITEM_NAME = re.compile(rb"[A-Za-z0-9.]+")
-_PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
-_SECTION_TEXT = re.compile(rb"[A-Za-z.]+")
-_BINARY = {
-    b"BINARY": SectionForm.DECODED,
-    b"BINARY.PEEK": SectionForm.DECODED,
-    b"BINARY.SIZE": SectionForm.DECODED_SIZE,
-}
-_LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
-_PART_DEPTH_MAX = 100
-
-_MACROS: dict[bytes, tuple[FetchItem, ...]] = {
-    b"ALL": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE, FetchItem.ENVELOPE),
-    b"FAST": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE),
-    b"FULL": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE, FetchItem.ENVELOPE, FetchItem.BODY),
-}
-_ITEMS = {item.value: item for item in FetchItem}
-_WHOLE = SectionSpec()
-_OLD_SECTIONS = {
-    b"RFC822": FetchSection(SectionRead(_WHOLE), b"RFC822", peek=False),
-    b"RFC822.HEADER": FetchSection(
-        SectionRead(SectionSpec(kind=SectionKind.HEADER)), b"RFC822.HEADER", peek=True
-    ),
-    b"RFC822.TEXT": FetchSection(SectionRead(SectionSpec(kind=SectionKind.TEXT)), b"RFC822.TEXT", peek=False),
-}
-_SECTION_TEXTS = {
-    b"HEADER": SectionKind.HEADER,
-    b"HEADER.FIELDS": SectionKind.HEADER_FIELDS,
-    b"HEADER.FIELDS.NOT": SectionKind.HEADER_FIELDS_NOT,
-    b"TEXT": SectionKind.TEXT,
-    b"MIME": SectionKind.MIME,
-}
-_QUOTE = re.compile(rb'["\\]')
-_PLAIN_FIELD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]\[]+\Z")
 
 
 def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
@@ -54,11 +16,7 @@ def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     cursor.space()
     numbers = cursor.sequence_set()
     cursor.space()
-    if cursor.peek() == b"(":
-        items = cursor.parenthesised(lambda: _item(cursor))
-    else:
-        name = cursor.token(_ITEM_NAME, b"data item").upper()
-        items = _MACROS.get(name) or (_item_named(cursor, name),)
+    items = read_items_or_macro(cursor)
     modifiers: dict[bytes, ModSeq | Page | None] = {}
     if cursor.skip(b" "):
         modifiers = dict(cursor.parenthesised(lambda: _modifier(cursor)))
@@ -72,11 +30,7 @@ def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     vanished = b"VANISHED" in modifiers
     if vanished and (changed_since is None or not by_uid):
         raise Malformed(b"VANISHED needs UID FETCH and CHANGEDSINCE")
-    distinct = tuple(dict.fromkeys(items))
-    binary = sum(isinstance(one, FetchSection) and one.form in _BINARY.values() for one in distinct)
-    if binary > cursor.limits.binary_items_max:
-        raise Malformed(b"too many BINARY items")
-    return Fetch(numbers, distinct, changed_since, by_uid, vanished, page if isinstance(page, Page) else None)
+    return Fetch(numbers, items, changed_since, by_uid, vanished, page if isinstance(page, Page) else None)
 
 
 def _modifier(cursor: Cursor) -> tuple[bytes, ModSeq | Page | None]:
@@ -92,96 +46,6 @@ def _modifier(cursor: Cursor) -> tuple[bytes, ModSeq | Page | None]:
             return name, read_page(cursor)
         case _:
             raise cursor.failure(b"known modifier")
-
-
-def _item(cursor: Cursor) -> FetchItem | FetchSection:
-    return _item_named(cursor, cursor.token(_ITEM_NAME, b"data item").upper())
-
-
-def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
-    if name in {b"BODY", b"BODY.PEEK"} and cursor.skip(b"["):
-        return parse_section(cursor, peek=name == b"BODY.PEEK")
-    if name in _BINARY and cursor.skip(b"["):
-        return _binary(cursor, name)
-    if name == b"PREVIEW" and cursor.looking_at(_LAZY):
-        # RFC 8970 section 4: previews are made when a message is filed, so lazy ones are no different.
-        cursor.token(_LAZY, b"LAZY")
-    found = _ITEMS.get(name) or _OLD_SECTIONS.get(name)
-    if found is None:
-        raise cursor.failure(b"known data item")
-    return found
-
-
-def parse_section(cursor: Cursor, peek: bool) -> FetchSection:
-    """``section`` behind its bracket, and a partial if there is one (RFC 3501 section 9)."""
-    text = b""
-    label, part = _part(cursor)
-    if part:
-        if cursor.skip(b"."):
-            text = cursor.token(_SECTION_TEXT, b"section text").upper()
-            label += b"."
-    elif cursor.peek() != b"]":
-        text = cursor.token(_SECTION_TEXT, b"section").upper()
-    kind = _SECTION_TEXTS.get(text) if text else SectionKind.WHOLE
-    # RFC 3501 section 6.4.5: MIME must be prefixed by part numbers.
-    if kind is None or (kind is SectionKind.MIME and not part):
-        raise cursor.failure(b"section text")
-    fields: tuple[bytes, ...] = ()
-    if kind in {SectionKind.HEADER_FIELDS, SectionKind.HEADER_FIELDS_NOT}:
-        cursor.space()
-        fields = cursor.parenthesised(lambda: cursor.astring(b"header field name"))
-        text += b" (" + b" ".join(_field_to_wire(cursor, name) for name in fields) + b")"
-    cursor.expect(b"]", b"closing bracket")
-    offset, length = _partial(cursor)
-    label = b"BODY[" + label + text + b"]" + (b"" if offset is None else b"<%d>" % offset)
-    return FetchSection(SectionRead(SectionSpec(part, kind, fields), offset, length), label, peek)
-
-
-def _part(cursor: Cursor) -> tuple[bytes, tuple[int, ...]]:
-    """``section-part``, as written and as numbers; empty when there is none."""
-    if not cursor.looking_at(_PART):
-        return b"", ()
-    label = cursor.token(_PART, b"part number")
-    part = tuple(int(number) for number in label.split(b"."))
-    if len(part) > _PART_DEPTH_MAX:
-        raise cursor.failure(b"shorter part number")
-    return label, part
-
-
-def _partial(cursor: Cursor) -> tuple[int | None, int | None]:
-    """``partial``: offset and length, both None when there is none."""
-    if not cursor.skip(b"<"):
-        return None, None
-    offset = cursor.number(b"offset")
-    cursor.expect(b".", b"dot")
-    length = cursor.number(b"length", MAX_NUMBER)
-    if length == 0:
-        raise cursor.failure(b"length above 0")
-    cursor.expect(b">", b"closing angle bracket")
-    return offset, length
-
-
-def _binary(cursor: Cursor, name: bytes) -> FetchSection:
-    """``BINARY``, ``BINARY.PEEK`` or ``BINARY.SIZE`` behind the bracket (RFC 3516 section 7)."""
-    form = _BINARY[name]
-    label, part = _part(cursor)
-    cursor.expect(b"]", b"part number or closing bracket")
-    label = form.value.encode("ascii") + b"[" + label + b"]"
-    offset: int | None = None
-    length: int | None = None
-    if form is SectionForm.DECODED:
-        offset, length = _partial(cursor)
-        label += b"" if offset is None else b"<%d>" % offset
-    # A whole message has no transfer encoding of its own, so it need not be decoded in memory.
-    read = SectionRead(SectionSpec(part), offset, length, decoded=bool(part))
-    return FetchSection(read, label, name != b"BINARY", form)
-
-
-def _field_to_wire(cursor: Cursor, name: bytes) -> bytes:
-    """The name as the response repeats it; names that no header can have are refused."""
-    if any(octet < 0x20 or octet > 0x7E for octet in name):
-        raise cursor.failure(b"header field name in ASCII")
-    return name if _PLAIN_FIELD.match(name) else b'"' + _QUOTE.sub(rb"\\\g<0>", name) + b'"'
 
 
 _STORE_MODES = {

@@ -15,6 +15,7 @@ from protocols.imap import (
     mailbox_commands,
     metadata_commands,
     multisearch,
+    notify_command,
     rights_commands,
     search_command,
     selected_commands,
@@ -25,6 +26,7 @@ from protocols.imap import requests as ask
 from protocols.imap.append_requests import Append, Replace
 from protocols.imap.context import Answer, Context
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
+from protocols.imap.notify_requests import Notify
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
 from protocols.imap.search_requests import CancelUpdate, MultiSearch, RefusedSearch, Search, Thread
 
@@ -63,6 +65,7 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     Replace: append_commands.replace,
     GetMetadata: metadata_commands.get_metadata,
     SetMetadata: metadata_commands.set_metadata,
+    Notify: notify_command.notify,
     ask.Select: selected_commands.select,
     ask.Close: selected_commands.close,
     ask.Unselect: selected_commands.unselect,

@@ -82,8 +82,11 @@ def superiors(name: str) -> Iterable[str]:
         at = name.find(HIERARCHY_DELIMITER, at + 1)
 
 
-def _attributes(info: MailboxInfo | None, subscribed: bool, show_subscribed: bool) -> tuple[bytes, ...]:
-    """Attributes in a fixed order. CHILDREN and special-use are always shown: both RFCs allow it."""
+def attributes_of(info: MailboxInfo | None, subscribed: bool, show_subscribed: bool) -> tuple[bytes, ...]:
+    """Attributes in a fixed order, of a mailbox or (None) of a name without one.
+
+    CHILDREN and special-use are always shown: both RFCs allow it.
+    """
     found: list[bytes] = []
     if info is None:
         found.append(b"\\NonExistent")
@@ -124,7 +127,7 @@ def list_lines(mailboxes: MailboxList, request: List) -> list[Line]:
         if any(pattern.matches(name) for pattern in patterns):
             info = existing.get(name)
             subscribed = info.subscribed if info is not None else name in chosen
-            attributes = _attributes(info, subscribed, show_subscribed)
+            attributes = attributes_of(info, subscribed, show_subscribed)
             lines.append(Line(name, attributes, name in above, info is not None))
     return lines
 

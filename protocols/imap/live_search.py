@@ -12,8 +12,8 @@ from mailstore.errors import StoreError
 from mailstore.model import ModSeq
 from mailstore.uidset import UidSet
 from protocols.imap import responses
-from protocols.imap.commands import CommandSpec
-from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.context import Answer, Context, Moment, Selected
+from protocols.imap.requests import FetchItem, FetchSection
 from protocols.imap.search_command import Numbering, resolve, search
 from protocols.imap.search_requests import CancelUpdate, Search, SearchReturn
 from protocols.imap.view import View
@@ -28,6 +28,8 @@ class LiveSearch:
     key: criteria.Key = field(repr=False)
     by_uid: bool
     uids: UidSet
+    items: tuple[FetchItem | FetchSection, ...] = ()
+    """What to tell of new messages that it finds (RFC 5465 section 7)."""
 
     def line(self, tag: bytes, view: View, word: bytes, uids: UidSet) -> bytes:
         """ADDTO or REMOVEFROM; position 0, for results are in no particular order (section 4.3)."""
@@ -68,7 +70,7 @@ async def live_search(ctx: Context, request: Search, correlator: bytes = b"") ->
         return _DONE
     if not live:
         selected.live_modseq = selected.view.modseq
-    live[ctx.tag] = LiveSearch(key, request.by_uid, UidSet.of(uids))
+    live[ctx.tag] = LiveSearch(key, request.by_uid, UidSet.of(uids), request.update_items)
     return _DONE
 
 
@@ -80,53 +82,63 @@ async def cancel_update(ctx: Context, request: CancelUpdate) -> Answer:
     return _DONE
 
 
-async def tell_changes(ctx: Context, spec: CommandSpec | None) -> None:
+Announced = tuple[UidSet, tuple[FetchItem | FetchSection, ...]]
+"""Messages that a search now finds, and what its client wants to know of new ones."""
+
+
+async def tell_changes(ctx: Context, moment: Moment) -> list[Announced]:
     """All that is pending and legal now, with the changes of live searches around it.
 
-    REMOVEFROM comes while its numbers are still those that the client knows, ADDTO once it has
-    heard of the messages.
+    REMOVEFROM of what is expunged comes while its number is still the one that the client knows,
+    everything else once the client has heard what the messages are like now (RFC 5465 section 5.1).
     """
     await ctx.tell_backlog()
     selected = ctx.selected
     if selected is None or not selected.live or selected.live_modseq == selected.view.modseq:
-        ctx.tell_changes(spec)
-        return
+        ctx.tell_changes(moment)
+        return []
     try:
-        added = await _refresh(ctx, selected)
+        found = await _refresh(ctx, selected)
     except StoreError:
         for tag in selected.live:
             ctx.output.put(_no_update(tag, b"updates are not possible now"))
         selected.live.clear()
-        added = []
-    ctx.tell_changes(spec)
-    for tag, one, uids in added:
-        ctx.output.put(one.line(tag, selected.view, b"ADDTO", uids))
+        found = []
+    ctx.tell_changes(moment)
+    for tag, one, gone, _ in found:
+        if gone:
+            ctx.output.put(one.line(tag, selected.view, b"REMOVEFROM", gone))
+    for tag, one, _, come in found:
+        if come:
+            ctx.output.put(one.line(tag, selected.view, b"ADDTO", come))
+    return [(come, one.items) for _, one, _, come in found]
 
 
-async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSearch, UidSet]]:
-    """Bring all results up to date, tell what left them, and return what came to them."""
+async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSearch, UidSet, UidSet]]:
+    """Bring all results up to date, tell what was expunged, and return what else left them or came."""
     view, mailbox = selected.view, selected.mailbox
     delta = await mailbox.sync(selected.live_modseq)
     # The view was told of the earlier changes by the commands themselves.
     view.apply(replace(delta, changed=tuple(row for row in delta.changed if row.modseq > view.modseq)))
     changed = UidSet.of(row.uid for row in delta.changed)
-    added: list[tuple[bytes, LiveSearch, UidSet]] = []
+    found: list[tuple[bytes, LiveSearch, UidSet, UidSet]] = []
     for tag, one in selected.live.items():
         matching = UidSet()
         if changed:
             key = criteria.And((criteria.Uids(changed), resolve(one.key, view)))
-            found = await mailbox.search(key, view.modseq)
-            view.apply(found.delta)
-            matching = UidSet.of(found.uids)
-        gone = one.uids & ((changed - matching) | delta.expunged)
+            result = await mailbox.search(key, view.modseq)
+            view.apply(result.delta)
+            matching = UidSet.of(result.uids)
+        expunged = one.uids & delta.expunged
+        gone = (one.uids & (changed - matching)) - expunged
         come = matching - one.uids
-        one.uids = (one.uids - gone) | come
-        if gone:
-            ctx.output.put(one.line(tag, view, b"REMOVEFROM", gone))
-        if come:
-            added.append((tag, one, come))
+        one.uids = (one.uids - expunged - gone) | come
+        if expunged:
+            ctx.output.put(one.line(tag, view, b"REMOVEFROM", expunged))
+        if gone or come:
+            found.append((tag, one, gone, come))
     selected.live_modseq = ModSeq(delta.highest)
-    return added
+    return found
 
 
 def _no_update(tag: bytes, text: bytes) -> bytes:

@@ -25,6 +25,8 @@ async def create(ctx: Context, request: ask.Create) -> Answer:
         # RFC 6154 section 2: these present messages of other mailboxes, and ours hold their own.
         raise Disallowed(b"special-use attribute not possible", b"USEATTR")
     made = await ctx.the_account().create(request.mailbox, next(iter(request.special_use), None))
+    if ctx.watch is not None:
+        ctx.watch.told.created(made, request.mailbox)
     # RFC 8474 section 4.1.
     return Answer(b"done", b"MAILBOXID " + responses.object_id(made.object_id))
 
@@ -32,6 +34,8 @@ async def create(ctx: Context, request: ask.Create) -> Answer:
 async def delete(ctx: Context, request: ask.Delete) -> Answer:
     """DELETE; the session's own selected mailbox is left first when it was the one."""
     await ctx.the_account().delete(request.mailbox)
+    if ctx.watch is not None:
+        ctx.watch.told.deleted(request.mailbox)
     if ctx.selected is not None and ctx.selected.name == request.mailbox:
         ctx.leave_mailbox()
         ctx.output.put(responses.tagged(b"*", b"OK", b"the mailbox is gone", b"CLOSED"))
@@ -41,18 +45,24 @@ async def delete(ctx: Context, request: ask.Delete) -> Answer:
 async def rename(ctx: Context, request: ask.Rename) -> Answer:
     """RENAME."""
     await ctx.the_account().rename(request.old, request.new)
+    if ctx.watch is not None:
+        ctx.watch.told.renamed(request.old, request.new)
     return _DONE
 
 
 async def subscribe(ctx: Context, request: ask.Subscribe) -> Answer:
     """SUBSCRIBE."""
     await ctx.the_account().subscribe(request.mailbox)
+    if ctx.watch is not None:
+        ctx.watch.told.subscribed(request.mailbox)
     return _DONE
 
 
 async def unsubscribe(ctx: Context, request: ask.Unsubscribe) -> Answer:
     """UNSUBSCRIBE."""
     await ctx.the_account().unsubscribe(request.mailbox)
+    if ctx.watch is not None:
+        ctx.watch.told.unsubscribed(request.mailbox)
     return _DONE
 
 

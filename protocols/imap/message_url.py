@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from mailstore.model import SectionRead, Uid, UidValidity
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.cursor import Cursor
-from protocols.imap.fetch_grammar import parse_section
+from protocols.imap.fetch_items_grammar import parse_section
 from protocols.imap.refusal import Refused
 from protocols.limits import ImapLimits
 

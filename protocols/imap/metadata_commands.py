@@ -84,7 +84,9 @@ async def set_metadata(ctx: Context, request: SetMetadata) -> Answer:
     if request.mailbox and SPECIAL_USE in request.values:
         raise Disallowed(b"a special use is chosen when the mailbox is created", b"CANNOT")
     try:
-        await ctx.the_account().annotate(request.mailbox or None, request.values)
+        versions = await ctx.the_account().annotate(request.mailbox or None, request.values)
     except LimitExceeded:
         raise Disallowed(b"too many entries", b"METADATA TOOMANY") from None
+    if ctx.watch is not None:
+        ctx.watch.told.annotated(request.mailbox, request.values, versions)
     return _DONE

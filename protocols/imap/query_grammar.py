@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from mailstore.model import SortBy, SortKey, ThreadAlgorithm
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.cursor import Cursor
+from protocols.imap.fetch_items_grammar import read_items
 from protocols.imap.refusal import Disallowed, Malformed
+from protocols.imap.requests import FetchItem, FetchSection
 from protocols.imap.search_grammar import SearchParser, read_charset
 from protocols.imap.search_requests import (
     CancelUpdate,
@@ -24,6 +26,7 @@ from protocols.imap.search_requests import (
 )
 
 _PAGE = re.compile(rb"[1-9][0-9]{0,9}:[1-9][0-9]{0,9}|-[1-9][0-9]{0,9}:-[1-9][0-9]{0,9}")
+_LIST = re.compile(rb" ?\(")
 _OPTIONS = {option.value: option for option in SearchReturn}
 _SORT_KEYS = {key.value.upper().encode(): key for key in SortKey}
 _ALGORITHMS = {algorithm.value.upper().encode(): algorithm for algorithm in ThreadAlgorithm}
@@ -43,6 +46,7 @@ class _Returned:
 
     options: frozenset[SearchReturn] | None = None
     page: Page | None = None
+    items: tuple[FetchItem | FetchSection, ...] = ()
 
 
 def _read_option(cursor: Cursor, into: _Returned) -> None:
@@ -56,6 +60,10 @@ def _read_option(cursor: Cursor, into: _Returned) -> None:
         into.page = read_page(cursor)
     elif name in _OPTIONS:
         into.options |= {_OPTIONS[name]}
+        # RFC 5465 section 7: the syntax has no space before the list, the example has one.
+        if name == b"UPDATE" and cursor.looking_at(_LIST):
+            cursor.skip(b" ")
+            into.items = read_items(cursor)
     else:
         raise cursor.failure(b"known result option")
 
@@ -116,7 +124,10 @@ def _read_program(cursor: Cursor, by_uid: bool, returned: _Returned) -> Search:
         parser.charset = read_charset(cursor)
         cursor.space()
     key = parser.program()
-    return _checked(parser, Search(key, returned.options, parser.uses_modseq, by_uid, returned.page))
+    request = Search(
+        key, returned.options, parser.uses_modseq, by_uid, returned.page, update_items=returned.items
+    )
+    return _checked(parser, request)
 
 
 _SOURCES = {source.value: source for source in Source}

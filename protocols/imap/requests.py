@@ -9,6 +9,7 @@ from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, U
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.append_requests import Append, Replace
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
+from protocols.imap.notify_requests import Notify
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
 from protocols.imap.search_requests import CancelUpdate, MultiSearch, Page, RefusedSearch, Search, Thread
 
@@ -388,4 +389,5 @@ Request = (
     | Replace
     | GetMetadata
     | SetMetadata
+    | Notify
 )

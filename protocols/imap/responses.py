@@ -179,10 +179,20 @@ def modseq_lines(rows: Iterable[tuple[int, Uid, ModSeq]], uids: bool, fetch: byt
 
 
 def list_line(
-    attributes: Sequence[bytes], name: str, utf8: bool, child_info: bool = False, command: bytes = b"LIST"
+    attributes: Sequence[bytes],
+    name: str,
+    utf8: bool,
+    child_info: bool = False,
+    command: bytes = b"LIST",
+    old_name: str | None = None,
 ) -> bytes:
-    """LIST or LSUB (section 7.2.2); ``child_info`` adds CHILDINFO (RFC 5258 section 3.5)."""
+    """LIST or LSUB (section 7.2.2).
+
+    ``child_info`` adds CHILDINFO (RFC 5258 section 3.5), ``old_name`` OLDNAME (RFC 9051 section 6.3.9.7).
+    """
     extra = b' ("CHILDINFO" ("SUBSCRIBED"))' if child_info else b""
+    if old_name is not None:
+        extra = b' ("OLDNAME" (%s))' % mailbox(old_name, utf8)
     return b'* %s (%s) "/" %s%s\r\n' % (command, b" ".join(attributes), mailbox(name, utf8), extra)
 
 
@@ -213,9 +223,14 @@ def status_line(
         StatusItem.DELETED_STORAGE: deleted_storage(status),
         StatusItem.MAILBOXID: object_id(status.object_id),
     }
+    return status_values_line(name, {item: values[item] for item in items}, utf8)
+
+
+def status_values_line(name: str, values: Mapping[StatusItem, int | bytes], utf8: bool) -> bytes:
+    """STATUS of these items, in this order."""
     text = b" ".join(
         b"%s %b" % (item.value, value if isinstance(value, bytes) else b"%d" % value)
-        for item, value in ((item, values[item]) for item in items)
+        for item, value in values.items()
     )
     return b"* STATUS %s (%s)\r\n" % (mailbox(name, utf8), text)
 

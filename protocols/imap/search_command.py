@@ -176,7 +176,7 @@ async def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:
     """Say what is new in the mailbox, as far as may be while numbers are told."""
     selected.view.apply(delta)
     await ctx.tell_backlog()
-    ctx.output.put_all(selected.view.flush(allow_expunge=False, modseqs=ctx.condstore))
+    ctx.output.put_all(selected.view.flush(False, ctx.condstore, ctx.wanted))
 
 
 async def _modseq_of_ends(

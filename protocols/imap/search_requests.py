@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from mailstore.model import SortBy, SortKey, ThreadAlgorithm
 from mailstore.search import Key
 from protocols.imap.refusal import Refused
+
+if TYPE_CHECKING:
+    from protocols.imap.requests import FetchItem, FetchSection
 
 
 class SearchReturn(Enum):
@@ -46,6 +50,8 @@ class Search:
     page: Page | None = None
     order: tuple[SortBy, ...] = ()
     """Sorted, as SORT asks (RFC 5256 section 3); empty for SEARCH."""
+    update_items: tuple[FetchItem | FetchSection, ...] = ()
+    """What UPDATE wants to be told of new messages (RFC 5465 section 7)."""
 
     @property
     def answers(self) -> bool:

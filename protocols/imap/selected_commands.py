@@ -10,10 +10,10 @@ from protocols.imap import responses
 from protocols.imap.commands import State
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context, Selected
-from protocols.imap.live_search import tell_changes
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.resync import require_qresync, tell_missed
 from protocols.imap.view import View, uid_required
+from protocols.imap.watching import changes_heard, tell_in_idle
 
 _EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
 _DONE = Answer(b"done")
@@ -119,6 +119,7 @@ async def copy(ctx: Context, request: ask.Copy) -> Answer:
     view.apply(result.delta)
     if not result.source:
         return _DONE if request.by_uid else _EXPUNGED
+    ctx.has_put(request.mailbox, result.destination)
     return Answer(b"copied", _copy_uid(result))
 
 
@@ -141,6 +142,7 @@ async def move(ctx: Context, request: ask.Move) -> Answer:
     await ctx.turn_after(len(result.source))
     view.apply(result.delta)
     if result.source:
+        ctx.has_put(request.mailbox, result.destination)
         await ctx.turn_after(len(result.source))
         ctx.output.put(responses.tagged(b"*", b"OK", b"moved", _copy_uid(result)))
         await ctx.turn_after(len(result.source))
@@ -149,24 +151,15 @@ async def move(ctx: Context, request: ask.Move) -> Answer:
 
 
 async def idle(ctx: Context, request: ask.Idle) -> Answer:
-    """IDLE (RFC 2177): tell changes as they come until the client says DONE."""
-    selected = ctx.selected
-    changed = selected is not None
+    """IDLE (RFC 2177): tell changes as they come until the client says DONE.
 
-    def _note() -> None:
-        nonlocal changed
-        changed = True
-        ctx.channel.wake()
-
+    With NOTIFY these are the ones that the client has asked for (RFC 5465 section 4).
+    """
     ctx.output.put(b"+ idling\r\n")
-    if selected is not None:
-        selected.mailbox.on_change(_note)
-    try:
+    with changes_heard(ctx) as heard:
         while ctx.goodbye is None:
-            if changed and selected is not None:
-                changed = False
-                selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
-                await tell_changes(ctx, None)
+            if heard.changed:
+                await tell_in_idle(ctx, heard)
             await ctx.output.flush()
             line = ctx.connection.next_line()
             if isinstance(line, LineReceived):
@@ -178,7 +171,4 @@ async def idle(ctx: Context, request: ask.Idle) -> Answer:
             data = await ctx.channel.read(ctx.limits.idle_timeout_s)
             if data is not None:
                 ctx.connection.feed(data)
-    finally:
-        if selected is not None:
-            selected.mailbox.on_change(None)
     return Answer(b"the session is ending", b"UNAVAILABLE", b"NO")

@@ -21,14 +21,14 @@ from protocols.imap.connection import (
     LineTooLong,
     LiteralRefused,
 )
-from protocols.imap.context import Answer, Context, Hangup, ImapServices, log
+from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment, log
 from protocols.imap.entering import capability_text
 from protocols.imap.handlers import HANDLERS
-from protocols.imap.live_search import tell_changes
 from protocols.imap.progress import signs_of_life
 from protocols.imap.refusal import Disallowed, Malformed, Refused
 from protocols.imap.store_errors import refusal_of
 from protocols.imap.view import uid_required
+from protocols.imap.watching import tell_between_commands, tell_news
 from protocols.redact import correlation_id, describe
 from protocols.transport import Channel, IdleTimeout
 
@@ -74,6 +74,8 @@ class ImapSession:
             if event is not None:
                 await self._handle(event)
                 continue
+            if await tell_between_commands(ctx):
+                continue
             data = await ctx.channel.read(ctx.patience_s())
             if data is not None:
                 ctx.connection.feed(data)
@@ -115,7 +117,7 @@ class ImapSession:
         except Refused as refusal:
             answer = Answer(refusal.text, refusal.code, refusal.status)
         ctx.still_here()
-        ctx.tell_changes(parsed.spec)
+        ctx.tell_changes(Moment.during(parsed.spec))
         await self._answer(parsed.tag, parsed.spec.name, answer)
 
     def _illegal(self, spec: CommandSpec) -> Refused | None:
@@ -131,7 +133,7 @@ class ImapSession:
         try:
             with signs_of_life(self._ctx, parsed):
                 answer = await HANDLERS[type(parsed.request)](self._ctx, parsed.request)
-                await tell_changes(self._ctx, parsed.spec)
+                await tell_news(self._ctx, Moment.during(parsed.spec))
                 return answer
         except (CancelledError, Refused, Hangup, IdleTimeout, BrokenStream):
             raise

@@ -16,6 +16,7 @@ from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import responses
 from protocols.imap.refusal import Malformed
+from protocols.imap.requests import FetchItem, FetchSection
 
 
 def uid_required() -> Malformed:
@@ -40,6 +41,27 @@ class Wording:
         return b"UIDFETCH" if self.uid_only else b"FETCH"
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client wants to hear of the selected mailbox without asking (RFC 5465 section 3.1)."""
+
+    messages: bool = True
+    """EXISTS and EXPUNGE."""
+    flags: bool = True
+    """Changes of flags; without ``messages`` they are not wanted either (RFC 5465 section 5)."""
+    uids: bool = False
+    """Whether FETCH with flags names the UID (RFC 5465 section 5.1)."""
+    at_once: bool = False
+    """Whether EXPUNGE may come between commands (RFC 5465 section 6.1)."""
+    items: tuple[FetchItem | FetchSection, ...] = ()
+    """What to tell of new messages."""
+
+
+EVERYTHING = Wanted()
+"""What clients hear that have not used NOTIFY."""
+NOTHING = Wanted(messages=False, flags=False)
+
+
 class View:
     """The picture of one session. ``modseq`` is what ``since`` of the next store call has to be."""
 
@@ -54,6 +76,8 @@ class View:
         self._uids = array(opened.uids.typecode, opened.uids)
         self._known_up_to = max(opened.status.uid_next - 1, self._uids[-1] if self._uids else 0)
         self._new: list[int] = []
+        self.announced: list[int] = []
+        """New messages that the client knows of, and whose data may still be told (RFC 5465 section 5.2)."""
         self._gone = UidSet()
         self._changed: dict[int, MessageFlags] = {}
         self._keywords = {keyword.lower(): keyword for keyword in opened.keywords}
@@ -89,10 +113,10 @@ class View:
             yield high, low
             high = low - 1
 
-    @property
-    def has_pending(self) -> bool:
-        """Whether a flush that may do anything would say something."""
-        return bool(self._new or self._gone or self._changed or self._new_keywords)
+    def has_pending(self, wanted: Wanted = EVERYTHING, may_expunge: bool = True) -> bool:
+        """Whether a flush would say something."""
+        messages = bool(self._new or (self._gone and may_expunge))
+        return (wanted.messages and messages) or (wanted.flags and bool(self._changed or self._new_keywords))
 
     @property
     def backlog(self) -> int:
@@ -200,16 +224,16 @@ class View:
         """Whether the message was expunged and the client has not been told."""
         return uid in self._gone
 
-    def flush(self, allow_expunge: bool, modseqs: bool) -> list[bytes]:
-        """Untagged responses that bring the client up to date, as far as is legal now.
+    def flush(self, allow_expunge: bool, modseqs: bool, wanted: Wanted = EVERYTHING) -> list[bytes]:
+        """Untagged responses that bring the client up to date, as far as is legal now and wanted.
 
         EXPUNGE comes first and from the top, then EXISTS, then FETCH. Without ``allow_expunge``
         gone messages keep their places. ``modseqs`` adds UID and MODSEQ (RFC 7162 section 3.2.4).
         """
-        lines = self.new_keywords()
+        lines = self.new_keywords() if wanted.flags else []
         if allow_expunge and self._gone:
             lines += self._expunge()
-        if self._new:
+        if self._new and wanted.messages:
             self._uids.extend(self._new)
             lines.append(b"* %d EXISTS\r\n" % len(self._uids))
             if not self._read_only and self.wording.recent:
@@ -218,24 +242,27 @@ class View:
             # The client asks for the flags of messages it has just heard of.
             for uid in self._new:
                 self._changed.pop(uid, None)
+            self.announced += self._new
             self._new = []
-        if self._changed:
+        if self._changed and wanted.flags:
             rows = [row for _, row in sorted(self._changed.items())]
             numbered = [
                 pair for pair in zip(self.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]
             ]
-            uids = modseqs and not self.wording.uid_only
+            uids = (modseqs or wanted.uids) and not self.wording.uid_only
             lines += responses.flag_lines(numbered, self.recent, uids, modseqs, self.wording.fetch)
             self._changed = {}
         return lines
 
-    def flush_flags(self, most: int, modseqs: bool) -> list[bytes]:
+    def flush_flags(self, most: int, modseqs: bool, wanted: Wanted = EVERYTHING) -> list[bytes]:
         """Tell changed flags of up to ``most`` messages, which is legal at any time; for long backlogs."""
+        if not wanted.flags:
+            return []
         lines = self.new_keywords()
         uids = sorted(islice((uid for uid in self._changed if uid <= self.largest_uid), most))
         rows = [self._changed.pop(uid) for uid in uids]
         numbered = [pair for pair in zip(self.seqs_of(uids), rows, strict=True) if pair[0]]
-        with_uids = modseqs and not self.wording.uid_only
+        with_uids = (modseqs or wanted.uids) and not self.wording.uid_only
         lines += responses.flag_lines(numbered, self.recent, with_uids, modseqs, self.wording.fetch)
         return lines
 

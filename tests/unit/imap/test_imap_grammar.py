@@ -56,6 +56,7 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"CAPABILITY": ask.Capability(),
     b"noop": ask.Noop(),
     b"LOGOUT": ask.Logout(),
+    b"NOTIFY none": ask.Notify(),
     b"STARTTLS": ask.StartTls(),
     b"AUTHENTICATE plain": ask.Authenticate(b"PLAIN"),
     b"AUTHENTICATE PLAIN AGEAYg==": ask.Authenticate(b"PLAIN", b"AGEAYg=="),

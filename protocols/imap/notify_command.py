@@ -1,0 +1,82 @@
+"""NOTIFY (RFC 5465), and the unasked METADATA responses of ENABLE METADATA (RFC 5464 section 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mailstore.model import Overview
+from protocols.imap.context import Answer, Context, Moment
+from protocols.imap.notify_changes import ANY_VERSION, Interest, Told, TooMuch
+from protocols.imap.notify_requests import Event, EventGroup, Filter, Notify
+from protocols.imap.refusal import Disallowed
+from protocols.imap.view import NOTHING, Wanted
+from protocols.imap.watching import Hint, Watch, put_news, selected_id, tell_news
+
+_DONE = Answer(b"done")
+_METADATA_ONLY = EventGroup(
+    Filter.PERSONAL, events=frozenset({Event.MAILBOX_METADATA_CHANGE, Event.SERVER_METADATA_CHANGE})
+)
+
+
+async def notify(ctx: Context, request: Notify) -> Answer:
+    """NOTIFY; one that is refused leaves everything as it was (section 3.1)."""
+    if not request.groups:
+        ctx.stop_watching()
+        ctx.notified, ctx.wanted = True, NOTHING
+        return _DONE
+    selected = ctx.selected
+    if selected is not None:
+        selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
+    try:
+        watch, now = await _watch(ctx, request.groups, pushes=True)
+    except TooMuch:
+        raise Disallowed(b"too many mailboxes to watch", b"NOTIFICATIONOVERFLOW") from None
+    ctx.stop_watching()
+    ctx.notified = True
+    wanted = _wanted(request.groups)
+    # What has gathered comes at once, whatever is wanted from here on.
+    ctx.wanted = replace(wanted, messages=True, flags=True)
+    await tell_news(ctx, Moment.FREE)
+    ctx.watch, ctx.wanted = watch, wanted
+    if request.status:
+        await put_news(ctx, now, watch.told.everything())
+    return _DONE
+
+
+def _wanted(groups: Sequence[EventGroup]) -> Wanted:
+    """What is wanted of the selected mailbox; nothing when no group is about it (section 3.1)."""
+    for group in groups:
+        if group.filter in (Filter.SELECTED, Filter.SELECTED_DELAYED):
+            return Wanted(
+                messages=Event.MESSAGE_NEW in group.events,
+                flags=Event.FLAG_CHANGE in group.events,
+                uids=True,
+                at_once=group.filter is Filter.SELECTED,
+                items=group.items,
+            )
+    return NOTHING
+
+
+async def _watch(ctx: Context, groups: Sequence[EventGroup], pushes: bool) -> tuple[Watch, Overview]:
+    """A watch of what is now; it has to be stopped when it is not put into force. Raises TooMuch."""
+    account, interest, hint = ctx.the_account(), Interest(groups), Hint(ctx)
+    # It listens before it looks, so that nothing falls in between.
+    hint.changed = False
+    stop = account.listen(hint.note)
+    try:
+        now = await account.overview(ANY_VERSION if interest.metadata else None)
+        told = Told(interest, now, selected_id(ctx), ctx.limits.notify_mailboxes_max)
+    except BaseException:
+        stop()
+        raise
+    return Watch(hint, stop, told, pushes), now
+
+
+async def watch_metadata(ctx: Context) -> None:
+    """ENABLE METADATA: annotations that others change are told during commands (RFC 5464 section 4.4).
+
+    Once NOTIFY has been used, what it says goes.
+    """
+    if ctx.watch is None and not ctx.notified:
+        ctx.watch, _ = await _watch(ctx, (_METADATA_ONLY,), pushes=False)
