@@ -174,10 +174,12 @@ class SealboxWorld:
     def _add(self, data: bytes, mailbox: str, date: int) -> None:
         self._write(_add, data, mailbox, date)
 
-    def _deliver(self) -> None:
+    def _deliver(self, mailbox: str = INBOX) -> None:
+        local, _, domain = self._name.partition("@")
+        to = self._name if mailbox == INBOX else f"{local}+{mailbox}@{domain}"
         port = self._server.ports["lmtp"]
         with smtplib.LMTP("127.0.0.1", port, local_hostname="localhost", timeout=ANSWER_S) as lmtp:
-            lmtp.sendmail("sender@example.org", [self._name], SAMPLE % (99, 99, 99))
+            lmtp.sendmail("sender@example.org", [to], SAMPLE % (99, 99, 99))
         if self._peers:
             _eventually(lambda: not list(self._paths.inbox.glob("*.sealed")))
 
