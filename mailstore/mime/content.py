@@ -22,6 +22,8 @@ _PARAMETER = re.compile(rb'([^\s=;"]+)\s*=\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)"?|([^;
 _ESCAPED = re.compile(rb"\\(.)", re.S)
 _COMMENT_MARK = re.compile(rb'[()"\\]')
 _SEGMENT = re.compile(rb"\*([0-9]{1,4})(\*?)\Z")
+_CONTINUED = re.compile(rb"(.+)\*(0|[1-9][0-9]{0,3})(\*?)\Z", re.S)
+_NOT_ATTRIBUTE = re.compile(rb"[^!#$&+\-.0-9A-Z^_`a-z{|}~]")
 _FREE_TEXT = (b"name", b"filename")
 
 
@@ -119,6 +121,54 @@ def parameter(params: Parameters, name: bytes) -> tuple[bytes, str | None] | Non
         value, extended = piece
         joined.append(_decode_segment(value, not joined, charset) if extended else value)
     return b"".join(joined), charset[0] if charset else None
+
+
+def _joined(name: bytes, pieces: dict[int, tuple[bytes, bool]]) -> tuple[bytes, bytes] | None:
+    """One parameter from pieces 0, 1, 2 ... (value, whether extended); None where they are not that."""
+    values = [pieces[number] for number in range(len(pieces)) if number in pieces]
+    if len(values) < len(pieces):
+        return None
+    if not any(extended for _, extended in values):
+        return name, b"".join([value for value, _ in values])
+    if not values[0][1]:
+        # Only the first piece can tell the charset.
+        return None
+    escaped = [
+        value if extended else _NOT_ATTRIBUTE.sub(lambda octet: b"%%%02X" % ord(octet[0]), value)
+        for value, extended in values
+    ]
+    return name + b"*", b"".join(escaped)
+
+
+def continued(params: Parameters) -> Parameters:
+    """``params`` with each continued value as one parameter, in the place of its first piece.
+
+    RFC 2231 section 6 asks this of BODY and BODYSTRUCTURE. What is extended stays so, ``filename*``
+    with charset and percent signs, whichever pieces were. Pieces with a gap, or beside another
+    parameter that has the whole name already, stay as they are.
+    """
+    if not any(b"*" in name for name, _ in params):
+        return params
+    pieces: dict[bytes, dict[int, tuple[bytes, bool]]] = {}
+    doubled = {name.lower() for name, _ in params}
+    found = [_CONTINUED.match(name.lower()) for name, _ in params]
+    for match, (_, value) in zip(found, params, strict=True):
+        if match is not None:
+            numbers = pieces.setdefault(match[1], {})
+            if int(match[2]) in numbers:
+                doubled.update((match[1], match[1] + b"*"))
+            numbers[int(match[2])] = (value, bool(match[3]))
+    whole = {name: joined for name, numbers in pieces.items() if (joined := _joined(name, numbers))}
+    whole = {name: joined for name, joined in whole.items() if joined[0] not in doubled}
+    result: list[tuple[bytes, bytes]] = []
+    told: set[bytes] = set()
+    for match, pair in zip(found, params, strict=True):
+        if match is None or match[1] not in whole:
+            result.append(pair)
+        elif match[1] not in told:
+            told.add(match[1])
+            result.append(whole[match[1]])
+    return tuple(result)
 
 
 def _type(value: bytes, default: Content, limits: MimeLimits) -> tuple[bytes, bytes, Parameters]:

@@ -1,5 +1,6 @@
 """BODY and BODYSTRUCTURE, ready to send (RFC 3501 section 7.4.2, grammar in section 9)."""
 
+from mailstore.mime.content import continued
 from mailstore.mime.envelope import envelope
 from mailstore.mime.limits import DEFAULT_LIMITS, MimeLimits
 from mailstore.mime.part import Content, Disposition, Part
@@ -26,7 +27,8 @@ def _render(part: Part, data: bytes, limits: MimeLimits, *, extended: bool) -> b
     if content.is_multipart:
         children = b"".join([_render(child, data, limits, extended=extended) for child in part.children])
         empty = _EMPTY_TEXT_EXTENDED if extended else _EMPTY_TEXT
-        extension = b" %b %b" % (parameter_list(content.params), _common(content)) if extended else b""
+        params = parameter_list(continued(content.params))
+        extension = b" %b %b" % (params, _common(content)) if extended else b""
         return b"(%b %b%b)" % (children or empty, string(content.subtype), extension)
     own = b""
     if part.message is not None:
@@ -40,7 +42,7 @@ def _render(part: Part, data: bytes, limits: MimeLimits, *, extended: bool) -> b
     return b"(%b %b %b %b %b %b %d%b%b)" % (
         string(content.type),
         string(content.subtype),
-        parameter_list(content.params),
+        parameter_list(continued(content.params)),
         nstring(content.content_id),
         nstring(content.description),
         string(content.encoding),
@@ -61,4 +63,4 @@ def _common(content: Content) -> bytes:
 def _disposition(disposition: Disposition | None) -> bytes:
     if disposition is None:
         return b"NIL"
-    return b"(%b %b)" % (string(disposition.kind), parameter_list(disposition.params))
+    return b"(%b %b)" % (string(disposition.kind), parameter_list(continued(disposition.params)))

@@ -140,7 +140,7 @@ def test_unusable_type_is_plain_text(value: bytes) -> None:
 
 
 def test_boundary_in_pieces() -> None:
-    """A boundary continued as in RFC 2231 is put together; the structure keeps the pieces."""
+    """A boundary continued as in RFC 2231 is put together; the tree keeps the pieces."""
     data = b'Content-Type: multipart/mixed; boundary*0="a b"; boundary*1="c "\n\n--a bc\n\none\n--a bc--\n'
     assert bodies(data) == [b"one"]
     assert scan(data).content.params == ((b"boundary*0", b"a b"), (b"boundary*1", b"c "))

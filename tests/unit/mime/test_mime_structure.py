@@ -220,3 +220,26 @@ def test_too_deep_trees_are_refused() -> None:
     assert load(stored) == scan(data)
     with pytest.raises(PartTreeDamaged):
         load(stored, MimeLimits(max_depth=3))
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b'a*0="x"; a*1=y', b'("a" "xy")'),
+        (b'b=1; A*1="y"; c=2; a*0=x', b'("b" "1" "a" "xy" "c" "2")'),
+        (b"a*0*=utf-8''%C3; a*1*=%B6; a*2=\"s %.\"", b'("a*" "utf-8\'\'%C3%B6s%20%25.")'),
+        (b"a*0=x; a*2=z", b'("a*0" "x" "a*2" "z")'),
+        (b"a*1=x", b'("a*1" "x")'),
+        (b"a*00=x; a*01=y", b'("a*00" "x" "a*01" "y")'),
+        (b"a*0=x; a*1*=%41", b'("a*0" "x" "a*1*" "%41")'),
+        (b"a=w; a*0=x; a*1=y", b'("a" "w" "a*0" "x" "a*1" "y")'),
+        (b"a=w; a*0*=''x; a*1=y", b'("a" "w" "a*" "\'\'xy")'),
+        (b"a*0=x; a*0=y", b'("a*0" "x" "a*0" "y")'),
+        (b"a*=''x", b'("a*" "\'\'x")'),
+    ],
+)
+def test_continued_parameters(sent: bytes, told: bytes) -> None:
+    """A value in pieces is told as one, if the pieces are whole (RFC 2231 section 3, 4.1, 6)."""
+    message = b"Content-Type: x/y; " + sent + b"\r\nContent-Disposition: z; " + sent + b"\r\n\r\n"
+    structure = bodystructure(scan(message), message)
+    assert structure == b'("x" "y" %b NIL NIL "7bit" 0 NIL ("z" %b) NIL NIL)' % (told, told)
