@@ -196,6 +196,10 @@ async def thread(ctx: Context, request: Thread) -> Answer:
     selected = ctx.the_mailbox()
     view = selected.view
     key = resolve(request.key, view)
+    if not ctx.wanted.messages:
+        # Of newer ones the client does not want to hear (RFC 5465 section 3.1), so they are in no thread.
+        newest = view.largest_uid
+        key = criteria.And((key, criteria.Uids(UidSet(((1, newest),)) if newest else UidSet())))
     nodes, delta = await selected.mailbox.threads(key, request.algorithm, view.modseq)
     await tell_delta(ctx, selected, delta)
     number = (lambda uid: uid) if request.by_uid else (lambda uid: view.seq_of(uid) or 0)

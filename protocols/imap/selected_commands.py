@@ -93,8 +93,13 @@ async def expunge(ctx: Context, request: ask.Expunge) -> Answer:
 
 
 def _up_to_date(ctx: Context, view: View) -> Answer:
-    """The answer to a command behind which nothing is left to tell (RFC 7162 sections 3.2.8 and 3.2.9)."""
-    return Answer(b"done", b"HIGHESTMODSEQ %d" % view.modseq) if ctx.qresync else _DONE
+    """The answer to a command behind which nothing is left to tell (RFC 7162 sections 3.2.8 and 3.2.9).
+
+    A client that does not want to hear of all changes (RFC 5465) would miss them for good.
+    """
+    if not ctx.qresync or not ctx.wanted.flags:
+        return _DONE
+    return Answer(b"done", b"HIGHESTMODSEQ %d" % view.modseq)
 
 
 def _copy_uid(result: CopyResult) -> bytes:

@@ -87,6 +87,8 @@ async def _tell_selected(ctx: Context, moment: Moment) -> None:
         return
     announced, selected.view.announced = selected.view.announced, []
     own, selected.own = selected.own, selected.own - UidSet.of(announced)
+    if not ctx.wanted.items and not any(more for _, more in found):
+        return
     # Section 5.2: one FETCH for a message, whoever wants it told, and none for what the client made.
     groups: dict[tuple[FetchItem | FetchSection, ...], list[Uid]] = {}
     for uid in announced:

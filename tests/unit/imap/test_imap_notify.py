@@ -280,6 +280,28 @@ def test_more_of_new_messages_that_a_search_finds() -> None:
     assert len(fetched) == 1 and fetched[0].startswith(b"* 3 FETCH (UID 3 ENVELOPE (")
 
 
+def test_nothing_that_is_not_wanted_slips_into_answers() -> None:
+    """After NONE the mailbox is as it was, to searches, threads and copies, too (section 5)."""
+    world = ImapWorld()
+    for _ in range(2):
+        world.account.deliver(MAIL)
+    client, other = world.selected(), world.selected()
+    client.say(b"a ENABLE QRESYNC\r\nb NOTIFY NONE\r\n")
+    world.account.deliver(MAIL)
+    other.say(b"a STORE 1 +FLAGS.SILENT (\\Deleted)\r\nb EXPUNGE\r\n")
+    world.account.deliver(MAIL)
+    assert client.say(b"c UID SEARCH ALL\r\n") == b"* SEARCH 2\r\nc OK done\r\n"
+    assert client.say(b"d SORT (ARRIVAL) utf-8 ALL\r\n") == b"* SORT 2\r\nd OK done\r\n"
+    assert client.say(b"e THREAD REFERENCES utf-8 ALL\r\n") == b"* THREAD (2)\r\ne OK done\r\n"
+    assert client.say(b"f UID FETCH 1:* UID\r\n") == b"* 2 FETCH (UID 2)\r\nf OK done\r\n"
+    # What was expunged has to be told now; but up to date the client is not.
+    client.say(b"g UID STORE 2 +FLAGS.SILENT (\\Deleted)\r\n")
+    assert client.say(b"h EXPUNGE\r\n") == b"* VANISHED 1:2\r\nh OK done\r\n"
+    assert client.say(b"i UID THREAD REFERENCES utf-8 ALL\r\n") == b"* THREAD\r\ni OK done\r\n"
+    said = client.say(b"j NOTIFY SET (selected (MessageNew MessageExpunge))\r\n")
+    assert said == b"* 2 EXISTS\r\n* 2 RECENT\r\nj OK done\r\n"
+
+
 def test_reading_only() -> None:
     """A secret that allows reading only may watch all the same."""
     world = ImapWorld()
