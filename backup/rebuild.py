@@ -18,7 +18,7 @@ from pathlib import Path
 from backup.errors import ChainBroken, ObjectMissing, SegmentDamaged
 from backup.reading import OpenSegment, open_file
 from backup.segment import INBOX_PREFIX, KEYS_FILE, PAGE_BYTES, Kind, SegmentName
-from backup.snapshot import staged_name
+from backup.staging import staged_name
 from backup.stores import ObjectStore
 from mailstore.durable import make_folder, replace_file, storage_errors, sync_folder, write_new
 from mailstore.keys import PrivateKey

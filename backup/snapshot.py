@@ -7,7 +7,6 @@ changed pages are copied, already sealed, and the state is recorded; then the lo
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,6 @@ from backup.image import Disturbed, Image, image_of
 from backup.limits import BackupLimits
 from backup.reading import open_file
 from backup.retention import chains, due_for_full
-from backup.sealing import Sealer, info_for
 from backup.segment import (
     INBOX_PREFIX,
     KEYS_FILE,
@@ -26,13 +24,13 @@ from backup.segment import (
     Header,
     Kind,
     SegmentName,
-    padding_bytes,
     pages_of,
     runs_of,
 )
+from backup.staging import staged_name, write_segment
 from backup.state import Segment, State, Stream, new_stream
 from mailstore.account import AccountPaths, account_paths, shared_lock
-from mailstore.durable import FILE_MODE, storage_errors, sync_folder
+from mailstore.durable import storage_errors
 from mailstore.errors import NoSuchAccount, NoSuchMessage
 from mailstore.keys import AccountId, PublicKey
 from mailstore.page_journal import identity
@@ -48,11 +46,6 @@ def fingerprint(paths: AccountPaths) -> str | None:
     if found[0] is None:
         return None
     return ";".join("-" if one is None else f"{one.inode},{one.size_bytes},{one.mtime_ns}" for one in found)
-
-
-def staged_name(name: SegmentName) -> str:
-    """The file in the staging folder in which a segment waits."""
-    return str(name).replace("/", "-")
 
 
 class _NeedsFull(Exception):
@@ -176,7 +169,10 @@ class Snapshotter:
                     keys_sha256=hashlib.sha256(keys).digest(),
                 )
                 header = self._header(base, image, mail, keys, full=full)
-                segment = None if header is None else self._write(header, image, mail, keys)
+                segment = None
+                if header is not None:
+                    payload = _payload(header, image, mail, keys)
+                    segment = write_segment(self._staging, header, payload, self._public_key)
                 self._state.keep(stream, segment, mail.names - base.known_mail, base.known_mail - mail.names)
                 return segment
         finally:
@@ -222,28 +218,6 @@ class Snapshotter:
                     changed.update(pages_of(staged.header.database.runs))
         return frozenset(page for page in changed if page <= image.pages)
 
-    def _write(self, header: Header, image: Image | None, mail: _Mail, keys: bytes) -> Segment:
-        """Seal the segment into its file, on the disk for good when this returns."""
-        path = self._staging / staged_name(header.name)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                sealer = Sealer(file, self._public_key, info_for(header.name.stream, header.name.sequence))
-                encoded = header.encode()
-                sealer.write(encoded)
-                for piece in _payload(header, image, mail, keys):
-                    sealer.write(piece)
-                for piece in _zeros(padding_bytes(header, len(encoded))):
-                    sealer.write(piece)
-                sealer.finish()
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(self._staging)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        return Segment(header.name, sealer.size_bytes, sealer.sha256, sealer.content_key, stored=False)
-
 
 def _payload(header: Header, image: Image | None, mail: _Mail, keys: bytes) -> Iterator[bytes]:
     if image is not None and header.database is not None:
@@ -255,11 +229,6 @@ def _payload(header: Header, image: Image | None, mail: _Mail, keys: bytes) -> I
         with mail.spool.open("rb") as file:
             while piece := file.read(_COPY_BYTES):
                 yield piece
-
-
-def _zeros(size: int) -> Iterator[bytes]:
-    for start in range(0, size, _COPY_BYTES):
-        yield bytes(min(_COPY_BYTES, size - start))
 
 
 def _sequence(before: tuple[Segment, ...], replaced: tuple[Segment, ...]) -> int:

@@ -7,7 +7,7 @@ begins a new stream, and only the private key opens the old ones.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -68,6 +68,16 @@ class Stream:
 
     gone_ms: int | None = None
     proven_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewestStored:
+    """The newest segment of an account that the object store has."""
+
+    account: str
+    stream: StreamId
+    sequence: int
+    sha256: bytes = field(repr=False)
 
 
 def new_stream(account: str) -> Stream:
@@ -169,10 +179,30 @@ class State:
 
         self._database.write(0, change)
 
-    def announced(self, heads: Iterable[tuple[StreamId, int]], records: dict[str, bytes | None]) -> None:
-        """The server's stream names these heads now, and holds these records (None: gone)."""
+    def heads(self, *, everything: bool) -> list[NewestStored]:
+        """The newest stored segment of every account's stream, or only those not announced yet."""
+        rows = self._read(
+            lambda txn: txn.rows(
+                "SELECT t.account, t.stream, s.sequence, s.sha256 FROM stream t JOIN segment s USING(stream)"
+                " WHERE t.account <> 'server' AND s.sequence = (SELECT max(n.sequence) FROM segment n"
+                " WHERE n.stream = t.stream AND n.stored) AND (?1 OR s.sequence <> t.announced)",
+                (int(everything),),
+            )
+        )
+        return [NewestStored(row[0], StreamId(row[1]), row[2], row[3]) for row in rows]
+
+    def keep_server(
+        self,
+        stream: Stream,
+        segment: Segment,
+        heads: Iterable[tuple[StreamId, int]],
+        records: Mapping[str, bytes | None],
+    ) -> None:
+        """Record a segment of the server's stream: it names these heads and holds these records."""
 
         def change(txn: Txn) -> None:
+            _put_stream(txn, stream)
+            _put_segment(txn, segment)
             txn.many("UPDATE stream SET announced=?2 WHERE stream=?1", heads)
             for name, digest in records.items():
                 txn.run("DELETE FROM record WHERE name=?", (name,))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mailstore.address import require_address
 from mailstore.directory import AccountRecord, Directory, EmbeddedDirectory
-from mailstore.durable import FOLDER_MODE, make_folder, storage_errors, sync_folder, write_new
+from mailstore.durable import FOLDER_MODE, make_folder, replace_file, storage_errors, sync_folder, write_new
 from mailstore.errors import AccountExists, NoSuchAccount, NotInitialised, PasswordUnusable, StorageFailed
 from mailstore.hardening import wipe
 from mailstore.keyheader import FILE_NAME as KEYS_FILE
@@ -77,6 +77,11 @@ class AccountPaths:
         return self.folder / PAGE_JOURNAL
 
     @property
+    def restored(self) -> Path:
+        """Left by a restore until the next unlock; see :func:`mark_restored`."""
+        return self.folder / "restored"
+
+    @property
     def search_db(self) -> Path:
         """The search index, derived data."""
         return self.folder / "search.db"
@@ -123,8 +128,8 @@ def keys_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> Iterato
         yield
 
 
-def init_root(root: Path) -> None:
-    """Make the data root, the server's key and the directory, where missing.
+def init_root(root: Path, server_key: bytes | None = None) -> None:
+    """Make the data root, the server's key (the one given, else a new one) and the directory, where missing.
 
     A lost server key is never replaced beside an existing directory. Raises StorageFailed, StorageFull.
     """
@@ -136,7 +141,7 @@ def init_root(root: Path) -> None:
         if not _server_key_path(root).exists():
             if has_directory:
                 raise StorageFailed
-            _write_server_key(root)
+            _write_server_key(root, server_key or os.urandom(SERVER_KEY_BYTES))
     EmbeddedDirectory(_directory_path(root), read_server_key(root)).close()
 
 
@@ -276,6 +281,23 @@ def accept_header(root: Path, directory: Directory, account_id: AccountId) -> No
     directory.set_header(account_id, header.public_key, header.generation)
 
 
+def mark_restored(paths: AccountPaths, restore_id: int) -> None:
+    """Have the next unlock give every mailbox a new UIDVALIDITY. Raises StorageFull, StorageFailed."""
+    with storage_errors():
+        replace_file(paths.restored, b"%d\n" % restore_id)
+
+
+def restored_mark(paths: AccountPaths) -> int | None:
+    """What :func:`mark_restored` left; None when there is nothing. Raises StorageFailed."""
+    with storage_errors():
+        try:
+            return int(paths.restored.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise StorageFailed from None
+
+
 def _directory_path(root: Path) -> Path:
     return root / "directory.db"
 
@@ -284,9 +306,9 @@ def _server_key_path(root: Path) -> Path:
     return root / "server.key"
 
 
-def _write_server_key(root: Path) -> None:
+def _write_server_key(root: Path, server_key: bytes) -> None:
     temporary = root / f".server.key.{os.urandom(4).hex()}.tmp"
-    write_new(temporary, os.urandom(SERVER_KEY_BYTES).hex().encode("ascii") + b"\n")
+    write_new(temporary, server_key.hex().encode("ascii") + b"\n")
     try:
         # A link, because two first starts may race and the loser must use the winner's key.
         os.link(temporary, _server_key_path(root))

@@ -13,9 +13,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from mailstore.account import AccountPaths, exclusive_lock
+from mailstore.account import AccountPaths, exclusive_lock, restored_mark
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
+from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
 from mailstore.executor import Executor, Lane
@@ -139,11 +140,19 @@ class OpenAccount:
                 database = self._connect()
         try:
             migrate(database, int(time.time()))
+            self._finish_restore(database)
         except BaseException:
             with exclusive_lock(self.paths):
                 close_all([database])
             raise
         return database
+
+    def _finish_restore(self, database: Database) -> None:
+        restore_id = restored_mark(self.paths)
+        if restore_id is not None:
+            database.write(int(time.time()), mailboxes.after_restore, restore_id)
+            with storage_errors():
+                self.paths.restored.unlink(missing_ok=True)
 
     def close_after(self, seconds: float) -> None:
         """Close unless a session comes (or goes) before ``seconds`` have passed."""

@@ -275,3 +275,15 @@ def quota(txn: Txn, limit_bytes: int | None, limit_messages: int | None) -> Quot
 def modseqs(txn: Txn) -> dict[MailboxId, int]:
     """The highest modification sequence of every mailbox: the cheap answer to "what changed?"."""
     return {MailboxId(one): modseq for one, modseq in txn.rows("SELECT id, highest_modseq FROM mailbox")}
+
+
+def after_restore(txn: Txn, restore_id: int) -> None:
+    """Give every mailbox a new UIDVALIDITY, once for each restore (RFC 3501 section 2.3.1.1).
+
+    Clients may know UIDs of messages that came after the state that was restored.
+    """
+    if txn.value("SELECT value FROM setting WHERE name = 'restored'") == restore_id:
+        return
+    for (mailbox_id,) in txn.rows("SELECT id FROM mailbox ORDER BY id"):
+        txn.run("UPDATE mailbox SET uid_validity = ? WHERE id = ?", (next_uid_validity(txn), mailbox_id))
+    txn.run("INSERT OR REPLACE INTO setting VALUES('restored', ?)", (restore_id,))

@@ -10,7 +10,8 @@ from backup.limits import BackupLimits
 from backup.rebuild import Rebuilder, Rebuilt, fetched
 from backup.retention import chains
 from backup.segment import SegmentName, parse_name
-from backup.snapshot import Snapshotter, staged_name
+from backup.snapshot import Snapshotter
+from backup.staging import staged_name
 from backup.state import Segment, State
 from backup.store_file import FileStore
 from mailstore.engine import Database, DatabaseKey, open_connection

@@ -1,0 +1,171 @@
+"""The server's own stream: directory, server key, configuration, and the newest segment of every account.
+
+FORMAT.md section 6. Records are compared by hash, so a segment holds only what changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backup.errors import SegmentDamaged
+from backup.segment import SegmentName, StreamId
+from mailstore.directory import AccountRecord, Alias, Directory
+from mailstore.keys import AccountId, PublicKey
+
+_ACCOUNT = "account/"
+
+
+def stream_of_server(public_key: PublicKey) -> StreamId:
+    """The server's stream under a backup key (FORMAT.md section 2)."""
+    return StreamId(hashlib.sha256(b"sealbox/1/server-stream\0" + public_key).hexdigest()[:32])
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest segment of an account's stream."""
+
+    stream: StreamId
+    sequence: int
+    sha256: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What is needed besides the accounts' own streams to build the server."""
+
+    directory: Directory
+    server_key: bytes = field(repr=False)
+    configuration: str = field(repr=False)
+
+
+def records_of(facts: ServerFacts) -> dict[str, bytes]:
+    """The records that describe the server now, each as JSON. Raises StoreError."""
+    directory = facts.directory
+    accounts = directory.accounts()
+    ids = {account.name: account.account_id for account in accounts}
+    plain: dict[str, Any] = {
+        "aliases": {alias.address: ids[alias.account_name] for alias in directory.aliases()},
+        "domains": directory.domains(),
+        "default_domain": directory.default_domain(),
+        "server_key": facts.server_key.hex(),
+        "configuration": facts.configuration,
+    }
+    for account in accounts:
+        plain[_ACCOUNT + account.account_id] = {
+            "name": account.name,
+            "public_key": base64.b64encode(account.public_key).decode("ascii"),
+            "header_generation": account.header_generation,
+            "quota_bytes": account.quota_bytes,
+            "created": account.created,
+            "disabled": account.disabled,
+        }
+    return {name: json.dumps(value, sort_keys=True).encode("utf-8") for name, value in plain.items()}
+
+
+def digest_of(value: bytes) -> bytes:
+    """What is remembered of a record."""
+    return hashlib.sha256(value).digest()
+
+
+def changed_records(
+    records: Mapping[str, bytes], known: Mapping[str, bytes], *, full: bool
+) -> dict[str, bytes | None]:
+    """Records to be written; None for those that are gone."""
+    if full:
+        return dict(records)
+    fresh: dict[str, bytes | None] = {
+        name: value for name, value in records.items() if digest_of(value) != known.get(name)
+    }
+    return fresh | dict.fromkeys(name for name in known if name not in records)
+
+
+def encode(records: Mapping[str, bytes | None], heads: Mapping[str, Head | None]) -> bytes:
+    """The content of ``server.json``."""
+    tree: dict[str, Any] = {}
+    accounts: dict[str, Any] = {}
+    for name, value in records.items():
+        place, key = (accounts, name.removeprefix(_ACCOUNT)) if name.startswith(_ACCOUNT) else (tree, name)
+        place[key] = None if value is None else json.loads(value)
+    if accounts:
+        tree["accounts"] = accounts
+    if heads:
+        tree["heads"] = {
+            account: head and {"stream": head.stream, "sequence": head.sequence, "sha256": head.sha256.hex()}
+            for account, head in heads.items()
+        }
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+@dataclass(slots=True)
+class Server:
+    """The server as its stream describes it, segment after segment."""
+
+    accounts: dict[str, AccountRecord] = field(default_factory=dict, repr=False)
+    aliases: dict[str, AccountId] = field(default_factory=dict, repr=False)
+    domains: list[str] = field(default_factory=list, repr=False)
+    default_domain: str | None = field(default=None, repr=False)
+    server_key: bytes = field(default=b"", repr=False)
+    configuration: str = field(default="", repr=False)
+    heads: dict[str, Head] = field(default_factory=dict, repr=False)
+    gone: dict[str, AccountRecord] = field(default_factory=dict, repr=False)
+    """Accounts that were deleted since, as they were."""
+
+    def apply(self, name: SegmentName, data: bytes) -> None:
+        """Add the ``server.json`` of the next segment. Raises SegmentDamaged."""
+        try:
+            self._apply(json.loads(data))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise SegmentDamaged(str(name), "its list of accounts cannot be read") from None
+
+    def _apply(self, tree: dict[str, Any]) -> None:
+        for account, entry in tree.get("accounts", {}).items():
+            before = self.accounts.pop(account, None)
+            if entry is not None:
+                self.accounts[account] = _record(account, entry)
+                self.gone.pop(account, None)
+            elif before is not None:
+                self.gone[account] = before
+        for account, head in tree.get("heads", {}).items():
+            if head is not None:
+                self.heads[account] = Head(
+                    StreamId(head["stream"]), int(head["sequence"]), bytes.fromhex(head["sha256"])
+                )
+        if "aliases" in tree:
+            self.aliases = {address: AccountId(owner) for address, owner in tree["aliases"].items()}
+        self.domains = tree.get("domains", self.domains)
+        self.default_domain = tree.get("default_domain", self.default_domain)
+        if "server_key" in tree:
+            self.server_key = bytes.fromhex(tree["server_key"])
+        self.configuration = tree.get("configuration", self.configuration)
+
+    def find(self, wanted: str) -> AccountRecord | None:
+        """An account by its id, its address or an alias; also one that was deleted."""
+        everyone = self.gone | self.accounts
+        owner = self.aliases.get(wanted)
+        by_name = {record.name: record for record in everyone.values()}
+        return everyone.get(wanted) or by_name.get(wanted) or (everyone.get(owner) if owner else None)
+
+    def all_aliases(self) -> Sequence[Alias]:
+        """The aliases with the names of their accounts."""
+        return [
+            Alias(address, self.accounts[owner].name)
+            for address, owner in self.aliases.items()
+            if owner in self.accounts
+        ]
+
+
+def _record(account: str, entry: dict[str, Any]) -> AccountRecord:
+    return AccountRecord(
+        AccountId(account),
+        str(entry["name"]),
+        PublicKey(base64.b64decode(entry["public_key"], validate=True)),
+        int(entry["header_generation"]),
+        None if entry["quota_bytes"] is None else int(entry["quota_bytes"]),
+        int(entry["created"]),
+        bool(entry["disabled"]),
+    )

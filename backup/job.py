@@ -1,0 +1,320 @@
+"""The snapshot job: looks which accounts changed, takes snapshots, has them stored, deletes what is too old.
+
+A loop without a reactor, in a process of its own. ``turn`` does what is due now and never waits for the
+network; everything it decides is in the state before anything depends on it, so it may be killed at any
+step and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.catalogue import (
+    Head,
+    ServerFacts,
+    changed_records,
+    digest_of,
+    encode,
+    records_of,
+    stream_of_server,
+)
+from backup.errors import ImageUnreadable, StoreRefused, StoreUnavailable
+from backup.limits import BackupLimits
+from backup.retention import chains, due_for_full, expired
+from backup.schedule import Schedule
+from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName
+from backup.snapshot import Snapshotter, fingerprint
+from backup.staging import staged_name, write_segment
+from backup.state import Segment, State, Stream
+from backup.stores import ObjectStore
+from backup.upload import Uploader
+from mailstore.account import account_paths
+from mailstore.durable import make_folder, storage_errors
+from mailstore.errors import Busy, NoSuchAccount, StorageFailed, StorageFull
+from mailstore.keys import AccountId, PublicKey
+from mailstore.page_journal import identity
+
+log = logging.getLogger("sealbox.backup")
+
+HOUSEKEEPING_S = 3600.0
+"""Seconds between two looks for what is too old."""
+
+FAILED_PAUSE_S = 60.0
+"""Seconds until an account is tried again whose snapshot failed."""
+
+FOLDER = "backup"
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Wall clock for what is written down, monotonic clock for waiting."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders of a data root that belong to the job."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """State and lock."""
+        return self.root / FOLDER
+
+    @property
+    def staging(self) -> Path:
+        """Segments that wait."""
+        return self.folder / "staging"
+
+    @property
+    def scratch(self) -> Path:
+        """Room for drills and restores."""
+        return self.folder / "scratch"
+
+    @property
+    def lock(self) -> Path:
+        """flock of whoever takes snapshots."""
+        return self.folder / "job.lock"
+
+    def make(self) -> None:
+        """Create the folders. Raises StorageFailed, StorageFull."""
+        with storage_errors():
+            for folder in (self.folder, self.staging, self.scratch):
+                make_folder(folder)
+
+
+class Job:
+    """See the module's docstring. The caller holds ``Places.lock``."""
+
+    def __init__(
+        self,
+        places: Places,
+        state: State,
+        store: ObjectStore,
+        public_key: PublicKey,
+        facts: Callable[[], ServerFacts],
+        limits: BackupLimits,
+        clocks: Clocks | None = None,
+    ) -> None:
+        self._places = places
+        self._state = state
+        self._store = store
+        self._public_key = public_key
+        self._facts = facts
+        self._limits = limits
+        self._clocks = clocks or Clocks()
+        self._schedule = Schedule(limits)
+        self._snapshotter = Snapshotter(
+            places.root, state, places.staging, public_key, limits, self._clocks.wall
+        )
+        self._uploader = Uploader(store, places.staging, limits, self._clocks.monotonic)
+        self._next_housekeeping_s = 0.0
+        self._directory_mark: object = None
+        self._accounts: list[AccountId] = []
+        self._facts_are_new = True
+        self._server_taken_s = self._clocks.monotonic()
+        self._snapshotter.clean()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why snapshots do not get into the store, for people."""
+        return self._uploader.trouble
+
+    def turn(self, *, everything: bool = False) -> None:
+        """Do what is due; with ``everything`` do not wait until changes have settled.
+
+        Raises:
+            StoreError: the directory or the state cannot be read.
+        """
+        self._collect()
+        now_s = self._clocks.monotonic()
+        self._look(now_s)
+        due = self._schedule.changed() if everything else self._schedule.due(now_s)
+        for account in due:
+            self._take(AccountId(account))
+            self._collect()
+        if now_s >= self._next_housekeeping_s:
+            self._next_housekeeping_s = now_s + HOUSEKEEPING_S
+            self._housekeep()
+        self._take_server(settled=not self._uploader.busy or everything)
+        self._uploader.start(self._state.waiting())
+
+    def run_once(self, timeout_s: float = 3600.0) -> bool:
+        """Take a snapshot of everything that changed and store it; whether all of it is stored."""
+        until = self._clocks.monotonic() + timeout_s
+        self.turn(everything=True)
+        while self._clocks.monotonic() < until and (self._uploader.busy or self._state.waiting()):
+            if not self._uploader.busy and self._uploader.trouble:
+                return False
+            self._uploader.wait(1.0)
+            self._collect()
+            self._take_server(settled=not self._uploader.busy)
+            self._uploader.start(self._state.waiting())
+        return not self._state.waiting()
+
+    def wait(self, seconds: float) -> None:
+        """Pause between two turns, shorter when an upload ends."""
+        if self._uploader.busy:
+            self._uploader.wait(seconds)
+        else:
+            time.sleep(seconds)
+
+    def stop(self) -> None:
+        """Let running uploads end and note them."""
+        self._uploader.stop()
+        self._collect()
+
+    # -- accounts --------------------------------------------------------------------------------
+
+    def _look(self, now_s: float) -> None:
+        streams = {one.account: one for one in self._state.streams()}
+        self._list_accounts()
+        for account in self._accounts:
+            with storage_errors():
+                found = fingerprint(account_paths(self._places.root, account))
+            if found is not None:
+                known = streams.get(account)
+                self._schedule.seen(account, found, known.fingerprint if known else "", now_s)
+        self._schedule.keep_only(self._accounts)
+        for gone in streams.keys() - set(self._accounts) - {SERVER}:
+            if streams[gone].gone_ms is None:
+                self._state.gone(gone, self._now_ms())
+
+    def _list_accounts(self) -> None:
+        """Read the directory again when its file has changed."""
+        database = self._places.root / "directory.db"
+        with storage_errors():
+            mark = identity(database), identity(database.with_name("directory.db-wal"))
+        if mark != self._directory_mark:
+            self._accounts = [record.account_id for record in self._facts().directory.accounts()]
+            self._directory_mark, self._facts_are_new = mark, True
+
+    def _take(self, account: AccountId) -> None:
+        stream = self._state.stream(account)
+        waiting = [one for one in self._state.waiting() if stream and one.name.stream == stream.stream]
+        full = sum(one.size_bytes for one in self._state.waiting()) > self._limits.staging_max_bytes
+        if full and (not waiting or (stream and stream.stream in self._uploader.busy)):
+            return  # its change waits in the account until there is room
+        try:
+            self._snapshotter.take(account, merge=full)
+        except NoSuchAccount:
+            self._schedule.done(account)
+        except Busy:
+            self._schedule.failed(account, self._clocks.monotonic(), self._limits.lock_wait_s)
+        except (StorageFull, StorageFailed, ImageUnreadable) as error:
+            log.error("no snapshot of account %s: %s %s", account, type(error).__name__, error)
+            self._schedule.failed(account, self._clocks.monotonic(), FAILED_PAUSE_S)
+        else:
+            self._schedule.done(account)
+
+    # -- the server's own stream -----------------------------------------------------------------
+
+    def _take_server(self, *, settled: bool) -> None:
+        """Add to the server's stream what is new; while uploads run, their heads are waited for."""
+        now_s = self._clocks.monotonic()
+        if not settled and now_s - self._server_taken_s < self._limits.longest_wait_s:
+            return
+        stream = self._state.stream(SERVER) or Stream(stream_of_server(self._public_key), SERVER)
+        segments = self._state.segments(stream.stream)
+        if segments and not segments[-1].stored:
+            return
+        full = self._server_full(segments)
+        heads = self._heads(everything=full)
+        if not full and not heads and not self._facts_are_new:
+            return
+        records = changed_records(records_of(self._facts()), self._state.records(), full=full)
+        self._facts_are_new = False
+        if not full and not heads and not records:
+            return
+        self._server_taken_s = now_s
+        content = encode(records, heads)
+        last_ms = segments[-1].name.taken_ms if segments else 0
+        sequence = segments[-1].name.sequence + 1 if segments else self._first_server_sequence()
+        name = SegmentName(
+            stream.stream, sequence, max(self._now_ms(), last_ms + 1), Kind.FULL if full else Kind.CHANGES
+        )
+        header = Header(
+            name, SERVER, segments[-1].sha256 if segments else None, None, ((SERVER_FILE, len(content)),)
+        )
+        with storage_errors():
+            segment = write_segment(self._places.staging, header, (content,), self._public_key)
+        named = [(head.stream, head.sequence) for head in heads.values() if head is not None]
+        digests = {one: None if value is None else digest_of(value) for one, value in records.items()}
+        self._state.keep_server(stream, segment, named, digests)
+
+    def _server_full(self, segments: list[Segment]) -> bool:
+        found = chains(one.name for one in segments)
+        if not found:
+            return True
+        size_of = {one.name: one.size_bytes for one in segments}
+        sizes = [size_of[name] for name in found[-1].segments]
+        return due_for_full(found[-1], sizes, self._now_ms(), self._limits)
+
+    def _heads(self, *, everything: bool) -> dict[str, Head | None]:
+        return {
+            one.account: Head(one.stream, one.sequence, one.sha256)
+            for one in self._state.heads(everything=everything)
+        }
+
+    def _first_server_sequence(self) -> int:
+        return int(self._state.setting("first_server_sequence") or 1)
+
+    # -- upkeep ----------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        for segment in self._uploader.finished():
+            self._state.stored(segment.name)
+            (self._places.staging / staged_name(segment.name)).unlink(missing_ok=True)
+
+    def _housekeep(self) -> None:
+        """Replace chains that are too old, delete what nobody needs any more, copy the state's log back."""
+        now_ms = self._now_ms()
+        for stream in self._state.streams():
+            segments = self._state.segments(stream.stream)
+            found = chains(one.name for one in segments)
+            if found and stream.gone_ms is None and stream.account != SERVER:
+                size_of = {one.name: one.size_bytes for one in segments}
+                sizes = [size_of[name] for name in found[-1].segments]
+                if due_for_full(found[-1], sizes, now_ms, self._limits):
+                    self._take(AccountId(stream.account))
+        self.prune()
+        self._state.tidy()
+
+    def prune(self) -> list[SegmentName]:
+        """Delete segments that are past their time; those that were deleted."""
+        doomed: list[SegmentName] = []
+        for stream in self._state.streams():
+            stored = [one.name for one in self._state.segments(stream.stream) if one.stored]
+            doomed += expired(stored, self._now_ms(), stream.gone_ms, self._limits)
+        if doomed and self._deleted(doomed):
+            self._state.pruned(doomed)
+            return doomed
+        return []
+
+    def _deleted(self, names: Iterable[SegmentName]) -> bool:
+        try:
+            self._store.delete([str(name) for name in names])
+        except StoreRefused as error:
+            # Rules of the bucket delete instead; what they deleted is found out by the listing.
+            self._state.remember("deletes_refused", str(error))
+            return False
+        except StoreUnavailable as error:
+            log.error("old snapshots not deleted: %s", error)
+            return False
+        self._state.remember("deletes_refused", "")
+        return True
+
+    def _now_ms(self) -> int:
+        return int(self._clocks.wall() * 1000)
+
+
+def refused_deletes(state: State) -> str | None:
+    """Why the object store does not let old snapshots be deleted; None when it does."""
+    return state.setting("deletes_refused") or None

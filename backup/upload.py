@@ -1,0 +1,115 @@
+"""Carry staged segments to the object store: in threads, each stream in order, pausing when it is away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from backup.errors import ForeignObjects, ObjectExists, ObjectStoreError, StoreRefused, StoreUnavailable
+from backup.limits import BackupLimits
+from backup.sealing import PREFIX_BYTES, TAG_BYTES
+from backup.segment import StreamId
+from backup.staging import staged_name
+from backup.state import Segment
+from backup.stores import ObjectStore
+
+log = logging.getLogger("sealbox.backup")
+
+
+class Uploader:
+    """Uploads of one job. All methods are called from the job's own thread."""
+
+    def __init__(
+        self, store: ObjectStore, staging: Path, limits: BackupLimits, monotonic: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._staging = staging
+        self._limits = limits
+        self._monotonic = monotonic
+        self._pool = ThreadPoolExecutor(limits.upload_threads, thread_name_prefix="upload")
+        self._running: dict[StreamId, tuple[Segment, Future[None]]] = {}
+        self._not_before_s = 0.0
+        self._pause_s = limits.retry_first_s
+        self.trouble: str | None = None
+        """Why the last upload failed, for people; None when it did not."""
+
+    @property
+    def busy(self) -> frozenset[StreamId]:
+        """Streams with a segment under way: it may reach the store at any moment."""
+        return frozenset(self._running)
+
+    def start(self, waiting: Iterable[Segment]) -> None:
+        """Begin with the first waiting segment of every stream, as far as there are threads."""
+        if self._monotonic() < self._not_before_s:
+            return
+        for segment in waiting:
+            stream = segment.name.stream
+            if len(self._running) >= self._limits.upload_threads:
+                return
+            if stream not in self._running:
+                self._running[stream] = segment, self._pool.submit(self._put, segment)
+
+    def finished(self) -> list[Segment]:
+        """Segments that the store has now; failures are logged and make a pause."""
+        done: list[Segment] = []
+        for stream, (segment, future) in list(self._running.items()):
+            if not future.done():
+                continue
+            del self._running[stream]
+            error = future.exception()
+            if error is None:
+                done.append(segment)
+                self._pause_s, self.trouble = self._limits.retry_first_s, None
+            else:
+                self._failed(error)
+        return done
+
+    def wait(self, timeout_s: float) -> None:
+        """Let running uploads go on until one is done, or the time is over."""
+        futures = [future for _, future in self._running.values()]
+        if futures:
+            try:
+                futures[0].exception(timeout_s)
+            except TimeoutError:
+                return
+
+    def stop(self) -> None:
+        """Wait for the running uploads; nothing new is begun."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, StoreUnavailable | StoreRefused | ForeignObjects):
+            self.trouble = str(error)
+            log.error("snapshot not stored: %s; trying again in %.0f s", error, self._pause_s)
+        else:
+            self.trouble = "internal error, see the log"
+            log.error("snapshot not stored: %s; trying again in %.0f s", type(error).__name__, self._pause_s)
+        self._not_before_s = self._monotonic() + self._pause_s
+        self._pause_s = min(self._pause_s * 2, self._limits.retry_max_s)
+
+    def _put(self, segment: Segment) -> None:
+        path = self._staging / staged_name(segment.name)
+        try:
+            self._store.put(str(segment.name), path, segment.sha256)
+        except ObjectExists:
+            # The answer to an earlier try was lost, or somebody else writes here.
+            if not self._is_ours(segment, path):
+                raise ForeignObjects(
+                    "other snapshots lie under this prefix: another server writes there, or this one lost "
+                    "its state; see 'sealbox backup run --take-over'"
+                ) from None
+
+    def _is_ours(self, segment: Segment, path: Path) -> bool:
+        """Whether the object is this very segment: its random box and its last tag are."""
+        name, end = str(segment.name), segment.size_bytes - TAG_BYTES
+        with path.open("rb") as file:
+            first = file.read(PREFIX_BYTES)
+            file.seek(end)
+            last = file.read()
+        try:
+            found = self._store.get(name, 0, PREFIX_BYTES), self._store.get(name, end, 2 * TAG_BYTES)
+        except ObjectStoreError as error:
+            raise StoreUnavailable("the object store did not let us look at an object again") from error
+        return found == (first, last)

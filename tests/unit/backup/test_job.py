@@ -1,0 +1,290 @@
+"""The snapshot job from change to object store and back: rounds, outages, retention, a server made anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from backup_world import NAME, PASSWORD, TINY, NewMessage, message, now
+from store_world import World
+
+from backup.catalogue import ServerFacts
+from backup.errors import StoreRefused, StoreUnavailable
+from backup.job import Clocks, Job, Places, refused_deletes
+from backup.limits import DAY_S, BackupLimits
+from backup.restore import Restorer, list_store, read_server, restore_server, target
+from backup.segment import SERVER, Kind, parse_name
+from backup.state import State
+from backup.store_file import FileStore
+from mailstore.account import NewAccount, accept_header, create_account, open_directory, read_server_key
+from mailstore.keys import load_private_key, new_private_key
+
+LIMITS = BackupLimits(settle_s=60, longest_wait_s=300, retry_first_s=10, retry_max_s=40)
+
+
+class Time:
+    """Both clocks, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Moody(FileStore):
+    """A folder that can be away, or not let anything be deleted."""
+
+    away = False
+    keeps = False
+    requests = 0
+
+    def put(self, name: str, path: Path, sha256: bytes) -> None:
+        """See ``ObjectStore``."""
+        self.requests += 1
+        if self.away:
+            raise StoreUnavailable("away")
+        super().put(name, path, sha256)
+
+    def delete(self, names: Sequence[str]) -> None:
+        """See ``ObjectStore``."""
+        self.requests += 1
+        if self.keeps:
+            raise StoreRefused("no")
+        super().delete(names)
+
+
+class JobWorld:
+    """A server with one account, its job and its store."""
+
+    def __init__(self, place: Path) -> None:
+        self.root = place / "root"
+        self.mail = World(self.root)
+        self.time = Time()
+        (place / "objects").mkdir()
+        self.store = Moody(place / "objects")
+        self.private_key = load_private_key(new_private_key())
+        self.places = Places(self.root)
+        self.places.make()
+        self.state = State(self.places.folder, read_server_key(self.root))
+        self.job = self.new_job()
+
+    def new_job(self) -> Job:
+        """A job as after a restart."""
+        facts = ServerFacts(
+            self.mail.directory, read_server_key(self.root), "hostname = 'mail.example.org'\n"
+        )
+        return Job(
+            self.places,
+            self.state,
+            self.store,
+            self.private_key.public,
+            lambda: facts,
+            LIMITS,
+            Clocks(self.time, self.time),
+        )
+
+    def pass_time(self, seconds: float, step: float = 20.0) -> None:
+        """Let the job turn while time passes."""
+        until = self.time.now_s + seconds
+        while self.time.now_s < until:
+            self.time.now_s += step
+            self.job.turn()
+            self.job._uploader.wait(10)
+            self.job._collect()
+
+    def append(self, *subjects: str) -> None:
+        """Append messages to INBOX."""
+        account = self.mail.login()
+        now(account.append("INBOX", [NewMessage(message(subject)) for subject in subjects]))
+        account.release()
+
+    def stored(self) -> list[str]:
+        """Kinds of the account's segments in the store, in order."""
+        stream = self.state.stream(self.mail.directory.accounts()[0].account_id)
+        names = [parse_name(one.name) for one in self.store.list()]
+        return [name.kind for name in names if name and stream and name.stream == stream.stream]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[JobWorld]:
+    """A fresh server with a job."""
+    made = JobWorld(tmp_path)
+    yield made
+    made.job.stop()
+    made.state.close()
+    made.mail.close()
+
+
+def test_a_change_is_stored_when_it_has_settled_and_nothing_else_is_asked(world: JobWorld) -> None:
+    """One object for the account and one for the server; then not a single request."""
+    world.append("one")
+    world.pass_time(40)
+    assert not world.stored() and len(list(world.store.list())) == 1
+    world.pass_time(80)
+    assert world.stored() == [Kind.FULL] and len(list(world.store.list())) == 3
+    world.pass_time(200)
+    requests = world.store.requests
+    world.pass_time(3000, 100)
+    assert world.store.requests == requests
+
+
+def test_a_busy_account_does_not_wait_for_ever(world: JobWorld) -> None:
+    """With a change every 20 seconds there is a snapshot within the longest wait."""
+    for number in range(17):
+        world.append(f"m{number}")
+        world.pass_time(20)
+    assert world.stored()
+
+
+def test_while_the_store_is_away_snapshots_wait_and_are_stored_later(world: JobWorld) -> None:
+    """Nothing is lost, also over a restart of the job."""
+    world.store.away = True
+    for number in range(3):
+        world.append(f"m{number}")
+        world.pass_time(100)
+    assert world.job.trouble
+    assert len(world.state.waiting()) >= 3
+    world.job.stop()
+    world.job = world.new_job()
+    world.store.away = False
+    world.pass_time(400)
+    assert not world.state.waiting() and world.job.trouble is None
+    assert len(world.stored()) == 3
+
+
+def test_an_upload_whose_answer_was_lost_is_recognised(world: JobWorld) -> None:
+    """The object is there already, and it is ours."""
+    world.append("one")
+    world.store.away = True
+    world.pass_time(100)
+    for segment in world.state.waiting():
+        path = world.places.staging / str(segment.name).replace("/", "-")
+        FileStore.put(world.store, str(segment.name), path, hashlib.sha256(path.read_bytes()).digest())
+    world.store.away = False
+    world.pass_time(200)
+    assert not world.state.waiting() and world.job.trouble is None
+
+
+def test_a_second_server_under_the_same_prefix_is_noticed(world: JobWorld, tmp_path: Path) -> None:
+    """Its objects are not ours; the trouble has a name and nothing is overwritten."""
+    world.append("one")
+    world.pass_time(200)
+    before = sorted(one.name for one in world.store.list())
+    other = JobWorld(tmp_path / "other")
+    other.store, other.private_key = world.store, world.private_key
+    other.job.stop()
+    other.job = other.new_job()
+    other.pass_time(200)
+    assert other.job.trouble and "take-over" in other.job.trouble
+    assert set(before) <= {one.name for one in world.store.list()}
+    other.job.stop()
+    other.state.close()
+    other.mail.close()
+
+
+def test_deleted_mail_is_gone_from_the_store_in_time(world: JobWorld) -> None:
+    """A chain is replaced after its first change and deleted after the retention time; the new one stays."""
+    world.append("one")
+    world.pass_time(100)
+    world.append("two")
+    world.pass_time(100)
+    assert world.stored() == [Kind.FULL, Kind.CHANGES]
+    world.pass_time(LIMITS.full_after_days * DAY_S + 7200, 1800)
+    assert world.stored() == [Kind.FULL, Kind.CHANGES, Kind.FULL]
+    world.pass_time((LIMITS.retention_days - LIMITS.full_after_days) * DAY_S, 1800)
+    assert world.stored() == [Kind.FULL]
+    world.pass_time(LIMITS.retention_days * DAY_S, 3600)
+    requests = world.store.requests
+    world.pass_time(20 * DAY_S, 3600)
+    assert world.stored() == [Kind.FULL]
+    assert world.store.requests == requests
+
+
+def test_a_store_that_keeps_everything_is_reported(world: JobWorld) -> None:
+    """Deletion refused: nothing breaks, and the operator can be told."""
+    world.store.keeps = True
+    world.append("one")
+    world.pass_time(100)
+    world.append("two")
+    world.pass_time(11 * DAY_S, 3600)
+    assert refused_deletes(world.state) == "no"
+    assert world.stored()[0] is Kind.FULL and len(world.stored()) == 3
+
+
+def test_a_deleted_account_leaves_the_store_by_the_end_of_retention(world: JobWorld) -> None:
+    """Its segments stay for a restore until then, and are gone afterwards."""
+    directory = world.mail.directory
+    record = create_account(
+        world.root, directory, NewAccount("bob@example.org", b"another secret"), params=TINY
+    )
+    world.pass_time(200)
+    stream = world.state.stream(record.account_id)
+    assert stream is not None
+    directory.remove_account(record.account_id)
+    world.pass_time((LIMITS.retention_days - 1) * DAY_S, 3600)
+    assert list(world.store.list(stream.stream))
+    world.pass_time(2 * DAY_S, 3600)
+    assert not list(world.store.list(stream.stream))
+    assert world.state.stream(record.account_id) is None
+
+
+def test_a_server_is_made_anew_from_store_and_private_key(world: JobWorld, tmp_path: Path) -> None:
+    """Directory, server key, mail and waiting mail come back; UIDVALIDITY is new, once."""
+    world.append("one", "two")
+    account = world.mail.login()
+    before = now(account.select("INBOX", False)).opened
+    account.release()
+    world.mail.directory.add_alias("al@example.org", world.mail.directory.accounts()[0].account_id)
+    world.pass_time(200)
+    world.mail.deliver(message("waiting"))
+    world.pass_time(200)
+    key = read_server_key(world.root)
+
+    fresh = tmp_path / "fresh"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    listing = list_store(world.store)
+    server = read_server(world.store, listing, world.private_key, scratch)
+    restore_server(fresh, server)
+    restore_server(fresh, server)
+    directory = open_directory(fresh)
+    restorer = Restorer(fresh, world.store, lambda _name: world.private_key, scratch, 2)
+    for account_id, head in server.heads.items():
+        wanted = target(listing, server.accounts[account_id].account_id, head, None)
+        folder, _ = restorer.rebuild(wanted)
+        assert restorer.install(wanted.account_id, folder, 7, replace=False) is None
+        accept_header(fresh, directory, wanted.account_id)
+    directory.close()
+    assert read_server_key(fresh) == key
+    assert server.configuration.startswith("hostname")
+
+    again = World(fresh)
+    assert [alias.address for alias in again.directory.aliases()] == ["al@example.org"]
+    session = now(again.store.login(NAME, PASSWORD, "imap"))
+    after = now(session.select("INBOX", False)).opened
+    assert len(after.uids) == 3 and after.status.uid_validity > before.status.uid_validity
+    session.release()
+    again.close()
+    once_more = World(fresh)
+    session = now(once_more.store.login(NAME, PASSWORD, "imap"))
+    assert now(session.select("INBOX", False)).opened.status.uid_validity == after.status.uid_validity
+    session.release()
+    once_more.close()
+
+
+def test_the_server_stream_names_every_head(world: JobWorld, tmp_path: Path) -> None:
+    """What it says is newest is what the state says is newest."""
+    for number in range(3):
+        world.append(f"m{number}")
+        world.pass_time(200)
+    server = read_server(world.store, list_store(world.store), world.private_key, tmp_path)
+    account = world.mail.directory.accounts()[0].account_id
+    stream = world.state.stream(account)
+    assert stream is not None
+    newest = world.state.segments(stream.stream)[-1]
+    assert server.heads[account].sequence == newest.name.sequence
+    assert server.heads[account].sha256 == newest.sha256
+    assert SERVER not in server.heads
