@@ -159,6 +159,8 @@ class Context:
             if self.watch is not None:
                 view, mailbox_id = self.selected.view, self.selected.mailbox.opened.mailbox_id
                 self.watch.told.left(mailbox_id, None if view.has_pending() else view.modseq)
+                # What the client was not told while the mailbox was selected is due now.
+                self.watch.hint.note()
             self.selected.mailbox.close()
             self.selected = None
         if self.state is State.SELECTED:

@@ -6,9 +6,20 @@ import pytest
 
 from mailstore.errors import StorageFailed
 from mailstore.mime.section import SectionKind, SectionSpec
-from mailstore.model import SectionRead
+from mailstore.model import (
+    Counters,
+    MailboxId,
+    MailboxInfo,
+    MailboxList,
+    ModSeq,
+    Overview,
+    SectionRead,
+    Uid,
+    UidValidity,
+)
 from protocols.imap.commands import Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived
+from protocols.imap.notify_changes import Interest, StatusNews, Told
 from protocols.imap.notify_requests import Event, EventGroup, Filter, Notify
 from protocols.imap.requests import FetchItem, FetchSection
 from protocols.limits import ImapLimits
@@ -249,9 +260,33 @@ def test_a_mailbox_left_as_it_is_known_is_not_told() -> None:
     world.account.deliver(MAIL, "a")
     client.hear()
     other.say(b"a NOOP\r\nb STORE 1 +FLAGS.SILENT (\\Flagged)\r\n")
-    said = client.say(b"d UNSELECT\r\n")
-    world.account.create("c")
-    assert b"* STATUS a (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 7 UNSEEN 1)\r\n" in said + client.hear()
+    told = b"* STATUS a (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 7 UNSEEN 1)\r\n"
+    assert client.say(b"d UNSELECT\r\n") == told + b"d OK done\r\n"
+
+
+def test_what_is_known_of_a_mailbox_that_was_selected() -> None:
+    """Up to the modseq at which it was left; an older modseq counts for nothing later."""
+    group = EventGroup(Filter.PERSONAL, (), BOTH)
+    box = MailboxId(1)
+
+    def at(messages: int, modseq: int) -> Overview:
+        info = MailboxInfo(box, "INBOX", None, False, False, "F1")
+        counters = Counters(messages, 0, Uid(9), UidValidity(7), ModSeq(modseq))
+        return Overview(MailboxList((info,), ()), {box: counters}, 0)
+
+    told = Told(Interest([group]), at(5, 1), None, 10)
+    told.left(box, ModSeq(2))
+    assert list(told.news(at(4, 2), None, False)) == []
+    told.left(box, ModSeq(3))
+    (news,) = told.news(at(3, 4), None, False)
+    assert isinstance(news, StatusNews) and news.counters.messages == 3
+    assert list(told.news(at(3, 4), box, False)) == []
+    told.left(box, None)
+    assert len(told.news(at(3, 4), None, False)) == 1
+    told.left(box, ModSeq(4))
+    assert list(told.news(at(3, 4), box, False)) == []
+    told.left(box, None)
+    assert len(told.news(at(3, 4), None, False)) == 1
 
 
 def test_more_of_new_messages_that_a_search_finds() -> None:
