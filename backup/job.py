@@ -133,13 +133,13 @@ class Job:
         Raises:
             StoreError: the directory or the state cannot be read.
         """
-        self._collect()
+        self.collect()
         now_s = self._clocks.monotonic()
         self._look(now_s)
         due = self._schedule.changed() if everything else self._schedule.due(now_s)
         for account in due:
             self._take(AccountId(account))
-            self._collect()
+            self.collect()
         if now_s >= self._next_housekeeping_s:
             self._next_housekeeping_s = now_s + HOUSEKEEPING_S
             self._housekeep()
@@ -154,22 +154,14 @@ class Job:
             if not self._uploader.busy and self._uploader.trouble:
                 return False
             self._uploader.wait(1.0)
-            self._collect()
+            self.collect()
             self._take_server(settled=not self._uploader.busy)
-            self._uploader.start(self._state.waiting())
         return not self._state.waiting()
-
-    def wait(self, seconds: float) -> None:
-        """Pause between two turns, shorter when an upload ends."""
-        if self._uploader.busy:
-            self._uploader.wait(seconds)
-        else:
-            time.sleep(seconds)
 
     def stop(self) -> None:
         """Let running uploads end and note them."""
         self._uploader.stop()
-        self._collect()
+        self.collect()
 
     # -- accounts --------------------------------------------------------------------------------
 
@@ -268,10 +260,13 @@ class Job:
 
     # -- upkeep ----------------------------------------------------------------------------------
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Note uploads that have ended, and begin the next ones."""
         for segment in self._uploader.finished():
             self._state.stored(segment.name)
             (self._places.staging / staged_name(segment.name)).unlink(missing_ok=True)
+        if self._uploader.rested:
+            self._uploader.start(self._state.waiting())
 
     def _housekeep(self) -> None:
         """Replace chains that are too old, delete what nobody needs any more, copy the state's log back."""

@@ -40,6 +40,11 @@ class Uploader:
         """Streams with a segment under way: it may reach the store at any moment."""
         return frozenset(self._running)
 
+    @property
+    def rested(self) -> bool:
+        """A thread is free and no pause has to be kept."""
+        return len(self._running) < self._limits.upload_threads and self._monotonic() >= self._not_before_s
+
     def start(self, waiting: Iterable[Segment]) -> None:
         """Begin with the first waiting segment of every stream, as far as there are threads."""
         if self._monotonic() < self._not_before_s:
@@ -77,6 +82,7 @@ class Uploader:
 
     def stop(self) -> None:
         """Wait for the running uploads; nothing new is begun."""
+        self._not_before_s = float("inf")
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _failed(self, error: BaseException) -> None:

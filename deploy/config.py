@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import socket
 import ssl
 import tomllib
@@ -25,6 +26,10 @@ from pydantic import (
     model_validator,
 )
 
+from backup.errors import KeyFileInvalid
+from backup.keypair import read_public_key
+from backup.limits import BackupLimits
+from mailstore.errors import StoreError
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
@@ -158,6 +163,34 @@ class AccessLogSection(_Section):
     user_agent_max_chars: int = Field(default=AccessLogLimits().user_agent_max_chars, ge=0)
 
 
+class BackupSection(_Section):
+    """Where snapshots go; an empty ``store`` switches them off."""
+
+    store: str = ""
+    public_key: Path | None = None
+    endpoint: str | None = None
+    region: str = "auto"
+    credentials: Path | None = None
+
+    @field_validator("store")
+    @classmethod
+    def _place(cls, text: str) -> str:
+        if text and not re.fullmatch(r"file:///.+|s3://[a-z0-9.-]{3,63}(/[0-9A-Za-z_/-]*)?", text):
+            raise ValueError("write file:///FOLDER or s3://BUCKET/PREFIX")
+        return text
+
+    @model_validator(mode="after")
+    def _complete(self) -> BackupSection:
+        if self.store and self.public_key is None:
+            raise ValueError("public_key is missing: make one with 'sealbox backup keygen'")
+        if self.store and self.public_key is not None:
+            try:
+                read_public_key(self.public_key)
+            except (KeyFileInvalid, StoreError):
+                raise ValueError("public_key cannot be read: see 'sealbox backup keygen'") from None
+        return self
+
+
 StoreSection = _section_of(StoreLimits)
 MimeSection = _section_of(MimeLimits)
 StreamSection = _section_of(StreamLimits)
@@ -165,6 +198,7 @@ ImapSection = _section_of(ImapLimits)
 Pop3Section = _section_of(Pop3Limits)
 LmtpSection = _section_of(LmtpLimits)
 LoginSection = _section_of(LoginLimits)
+SnapshotsSection = _section_of(BackupLimits)
 
 
 class _File(_Section):
@@ -185,6 +219,8 @@ class _File(_Section):
     pop3: Pop3Section = Pop3Section()  # type: ignore[valid-type]  # as above
     lmtp: LmtpSection = LmtpSection()  # type: ignore[valid-type]  # as above
     login: LoginSection = LoginSection()  # type: ignore[valid-type]  # as above
+    backup: BackupSection = BackupSection()
+    snapshots: SnapshotsSection = SnapshotsSection()  # type: ignore[valid-type]  # as above
 
     @field_validator("data")
     @classmethod
@@ -216,6 +252,8 @@ class Config:
     pop3: Pop3Limits
     lmtp: LmtpLimits
     login: LoginLimits
+    backup: BackupSection
+    snapshots: BackupLimits
     text: str = field(repr=False)
     """What it was read from."""
 
@@ -282,6 +320,8 @@ def parse(text: str, path: Path) -> Config:
         pop3=_limits(file.pop3, Pop3Limits),
         lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),
         login=_limits(file.login, LoginLimits),
+        backup=file.backup,
+        snapshots=_limits(file.snapshots, BackupLimits),
         text=text,
     )
 

@@ -1,4 +1,4 @@
-"""The supervisor: binds the sockets, keeps one worker per core alive, passes signals on.
+"""The supervisor: binds the sockets, keeps one worker per core and the snapshot job alive, passes signals on.
 
 It opens no database and holds no key. A worker that dies is replaced, after a growing pause when it
 dies young; connections that wait in the shared sockets stay there. When the supervisor itself dies,
@@ -22,7 +22,7 @@ from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from deploy.config import Config, ConfigError, load
+from deploy.config import Config, ConfigError, load, parse
 from deploy.sockets import Listener
 
 log = logging.getLogger("sealbox.supervisor")
@@ -48,9 +48,11 @@ KILL_MARGIN_S = 15.0
 
 @dataclass(slots=True)
 class _Slot:
-    """The place of one worker, whoever fills it at the moment."""
+    """The place of one worker, or of the snapshot job, whoever fills it at the moment."""
 
-    number: int
+    name: str
+    arguments: tuple[str, ...]
+    serves: bool = True
     pause_s: float = RESTART_PAUSE_FIRST_S
     process: _WorkerProcess | None = None
 
@@ -93,7 +95,9 @@ class Supervisor:
         self._announced = False
         self.failed = False
         """The server never came up."""
-        self._slots = [_Slot(number) for number in range(config.workers)]
+        self._slots = [_worker_slot(config, number, listeners) for number in range(config.workers)]
+        if config.backup.store:
+            self._slots.append(_Slot("snapshots", ("deploy.snapshots", str(config.path)), serves=False))
         self._stopping: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -124,15 +128,13 @@ class Supervisor:
         checked = os.memfd_create("sealbox-config")
         os.write(checked, self._config_text.encode())
         child_fds: dict[int, Any] = {0: 0, 1: 1, 2: 2, CONTROL_FD: "w", READY_FD: "r", CONFIG_FD: checked}
-        names = []
-        for offset, listener in enumerate(self._listeners):
+        for offset, listener in enumerate(self._listeners if slot.serves else ()):
             child_fds[FIRST_SOCKET_FD + offset] = listener.socket.fileno()
-            names.append(listener.service)
         slot.process = process
         self._reactor.spawnProcess(
             process,
             sys.executable,
-            [sys.executable, "-m", "deploy.worker", str(self._config.path), str(slot.number), *names],
+            [sys.executable, "-m", *slot.arguments],
             env=dict(os.environ),
             childFDs=child_fds,
         )
@@ -140,7 +142,9 @@ class Supervisor:
 
     def worker_ready(self) -> None:
         """A worker accepts connections; the first time all do, say so."""
-        if not self._announced and all(slot.process and slot.process.ready for slot in self._slots):
+        # Snapshots may be in trouble (a full disk, a wrong key); that is no reason not to serve.
+        serving = [slot for slot in self._slots if slot.serves]
+        if not self._announced and all(slot.process and slot.process.ready for slot in serving):
             self._announced = True
             self._on_ready()
 
@@ -152,7 +156,7 @@ class Supervisor:
             if not any(one.process for one in self._slots) and not self._stopping.called:
                 self._stopping.callback(None)
             return
-        if not self._announced and not process.ready:
+        if not self._announced and not process.ready and slot.serves:
             # Nothing has ever worked: another try would not either, and a loop would hide the reason.
             log.error("a worker could not start; its message above says why")
             self.failed = True
@@ -162,7 +166,7 @@ class Supervisor:
             "ended" if reason.check(ProcessDone) else f"died (status {getattr(reason.value, 'status', '?')})"
         )
         young = self._reactor.seconds() - process.started < YOUNG_S
-        log.error("worker %d %s; starting another in %.1f s", slot.number, how, slot.pause_s)
+        log.error("%s %s; starting another in %.1f s", slot.name, how, slot.pause_s)
         self._reactor.callLater(slot.pause_s, self._spawn, slot)
         slot.pause_s = min(slot.pause_s * 2, RESTART_PAUSE_MAX_S) if young else RESTART_PAUSE_FIRST_S
 
@@ -199,8 +203,24 @@ class Supervisor:
     def _kill(self) -> None:
         for slot in self._slots:
             if slot.process is not None:
-                log.error("worker %d does not end; killing it", slot.number)
+                log.error("%s does not end; killing it", slot.name)
                 slot.process.send("KILL")
+
+
+def _worker_slot(config: Config, number: int, listeners: list[Listener]) -> _Slot:
+    services = (listener.service for listener in listeners)
+    return _Slot(f"worker {number}", ("deploy.worker", str(config.path), str(number), *services))
+
+
+def checked_config(path: Path) -> Config:
+    """The configuration that the supervisor passed on; ``path`` is only for messages.
+
+    Raises:
+        ConfigError: a file that it names has changed since it was checked.
+    """
+    with os.fdopen(CONFIG_FD, "rb") as file:
+        file.seek(0)
+        return parse(file.read().decode(), path)
 
 
 def _tell(result: None, waiter: Deferred[None]) -> None:

@@ -19,11 +19,11 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from deploy.config import Config, ConfigError, load, parse
+from deploy.config import Config, ConfigError, load
 from deploy.logs import setup
 from deploy.service import Service
 from deploy.sockets import SERVICES, ServiceName
-from deploy.supervisor import CONFIG_FD, CONTROL_FD, FIRST_SOCKET_FD, READY_FD
+from deploy.supervisor import CONTROL_FD, FIRST_SOCKET_FD, READY_FD, checked_config
 from mailstore.hardening import process_hardening
 
 log = logging.getLogger("sealbox.worker")
@@ -121,18 +121,12 @@ def _nothing() -> None:
     """Ctrl-C reaches the whole process group; the supervisor decides what it means."""
 
 
-def _checked_config(path: Path) -> Config:
-    with os.fdopen(CONFIG_FD, "rb") as file:
-        file.seek(0)
-        return parse(file.read().decode(), path)
-
-
 def main(arguments: list[str]) -> int:
     """Run one worker; the process's exit code."""
     path, number, *names = arguments
     os.umask(0o077)
     try:
-        config = _checked_config(Path(path))
+        config = checked_config(Path(path))
     except ConfigError as exc:
         # It was in order when the supervisor read it: a file that it names has changed since.
         print("\n".join(f"sealbox: {mistake}" for mistake in exc.mistakes), file=sys.stderr)

@@ -93,7 +93,7 @@ class JobWorld:
             self.time.now_s += step
             self.job.turn()
             self.job._uploader.wait(10)
-            self.job._collect()
+            self.job.collect()
 
     def append(self, *subjects: str) -> None:
         """Append messages to INBOX."""

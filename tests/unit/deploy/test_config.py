@@ -15,7 +15,7 @@ from deploy import config
 from deploy.first_run import make_certificate
 
 EXAMPLE = (Path(deploy.__file__).parent / "example.toml").read_text("utf-8")
-UNSET = {("store", "max_messages"), ("access_log", "folder")}
+UNSET = {("store", "max_messages"), ("access_log", "folder"), ("snapshots", "lifecycle_days")}
 """Settings whose default is "not set"; the example shows a value all the same."""
 
 
@@ -44,7 +44,7 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
     """What the example shows as default is the default, and nothing is left out."""
     shown = uncommented(EXAMPLE)
     loaded = config.parse(usable, Path("x"))
-    for section in ("store", "mime", "stream", "imap", "pop3", "lmtp", "login"):
+    for section in ("store", "mime", "stream", "imap", "pop3", "lmtp", "login", "snapshots"):
         limits = getattr(loaded, section)
         defaults = {one.name: getattr(type(limits)(), one.name) for one in dataclasses.fields(limits)}
         expected = {name: value for name, value in defaults.items() if (section, name) not in UNSET}
@@ -53,6 +53,8 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
     assert shown["argon2"] == config.Argon2Section().model_dump()
     assert set(shown["access_log"]) == set(config.AccessLogSection.model_fields)
     assert {k: tuple(v) for k, v in shown["listen"].items()} == config.ListenSection().model_dump()
+    assert set(shown["backup"]) == set(config.BackupSection.model_fields)
+    assert (shown["backup"]["store"], shown["backup"]["region"]) == ("", "auto")
     top = set(config._File.model_fields)
     assert set(shown) == top
 

@@ -1,0 +1,135 @@
+"""The snapshot process: ``python -m deploy.snapshots CONFIG``, by the supervisor.
+
+It opens no account's database and has no key of an account. No reactor: it sleeps, looks, copies.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from backup.catalogue import ServerFacts
+from backup.errors import BackupError
+from backup.job import Job, Places
+from backup.keypair import read_public_key
+from backup.state import State
+from deploy.config import Config, ConfigError
+from deploy.logs import setup
+from deploy.object_store import open_store
+from deploy.supervisor import CONTROL_FD, READY_FD, checked_config
+from mailstore.account import open_directory, read_server_key
+from mailstore.errors import Busy, StoreError
+from mailstore.hardening import process_hardening
+from mailstore.locks import locked
+
+log = logging.getLogger("sealbox.backup")
+
+RUN_NOW = "run-now"
+"""A file in the backup folder: whoever puts it there wants a snapshot of everything at once."""
+
+LOCK_PATIENCE_S = 60.0
+_LOOK_S = 1.0
+
+
+def open_job(config: Config, stack: ExitStack, *, patience_s: float) -> tuple[Job, State]:
+    """A job over the configured store, alone on its data root; ``stack`` closes everything.
+
+    Raises:
+        Busy: another job runs. BackupError, StoreError: as they say.
+    """
+    places = Places(config.data)
+    places.make()
+    stack.enter_context(locked(places.lock, exclusive=True, timeout_s=patience_s))
+    assert config.backup.public_key is not None, "the configuration was checked"
+    server_key = read_server_key(config.data)
+    state = State(places.folder, server_key)
+    stack.callback(state.close)
+    directory = open_directory(config.data)
+    stack.callback(directory.close)
+    facts = ServerFacts(directory, server_key, config.text)
+    job = Job(
+        places,
+        state,
+        open_store(config.backup, config.snapshots),
+        read_public_key(config.backup.public_key),
+        lambda: facts,
+        config.snapshots,
+    )
+    stack.callback(job.stop)
+    return job, state
+
+
+class Process:
+    """Turns the job until SIGTERM, or until the supervisor is gone."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._ending = False
+
+    def run(self) -> int:
+        """The process's exit code."""
+        signal.signal(signal.SIGTERM, self._end)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        with ExitStack() as stack:
+            try:
+                job, _ = open_job(self._config, stack, patience_s=LOCK_PATIENCE_S)
+            except Busy:
+                log.error("another process takes snapshots of this data root")
+                return 1
+            except (BackupError, StoreError) as error:
+                log.error("no snapshots: %s %s", type(error).__name__, error)
+                return 1
+            os.write(READY_FD, b"ready\n")
+            os.close(READY_FD)
+            while not self._ending:
+                self._turn(job)
+                self._pause(job)
+        return 0
+
+    def _turn(self, job: Job) -> None:
+        wanted = Places(self._config.data).folder / RUN_NOW
+        now = wanted.exists()
+        try:
+            job.turn(everything=now)
+        except (BackupError, StoreError) as error:
+            log.error("snapshots: %s %s", type(error).__name__, error)
+            return
+        if now:
+            wanted.unlink(missing_ok=True)
+
+    def _pause(self, job: Job) -> None:
+        """Sleep until the next look; shorter when somebody asks, an upload ends or the process is to end."""
+        wanted = Places(self._config.data).folder / RUN_NOW
+        left_s = self._config.snapshots.scan_interval_s
+        while left_s > 0 and not self._ending and not wanted.exists():
+            readable, _, _ = select.select([CONTROL_FD], [], [], min(_LOOK_S, left_s))
+            if readable and not os.read(CONTROL_FD, 64):
+                self._ending = True
+            left_s -= _LOOK_S
+            job.collect()
+
+    def _end(self, _number: int, _frame: object) -> None:
+        self._ending = True
+
+
+def main(arguments: list[str]) -> int:
+    """Run the snapshot process; its exit code."""
+    os.umask(0o077)
+    try:
+        config = checked_config(Path(arguments[0]))
+    except ConfigError as exc:
+        print("\n".join(f"sealbox: {mistake}" for mistake in exc.mistakes), file=sys.stderr)
+        return 1
+    setup(config.log_level, "snapshots")
+    process_hardening()
+    return Process(config).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
