@@ -17,6 +17,10 @@ class SaslError(Exception):
     """The response breaks the rules of base64 or of the mechanism. The text is fixed."""
 
 
+class OtherIdentity(SaslError):
+    """The client wants to act for somebody else: well said, and refused whatever the credentials."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Who the client says it is and the secret that shall prove it."""
@@ -68,13 +72,14 @@ class PlainExchange:
         """The credentials; acting for somebody else is not offered, so authzid is empty or the same name.
 
         Raises:
-            SaslError: not three parts, an empty name or secret, or another authzid.
+            SaslError: not three parts, or an empty name or secret.
+            OtherIdentity: another authzid.
         """
         parts = response.split(b"\0")
         if len(parts) != 3 or not parts[1] or not parts[2]:
             raise SaslError("malformed PLAIN response")
         if parts[0] not in (b"", parts[1]):
-            raise SaslError("authorization identity must be empty or the user name")
+            raise OtherIdentity("authorization identity must be empty or the user name")
         return Credentials(parts[1], parts[2])
 
 

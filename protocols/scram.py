@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from mailstore.model import ScramExchange, ScramSetup
-from protocols.sasl import SaslError
+from protocols.sasl import OtherIdentity, SaslError
 
 SCRAM = b"SCRAM-SHA-256"
 SCRAM_PLUS = b"SCRAM-SHA-256-PLUS"
@@ -55,8 +55,9 @@ def client_first(message: bytes, mechanism: bytes, can_bind: bool) -> ClientFirs
     """Read the client's first message. ``can_bind`` tells that the client was offered -PLUS here.
 
     Raises:
-        SaslError: it is malformed or does not go with the mechanism. BindingFailed: the client could
-            bind and was told that we cannot, which is not so (RFC 5802 section 6).
+        SaslError: it is malformed or does not go with the mechanism. OtherIdentity: it is to act for
+            somebody else. BindingFailed: the client could bind and was told that we cannot, which is
+            not so (RFC 5802 section 6).
     """
     found = _FIRST.match(message)
     if found is None:
@@ -67,7 +68,7 @@ def client_first(message: bytes, mechanism: bytes, can_bind: bool) -> ClientFirs
     if flag == b"y" and can_bind:
         raise BindingFailed
     if authzid not in (None, name):
-        raise SaslError("authorization identity must be empty or the user name")
+        raise OtherIdentity("authorization identity must be empty or the user name")
     return ClientFirst(header, bare, _unescaped(name), nonce)
 
 

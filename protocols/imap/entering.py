@@ -7,8 +7,8 @@ from protocols.imap.capabilities import capabilities
 from protocols.imap.commands import State
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context
-from protocols.imap.refusal import Disallowed, Malformed
-from protocols.sasl import SaslError, decode_response, encode_challenge
+from protocols.imap.refusal import Disallowed, Malformed, Refused
+from protocols.sasl import OtherIdentity, SaslError, decode_response, encode_challenge
 from protocols.store_api import AccountApi
 
 _ACCOUNT_CLOSED = b"the account was closed"
@@ -50,10 +50,16 @@ async def _next_line(ctx: Context) -> bytes:
             raise Disallowed(b"the session is ending", b"UNAVAILABLE")
 
 
-def malformed(ctx: Context, error: SaslError) -> Malformed:
-    """The answer to a response that breaks the rules; it counts as a failed login."""
+def rejected(ctx: Context, error: SaslError) -> Refused:
+    """The answer to a response that leads nowhere; it counts as a failed login.
+
+    NO is for credentials that are rejected, BAD for what is no response at all (RFC 9051 section 6.2.2).
+    """
     _count_failure(ctx)
-    return Malformed(str(error).encode("ascii"))
+    text = str(error).encode("ascii")
+    if isinstance(error, OtherIdentity):
+        return Disallowed(text, b"AUTHENTICATIONFAILED")
+    return Malformed(text)
 
 
 def failed(ctx: Context) -> AuthenticationFailed:

@@ -12,7 +12,7 @@ from protocols.imap.commands import State
 from protocols.imap.compress import CompressedChannel
 from protocols.imap.connection import Connection
 from protocols.imap.context import Answer, Context
-from protocols.imap.entering import ask_client, capability_text, enter, failed, malformed
+from protocols.imap.entering import ask_client, capability_text, enter, failed, rejected
 from protocols.imap.output import Output
 from protocols.imap.refusal import Disallowed
 from protocols.sasl import MECHANISMS, Credentials, Exchange, SaslError, decode_response
@@ -76,7 +76,7 @@ async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
         while credentials is None:
             credentials = exchange.respond(await ask_client(ctx, exchange.challenge()))
     except SaslError as error:
-        raise malformed(ctx, error) from None
+        raise rejected(ctx, error) from None
     return await _log_in(ctx, credentials)
 
 

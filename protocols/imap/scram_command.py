@@ -10,7 +10,7 @@ from mailstore.errors import AuthenticationFailed
 from protocols import scram
 from protocols.imap import requests as ask
 from protocols.imap.context import Answer, Context
-from protocols.imap.entering import ask_client, enter, failed, malformed
+from protocols.imap.entering import ask_client, enter, failed, rejected
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.sasl import SaslError, decode_response
 from protocols.store_api import AccountApi
@@ -35,7 +35,7 @@ async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
         exchange = scram.client_final(message, first, challenge, binding if plus else None)
         account, signature = await ctx.services.login.login_scram(ctx.address, first.name, exchange, "imap")
     except SaslError as error:
-        raise malformed(ctx, error) from None
+        raise rejected(ctx, error) from None
     except (AuthenticationFailed, scram.BindingFailed):
         raise failed(ctx) from None
     return await _confirmed(ctx, account, signature)
@@ -48,7 +48,7 @@ async def _confirmed(ctx: Context, account: AccountApi, signature: bytes) -> Ans
             raise Malformed(b"empty response expected")
     except SaslError as error:
         account.release()
-        raise malformed(ctx, error) from None
+        raise rejected(ctx, error) from None
     except BaseException:
         account.release()
         raise
