@@ -33,7 +33,7 @@ def play_all(folder: Path, files: Iterable[Path] = FILES) -> Iterator[tuple[Path
     server = DovecotServer(folder, FILES)
     try:
         for path in files:
-            with DovecotWorld(server, server.sources[path.stem]) as world:
+            with DovecotWorld(server, path.stem) as world:
                 played = Beside(path, world)
                 played.play()
             yield path, played

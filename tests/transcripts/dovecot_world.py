@@ -39,6 +39,7 @@ userdb {{
 _MORE = """\
 auth_mechanisms = plain login scram-sha-256
 auth_failure_delay = 0
+mail_max_userip_connections = 100
 service anvil {
   unix_listener anvil-auth-penalty {
     mode = 0
@@ -97,7 +98,8 @@ class DovecotServer:
         lines = []
         for path in transcripts:
             source = self.sources[path.stem]
-            rules = [step.text.split()[1:] for step in steps(path) if step.text.startswith("quota ")]
+            found = steps(path) if path.exists() else ()
+            rules = [step.text.split()[1:] for step in found if step.text.startswith("quota ")]
             rule = "".join(
                 f"userdb_quota_rule=*:storage={kib}K:messages={messages}" for kib, messages in rules
             )
@@ -126,26 +128,60 @@ class DovecotServer:
         """A client context that trusts the server's certificate and checks its name."""
         return ssl.create_default_context(cafile=str(self._tls[0]))
 
+    def connect(self, source: str, implicit_tls: bool = True) -> SocketPeer:
+        """A connection from the address ``source``."""
+        port = self.ports["imaps" if implicit_tls else "imap"]
+        return SocketPeer(port, self.tls(), source=source, implicit_tls=implicit_tls)
+
+    def session(self, name: str) -> SideConnection:
+        """A session of the user that one transcript has."""
+        return SideConnection(self.connect(self.sources[name]))
+
     def stop(self) -> None:
         """End it and wait."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(60)
 
 
+class SideConnection:
+    """A session of joe's that no transcript sees."""
+
+    def __init__(self, peer: SocketPeer) -> None:
+        self._peer = peer
+        self._count = 0
+        self.say(b"LOGIN joe secret")
+
+    def __enter__(self) -> SideConnection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._peer.close()
+
+    def ask(self, command: bytes) -> bytes:
+        """Everything that is answered up to the tagged response."""
+        self._count += 1
+        tag = b"side%d" % self._count
+        self._peer.send(tag + b" " + command + b"\r\n")
+        return _until(self._peer, tag + b" ")
+
+    def say(self, command: bytes) -> None:
+        """Give a command that has to succeed."""
+        answer = self.ask(command)
+        assert b" OK " in answer.splitlines()[-1], answer
+
+
 class DovecotWorld:
     """See ``World``; what happens aside comes over a connection of its own, or by ``doveadm``."""
 
-    def __init__(self, server: DovecotServer, source: str) -> None:
+    def __init__(self, server: DovecotServer, name: str) -> None:
         self._server = server
-        self._source = source
+        self._source = server.sources[name]
         self._peers: list[SocketPeer] = []
         self._prelude: list[bytes] = []
         self._shows_greeting = True
         self._implicit_tls = True
         self._validities: dict[str, str] = {}
-        self._count = 0
-        self._side = self._peer()
-        self._say(b"LOGIN joe secret")
+        self._side = server.session(name)
         self._actions: dict[str, Callable[..., None]] = {
             "plain": self._plain,
             "login": self._login,
@@ -169,8 +205,9 @@ class DovecotWorld:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for peer in (*self._peers, self._side):
+        for peer in self._peers:
             peer.close()
+        self._side.__exit__()
 
     def act(self, name: str, words: list[str]) -> None:
         """See ``World``."""
@@ -178,7 +215,7 @@ class DovecotWorld:
 
     def connect(self) -> SocketPeer:
         """See ``World``."""
-        peer = self._peer(self._implicit_tls)
+        peer = self._server.connect(self._source, self._implicit_tls)
         self._peers.append(peer)
         if not self._shows_greeting:
             _until(peer, b"* OK")
@@ -190,26 +227,12 @@ class DovecotWorld:
     def validity(self, mailbox: str) -> str:
         """The UIDVALIDITY that the mailbox had when it was asked for first; 0 for one that is not there."""
         if mailbox not in self._validities:
-            answer = self._ask(b"STATUS " + mailbox.encode() + b" (UIDVALIDITY)")
+            answer = self._side.ask(b"STATUS " + mailbox.encode() + b" (UIDVALIDITY)")
             found = re.search(rb"UIDVALIDITY ([0-9]+)", answer)
             if found is None:
                 return "0"
             self._validities[mailbox] = found[1].decode()
         return self._validities[mailbox]
-
-    def _peer(self, implicit_tls: bool = True) -> SocketPeer:
-        port = self._server.ports["imaps" if implicit_tls else "imap"]
-        return SocketPeer(port, self._server.tls(), source=self._source, implicit_tls=implicit_tls)
-
-    def _ask(self, command: bytes) -> bytes:
-        self._count += 1
-        tag = b"side%d" % self._count
-        self._side.send(tag + b" " + command + b"\r\n")
-        return _until(self._side, tag + b" ")
-
-    def _say(self, command: bytes) -> None:
-        answer = self._ask(command)
-        assert b" OK " in answer.splitlines()[-1], answer
 
     def _plain(self) -> None:
         self._implicit_tls = False
@@ -224,7 +247,7 @@ class DovecotWorld:
 
     def _append(self, data: bytes, mailbox: str, date: int) -> None:
         stamp = time.strftime("%d-%b-%Y %H:%M:%S +0000", time.gmtime(date)).encode()
-        self._say(b'APPEND %b "%b" {%d+}\r\n%b' % (mailbox.encode(), stamp, len(data), data))
+        self._side.say(b'APPEND %b "%b" {%d+}\r\n%b' % (mailbox.encode(), stamp, len(data), data))
 
     def _messages(self, count: str, mailbox: str = "INBOX") -> None:
         for number in range(1, int(count) + 1):
@@ -249,14 +272,14 @@ class DovecotWorld:
         assert use in ("", "\\Sent") and (name == "Sent") == bool(use)
         # Superiors too: made along with their inferiors they could not hold messages.
         for one in (*superiors(named.decode()), named.decode()):
-            if b" OK" not in self._ask(b"STATUS " + one.encode() + b" (MESSAGES)"):
-                self._say(b"CREATE " + one.encode())
+            if b" OK" not in self._side.ask(b"STATUS " + one.encode() + b" (MESSAGES)"):
+                self._side.say(b"CREATE " + one.encode())
 
     def _subscribe(self, name: str) -> None:
         """A name that is no mailbox is subscribed to while it is one for a moment."""
-        is_there = b" OK" in self._ask(b"STATUS " + name.encode() + b" (MESSAGES)")
+        is_there = b" OK" in self._side.ask(b"STATUS " + name.encode() + b" (MESSAGES)")
         for word in (b"SUBSCRIBE",) if is_there else (b"CREATE", b"SUBSCRIBE", b"DELETE"):
-            self._say(word + b" " + name.encode())
+            self._side.say(word + b" " + name.encode())
 
     def _validity(self, name: str, number: str) -> None:
         self.validity(name)

@@ -67,6 +67,11 @@ class _Reader:
         return stack[0]
 
 
+def tree(text: str) -> list[Tree]:
+    """The atoms, strings and lists that ``text`` holds; strings are written alike however they were sent."""
+    return _Reader(text).items()
+
+
 def _string(text: str) -> str:
     """A string as it is written whatever it was sent as."""
     if _ATOM.match(text) and text.upper() != "NIL":
@@ -74,22 +79,22 @@ def _string(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _written(tree: Tree) -> str:
-    if isinstance(tree, str):
-        return tree
-    return "(" + " ".join(map(_written, tree)) + ")"
+def _written(one: Tree) -> str:
+    if isinstance(one, str):
+        return one
+    return "(" + " ".join(map(_written, one)) + ")"
 
 
-def _sorted_list(tree: Tree) -> Tree:
-    return sorted(tree, key=lambda one: _written(one).casefold()) if isinstance(tree, list) else tree
+def _sorted_list(found: Tree) -> Tree:
+    return sorted(found, key=lambda one: _written(one).casefold()) if isinstance(found, list) else found
 
 
-def _pairs(tree: list[Tree]) -> list[str]:
+def _pairs(items: list[Tree]) -> list[str]:
     """Name and value after each other, in alphabetical order of names; a last name may lack its value."""
     found = []
-    for at in range(0, len(tree), 2):
-        name = _written(tree[at]).upper() if at < len(tree) else ""
-        value = tree[at + 1] if at + 1 < len(tree) else ""
+    for at in range(0, len(items), 2):
+        name = _written(items[at]).upper()
+        value = items[at + 1] if at + 1 < len(items) else ""
         if name in _UNORDERED:
             value = _sorted_list(value)
         found.append(f"{name} {_written(value)}".rstrip())
@@ -107,15 +112,15 @@ def _code(text: str) -> str:
     if name in _ONLY_THERE:
         return name
     if name in _UNORDERED:
-        (flags,) = _Reader(rest).items() or [[]]
+        (flags,) = tree(rest) or [[]]
         return f"{name} {_written(_sorted_list(flags))}"
     return _own_numbers(f"{name} {rest}".rstrip())
 
 
 def _data(text: str) -> str:
     """An untagged response that is no status response."""
-    tree = _Reader(text[2:]).items()
-    name, rest = _written(tree[0]).upper() if tree else "", tree[1:]
+    items = tree(text[2:])
+    name, rest = _written(items[0]).upper() if items else "", items[1:]
     if name in _ONLY_THERE:
         return f"* {name}"
     if name in {"LIST", "LSUB"} and rest:
@@ -154,7 +159,7 @@ def meaning(response: str) -> str | None:
         number, name, rest = numbered.groups()
         if "FETCH" not in name:
             return f"* {number} {name}"
-        items = _Reader(rest).items()
+        items = tree(rest)
         inner = items[0] if items and isinstance(items[0], list) else []
         return _own_numbers(f"* {number} {name} (" + " ".join(_pairs(inner)) + ")")
     return _own_numbers(_data(response)) if response.startswith("* ") else response
