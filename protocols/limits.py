@@ -48,6 +48,8 @@ class ImapLimits:
     """Mailbox names in one NOTIFY, in all groups together."""
     notify_mailboxes_max: int = 1000
     """Mailboxes whose messages a session may watch; one more ends its notifications."""
+    notify_rest_factor: float = 9.0
+    """How many times as long as a look at the account has taken a session waits before the next one."""
     url_max_bytes: int = 4000
     """One URL of CATENATE (RFC 4469)."""
     binary_items_max: int = 50

@@ -163,7 +163,7 @@ async def idle(ctx: Context, request: ask.Idle) -> Answer:
     ctx.output.put(b"+ idling\r\n")
     with changes_heard(ctx) as heard:
         while ctx.goodbye is None:
-            if heard.changed:
+            if heard.due:
                 await tell_in_idle(ctx, heard)
             await ctx.output.flush()
             line = ctx.connection.next_line()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from mailstore.errors import AccountClosed, StoreError
 from mailstore.model import MailboxId, Overview, Uid
@@ -27,22 +28,52 @@ class Hint:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._rest: Any = None
         self.changed = True
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look."""
+        return self.changed and self._rest is None
 
     def note(self) -> None:
         """Something may have changed."""
         self.changed = True
-        self._ctx.channel.wake()
+        if self._rest is None:
+            self._ctx.channel.wake()
+
+    def looked(self, seconds: float) -> None:
+        """A look has taken so long: the next one is due after a while, so that others have their turn."""
+        rest_s = seconds * self._ctx.limits.notify_rest_factor
+        if rest_s > 0 and self._rest is None:
+            self._rest = self._ctx.services.clock.callLater(rest_s, self._rested)
+
+    def _rested(self) -> None:
+        self._rest = None
+        if self.changed:
+            self._ctx.channel.wake()
+
+    def stop(self) -> None:
+        """Nobody will look again."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
 
 class Watch:
     """What a session watches. ``pushes`` tells that the client listens between commands, too (NOTIFY)."""
 
-    def __init__(self, hint: Hint, stop: Callable[[], None], told: Told, pushes: bool) -> None:
+    def __init__(self, hint: Hint, deaf: Callable[[], None], told: Told, pushes: bool) -> None:
+        """``deaf`` ends the hints."""
         self.hint = hint
-        self.stop = stop
         self.told = told
         self.pushes = pushes
+        self._deaf = deaf
+
+    def stop(self) -> None:
+        """The end of it."""
+        self._deaf()
+        self.hint.stop()
 
 
 def selected_id(ctx: Context) -> MailboxId | None:
@@ -56,10 +87,12 @@ async def tell_news(ctx: Context, moment: Moment) -> None:
     Raises StoreError when what is new cannot be read for the selected mailbox.
     """
     watch = ctx.watch
-    if watch is None or not watch.hint.changed:
+    if watch is None or not watch.hint.due:
         await _tell_selected(ctx, moment)
         return
     watch.hint.changed = False
+    clock = ctx.services.clock
+    began = clock.seconds()
     try:
         now = await ctx.the_account().overview(watch.told.annotations_version)
         news = watch.told.news(now, selected_id(ctx), ctx.condstore)
@@ -71,6 +104,7 @@ async def tell_news(ctx: Context, moment: Moment) -> None:
         _overflow(ctx)
         await _tell_selected(ctx, moment)
         return
+    watch.hint.looked(clock.seconds() - began)
     selected = ctx.selected
     if selected is not None and ctx.wanted.messages:
         counters = now.counters.get(selected.mailbox.opened.mailbox_id)
@@ -156,7 +190,7 @@ def _is_due(ctx: Context) -> bool:
     watch, selected, wanted = ctx.watch, ctx.selected, ctx.wanted
     if watch is None or not watch.pushes:
         return False
-    return watch.hint.changed or (selected is not None and selected.view.has_pending(wanted, wanted.at_once))
+    return watch.hint.due or (selected is not None and selected.view.has_pending(wanted, wanted.at_once))
 
 
 async def tell_in_idle(ctx: Context, hint: Hint) -> None:

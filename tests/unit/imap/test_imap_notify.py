@@ -210,6 +210,26 @@ def test_a_burst_is_told_once() -> None:
     assert told.count(b"\r\n") == 3
 
 
+def test_looks_that_take_long_are_rare() -> None:
+    """After a look that took a second there are nine without one; the news are told all the same."""
+    world = ImapWorld()
+    client = watching(world)
+    gate = world.hold()
+    world.account.deliver(MAIL)
+    world.clock.advance(1)
+    world.account.hold = None
+    gate.callback(None)
+    assert client.hear().startswith(b"* STATUS INBOX (MESSAGES 1 ")
+    world.account.deliver(MAIL)
+    assert client.say(b"a NOOP\r\n") == b"a OK done\r\n"
+    world.clock.advance(8.9)
+    assert client.hear() == b""
+    world.clock.advance(0.1)
+    assert client.hear().startswith(b"* STATUS INBOX (MESSAGES 2 ")
+    world.account.deliver(MAIL)
+    assert client.hear().startswith(b"* STATUS INBOX (MESSAGES 3 ")
+
+
 def test_sessions_that_end_stop_listening() -> None:
     """LOGOUT, UNAUTHENTICATE, NONE and a new NOTIFY leave nothing behind."""
     world = ImapWorld()
