@@ -22,7 +22,7 @@ class ImapLimits:
     """One message in APPEND; announced as APPENDLIMIT (RFC 7889)."""
     append_total_max_bytes: int = 64 * MIB
     """All messages of one APPEND together (MULTIAPPEND, RFC 3502)."""
-    append_messages_max: int = 500
+    append_messages_max: int = 1000
     """Messages of one APPEND."""
     literal_max_bytes: int = 128 * KIB
     """One literal of any command but APPEND, once logged in."""
@@ -40,6 +40,14 @@ class ImapLimits:
     list_items_max: int = 1000
     """Members of any parenthesised list (flags, patterns, header names, FETCH items ...)."""
     sequence_ranges_max: int = 10_000
+    message_limit: int = 100_000
+    """Messages that clients are asked to name in one command, announced as MESSAGELIMIT (RFC 9738);
+    0 announces nothing and limits nothing."""
+    save_limit: int = 0
+    """The same for COPY and APPEND alone, announced as SAVELIMIT where ``message_limit`` is 0."""
+    message_limit_enforced: int = 1_000_000
+    """Messages beyond which a command is cut short or refused; clients that do not know the extension take
+    a part for all, so this has to be more than mailboxes have. Never less than what is announced."""
     live_searches_max: int = 10
     """Searches of one session that are kept up to date (RFC 5267)."""
     notify_groups_max: int = 100

@@ -16,7 +16,8 @@ def parse_append(cursor: Cursor) -> Append:
     messages = [append_message(cursor)]
     while cursor.skip(b" "):
         if len(messages) >= cursor.limits.append_messages_max:
-            raise Disallowed(b"too many messages in one command", b"LIMIT")
+            # RFC 9738 section 3.1: nothing is appended.
+            raise Disallowed(b"too many messages in one command", b"MESSAGELIMIT %d" % len(messages))
         # IMAPClient sends two spaces between literals.
         cursor.skip(b" ")
         messages.append(append_message(cursor))

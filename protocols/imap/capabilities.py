@@ -67,6 +67,13 @@ _LOGGED_IN = (
 )
 
 
+def _message_limit(limits: ImapLimits) -> tuple[bytes, ...]:
+    """MESSAGELIMIT, or SAVELIMIT instead (RFC 9738 section 3)."""
+    if limits.message_limit:
+        return (b"MESSAGELIMIT=%d" % limits.message_limit,)
+    return (b"SAVELIMIT=%d" % limits.save_limit,) if limits.save_limit else ()
+
+
 def capabilities(
     state: State, limits: ImapLimits, compressed: bool, scram: bool = False, can_bind: bool = False
 ) -> bytes:
@@ -82,7 +89,7 @@ def capabilities(
             mechanisms = (*MECHANISMS, *with_scram) if scram else MECHANISMS
             names = (*_BEFORE_LOGIN, *(b"AUTH=" + name for name in mechanisms))
         case _:
-            names = (*_LOGGED_IN, b"APPENDLIMIT=%d" % limits.append_max_bytes)
+            names = (*_LOGGED_IN, *_message_limit(limits), b"APPENDLIMIT=%d" % limits.append_max_bytes)
             # RFC 4978 section 3: not while compression is active.
             if not compressed:
                 names = (*names, b"COMPRESS=DEFLATE")

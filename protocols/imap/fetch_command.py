@@ -23,6 +23,7 @@ from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
+from protocols.imap.message_limit import Allowed, allowed, require_page, told
 from protocols.imap.output import Output
 from protocols.imap.refusal import Disallowed
 from protocols.imap.requests import FetchItem, FetchSection, SectionForm
@@ -170,15 +171,17 @@ async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
     if request.changed_since is not None or FetchItem.MODSEQ in request.items:
         ctx.enable_condstore()
     if request.page is not None:
+        require_page(request.page.size, ctx.limits)
         uids = await _paged(selected, uids, request.changed_since, request.page)
     wanted = _wanted(request, ctx.condstore, selected)
-    outcome = await _send(ctx, selected, uids, wanted)
+    part = allowed(uids, ctx.limits)
+    outcome = await _send(ctx, selected, part, wanted)
     if outcome.unknown_encoding:
         raise Disallowed(b"the transfer encoding of a part is not known", b"UNKNOWN-CTE")
     if outcome.missing and not request.by_uid:
         # RFC 5530 section 3: the numbers stay taken until EXPUNGE may be sent.
-        return Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
-    return Answer(b"done")
+        return told(ctx, Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED"), part.code)
+    return told(ctx, Answer(b"done"), part.code)
 
 
 async def push(
@@ -187,18 +190,17 @@ async def push(
     """Tell of messages unasked (RFC 5465 section 5.2); none becomes ``\\Seen`` by that."""
     peeked = (replace(one, peek=True) if isinstance(one, FetchSection) else one for one in items)
     request = ask.Fetch(SequenceSet(()), tuple(peeked), by_uid=True)
-    await _send(ctx, selected, uids, _wanted(request, ctx.condstore, selected))
+    await _send(ctx, selected, Allowed(uids), _wanted(request, ctx.condstore, selected))
 
 
-async def _send(ctx: Context, selected: Selected, uids: Sequence[Uid], wanted: _Wanted) -> _Outcome:
+async def _send(ctx: Context, selected: Selected, part: Allowed, wanted: _Wanted) -> _Outcome:
     """The responses, a batch of messages in a transaction."""
     view = selected.view
     size = ctx.limits.fetch_batch_rows
     if wanted.sections:
         size = min(size, _CONTENT_BATCH_ROWS)
     outcome = _Outcome()
-    for at in range(0, len(uids), size):
-        batch = uids[at : at + size]
+    for batch in part.batches(size):
         result = await selected.mailbox.fetch(batch, wanted.plan, view.modseq)
         view.apply(result.delta)
         ctx.output.put_all(view.new_keywords())

@@ -5,14 +5,16 @@ After a command that changed anything, and in IDLE, only messages that changed a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
-from mailstore.model import ModSeq
+from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Moment, Selected
+from protocols.imap.message_limit import told
 from protocols.imap.requests import FetchItem, FetchSection
 from protocols.imap.search_command import Numbering, resolve, search
 from protocols.imap.search_requests import CancelUpdate, Search, SearchReturn
@@ -57,21 +59,25 @@ def _frozen(key: criteria.Key, view: Numbering) -> criteria.Key:
 
 async def live_search(ctx: Context, request: Search, correlator: bytes = b"") -> Answer:
     """SEARCH and SORT, by UID or not; with UPDATE the result is kept up to date from here on."""
-    if SearchReturn.UPDATE not in (request.returned or ()):
-        await search(ctx, request, correlator)
-        return _DONE
     selected = ctx.the_mailbox()
     key = _frozen(request.key, selected.view)
-    uids = await search(ctx, request, correlator)
+    found = await search(ctx, request, correlator)
+    if SearchReturn.UPDATE in (request.returned or ()):
+        _keep_up_to_date(ctx, selected, request, key, found.uids)
+    return told(ctx, _DONE, found.code)
+
+
+def _keep_up_to_date(
+    ctx: Context, selected: Selected, request: Search, key: criteria.Key, uids: Sequence[Uid]
+) -> None:
     live = selected.live
     if ctx.tag not in live and len(live) >= ctx.limits.live_searches_max:
         # Section 4.3.1: the search itself is done all the same.
         ctx.output.put(_no_update(ctx.tag, b"too many searches are kept up to date"))
-        return _DONE
+        return
     if not live:
         selected.live_modseq = selected.view.modseq
     live[ctx.tag] = LiveSearch(key, request.by_uid, UidSet.of(uids), request.update_items)
-    return _DONE
 
 
 async def cancel_update(ctx: Context, request: CancelUpdate) -> Answer:

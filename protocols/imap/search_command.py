@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from mailstore import search as criteria
@@ -13,6 +13,7 @@ from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.fuzzy import BETTER, Degree, relaxed, scores
+from protocols.imap.message_limit import require_whole, searched
 from protocols.imap.refusal import Disallowed
 from protocols.imap.search_requests import RefusedSearch, Search, SearchReturn, Thread
 
@@ -85,7 +86,15 @@ def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEG
             assert_never(key)
 
 
-async def search(ctx: Context, request: Search, correlator: bytes = b"") -> list[Uid]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found, and what to say when it did not look at all messages (RFC 9738)."""
+
+    uids: Sequence[Uid]
+    code: bytes
+
+
+async def search(ctx: Context, request: Search, correlator: bytes = b"") -> Found:
     """Search or sort, tell the outcome, and return what was found.
 
     New messages are announced before a number can name them. ``correlator`` is what an ESEARCH
@@ -125,7 +134,7 @@ async def _known(ctx: Context, found: Sequence[Uid], ordered: bool) -> tuple[lis
     return uids, seqs
 
 
-async def _search(ctx: Context, request: Search, correlator: bytes) -> list[Uid]:
+async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
     if ctx.rev2 and request.returned is None and not request.order:
         # RFC 9051 section 6.4.4: ESEARCH is the only answer, ALL what it holds by default.
         request = replace(request, returned=frozenset({SearchReturn.ALL}))
@@ -134,10 +143,12 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> list[Uid]
     if request.uses_modseq:
         ctx.enable_condstore()
     better = await _better(selected, request) if request.scored else ()
-    key = resolve(request.key, view)
+    key, code = resolve(request.key, view), b""
     if request.order:
+        require_whole(key, view, ctx.limits)
         result = await selected.mailbox.sort(key, _ranked(request.order, better), view.modseq)
     else:
+        key, code = searched(key, view, ctx.limits)
         result = await selected.mailbox.search(key, view.modseq)
     await tell_delta(ctx, selected, result.delta)
     uids, seqs = await _known(ctx, result.uids, ordered=not request.order)
@@ -146,7 +157,7 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> list[Uid]
     if request.returned is None:
         line = search_results.sort_line if request.order else responses.search_line
         ctx.output.put(line(numbers, modseq))
-        return uids
+        return Found(uids, code)
     if SearchReturn.SAVE in request.returned:
         view.saved = search_results.saved_by(request, uids)
     if request.answers:
@@ -154,7 +165,7 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> list[Uid]
             modseq = await _modseq_of_ends(selected, uids, request.returned)
         told = scores(uids, better) if better else ()
         ctx.output.put(search_results.esearch_line(correlator, request, numbers, modseq, told))
-    return uids
+    return Found(uids, code)
 
 
 def _ranked(order: tuple[SortBy, ...], better: tuple[UidSet, ...]) -> tuple[SortBy, ...]:
@@ -196,6 +207,7 @@ async def thread(ctx: Context, request: Thread) -> Answer:
     selected = ctx.the_mailbox()
     view = selected.view
     key = resolve(request.key, view)
+    require_whole(key, view, ctx.limits)
     if not ctx.wanted.messages:
         # Of newer ones the client does not want to hear (RFC 5465 section 3.1), so they are in no thread.
         newest = view.largest_uid

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from mailstore import search
 from mailstore.mime.charsets import codec_of
 from mailstore.model import SystemFlag
+from mailstore.uidset import MAX_NUMBER, UidSet
 from protocols.imap.cursor import MAX_NUMBER_64, Cursor
 from protocols.imap.refusal import Disallowed, Malformed
 
@@ -139,6 +140,17 @@ class SearchParser:
         numbers = self.cursor.sequence_set()
         return search.SavedResult() if numbers.saved else search.UidNumbers(numbers)
 
+    def uid(self) -> int:
+        """``uniqueid``."""
+        number = self.cursor.number(b"UID")
+        if number == 0:
+            raise self.cursor.failure(b"UID above 0")
+        return number
+
+    def uids_between(self, low: int, high: int) -> search.Key:
+        """UIDAFTER and UIDBEFORE (RFC 9738 section 3.2); there may be no such UID."""
+        return search.Uids(UidSet(((low, high),)) if low <= high else UidSet())
+
     def keyword(self) -> search.Key:
         """``flag-keyword``."""
         return search.HasKeyword(self.cursor.atom(b"keyword").decode("ascii"))
@@ -219,6 +231,8 @@ _ARGUMENTS: dict[bytes, Callable[[SearchParser], search.Key]] = {
     b"THREADID": lambda parser: search.ThreadIdIs(parser.object_id()),
     b"TO": _header_named("TO"),
     b"UID": SearchParser.uids,
+    b"UIDAFTER": lambda parser: parser.uids_between(parser.uid() + 1, MAX_NUMBER),
+    b"UIDBEFORE": lambda parser: parser.uids_between(1, parser.uid() - 1),
     b"UNKEYWORD": lambda parser: search.Not(parser.keyword()),
     b"YOUNGER": lambda parser: search.WithinSeconds(parser.interval()),
 }

@@ -38,6 +38,11 @@ class Page:
     first: int
     last: int
 
+    @property
+    def size(self) -> int:
+        """Most results that fit on it."""
+        return abs(self.first - self.last) + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Search:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mailstore import search as criteria
 from mailstore.errors import NoSuchMailbox
-from mailstore.model import CopyResult, Opened
+from mailstore.model import CopyResult, Opened, SystemFlag, Uid
 from mailstore.uidset import UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.commands import State
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.message_limit import allowed, require_saving, told
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.resync import require_qresync, tell_missed
 from protocols.imap.view import View, uid_required
@@ -86,10 +90,24 @@ async def expunge(ctx: Context, request: ask.Expunge) -> Answer:
     """EXPUNGE and UID EXPUNGE; HIGHESTMODSEQ tells a QRESYNC client that it is up to date."""
     selected = ctx.the_mailbox()
     view = selected.view
-    uids = None if request.uids is None else UidSet.of(view.resolve(request.uids, by_uid=True))
+    uids, code = None, b""
+    if request.uids is not None:
+        named = view.resolve(request.uids, by_uid=True)
+        part = allowed(named, ctx.limits)
+        if part.code:
+            part = allowed(await _deleted(selected, named), ctx.limits)
+        uids, code = UidSet.of(part.uids), part.code
     delta = await selected.mailbox.expunge(uids, view.modseq)
     view.apply(delta)
-    return _up_to_date(ctx, view) if delta.expunged else _DONE
+    return told(ctx, _up_to_date(ctx, view) if delta.expunged else _DONE, code)
+
+
+async def _deleted(selected: Selected, uids: Sequence[Uid]) -> Sequence[Uid]:
+    """Those with ``\\Deleted``, which alone count for UID EXPUNGE (RFC 9738 section 3.1)."""
+    key = criteria.And((criteria.Uids(UidSet.of(uids)), criteria.HasFlag(SystemFlag.DELETED)))
+    found = await selected.mailbox.search(key, selected.view.modseq)
+    selected.view.apply(found.delta)
+    return found.uids
 
 
 def _up_to_date(ctx: Context, view: View) -> Answer:
@@ -117,6 +135,7 @@ async def copy(ctx: Context, request: ask.Copy) -> Answer:
     uids = view.resolve(request.numbers, request.by_uid)
     if not uids:
         return _DONE
+    require_saving(uids, ctx.limits)
     try:
         result = await selected.mailbox.copy(UidSet.of(uids), request.mailbox, view.modseq)
     except NoSuchMailbox:
@@ -140,8 +159,9 @@ async def move(ctx: Context, request: ask.Move) -> Answer:
         return _DONE
     if selected.read_only:
         raise Disallowed(b"the mailbox is open for reading only", b"NOPERM")
+    part = allowed(uids, ctx.limits)
     try:
-        result = await selected.mailbox.move(UidSet.of(uids), request.mailbox, view.modseq)
+        result = await selected.mailbox.move(UidSet.of(part.uids), request.mailbox, view.modseq)
     except NoSuchMailbox:
         raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
     await ctx.turn_after(len(result.source))
@@ -151,8 +171,8 @@ async def move(ctx: Context, request: ask.Move) -> Answer:
         await ctx.turn_after(len(result.source))
         ctx.output.put(responses.tagged(b"*", b"OK", b"moved", _copy_uid(result)))
         await ctx.turn_after(len(result.source))
-        return _up_to_date(ctx, view)
-    return _DONE
+        return told(ctx, _up_to_date(ctx, view), part.code)
+    return told(ctx, _DONE, part.code)
 
 
 async def idle(ctx: Context, request: ask.Idle) -> Answer:

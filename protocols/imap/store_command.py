@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mailstore.errors import StoreError
-from mailstore.model import MessageFlags, ModSeq, StoreResult, Uid
+from mailstore.model import MessageFlags, ModSeq, StoreResult
 from mailstore.uidset import UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.message_limit import Allowed, allowed, told
 from protocols.imap.refusal import Disallowed
 from protocols.imap.view import View
 
@@ -41,7 +42,12 @@ async def store(ctx: Context, request: ask.Store) -> Answer:
         ctx.enable_condstore()
     if selected.read_only:
         raise Disallowed(b"the mailbox is open for reading only", b"NOPERM")
-    outcome = await _store_in_batches(ctx, selected, request, uids)
+    part = allowed(uids, ctx.limits)
+    outcome = await _store_in_batches(ctx, selected, request, part)
+    return told(ctx, _answer(view, request, outcome), part.code)
+
+
+def _answer(view: View, request: ask.Store, outcome: _Outcome) -> Answer:
     if outcome.modified:
         # RFC 7162 section 3.1.3: the numbers are of the kind the command used.
         failed = outcome.modified
@@ -51,16 +57,13 @@ async def store(ctx: Context, request: ask.Store) -> Answer:
     return _EXPUNGED if outcome.missing and not request.by_uid else _DONE
 
 
-async def _store_in_batches(
-    ctx: Context, selected: Selected, request: ask.Store, uids: list[Uid]
-) -> _Outcome:
+async def _store_in_batches(ctx: Context, selected: Selected, request: ask.Store, part: Allowed) -> _Outcome:
     view, outcome, began = selected.view, _Outcome(), selected.view.modseq
-    size = ctx.limits.store_batch_rows
     try:
-        for at in range(0, len(uids), size):
+        for batch in part.batches(ctx.limits.store_batch_rows):
             since = view.modseq
             result = await selected.mailbox.store_flags(
-                UidSet.of(uids[at : at + size]), request.mode, request.flags, request.unchanged_since, since
+                UidSet.of(batch), request.mode, request.flags, request.unchanged_since, since
             )
             view.apply(result.delta)
             ctx.output.put_all(view.new_keywords())

@@ -198,6 +198,7 @@ class DovecotWorld:
             "revoke": lambda: _cannot("a session outlives its password"),
             "hold": lambda: _cannot("a real store cannot be told to wait"),
             "clock": lambda _: _cannot("the clock of a real server goes its own way"),
+            "limit": lambda *_: _cannot("its limits are not ours"),
             "nonce": lambda: _cannot("a real server's nonce and salt are its own"),
         }
 

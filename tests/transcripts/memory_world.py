@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
@@ -61,7 +62,8 @@ class MemoryWorld:
     """One account, joe with the password secret, and the actions of ``@`` lines.
 
     ``@plain`` connects to port 143 instead of 993; ``@login`` and ``@select NAME`` bring the
-    connections that follow into that state without showing it. ``@clock 0`` and ``@nonce`` change
+    connections that follow into that state without showing it. ``@limit NAME NUMBER`` gives them another
+    limit. ``@clock 0`` and ``@nonce`` change
     nothing here: they say that what follows needs a clock that stands still, or a server whose SCRAM
     nonce and salt are known.
     """
@@ -89,6 +91,7 @@ class MemoryWorld:
             "read_only": self._read_only,
             "clock": lambda seconds: self.world.clock.advance(float(seconds)),
             "nonce": lambda: None,
+            "limit": self._limit,
             "revoke": lambda: self.world.account.close_sessions(),
         }
 
@@ -104,6 +107,11 @@ class MemoryWorld:
         for line in self._prelude:
             assert b" OK" in client.say(line)
         return MemoryPeer(client)
+
+    def _limit(self, name: str, number: str) -> None:
+        """Connections from now on have another limit."""
+        self.world.limits = replace(self.world.limits, **{name: int(number)})
+        self._factory = self.world.factory_for(implicit_tls=True)
 
     def _plain(self) -> None:
         self._factory = self.world.factory_for(implicit_tls=False)

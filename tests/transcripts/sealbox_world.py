@@ -73,6 +73,7 @@ class SealboxWorld:
             "revoke": self._revoke,
             "hold": lambda: _cannot("a real store cannot be told to wait"),
             "clock": lambda _: _cannot("the clock of a real server goes its own way"),
+            "limit": lambda *_: _cannot("limits are a setting of the whole server"),
             "nonce": lambda: _cannot("a real server's nonce and salt are its own"),
         }
 

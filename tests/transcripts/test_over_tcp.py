@@ -19,6 +19,8 @@ FILES = sorted(FOLDER.glob("*.txt"))
 MESSAGE_LIMIT = re.compile(r"^@quota \d+ (\d+)$", re.MULTILINE)
 LEFT_OUT = {
     "idle": ("clock 1801", "the clock of a real server goes its own way"),
+    "messagelimit": ("limit message_limit 5", "limits are a setting of the whole server"),
+    "savelimit": ("limit message_limit 0", "limits are a setting of the whole server"),
     "inprogress": ("hold", "a real store cannot be told to wait"),
     "scram": ("nonce", "a real server's nonce and salt are its own"),
     "within": ("clock 0", "the clock of a real server goes its own way"),

@@ -59,7 +59,7 @@ def test_number_of_messages_is_bounded(world: ImapWorld, client: Client) -> None
     one = b" {1+}\r\nx"
     assert b"a OK [APPENDUID 7 1:3]" in client.say(b"a APPEND INBOX" + one * 3 + b"\r\n")
     said = client.say(b"b APPEND INBOX" + one * 4 + b"\r\n")
-    assert said == b"b NO [LIMIT] too many messages in one command\r\n"
+    assert said == b"b NO [MESSAGELIMIT 3] too many messages in one command\r\n"
     assert len(stored(world)) == 3
 
 
