@@ -80,9 +80,8 @@ def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxInfo]) -
         match source.kind:
             case Source.SELECTED:
                 chosen.add(ctx.the_mailbox().name)
-            case Source.INBOXES:
-                chosen.add("INBOX")
-            case Source.PERSONAL:
+            case Source.INBOXES | Source.PERSONAL:
+                # With a sub-address mail can be delivered into any of them (RFC 5465 section 6.3).
                 chosen |= set(mailboxes)
             case Source.SUBSCRIBED:
                 chosen |= {name for name, one in mailboxes.items() if one.subscribed}
