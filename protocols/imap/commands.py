@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from protocols.imap import requests as ask
@@ -81,11 +81,12 @@ class CommandSpec:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A command that can be executed."""
+    """A command that can be executed. ``respelled`` is what the client wrote for names not in NFC."""
 
     tag: bytes
     spec: CommandSpec
     request: ask.Request
+    respelled: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +308,7 @@ def parse_command(
         if spec is None:
             name = b""
             raise Malformed(b"unknown command")
-        return Parsed(tag, spec, spec.parse(cursor))
+        return Parsed(tag, spec, spec.parse(cursor), cursor.respelled)
     except Refused as refusal:
         return Unparsed(tag, name if name in COMMANDS else b"", refusal)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -118,6 +118,8 @@ class Context:
         self.compressed = False
         self.user_agent = ""
         self.tag = b""
+        self.respelled: Mapping[str, str] = {}
+        """Mailbox names of the running command that are not in NFC, as the client wrote them."""
         self.login_deadline_s = 0.0
         self.still_here()
         self.failed_logins = 0
@@ -199,6 +201,15 @@ class Context:
             self.selected.own |= UidSet.of(uids)
         elif self.watch is not None:
             self.watch.told.grew(mailbox, len(uids))
+
+    def tell_respelled(self, name: str, old: str, attributes: tuple[bytes, ...] = ()) -> None:
+        """What a name that was not written in NFC has become (RFC 9051 section 6.3.9.7).
+
+        ``old`` is the name the command began with, which RENAME tells beside the new one.
+        """
+        if self.rev2 and (name in self.respelled or old in self.respelled):
+            supplied = self.respelled.get(old, old)
+            self.output.put(responses.list_line(attributes, name, self.utf8, old_name=supplied))
 
     def stop_watching(self) -> None:
         """Nothing but the selected mailbox is watched any more."""

@@ -6,6 +6,7 @@ Errors name the place and what was expected there, never what stood there.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TypeVar
@@ -63,6 +64,8 @@ class Cursor:
     ) -> None:
         self.limits = limits
         self.utf8 = utf8
+        self.respelled: dict[str, str] = {}
+        """Mailbox names that the client wrote otherwise than in NFC, as it wrote them."""
         self._utf8_names = utf8 or rev2
         self._pieces = pieces
         self._index = 0
@@ -233,7 +236,10 @@ class Cursor:
         if len(wire) > self.limits.mailbox_name_max_bytes:
             raise self.failure(b"shorter mailbox name")
         try:
-            return mailbox_from_wire(wire, self._utf8_names)
+            name = mailbox_from_wire(wire, self._utf8_names)
+            if self._utf8_names and not unicodedata.is_normalized("NFC", spelled := wire.decode("utf-8")):
+                self.respelled[name] = spelled
+            return name
         except ValueError:
             encoding = b"UTF-8" if self._utf8_names else b"modified UTF-7"
             raise self.failure(b"mailbox name in " + encoding) from None

@@ -27,6 +27,7 @@ async def create(ctx: Context, request: ask.Create) -> Answer:
     made = await ctx.the_account().create(request.mailbox, next(iter(request.special_use), None))
     if ctx.watch is not None:
         ctx.watch.told.created(made, request.mailbox)
+    ctx.tell_respelled(request.mailbox, request.mailbox)
     # RFC 8474 section 4.1.
     return Answer(b"done", b"MAILBOXID " + responses.object_id(made.object_id))
 
@@ -36,6 +37,7 @@ async def delete(ctx: Context, request: ask.Delete) -> Answer:
     await ctx.the_account().delete(request.mailbox)
     if ctx.watch is not None:
         ctx.watch.told.deleted(request.mailbox)
+    ctx.tell_respelled(request.mailbox, request.mailbox, (b"\\NonExistent",))
     if ctx.selected is not None and ctx.selected.name == request.mailbox:
         ctx.leave_mailbox()
         ctx.output.put(responses.tagged(b"*", b"OK", b"the mailbox is gone", b"CLOSED"))
@@ -47,6 +49,7 @@ async def rename(ctx: Context, request: ask.Rename) -> Answer:
     await ctx.the_account().rename(request.old, request.new)
     if ctx.watch is not None:
         ctx.watch.told.renamed(request.old, request.new)
+    ctx.tell_respelled(request.new, request.old)
     return _DONE
 
 

@@ -45,7 +45,8 @@ async def select(ctx: Context, request: ask.Select) -> Answer:
     put(responses.untagged(b"%d EXISTS" % view.exists))
     if ctx.rev2:
         # RFC 9051 section 6.3.2: the name is told, RECENT and UNSEEN are no more.
-        put(responses.list_line((), opened.name, ctx.utf8))
+        supplied = ctx.respelled.get(request.mailbox)
+        put(responses.list_line((), opened.name, ctx.utf8, old_name=supplied))
     else:
         _put_recent_and_unseen(ctx, view, opened)
     put(responses.tagged(b"*", b"OK", b"UIDs are valid", b"UIDVALIDITY %d" % opened.status.uid_validity))

@@ -111,7 +111,7 @@ class ImapSession:
             self._refuse(parsed.tag, parsed.spec.name, illegal, counts=True)
             return
         self._bad_in_row = 0
-        ctx.tag = parsed.tag
+        ctx.tag, ctx.respelled = parsed.tag, parsed.respelled
         try:
             answer = await self._run_handler(parsed)
         except Refused as refusal:
