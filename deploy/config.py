@@ -34,7 +34,15 @@ from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.unlock import UnlockLimits
-from protocols.limits import AccessLogLimits, ImapLimits, LmtpLimits, LoginLimits, Pop3Limits, StreamLimits
+from protocols.limits import (
+    AccessLogLimits,
+    ImapLimits,
+    LmtpLimits,
+    LoadLimits,
+    LoginLimits,
+    Pop3Limits,
+    StreamLimits,
+)
 
 DEFAULT_PATHS = (Path("/etc/sealbox/sealbox.toml"), Path("sealbox-data/sealbox.toml"))
 """The system's configuration, or that of a quick start in the current folder."""
@@ -194,6 +202,7 @@ class BackupSection(_Section):
 StoreSection = _section_of(StoreLimits)
 MimeSection = _section_of(MimeLimits)
 StreamSection = _section_of(StreamLimits)
+LoadSection = _section_of(LoadLimits)
 ImapSection = _section_of(ImapLimits)
 Pop3Section = _section_of(Pop3Limits)
 LmtpSection = _section_of(LmtpLimits)
@@ -215,6 +224,7 @@ class _File(_Section):
     store: StoreSection = StoreSection()  # type: ignore[valid-type]  # made from a dataclass above
     mime: MimeSection = MimeSection()  # type: ignore[valid-type]  # as above
     stream: StreamSection = StreamSection()  # type: ignore[valid-type]  # as above
+    load: LoadSection = LoadSection()  # type: ignore[valid-type]  # as above
     imap: ImapSection = ImapSection()  # type: ignore[valid-type]  # as above
     pop3: Pop3Section = Pop3Section()  # type: ignore[valid-type]  # as above
     lmtp: LmtpSection = LmtpSection()  # type: ignore[valid-type]  # as above
@@ -248,6 +258,7 @@ class Config:
     store: StoreLimits
     mime: MimeLimits
     stream: StreamLimits
+    load: LoadLimits
     imap: ImapLimits
     pop3: Pop3Limits
     lmtp: LmtpLimits
@@ -316,6 +327,7 @@ def parse(text: str, path: Path) -> Config:
         store=store,
         mime=_limits(file.mime, MimeLimits),
         stream=_limits(file.stream, StreamLimits),
+        load=_limits(file.load, LoadLimits),
         imap=dataclasses.replace(imap, append_max_bytes=min(imap.append_max_bytes, largest)),
         pop3=_limits(file.pop3, Pop3Limits),
         lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),

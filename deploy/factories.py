@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -14,6 +15,7 @@ from protocols.access_log import AccessLog
 from protocols.imap.server import ImapFactory
 from protocols.lmtp.message import MemoryBudget
 from protocols.lmtp.server import LmtpFactory
+from protocols.load import Load
 from protocols.login import LoginGuard
 from protocols.pop3.server import Pop3Factory
 from protocols.tls import TlsContext
@@ -28,6 +30,7 @@ class Shared:
     store: MailStore
     guard: LoginGuard
     budget: MemoryBudget
+    load: Callable[[], Load]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Factories:
             shared.reactor,
             implicit_tls,
             config.stream,
+            load=shared.load,
+            load_limits=config.load,
         )
 
     def _pop3(self, *, implicit_tls: bool) -> Pop3Factory:

@@ -23,6 +23,7 @@ from mailstore.unlock import Unlocker
 from protocols.access_log import FileAccessLog
 from protocols.limits import AccessLogLimits
 from protocols.lmtp.message import MemoryBudget
+from protocols.load import LoadMeter
 from protocols.login import LoginGuard
 from protocols.transport import StreamFactory
 
@@ -53,7 +54,10 @@ class Service:
         )
         guard = LoginGuard(self._store, config.login, reactor)
         budget = MemoryBudget(config.lmtp.data_total_max_bytes)
-        self._shared = Shared(reactor, self._store, guard, budget)
+        self._meter = LoadMeter(
+            reactor, lambda: self._executor.waiting, lambda: self._logins.waiting + unlocker.waiting
+        )
+        self._shared = Shared(reactor, self._store, guard, budget, self._meter.load)
         self._access_log = self._new_access_log(config)
         self._cleaning = LoopingCall(lambda: self._access_log.delete_expired())
         self._ports: list[tuple[ServiceName, bool, Any]] = []
@@ -78,6 +82,7 @@ class Service:
             OSError, OpenSSL.SSL.Error: a certificate cannot be used.
         """
         factories = Factories(self._shared, self._config, self._access_log)
+        self._meter.start()
         self._cleaning.start(DAY_S, now=True).addErrback(self._cleaning_failed)
         for service, bound in listening:
             over_tcp = bound.family != socket.AF_UNIX
@@ -116,6 +121,7 @@ class Service:
 
     async def stop(self) -> None:
         """Stop accepting, say goodbye to everyone, close the store, write the last log lines."""
+        self._meter.stop()
         if self._cleaning.running:
             self._cleaning.stop()
         await gatherResults([maybeDeferred(port.stopListening) for _, _, port in self._ports])

@@ -30,12 +30,26 @@ class Executor:
 
     def __init__(self, reactor: IReactorFromThreads, threads: int) -> None:
         self._reactor = reactor
+        self._threads = threads
+        self._unfinished = 0
         self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="sealbox-store")
         self._pool.start()
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Run a function in a thread; the Deferred fires on the reactor's thread."""
-        return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
+        self._unfinished += 1
+        done = deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
+        done.addBoth(self._finished)
+        return done
+
+    def _finished(self, outcome: T) -> T:
+        self._unfinished -= 1
+        return outcome
+
+    @property
+    def waiting(self) -> int:
+        """Calls that no thread has taken yet; cancelled ones count for nothing."""
+        return max(self._unfinished - self._threads, 0)
 
     def stop(self) -> None:
         """Wait for running jobs and end the threads."""

@@ -100,6 +100,11 @@ class MemoryGate:
         self._waiting.append((share, turn))
         return turn.addCallback(lambda _turn: share)
 
+    @property
+    def waiting(self) -> int:
+        """Runs that wait for memory."""
+        return len(self._waiting)
+
     def leave(self, share_kib: int) -> None:
         """Give memory back and let the next ones pass."""
         self._free_kib += share_kib
@@ -275,6 +280,11 @@ class Unlocker:
         finally:
             wipe(master)
         now.admit(unlocked.slot_id, unlocked.protocol, self._clock())
+
+    @property
+    def waiting(self) -> int:
+        """Logins that wait for memory."""
+        return self._gate.waiting
 
     def is_unlocked(self, account_id: AccountId) -> bool:
         """Whether this process holds the account open."""

@@ -94,6 +94,18 @@ class ImapLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """From where a worker counts as loaded, so that background work is put off (Apple's TN3189)."""
+
+    lag_s: float = 0.25
+    """Seconds by which it comes late to its work, a mean of ten."""
+    waiting_jobs: int = 100
+    """Database work that waits for a thread."""
+    waiting_logins: int = 64
+    """Logins that wait for a thread or for memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamLimits:
     """Bounds on any connection, whatever its protocol. Sizes in bytes, times in seconds."""
 

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from protocols.access_log import Entry
 from protocols.imap.server import ImapFactory
 from protocols.limits import ImapLimits, LoginLimits, StreamLimits
+from protocols.load import Load
 from protocols.login import LoginGuard
 from tests.memory_store import MemoryStore
 
@@ -115,6 +116,7 @@ class ImapWorld:
         self.guard = LoginGuard(self.store, login_limits or LoginLimits(list_scram=True), self.clock)
         self.limits = limits or ImapLimits()
         self.stream_limits = stream_limits or StreamLimits()
+        self.load = Load()
         self.factory = self.factory_for(implicit_tls)
 
     def factory_for(self, implicit_tls: bool) -> ImapFactory:
@@ -128,6 +130,7 @@ class ImapWorld:
             implicit_tls,
             self.stream_limits,
             random=bytes,
+            load=lambda: self.load,
         )
 
     def hold(self) -> Deferred[None]:

@@ -20,7 +20,8 @@ from protocols.imap.commands import CommandSpec, State
 from protocols.imap.connection import Connection
 from protocols.imap.output import Output
 from protocols.imap.view import EVERYTHING, View, Wanted, Wording
-from protocols.limits import AccessLogLimits, ImapLimits
+from protocols.limits import AccessLogLimits, ImapLimits, LoadLimits
+from protocols.load import Load, idle
 from protocols.login import LoginGuard
 from protocols.store_api import AccountApi, MailboxApi
 from protocols.transport import Channel
@@ -46,6 +47,8 @@ class ImapServices:
     limits: ImapLimits = field(default_factory=ImapLimits)
     log_limits: AccessLogLimits = field(default_factory=AccessLogLimits)
     random: Callable[[int], bytes] = os.urandom
+    load: Callable[[], Load] = idle
+    load_limits: LoadLimits = field(default_factory=LoadLimits)
 
 
 _NO_MODSEQ = ModSeq(0)

@@ -15,6 +15,8 @@ from protocols.imap.context import Answer, Context
 from protocols.imap.entering import ask_client, capability_text, enter, failed, rejected
 from protocols.imap.output import Output
 from protocols.imap.refusal import Disallowed
+from protocols.imap.shedding import can_wait
+from protocols.load import is_high
 from protocols.sasl import MECHANISMS, Credentials, Exchange, SaslError, decode_response
 from protocols.scram import SCRAM, SCRAM_PLUS
 
@@ -90,9 +92,14 @@ async def _log_in(ctx: Context, credentials: Credentials) -> Answer:
 
 
 async def identify(ctx: Context, request: ask.Identify) -> Answer:
-    """ID (RFC 2971): our name and no version; the client's name is for the access log."""
+    """ID (RFC 2971): our name and no version; the client's name is for the access log.
+
+    Clients that work in the background are put off while the worker is loaded (see ``shedding``).
+    """
     if request.fields is not None:
         ctx.user_agent = user_agent(request.fields, ctx.services.log_limits)
+        if can_wait(request.fields) and is_high(ctx.services.load(), ctx.services.load_limits):
+            raise Disallowed(b"busy, please come back later", b"UNAVAILABLE")
     ctx.output.put(responses.untagged(b'ID ("name" "Sealbox")'))
     return Answer(b"done")
 

@@ -9,7 +9,8 @@ from typing import Any
 from protocols.access_log import AccessLog
 from protocols.imap.context import ImapServices
 from protocols.imap.session import ImapSession
-from protocols.limits import AccessLogLimits, ImapLimits, StreamLimits
+from protocols.limits import AccessLogLimits, ImapLimits, LoadLimits, StreamLimits
+from protocols.load import Load, idle
 from protocols.login import LoginGuard
 from protocols.transport import Channel, Endable, StreamFactory
 
@@ -33,11 +34,21 @@ class ImapFactory(StreamFactory):
         stream_limits: StreamLimits | None = None,
         log_limits: AccessLogLimits | None = None,
         random: Callable[[int], bytes] = os.urandom,
+        load: Callable[[], Load] = idle,
+        load_limits: LoadLimits | None = None,
     ) -> None:
         super().__init__(clock, stream_limits or StreamLimits())
         self._secure = implicit_tls
         self._services = ImapServices(
-            login, access_log, clock, tls, limits, log_limits or AccessLogLimits(), random
+            login,
+            access_log,
+            clock,
+            tls,
+            limits,
+            log_limits or AccessLogLimits(),
+            random,
+            load,
+            load_limits or LoadLimits(),
         )
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:

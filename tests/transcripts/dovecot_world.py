@@ -199,6 +199,7 @@ class DovecotWorld:
             "hold": lambda: _cannot("a real store cannot be told to wait"),
             "clock": lambda _: _cannot("the clock of a real server goes its own way"),
             "limit": lambda *_: _cannot("its limits are not ours"),
+            "load": lambda _: _cannot("the load of a real server is its own"),
             "nonce": lambda: _cannot("a real server's nonce and salt are its own"),
         }
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 
 from mailstore.model import Flags, SpecialUse, SystemFlag, UidValidity
+from protocols.load import Load
 from tests.wire import Client, ImapWorld
 
 SAMPLE = (
@@ -92,6 +93,7 @@ class MemoryWorld:
             "clock": lambda seconds: self.world.clock.advance(float(seconds)),
             "nonce": lambda: None,
             "limit": self._limit,
+            "load": self._load,
             "revoke": lambda: self.world.account.close_sessions(),
         }
 
@@ -112,6 +114,10 @@ class MemoryWorld:
         """Connections from now on have another limit."""
         self.world.limits = replace(self.world.limits, **{name: int(number)})
         self._factory = self.world.factory_for(implicit_tls=True)
+
+    def _load(self, lag_s: str) -> None:
+        """The worker comes late to its work by so much."""
+        self.world.load = Load(float(lag_s))
 
     def _plain(self) -> None:
         self._factory = self.world.factory_for(implicit_tls=False)

@@ -21,6 +21,7 @@ LEFT_OUT = {
     "idle": ("clock 1801", "the clock of a real server goes its own way"),
     "messagelimit": ("limit message_limit 5", "limits are a setting of the whole server"),
     "savelimit": ("limit message_limit 0", "limits are a setting of the whole server"),
+    "load_shedding": ("load 0.3", "the load of a real server is its own"),
     "inprogress": ("hold", "a real store cannot be told to wait"),
     "scram": ("nonce", "a real server's nonce and salt are its own"),
     "within": ("clock 0", "the clock of a real server goes its own way"),
