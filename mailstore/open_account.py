@@ -366,6 +366,8 @@ class OpenAccount:
         for session in tuple(self.sessions):
             try:
                 await self._worker.recheck(session.unlocked)
+            except AccountClosed:
+                continue  # it has ended meanwhile; the others are still to be checked
             except (AuthenticationFailed, HeaderTampered):
                 self.sessions.discard(session)
                 session.closed_by_store()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, SystemFlag
 from mailstore.open_account import FILING_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
+from mailstore.store import Account
 
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 LIMITS = StoreLimits()
@@ -221,6 +223,24 @@ def test_disabled_account_ends_its_sessions(world: World) -> None:
     assert told == [True]
     with pytest.raises(AuthenticationFailed):
         world.login()
+
+
+def test_a_session_that_ends_while_keyslots_are_checked_spares_no_other(world: World) -> None:
+    """Whoever may no longer be there is told, also when others leave in the middle of the check."""
+    accounts = [world.login() for _ in range(12)]
+    told: list[Account] = []
+
+    def closed(account: Account) -> None:
+        told.append(account)
+        if len(told) == 1:
+            for other in [one for one in accounts if one is not account][:-1]:
+                other.release()
+
+    for account in accounts:
+        account.on_closed(partial(closed, account))
+    world.directory.set_disabled(accounts[0].account_id, True)
+    world.store.watcher.callbacks[world.root](frozenset({"directory.db-wal"}))  # type: ignore[attr-defined]
+    assert len(told) == 2
 
 
 def test_deleted_account_closes_and_can_be_made_anew(world: World) -> None:
