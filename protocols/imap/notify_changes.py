@@ -172,7 +172,9 @@ class Told:
             if self._counters.get(mailbox_id) == found:
                 continue
             is_new = mailbox_id not in before.by_id and name not in had
-            items = self._status(mailbox_id, found, is_new, Event.FLAG_CHANGE in events, modseqs)
+            # With FlagChange a UIDVALIDITY that was never there has to be told (section 5.1).
+            listed = is_new and Event.MAILBOX_NAME in events and Event.FLAG_CHANGE not in events
+            items = self._status(mailbox_id, found, listed, Event.FLAG_CHANGE in events, modseqs)
             if items:
                 news.append(StatusNews(name, items, found))
         news += self._metadata_news(now, after)
@@ -182,12 +184,15 @@ class Told:
         return news
 
     def _status(
-        self, mailbox_id: MailboxId, found: Counters, is_new: bool, flags: bool, modseqs: bool
+        self, mailbox_id: MailboxId, found: Counters, listed: bool, flags: bool, modseqs: bool
     ) -> tuple[StatusItem, ...]:
-        """What to say of a mailbox that is not as the client knows it; nothing when that matters not."""
+        """What to say of a mailbox that is not as the client knows it; nothing when that matters not.
+
+        To a client that is told by LIST of a new one (``listed``) an empty mailbox is nothing new.
+        """
         told = self._counters.get(mailbox_id)
         if told is None:
-            if is_new and (found.messages, found.uid_next) == _PRISTINE:
+            if listed and (found.messages, found.uid_next) == _PRISTINE:
                 return ()
             if self._left.get(mailbox_id) == found.highest_modseq:
                 return ()

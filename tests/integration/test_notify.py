@@ -59,6 +59,8 @@ def test_mailboxes_that_the_other_worker_changes(both: tuple[Wire, Wire]) -> Non
         watcher,
         b'* LIST (\\HasChildren) "/" Lists',
         b'* LIST (\\HasNoChildren) "/" Lists/one',
+        b"* STATUS Lists (MESSAGES 0 UIDNEXT 1 UIDVALIDITY <*> UNSEEN 0 HIGHESTMODSEQ 1)",
+        b"* STATUS Lists/one (MESSAGES 0 UIDNEXT 1 UIDVALIDITY <*> UNSEEN 0 HIGHESTMODSEQ 1)",
     )
     done(doer, b"RENAME Lists Post")
     heard(watcher, b'* LIST (\\HasChildren) "/" Post ("OLDNAME" (Lists))')

@@ -230,6 +230,18 @@ def test_looks_that_take_long_are_rare() -> None:
     assert client.hear().startswith(b"* STATUS INBOX (MESSAGES 3 ")
 
 
+def test_another_mailbox_of_the_same_name() -> None:
+    """Whoever wants to hear of flags hears of a new UIDVALIDITY, without MailboxName, too (section 5.1)."""
+    world = ImapWorld()
+    world.account.create("a")
+    client = watching(world, b"(mailboxes a (MessageNew MessageExpunge FlagChange))")
+    other = world.logged_in()
+    other.say(b"x DELETE a\r\n")
+    assert client.hear() == b""
+    other.say(b"x CREATE a\r\n")
+    assert client.hear() == b"* STATUS a (MESSAGES 0 UIDNEXT 1 UIDVALIDITY 7 UNSEEN 0)\r\n"
+
+
 def test_sessions_that_end_stop_listening() -> None:
     """LOGOUT, UNAUTHENTICATE, NONE and a new NOTIFY leave nothing behind."""
     world = ImapWorld()
@@ -274,7 +286,7 @@ def test_a_mailbox_left_as_it_is_known_is_not_told() -> None:
     client.say(b"a STORE 1 +FLAGS (\\Seen)\r\n")
     assert b"STATUS" not in client.say(b"b SELECT a\r\n") + client.say(b"c NOOP\r\n")
     world.account.create("b")
-    assert b"STATUS" not in client.hear()
+    assert b"STATUS INBOX" not in client.hear()
     # Here a change of flags is pending that was not wanted while the mailbox was selected.
     other = world.selected(b"a")
     world.account.deliver(MAIL, "a")
