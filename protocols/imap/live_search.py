@@ -88,12 +88,17 @@ async def cancel_update(ctx: Context, request: CancelUpdate) -> Answer:
     return _DONE
 
 
-Announced = tuple[UidSet, tuple[FetchItem | FetchSection, ...]]
-"""Messages that a search now finds, and what its client wants to know of new ones."""
+@dataclass(frozen=True, slots=True)
+class Come:
+    """What has come to a result: its ADDTO, and what the client wants to know of new messages."""
+
+    line: bytes
+    uids: UidSet
+    items: tuple[FetchItem | FetchSection, ...]
 
 
-async def tell_changes(ctx: Context, moment: Moment) -> list[Announced]:
-    """All that is pending and legal now, with the changes of live searches around it.
+async def tell_changes(ctx: Context, moment: Moment) -> list[Come]:
+    """All that is pending and legal now, with the changes of live searches around it; ADDTO is left to say.
 
     REMOVEFROM of what is expunged comes while its number is still the one that the client knows,
     everything else once the client has heard what the messages are like now (RFC 5465 section 5.1).
@@ -114,10 +119,8 @@ async def tell_changes(ctx: Context, moment: Moment) -> list[Announced]:
     for tag, one, gone, _ in found:
         if gone:
             ctx.output.put(one.line(tag, selected.view, b"REMOVEFROM", gone))
-    for tag, one, _, come in found:
-        if come:
-            ctx.output.put(one.line(tag, selected.view, b"ADDTO", come))
-    return [(come, one.items) for _, one, _, come in found]
+    view = selected.view
+    return [Come(one.line(tag, view, b"ADDTO", come), come, one.items) for tag, one, _, come in found if come]
 
 
 async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSearch, UidSet, UidSet]]:

@@ -115,25 +115,44 @@ async def tell_news(ctx: Context, moment: Moment) -> None:
 
 
 async def _tell_selected(ctx: Context, moment: Moment) -> None:
+    """What is new in the selected mailbox, and what came to results of searches there.
+
+    Data of new messages stand behind ADDTO for a client that uses NOTIFY (section 5.2), and before it
+    for one that has only asked with UPDATE (section 7).
+    """
     found = await live_search.tell_changes(ctx, moment)
+    lines = [one.line for one in found]
+    if ctx.notified:
+        ctx.output.put_all(lines)
+        await _tell_data(ctx, found)
+        return
+    try:
+        await _tell_data(ctx, found)
+    finally:
+        ctx.output.put_all(lines)
+
+
+async def _tell_data(ctx: Context, found: Sequence[live_search.Come]) -> None:
+    """One FETCH for a new message, whoever wants it told, and none for what the client made itself."""
     selected = ctx.selected
     if selected is None or not selected.view.announced:
         return
     announced, selected.view.announced = selected.view.announced, []
     own, selected.own = selected.own, selected.own - UidSet.of(announced)
-    if not ctx.wanted.items and not any(more for _, more in found):
+    if not ctx.wanted.items and not any(one.items for one in found):
         return
-    # Section 5.2: one FETCH for a message, whoever wants it told, and none for what the client made.
     groups: dict[tuple[FetchItem | FetchSection, ...], list[Uid]] = {}
     for uid in announced:
-        items = ctx.wanted.items if uid not in own else ()
-        for uids, more in found:
-            if more and uid in uids:
-                items += more
+        if uid in own:
+            continue
+        items = ctx.wanted.items
+        for one in found:
+            if one.items and uid in one.uids:
+                items += one.items
         if items:
             groups.setdefault(tuple(dict.fromkeys(items)), []).append(Uid(uid))
-    for items, uids_of_group in groups.items():
-        await push(ctx, selected, uids_of_group, items)
+    for items, uids in groups.items():
+        await push(ctx, selected, uids, items)
 
 
 async def put_news(ctx: Context, now: Overview, news: Sequence[News]) -> None:

@@ -322,7 +322,7 @@ def test_what_is_known_of_a_mailbox_that_was_selected() -> None:
 
 
 def test_more_of_new_messages_that_a_search_finds() -> None:
-    """UPDATE with data items (section 7): one FETCH for a message, whoever wants it, behind ADDTO."""
+    """UPDATE with data items (section 7): one FETCH for a message, whoever wants it, and before ADDTO."""
     world = ImapWorld()
     client = world.selected()
     client.say(b"a UID SEARCH RETURN (UPDATE (UID ENVELOPE)) SUBJECT boss\r\n")
@@ -331,20 +331,25 @@ def test_more_of_new_messages_that_a_search_finds() -> None:
     world.account.deliver(b"Subject: boss\r\n\r\n")
     said = client.say(b"c NOOP\r\n").split(b"\r\n")
     assert said[:2] == [b"* 2 EXISTS", b"* 2 RECENT"]
-    assert said[2] == b'* ESEARCH (TAG "a") UID ADDTO (0 2)'
-    assert said[3] == b'* ESEARCH (TAG "b") ADDTO (0 2)'
-    assert said[4].startswith(b"* 2 FETCH (UID 2 ENVELOPE (NIL ")
-    assert said[4].endswith(b") RFC822.SIZE 17)")
+    assert said[2].startswith(b"* 2 FETCH (UID 2 ENVELOPE (NIL ")
+    assert said[2].endswith(b") RFC822.SIZE 17)")
+    assert said[3] == b'* ESEARCH (TAG "a") UID ADDTO (0 2)'
+    assert said[4] == b'* ESEARCH (TAG "b") ADDTO (0 2)'
     assert said[5:] == [b"c OK done", b""]
-    # A message that only comes to match is no new one.
+    # The client's own message it knows, and one that only comes to match is no new one.
+    said = client.say(b"o APPEND INBOX {17+}\r\nSubject: boss\r\n\r\n\r\n")
+    assert b"EXISTS" in said and b"ADDTO" in said and b"FETCH" not in said
     client.say(b"d SEARCH RETURN (UPDATE (UID)) FLAGGED\r\n")
     said = client.say(b"e STORE 1 +FLAGS.SILENT (\\Flagged)\r\n").split(b"\r\n")
     assert said == [b'* ESEARCH (TAG "d") ADDTO (0 1)', b"e OK done", b""]
-    # With NOTIFY both lists are put together.
+    # With NOTIFY both lists are put together, behind ADDTO (section 5.2).
     client.say(b"f NOTIFY SET (selected (MessageNew (UID) MessageExpunge))\r\n")
     world.account.deliver(b"Subject: boss\r\n\r\n")
-    fetched = [line for line in client.hear().split(b"\r\n") if b"FETCH" in line]
-    assert len(fetched) == 1 and fetched[0].startswith(b"* 3 FETCH (UID 3 ENVELOPE (")
+    said = client.hear().split(b"\r\n")
+    assert said[:2] == [b"* 4 EXISTS", b"* 4 RECENT"]
+    assert said[2:4] == [b'* ESEARCH (TAG "a") UID ADDTO (0 4)', b'* ESEARCH (TAG "b") ADDTO (0 4)']
+    assert said[4].startswith(b"* 4 FETCH (UID 4 ENVELOPE (")
+    assert said[5:] == [b""]
 
 
 def test_nothing_that_is_not_wanted_slips_into_answers() -> None:
