@@ -35,10 +35,6 @@ class NothingToRestore(BackupError):
     """There is no snapshot of that account, or none as old as was asked for."""
 
 
-class NewerDataThere(BackupError):
-    """The place to restore to is not empty, and overwriting it was not asked for."""
-
-
 class AccountInUse(BackupError):
     """Sessions keep the account open and did not end in time."""
 

@@ -78,6 +78,10 @@ class Image:
             raise ImageUnreadable("a page is missing in the database")
         return data
 
+    def page(self, number: int) -> bytes:
+        """One page. Raises ImageUnreadable, OSError."""
+        return self._pages(number, 1, in_log=self._wal is not None and number in self._wal.latest)
+
     def check(self) -> None:
         """To be called after the last read. Raises Disturbed: read everything again."""
         expected = self._wal.position.salts if self._wal is not None else None
@@ -86,8 +90,13 @@ class Image:
 
 
 @contextmanager
-def image_of(paths: AccountPaths, since: Position | None) -> Iterator[Image | None]:
+def image_of(
+    paths: AccountPaths, since: Position | None, *, keep_notes: bool = True
+) -> Iterator[Image | None]:
     """The image of the account's database; None when there is none yet. Hold the account's lock.
+
+    With ``keep_notes`` the journal of checkpoints is made where it is missing, and emptied of what is
+    known at ``since``: for the one who remembers the position, and nobody else.
 
     Raises:
         ImageUnreadable: this is no database of ours. OSError: it cannot be read.
@@ -110,7 +119,7 @@ def image_of(paths: AccountPaths, since: Position | None) -> Iterator[Image | No
             raise ImageUnreadable("the database has pages of another size")
         pages = whole.position.database_pages if whole else now.size_bytes // PAGE_BYTES
         position = Position(now, whole.position if whole else None)
-        changed = _changed(paths.page_journal, since, now, whole)
+        changed = _changed(paths.page_journal, since, now, whole, keep_notes=keep_notes)
         yield Image(
             pages,
             position,
@@ -122,22 +131,25 @@ def image_of(paths: AccountPaths, since: Position | None) -> Iterator[Image | No
 
 
 def _changed(
-    journal: Path, since: Position | None, now: FileIdentity, whole: WalContent | None
+    journal: Path, since: Position | None, now: FileIdentity, whole: WalContent | None, *, keep_notes: bool
 ) -> set[int] | None:
     records = read_journal(journal)
     if records is None:
         # From now on checkpoints leave notes; whatever was before is not known.
-        make_journal(journal)
+        if keep_notes:
+            make_journal(journal)
         return None
     if since is None:
-        forget_until(journal, records, now)
+        if keep_notes:
+            forget_until(journal, records, now)
         return None
     salts = since.wal.salts if since.wal else None
     frames = since.wal.frames if since.wal else 0
     written = written_since(records, since.main, now, salts, frames)
     if written is None:
         return None
-    forget_until(journal, records, since.main)
+    if keep_notes:
+        forget_until(journal, records, since.main)
     if whole is not None:
         known = frames if salts == whole.position.salts else 0
         written |= {page for page, frame in whole.latest.items() if frame >= known}

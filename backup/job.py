@@ -26,7 +26,7 @@ from backup.errors import ImageUnreadable, StoreRefused, StoreUnavailable
 from backup.limits import BackupLimits
 from backup.retention import chains, due_for_full, expired
 from backup.schedule import Schedule
-from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName
+from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, parse_name
 from backup.snapshot import Snapshotter, fingerprint
 from backup.staging import staged_name, write_segment
 from backup.state import Segment, State, Stream
@@ -47,6 +47,9 @@ FAILED_PAUSE_S = 60.0
 """Seconds until an account is tried again whose snapshot failed."""
 
 FOLDER = "backup"
+
+TROUBLE = "trouble"
+"""Setting of the state: why snapshots do not get into the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Job:
         self._accounts: list[AccountId] = []
         self._facts_are_new = True
         self._server_taken_s = self._clocks.monotonic()
+        self._told_trouble = state.setting(TROUBLE) or ""
         self._snapshotter.clean()
 
     @property
@@ -243,7 +247,8 @@ class Job:
 
     def _server_full(self, segments: list[Segment]) -> bool:
         found = chains(one.name for one in segments)
-        if not found:
+        # What was taken over from a lost server cannot be built on: its hash is not known here.
+        if not found or not segments[-1].sha256:
             return True
         size_of = {one.name: one.size_bytes for one in segments}
         sizes = [size_of[name] for name in found[-1].segments]
@@ -265,6 +270,10 @@ class Job:
         for segment in self._uploader.finished():
             self._state.stored(segment.name)
             (self._places.staging / staged_name(segment.name)).unlink(missing_ok=True)
+        trouble = self._uploader.trouble or ""
+        if trouble != self._told_trouble:
+            self._told_trouble = trouble
+            self._state.remember(TROUBLE, trouble)
         if self._uploader.rested:
             self._uploader.start(self._state.waiting())
 
@@ -292,6 +301,17 @@ class Job:
             self._state.pruned(doomed)
             return doomed
         return []
+
+    def prune_left_over(self) -> list[SegmentName]:
+        """Delete objects of our streams that a newer segment of the same number has replaced."""
+        doomed: list[SegmentName] = []
+        for stream in self._state.streams():
+            known = {one.name.sequence: one.name for one in self._state.segments(stream.stream)}
+            for found in self._store.list(f"{stream.stream}/"):
+                name = parse_name(found.name)
+                if name is not None and known.get(name.sequence, name) != name:
+                    doomed.append(name)
+        return doomed if doomed and self._deleted(doomed) else []
 
     def _deleted(self, names: Iterable[SegmentName]) -> bool:
         try:

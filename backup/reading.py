@@ -109,10 +109,10 @@ def open_file(path: Path, name: SegmentName, key: bytes | PrivateKey) -> Iterato
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
 
-            def read(offset: int, size: int) -> bytes:
+            def _read(offset: int, size: int) -> bytes:
                 return os.pread(descriptor, size, offset)
 
-            found = key if isinstance(key, bytes) else content_key(name, read, key)
-            yield OpenSegment(name, read, os.fstat(descriptor).st_size, found)
+            found = key if isinstance(key, bytes) else content_key(name, _read, key)
+            yield OpenSegment(name, _read, os.fstat(descriptor).st_size, found)
         finally:
             os.close(descriptor)

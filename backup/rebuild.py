@@ -73,7 +73,7 @@ def fetched(
     """Fetch objects in order, some ahead of the one being used; the files are removed by and by."""
     with ThreadPoolExecutor(threads) as pool:
 
-        def generate() -> Iterator[tuple[SegmentName, Path, bytes]]:
+        def _generate() -> Iterator[tuple[SegmentName, Path, bytes]]:
             ahead: deque[tuple[SegmentName, Path, Future[bytes]]] = deque()
             rest = iter(names)
             while True:
@@ -87,7 +87,7 @@ def fetched(
                 target.unlink(missing_ok=True)
 
         try:
-            yield generate()
+            yield _generate()
         finally:
             pool.shutdown(cancel_futures=True)
 

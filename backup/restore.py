@@ -7,10 +7,8 @@ mailbox a new UIDVALIDITY, so that no client trusts a UID from the lost future.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,6 @@ from backup.catalogue import Head, Server, stream_of_server
 from backup.errors import (
     AccountInUse,
     ChainBroken,
-    NewerDataThere,
     NothingToRestore,
     SegmentDamaged,
     WrongKey,
@@ -39,11 +36,9 @@ from mailstore.account import (
     open_directory,
 )
 from mailstore.durable import make_folder, storage_errors, sync_folder, write_new
-from mailstore.errors import AccountExists
+from mailstore.errors import AccountExists, Busy
+from mailstore.eviction import evicted
 from mailstore.keys import AccountId, PrivateKey
-
-_FLOCK = "hhqqi4x"
-"""struct flock on 64-bit Linux: type, whence, start, length, process."""
 
 REPLACED = "replaced"
 """Folder of a data root that keeps what restores have replaced."""
@@ -230,35 +225,31 @@ class Restorer:
                 raise SegmentDamaged(str(chain[-1]), "it belongs to another account")
             return folder, rebuilt
 
-    def install(self, account_id: AccountId, folder: Path, restore_id: int, *, replace: bool) -> Path | None:
+    def install(self, account_id: AccountId, folder: Path, restore_id: int, patience_s: float) -> Path | None:
         """Put a rebuilt account in place; where what was there is kept, None when nothing was.
 
-        The caller has seen to it that no session holds the account open.
+        Sessions are ended, and have ``patience_s`` for it; mail that is delivered or waits meanwhile stays.
+        After a crash at any point, rebuilding and installing again finishes it.
 
         Raises:
-            NewerDataThere: something is there and ``replace`` was not given. AccountInUse, Busy,
-            StorageFailed, StorageFull: as they say.
+            AccountInUse: sessions did not end. Busy, StorageFailed, StorageFull: as they say.
         """
         paths = account_paths(self._root, account_id)
         mark_restored(AccountPaths(folder), restore_id)
         if not paths.keys.exists():
-            self._put(folder, paths)
+            self._put_new(folder, paths)
             return None
-        if not replace:
-            raise NewerDataThere("the account is there; what it holds may be newer")
-        with exclusive_lock(paths):
-            if is_open(paths):
-                raise AccountInUse("sessions keep the account open")
-            kept = self._root / REPLACED / f"{account_id}-{restore_id:014x}"
-            with storage_errors():
-                _carry_over(paths.inbox, folder / "inbox")
-                make_folder(self._root / REPLACED)
-                paths.folder.rename(kept)
-                sync_folder(kept.parent)
-            self._put(folder, paths)
-            return kept
+        kept = self._root / REPLACED / f"{account_id}-{restore_id:014x}"
+        try:
+            with evicted(paths, patience_s), exclusive_lock(paths), storage_errors():
+                _keep(paths, kept)
+                _exchange(paths, AccountPaths(folder))
+        except Busy:
+            raise AccountInUse("sessions keep the account open: try again, or stop the server") from None
+        shutil.rmtree(folder, ignore_errors=True)
+        return kept
 
-    def _put(self, folder: Path, paths: AccountPaths) -> None:
+    def _put_new(self, folder: Path, paths: AccountPaths) -> None:
         with storage_errors():
             for name in ("lock", "keys.lock"):
                 if not (folder / name).exists():
@@ -272,24 +263,31 @@ class Restorer:
             sync_folder(paths.folder.parent)
 
 
-def _carry_over(inbox: Path, target: Path) -> None:
-    """Mail that waits now is not in the past, and is not to be lost: it is filed at the next login."""
-    for path in inbox.iterdir():
-        if path.suffix == ".sealed" and not (target / path.name).exists():
-            os.link(path, target / path.name)
-    sync_folder(target)
+def _keep(paths: AccountPaths, kept: Path) -> None:
+    """Link what is going to be replaced into a folder of its own."""
+    make_folder(kept.parent)
+    make_folder(kept)
+    for path in (paths.mail_db, paths.wal, paths.keys):
+        if path.exists() and not (kept / path.name).exists():
+            os.link(path, kept / path.name)
+    sync_folder(kept)
 
 
-def is_open(paths: AccountPaths) -> bool:
-    """Whether any process has the database open: SQLite then holds a shared lock on it (POSIX)."""
-    try:
-        descriptor = os.open(paths.mail_db, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        # The octets that SQLite locks are part of its file format.
-        query = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0x40000000, 512, 0)
-        answer = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, query))
-        return bool(answer[0] != fcntl.F_UNLCK)
-    finally:
-        os.close(descriptor)
+def _exchange(paths: AccountPaths, fresh: AccountPaths) -> None:
+    """Put the restored files where the old ones are; the inbox stays and gets what waited then."""
+    # First of all: whatever follows, clients are told that their UIDs are no good any more.
+    fresh.restored.rename(paths.restored)
+    # A log must never meet a database that is not its own; the journal and the index are of the old one.
+    for path in (paths.wal, paths.mail_db.with_name("mail.db-shm"), paths.page_journal, paths.search_db):
+        path.unlink(missing_ok=True)
+    sync_folder(paths.folder)
+    if fresh.mail_db.exists():
+        fresh.mail_db.rename(paths.mail_db)
+    else:
+        paths.mail_db.unlink(missing_ok=True)
+    fresh.keys.rename(paths.keys)
+    for path in fresh.inbox.iterdir():
+        if not (paths.inbox / path.name).exists():
+            os.link(path, paths.inbox / path.name)
+    sync_folder(paths.inbox)
+    sync_folder(paths.folder)

@@ -45,7 +45,10 @@ _SCHEMA = (
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment that the server wrote; ``stored`` when the object store has it."""
+    """One segment that the server wrote; ``stored`` when the object store has it.
+
+    Of one that was taken over from a lost server, hash and key are not known: they are empty.
+    """
 
     name: SegmentName
     size_bytes: int
@@ -240,6 +243,18 @@ class State:
             )
             txn.run(
                 "DELETE FROM stream WHERE gone_ms IS NOT NULL AND stream NOT IN (SELECT stream FROM segment)"
+            )
+
+        self._database.write(0, change)
+
+    def restart_server(self, first_sequence: int) -> None:
+        """Begin the server's stream at this number, with everything in it; what waits of it is dropped."""
+
+        def change(txn: Txn) -> None:
+            txn.run("DELETE FROM stream WHERE account='server'")
+            txn.run("DELETE FROM record")
+            txn.run(
+                "INSERT OR REPLACE INTO setting VALUES('first_server_sequence', ?)", (str(first_sequence),)
             )
 
         self._database.write(0, change)

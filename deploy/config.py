@@ -179,6 +179,8 @@ class BackupSection(_Section):
     endpoint: str | None = None
     region: str = "auto"
     credentials: Path | None = None
+    drill_account: str | None = None
+    drill_password: Path | None = None
 
     @field_validator("store")
     @classmethod

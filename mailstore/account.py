@@ -82,6 +82,11 @@ class AccountPaths:
         return self.folder / "restored"
 
     @property
+    def leave(self) -> Path:
+        """Asks everybody to leave; see ``mailstore.eviction``."""
+        return self.folder / "leave"
+
+    @property
     def search_db(self) -> Path:
         """The search index, derived data."""
         return self.folder / "search.db"

@@ -19,6 +19,7 @@ from mailstore.clock import Clock, DelayedCall
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
+from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor, Lane
 from mailstore.filing import Filer
 from mailstore.keys import KeyLabel
@@ -110,6 +111,8 @@ class OpenAccount:
             TooNew: the database belongs to a newer program.
             StorageFailed, StorageFull, Busy: as they say.
         """
+        if await self._worker.executor.call(asked_to_leave, self.paths):
+            raise Busy("the account is being restored")
         self._modseqs = await self._writer.run(
             lambda database: database.read(int(time.time()), mailboxes.modseqs)
         )
@@ -336,11 +339,17 @@ class OpenAccount:
             self._poll_soon()
         if self.paths.keys.name in names:
             self.recheck_soon()
+        if self.paths.leave.name in names and self.closing is None:
+            self._start(self._leave_if_asked, "leaving")
 
     def recheck_soon(self) -> None:
         """Ask, in the background, whether the sessions' keyslots still open the account."""
         if self.closing is None:
             self._start(self._check_keyslots, "keyslot check")
+
+    async def _leave_if_asked(self) -> None:
+        if await self._worker.executor.call(asked_to_leave, self.paths):
+            await self.close()
 
     def _poll_soon(self) -> None:
         self._poll_again = True

@@ -6,7 +6,9 @@ import click
 
 from deploy.cli.account import account, recovery_key
 from deploy.cli.app_password import app_password
+from deploy.cli.backup import backup
 from deploy.cli.domain import alias, domain
+from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, Places
 from deploy.cli.server import check_config, quickstart, serve
 
@@ -14,10 +16,12 @@ COMMANDS: tuple[click.Command, ...] = (
     account,
     alias,
     app_password,
+    backup,
     check_config,
     domain,
     quickstart,
     recovery_key,
+    restore,
     serve,
 )
 

@@ -25,6 +25,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec
 import click
 from pydantic import ValidationError
 
+from backup.errors import BackupError, ChainBroken, ImageUnreadable, SegmentDamaged, StoreUnavailable
 from deploy import config as configuration
 from mailstore.account import open_directory
 from mailstore.directory import AccountRecord, EmbeddedDirectory
@@ -117,6 +118,8 @@ class Cli:
     root: Path
     as_json: bool
     params: Argon2Params
+    config_path: Path
+    """The configuration file, which may be missing."""
 
     @contextmanager
     def directory(self) -> Iterator[EmbeddedDirectory]:
@@ -192,15 +195,33 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
             # A --config said here is nearer than a --data said on the group.
             nearest = data if data is not None or config is not None else given.data
             chosen = given.config if config is None else config
-            cli = Cli(data_root(chosen, nearest), as_json, argon2_params(chosen, nearest))
+            cli = Cli(
+                data_root(chosen, nearest),
+                as_json,
+                argon2_params(chosen, nearest),
+                configuration.find(chosen, nearest),
+            )
             function(cli, *args, **kwargs)
         except Refusal as refusal:
             _fail(refusal.sentence, refusal.exit_code, as_json)
         except StoreError as error:
             sentence, exit_code = explain(error)
             _fail(sentence, exit_code, as_json)
+        except BackupError as error:
+            # Its texts are sentences, and hold nothing but names of objects.
+            _fail(str(error), _exit_code(error), as_json)
 
     return body
+
+
+def _exit_code(error: BackupError) -> int:
+    match error:
+        case StoreUnavailable():
+            return EXIT_BUSY
+        case SegmentDamaged() | ChainBroken() | ImageUnreadable():
+            return EXIT_STORAGE
+        case _:
+            return EXIT_REFUSED
 
 
 def explain(error: StoreError) -> tuple[str, int]:

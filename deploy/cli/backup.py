@@ -1,0 +1,385 @@
+"""sealbox backup: keygen, status, run, list, verify, prune, drill. Exit codes: see deploy/cli/root.py."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from backup.catalogue import Server, stream_of_server
+from backup.drill import Drill, Drilled
+from backup.errors import SegmentDamaged
+from backup.job import TROUBLE, Places, refused_deletes
+from backup.keypair import generate, read_public_key
+from backup.restore import Listing, list_store, read_server
+from backup.retention import chains
+from backup.segment import SERVER, SegmentName, StreamId
+from backup.state import State, Stream
+from backup.verify import Report, Verifier, expected_by_server, expected_by_state
+from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, Cli, Refusal, command
+from deploy.cli.snapshot_store import (
+    StoreOptions,
+    chosen_store,
+    configured,
+    opened_state,
+    private_key,
+    progress_bar,
+    scratch_folder,
+    size_text,
+    store_options,
+    utc,
+)
+from deploy.config import Config
+from deploy.drill_login import opener
+from deploy.object_store import open_store
+from deploy.snapshots import RUN_NOW, open_job
+from mailstore.durable import storage_errors
+from mailstore.errors import Busy
+from mailstore.locks import locked
+
+_POLL_S = 0.2
+Fields = dict[str, object]
+
+
+@click.group(epilog=EPILOG)
+def backup() -> None:
+    """Take, look at, check and thin out snapshots; 'sealbox restore' brings them back."""
+
+
+@backup.command(epilog=EPILOG)
+@click.option("--private", type=click.Path(path_type=Path), required=True, metavar="FILE")
+@click.option("--public", type=click.Path(path_type=Path), required=True, metavar="FILE")
+@command
+def keygen(cli: Cli, private: Path, public: Path) -> None:
+    """Make the backup key pair: the public key stays on the server, the private one belongs elsewhere."""
+    try:
+        generate(private, public)
+    except FileExistsError:
+        raise Refusal("one of the files is there already: a key is never overwritten") from None
+    cli.answer(
+        {"private": str(private), "public": str(public)},
+        f"public key:  {public}  (set backup.public_key to it)",
+        f"private key: {private}  (keep it off this server; without it a lost server stays lost)",
+    )
+
+
+@backup.command(epilog=EPILOG)
+@command
+def status(cli: Cli) -> None:
+    """How far the snapshots are: what waits, what is stored, when a restore was last proven."""
+    config = configured(cli)
+    with opened_state(cli.root) as state, cli.directory() as directory:
+        names = {str(record.account_id): record.name for record in directory.accounts()}
+        waiting = [one.size_bytes for one in state.waiting()]
+        streams = [one for one in state.streams() if one.account != SERVER]
+        accounts = [_account_fields(state, stream, names) for stream in streams]
+        trouble, refused = state.setting(TROUBLE) or None, refused_deletes(state)
+    missing = sorted(set(names.values()) - {str(one["name"]) for one in accounts})
+    running = _job_runs(cli.root)
+    fields: Fields = {
+        "store": config.backup.store,
+        "running": running,
+        "trouble": trouble,
+        "deletes_refused": refused,
+        "waiting_segments": len(waiting),
+        "waiting_bytes": sum(waiting),
+        "without_snapshot": missing,
+        "accounts": accounts,
+    }
+    lines = [
+        f"store: {config.backup.store}",
+        "the snapshot job is running" if running else "the snapshot job is NOT running",
+        f"waiting for the store: {len(waiting)} snapshots, {size_text(sum(waiting))}",
+        *([f"TROUBLE: {trouble}"] if trouble else []),
+        *([f"old snapshots are not deleted: {refused}"] if refused else []),
+        *(f"{name}  no snapshot yet" for name in missing),
+        *(_account_line(one) for one in accounts),
+    ]
+    cli.answer(fields, *lines)
+
+
+def _account_fields(state: State, stream: Stream, names: dict[str, str]) -> Fields:
+    stored = [one for one in state.segments(stream.stream) if one.stored]
+    points = [name for chain in chains(one.name for one in stored) for name in chain.segments]
+    return {
+        "account": stream.account,
+        "name": names.get(stream.account),
+        "deleted": stream.gone_ms is not None,
+        "points": len(points),
+        "oldest": utc(points[0].taken_ms) if points else None,
+        "newest": utc(points[-1].taken_ms) if points else None,
+        "bytes": sum(one.size_bytes for one in stored),
+        "proven": utc(stream.proven_ms) if stream.proven_ms else None,
+    }
+
+
+def _account_line(one: Fields) -> str:
+    name = one["name"] or f"{one['account']} (deleted)"
+    size = size_text(int(str(one["bytes"])))
+    return (
+        f"{name}  newest {one['newest'] or 'none'}, {one['points']} points since {one['oldest'] or '-'},"
+        f" {size}, restore proven {one['proven'] or 'never'}"
+    )
+
+
+def _job_runs(root: Path) -> bool:
+    try:
+        with locked(Places(root).lock, exclusive=True, timeout_s=0.0):
+            return False
+    except Busy:
+        return True
+
+
+@backup.command(epilog=EPILOG)
+@click.option("--take-over", is_flag=True, help="Go on in a store that holds snapshots this server forgot.")
+@click.option("--wait", "wait_s", type=float, default=3600.0, show_default=True, metavar="SECONDS")
+@command
+def run(cli: Cli, take_over: bool, wait_s: float) -> None:
+    """Take a snapshot of everything that changed, now, and wait until it is stored."""
+    config = configured(cli)
+    if not take_over and _job_runs(cli.root):
+        stored = _ask_job(cli.root, wait_s)
+    else:
+        with ExitStack() as stack:
+            job, state = open_job(config, stack, patience_s=0.0)
+            if take_over:
+                _take_over(config, state)
+            stored = job.run_once(wait_s)
+    with opened_state(cli.root) as state:
+        waiting, trouble = len(state.waiting()), state.setting(TROUBLE) or None
+    cli.answer(
+        {"stored": stored, "waiting_segments": waiting, "trouble": trouble},
+        "everything that changed is stored"
+        if stored
+        else f"{waiting} snapshots still wait: {trouble or '-'}",
+    )
+    if not stored:
+        raise SystemExit(EXIT_BUSY)
+
+
+def _ask_job(root: Path, wait_s: float) -> bool:
+    """Have the running job do it; whether everything was stored in time."""
+    wanted = Places(root).folder / RUN_NOW
+    with storage_errors():
+        wanted.touch()
+    until = time.monotonic() + wait_s
+    while time.monotonic() < until:
+        time.sleep(_POLL_S)
+        if not wanted.exists():
+            with opened_state(root) as state:
+                if not state.waiting():
+                    return True
+                if state.setting(TROUBLE):
+                    return False
+    return False
+
+
+def _take_over(config: Config, state: State) -> None:
+    assert config.backup.public_key is not None, "the configuration was checked"
+    stream = stream_of_server(read_public_key(config.backup.public_key))
+    listing = list_store(open_store(config.backup, config.snapshots))
+    newest = max((name.sequence for name in listing.streams.get(stream, ())), default=0)
+    state.restart_server(newest + 1)
+
+
+@backup.command("list", epilog=EPILOG)
+@click.argument("account", required=False)
+@store_options
+@command
+def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
+    """List the points in time in the store: of all accounts in short, or each of ACCOUNT."""
+    store, _ = chosen_store(cli, options)
+    listing = list_store(store)
+    found = []
+    for name, address, stream in _known_streams(cli, options, listing):
+        points = [one for chain in chains(listing.streams.get(stream, ())) for one in chain.segments]
+        if account in (None, name, address):
+            found.append((name, address, points))
+    if account is not None and not found:
+        raise Refusal("there are no snapshots of that account")
+    if account is not None:
+        _, address, points = found[0]
+        cli.answer(
+            {"name": address, "points": [_point(one, listing) for one in points]},
+            *(f"{utc(one.taken_ms)}  {one.kind}  {size_text(listing.sizes[one])}" for one in points),
+        )
+        return
+    fields = [
+        {"account": name, "name": address, "points": len(points), **_range(points)}
+        for name, address, points in found
+    ]
+    cli.answer(
+        {"store": store.description, "accounts": fields, "foreign_objects": listing.foreign},
+        *(
+            f"{one['name'] or one['account']}  {one['points']} points, {one['oldest']} to {one['newest']}"
+            for one in fields
+        ),
+    )
+
+
+def _range(points: list[SegmentName]) -> dict[str, str | None]:
+    return {
+        "oldest": utc(points[0].taken_ms) if points else None,
+        "newest": utc(points[-1].taken_ms) if points else None,
+    }
+
+
+def _point(name: SegmentName, listing: Listing) -> Fields:
+    return {
+        "time": utc(name.taken_ms),
+        "kind": str(name.kind),
+        "bytes": listing.sizes[name],
+        "object": str(name),
+    }
+
+
+def _known_streams(
+    cli: Cli, options: StoreOptions, listing: Listing
+) -> list[tuple[str, str | None, StreamId]]:
+    """Account, address and stream of every account with snapshots."""
+    key = private_key(options)
+    if key is not None:
+        server = _server(cli, options, listing)
+        everyone = server.gone | server.accounts
+        return [
+            (one, everyone[one].name if one in everyone else None, head.stream)
+            for one, head in server.heads.items()
+        ]
+    with opened_state(cli.root) as state, cli.directory() as directory:
+        names = {str(record.account_id): record.name for record in directory.accounts()}
+        return [
+            (one.account, names.get(one.account), one.stream)
+            for one in state.streams()
+            if one.account != SERVER
+        ]
+
+
+def _server(cli: Cli, options: StoreOptions, listing: Listing) -> Server:
+    key = private_key(options)
+    assert key is not None, "asked for with a private key only"
+    store, _ = chosen_store(cli, options)
+    with scratch_folder(cli.root) as scratch:
+        return read_server(store, listing, key, scratch)
+
+
+@backup.command(epilog=EPILOG)
+@click.option("--quick", is_flag=True, help="Look at the listing only; nothing is downloaded.")
+@store_options
+@command
+def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
+    """Prove that every object is what was written and builds on the one before; exit code 6 if not.
+
+    Without --private-key the server's own records are compared with.
+    """
+    store, _ = chosen_store(cli, options)
+    listing = list_store(store)
+    total = 0 if quick else sum(listing.sizes.values())
+    with scratch_folder(cli.root) as scratch, progress_bar(cli, total, "verifying") as progress:
+        key = private_key(options)
+        if key is not None:
+            server = read_server(store, listing, key, scratch)
+            verifier = Verifier(store, listing, lambda _name: key, scratch, deep=not quick, progress=progress)
+            report = verifier.verify(expected_by_server(server, stream_of_server(key.public)))
+        else:
+            with opened_state(cli.root) as state:
+                keys = {
+                    one.name: one.content_key
+                    for stream in state.streams()
+                    for one in state.segments(stream.stream)
+                }
+
+                def _key_for(name: SegmentName) -> bytes:
+                    if not keys.get(name):
+                        raise SegmentDamaged(str(name), "its key is not known here: use --private-key")
+                    return keys[name]
+
+                verifier = Verifier(store, listing, _key_for, scratch, deep=not quick, progress=progress)
+                report = verifier.verify(expected_by_state(state))
+    _answer_report(cli, report)
+
+
+def _answer_report(cli: Cli, report: Report) -> None:
+    fields: Fields = {
+        "streams": report.streams,
+        "segments": report.segments,
+        "bytes_read": report.bytes_read,
+        "findings": [{"object": one.key, "why": one.why} for one in report.findings],
+    }
+    lines = [f"{one.key}: {one.why}" for one in report.findings]
+    summary = f"{report.segments} segments of {report.streams} streams, {size_text(report.bytes_read)} read"
+    cli.answer(fields, *lines, f"{summary}: {'NOT in order' if lines else 'in order'}")
+    if lines:
+        raise SystemExit(EXIT_STORAGE)
+
+
+@backup.command(epilog=EPILOG)
+@command
+def prune(cli: Cli) -> None:
+    """Delete what is past its time now; the job does so by itself every hour."""
+    config = configured(cli)
+    with ExitStack() as stack:
+        try:
+            job, state = open_job(config, stack, patience_s=0.0)
+        except Busy:
+            raise Refusal("the server's snapshot job is running and prunes by itself", EXIT_BUSY) from None
+        deleted = job.prune() + job.prune_left_over()
+        refused = refused_deletes(state)
+    cli.answer(
+        {"deleted": [str(name) for name in deleted], "refused": refused},
+        f"{len(deleted)} segments deleted" if refused is None else f"the store refuses deletions: {refused}",
+        *(["rules of the bucket have to delete instead: see deploy/OPERATIONS.md"] if refused else []),
+    )
+    if refused is not None:
+        raise SystemExit(EXIT_REFUSED)
+
+
+@backup.command(epilog=EPILOG)
+@click.option(
+    "--accounts", type=click.IntRange(1), metavar="N", help="How many; default snapshots.drill_accounts."
+)
+@command
+def drill(cli: Cli, accounts: int | None) -> None:
+    """Restore some accounts to scratch and compare them with the living ones; exit code 6 if one differs."""
+    config = configured(cli)
+    count = accounts or config.snapshots.drill_accounts
+    store = open_store(config.backup, config.snapshots)
+    with (
+        opened_state(cli.root) as state,
+        cli.directory() as directory,
+        scratch_folder(cli.root) as scratch,
+    ):
+        names = {str(record.account_id): record.name for record in directory.accounts()}
+        opens = opener(config, directory, cli.params)
+        drills = Drill(cli.root, state, store, scratch, config.snapshots, opens)
+        chosen = drills.choose(count, random.SystemRandom())
+        found = [drills.run(stream, int(time.time() * 1000)) for stream in chosen]
+    fields = [_drill_fields(one, names) for one in found]
+    cli.answer({"drilled": fields}, *(_drill_line(one, names) for one in found))
+    if not found:
+        raise Refusal("there is nothing in the store to restore yet")
+    if any(one.trouble for one in found):
+        raise SystemExit(EXIT_STORAGE)
+
+
+def _drill_fields(one: Drilled, names: dict[str, str]) -> Fields:
+    return {
+        "account": one.account,
+        "name": names.get(one.account),
+        "pages": one.pages,
+        "pages_compared": one.compared,
+        "opened": one.opened,
+        "trouble": one.trouble,
+    }
+
+
+def _drill_line(one: Drilled, names: dict[str, str]) -> str:
+    if one.trouble:
+        return f"{names.get(one.account, one.account)}  NOT proven: {one.trouble}"
+    opened = ", opened and compared" if one.opened else ""
+    return (
+        f"{names.get(one.account, one.account)}  proven: {one.pages} pages restored,"
+        f" {one.compared} equal to the living database{opened}"
+    )

@@ -1,0 +1,225 @@
+"""sealbox restore: accounts, or single mailboxes, from snapshots. Exit codes: see deploy/cli/root.py."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from backup.job import Places
+from backup.restore import list_store
+from backup.state import State
+from deploy import restoring
+from deploy.cli.asking import current_secret, password_stdin_option
+from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
+from deploy.cli.snapshot_store import (
+    StoreOptions,
+    chosen_store,
+    opened_state,
+    parse_time,
+    private_key,
+    progress_bar,
+    size_text,
+    store_options,
+    utc,
+)
+from deploy.config import FILE_NAME
+from deploy.restore_messages import RestoredMailbox, restore_mailbox
+from deploy.restoring import Restored, Restoring, Sources, Wishes
+from mailstore.account import open_directory, read_server_key
+from mailstore.directory import Directory
+from mailstore.durable import make_folder, storage_errors
+from mailstore.errors import NoSuchAccount
+from mailstore.keys import AccountId, PrivateKey
+
+_WORK = "restore"
+
+
+@click.command(epilog=EPILOG)
+@click.argument("accounts", nargs=-1)
+@click.option("--all", "everyone", is_flag=True, help="All accounts; on a new machine the server too.")
+@click.option("--at", metavar="TIME", help="The newest state not later than this, e.g. 2026-11-21T08:30:00Z.")
+@click.option(
+    "--into", type=click.Path(path_type=Path), metavar="DIR", help="Data root; default: the server's."
+)
+@click.option(
+    "--replace", is_flag=True, help="Replace accounts that are there; what they hold is kept beside."
+)
+@click.option(
+    "--newest-sound", is_flag=True, help="Where an object is damaged, take the newest state before it."
+)
+@click.option("--messages", metavar="MAILBOX", help="Put only this mailbox's messages into a new mailbox.")
+@password_stdin_option
+@store_options
+@command
+def restore(
+    cli: Cli,
+    accounts: tuple[str, ...],
+    everyone: bool,
+    at: str | None,
+    into: Path | None,
+    replace: bool,
+    newest_sound: bool,
+    messages: str | None,
+    from_stdin: bool,
+    options: StoreOptions,
+) -> None:
+    """Bring ACCOUNTS back from their snapshots: addresses or ids.
+
+    With --private-key and the store nothing else is needed, not even the old server. What is there
+    already is left alone without --replace; calling it again goes on where it was interrupted.
+    """
+    if bool(accounts) == everyone:
+        raise Refusal("name the accounts, or say --all", EXIT_USAGE)
+    wishes = Wishes(parse_time(at), replace, newest_sound)
+    root = into or cli.root
+    if messages is not None:
+        if everyone or len(accounts) != 1:
+            raise Refusal("--messages is for one account", EXIT_USAGE)
+        secret = current_secret(from_stdin)
+        _restore_messages(cli, root, accounts[0], messages, secret, wishes, options)
+        return
+    work = _work(root)
+    found = _restore(cli, root, work, accounts, wishes, options)
+    shutil.rmtree(work, ignore_errors=all(one.trouble is None for one in found))
+    _answer(cli, root, found)
+
+
+def _work(root: Path) -> Path:
+    """The folder in which accounts are rebuilt; an interrupted restore goes on in it."""
+    with storage_errors():
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Places(root).make()
+        make_folder(Places(root).scratch / _WORK)
+    return Places(root).scratch / _WORK
+
+
+def _restore(
+    cli: Cli,
+    root: Path,
+    work: Path,
+    accounts: tuple[str, ...],
+    wishes: Wishes,
+    options: StoreOptions,
+) -> list[Restored]:
+    store, _ = chosen_store(cli, options)
+    key = private_key(options)
+    listing = list_store(store)
+    if key is not None:
+        sources = restoring.by_private_key(store, listing, key, work, wishes.at_ms)
+        new_server = not (root / "directory.db").exists()
+        if sources.server is not None and new_server:
+            made = restoring.make_server(root, sources.server, FILE_NAME)
+            cli.remark(f"made the server's directory in {root}" + (f" and {made}" if made else ""))
+        found = _accounts(cli, root, work, sources, accounts, wishes)
+        if new_server:
+            _adopt(root, sources, key)
+        return found
+    with opened_state(cli.root) as state:
+        sources = restoring.by_state(store, listing, state)
+        return _accounts(cli, root, work, sources, accounts, wishes)
+
+
+def _accounts(
+    cli: Cli, root: Path, work: Path, sources: Sources, accounts: tuple[str, ...], wishes: Wishes
+) -> list[Restored]:
+    directory = open_directory(root)
+    try:
+        chosen = [_find(directory, sources, one) for one in accounts] or _everyone(directory, sources)
+    finally:
+        directory.close()
+    total = 0
+    with progress_bar(cli, 0, "restoring") as progress:
+        restorer = Restoring(root, sources, work, wishes, progress)
+        targets, hopeless = restorer.targets(chosen)
+        total = sum(one.size_bytes for one in targets)
+    with progress_bar(cli, total, "restoring") as progress:
+        return hopeless + Restoring(root, sources, work, wishes, progress).restore(targets)
+
+
+def _find(directory: Directory, sources: Sources, wanted: str) -> AccountId:
+    record = directory.login(wanted)
+    if record is None and sources.server is not None:
+        record = sources.server.find(wanted)
+    if record is not None:
+        return record.account_id
+    if wanted in sources.heads:
+        return AccountId(wanted)
+    raise NoSuchAccount
+
+
+def _everyone(directory: Directory, sources: Sources) -> list[AccountId]:
+    """All accounts of the directory that have snapshots; of those without there is nothing to restore."""
+    return [record.account_id for record in directory.accounts() if record.account_id in sources.heads]
+
+
+def _adopt(root: Path, sources: Sources, key: PrivateKey) -> None:
+    state = State(Places(root).folder, read_server_key(root))
+    try:
+        restoring.adopt_streams(state, sources, key)
+    finally:
+        state.close()
+
+
+def _answer(cli: Cli, root: Path, found: list[Restored]) -> None:
+    fields = [
+        {
+            "account": one.account_id,
+            "name": one.name,
+            "taken": utc(one.taken_ms) if one.taken_ms else None,
+            "pages": one.pages,
+            "kept": str(one.kept) if one.kept else None,
+            "skipped": one.skipped,
+            "trouble": one.trouble,
+        }
+        for one in found
+    ]
+    cli.answer({"root": str(root), "restored": fields}, *(_line(one) for one in found))
+    if any(one.trouble for one in found):
+        raise SystemExit(EXIT_STORAGE)
+    if any(one.skipped for one in found):
+        cli.remark("accounts that are there were left alone: --replace replaces them")
+
+
+def _line(one: Restored) -> str:
+    name = one.name or one.account_id
+    if one.trouble:
+        return f"{name}  NOT restored: {one.trouble}"
+    if one.skipped:
+        return f"{name}  is there already, left alone"
+    kept = f"; what was there is in {one.kept}" if one.kept else ""
+    return f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.pages * 4096)}{kept}"
+
+
+def _restore_messages(
+    cli: Cli,
+    root: Path,
+    account: str,
+    mailbox: str,
+    secret: bytes,
+    wishes: Wishes,
+    options: StoreOptions,
+) -> None:
+    store, _ = chosen_store(cli, options)
+    listing = list_store(store)
+    work = _work(root)
+    key = private_key(options)
+    try:
+        if key is not None:
+            sources = restoring.by_private_key(store, listing, key, work, wishes.at_ms)
+            done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
+        else:
+            with opened_state(cli.root) as state:
+                sources = restoring.by_state(store, listing, state)
+                done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _answer_messages(cli, done)
+
+
+def _answer_messages(cli: Cli, done: RestoredMailbox) -> None:
+    cli.answer(
+        {"mailbox": done.mailbox, "messages": done.messages, "taken": utc(done.taken_ms)},
+        f"{done.messages} messages as of {utc(done.taken_ms)} are in the mailbox {done.mailbox!r}",
+    )

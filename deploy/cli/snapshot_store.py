@@ -1,0 +1,153 @@
+"""What the commands about snapshots share: which store, which keys, progress, times."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from backup.job import Places
+from backup.keypair import read_private_key
+from backup.limits import BackupLimits
+from backup.state import State
+from backup.stores import ObjectStore
+from deploy import config as configuration
+from deploy.cli.root import EXIT_USAGE, Cli, Refusal
+from deploy.config import BackupSection
+from deploy.object_store import open_store
+from mailstore.account import read_server_key
+from mailstore.durable import storage_errors
+from mailstore.keys import PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Where the snapshots are, said on the command line instead of in a configuration."""
+
+    store: str | None
+    endpoint: str | None
+    region: str
+    credentials: Path | None
+    private_key: Path | None
+
+
+def store_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --store, --endpoint, --region, --credentials and --private-key as one argument ``options``."""
+
+    @click.option(
+        "--private-key", type=click.Path(path_type=Path), metavar="FILE", help="Backup private key."
+    )
+    @click.option("--credentials", type=click.Path(path_type=Path), metavar="FILE", help="TOML with S3 keys.")
+    @click.option("--region", default="auto", show_default=True, help="Region of the S3 service.")
+    @click.option("--endpoint", metavar="URL", help="Address of the S3 service.")
+    @click.option("--store", metavar="URL", help="s3://BUCKET/PREFIX or file:///FOLDER.")
+    @functools.wraps(function)
+    def body(*args: Any, **kwargs: Any) -> None:
+        names = ("store", "endpoint", "region", "credentials", "private_key")
+        options = StoreOptions(**{name: kwargs.pop(name) for name in names})
+        function(*args, options=options, **kwargs)
+
+    return body
+
+
+def configured(cli: Cli) -> configuration.Config:
+    """The configuration, which has to name a store. Raises Refusal."""
+    try:
+        config = configuration.load(cli.config_path)
+    except configuration.ConfigError as error:
+        raise Refusal("; ".join(error.mistakes), EXIT_USAGE) from None
+    if not config.backup.store:
+        raise Refusal("no store for snapshots is configured: see [backup] in example.toml", EXIT_USAGE)
+    return config
+
+
+def chosen_store(cli: Cli, options: StoreOptions) -> tuple[ObjectStore, BackupLimits]:
+    """The store named by the options, else by the configuration. Raises Refusal, StoreRefused."""
+    if options.store is None:
+        config = configured(cli)
+        return open_store(config.backup, config.snapshots), config.snapshots
+    section = BackupSection.model_construct(
+        store=options.store, endpoint=options.endpoint, region=options.region, credentials=options.credentials
+    )
+    if not options.store.startswith(("file:///", "s3://")):
+        raise Refusal("--store has to be s3://BUCKET/PREFIX or file:///FOLDER", EXIT_USAGE)
+    return open_store(section, BackupLimits()), BackupLimits()
+
+
+def private_key(options: StoreOptions) -> PrivateKey | None:
+    """The operator's private key, if it was given. Raises KeyFileInvalid, StorageFailed."""
+    return None if options.private_key is None else read_private_key(options.private_key)
+
+
+@contextmanager
+def opened_state(root: Path) -> Iterator[State]:
+    """The server's own knowledge of its snapshots. Raises Refusal when it has none."""
+    places = Places(root)
+    if not (places.folder / "state.db").exists():
+        raise Refusal("this server has taken no snapshots yet: with --private-key the store itself is read")
+    state = State(places.folder, read_server_key(root))
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+@contextmanager
+def scratch_folder(root: Path) -> Iterator[Path]:
+    """A folder on the volume of ``root`` that is removed afterwards."""
+    places = Places(root)
+    with storage_errors():
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        places.make()
+        folder = Path(tempfile.mkdtemp(prefix="work-", dir=places.scratch))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def progress_bar(cli: Cli, total_bytes: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left, for people at a terminal."""
+    hidden = cli.as_json or not sys.stderr.isatty()
+    with tqdm(
+        total=total_bytes, unit="B", unit_scale=True, unit_divisor=1024, desc=what, disable=hidden
+    ) as bar:
+
+        def _advance(size: int) -> None:
+            bar.update(size)
+
+        yield _advance
+
+
+def utc(ms: int) -> str:
+    """A time in ms since the epoch for people and programs alike."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str | None) -> int | None:
+    """ms since the epoch of an ISO 8601 time; without a zone it is UTC. Raises Refusal."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refusal("write the time like 2026-11-21T08:30:00Z", EXIT_USAGE) from None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return int(found.timestamp() * 1000)
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people."""
+    return f"{tqdm.format_sizeof(size_bytes, 'B', 1024)}"

@@ -1,0 +1,93 @@
+"""The last step of a drill: open the rebuilt database with a test account's password and compare it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.drill import Opens
+from deploy.config import Config
+from mailstore.account import AccountPaths, account_paths, exclusive_lock
+from mailstore.directory import Directory
+from mailstore.durable import storage_errors
+from mailstore.engine import DatabaseKey, Txn, close_all, open_connection
+from mailstore.hardening import wipe
+from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive
+from mailstore.opening import open_as_owner
+
+
+def opener(config: Config, directory: Directory, params: Argon2Params) -> Opens | None:
+    """Opens rebuilt databases of the test account of ``[backup]``; None when there is none."""
+    name, secret = config.backup.drill_account, config.backup.drill_password
+    if name is None or secret is None:
+        return None
+
+    def opens(account_id: AccountId, folder: Path) -> str | None:
+        record = directory.login(name)
+        if record is None or record.account_id != account_id:
+            return None
+        with storage_errors():
+            password = secret.read_bytes().rstrip(b"\r\n")
+        owner = open_as_owner(config.data, directory, name, password, now=time.time(), params=params)
+        try:
+            key = DatabaseKey(
+                derive(owner.master, KeyLabel.DATABASE, 32), derive(owner.master, KeyLabel.DATABASE_SALT, 16)
+            )
+        finally:
+            wipe(owner.master)
+        return _differs(folder / "mail.db", account_paths(config.data, account_id), key)
+
+    return opens
+
+
+@dataclass(frozen=True, slots=True)
+class _Mailbox:
+    modseq: int
+    uids: frozenset[int]
+    expunged: frozenset[int]
+
+
+def _differs(restored: Path, living: AccountPaths, key: DatabaseKey) -> str | None:
+    """What proves that the restored database is not an earlier state of the living one; None for nothing."""
+    database = open_connection(restored, key)
+    try:
+        if database.pragma("PRAGMA integrity_check") != [("ok",)]:
+            return "the restored database is not sound"
+        if database.pragma("PRAGMA cipher_integrity_check"):
+            return "pages of the restored database are not authentic"
+        then = database.read(0, _mailboxes)
+    finally:
+        database.close()
+    database = open_connection(living.mail_db, key)
+    try:
+        now = database.read(0, _mailboxes)
+    finally:
+        with exclusive_lock(living):
+            close_all([database])
+    for one, before in then.items():
+        after = now.get(one)
+        if after is None:
+            continue  # deleted since
+        lost = before.uids - after.uids
+        if (
+            after.modseq < before.modseq
+            or not lost <= after.expunged
+            or (after.modseq == before.modseq and after.uids != before.uids)
+        ):
+            return "a mailbox is not an earlier state of the living one"
+    return None
+
+
+def _mailboxes(txn: Txn) -> dict[str, _Mailbox]:
+    def numbers(table: str, mailbox_id: int) -> frozenset[int]:
+        queries = {
+            "placed": "SELECT uid FROM placed WHERE mailbox_id = ?",
+            "expunged": "SELECT uid FROM expunged WHERE mailbox_id = ?",
+        }
+        return frozenset(row[0] for row in txn.rows(queries[table], (mailbox_id,)))
+
+    return {
+        object_id: _Mailbox(modseq, numbers("placed", mailbox_id), numbers("expunged", mailbox_id))
+        for mailbox_id, object_id, modseq in txn.rows("SELECT id, object_id, highest_modseq FROM mailbox")
+    }

@@ -1,0 +1,170 @@
+"""Bring one mailbox's messages back into the living account, for a user who can give the secret.
+
+The snapshot is rebuilt in scratch and opened with the account's own key; its messages are appended to a
+new mailbox. Nothing that is in the account now is changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backup.errors import NothingToRestore
+from backup.restore import Restorer, Target, target
+from deploy.restoring import Sources, Wishes
+from mailstore.account import AccountPaths, account_paths, exclusive_lock, open_directory
+from mailstore.directory import AccountRecord
+from mailstore.engine import Database, DatabaseKey, Txn, close_all, open_connection
+from mailstore.errors import MailboxExists, NoSuchAccount, NoSuchMailbox
+from mailstore.hardening import wipe
+from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive
+from mailstore.limits import StoreLimits
+from mailstore.model import Flags
+from mailstore.names import normalised
+from mailstore.opening import open_as_owner
+from mailstore.ops import mailboxes
+from mailstore.ops.content import read_span
+from mailstore.ops.messages import add_messages
+from mailstore.ops.rows import flags_of, require_mailbox
+from mailstore.prepared import PreparedMessage, prepare
+from mailstore.schema import migrate
+
+BATCH_BYTES = 16 * 1024 * 1024
+_NAME_TRIES = 100
+
+Old = tuple[PreparedMessage, Flags, int]
+"""A message with its flags and internal date."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredMailbox:
+    """The new mailbox, how many messages are in it and of when they are (ms since the epoch)."""
+
+    mailbox: str = field(repr=False)
+    messages: int
+    taken_ms: int
+
+
+def restore_mailbox(
+    root: Path,
+    sources: Sources,
+    work: Path,
+    wishes: Wishes,
+    account: str,
+    mailbox: str,
+    secret: bytes,
+    params: Argon2Params,
+) -> RestoredMailbox:
+    """Append the messages of ``mailbox``, as a snapshot has them, to a new mailbox "Restored ...".
+
+    Raises:
+        AuthenticationFailed: the secret opens nothing. NoSuchMailbox: the snapshot has none of that name.
+        BackupError, StoreError: as they say; batches that were appended stay.
+    """
+    record, key = _opened(root, account, secret, params)
+    wanted = _target(sources, record.account_id, wishes)
+    restorer = Restorer(root, sources.store, sources.key_for, work, wishes.threads)
+    folder, rebuilt = restorer.rebuild(wanted, newest_sound=wishes.newest_sound)
+    then = open_connection(folder / "mail.db", key)
+    try:
+        migrate(then, int(time.time()))
+        return _copy(then, account_paths(root, record.account_id), key, mailbox, rebuilt.newest.taken_ms)
+    finally:
+        then.close()
+
+
+def _opened(
+    root: Path, account: str, secret: bytes, params: Argon2Params
+) -> tuple[AccountRecord, DatabaseKey]:
+    directory = open_directory(root)
+    try:
+        record = directory.login(account) or directory.account(AccountId(account))
+        if record is None:
+            raise NoSuchAccount
+        owner = open_as_owner(root, directory, record.name, secret, now=time.time(), params=params)
+        try:
+            key = derive(owner.master, KeyLabel.DATABASE, 32)
+            return record, DatabaseKey(key, derive(owner.master, KeyLabel.DATABASE_SALT, 16))
+        finally:
+            wipe(owner.master)
+    finally:
+        directory.close()
+
+
+def _target(sources: Sources, account_id: AccountId, wishes: Wishes) -> Target:
+    head = sources.heads.get(account_id)
+    if head is None:
+        raise NothingToRestore("there is no snapshot of this account")
+    return target(sources.listing, account_id, head, wishes.at_ms)
+
+
+def _copy(
+    then: Database, paths: AccountPaths, key: DatabaseKey, mailbox: str, taken_ms: int
+) -> RestoredMailbox:
+    now_s, limits = int(time.time()), StoreLimits()
+    living = open_connection(paths.mail_db, key)
+    try:
+        name = living.write(now_s, _new_mailbox, _title(mailbox, taken_ms), limits.max_mailboxes)
+        count = 0
+        for batch in _batches(then, normalised(mailbox)):
+            living.write(now_s, _append, name, batch)
+            count += len(batch)
+        return RestoredMailbox(name, count, taken_ms)
+    finally:
+        # The last connection's close checkpoints, which has to happen under the lock.
+        with exclusive_lock(paths):
+            close_all([living])
+
+
+def _title(mailbox: str, taken_ms: int) -> str:
+    taken = datetime.fromtimestamp(taken_ms / 1000, UTC)
+    return f"Restored {normalised(mailbox).replace('/', '-')} {taken:%Y-%m-%d %H.%M}"
+
+
+def _new_mailbox(txn: Txn, title: str, max_mailboxes: int) -> str:
+    for number in range(1, _NAME_TRIES):
+        name = title if number == 1 else f"{title} ({number})"
+        try:
+            mailboxes.create(txn, name, None, max_mailboxes)
+        except MailboxExists:
+            continue
+        mailboxes.subscribe(txn, name, StoreLimits().max_subscriptions)
+        return name
+    raise MailboxExists
+
+
+def _append(txn: Txn, name: str, batch: list[Old]) -> None:
+    add_messages(txn, require_mailbox(txn, name), batch)
+
+
+def _batches(then: Database, mailbox: str) -> Iterator[list[Old]]:
+    """The messages of the mailbox as it was, a bounded number of octets at a time."""
+    rows = then.read(0, _rows, mailbox)
+    batch: list[Old] = []
+    size_bytes = 0
+    for message_id, flags, keywords, internal_date, size in rows:
+        data = then.read(0, read_span, message_id, 0, size)
+        batch.append((prepare(data), flags_of(flags, keywords), internal_date))
+        size_bytes += size
+        if size_bytes >= BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def _rows(txn: Txn, mailbox: str) -> list[tuple[int, int, str | None, int, int]]:
+    found = txn.value("SELECT id FROM mailbox WHERE name = ?", (mailbox,))
+    if found is None:
+        raise NoSuchMailbox
+    return [
+        (row[0], row[1], row[2], row[3], row[4])
+        for row in txn.rows(
+            "SELECT message_id, flags, keywords, internal_date, size_bytes FROM placed"
+            " WHERE mailbox_id = ? ORDER BY uid",
+            (found,),
+        )
+    ]

@@ -1,0 +1,182 @@
+"""Restoring, put together: which accounts, opened by which keys, into which root."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup.catalogue import Head, Server, stream_of_server
+from backup.errors import BackupError, NothingToRestore, SegmentDamaged
+from backup.rebuild import KeyFor
+from backup.restore import Listing, Restorer, Target, read_server, restore_server, target
+from backup.segment import SERVER, SegmentName
+from backup.state import Segment, State, Stream
+from backup.stores import ObjectStore
+from mailstore.account import accept_header, account_paths, open_directory
+from mailstore.directory import AccountRecord, Directory
+from mailstore.durable import storage_errors, write_new
+from mailstore.errors import NoSuchAccount, StoreError
+from mailstore.keys import AccountId, PrivateKey
+
+SESSIONS_END_S = 60.0
+"""How long sessions have to end before an account is replaced under them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where snapshots come from and what opens them."""
+
+    store: ObjectStore
+    listing: Listing
+    key_for: KeyFor
+    heads: Mapping[str, Head]
+    server: Server | None
+    """The server as its stream tells it; None where the living server's own state is asked."""
+
+
+def by_private_key(
+    store: ObjectStore, listing: Listing, private_key: PrivateKey, scratch: Path, at_ms: int | None
+) -> Sources:
+    """Everything from store and private key. Raises as ``read_server`` does."""
+    server = read_server(store, listing, private_key, scratch, at_ms)
+    return Sources(store, listing, lambda _name: private_key, server.heads, server)
+
+
+def by_state(store: ObjectStore, listing: Listing, state: State) -> Sources:
+    """From what the living server remembers; no private key is needed."""
+    keys: dict[SegmentName, bytes] = {}
+    heads: dict[str, Head] = {}
+    for stream in state.streams():
+        stored = [one for one in state.segments(stream.stream) if one.stored]
+        keys.update((one.name, one.content_key) for one in stored)
+        if stored and stream.account != SERVER:
+            newest = stored[-1]
+            heads[stream.account] = Head(stream.stream, newest.name.sequence, newest.sha256)
+
+    def key_for(name: SegmentName) -> bytes:
+        if not keys.get(name):
+            raise SegmentDamaged(str(name), "its key is not known here: use --private-key")
+        return keys[name]
+
+    return Sources(store, listing, key_for, heads, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What became of one account. ``trouble`` is None when it is back."""
+
+    account_id: AccountId
+    name: str | None = field(repr=False)
+    taken_ms: int = 0
+    pages: int = 0
+    kept: Path | None = None
+    skipped: bool = False
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How to restore."""
+
+    at_ms: int | None = None
+    replace: bool = False
+    newest_sound: bool = False
+    threads: int = 4
+    sessions_end_s: float = SESSIONS_END_S
+
+
+class Restoring:
+    """Restores accounts into one data root. ``work`` is a folder on its volume that outlives a crash."""
+
+    def __init__(
+        self, root: Path, sources: Sources, work: Path, wishes: Wishes, progress: Callable[[int], None]
+    ) -> None:
+        self._root = root
+        self._sources = sources
+        self._wishes = wishes
+        self._restorer = Restorer(root, sources.store, sources.key_for, work, wishes.threads, progress)
+
+    def targets(self, accounts: Sequence[AccountId]) -> tuple[list[Target], list[Restored]]:
+        """What to fetch for these accounts, and those that cannot be restored at all."""
+        found: list[Target] = []
+        hopeless: list[Restored] = []
+        for account in accounts:
+            head = self._sources.heads.get(account)
+            try:
+                if head is None:
+                    raise NothingToRestore("there is no snapshot of this account")
+                at_ms = self._wishes.at_ms
+                if self._wishes.newest_sound and at_ms is None:
+                    at_ms = int(time.time() * 1000)
+                found.append(target(self._sources.listing, account, head, at_ms))
+            except BackupError as error:
+                hopeless.append(Restored(account, None, trouble=str(error)))
+        return found, hopeless
+
+    def restore(self, targets: Sequence[Target]) -> list[Restored]:
+        """Restore accounts, several at a time; what fails is told, the others go on."""
+        with ThreadPoolExecutor(self._wishes.threads) as pool:
+            return list(pool.map(self._one, targets))
+
+    def _one(self, wanted: Target) -> Restored:
+        try:
+            return self._restore(wanted)
+        except (BackupError, StoreError) as error:
+            text = str(error) or type(error).__name__
+            return Restored(wanted.account_id, None, trouble=text)
+
+    def _restore(self, wanted: Target) -> Restored:
+        directory = open_directory(self._root)
+        try:
+            record = self._record(directory, wanted.account_id)
+            paths = account_paths(self._root, wanted.account_id)
+            if paths.keys.exists() and not self._wishes.replace:
+                # The account lives, or an earlier run came this far, perhaps one step short of the end.
+                if paths.restored.exists():
+                    accept_header(self._root, directory, wanted.account_id)
+                return Restored(wanted.account_id, record.name, skipped=True)
+            folder, rebuilt = self._restorer.rebuild(wanted, newest_sound=self._wishes.newest_sound)
+            restore_id = secrets.randbits(56)
+            kept = self._restorer.install(wanted.account_id, folder, restore_id, self._wishes.sessions_end_s)
+            accept_header(self._root, directory, wanted.account_id)
+        finally:
+            directory.close()
+        return Restored(wanted.account_id, record.name, rebuilt.newest.taken_ms, rebuilt.pages, kept)
+
+    def _record(self, directory: Directory, account_id: AccountId) -> AccountRecord:
+        """The account's entry; one that was deleted comes back with what the server's stream says."""
+        record = directory.account(account_id)
+        if record is None and self._sources.server is not None:
+            record = (self._sources.server.gone | self._sources.server.accounts).get(account_id)
+            if record is not None:
+                directory.add_account(record)
+        if record is None:
+            raise NoSuchAccount("the directory does not know this account: use --private-key")
+        return record
+
+
+def make_server(root: Path, server: Server, file_name: str) -> Path | None:
+    """Server key, directory and configuration where there are none; where the configuration was put."""
+    restore_server(root, server)
+    target_file = root / file_name
+    if target_file.exists() or not server.configuration:
+        return None
+    with storage_errors():
+        write_new(target_file, server.configuration.encode("utf-8"))
+    return target_file
+
+
+def adopt_streams(state: State, sources: Sources, private_key: PrivateKey) -> None:
+    """Let a new server go on with the streams of the lost one, where it left them."""
+    listing = sources.listing
+    streams = {account: head.stream for account, head in sources.heads.items()}
+    streams[SERVER] = stream_of_server(private_key.public)
+    for account, stream in streams.items():
+        # Without keys and hashes: these segments are deleted in their time, and opened by private key only.
+        names = listing.streams.get(stream, ())
+        old = [Segment(name, listing.sizes[name], b"", b"", stored=True) for name in names]
+        state.adopt(Stream(stream, account), old)

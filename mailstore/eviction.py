@@ -1,0 +1,73 @@
+"""Get everybody out of an account, and keep them out, while its files are exchanged.
+
+The file ``leave`` in the account's folder asks; it counts only while its maker holds a lock on it, so a
+crash locks nobody out. Deliveries go on: they need the inbox only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mailstore.account import AccountPaths
+from mailstore.durable import storage_errors
+from mailstore.errors import Busy
+from mailstore.locks import locked
+
+_POLL_S = 0.05
+_FLOCK = "hhqqi4x"
+"""struct flock on 64-bit Linux: type, whence, start, length, process."""
+
+_SQLITE_LOCKS = 0x40000000, 512
+"""The octets of a database that SQLite locks: part of its file format."""
+
+
+def asked_to_leave(paths: AccountPaths) -> bool:
+    """Whether the account is to be closed, or to stay closed, now. Raises StorageFailed."""
+    if not paths.leave.exists():
+        return False
+    try:
+        with locked(paths.leave, exclusive=False, timeout_s=0.0):
+            return False  # its maker is dead
+    except Busy:
+        return True
+
+
+@contextmanager
+def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
+    """Nobody has the account open inside. Not for a process that may have it open itself.
+
+    Raises:
+        Busy: sessions did not end within ``timeout_s``. StorageFailed, StorageFull: as they say.
+    """
+    temporary = paths.leave.with_name(f".{paths.leave.name}.{os.urandom(4).hex()}.tmp")
+    # Locked before anybody can see it.
+    with locked(temporary, exclusive=True), storage_errors():
+        temporary.rename(paths.leave)
+        try:
+            until = time.monotonic() + timeout_s
+            while _is_open(paths):
+                if time.monotonic() > until:
+                    raise Busy
+                time.sleep(_POLL_S)
+            yield
+        finally:
+            paths.leave.unlink(missing_ok=True)
+
+
+def _is_open(paths: AccountPaths) -> bool:
+    """Whether any other process has the database open: SQLite then holds a shared lock on it (POSIX)."""
+    try:
+        descriptor = os.open(paths.mail_db, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        query = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, *_SQLITE_LOCKS, 0)
+        answer = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, query))
+        return bool(answer[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(descriptor)
