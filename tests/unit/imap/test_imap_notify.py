@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 from mailstore.errors import StorageFailed
@@ -381,3 +383,25 @@ def test_reading_only() -> None:
     client = watching(world)
     world.account.deliver(MAIL)
     assert client.hear().startswith(b"* STATUS INBOX (MESSAGES 1 ")
+
+
+def test_a_client_that_does_not_read() -> None:
+    """While its buffer is full nothing gathers for it; then it is told how things are (section 9)."""
+    world = ImapWorld()
+    client = watching(world)
+    client.protocol.pauseProducing()
+    for _ in range(100):
+        world.account.deliver(MAIL)
+    assert client.hear().count(b"\r\n") == 1
+    client.protocol.resumeProducing()
+    assert client.hear() == b"* STATUS INBOX (MESSAGES 100 UIDNEXT 101 UIDVALIDITY 7 UNSEEN 100)\r\n"
+
+
+def test_compressed_connections_are_told_too() -> None:
+    """What comes between commands goes through the compressor like everything else (RFC 4978)."""
+    world = ImapWorld()
+    client = watching(world)
+    assert b"c OK" in client.say(b"c COMPRESS DEFLATE\r\n")
+    world.account.deliver(MAIL)
+    said = zlib.decompressobj(-15).decompress(client.hear())
+    assert said == b"* STATUS INBOX (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 7 UNSEEN 1)\r\n"
