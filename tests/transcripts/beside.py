@@ -19,7 +19,7 @@ from tests.transcripts.runner import NotHere, Peer, Step, World, octets, steps
 
 ANSWER_S = 5.0
 HANG_UP_S = 0.05
-UNASKED_S = 1.5
+UNASKED_S = 0.8
 """How long a response may take that nobody has asked for, as in IDLE."""
 
 _LITERAL = re.compile(rb"\{(\d+)\+?\}\r\n\Z")

@@ -4,7 +4,7 @@
 
 - text for humans is dropped, and so are untagged OKs without a response code; CAPABILITY and ALERT
   may stand in any response and are no code here;
-- the order of flags, LIST attributes, FETCH, STATUS and ESEARCH items is alphabetical;
+- the order of flags, rights, LIST attributes, FETCH, STATUS and ESEARCH items is alphabetical;
 - strings are written alike whether they came as atom, quoted string or literal;
 - UIDVALIDITY, mod-sequences and object identifiers become ``#``: each server gives its own.
 
@@ -135,6 +135,10 @@ def _data(text: str) -> str:
         rest = [_sorted_list(one) for one in rest] if name == "FLAGS" else list(_sorted_list(rest))
     elif name == "METADATA" and len(rest) == 2 and isinstance(rest[1], list):
         return f"* METADATA {_written(rest[0])} (" + " ".join(_pairs(rest[1])) + ")"
+    elif name in {"MYRIGHTS", "ACL"}:
+        # The mailbox, and in ACL identifiers and rights in turn.
+        at = slice(1, None) if name == "MYRIGHTS" else slice(2, None, 2)
+        rest[at] = ["".join(sorted(_written(rights))) for rights in rest[at]]
     return f"* {name} {' '.join(map(_written, rest))}".rstrip()
 
 

@@ -24,7 +24,9 @@ from tests.transcripts.meaning import Tree, tree
 from tests.transcripts.structure_causes import cause
 from tests.transcripts.structures import Unlike, unlike_envelopes, unlike_structures
 
+EXPLAINED = Path(__file__).parent / "DIFFERENCES.md"
 _SHOWN_CHARS = 200
+_CAUSE = re.compile(r"^### Structures: (.+)$", re.MULTILINE)
 _FETCHED = re.compile(r"\* [0-9]+ FETCH ")
 
 
@@ -81,6 +83,11 @@ def differences(folder: Path) -> Iterator[Found]:
             *unlike_structures(own_structure, structure),
         ):
             yield Found(name, one, cause(message, one))
+
+
+def causes_explained() -> set[str]:
+    """The causes that DIFFERENCES.md has a section for."""
+    return set(_CAUSE.findall(EXPLAINED.read_text(encoding="utf-8")))
 
 
 def main() -> None:

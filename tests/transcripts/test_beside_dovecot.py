@@ -1,0 +1,61 @@
+"""Dovecot as a second opinion: it differs where DIFFERENCES.md says so, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.transcripts.beside_dovecot import FILES, absent, explained, not_played, play_all
+from tests.transcripts.dovecot_world import DovecotServer, is_installed
+from tests.transcripts.structure_causes import CAUSES
+from tests.transcripts.structures_beside_dovecot import causes_explained, differences
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not is_installed(), reason="there is no Dovecot here: apt install dovecot-imapd"),
+]
+EVERY = "all"
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that Dovecot's own users can reach."""
+    found = tmp_path_factory.mktemp("dovecot")
+    for above in (found, found.parent, found.parent.parent):
+        above.chmod(0o755)
+    return found / "data"
+
+
+def test_every_difference_is_explained(folder: Path) -> None:
+    """The commands that Dovecot answers otherwise are those that are listed."""
+    found: set[tuple[str, str]] = set()
+    left_out: dict[str, tuple[str, str]] = {}
+    for path, played in play_all(folder):
+        found |= {(path.stem, one.tag) for one in played.differences}
+        if played.left_out is not None:
+            left_out[path.stem] = (played.left_out[0].text, played.left_out[1])
+    listed = explained()
+    whole = {name for name, tag in listed if tag == EVERY}
+    assert whole <= {name for name, _ in found}
+    assert {one for one in found if one[0] not in whole} == {one for one in listed if one[0] not in whole}
+    assert left_out == not_played()
+
+
+def test_extensions_that_are_said_to_be_absent_are(folder: Path) -> None:
+    """What DIFFERENCES.md explains by an extension that Dovecot lacks is not in its CAPABILITY."""
+    server = DovecotServer(folder, FILES[:1])
+    try:
+        with server.session(FILES[0].stem) as client:
+            advertised = set(client.ask(b"CAPABILITY").decode().split())
+    finally:
+        server.stop()
+    assert "CONDSTORE" in advertised
+    assert advertised & absent() == set()
+
+
+def test_every_unlike_structure_is_explained(folder: Path) -> None:
+    """ENVELOPE and BODYSTRUCTURE of the difficult messages differ by the causes that are explained alone."""
+    found = list(differences(folder))
+    assert [str(one) for one in found if one.cause is None] == []
+    assert {one.cause for one in found} == set(CAUSES) == causes_explained()
