@@ -101,7 +101,7 @@ def header_fields(data: bytes, names: Collection[bytes], *, invert: bool = False
     if not invert:
         # Behind the blank line nothing is a field.
         data = data[: header_end(data, 0, len(data))]
-        found = _fields_named(frozenset(name.lower() for name in names)).findall(b"\n" + data)
+        found = _fields_named(tuple(names)).findall(b"\n" + data)
         kept = [field + b"\n" for field in found]
         if found and not data.endswith(b"\n") and data.endswith(found[-1]):
             kept[-1] = found[-1]
@@ -114,12 +114,12 @@ def header_fields(data: bytes, names: Collection[bytes], *, invert: bool = False
 
 
 @lru_cache(maxsize=_PATTERNS_KEPT)
-def _fields_named(names: frozenset[bytes]) -> re.Pattern[bytes]:
-    """Fields of these names, folding included, their last line feed not; never backtracks.
+def _fields_named(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    """Fields of these names in any case, folding included, their last line feed not; never backtracks.
 
     The pattern starts with a line feed because that lets the search skip whole lines at a time.
     """
-    either = b"|".join(map(re.escape, sorted(names))) or b"(?!)"
+    either = b"|".join(map(re.escape, sorted({name.lower() for name in names}))) or b"(?!)"
     return re.compile(rb"\n((?i:" + either + rb")[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*)")
 
 

@@ -170,19 +170,27 @@ def _window(start: int, end: int, section: SectionRead) -> tuple[int, int]:
 
 
 def _read_section(reader: MessageReader, root: mime.Part, section: SectionRead, budget: int) -> SectionData:
-    found = mime.resolve(root, section.spec)
+    spec = section.spec
+    if spec.kind is mime.SectionKind.HEADER_FIELDS and not spec.part:
+        # The message's own header is asked for far more often than anything else.
+        return _filtered(reader.header(), spec.fields, False, section)
+    found = mime.resolve(root, spec)
     if found is None:
         return SectionData(None)
     if isinstance(found, mime.HeaderFilter):
         header = reader.read(found.span.start, found.span.end)
-        text = mime.header_fields(header, found.fields, invert=found.invert)
-        low, high = _window(0, len(text), section)
-        return SectionData(high - low, text[low:high], 0)
+        return _filtered(header, found.fields, found.invert, section)
     if section.decoded:
         return _decoded(reader, root, section, found)
     low, high = _window(found.start, found.end, section)
     stop = min(high, low + max(budget, 1))
     return SectionData(high - low, reader.read(low, stop), stop)
+
+
+def _filtered(header: bytes, fields: tuple[bytes, ...], invert: bool, section: SectionRead) -> SectionData:
+    text = mime.header_fields(header, fields, invert=invert)
+    low, high = _window(0, len(text), section)
+    return SectionData(high - low, text[low:high], 0)
 
 
 def _decoded(reader: MessageReader, root: mime.Part, section: SectionRead, span: mime.Span) -> SectionData:

@@ -30,10 +30,14 @@ from protocols.imap.requests import FetchItem, FetchSection, SectionForm
 from protocols.imap.resync import require_qresync, tell_vanished_earlier
 from protocols.imap.search_requests import Page
 from protocols.imap.search_results import on_page
+from protocols.imap.view import View
 from protocols.redact import correlation_id, describe
 
 _CONTENT_BATCH_ROWS = 200
 """Messages whose ``\\Seen`` one transaction sets before their content is sent."""
+
+_SHORT_BYTES = 16 * 1024
+"""Literals up to this size are copied into their response rather than sent by themselves."""
 
 _FLAGS_ONLY = {FetchItem.UID, FetchItem.FLAGS, FetchItem.MODSEQ}
 
@@ -103,22 +107,48 @@ class _Outcome:
 class _Response:
     """A FETCH response that is put together item by item; nothing is said before there is an item."""
 
-    def __init__(self, output: Output, name: tuple[int, bytes], cells: bytes) -> None:
-        """``name`` is the number of the message and what the response is called."""
+    def __init__(self, output: Output, said: bytes, has_items: bool) -> None:
+        """``said`` is how it begins, with items in it or without."""
         self._output = output
-        self._said = b"* %d %b (%b" % (*name, cells)
-        self._has_items = bool(cells)
+        self._parts = [said]
+        self._has_items = has_items
 
     def put(self, item: bytes) -> None:
         """One more item."""
-        self._output.put(self._said + (b" " if self._has_items else b"") + item)
-        self._said = b""
+        if self._has_items:
+            self._parts.append(b" ")
+        self._parts.append(item)
         self._has_items = True
+
+    def flush(self) -> None:
+        """Say what there is, because a long literal follows."""
+        self._output.put(b"".join(self._parts))
+        self._parts.clear()
 
     def finish(self) -> None:
         """No more items."""
         if self._has_items:
-            self._output.put(self._said + b")\r\n")
+            self._parts.append(b")\r\n")
+            self.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What responses with content say beside it: made once for many messages."""
+
+    template: bytes
+    values: tuple[Callable[[FetchRow], int | bytes], ...]
+
+    @classmethod
+    def of(cls, items: Sequence[FetchItem], view: View) -> _Shape:
+        """The shape of responses with these items."""
+        cells = b" ".join(_FORMATS[item] for item in items)
+        return cls(b"* %d " + view.wording.fetch + b" (" + cells, tuple(_values(items, view.recent)))
+
+    def begun(self, output: Output, seq: int, row: FetchRow) -> _Response:
+        """A response about one message."""
+        said = self.template % (seq, *[value(row) for value in self.values])
+        return _Response(output, said, bool(self.values))
 
 
 def _wanted(request: ask.Fetch, condstore: bool, selected: Selected) -> _Wanted:
@@ -253,6 +283,7 @@ async def _send_content(
     if wanted.decodes_several:
         await _send_by_section(ctx, selected, wanted, result, outcome)
         return
+    plain, seen = _shapes(ctx, selected, wanted)
     waiting = {row.uid: row for row in result.rows}
     while waiting:
         rows = await selected.mailbox.content(
@@ -260,13 +291,17 @@ async def _send_content(
         )
         if not rows:
             break
-        for row in rows:
-            response = _response(ctx, selected, wanted, waiting[row.uid], row.uid in result.seen_now)
+        seqs = selected.view.seqs_of(row.uid for row in rows)
+        for seq, row in zip(seqs, rows, strict=True):
+            shape = seen if row.uid in result.seen_now else plain
+            response = shape.begun(ctx.output, seq, waiting[row.uid])
             for section, data in zip(wanted.sections, row.sections, strict=True):
-                await _put_section(ctx, selected, response, section, row, data, outcome)
+                if not _put_short(response, section, data, outcome):
+                    await _put_long(ctx, selected, response, section, row, data)
             response.finish()
             await ctx.output.drain()
-            outcome.sent += 1
+        outcome.sent += len(rows)
+        _note_told(selected, wanted, result, [waiting[row.uid] for row in rows])
         last = rows[-1].uid
         waiting = {uid: row for uid, row in waiting.items() if uid > last}
 
@@ -275,60 +310,77 @@ async def _send_by_section(
     ctx: Context, selected: Selected, wanted: _Wanted, result: FetchResult, outcome: _Outcome
 ) -> None:
     """The same, a section at a time: decoded parts come whole, so only one may be in memory."""
+    plain, seen = _shapes(ctx, selected, wanted)
     for fetched in result.rows:
-        response = _response(ctx, selected, wanted, fetched, fetched.uid in result.seen_now)
+        shape = seen if fetched.uid in result.seen_now else plain
+        response = shape.begun(ctx.output, selected.view.seq_of(fetched.uid) or 0, fetched)
         found: tuple[ContentRow, ...] = ()
         for section in wanted.sections:
             found = await selected.mailbox.content(
                 (fetched.uid,), (section.read,), ctx.limits.fetch_content_batch_bytes
             )
             for row in found:
-                await _put_section(ctx, selected, response, section, row, row.sections[0], outcome)
+                if not _put_short(response, section, row.sections[0], outcome):
+                    await _put_long(ctx, selected, response, section, row, row.sections[0])
         response.finish()
         await ctx.output.drain()
         outcome.sent += len(found)
+        _note_told(selected, wanted, result, [fetched])
 
 
-def _response(
-    ctx: Context, selected: Selected, wanted: _Wanted, row: FetchRow, newly_seen: bool
-) -> _Response:
-    """A response with what is not content; a ``\\Seen`` just set is told (section 6.4.5)."""
-    items = wanted.items
-    if newly_seen and FetchItem.FLAGS not in items:
-        items = (*items, FetchItem.FLAGS)
+def _shapes(ctx: Context, selected: Selected, wanted: _Wanted) -> tuple[_Shape, _Shape]:
+    """How responses look, and those of messages whose ``\\Seen`` was just set: it is told (section 6.4.5)."""
+    items = seen = wanted.items
+    if FetchItem.FLAGS not in items:
+        seen = (*seen, FetchItem.FLAGS)
         if ctx.condstore and FetchItem.MODSEQ not in items:
-            items = (*items, FetchItem.MODSEQ)
-    cells = [_FORMATS[item] for item in items]
-    values = [value(row) for value in _values(items, selected.view.recent)]
-    if FetchItem.FLAGS in items:
-        selected.view.told((row,))
-    name = (selected.view.seq_of(row.uid) or 0, selected.view.wording.fetch)
-    return _Response(ctx.output, name, b" ".join(cells) % tuple(values))
+            seen = (*seen, FetchItem.MODSEQ)
+    return _Shape.of(items, selected.view), _Shape.of(seen, selected.view)
 
 
-async def _put_section(
+def _note_told(selected: Selected, wanted: _Wanted, result: FetchResult, rows: Sequence[FetchRow]) -> None:
+    """The client knows the flags that were among what it was told."""
+    if FetchItem.FLAGS in wanted.items:
+        selected.view.told(rows)
+    elif result.seen_now:
+        selected.view.told(row for row in rows if row.uid in result.seen_now)
+
+
+def _put_short(response: _Response, section: FetchSection, data: SectionData, outcome: _Outcome) -> bool:
+    """Put one item of content that is there whole and short; False when it is not.
+
+    One whose encoding is not known is left out (RFC 3516 section 4.3).
+    """
+    if data.unknown_encoding:
+        outcome.unknown_encoding = True
+    elif section.form is SectionForm.DECODED_SIZE:
+        response.put(b"%b %d" % (section.label, data.total or 0))
+    elif data.total is None:
+        response.put(section.label + b" NIL")
+    elif len(data.data) == data.total <= _SHORT_BYTES:
+        # RFC 3516 section 4.2: with a NUL it has to be a literal8.
+        binary = section.form is SectionForm.DECODED and b"\0" in data.data
+        response.put(b"%b %b{%d}\r\n%b" % (section.label, b"~" if binary else b"", data.total, data.data))
+    else:
+        return False
+    return True
+
+
+async def _put_long(
     ctx: Context,
     selected: Selected,
     response: _Response,
     section: FetchSection,
     row: ContentRow,
     data: SectionData,
-    outcome: _Outcome,
 ) -> None:
-    """One item of content; an item whose encoding is not known is left out (RFC 3516 section 4.3)."""
-    if data.unknown_encoding:
-        outcome.unknown_encoding = True
-        return
-    if section.form is SectionForm.DECODED_SIZE:
-        response.put(b"%b %d" % (section.label, data.total or 0))
-        return
-    if data.total is None:
-        response.put(section.label + b" NIL")
-        return
+    """Put one item of content whose literal goes out by itself, perhaps not all of it read yet."""
+    assert data.total is not None
     complete = len(data.data) == data.total
-    # RFC 3516 section 4.2: with a NUL it has to be a literal8; what is still to be read may have one.
+    # RFC 3516 section 4.2 again; what is still to be read may have a NUL.
     binary = section.form is SectionForm.DECODED and (not complete or b"\0" in data.data)
     response.put(b"%b %b{%d}\r\n" % (section.label, b"~" if binary else b"", data.total))
+    response.flush()
     ctx.output.put(data.data)
     await ctx.output.drain()
     if not complete:
