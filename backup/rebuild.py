@@ -168,8 +168,19 @@ def _check_hash(name: SegmentName, digest: bytes, expected: dict[int, bytes] | N
         raise SegmentDamaged(str(name), "it is not the object that was written")
 
 
+def follows_not(segment: OpenSegment, previous: bytes | None) -> bool:
+    """Whether a segment says that it builds on something else than ``previous``, the hash of what is there.
+
+    A full segment need not say anything: the first one after a restore knows no predecessor.
+    """
+    named = segment.header.previous
+    if named is None:
+        return previous is not None and segment.name.kind is not Kind.FULL
+    return previous is not None and named != previous
+
+
 def _check_link(segment: OpenSegment, previous: bytes | None) -> None:
-    if previous is not None and segment.header.previous != previous:
+    if follows_not(segment, previous):
         raise ChainBroken(str(segment.name), "it does not build on the object before it")
 
 

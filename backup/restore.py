@@ -22,7 +22,7 @@ from backup.errors import (
     WrongKey,
 )
 from backup.reading import open_file
-from backup.rebuild import KeyFor, Rebuilder, Rebuilt, fetch
+from backup.rebuild import KeyFor, Rebuilder, Rebuilt, fetch, follows_not
 from backup.retention import chains
 from backup.segment import SERVER_FILE, SegmentName, StreamId, parse_name
 from backup.staging import staged_name
@@ -53,13 +53,19 @@ class Listing:
     foreign: int
     """Objects under the prefix that are no segments."""
 
-    def chain(self, stream: StreamId, at_ms: int | None) -> tuple[SegmentName, ...]:
-        """The segments to apply for the newest state, or the one at a time. Raises NothingToRestore."""
-        for chain in reversed(chains(self.streams.get(stream, ()))):
-            fitting = tuple(one for one in chain.segments if at_ms is None or one.taken_ms <= at_ms)
-            if fitting:
-                return fitting
-        raise NothingToRestore("there is no snapshot of this account at that time")
+    def ways(self, stream: StreamId, at_ms: int | None) -> list[tuple[SegmentName, ...]]:
+        """The segments to apply for the newest state, or the one at a time; then those of older chains.
+
+        Raises NothingToRestore.
+        """
+        fitting = [
+            tuple(one for one in chain.segments if at_ms is None or one.taken_ms <= at_ms)
+            for chain in reversed(chains(self.streams.get(stream, ())))
+        ]
+        found = [one for one in fitting if one]
+        if not found:
+            raise NothingToRestore("there is no snapshot of this account at that time")
+        return found
 
 
 def list_store(store: ObjectStore) -> Listing:
@@ -123,7 +129,7 @@ def _add(
     try:
         digest = fetch(store, name, path)
         with open_file(path, name, private_key) as segment:
-            if previous is not None and segment.header.previous != previous:
+            if follows_not(segment, previous):
                 raise ChainBroken(str(name), "it does not build on the object before it")
             segment.check()
             content = segment.file(SERVER_FILE)
@@ -166,6 +172,9 @@ class Target:
 
     account_id: AccountId
     chain: tuple[SegmentName, ...]
+    older: tuple[tuple[SegmentName, ...], ...] = field(repr=False)
+    """Chains that end earlier, for when this one is damaged."""
+
     size_bytes: int
     head: Head | None = field(default=None, repr=False)
     """What the server's stream says is the newest; None when an older state is wanted."""
@@ -177,12 +186,12 @@ def target(listing: Listing, account_id: AccountId, head: Head, at_ms: int | Non
     Raises:
         NothingToRestore: no snapshot. ChainBroken: the newest ones are missing in the store.
     """
-    chain = listing.chain(head.stream, at_ms)
+    chain, *older = listing.ways(head.stream, at_ms)
     if at_ms is None and chain[-1].sequence < head.sequence:
         missing = f"{head.stream}/{head.sequence:08d}"
         raise ChainBroken(missing, "the server's stream names it and it is missing in the object store")
     size = sum(listing.sizes[name] for name in chain)
-    return Target(account_id, chain, size, head if at_ms is None else None)
+    return Target(account_id, chain, tuple(older), size, head if at_ms is None else None)
 
 
 class Restorer:
@@ -210,6 +219,7 @@ class Restorer:
         folder = self._scratch / wanted.account_id
         expected = {wanted.head.sequence: wanted.head.sha256} if wanted.head else None
         chain: Sequence[SegmentName] = wanted.chain
+        older = list(wanted.older)
         while True:
             try:
                 rebuilt = self._rebuilder.rebuild(chain, folder, expected=expected)
@@ -217,9 +227,9 @@ class Restorer:
                 at = next((index for index, name in enumerate(chain) if str(name) == error.key), 0)
                 if not newest_sound:
                     raise
-                if at == 0:
+                if at == 0 and not older:
                     raise NothingToRestore("no state of this account is sound") from error
-                chain = chain[:at]
+                chain = chain[:at] if at else older.pop(0)
                 continue
             if rebuilt.account != wanted.account_id:
                 raise SegmentDamaged(str(chain[-1]), "it belongs to another account")

@@ -127,7 +127,17 @@ class Restoring:
             return self._restore(wanted)
         except (BackupError, StoreError) as error:
             text = str(error) or type(error).__name__
-            return Restored(wanted.account_id, None, trouble=text)
+            return Restored(wanted.account_id, self._name(wanted.account_id), trouble=text)
+
+    def _name(self, account_id: AccountId) -> str | None:
+        try:
+            directory = open_directory(self._root)
+            try:
+                return self._record(directory, account_id).name
+            finally:
+                directory.close()
+        except StoreError:
+            return None
 
     def _restore(self, wanted: Target) -> Restored:
         directory = open_directory(self._root)

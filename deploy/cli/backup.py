@@ -11,7 +11,6 @@ import click
 
 from backup.catalogue import Server, stream_of_server
 from backup.drill import Drill, Drilled
-from backup.errors import SegmentDamaged
 from backup.job import TROUBLE, Places, refused_deletes
 from backup.keypair import generate, read_public_key
 from backup.restore import Listing, list_store, read_server
@@ -291,12 +290,14 @@ def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
                     for one in state.segments(stream.stream)
                 }
 
-                def _key_for(name: SegmentName) -> bytes:
-                    if not keys.get(name):
-                        raise SegmentDamaged(str(name), "its key is not known here: use --private-key")
-                    return keys[name]
-
-                verifier = Verifier(store, listing, _key_for, scratch, deep=not quick, progress=progress)
+                verifier = Verifier(
+                    store,
+                    listing,
+                    lambda name: keys.get(name) or None,
+                    scratch,
+                    deep=not quick,
+                    progress=progress,
+                )
                 report = verifier.verify(expected_by_state(state))
     _answer_report(cli, report)
 
@@ -306,10 +307,13 @@ def _answer_report(cli: Cli, report: Report) -> None:
         "streams": report.streams,
         "segments": report.segments,
         "bytes_read": report.bytes_read,
+        "unopened": report.unopened,
         "findings": [{"object": one.key, "why": one.why} for one in report.findings],
     }
     lines = [f"{one.key}: {one.why}" for one in report.findings]
     summary = f"{report.segments} segments of {report.streams} streams, {size_text(report.bytes_read)} read"
+    if report.unopened:
+        summary += f" ({report.unopened} of a lost server not opened: use --private-key)"
     cli.answer(fields, *lines, f"{summary}: {'NOT in order' if lines else 'in order'}")
     if lines:
         raise SystemExit(EXIT_STORAGE)
