@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.transcripts.beside import Beside
@@ -22,6 +23,7 @@ from tests.transcripts.dovecot_world import DovecotServer, DovecotWorld, is_inst
 
 FOLDER = Path(__file__).parent
 FILES = sorted(FOLDER.glob("*.txt"))
+AT_ONCE = 4
 EXPLAINED = FOLDER / "DIFFERENCES.md"
 _COMMANDS = re.compile(r"^- `(\w+)`:((?: [\w.]+)+)$", re.MULTILINE)
 _NOT_PLAYED = re.compile(r"^- `(\w+)` from `@([^`]+)`: (.+)\.$", re.MULTILINE)
@@ -29,14 +31,19 @@ _ABSENT = re.compile(r"^Not advertised by Dovecot: (.+)\.$", re.MULTILINE)
 
 
 def play_all(folder: Path, files: Iterable[Path] = FILES) -> Iterator[tuple[Path, Beside]]:
-    """Every transcript, played beside a Dovecot that keeps its data in ``folder``."""
+    """Every transcript, played beside a Dovecot that keeps its data in ``folder``; some at the same time."""
     server = DovecotServer(folder, FILES)
+
+    def play(path: Path) -> tuple[Path, Beside]:
+        with DovecotWorld(server, path.stem) as world:
+            played = Beside(path, world)
+            played.play()
+        return path, played
+
     try:
-        for path in files:
-            with DovecotWorld(server, path.stem) as world:
-                played = Beside(path, world)
-                played.play()
-            yield path, played
+        # Playing is mostly waiting, for what may come unasked.
+        with ThreadPoolExecutor(AT_ONCE) as players:
+            yield from players.map(play, files)
     finally:
         server.stop()
 
