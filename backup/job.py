@@ -131,6 +131,10 @@ class Job:
         """Why snapshots do not get into the store, for people."""
         return self._uploader.trouble
 
+    def oldest_change_s(self) -> float:
+        """Age in seconds of the oldest change that has no snapshot yet; 0 when there is none."""
+        return self._schedule.oldest_s(self._clocks.monotonic())
+
     def turn(self, *, everything: bool = False) -> None:
         """Do what is due; with ``everything`` do not wait until changes have settled.
 

@@ -133,6 +133,13 @@ class State:
         rows = self._read(lambda txn: txn.rows(f"{_SEGMENTS} WHERE NOT stored ORDER BY stream, sequence"))
         return [_segment(row) for row in rows]
 
+    def newest_stored_ms(self) -> int | None:
+        """When the newest segment that is stored was taken, of any stream."""
+        value: int | None = self._read(
+            lambda txn: txn.value("SELECT max(taken_ms) FROM segment WHERE stored")
+        )
+        return value
+
     def waiting_mail(self, stream: StreamId, before: int) -> frozenset[str]:
         """Names of the sealed messages in the state before segment ``before``."""
         rows = self._read(

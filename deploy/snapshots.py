@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from backup.state import State
 from deploy.config import Config, ConfigError
 from deploy.logs import setup
 from deploy.object_store import open_store
+from deploy.snapshot_metrics import write_metrics
 from deploy.supervisor import CONTROL_FD, READY_FD, checked_config
 from mailstore.account import open_directory, read_server_key
 from mailstore.errors import Busy, StoreError
@@ -31,6 +33,9 @@ log = logging.getLogger("sealbox.backup")
 
 RUN_NOW = "run-now"
 """A file in the backup folder: whoever puts it there wants a snapshot of everything at once."""
+
+METRICS_S = 60.0
+"""Seconds between two writings of the metrics."""
 
 LOCK_PATIENCE_S = 60.0
 _LOOK_S = 1.0
@@ -78,7 +83,7 @@ class Process:
             signal.signal(number, signal.SIG_IGN)
         with ExitStack() as stack:
             try:
-                job, _ = open_job(self._config, stack, patience_s=LOCK_PATIENCE_S)
+                job, state = open_job(self._config, stack, patience_s=LOCK_PATIENCE_S)
             except Busy:
                 log.error("another process takes snapshots of this data root")
                 return 1
@@ -87,8 +92,12 @@ class Process:
                 return 1
             os.write(READY_FD, b"ready\n")
             os.close(READY_FD)
+            next_metrics_s = 0.0
             while not self._ending:
                 self._turn(job)
+                if time.monotonic() >= next_metrics_s:
+                    next_metrics_s = time.monotonic() + METRICS_S
+                    self._tell(job, state)
                 self._pause(job)
         return 0
 
@@ -102,6 +111,12 @@ class Process:
             return
         if now:
             wanted.unlink(missing_ok=True)
+
+    def _tell(self, job: Job, state: State) -> None:
+        try:
+            write_metrics(Places(self._config.data).folder, job, state)
+        except (OSError, StoreError) as error:
+            log.error("metrics not written: %s", type(error).__name__)
 
     def _pause(self, job: Job) -> None:
         """Sleep until the next look; shorter when somebody asks, an upload ends or the process is to end."""

@@ -239,7 +239,7 @@ def destroy_account(
     directory: Directory,
     account_id: AccountId,
     *,
-    retention_days: int = SNAPSHOT_RETENTION_DAYS,
+    retention_days: float = SNAPSHOT_RETENTION_DAYS,
     clock: Callable[[], float] = time.time,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Destroyed:
@@ -261,7 +261,7 @@ def destroy_account(
     with storage_errors():
         _remove_tree(paths.folder)
     directory.remove_account(account_id)
-    until = int(clock()) + retention_days * _SECONDS_PER_DAY
+    until = int(clock() + retention_days * _SECONDS_PER_DAY)
     return Destroyed(account_id, files, size, (Left("encrypted snapshots in the backup store", until),))
 
 

@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from backup.limits import BackupLimits
+from deploy import config as configuration
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
@@ -125,7 +127,7 @@ def delete(cli: Cli, name: str, yes: bool) -> None:
         record = find_account(directory, name)
         if not yes:
             _confirm(record)
-        done = destroy_account(cli.root, directory, record.account_id)
+        done = destroy_account(cli.root, directory, record.account_id, retention_days=_retention_days(cli))
     left = [{"what": rest.what, "until": rest.until, "until_utc": _time(rest.until)} for rest in done.left]
     fields = {
         "deleted": record.name,
@@ -139,6 +141,14 @@ def delete(cli: Cli, name: str, yes: bool) -> None:
         f"account {record.name} deleted: {done.files_removed} files, {done.bytes_removed} bytes",
         *(f"left: {rest.what}, until {_time(rest.until)} at the latest" for rest in done.left),
     )
+
+
+def _retention_days(cli: Cli) -> float:
+    """How long snapshots live here; a configuration with a mistake does not stop a deletion."""
+    try:
+        return configuration.load(cli.config_path).snapshots.retention_days
+    except configuration.ConfigError:
+        return BackupLimits().retention_days
 
 
 @click.command("recovery-key", epilog=EPILOG)
