@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +62,7 @@ def test_what_was_superseded_is_gone_in_time_and_the_present_never(hours: list[i
         written = [name for name in ever if name.taken_ms <= now_ms + 1]
         assert written[-1] in points
         assert all(name in points for name in written if now_ms - name.taken_ms < window_ms)
-        for name, following in zip(written, written[1:], strict=False):
+        for name, following in pairwise(written):
             # What the following one changed was in this one or before: nothing of that may be left.
             if now_ms - following.taken_ms > retention_ms + HOUR_MS:
                 assert name not in names

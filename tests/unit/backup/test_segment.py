@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,4 @@ def test_runs_hold_exactly_their_pages(pages: frozenset[int]) -> None:
     """And are ascending and apart, as the format wants them."""
     runs = runs_of(pages)
     assert list(pages_of(runs)) == sorted(pages)
-    assert all(
-        first + count < following for (first, count), (following, _) in zip(runs, runs[1:], strict=False)
-    )
+    assert all(first + count < following for (first, count), (following, _) in pairwise(runs))
