@@ -29,7 +29,9 @@ _MEBIBYTE = 1024 * 1024
 _SYSTEMD_CREDENTIAL = "sealbox-s3"
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _TAKEN = frozenset({"PreconditionFailed", "412"})
-_AGAIN = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests"})
+_AGAIN = frozenset(
+    {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests", "BadDigest"}
+)
 _CONFLICT = 409
 _TOO_MANY = 429
 _SERVER_ERROR = 500
@@ -117,36 +119,43 @@ class S3Store:
         return f"s3://{self._place.bucket}/{self._prefix.rstrip('/')}".rstrip("/")
 
     def put(self, name: str, path: Path, sha256: bytes) -> None:
-        """See ``ObjectStore``; the server checks the SHA-256, or the MD5 of each part."""
+        """See ``ObjectStore``; Content-MD5, which R2 knows everywhere, shows damage on the way."""
         size = path.stat().st_size
         with path.open("rb") as file, _reported(name):
             if size > self._place.part_bytes:
-                self._put_parts(name, file, size)
+                self._put_parts(name, file, size, sha256)
                 return
+            data = file.read()
+            if hashlib.sha256(data).digest() != sha256:
+                raise StoreUnavailable("the file to be stored is damaged")
             self._client.put_object(
                 Bucket=self._place.bucket,
                 Key=self._prefix + name,
-                Body=file,
-                ContentLength=size,
+                Body=data,
                 ContentType="application/octet-stream",
-                ChecksumSHA256=base64.b64encode(sha256).decode("ascii"),
+                ContentMD5=_md5(data),
                 IfNoneMatch="*",
             )
 
-    def _put_parts(self, name: str, file: BinaryIO, size: int) -> None:
+    def _put_parts(self, name: str, file: BinaryIO, size: int, sha256: bytes) -> None:
+        # Not every server minds the condition when parts are completed, so it is asked first as well.
+        if any(found.name == name for found in self.list(name)):
+            raise ObjectExists(name)
         where = {"Bucket": self._place.bucket, "Key": self._prefix + name}
         part_bytes = part_size(size, self._place.part_bytes)
         upload = self._client.create_multipart_upload(**where, ContentType="application/octet-stream")
         where["UploadId"] = upload["UploadId"]
         try:
-            parts = []
+            parts, digest = [], hashlib.sha256()
             for number in range(1, -(-size // part_bytes) + 1):
                 data = file.read(part_bytes)
-                md5 = hashlib.md5(data, usedforsecurity=False).digest()
+                digest.update(data)
                 answer = self._client.upload_part(
-                    **where, PartNumber=number, Body=data, ContentMD5=base64.b64encode(md5).decode("ascii")
+                    **where, PartNumber=number, Body=data, ContentMD5=_md5(data)
                 )
                 parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+            if digest.digest() != sha256:
+                raise StoreUnavailable("the file to be stored is damaged")
             self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
         except BaseException:
             self._give_up(where)
@@ -200,6 +209,10 @@ def part_size(size_bytes: int, wanted_bytes: int) -> int:
     """The size of all parts but the last: as wanted, or larger where there would be too many."""
     least = -(-size_bytes // MAX_PARTS)
     return max(wanted_bytes, -(-least // _MEBIBYTE) * _MEBIBYTE)
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
 
 
 def _without_expect(params: dict[str, Any], **_rest: object) -> None:
