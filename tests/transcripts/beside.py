@@ -27,7 +27,7 @@ _SAID_LITERAL = re.compile(r"\{(\d+)\}\Z")
 _HOLE = re.compile(r"<(\*|[a-z_]+)>")
 _QRESYNC = re.compile(r"(?<=SELECT )(\S+)( \(QRESYNC \()(\d+) (\d+)")
 _SINCE = re.compile(r"(CHANGEDSINCE |UNCHANGEDSINCE |\bMODSEQ )(\d+)")
-_VALIDITY = "7"
+_ANY_TEXT = re.compile(r"\S+ (?:OK|NO|BAD) <\*>")
 
 
 class ForeignWorld(World, Protocol):
@@ -94,11 +94,13 @@ class _Client:
     peer: Peer
     heard: bytes = b""
     tag: str = "greeting"
+    line: int = 0
+    """Where the last answer stands."""
     ended: bool = False
     """The server has answered the command with its tagged response, or left its path."""
     whole: bool = True
     has_more: bool = False
-    """The command came in more than one piece."""
+    """The command came in more than one piece, without waiting for the server to ask."""
     is_asked: bool = False
     """The server waits for more of the command."""
     waits_s: float = 0.0
@@ -136,6 +138,10 @@ def expected(block: Sequence[Step]) -> Iterator[tuple[str, str]]:
         how = step.how
         text = "" if how == "#" else _server_text(step)
         while (found := _SAID_LITERAL.search(text)) and waiting:
+            if waiting[0].how == "*":
+                # Whatever the literal holds.
+                text = text[: found.start()] + '"<*>"' + _server_text(waiting.pop(0))
+                continue
             missing = int(found[1])
             text += "\r\n"
             while waiting:
@@ -181,7 +187,10 @@ class Beside:
                 else:
                     self._hear(self._client(who), for_this)
             except _LeftOut:
-                return
+                break
+        for client in self._clients.values():
+            if not client.lost:
+                self._unasked(client, max(client.waits_s, HANG_UP_S))
 
     def _act(self, block: list[Step]) -> None:
         for step in block:
@@ -206,38 +215,38 @@ class Beside:
             client.heard = b""
 
     def _send(self, client: _Client, step: Step) -> None:
-        begins = client.whole and not client.is_asked
-        client.is_asked = False
+        was_asked, client.is_asked = client.is_asked, False
+        begins = client.whole and not was_asked
         data = octets(step.how, step.text)
         client.whole = client.end.feed(data)
         if begins:
             # Refused early: what was sent behind may have been taken for further commands.
             client.lost = client.lost or (client.has_more and client.ended)
             if not client.lost:
-                self._unasked(client, step)
+                self._unasked(client, client.waits_s)
             if client.lost or client.peer.closed:
                 self._again(client)
             client.tag = step.text.split(" ")[0]
             client.ended = client.has_more = False
-        client.has_more = client.has_more or not begins
+        client.has_more = client.has_more or not (begins or was_asked)
         if client.ended:
             return
         try:
             client.peer.send(octets(step.how, self._in_their_terms(step.text)))
         except KeyError as hole:
             client.ended = True
-            self._differ(client, step, [], [f"not asked: <{hole.args[0]}> was never told"])
+            self._differ(client, step.number, [], [f"not asked: <{hole.args[0]}> was never told"])
 
-    def _unasked(self, client: _Client, step: Step) -> None:
+    def _unasked(self, client: _Client, wait_s: float) -> None:
         """What came after the last answer: it was not to come."""
         said = []
-        while (response := client.response(client.waits_s)) is not None:
+        while (response := client.response(wait_s)) is not None:
             said.append(response)
         client.waits_s = 0.0
         client.lost = client.lost or any(one.startswith("* BYE") for one in said)
         unexpected = [one for one in map(meaning, said) if one is not None]
         if unexpected:
-            self._differ(client, step, [], unexpected)
+            self._differ(client, client.line, [], unexpected)
 
     def _in_their_terms(self, text: str) -> str:
         """A client line with their UIDVALIDITY and mod-sequences in place of ours."""
@@ -250,20 +259,22 @@ class Beside:
         return _SINCE.sub(lambda found: f"{found[1]}{self._sequence(found[2])}", text)
 
     def _sequence(self, ours: str) -> int:
-        """Their mod-sequence for ours: the one told in its place, or in the place of the last before it."""
+        """Their mod-sequence for ours: the one told in its place, or as far from the nearest one told."""
         number = int(ours)
         below = max((one for one in self._sequences if one <= number), default=None)
+        above = min((one for one in self._sequences if one > number), default=None)
         if below is None:
-            return min(number, 1)
-        return self._sequences[below] + (number - below if number > max(self._sequences) else 0)
+            return number if above is None else max(self._sequences[above] - (above - number), min(number, 1))
+        far = self._sequences[below] + (number - below)
+        return far if above is None else max(min(far, self._sequences[above] - 1), self._sequences[below])
 
     def _hear(self, client: _Client, block: list[Step]) -> None:
         wanted = list(expected(block))
-        client.is_asked = wanted[-1][1].startswith("+")
+        client.is_asked, client.line = wanted[-1][1].startswith("+"), block[-1].number
         if client.ended and client.tag != "greeting":
             return
         said = self._answers(client, wanted)
-        patterns = [(how, text, meaning(text)) for how, text in wanted if how != "#"]
+        patterns = [(how, text, _meant(text)) for how, text in wanted if how != "#"]
         missing: list[str] = []
         heard = {response: one for response in said if (one := meaning(response)) is not None}
         left = together([one for one in map(meaning, said) if one is not None])
@@ -277,11 +288,13 @@ class Beside:
         forbidden = [one for how, _, one in patterns if how == "!" and one is not None]
         if any(how == "*" for how, _, _ in patterns):
             left = [one for one in left if any(_pattern(bad).match(one) for bad in forbidden)]
+        if wanted[-1][0] == "#" and not client.peer.closed:
+            missing.append("hangs up")
         self._learn(patterns, heard)
         if missing or left:
             # A server that goes another way may be about to hang up.
             client.waits_s = HANG_UP_S
-            self._differ(client, block[-1], missing, left)
+            self._differ(client, block[-1].number, missing, left)
 
     def _answers(self, client: _Client, wanted: list[tuple[str, str]]) -> list[str]:
         """Everything the server says up to where the block ends."""
@@ -290,39 +303,51 @@ class Beside:
         tagged = last.startswith(client.tag + " ")
         asked = tagged or last.startswith("+") or wanted[-1][0] == "#" or client.tag == "greeting"
         enough = sum(how != "!" for how, _ in wanted)
+        tags = [at for at, (_, text) in enumerate(wanted) if text.startswith(client.tag + " ")]
+        any_plus = any(text.startswith("+") for _, text in wanted)
+        behind = len([how for how, _ in wanted[tags[0] + 1 :] if how != "#"]) if tags else 0
         while (response := client.response(ANSWER_S if asked else UNASKED_S)) is not None:
             said.append(response)
             if response.startswith(client.tag + " "):
-                client.ended = not tagged or " BAD" in response
+                client.ended = not tags or " BAD" in response
+                said += [one for _ in range(behind) if (one := client.response(UNASKED_S)) is not None]
                 break
-            if response.startswith("+"):
+            if response.startswith("+") and not (any_plus and not last.startswith("+")):
                 client.ended = tagged
                 break
             if not asked and len(said) >= enough:
                 break
             if client.tag == "greeting" and wanted[-1][0] != "#":
                 break
+        if wanted[-1][0] == "#" and not client.peer.closed:
+            more = client.response(ANSWER_S)
+            said += [more] if more is not None else []
         client.lost = client.ended and bool(said) and said[-1].startswith("+")
         return said
 
     def _matches(self, line: str, said: str) -> bool:
-        found = _pattern(line).match(said)
-        if found is not None:
-            self._captured.update(found.groupdict())
-        return found is not None
+        return _pattern(line).match(said) is not None
 
     def _learn(self, patterns: list[tuple[str, str, str | None]], heard: dict[str, str]) -> None:
-        """Which of their mod-sequences stands where one of ours does."""
+        """What holes stand for, and which of their mod-sequences stands where one of ours does."""
         for _, text, line in patterns:
             for response, one in heard.items():
                 if line is not None and _pattern(line).match(one):
+                    raw = _pattern(text).match(response)
+                    self._captured.update(raw.groupdict() if raw else {})
                     for ours, theirs in zip(mod_sequences(text), mod_sequences(response), strict=False):
                         self._sequences.setdefault(ours, theirs)
 
-    def _differ(self, client: _Client, step: Step, missing: list[str], unexpected: list[str]) -> None:
+    def _differ(self, client: _Client, line: int, missing: list[str], unexpected: list[str]) -> None:
         self.differences.append(
-            Difference(self._path.stem, client.tag, step.number, tuple(missing), tuple(unexpected))
+            Difference(self._path.stem, client.tag, line, tuple(missing), tuple(unexpected))
         )
+
+
+def _meant(text: str) -> str | None:
+    """The meaning of a line of a transcript; where anything may stand, a response code may."""
+    line = meaning(text)
+    return f"{line}<*>" if line is not None and _ANY_TEXT.match(text) else line
 
 
 class _LeftOut(Exception):

@@ -86,7 +86,14 @@ def _written(one: Tree) -> str:
 
 
 def _sorted_list(found: Tree) -> Tree:
-    return sorted(found, key=lambda one: _written(one).casefold()) if isinstance(found, list) else found
+    """In alphabetical order; what may stand behind any of them stands behind the last."""
+    if not isinstance(found, list):
+        return found
+    names = [_written(one) for one in found]
+    in_order = sorted((name.removesuffix("<*>") for name in names), key=str.casefold)
+    if any(name.endswith("<*>") for name in names) and in_order:
+        in_order[-1] += "<*>"
+    return list(in_order)
 
 
 def _pairs(items: list[Tree]) -> list[str]:

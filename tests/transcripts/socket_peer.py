@@ -78,10 +78,16 @@ class SocketPeer:
         return bool(select.select([self._socket], [], [], wait_s)[0])
 
     def _read(self) -> None:
+        self._socket.settimeout(0)
         try:
             data = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            # What came was TLS's own.
+            return
         except (ConnectionError, ssl.SSLError):
             data = b""
+        finally:
+            self._socket.settimeout(CONNECT_S)
         self._unread += data
         self._ended = not data
 
