@@ -6,6 +6,7 @@ One connection, one request; the answer of the moment is ``mood``.
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,35 +14,46 @@ from typing import Any
 from urllib.parse import urlsplit
 
 SLOW_PIECE_S = 0.05
+MUTE_MAX_S = 60.0
+POLL_S = 0.02
 
 
 class FaultProxy:
     """Listens on 127.0.0.1 and passes requests on to ``target``.
 
     ``mood`` is "well", an HTTP status as text ("429", "503", "403", "401", "400"), "cut" (the connection ends
-    in the middle of the answer), "deaf" (it ends before any answer, the request having been passed on) or
-    "slow". ``fail_next`` limits the mood to so many requests; None means until it changes.
+    in the middle of the answer), "deaf" (it ends before any answer, the request having been passed on),
+    "mute" (no answer, until the proxy stops) or "slow". ``fail_next`` limits the mood to so many requests,
+    None means until it changes; ``only`` limits it to requests in whose method and path that regular
+    expression is found.
+    ``requests`` are method and path of all that came, ``heads`` their header fields.
     """
 
     def __init__(self, target: str) -> None:
         self.mood = "well"
         self.fail_next: int | None = None
+        self.only = ""
         self.requests: list[tuple[str, str]] = []
+        self.heads: list[dict[str, str]] = []
+        self.stopped = threading.Event()
         self._target = urlsplit(target)
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}{self._target.path}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Close the port."""
+        self.stopped.set()
         self._server.shutdown()
         self._server.server_close()
 
-    def mood_now(self) -> str:
-        """What the next request meets."""
+    def mood_now(self, request: str) -> str:
+        """What this request meets."""
+        if not re.search(self.only, request):
+            return "well"
         if self.fail_next is not None:
             if self.fail_next <= 0:
                 return "well"
@@ -74,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         proxy.requests.append((self.command, self.path))
-        mood = proxy.mood_now()
+        proxy.heads.append(dict(self.headers.items()))
+        mood = proxy.mood_now(f"{self.command} {self.path}")
         self.close_connection = True
         if mood.isdecimal():
             code = {"403": "AccessDenied", "401": "Unauthorized", "400": "ExpiredRequest"}.get(
@@ -82,6 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
             text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
             self._answer(int(mood), [("Content-Type", "application/xml")], text)
+            return
+        if mood == "mute":
+            proxy.stopped.wait(MUTE_MAX_S)
             return
         # The signature covers the Host header, so it is passed on as it came.
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}

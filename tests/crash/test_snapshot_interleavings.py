@@ -1,0 +1,121 @@
+"""Snapshots under live writers, with kill -9 of writers and of the job: every one is a committed state.
+
+Two writers commit, checkpoint (disturbed by readers, too), close and open; the job takes, merges and stores
+snapshots; all of them are killed again and again. Then every stored snapshot is restored and opened.
+``SEALBOX_SNAPSHOTS`` sets how many are to be taken (default 200), ``SEALBOX_SEED`` what happens.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import snapshot_actors as actors
+
+from backup.rebuild import Rebuilder
+from backup.retention import chains
+from backup.segment import Kind, SegmentName, parse_name
+from backup.store_file import FileStore
+from mailstore.engine import open_connection
+from mailstore.keys import load_private_key, new_private_key
+
+pytestmark = pytest.mark.crash
+
+WANTED = int(os.environ.get("SEALBOX_SNAPSHOTS", "200"))
+SEED = int(os.environ.get("SEALBOX_SEED", "1"))
+DEATHS = 4
+"""How often each of the processes is killed at least, before the end."""
+
+PATIENCE_S = 60.0 + WANTED / 2
+
+
+class Actor:
+    """One process that is killed and comes again."""
+
+    def __init__(self, role: str, place: Path, chance: random.Random) -> None:
+        self._role, self._place, self._chance = role, place, chance
+        self.deaths = 0
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        root = Path(__file__).resolve().parents[2]
+        return subprocess.Popen(
+            [sys.executable, actors.__file__, self._role, self._place, str(self._chance.randrange(10**9))],
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+
+    def kill(self) -> None:
+        """kill -9; it has to have been alive, because these processes end for no other reason."""
+        assert self._process.poll() is None, f"a {self._role} ended by itself"
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self.deaths += 1
+
+    def again(self) -> None:
+        """Start the next one."""
+        self._process = self._start()
+
+
+def names_in(store: FileStore) -> list[SegmentName]:
+    """The stored segments."""
+    return sorted(name for one in store.list() if (name := parse_name(one.name)) is not None)
+
+
+def test_every_snapshot_is_a_state_that_was_committed(tmp_path: Path) -> None:
+    """Sound by both checks, with the rows of the model, and never older than the one before."""
+    raw = new_private_key()
+    (tmp_path / "private").write_bytes(raw)
+    actors.make(tmp_path)
+    store = FileStore(tmp_path / "objects")
+    chance = random.Random(SEED)
+    cast = [Actor(role, tmp_path, chance) for role in ("writer", "writer", "job")]
+    until = time.monotonic() + PATIENCE_S
+    try:
+        while time.monotonic() < until:
+            if len(names_in(store)) >= WANTED and min(actor.deaths for actor in cast) >= DEATHS:
+                break
+            time.sleep(chance.uniform(0.4, 1.2))
+            actor = chance.choice(cast)
+            actor.kill()
+            actor.again()
+    finally:
+        for actor in cast:
+            actor.kill()
+    names = names_in(store)
+    assert len(names) >= WANTED
+    assert min(actor.deaths for actor in cast) > DEATHS
+    assert {name.kind for name in names} == {Kind.FULL, Kind.CHANGES}
+
+    private = load_private_key(raw)
+    rebuilder = Rebuilder(store, lambda _name: private, tmp_path / "scratch", 2)
+    numbers: list[int] = []
+    model = actors.Model()
+    for chain in chains(names):
+        for end in range(1, len(chain.segments) + 1):
+            folder = tmp_path / f"restored{len(numbers)}"
+            rebuilder.rebuild(chain.segments[:end], folder)
+            numbers.append(check(folder / "mail.db", model))
+    assert len(numbers) >= WANTED * 0.9
+    assert numbers == sorted(numbers)
+    assert numbers[-1] > WANTED
+
+
+def check(path: Path, model: actors.Model) -> int:
+    """The number of the state that a restored database is in, which it has to be entirely."""
+    database = open_connection(path, actors.KEY)
+    try:
+        assert database.pragma("PRAGMA integrity_check") == [("ok",)]
+        assert database.pragma("PRAGMA cipher_integrity_check") == []
+        number, rows = database.read(
+            0, lambda txn: (int(txn.value("SELECT number FROM n")), dict(txn.rows("SELECT id, x FROM t")))
+        )
+    finally:
+        database.close()
+    assert {row: bytes(data) for row, data in rows.items()} == model.rows(number)
+    return number
