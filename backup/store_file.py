@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from mailstore.durable import FILE_MODE, FOLDER_MODE, sync_folder
 
 _NAME = re.compile(r"[0-9a-zA-Z_-]+(/[0-9a-zA-Z_-]+)*")
 _TEMPORARY = ".tmp"
+_COPY_BYTES = 1024 * 1024
 
 
 class FileStore:
@@ -30,7 +32,7 @@ class FileStore:
         return f"file://{self._place}"
 
     def put(self, name: str, path: Path, sha256: bytes) -> None:
-        """See ``ObjectStore``; the file system is trusted with the content once it is written."""
+        """See ``ObjectStore``; the file system is trusted with what has been given to it."""
         target = self._path(name)
         temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}{_TEMPORARY}")
         with _reported():
@@ -44,7 +46,12 @@ class FileStore:
                     temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE
                 )
                 with os.fdopen(descriptor, "wb") as file, path.open("rb") as source:
-                    shutil.copyfileobj(source, file, 1024 * 1024)
+                    digest = hashlib.sha256()
+                    while piece := source.read(_COPY_BYTES):
+                        digest.update(piece)
+                        file.write(piece)
+                    if digest.digest() != sha256:
+                        raise StoreUnavailable("the file to be stored is damaged")
                     file.flush()
                     os.fsync(file.fileno())
                 # A link, unlike a rename, fails when another writer was first.
@@ -89,14 +96,26 @@ class FileStore:
                 path = self._path(name)
                 path.unlink(missing_ok=True)
                 for folder in path.parents:
-                    if folder == self._place or any(folder.iterdir()):
+                    if folder == self._place or not _removed(folder):
                         break
-                    folder.rmdir()
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise StoreRefused("this is not the name of an object")
         return self._place / name
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a folder if it is empty; whether it is gone."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 @contextmanager

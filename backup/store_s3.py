@@ -18,7 +18,14 @@ from typing import Any, BinaryIO
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 
 from backup.errors import ObjectExists, ObjectMissing, ObjectStoreError, StoreRefused, StoreUnavailable
 from backup.stores import StoredObject
@@ -30,7 +37,16 @@ _SYSTEMD_CREDENTIAL = "sealbox-s3"
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _TAKEN = frozenset({"PreconditionFailed", "412"})
 _AGAIN = frozenset(
-    {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests", "BadDigest"}
+    {
+        "SlowDown",
+        "RequestTimeout",
+        "InternalError",
+        "ServiceUnavailable",
+        "TooManyRequests",
+        "BadDigest",
+        # The parts were put together, and the answer was lost: the next attempt meets the object.
+        "NoSuchUpload",
+    }
 )
 _CONFLICT = 409
 _TOO_MANY = 429
@@ -169,19 +185,35 @@ class S3Store:
 
     def get(self, name: str, offset: int, size: int) -> bytes:
         """See ``ObjectStore``."""
+        if size <= 0:
+            return b""  # a range of nothing cannot be written, and a wrong one means everything
+        attempts = self._place.attempts
         with _reported(name):
-            try:
-                answer = self._client.get_object(
-                    Bucket=self._place.bucket,
-                    Key=self._prefix + name,
-                    Range=f"bytes={offset}-{offset + size - 1}",
-                )
-                data: bytes = answer["Body"].read()
-            except ClientError as error:
-                if _code(error) == "InvalidRange":
-                    return b""
-                raise
-            return data
+            while True:
+                attempts -= 1
+                answer = self._range(name, offset, size)
+                try:
+                    data: bytes = answer["Body"].read() if answer else b""
+                except (IncompleteReadError, HTTPClientError):
+                    # Cut in the middle: the driver tries again only until an answer has begun.
+                    if attempts <= 0:
+                        raise
+                else:
+                    return data
+
+    def _range(self, name: str, offset: int, size: int) -> dict[str, Any] | None:
+        """The answer with a range in it; None where it begins behind the object's end."""
+        try:
+            answer: dict[str, Any] = self._client.get_object(
+                Bucket=self._place.bucket,
+                Key=self._prefix + name,
+                Range=f"bytes={offset}-{offset + size - 1}",
+            )
+        except ClientError as error:
+            if _code(error) == "InvalidRange":
+                return None
+            raise
+        return answer
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """See ``ObjectStore``."""

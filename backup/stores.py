@@ -33,10 +33,14 @@ class ObjectStore(Protocol):
 
         Raises:
             ObjectExists: there is one of that name; it stays as it is.
+            StoreUnavailable: also when the file does not have that hash; nothing was created.
         """
 
     def get(self, name: str, offset: int, size: int) -> bytes:
-        """``size`` octets from ``offset``, fewer where the object ends. Raises ObjectMissing."""
+        """``size`` octets from ``offset``, fewer where the object ends. Raises ObjectMissing.
+
+        Of ``size`` 0 nothing is asked: the answer is empty.
+        """
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Objects whose names begin with ``prefix``, sorted by name."""
