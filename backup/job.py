@@ -296,7 +296,10 @@ class Job:
         self._state.tidy()
 
     def prune(self) -> list[SegmentName]:
-        """Delete segments that are past their time; those that were deleted."""
+        """Delete what merging left over, and segments that are past their time: those are told."""
+        left_over = self._state.left_over()
+        if left_over and self._deleted(left_over):
+            self._state.cleared(left_over)
         doomed: list[SegmentName] = []
         for stream in self._state.streams():
             stored = [one.name for one in self._state.segments(stream.stream) if one.stored]
@@ -317,7 +320,7 @@ class Job:
                     doomed.append(name)
         return doomed if doomed and self._deleted(doomed) else []
 
-    def _deleted(self, names: Iterable[SegmentName]) -> bool:
+    def _deleted(self, names: Iterable[SegmentName | str]) -> bool:
         try:
             self._store.delete([str(name) for name in names])
         except StoreRefused as error:

@@ -21,7 +21,8 @@ from mailstore.page_journal import FileIdentity
 from mailstore.wal import WalPosition
 
 T = TypeVar("T")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SECOND = "CREATE TABLE left_over (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"
 _SCHEMA = (
     """CREATE TABLE stream (
         stream TEXT PRIMARY KEY, account TEXT NOT NULL UNIQUE,
@@ -156,6 +157,7 @@ class State:
     ) -> None:
         """Record a snapshot; segments from its number on are replaced by it.
 
+        The first of those may have reached the object store, its answer lost: it is noted as left over.
         Without a segment only how far the account was read is recorded.
         """
 
@@ -164,6 +166,9 @@ class State:
             if segment is None:
                 return
             where = (stream.stream, segment.name.sequence)
+            row = txn.one(f"{_SEGMENTS} WHERE stream=? AND sequence=?", where)
+            if row is not None:
+                txn.run("INSERT OR IGNORE INTO left_over VALUES(?)", (str(_segment(row).name),))
             txn.run("DELETE FROM segment WHERE stream=? AND sequence>=?", where)
             txn.run("DELETE FROM waiting_mail WHERE stream=? AND added>=?", where)
             txn.run("UPDATE waiting_mail SET removed=NULL WHERE stream=? AND removed>=?", where)
@@ -254,6 +259,16 @@ class State:
 
         self._database.write(0, change)
 
+    def left_over(self) -> list[str]:
+        """Names of objects that may be in the object store although a merged segment replaced them."""
+        return [row[0] for row in self._read(lambda txn: txn.rows("SELECT name FROM left_over"))]
+
+    def cleared(self, names: Iterable[str]) -> None:
+        """These left over objects are not in the object store."""
+        self._database.write(
+            0, lambda txn: txn.many("DELETE FROM left_over WHERE name=?", [(name,) for name in names])
+        )
+
     def restart_server(self, first_sequence: int) -> None:
         """Begin the server's stream at this number, with everything in it; what waits of it is dropped."""
 
@@ -306,6 +321,8 @@ def _migrate(txn: Txn) -> None:
     if version == 0:
         for statement in _SCHEMA:
             txn.run(statement)
+    if version < SCHEMA_VERSION:
+        txn.run(_SECOND)
         txn.run(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
