@@ -3,109 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backup_world import NAME, PASSWORD, TINY, NewMessage, message, now
+from backup_world import NAME, PASSWORD, TINY, message, now
+from job_world import LIMITS, JobWorld
 from store_world import World
 
-from backup.catalogue import ServerFacts
-from backup.errors import StoreRefused, StoreUnavailable
-from backup.job import Clocks, Job, Places, refused_deletes
-from backup.limits import DAY_S, BackupLimits
+from backup.job import refused_deletes
+from backup.limits import DAY_S
 from backup.restore import Restorer, list_store, read_server, restore_server, target
-from backup.segment import SERVER, Kind, parse_name
-from backup.state import State
+from backup.segment import SERVER, Kind
 from backup.store_file import FileStore
 from mailstore.account import NewAccount, accept_header, create_account, open_directory, read_server_key
-from mailstore.keys import load_private_key, new_private_key
-
-LIMITS = BackupLimits(settle_s=60, longest_wait_s=300, retry_first_s=10, retry_max_s=40)
-
-
-class Time:
-    """Both clocks, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class Moody(FileStore):
-    """A folder that can be away, or not let anything be deleted."""
-
-    away = False
-    keeps = False
-    requests = 0
-
-    def put(self, name: str, path: Path, sha256: bytes) -> None:
-        """See ``ObjectStore``."""
-        self.requests += 1
-        if self.away:
-            raise StoreUnavailable("away")
-        super().put(name, path, sha256)
-
-    def delete(self, names: Sequence[str]) -> None:
-        """See ``ObjectStore``."""
-        self.requests += 1
-        if self.keeps:
-            raise StoreRefused("no")
-        super().delete(names)
-
-
-class JobWorld:
-    """A server with one account, its job and its store."""
-
-    def __init__(self, place: Path) -> None:
-        self.root = place / "root"
-        self.mail = World(self.root)
-        self.time = Time()
-        (place / "objects").mkdir()
-        self.store = Moody(place / "objects")
-        self.private_key = load_private_key(new_private_key())
-        self.places = Places(self.root)
-        self.places.make()
-        self.state = State(self.places.folder, read_server_key(self.root))
-        self.job = self.new_job()
-
-    def new_job(self) -> Job:
-        """A job as after a restart."""
-        facts = ServerFacts(
-            self.mail.directory, read_server_key(self.root), "hostname = 'mail.example.org'\n"
-        )
-        return Job(
-            self.places,
-            self.state,
-            self.store,
-            self.private_key.public,
-            lambda: facts,
-            LIMITS,
-            Clocks(self.time, self.time),
-        )
-
-    def pass_time(self, seconds: float, step: float = 20.0) -> None:
-        """Let the job turn while time passes."""
-        until = self.time.now_s + seconds
-        while self.time.now_s < until:
-            self.time.now_s += step
-            self.job.turn()
-            self.job._uploader.wait(10)
-            self.job.collect()
-
-    def append(self, *subjects: str) -> None:
-        """Append messages to INBOX."""
-        account = self.mail.login()
-        now(account.append("INBOX", [NewMessage(message(subject)) for subject in subjects]))
-        account.release()
-
-    def stored(self) -> list[str]:
-        """Kinds of the account's segments in the store, in order."""
-        stream = self.state.stream(self.mail.directory.accounts()[0].account_id)
-        names = [parse_name(one.name) for one in self.store.list()]
-        return [name.kind for name in names if name and stream and name.stream == stream.stream]
 
 
 @pytest.fixture

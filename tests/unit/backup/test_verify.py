@@ -1,0 +1,186 @@
+"""Whatever is done to objects in the bucket is found and named; a restore refuses it or goes before it."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from job_world import JobWorld
+
+from backup.catalogue import stream_of_server
+from backup.errors import BackupError, ChainBroken, SegmentDamaged, WrongKey
+from backup.rebuild import Rebuilder
+from backup.restore import Restorer, Target, list_store, read_server, target
+from backup.segment import SegmentName
+from backup.verify import Finding, Verifier, expected_by_server, expected_by_state
+from mailstore.keys import load_private_key, new_private_key
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobWorld]:
+    """A server whose account has a chain of five segments in the store."""
+    world = JobWorld(tmp_path_factory.mktemp("stored"))
+    for number in range(5):
+        world.append(f"m{number}", f"n{number}")
+        world.pass_time(200)
+    yield world
+    world.job.stop()
+    world.state.close()
+    world.mail.close()
+
+
+@pytest.fixture
+def bucket(stored: JobWorld) -> Iterator[Path]:
+    """The store's folder, put back afterwards."""
+    folder = stored.places.root.parent / "objects"
+    copy = folder.with_name("kept")
+    shutil.copytree(folder, copy)
+    yield folder
+    shutil.rmtree(folder)
+    copy.rename(folder)
+
+
+def segments(world: JobWorld) -> list[SegmentName]:
+    """The account's segments."""
+    stream = world.state.stream(world.mail.directory.accounts()[0].account_id)
+    assert stream is not None
+    return [one.name for one in world.state.segments(stream.stream)]
+
+
+def found_by_state(world: JobWorld, scratch: Path, *, deep: bool = True) -> list[Finding]:
+    """What ``verify`` says with the server's own records."""
+    keys = {
+        one.name: one.content_key for two in world.state.streams() for one in world.state.segments(two.stream)
+    }
+    verifier = Verifier(world.store, list_store(world.store), keys.get, scratch, deep=deep)
+    return verifier.verify(expected_by_state(world.state)).findings
+
+
+def found_by_key(world: JobWorld, scratch: Path) -> list[Finding]:
+    """What ``verify`` says with the private key alone."""
+    listing = list_store(world.store)
+    server = read_server(world.store, listing, world.private_key, scratch)
+    verifier = Verifier(world.store, listing, lambda _name: world.private_key, scratch, deep=True)
+    return verifier.verify(expected_by_server(server, stream_of_server(world.private_key.public))).findings
+
+
+def newest(world: JobWorld, scratch: Path) -> Target:
+    """What a restore of the newest state applies."""
+    listing = list_store(world.store)
+    server = read_server(world.store, listing, world.private_key, scratch)
+    account = world.mail.directory.accounts()[0].account_id
+    return target(listing, account, server.heads[account], None)
+
+
+def test_what_was_written_is_in_order(stored: JobWorld, tmp_path: Path) -> None:
+    """Both ways, and for a restore."""
+    assert found_by_state(stored, tmp_path) == [] == found_by_state(stored, tmp_path, deep=False)
+    assert found_by_key(stored, tmp_path) == []
+    assert len(segments(stored)) == 5
+
+
+def test_every_flipped_octet_is_found_and_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
+    """Anywhere in any object of the account; the restore stops before it."""
+    chance = random.Random(3)
+    for name in segments(stored):
+        path = bucket / str(name)
+        data = path.read_bytes()
+        for at in [0, 8, 1_200, len(data) - 1, *(chance.randrange(len(data)) for _ in range(6))]:
+            broken = bytearray(data)
+            broken[at] ^= 1 << chance.randrange(8)
+            path.write_bytes(broken)
+            assert str(name) in {one.key for one in found_by_state(stored, tmp_path)}
+            assert str(name) in {one.key for one in found_by_key(stored, tmp_path)}
+            with pytest.raises(BackupError, match=str(name)):
+                Rebuilder(stored.store, lambda _name: stored.private_key, tmp_path, 1).rebuild(
+                    segments(stored), tmp_path / "rebuilt"
+                )
+        path.write_bytes(data)
+
+
+def remove(bucket: Path, names: list[SegmentName]) -> None:
+    """The third one is gone."""
+    (bucket / str(names[2])).unlink()
+
+
+def cut_off(bucket: Path, names: list[SegmentName]) -> None:
+    """The newest is gone."""
+    (bucket / str(names[4])).unlink()
+
+
+def exchange(bucket: Path, names: list[SegmentName]) -> None:
+    """Two have changed places."""
+    one, two = (bucket / str(names[index]) for index in (2, 3))
+    data = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(data)
+
+
+def replay(bucket: Path, names: list[SegmentName]) -> None:
+    """An older one stands in for the newest."""
+    (bucket / str(names[4])).write_bytes((bucket / str(names[3])).read_bytes())
+
+
+def shorten(bucket: Path, names: list[SegmentName]) -> None:
+    """The end of one is cut off."""
+    path = bucket / str(names[2])
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def rename(bucket: Path, names: list[SegmentName]) -> None:
+    """One says that it is of another time."""
+    name = names[4]
+    later = SegmentName(name.stream, name.sequence, name.taken_ms + 1000, name.kind)
+    (bucket / str(name)).rename(bucket / str(later))
+
+
+@pytest.mark.parametrize("harm", [remove, cut_off, exchange, replay, shorten, rename])
+def test_harm_is_named_and_not_restored(
+    stored: JobWorld, bucket: Path, tmp_path: Path, harm: Callable[[Path, list[SegmentName]], None]
+) -> None:
+    """By the server, by the private key, and by a restore; the newest sound state is there when asked for."""
+    names = segments(stored)
+    harm(bucket, names)
+    assert found_by_state(stored, tmp_path)
+    assert found_by_key(stored, tmp_path)
+    restorer = Restorer(stored.root, stored.store, lambda _name: stored.private_key, tmp_path, 1)
+    with pytest.raises((SegmentDamaged, ChainBroken)):
+        restorer.rebuild(newest(stored, tmp_path))
+    listing = list_store(stored.store)
+    server = read_server(stored.store, listing, stored.private_key, tmp_path)
+    account = stored.mail.directory.accounts()[0].account_id
+    # What --newest-sound asks for.
+    wanted = target(listing, account, server.heads[account], names[4].taken_ms + 5_000)
+    _, rebuilt = restorer.rebuild(wanted, newest_sound=True)
+    assert rebuilt.newest in names[1:4]
+
+
+def test_an_object_that_nobody_wrote_is_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
+    """Put behind the newest, sealed to the right key even: the server knows that it did not write it."""
+    name = segments(stored)[4]
+    forged = SegmentName(name.stream, name.sequence + 1, name.taken_ms + 1000, name.kind)
+    (bucket / str(forged)).write_bytes((bucket / str(name)).read_bytes())
+    assert [(one.key, one.why) for one in found_by_state(stored, tmp_path)] == [
+        (str(forged), "the server did not write it")
+    ]
+    assert str(forged) in {one.key for one in found_by_key(stored, tmp_path)}
+
+
+def test_a_rolled_back_account_is_noticed_by_the_servers_stream(
+    stored: JobWorld, bucket: Path, tmp_path: Path
+) -> None:
+    """An earlier bucket for one account only: the server's stream says what the newest was."""
+    for name in segments(stored)[2:]:
+        (bucket / str(name)).unlink()
+    assert {one.why for one in found_by_key(stored, tmp_path)} == {"it is missing in the object store"}
+    with pytest.raises(ChainBroken):
+        newest(stored, tmp_path)
+
+
+def test_another_private_key_opens_nothing(stored: JobWorld, tmp_path: Path) -> None:
+    """And the operator is told so."""
+    with pytest.raises(WrongKey):
+        read_server(stored.store, list_store(stored.store), load_private_key(new_private_key()), tmp_path)
