@@ -130,11 +130,15 @@ class Rebuilder:
         with fetched(self._store, names[done:], self._scratch, self._threads, self._progress) as coming:
             try:
                 for name, path, digest in coming:
-                    _check_hash(name, digest, expected)
-                    with open_file(path, name, self._key_for(name)) as segment:
-                        _check_link(segment, previous)
-                        segment.check()
-                        _apply(segment, folder)
+                    try:
+                        _check_hash(name, digest, expected)
+                        with open_file(path, name, self._key_for(name)) as segment:
+                            _check_link(segment, previous)
+                            segment.check()
+                            _apply(segment, folder)
+                    except (SegmentDamaged, ChainBroken):
+                        path.unlink(missing_ok=True)  # it may be good again when it is fetched again
+                        raise
                     previous = digest
                     with storage_errors():
                         replace_file(folder / _PROGRESS, f"{name} {digest.hex()}\n".encode("ascii"))

@@ -165,6 +165,7 @@ class Snapshotter:
                 stream = replace(
                     base.stream,
                     fingerprint=mark,
+                    gone_ms=None,
                     position=image.position if image else None,
                     keys_sha256=hashlib.sha256(keys).digest(),
                 )

@@ -41,7 +41,10 @@ KEY_BYTES = 32
 FILING_RETRY_S = 30.0
 """Seconds until filing is tried again after it failed."""
 
-_UNCLOSED: list[Database] = []
+UNCLOSED_RETRY_S = 60.0
+"""Seconds until databases are closed that could not be, because somebody held the account's lock."""
+
+_UNCLOSED: dict[int, list[Database]] = {}
 DATABASE_SALT_BYTES = 16
 
 
@@ -192,12 +195,25 @@ class OpenAccount:
             *await self._writer.close(),
         ]
         try:
-            await self._worker.executor.call(self._close_databases, databases)
+            await self._close_all(databases)
         except StoreError as exc:
             log.error("closing a database failed: %s", type(exc).__name__)
         finally:
             self._hold.wipe()
             self._worker.forget(self)
+
+    async def _close_all(self, databases: list[Database]) -> None:
+        try:
+            await self._worker.executor.call(self._close_databases, databases)
+        except Busy:
+            # A first snapshot of much mail, perhaps. Until the next try these objects are kept: collecting
+            # them as garbage would close them, and checkpoint, without the lock.
+            _UNCLOSED[id(databases)] = databases
+            self._worker.clock.callLater(
+                UNCLOSED_RETRY_S, self._start, lambda: self._close_all(databases), "closing a database"
+            )
+        else:
+            _UNCLOSED.pop(id(databases), None)
 
     def _close_databases(self, databases: list[Database]) -> None:
         """The last connection checkpoints when it closes, so all of it happens under the lock."""
@@ -205,13 +221,8 @@ class OpenAccount:
             for database in databases:
                 database.close()
             return
-        try:
-            with exclusive_lock(self.paths, self._worker.limits.checkpoint_lock_wait_s):
-                close_all(databases)
-        except Busy:
-            # Collecting these objects as garbage would close them, and checkpoint, without the lock.
-            _UNCLOSED.extend(databases)
-            raise
+        with exclusive_lock(self.paths, self._worker.limits.checkpoint_lock_wait_s):
+            close_all(databases)
 
     # -- work ------------------------------------------------------------------------------------
 

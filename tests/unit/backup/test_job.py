@@ -16,7 +16,14 @@ from backup.limits import DAY_S
 from backup.restore import Restorer, list_store, read_server, restore_server, target
 from backup.segment import SERVER, Kind
 from backup.store_file import FileStore
-from mailstore.account import NewAccount, accept_header, create_account, open_directory, read_server_key
+from mailstore.account import (
+    NewAccount,
+    accept_header,
+    account_paths,
+    create_account,
+    open_directory,
+    read_server_key,
+)
 
 
 @pytest.fixture
@@ -140,6 +147,23 @@ def test_a_deleted_account_leaves_the_store_by_the_end_of_retention(world: JobWo
     world.pass_time(2 * DAY_S, 3600)
     assert not list(world.store.list(stream.stream))
     assert world.state.stream(record.account_id) is None
+
+
+def test_an_account_that_came_back_stays_in_the_store(world: JobWorld) -> None:
+    """Deleted by mistake and restored: its snapshots are not deleted with the account that is gone."""
+    directory = world.mail.directory
+    wanted = NewAccount("bob@example.org", b"another secret")
+    record = create_account(world.root, directory, wanted, params=TINY)
+    world.pass_time(200)
+    directory.remove_account(record.account_id)
+    world.pass_time(DAY_S, 3600)
+    directory.add_account(record)
+    keys = account_paths(world.root, record.account_id).keys
+    keys.write_bytes(keys.read_bytes())
+    world.pass_time(20 * DAY_S, 3600)
+    stream = world.state.stream(record.account_id)
+    assert stream is not None and stream.gone_ms is None
+    assert list(world.store.list(stream.stream))
 
 
 def test_a_server_is_made_anew_from_store_and_private_key(world: JobWorld, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mailstore.errors import AuthenticationFailed, StorageFailed, StorageFull, T
 from mailstore.filing import DAMAGED_SUFFIX
 from mailstore.limits import StoreLimits
 from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, SystemFlag
-from mailstore.open_account import FILING_RETRY_S
+from mailstore.open_account import FILING_RETRY_S, UNCLOSED_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
 from mailstore.store import Account
@@ -285,3 +286,20 @@ def test_a_full_disk_stops_no_reading(world: World, monkeypatch: pytest.MonkeyPa
     result = now(mailbox.fetch([1], FetchPlan(set_seen=True), ModSeq(0)))
     assert [row.uid for row in result.rows] == [1]
     assert not result.seen_now
+
+
+def test_a_lock_that_is_held_too_long_delays_closing_and_no_more(world: World) -> None:
+    """The account is gone for its sessions; its databases are closed, and checkpointed, at a later try."""
+    account = world.login()
+    now(account.append("INBOX", [NewMessage(b"Subject: one\r\n\r\n")]))
+    world.store.limits = replace(world.store.limits, checkpoint_lock_wait_s=0.0)
+
+    with shared_lock(world.paths):
+        account.release()
+        world.clock.advance(world.store.limits.close_grace_s + 1)
+        assert wal(world).stat().st_size > 0
+        again = world.login()
+        again.release()
+        world.clock.advance(world.store.limits.close_grace_s + 1)
+    world.clock.advance(UNCLOSED_RETRY_S + 1)
+    assert not wal(world).exists()
