@@ -181,7 +181,9 @@ class Job:
                 found = fingerprint(account_paths(self._places.root, account))
             if found is not None:
                 known = streams.get(account)
-                self._schedule.seen(account, found, known.fingerprint if known else "", now_s)
+                # One that was said to be gone and is back is looked at again.
+                before = known.fingerprint if known and known.gone_ms is None else ""
+                self._schedule.seen(account, found, before, now_s)
         self._schedule.keep_only(self._accounts)
         for gone in streams.keys() - set(self._accounts) - {SERVER}:
             if streams[gone].gone_ms is None:
