@@ -128,16 +128,22 @@ class SnapshotServer(Server):
             create_account(self.data, directory, NewAccount(name, password.encode()), params=CHEAP)
         directory.close()
 
-    def newest_s(self, account: str) -> float:
-        """When the newest stored snapshot of an account was taken, in whole seconds; 0 without one."""
+    def _newest_s(self) -> dict[str, float]:
+        """When the newest stored snapshot of each account was taken, in whole seconds."""
         status = sealbox("backup", "status", "--config", self.config)
-        found = [one["newest"] for one in status["accounts"] if one["name"] == account]
-        return datetime.fromisoformat(found[0]).timestamp() if found and found[0] else 0.0
+        found = {one["name"]: one["newest"] for one in status["accounts"]}
+        return {name: datetime.fromisoformat(when).timestamp() for name, when in found.items() if when}
 
-    def wait_stored(self, account: str, since_s: float) -> None:
-        """Until the server has stored a snapshot by itself since then, and all changes are in one."""
-        eventually(lambda: self.newest_s(account) >= int(since_s), STOP_S)
-        # It may have been taken in the same second, before the last change.
+    def wait_stored(self, since_s: dict[str, float]) -> None:
+        """Until the server has stored snapshots by itself since then, and all changes are in one."""
+        eventually(
+            lambda: all(
+                found >= int(since_s[name])
+                for name, found in (dict.fromkeys(since_s, 0.0) | self._newest_s()).items()
+            ),
+            STOP_S,
+        )
+        # They may have been taken in the same second, before the last change.
         assert sealbox("backup", "run", "--config", self.config)["stored"]
 
 
