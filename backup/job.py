@@ -43,6 +43,12 @@ log = logging.getLogger("sealbox.backup")
 HOUSEKEEPING_S = 3600.0
 """Seconds between two looks for what is too old."""
 
+CLOCK_JUMP_S = 3600.0
+"""A wall clock that moves so much more or less than time passes has jumped."""
+
+CLOCK_DISTRUST_S = 86_400.0
+"""Seconds after a jump in which nothing is deleted: age is what decides, and it may be wrong."""
+
 FAILED_PAUSE_S = 60.0
 """Seconds until an account is tried again whose snapshot failed."""
 
@@ -121,6 +127,8 @@ class Job:
         self._next_housekeeping_s = 0.0
         self._directory_mark: object = None
         self._accounts: list[AccountId] = []
+        self._clocks_were = self._clocks.wall(), self._clocks.monotonic()
+        self._no_pruning_before_s = 0.0
         self._facts_are_new = True
         self._server_taken_s = self._clocks.monotonic()
         self._told_trouble = state.setting(TROUBLE) or ""
@@ -294,8 +302,19 @@ class Job:
                 sizes = [size_of[name] for name in found[-1].segments]
                 if due_for_full(found[-1], sizes, now_ms, self._limits):
                     self._take(AccountId(stream.account))
-        self.prune()
+        if self._clock_is_trusted():
+            self.prune()
         self._state.tidy()
+
+    def _clock_is_trusted(self) -> bool:
+        """Whether the wall clock has gone on evenly for a while."""
+        wall_s, monotonic_s = self._clocks.wall(), self._clocks.monotonic()
+        jump_s = (wall_s - self._clocks_were[0]) - (monotonic_s - self._clocks_were[1])
+        self._clocks_were = wall_s, monotonic_s
+        if abs(jump_s) > CLOCK_JUMP_S:
+            log.error("the clock jumped by %.0f s: no snapshots are deleted for a day", jump_s)
+            self._no_pruning_before_s = monotonic_s + CLOCK_DISTRUST_S
+        return monotonic_s >= self._no_pruning_before_s
 
     def prune(self) -> list[SegmentName]:
         """Delete what merging left over, and segments that are past their time: those are told."""

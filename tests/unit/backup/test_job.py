@@ -56,6 +56,23 @@ def test_a_busy_account_does_not_wait_for_ever(world: JobWorld) -> None:
     assert world.stored()
 
 
+@pytest.mark.parametrize("jump_s", [-400 * DAY_S, 400 * DAY_S])
+def test_a_clock_that_jumps_stops_nothing(world: JobWorld, jump_s: float) -> None:
+    """Snapshots go on in order while it is wrong and when it is right again; nothing is deleted for it."""
+    for number, jump in enumerate((0.0, jump_s, 0.0)):
+        world.jump_s = jump
+        world.append(f"m{number}")
+        # Long enough for the hourly look at what is too old.
+        world.pass_time(2 * 3600, 60)
+        assert len(world.stored()) == number + 1
+    stream = world.state.stream(world.mail.directory.accounts()[0].account_id)
+    assert stream is not None
+    taken = [one.name.taken_ms for one in world.state.segments(stream.stream)]
+    assert taken == sorted(taken)
+    world.pass_time(3 * DAY_S, 3600)
+    assert not world.state.waiting() and world.job.trouble is None
+
+
 def test_while_the_store_is_away_snapshots_wait_and_are_stored_later(world: JobWorld) -> None:
     """Nothing is lost, also over a restart of the job."""
     world.store.away = True
