@@ -1,0 +1,116 @@
+"""An interrupted restore goes on where it was, and what it left is never taken for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from backup_world import BackupWorld, NewMessage, message, now
+
+from backup.errors import SegmentDamaged, StoreUnavailable
+from backup.rebuild import GET_BYTES, Rebuilder, fetch
+from backup.restore import Restorer, Target
+from backup.retention import chains
+from backup.segment import SegmentName
+from backup.store_file import FileStore
+from mailstore.keys import AccountId
+
+
+class Fading(FileStore):
+    """Answers so many requests and is gone then."""
+
+    left = 10**9
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked: list[tuple[str, int]] = []
+
+    def get(self, name: str, offset: int, size: int) -> bytes:
+        """See ``ObjectStore``."""
+        if self.left <= 0:
+            raise StoreUnavailable("gone")
+        self.left -= 1
+        self.asked.append((name, offset))
+        return super().get(name, offset, size)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[BackupWorld]:
+    """An account with four stored segments."""
+    made = BackupWorld(tmp_path)
+    account = made.mail.login()
+    for number in range(4):
+        now(account.append("INBOX", [NewMessage(message(f"m{number}"))]))
+        made.take()
+    made.upload()
+    account.release()
+    yield made
+    made.close()
+
+
+def chain_of(world: BackupWorld) -> tuple[SegmentName, ...]:
+    """All four."""
+    (chain,) = chains(world.names())
+    assert len(chain.segments) == 4
+    return chain.segments
+
+
+def test_segments_that_were_applied_are_not_fetched_again(world: BackupWorld, tmp_path: Path) -> None:
+    """The store goes away at every possible moment; each time the next try ends with the right state."""
+    chain = chain_of(world)
+    whole = None
+    for requests in range(9):
+        store = Fading(tmp_path / "objects")
+        folder, scratch = tmp_path / f"r{requests}", tmp_path / f"s{requests}"
+        scratch.mkdir()
+        rebuilder = Rebuilder(store, lambda _name: world.private_key, scratch, 1)
+        store.left = requests
+        try:
+            rebuilder.rebuild(chain, folder)
+        except StoreUnavailable:
+            finished = len({name for name, offset in store.asked if offset})
+            assert (folder / "restoring").exists() == bool(finished)
+            store.left, store.asked = 10**9, []
+            rebuilder.rebuild(chain, folder)
+            # Two requests for each object: its octets, and that there are no more.
+            again = {name for name, _ in store.asked}
+            assert again.isdisjoint(str(name) for name in chain[: max(finished - 1, 0)])
+        assert not (folder / "restoring").exists()
+        content = (folder / "mail.db").read_bytes()
+        whole = whole or content
+        assert content == whole
+        assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
+
+
+def test_a_download_goes_on_where_it_ended(tmp_path: Path) -> None:
+    """Octets that are there are hashed, not fetched."""
+    (tmp_path / "objects").mkdir()
+    name = SegmentName("ab" * 16, 1, 1, "full")  # type: ignore[arg-type]  # only its text counts
+    path = tmp_path / "objects" / str(name)
+    path.parent.mkdir()
+    path.write_bytes(b"x" * 1000)
+    (tmp_path / "part").write_bytes(b"x" * 400)
+    store = Fading(tmp_path / "objects")
+    digest = fetch(store, name, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == path.read_bytes()
+    assert [offset for _, offset in store.asked] == [400, 1000]
+    assert digest == fetch(Fading(tmp_path / "objects"), name, tmp_path / "other")
+    assert GET_BYTES > 1000
+
+
+def test_damage_that_was_mended_is_fetched_anew(world: BackupWorld, tmp_path: Path) -> None:
+    """A bad copy does not stay in the way of the next try."""
+    chain = chain_of(world)
+    account = AccountId(world.mail.directory.accounts()[0].account_id)
+    path = tmp_path / "objects" / str(chain[2])
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    restorer = Restorer(tmp_path, world.store, lambda _name: world.private_key, tmp_path / "scratch", 1)
+    wanted = Target(account, chain, (), len(good))
+    with pytest.raises(SegmentDamaged, match=str(chain[2])):
+        restorer.rebuild(wanted)
+    path.write_bytes(good)
+    folder, rebuilt = restorer.rebuild(wanted)
+    assert rebuilt.newest == chain[3]
+    assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
