@@ -24,9 +24,10 @@ STOP_S = 40
 PORT_OFFSETS = (43, 93, 10, 95, 24)
 
 
-def free_port_base() -> int:
-    """A base whose five ports are free at the moment."""
-    for base in range(20000 + os.getpid() % 7000, 60000, 131):
+def free_port_base(above: int | None = None) -> int:
+    """A base whose five ports are free at the moment, beyond another one where several are wanted."""
+    first = 20000 + os.getpid() % 7000 if above is None else above + 131
+    for base in range(first, 60000, 131):
         taken = False
         for offset in PORT_OFFSETS:
             with socket.socket() as probe:
