@@ -1,6 +1,6 @@
 """Snapshots cost what changed, whatever the size of the mailbox, and nothing where nothing changed.
 
-``SEALBOX_COST_MIB`` (60) and ``SEALBOX_COST_ACCOUNTS`` (300) make it larger; tests/bench/snapshot_cost.py
+``SEALBOX_COST_MIB`` (60) and ``SEALBOX_COST_ACCOUNTS`` (1000) make it larger; tests/bench/snapshot_cost.py
 is the same with figures.
 """
 
@@ -34,4 +34,4 @@ def test_one_message_in_a_large_mailbox(tmp_path: Path) -> None:
 
 def test_an_idle_server_asks_nothing(tmp_path: Path) -> None:
     """Once everything is stored there is no request, for days."""
-    assert idle_cost(tmp_path / "root", int(os.environ.get("SEALBOX_COST_ACCOUNTS", "300"))).requests == 0
+    assert idle_cost(tmp_path / "root", int(os.environ.get("SEALBOX_COST_ACCOUNTS", "1000"))).requests == 0
