@@ -131,8 +131,9 @@ def progress_bar(cli: Cli, total_bytes: int, what: str) -> Iterator[Callable[[in
 
 
 def utc(ms: int) -> str:
-    """A time in ms since the epoch for people and programs alike."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    """A time in ms since the epoch, so exact that --at takes it for what it was printed for."""
+    seconds, rest = divmod(ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
 
 
 def parse_time(text: str | None) -> int | None:
@@ -145,7 +146,7 @@ def parse_time(text: str | None) -> int | None:
         raise Refusal("write the time like 2026-11-21T08:30:00Z", EXIT_USAGE) from None
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
-    return int(found.timestamp() * 1000)
+    return int(found.replace(microsecond=0).timestamp()) * 1000 + found.microsecond // 1000
 
 
 def size_text(size_bytes: int) -> str:

@@ -64,10 +64,11 @@ def validity(server: SnapshotServer) -> int:
     return int(answer.split()[-1].rstrip(b")"))
 
 
-def now_text() -> str:
-    """The time as --at takes it, later than everything stored until now."""
-    time.sleep(1.1)  # points in time have a resolution, and the next change is not to be in this second
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def stored_now(server: SnapshotServer) -> str:
+    """Have everything stored; the time of the newest snapshot, as it is listed and as --at takes it."""
+    assert sealbox("backup", "run", "--config", server.config)["stored"]
+    points = sealbox("backup", "list", ADA, "--config", server.config)["points"]
+    return str(points[-1]["time"])
 
 
 def refusal(*arguments: object, stdin: str) -> str:
@@ -117,8 +118,7 @@ def test_an_account_is_put_back_under_its_sessions(server: SnapshotServer) -> No
     for subject in ("old one", "old two"):
         assert client.append("INBOX", None, None, message(subject))[0] == "OK"
     client.logout()
-    assert sealbox("backup", "run", "--config", server.config)["stored"]
-    at = now_text()
+    at = stored_now(server)
     before = validity(server)
     client = server.imap()
     client.select("INBOX")
@@ -162,8 +162,7 @@ def test_one_mailbox_comes_back_beside_what_is_there(server: SnapshotServer) -> 
     client.append("Projects", "(\\Flagged)", '"01-Feb-2024 10:00:00 +0000"', message("plan"))
     client.append("Projects", None, None, message("notes"))
     client.logout()
-    assert sealbox("backup", "run", "--config", server.config)["stored"]
-    at = now_text()
+    at = stored_now(server)
     client = server.imap()
     client.delete("Projects")
     client.logout()
