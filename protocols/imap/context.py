@@ -90,6 +90,10 @@ class Hangup(Exception):
     """The connection has to end without another word: the middle of a response cannot be finished."""
 
 
+class Unanswered(Exception):
+    """The session ends with its BYE, and the running command without a tagged response."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The tagged response of a command that succeeded (or, with another status, did not)."""

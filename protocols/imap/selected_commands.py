@@ -12,7 +12,7 @@ from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.commands import State
 from protocols.imap.connection import LineReceived
-from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.context import Answer, Context, Selected, Unanswered
 from protocols.imap.message_limit import allowed, require_saving, told
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.resync import require_qresync, tell_missed
@@ -197,4 +197,5 @@ async def idle(ctx: Context, request: ask.Idle) -> Answer:
             data = await ctx.channel.read(ctx.limits.idle_timeout_s)
             if data is not None:
                 ctx.connection.feed(data)
-    return Answer(b"the session is ending", b"UNAVAILABLE", b"NO")
+    # RFC 2177 section 3: the tagged response comes behind DONE; programs show anything else as an error.
+    raise Unanswered

@@ -21,7 +21,7 @@ from protocols.imap.connection import (
     LineTooLong,
     LiteralRefused,
 )
-from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment, log
+from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment, Unanswered, log
 from protocols.imap.entering import capability_text
 from protocols.imap.handlers import HANDLERS
 from protocols.imap.progress import signs_of_life
@@ -116,6 +116,9 @@ class ImapSession:
             answer = await self._run_handler(parsed)
         except Refused as refusal:
             answer = Answer(refusal.text, refusal.code, refusal.status)
+        except Unanswered:
+            self._record(parsed.spec.name, b"BYE", b"")
+            return
         ctx.still_here()
         ctx.tell_changes(Moment.during(parsed.spec))
         await self._answer(parsed.tag, parsed.spec.name, answer)
@@ -135,7 +138,7 @@ class ImapSession:
                 answer = await HANDLERS[type(parsed.request)](self._ctx, parsed.request)
                 await tell_news(self._ctx, Moment.during(parsed.spec))
                 return answer
-        except (CancelledError, Refused, Hangup, IdleTimeout, BrokenStream):
+        except (CancelledError, Refused, Hangup, Unanswered, IdleTimeout, BrokenStream):
             raise
         except AccountClosed as error:
             self._ctx.end(b"the account was closed")
@@ -184,6 +187,6 @@ class ImapSession:
                 command="IMAP " + (name.decode("ascii") or "?"),
                 bytes=ctx.output.sent_bytes,
                 result=b" ".join(filter(None, (status, word))).decode("ascii"),
-                failed=status != b"OK",
+                failed=status not in (b"OK", b"BYE"),
             )
         )

@@ -120,6 +120,7 @@ def _afternoon(day: Day, terminal: Terminal) -> None:
     terminal.press(BROWSE)
     terminal.expect("lists the folders", r'LIST.*?"?' + ELSEWHERE + r".*?" + DONE)
     terminal.press("q")
+    terminal.expect("idles again", r"> [a-z]\d+ IDLE.*?\+ idling")
     day.restart()
     # Both look for the server by themselves, too; neomutt gives the mailbox up where that comes too early.
     terminal.insist("reconnected, again by QRESYNC", f"c{CLEAR}=INBOX\r", RESUMED + ".*?" + DONE)
@@ -136,7 +137,7 @@ def _evening(terminal: Terminal) -> None:
 
 
 def _work(day: Day, program: str) -> None:
-    day.explained["IDLE NO UNAVAILABLE"] = "the server was stopped under a session that was idling"
+    day.explained["IDLE BYE"] = "the server was stopped under a session that was idling"
     day.version = day.run(program, "-v").splitlines()[0].decode()
     config = _configure(day)
     with _started(day, program, config) as terminal:

@@ -197,7 +197,7 @@ def _morning(day: Day, bird: _Thunderbird) -> None:
     server = day.server
     pem = Path(server.info["cafile"]).read_text("ascii")
     certificate = base64.b64encode(ssl.PEM_cert_to_DER_cert(pem)).decode()
-    day.explained["IDLE NO UNAVAILABLE"] = "the server was stopped under sessions that were idling"
+    day.explained["IDLE BYE"] = "the server was stopped under sessions that were idling"
     day.version = bird.run(_SETTLE_IN, certificate, server.info["imaps"], server.user, server.password)
     bird.run('await opened("INBOX", ...given)', *range(1, 11))
     day.step("sees ten messages")
