@@ -22,7 +22,7 @@ from backup.catalogue import (
     records_of,
     stream_of_server,
 )
-from backup.errors import ImageUnreadable, StoreRefused, StoreUnavailable
+from backup.errors import ImageUnreadable, SegmentDamaged, StoreRefused, StoreUnavailable
 from backup.limits import BackupLimits
 from backup.retention import chains, due_for_full, expired
 from backup.schedule import Schedule
@@ -218,7 +218,7 @@ class Job:
             self._schedule.done(account)
         except Busy:
             self._schedule.failed(account, self._clocks.monotonic(), self._limits.lock_wait_s)
-        except (StorageFull, StorageFailed, ImageUnreadable) as error:
+        except (StorageFull, StorageFailed, ImageUnreadable, SegmentDamaged) as error:
             log.error("no snapshot of account %s: %s %s", account, type(error).__name__, error)
             self._schedule.failed(account, self._clocks.monotonic(), FAILED_PAUSE_S)
         else:
@@ -284,6 +284,10 @@ class Job:
         for segment in self._uploader.finished():
             self._state.stored(segment.name)
             (self._places.staging / staged_name(segment.name)).unlink(missing_ok=True)
+        for segment in self._uploader.harmed():
+            for name in self._state.lost(segment.name):
+                (self._places.staging / staged_name(name)).unlink(missing_ok=True)
+            self._facts_are_new = True
         trouble = self._uploader.trouble or ""
         if trouble != self._told_trouble:
             self._told_trouble = trouble

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backup.image import Position
-from backup.segment import Kind, SegmentName, StreamId
+from backup.segment import SERVER, Kind, SegmentName, StreamId
 from mailstore.engine import Database, DatabaseKey, Row, Txn, close_all, open_connection
 from mailstore.errors import TooNew
 from mailstore.keys import KeyLabel, derive
@@ -166,12 +166,7 @@ class State:
             if segment is None:
                 return
             where = (stream.stream, segment.name.sequence)
-            row = txn.one(f"{_SEGMENTS} WHERE stream=? AND sequence=?", where)
-            if row is not None:
-                txn.run("INSERT OR IGNORE INTO left_over VALUES(?)", (str(_segment(row).name),))
-            txn.run("DELETE FROM segment WHERE stream=? AND sequence>=?", where)
-            txn.run("DELETE FROM waiting_mail WHERE stream=? AND added>=?", where)
-            txn.run("UPDATE waiting_mail SET removed=NULL WHERE stream=? AND removed>=?", where)
+            _forget_from(txn, where)
             _put_segment(txn, segment)
             txn.many(
                 "INSERT INTO waiting_mail VALUES(?, ?, ?, NULL)",
@@ -259,6 +254,28 @@ class State:
 
         self._database.write(0, change)
 
+    def lost(self, name: SegmentName) -> list[SegmentName]:
+        """A waiting segment cannot be stored: it and those behind it are forgotten, and told.
+
+        What they held is unknown from now on, so that the next snapshot holds everything.
+        """
+
+        def change(txn: Txn) -> list[SegmentName]:
+            where = (name.stream, name.sequence)
+            rows = txn.rows(f"{_SEGMENTS} WHERE stream=? AND sequence>=?", where)
+            _forget_from(txn, where)
+            txn.run(
+                "UPDATE stream SET fingerprint='', keys_sha256=NULL, main_inode=NULL, wal_salts=NULL"
+                " WHERE stream=?",
+                (name.stream,),
+            )
+            if txn.value("SELECT account FROM stream WHERE stream=?", (name.stream,)) == SERVER:
+                txn.run("DELETE FROM record")
+                txn.run("UPDATE stream SET announced=0")
+            return [_segment(row).name for row in rows]
+
+        return self._database.write(0, change)
+
     def left_over(self) -> list[str]:
         """Names of objects that may be in the object store although a merged segment replaced them."""
         return [row[0] for row in self._read(lambda txn: txn.rows("SELECT name FROM left_over"))]
@@ -324,6 +341,16 @@ def _migrate(txn: Txn) -> None:
     if version < SCHEMA_VERSION:
         txn.run(_SECOND)
         txn.run(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _forget_from(txn: Txn, where: tuple[StreamId, int]) -> None:
+    """Forget segments of a stream from a number on; the first may have reached the object store."""
+    row = txn.one(f"{_SEGMENTS} WHERE stream=? AND sequence=?", where)
+    if row is not None:
+        txn.run("INSERT OR IGNORE INTO left_over VALUES(?)", (str(_segment(row).name),))
+    txn.run("DELETE FROM segment WHERE stream=? AND sequence>=?", where)
+    txn.run("DELETE FROM waiting_mail WHERE stream=? AND added>=?", where)
+    txn.run("UPDATE waiting_mail SET removed=NULL WHERE stream=? AND removed>=?", where)
 
 
 def _stream(row: Row) -> Stream:

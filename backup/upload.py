@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,10 @@ from backup.state import Segment
 from backup.stores import ObjectStore
 
 log = logging.getLogger("sealbox.backup")
+
+
+class _Harmed(Exception):
+    """The staged file is not what was written."""
 
 
 class Uploader:
@@ -34,6 +39,8 @@ class Uploader:
         self._pause_s = limits.retry_first_s
         self.trouble: str | None = None
         """Why the last upload failed, for people; None when it did not."""
+
+        self._harmed: list[Segment] = []
 
     @property
     def busy(self) -> frozenset[StreamId]:
@@ -67,9 +74,19 @@ class Uploader:
             if error is None:
                 done.append(segment)
                 self._pause_s, self.trouble = self._limits.retry_first_s, None
+            elif isinstance(error, _Harmed):
+                log.error(
+                    "a snapshot that waited was lost or damaged on this server's disk: it is taken anew"
+                )
+                self._harmed.append(segment)
             else:
                 self._failed(error)
         return done
+
+    def harmed(self) -> list[Segment]:
+        """Segments whose staged file was found lost or damaged; each is told once."""
+        found, self._harmed = self._harmed, []
+        return found
 
     def wait(self, timeout_s: float) -> None:
         """Let running uploads go on until one is done, or the time is over."""
@@ -97,6 +114,8 @@ class Uploader:
 
     def _put(self, segment: Segment) -> None:
         path = self._staging / staged_name(segment.name)
+        if _hash_of(path) != segment.sha256:
+            raise _Harmed
         try:
             self._store.put(str(segment.name), path, segment.sha256)
         except ObjectExists:
@@ -119,3 +138,11 @@ class Uploader:
         except ObjectStoreError as error:
             raise StoreUnavailable("the object store did not let us look at an object again") from error
         return found == (first, last)
+
+
+def _hash_of(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except FileNotFoundError:
+        return None

@@ -1,7 +1,11 @@
-"""The job and a bucket that is away for hours, or takes objects and does not say so: no change is lost."""
+"""The job and a bucket that is away for hours, or takes objects and does not say so: no change is lost.
+
+``SEALBOX_OUTAGE_ROUNDS`` (30) changes of four minutes each make it longer.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 LIMITS = BackupLimits(staging_max_bytes=400_000, retry_first_s=10, retry_max_s=300)
 MESSAGES = 40
-ROUNDS = 30
+ROUNDS = int(os.environ.get("SEALBOX_OUTAGE_ROUNDS", "30"))
 MERGED_BYTES = 200_000
 """More than all pages together that change while the store is away."""
 
