@@ -31,7 +31,8 @@ def _configure(day: Day) -> Path:
         f"""set folder="imaps://{server.user}@localhost:{server.info["imaps"]}/"
 set imap_user="{server.user}" imap_pass="{server.password}"
 set spoolfile="+INBOX" trash="+Trash" ssl_force_tls=yes certificate_file="{server.info["cafile"]}"
-set imap_qresync=yes imap_condstore=yes imap_idle=yes imap_deflate=yes
+set imap_qresync=yes imap_condstore=yes imap_idle=yes
+{"set imap_deflate=yes" if day.client == "mutt" else ""}
 set header_cache="{home}/headers/" message_cachedir="{home}/bodies/"
 set delete=yes move=no quit=yes mark_old=no beep=no wait_key=no auto_tag=no
 set confirmappend=no confirmcreate=no sleep_time=0 timeout=1 mail_check=2 imap_keepalive=60
