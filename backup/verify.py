@@ -147,8 +147,11 @@ class Verifier:
 
     def _read(self, expected: Expected, present: tuple[SegmentName, ...]) -> None:
         previous: tuple[int, bytes] | None = None
-        for name in sorted(present, key=lambda one: (one.sequence, one.taken_ms)):
-            if expected.names is not None and name not in expected.names:
+        ordered = sorted(present, key=lambda one: (one.sequence, one.taken_ms))
+        # What a later one of the same number replaced is never restored: see ``retention.chains``.
+        counting = set({one.sequence: one for one in ordered}.values())
+        for name in ordered:
+            if name not in (counting if expected.names is None else expected.names):
                 continue
             before = previous[1] if previous and previous[0] == name.sequence - 1 else None
             try:

@@ -78,11 +78,11 @@ def away(world: SnapshotWorld) -> tuple[int, int]:
     return largest, weight * ROUNDS
 
 
-def assert_restores(world: SnapshotWorld) -> None:
+def assert_restores(world: SnapshotWorld, count: int = MESSAGES + ROUNDS) -> None:
     """What the bucket holds is the account as it is now, and is found in order from both sides."""
     again = world.restored("again")
     assert in_inbox(again) == in_inbox(world.mail)
-    assert len(in_inbox(again)) == MESSAGES + ROUNDS
+    assert len(in_inbox(again)) == count
     again.close()
     listing = list_store(world.store)
     scratch = world.place / "scratch"
@@ -124,6 +124,21 @@ def test_a_store_that_takes_objects_without_a_word(world: SnapshotWorld, proxy: 
     own = Verifier(world.store, list_store(world.store), lambda _name: None, world.place, deep=False)
     assert own.verify(expected_by_state(world.state)).findings == []
     assert world.state.left_over() == []
+
+
+def test_what_merging_left_over_is_no_harm(world: SnapshotWorld, proxy: FaultProxy) -> None:
+    """An object that arrived unnoticed has the newest segment's number: nobody takes it for that."""
+    flag(world, 0)
+    proxy.mood = "deaf"
+    world.pass_time(100)
+    (lost,) = world.state.waiting()
+    flag(world, 1)
+    merged = world.job._snapshotter.take(world.mail.directory.accounts()[0].account_id, merge=True)
+    assert merged is not None and merged.name.sequence == lost.name.sequence
+    proxy.mood = "well"
+    world.pass_time(700)
+    assert {str(lost.name), str(merged.name)} <= {one.name for one in world.store.list()}
+    assert_restores(world, MESSAGES)
 
 
 def test_the_job_recognises_its_own_object(r2: R2Server, tmp_path: Path) -> None:
