@@ -123,7 +123,14 @@ class Job:
         self._snapshotter = Snapshotter(
             places.root, state, places.staging, public_key, limits, self._clocks.wall
         )
-        self._uploader = Uploader(store, places.staging, limits, self._clocks.monotonic)
+        self._uploader = Uploader(
+            store,
+            places.staging,
+            limits,
+            self._clocks.monotonic,
+            stream_of_server(public_key),
+            self._server_names,
+        )
         self._next_housekeeping_s = 0.0
         self._directory_mark: object = None
         self._accounts: list[AccountId] = []
@@ -246,7 +253,7 @@ class Job:
         self._server_taken_s = now_s
         content = encode(records, heads)
         last_ms = segments[-1].name.taken_ms if segments else 0
-        sequence = segments[-1].name.sequence + 1 if segments else self._first_server_sequence()
+        sequence = segments[-1].name.sequence + 1 if segments else 1
         name = SegmentName(
             stream.stream, sequence, max(self._now_ms(), last_ms + 1), Kind.FULL if full else Kind.CHANGES
         )
@@ -258,6 +265,10 @@ class Job:
         named = [(head.stream, head.sequence) for head in heads.values() if head is not None]
         digests = {one: None if value is None else digest_of(value) for one, value in records.items()}
         self._state.keep_server(stream, segment, named, digests)
+
+    def _server_names(self) -> frozenset[str]:
+        stream = stream_of_server(self._public_key)
+        return frozenset(str(one.name) for one in self._state.segments(stream))
 
     def _server_full(self, segments: list[Segment]) -> bool:
         found = chains(one.name for one in segments)
@@ -273,9 +284,6 @@ class Job:
             one.account: Head(one.stream, one.sequence, one.sha256)
             for one in self._state.heads(everything=everything)
         }
-
-    def _first_server_sequence(self) -> int:
-        return int(self._state.setting("first_server_sequence") or 1)
 
     # -- upkeep ----------------------------------------------------------------------------------
 

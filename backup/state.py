@@ -286,18 +286,6 @@ class State:
             0, lambda txn: txn.many("DELETE FROM left_over WHERE name=?", [(name,) for name in names])
         )
 
-    def restart_server(self, first_sequence: int) -> None:
-        """Begin the server's stream at this number, with everything in it; what waits of it is dropped."""
-
-        def change(txn: Txn) -> None:
-            txn.run("DELETE FROM stream WHERE account='server'")
-            txn.run("DELETE FROM record")
-            txn.run(
-                "INSERT OR REPLACE INTO setting VALUES('first_server_sequence', ?)", (str(first_sequence),)
-            )
-
-        self._database.write(0, change)
-
     def setting(self, name: str) -> str | None:
         """A remembered value."""
         value: str | None = self._read(
@@ -312,9 +300,14 @@ class State:
         )
 
     def adopt(self, stream: Stream, segments: Iterable[Segment]) -> None:
-        """Take over a stream found in the object store, after a restore with the private key."""
+        """Take over a stream found in the object store that this state does not know.
+
+        What the server's stream holds is not known then: its next segment will hold everything.
+        """
 
         def change(txn: Txn) -> None:
+            if stream.account == SERVER:
+                txn.run("DELETE FROM record")
             txn.run("DELETE FROM stream WHERE account=? OR stream=?", (stream.account, stream.stream))
             _put_stream(txn, stream)
             for segment in segments:

@@ -23,12 +23,31 @@ class _Harmed(Exception):
     """The staged file is not what was written."""
 
 
+_FOREIGN = (
+    "other snapshots lie under this prefix: another server writes there, or this one lost its state; see "
+    "'sealbox backup run --take-over'"
+)
+
+
 class Uploader:
     """Uploads of one job. All methods are called from the job's own thread."""
 
     def __init__(
-        self, store: ObjectStore, staging: Path, limits: BackupLimits, monotonic: Callable[[], float]
+        self,
+        store: ObjectStore,
+        staging: Path,
+        limits: BackupLimits,
+        monotonic: Callable[[], float],
+        server_stream: StreamId,
+        server_names: Callable[[], frozenset[str]],
     ) -> None:
+        """``server_names`` gives the names of all segments of the server's stream that this server knows."""
+        self._server_stream = server_stream
+        self._server_names = server_names
+        self._owned = False
+        """Nobody else's segments were in the server's stream when this process looked."""
+
+        self._foreign = False
         self._store = store
         self._staging = staging
         self._limits = limits
@@ -50,18 +69,24 @@ class Uploader:
     @property
     def rested(self) -> bool:
         """A thread is free and no pause has to be kept."""
-        return len(self._running) < self._limits.upload_threads and self._monotonic() >= self._not_before_s
+        free = len(self._running) < self._limits.upload_threads
+        return free and not self._foreign and self._monotonic() >= self._not_before_s
 
     def start(self, waiting: Iterable[Segment]) -> None:
         """Begin with the first waiting segment of every stream, as far as there are threads."""
-        if self._monotonic() < self._not_before_s:
+        if not self.rested:
             return
+        # Until it is clear that nobody else writes here, one upload at a time.
+        most = self._limits.upload_threads if self._owned else 1
+        known: frozenset[str] | None = None
         for segment in waiting:
             stream = segment.name.stream
-            if len(self._running) >= self._limits.upload_threads:
+            if len(self._running) >= most:
                 return
             if stream not in self._running:
-                self._running[stream] = segment, self._pool.submit(self._put, segment)
+                if known is None:
+                    known = self._server_names()
+                self._running[stream] = segment, self._pool.submit(self._put, segment, known)
 
     def finished(self) -> list[Segment]:
         """Segments that the store has now; failures are logged and make a pause."""
@@ -73,6 +98,7 @@ class Uploader:
             error = future.exception()
             if error is None:
                 done.append(segment)
+                self._owned = True
                 self._pause_s, self.trouble = self._limits.retry_first_s, None
             elif isinstance(error, _Harmed):
                 log.error(
@@ -103,7 +129,13 @@ class Uploader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _failed(self, error: BaseException) -> None:
-        if isinstance(error, StoreUnavailable | StoreRefused | ForeignObjects):
+        if isinstance(error, ForeignObjects):
+            # Not again: two servers would write one stream. A restart looks anew.
+            self._foreign = True
+            self.trouble = str(error)
+            log.error("no more snapshots are stored: %s", error)
+            return
+        if isinstance(error, StoreUnavailable | StoreRefused):
             self.trouble = str(error)
             log.error("snapshot not stored: %s; trying again in %.0f s", error, self._pause_s)
         else:
@@ -112,19 +144,30 @@ class Uploader:
         self._not_before_s = self._monotonic() + self._pause_s
         self._pause_s = min(self._pause_s * 2, self._limits.retry_max_s)
 
-    def _put(self, segment: Segment) -> None:
+    def _put(self, segment: Segment, server_names: frozenset[str]) -> None:
         path = self._staging / staged_name(segment.name)
         if _hash_of(path) != segment.sha256:
             raise _Harmed
+        self._look_for_others(segment, server_names)
         try:
             self._store.put(str(segment.name), path, segment.sha256)
         except ObjectExists:
             # The answer to an earlier try was lost, or somebody else writes here.
             if not self._is_ours(segment, path):
-                raise ForeignObjects(
-                    "other snapshots lie under this prefix: another server writes there, or this one lost "
-                    "its state; see 'sealbox backup run --take-over'"
-                ) from None
+                raise ForeignObjects(_FOREIGN) from None
+
+    def _look_for_others(self, segment: Segment, server_names: frozenset[str]) -> None:
+        """Whether another server writes under this prefix: all of them have one name for their own stream.
+
+        All of it is listed before the first upload of a process, later the number that is to be written.
+        """
+        prefix = f"{self._server_stream}/"
+        if self._owned:
+            if segment.name.stream != self._server_stream:
+                return
+            prefix += f"{segment.name.sequence:08d}-"
+        if any(found.name not in server_names for found in self._store.list(prefix)):
+            raise ForeignObjects(_FOREIGN)
 
     def _is_ours(self, segment: Segment, path: Path) -> bool:
         """Whether the object is this very segment: its random box and its last tag are."""

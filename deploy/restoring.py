@@ -13,14 +13,14 @@ from backup.catalogue import Head, Server, stream_of_server
 from backup.errors import BackupError, NothingToRestore, SegmentDamaged
 from backup.rebuild import KeyFor
 from backup.restore import Listing, Restorer, Target, read_server, restore_server, target
-from backup.segment import SERVER, SegmentName
+from backup.segment import SERVER, SegmentName, StreamId
 from backup.state import Segment, State, Stream
 from backup.stores import ObjectStore
 from mailstore.account import accept_header, account_paths, open_directory
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors, write_new
 from mailstore.errors import NoSuchAccount, StoreError
-from mailstore.keys import AccountId, PrivateKey
+from mailstore.keys import AccountId, PrivateKey, PublicKey
 
 SESSIONS_END_S = 60.0
 """How long sessions have to end before an account is replaced under them."""
@@ -182,11 +182,26 @@ def make_server(root: Path, server: Server, file_name: str) -> Path | None:
 
 def adopt_streams(state: State, sources: Sources, private_key: PrivateKey) -> None:
     """Let a new server go on with the streams of the lost one, where it left them."""
-    listing = sources.listing
-    streams = {account: head.stream for account, head in sources.heads.items()}
-    streams[SERVER] = stream_of_server(private_key.public)
-    for account, stream in streams.items():
-        # Without keys and hashes: these segments are deleted in their time, and opened by private key only.
-        names = listing.streams.get(stream, ())
-        old = [Segment(name, listing.sizes[name], b"", b"", stored=True) for name in names]
-        state.adopt(Stream(stream, account), old)
+    for account, head in sources.heads.items():
+        state.adopt(Stream(head.stream, account), _found(sources.listing, head.stream))
+    adopt_forgotten(state, sources.listing, private_key.public, int(time.time() * 1000))
+
+
+def adopt_forgotten(state: State, listing: Listing, public_key: PublicKey, now_ms: int) -> None:
+    """Know of all streams in the store: the server's goes on, the others are deleted in their time.
+
+    Without keys and hashes, which the private key alone brings back.
+    """
+    known = {one.stream for one in state.streams() if one.account != SERVER}
+    server = stream_of_server(public_key)
+    for stream in listing.streams.keys() - known:
+        if stream == server:
+            state.adopt(Stream(stream, SERVER), _found(listing, stream))
+        else:
+            forgotten = Stream(stream, f"forgotten-{stream}", gone_ms=now_ms)
+            state.adopt(forgotten, _found(listing, stream))
+
+
+def _found(listing: Listing, stream: StreamId) -> list[Segment]:
+    names = listing.streams.get(stream, ())
+    return [Segment(name, listing.sizes[name], b"", b"", stored=True) for name in names]

@@ -25,6 +25,7 @@ from deploy.object_store import open_store
 from deploy.snapshot_metrics import write_metrics
 from deploy.supervisor import CONTROL_FD, READY_FD, checked_config
 from mailstore.account import open_directory, read_server_key
+from mailstore.durable import storage_errors
 from mailstore.errors import Busy, StoreError
 from mailstore.hardening import process_hardening
 from mailstore.locks import locked
@@ -33,6 +34,9 @@ log = logging.getLogger("sealbox.backup")
 
 RUN_NOW = "run-now"
 """A file in the backup folder: whoever puts it there wants a snapshot of everything at once."""
+
+RUNNING_NOW = "running-now"
+"""Its name while that is done; whoever asks meanwhile is for the next time."""
 
 METRICS_S = 60.0
 """Seconds between two writings of the metrics."""
@@ -102,15 +106,18 @@ class Process:
         return 0
 
     def _turn(self, job: Job) -> None:
-        wanted = Places(self._config.data).folder / RUN_NOW
-        now = wanted.exists()
+        folder = Places(self._config.data).folder
+        running = folder / RUNNING_NOW
+        now = (folder / RUN_NOW).exists()
         try:
+            with storage_errors():
+                if now:
+                    (folder / RUN_NOW).rename(running)
             job.turn(everything=now)
         except (BackupError, StoreError) as error:
             log.error("snapshots: %s %s", type(error).__name__, error)
-            return
-        if now:
-            wanted.unlink(missing_ok=True)
+        finally:
+            running.unlink(missing_ok=True)
 
     def _tell(self, job: Job, state: State) -> None:
         try:

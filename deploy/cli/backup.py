@@ -34,7 +34,8 @@ from deploy.cli.snapshot_store import (
 from deploy.config import Config
 from deploy.drill_login import opener
 from deploy.object_store import open_store
-from deploy.snapshots import RUN_NOW, open_job
+from deploy.restoring import adopt_forgotten
+from deploy.snapshots import RUN_NOW, RUNNING_NOW, open_job
 from mailstore.durable import storage_errors
 from mailstore.errors import Busy
 from mailstore.locks import locked
@@ -139,7 +140,10 @@ def _job_runs(root: Path) -> bool:
 def run(cli: Cli, take_over: bool, wait_s: float) -> None:
     """Take a snapshot of everything that changed, now, and wait until it is stored."""
     config = configured(cli)
-    if not take_over and _job_runs(cli.root):
+    running = _job_runs(cli.root)
+    if running and take_over:
+        raise Refusal("stop the server first: what it knows of its snapshots is changed", EXIT_BUSY)
+    if running:
         stored = _ask_job(cli.root, wait_s)
     else:
         with ExitStack() as stack:
@@ -161,13 +165,13 @@ def run(cli: Cli, take_over: bool, wait_s: float) -> None:
 
 def _ask_job(root: Path, wait_s: float) -> bool:
     """Have the running job do it; whether everything was stored in time."""
-    wanted = Places(root).folder / RUN_NOW
+    folder = Places(root).folder
     with storage_errors():
-        wanted.touch()
+        (folder / RUN_NOW).touch()
     until = time.monotonic() + wait_s
     while time.monotonic() < until:
         time.sleep(_POLL_S)
-        if not wanted.exists():
+        if not (folder / RUN_NOW).exists() and not (folder / RUNNING_NOW).exists():
             with opened_state(root) as state:
                 if not state.waiting():
                     return True
@@ -178,10 +182,9 @@ def _ask_job(root: Path, wait_s: float) -> bool:
 
 def _take_over(config: Config, state: State) -> None:
     assert config.backup.public_key is not None, "the configuration was checked"
-    stream = stream_of_server(read_public_key(config.backup.public_key))
     listing = list_store(open_store(config.backup, config.snapshots))
-    newest = max((name.sequence for name in listing.streams.get(stream, ())), default=0)
-    state.restart_server(newest + 1)
+    now_ms = int(time.time() * 1000)
+    adopt_forgotten(state, listing, read_public_key(config.backup.public_key), now_ms)
 
 
 @backup.command("list", epilog=EPILOG)

@@ -15,7 +15,9 @@ from backup.job import refused_deletes
 from backup.limits import DAY_S
 from backup.restore import Restorer, list_store, read_server, restore_server, target
 from backup.segment import SERVER, Kind
+from backup.state import State
 from backup.store_file import FileStore
+from deploy.restoring import adopt_forgotten
 from mailstore.account import (
     NewAccount,
     accept_header,
@@ -111,12 +113,68 @@ def test_a_second_server_under_the_same_prefix_is_noticed(world: JobWorld, tmp_p
     other.store, other.private_key = world.store, world.private_key
     other.job.stop()
     other.job = other.new_job()
+    other.time.now_s += 7.3
     other.pass_time(200)
     assert other.job.trouble and "take-over" in other.job.trouble
     assert set(before) <= {one.name for one in world.store.list()}
     other.job.stop()
     other.state.close()
     other.mail.close()
+
+
+def test_a_lost_state_is_taken_over_and_nothing_is_left_for_ever(world: JobWorld) -> None:
+    """Without its records the server asks before it goes on; then the old objects go in their time."""
+    world.append("one")
+    world.pass_time(200)
+    before = {one.name for one in world.store.list()}
+    world.job.stop()
+    world.state.close()
+    for path in world.places.folder.glob("state.db*"):
+        path.unlink()
+    world.state = State(world.places.folder, read_server_key(world.root))
+    world.job = world.new_job()
+    world.pass_time(200)
+    assert world.job.trouble and "take-over" in world.job.trouble
+    world.job.stop()
+    now_ms = int(world.time() * 1000)
+    adopt_forgotten(world.state, list_store(world.store), world.private_key.public, now_ms)
+    world.job = world.new_job()
+    world.append("two")
+    world.pass_time(400)
+    assert world.job.trouble is None and world.stored()
+    scratch = world.places.scratch
+    server = read_server(world.store, list_store(world.store), world.private_key, scratch)
+    account = world.mail.directory.accounts()[0].account_id
+    stream = world.state.stream(account)
+    assert stream is not None and server.heads[account].stream == stream.stream
+    assert before <= {one.name for one in world.store.list()}
+    world.pass_time((LIMITS.retention_days + 1) * DAY_S, 3600)
+    assert before.isdisjoint(one.name for one in world.store.list())
+    assert world.stored()
+
+
+def test_a_machine_that_was_put_back_is_noticed(world: JobWorld) -> None:
+    """Its state is older than what it has stored since: it does not write a second history behind it."""
+    world.append("one")
+    world.pass_time(200)
+    world.job.stop()
+    world.state.close()
+    kept = {path: path.read_bytes() for path in world.places.folder.glob("state.db*")}
+    world.state = State(world.places.folder, read_server_key(world.root))
+    world.job = world.new_job()
+    world.append("two")
+    world.pass_time(200)
+    before = {one.name for one in world.store.list()}
+    world.job.stop()
+    world.state.close()
+    for path, data in kept.items():
+        path.write_bytes(data)
+    world.state = State(world.places.folder, read_server_key(world.root))
+    world.job = world.new_job()
+    world.append("three")
+    world.pass_time(400)
+    assert world.job.trouble and "take-over" in world.job.trouble
+    assert {one.name for one in world.store.list()} == before
 
 
 def test_deleted_mail_is_gone_from_the_store_in_time(world: JobWorld) -> None:
