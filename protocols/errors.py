@@ -12,6 +12,7 @@ class Meaning(Enum):
 
     LOGIN_FAILED = "wrong name or secret, whichever it is"
     TRY_LATER = "nothing is wrong with the request"
+    IN_USE = "somebody else has hold of the account for a moment"
     ALREADY_EXISTS = "the mailbox exists"
     NO_MAILBOX = "the mailbox does not exist"
     NO_MESSAGE = "the message is gone"
@@ -24,6 +25,7 @@ class Meaning(Enum):
     TOO_LARGE = "the message is too large"
     ENDED = "the session has to end"
     FAULT = "ours to repair"
+    OPERATOR = "the operator's to repair"
 
 
 MEANINGS: dict[type[errors.StoreError], Meaning] = {
@@ -40,10 +42,10 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.AddressInvalid: Meaning.FAULT,
     errors.NoSuchDomain: Meaning.FAULT,
     errors.DomainInUse: Meaning.FAULT,
-    errors.NotInitialised: Meaning.FAULT,
+    errors.NotInitialised: Meaning.OPERATOR,
     errors.NoSuchKeyslot: Meaning.FAULT,
     errors.LastKeyslot: Meaning.FAULT,
-    errors.HeaderTampered: Meaning.FAULT,
+    errors.HeaderTampered: Meaning.OPERATOR,
     errors.NoSuchMailbox: Meaning.NO_MAILBOX,
     errors.MailboxExists: Meaning.ALREADY_EXISTS,
     errors.MailboxNameInvalid: Meaning.BAD_NAME,
@@ -54,12 +56,12 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.LimitExceeded: Meaning.LIMIT,
     errors.MessageTooLarge: Meaning.TOO_LARGE,
     errors.NoSuchMessage: Meaning.NO_MESSAGE,
-    errors.Busy: Meaning.TRY_LATER,
+    errors.Busy: Meaning.IN_USE,
     errors.AccountClosed: Meaning.ENDED,
     errors.StorageFull: Meaning.TRY_LATER,
-    errors.StorageFailed: Meaning.FAULT,
-    errors.SealedMessageDamaged: Meaning.FAULT,
-    errors.TooNew: Meaning.FAULT,
+    errors.StorageFailed: Meaning.OPERATOR,
+    errors.SealedMessageDamaged: Meaning.OPERATOR,
+    errors.TooNew: Meaning.OPERATOR,
 }
 
 

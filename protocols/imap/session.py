@@ -8,7 +8,6 @@ from twisted.internet.defer import CancelledError
 
 from mailstore.errors import AccountClosed, StoreError
 from protocols.access_log import Entry
-from protocols.errors import Meaning, meaning_of
 from protocols.imap import responses
 from protocols.imap.commands import CommandSpec, Parsed, State, Unparsed, parse_command
 from protocols.imap.compress import BrokenStream
@@ -26,7 +25,7 @@ from protocols.imap.entering import capability_text
 from protocols.imap.handlers import HANDLERS
 from protocols.imap.progress import signs_of_life
 from protocols.imap.refusal import Disallowed, Malformed, Refused
-from protocols.imap.store_errors import refusal_of
+from protocols.imap.store_errors import incident_of, refusal_of
 from protocols.imap.view import uid_required
 from protocols.imap.watching import tell_between_commands, tell_news
 from protocols.redact import correlation_id, describe
@@ -143,17 +142,18 @@ class ImapSession:
         except AccountClosed as error:
             self._ctx.end(b"the account was closed")
             raise refusal_of(error) from None
-        except StoreError as error:
-            if meaning_of(error) is Meaning.FAULT:
-                raise self._fault(parsed.spec.name, error) from None
-            raise refusal_of(error) from None
         except Exception as error:  # noqa: BLE001 - a bug in one command must not end the server's other work
-            raise self._fault(parsed.spec.name, error) from None
+            raise self._failure(parsed.spec.name, error) from None
 
-    def _fault(self, name: bytes, error: Exception) -> Refused:
+    def _failure(self, name: bytes, error: Exception) -> Refused:
+        """The answer to an error of the store or of ours; what somebody has to look at is logged."""
         incident = correlation_id()
+        found = incident_of(error, incident)
+        if found is None:
+            assert isinstance(error, StoreError), "everything else is an incident"
+            return refusal_of(error)
         log.error("%s failed, id %s: %s", name.decode("ascii"), incident, describe(error))
-        return Disallowed(b"internal error (%s)" % incident.encode("ascii"), b"SERVERBUG")
+        return found
 
     def _refuse(self, tag: bytes, name: bytes, refusal: Refused, counts: bool) -> None:
         """A refusal that no handler has seen; too many in a row end the connection."""

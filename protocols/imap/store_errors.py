@@ -11,6 +11,7 @@ LOGIN_FAILED = b"authentication failed"
 _WORDS: dict[Meaning, tuple[bytes, bytes]] = {
     Meaning.LOGIN_FAILED: (LOGIN_FAILED, b"AUTHENTICATIONFAILED"),
     Meaning.TRY_LATER: (b"try again later", b"UNAVAILABLE"),
+    Meaning.IN_USE: (b"the account is in use, try again", b"INUSE"),
     Meaning.ALREADY_EXISTS: (b"the mailbox exists already", b"ALREADYEXISTS"),
     Meaning.NO_MAILBOX: (b"no such mailbox", b"NONEXISTENT"),
     Meaning.NO_MESSAGE: (b"a message was expunged meanwhile", b"EXPUNGEISSUED"),
@@ -23,6 +24,7 @@ _WORDS: dict[Meaning, tuple[bytes, bytes]] = {
     Meaning.TOO_LARGE: (b"the message is too large", b"TOOBIG"),
     Meaning.ENDED: (b"the account was closed", b"UNAVAILABLE"),
     Meaning.FAULT: (b"internal error", b"SERVERBUG"),
+    Meaning.OPERATOR: (b"the operator has to see to this", b"CONTACTADMIN"),
 }
 
 
@@ -30,3 +32,12 @@ def refusal_of(error: StoreError) -> Refused:
     """The tagged NO for a failure of the store."""
     text, code = _WORDS[meaning_of(error)]
     return Disallowed(text, code)
+
+
+def incident_of(error: Exception, incident: str) -> Refused | None:
+    """The tagged NO for what has to be looked at, with its id in the log; None for the rest."""
+    meaning = meaning_of(error) if isinstance(error, StoreError) else Meaning.FAULT
+    if meaning not in (Meaning.FAULT, Meaning.OPERATOR):
+        return None
+    text, code = _WORDS[meaning]
+    return Disallowed(b"%s (%s)" % (text, incident.encode("ascii")), code)

@@ -68,6 +68,7 @@ class Hangup(Exception):
 _REFUSALS: dict[Meaning, Refusal] = {
     Meaning.LOGIN_FAILED: Refusal(b"wrong name or secret", b"AUTH"),
     Meaning.TRY_LATER: Refusal(b"try again later", b"SYS/TEMP"),
+    Meaning.IN_USE: Refusal(b"the maildrop is in use, try again", b"IN-USE"),
     Meaning.ENDED: Refusal(b"the account was closed", b"SYS/TEMP"),
     Meaning.READ_ONLY: Refusal(b"only reading is allowed"),
     Meaning.NO_MESSAGE: Refusal(b"the message is gone"),
@@ -76,5 +77,5 @@ _FAULT = Refusal(b"internal error", b"SYS/PERM")
 
 
 def refusal_of(error: StoreError) -> Refusal:
-    """The answer to a failure of the store; what POP3 never asks for is our fault."""
+    """The answer to a failure of the store; what POP3 never asks for is ours or the operator's to repair."""
     return _REFUSALS.get(meaning_of(error), _FAULT)

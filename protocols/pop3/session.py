@@ -3,8 +3,8 @@
 Messages marked for deletion are removed at QUIT and nowhere else, in one transaction. A session that
 ends in any other way removes nothing, and says nothing either (RFC 1939 section 3).
 
-Decisions: a maildrop may be open in several sessions at once, so [IN-USE] is never needed. UTF8 mode
-(RFC 6856) changes nothing on the wire: messages always go out as they are stored.
+Decisions: a maildrop may be open in several sessions at once, so [IN-USE] only says that it is
+being restored. UTF8 mode (RFC 6856) changes nothing on the wire: messages always go out as they are stored.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class Pop3Session:
         """What is said when the store or we failed. Raises Hangup inside of a multi-line response."""
         known = error if isinstance(error, StoreError) else StoreError()
         match meaning_of(known):
-            case Meaning.FAULT:
+            case Meaning.FAULT | Meaning.OPERATOR:
                 log.error("%s failed, id %s: %s", name.decode("ascii"), correlation_id(), describe(error))
             case Meaning.ENDED:
                 self._over = True

@@ -146,6 +146,34 @@ def test_internal_error_is_named_and_nothing_else(caplog: pytest.LogCaptureFixtu
     assert client.say(b"b NOOP\r\n") == b"b OK done\r\n"
 
 
+@pytest.mark.parametrize(
+    "error", [errors.StorageFailed("hush"), errors.HeaderTampered("hush"), errors.TooNew("hush")]
+)
+def test_what_the_operator_has_to_repair_is_said_and_logged(
+    error: errors.StoreError, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 9051 section 7.1: CONTACTADMIN; the id is in the log, the text of the error is not."""
+    world = ImapWorld()
+    client = world.selected()
+    world.account.failure = error
+    with caplog.at_level(logging.ERROR):
+        said = client.say(b"a NOOP\r\n")
+    assert said.startswith(b"a NO [CONTACTADMIN] the operator has to see to this (")
+    incident = said.rpartition(b"(")[2].rstrip(b")\r\n").decode()
+    assert incident in caplog.text and "hush" not in caplog.text
+    assert client.say(b"b NOOP\r\n") == b"b OK done\r\n"
+
+
+def test_an_account_that_somebody_has_hold_of(caplog: pytest.LogCaptureFixture) -> None:
+    """RFC 9051 section 7.1: INUSE; nobody has to look at it, so nothing is logged."""
+    world = ImapWorld()
+    client = world.selected()
+    world.account.failure = errors.Busy("busy")
+    with caplog.at_level(logging.ERROR):
+        assert client.say(b"a NOOP\r\n") == b"a NO [INUSE] the account is in use, try again\r\n"
+    assert caplog.text == ""
+
+
 def test_account_closed_under_a_command() -> None:
     """A session whose account was closed says so and ends."""
     world = ImapWorld()

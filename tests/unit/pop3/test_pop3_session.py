@@ -193,7 +193,9 @@ def test_a_maildrop_that_cannot_be_opened_releases_the_account() -> None:
     world = Pop3World()
     client = world.connect()
     world.account.failure = errors.Busy("busy")
-    assert client.say(b"AUTH PLAIN " + PLAIN + b"\r\n") == b"-ERR [SYS/TEMP] try again later\r\n"
+    assert (
+        client.say(b"AUTH PLAIN " + PLAIN + b"\r\n") == b"-ERR [IN-USE] the maildrop is in use, try again\r\n"
+    )
     assert not world.account.sessions
     assert client.say(b"AUTH PLAIN " + PLAIN + b"\r\n") == b"+OK 0 messages\r\n"
 
