@@ -21,14 +21,13 @@ from mailstore.page_journal import FileIdentity
 from mailstore.wal import WalPosition
 
 T = TypeVar("T")
-SCHEMA_VERSION = 2
-_SECOND = "CREATE TABLE left_over (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"
+SCHEMA_VERSION = 1
 _SCHEMA = (
     """CREATE TABLE stream (
         stream TEXT PRIMARY KEY, account TEXT NOT NULL UNIQUE,
         fingerprint TEXT NOT NULL DEFAULT '', keys_sha256 BLOB,
         main_inode INTEGER, main_size INTEGER, main_mtime_ns INTEGER,
-        wal_salts BLOB, wal_frames INTEGER, wal_first INTEGER, wal_second INTEGER, wal_pages INTEGER,
+        wal_salts BLOB, wal_frames INTEGER, wal_pages INTEGER,
         announced INTEGER NOT NULL DEFAULT 0, gone_ms INTEGER, proven_ms INTEGER) STRICT""",
     """CREATE TABLE segment (
         stream TEXT NOT NULL REFERENCES stream(stream) ON DELETE CASCADE, sequence INTEGER NOT NULL,
@@ -39,6 +38,7 @@ _SCHEMA = (
     """CREATE TABLE waiting_mail (
         stream TEXT NOT NULL REFERENCES stream(stream) ON DELETE CASCADE, name TEXT NOT NULL,
         added INTEGER NOT NULL, removed INTEGER, PRIMARY KEY (stream, name)) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE left_over (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
     "CREATE TABLE record (name TEXT PRIMARY KEY, sha256 BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
@@ -318,7 +318,7 @@ class State:
 
 _COLUMNS = (
     "stream, account, fingerprint, keys_sha256, main_inode, main_size, main_mtime_ns,"
-    " wal_salts, wal_frames, wal_first, wal_second, wal_pages, announced, gone_ms, proven_ms"
+    " wal_salts, wal_frames, wal_pages, announced, gone_ms, proven_ms"
 )
 _STREAMS = " ".join(("SELECT", _COLUMNS, "FROM stream"))
 _SEGMENTS = "SELECT stream, sequence, taken_ms, kind, size_bytes, sha256, content_key, stored FROM segment"
@@ -331,8 +331,6 @@ def _migrate(txn: Txn) -> None:
     if version == 0:
         for statement in _SCHEMA:
             txn.run(statement)
-    if version < SCHEMA_VERSION:
-        txn.run(_SECOND)
         txn.run(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
@@ -347,9 +345,9 @@ def _forget_from(txn: Txn, where: tuple[StreamId, int]) -> None:
 
 
 def _stream(row: Row) -> Stream:
-    wal = WalPosition(row[7], row[8], (row[9], row[10]), row[11]) if row[7] is not None else None
+    wal = WalPosition(row[7], row[8], row[9]) if row[7] is not None else None
     position = Position(FileIdentity(*row[4:7]), wal) if row[4] is not None else None
-    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, row[12], row[13], row[14])
+    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, row[10], row[11], row[12])
 
 
 def _segment(row: Row) -> Segment:
@@ -366,7 +364,7 @@ def _put_stream(txn: Txn, one: Stream) -> None:
         one.fingerprint,
         one.keys_sha256,
         *((main.inode, main.size_bytes, main.mtime_ns) if main else (None,) * 3),
-        *((wal.salts, wal.frames, *wal.checksum, wal.database_pages) if wal else (None,) * 5),
+        *((wal.salts, wal.frames, wal.database_pages) if wal else (None,) * 3),
         one.announced,
         one.gone_ms,
         one.proven_ms,

@@ -33,7 +33,6 @@ class WalPosition:
     frames: int
     """Frames up to and with the commit."""
 
-    checksum: tuple[int, int]
     database_pages: int
     """Size of the database after the commit, in pages."""
 
@@ -66,19 +65,12 @@ def salts_of(read: Read) -> bytes | None:
     return None if header is None else header.salts
 
 
-def read_wal(read: Read, after: WalPosition | None = None) -> WalContent | None:
-    """All frames up to the last commit that is there entirely; None when there is none.
-
-    With ``after``, a commit of the same log that was verified before, frames before it are not read and
-    ``latest`` has only what came later. A log with other salts is read from its beginning.
-    """
+def read_wal(read: Read) -> WalContent | None:
+    """All frames up to the last commit that is there entirely; None when there is none."""
     header = _header(read)
     if header is None:
         return None
-    if after is not None and after.salts == header.salts:
-        position, checksum = after, after.checksum
-    else:
-        position, checksum = WalPosition(header.salts, 0, header.checksum, 0), header.checksum
+    position, checksum = WalPosition(header.salts, 0, 0), header.checksum
     latest: dict[int, int] = {}
     pending: dict[int, int] = {}
     stride = FRAME_HEADER_BYTES + header.page_size
@@ -99,7 +91,7 @@ def read_wal(read: Read, after: WalPosition | None = None) -> WalContent | None:
             if database_pages:
                 latest |= pending
                 pending.clear()
-                position = WalPosition(header.salts, number, checksum, database_pages)
+                position = WalPosition(header.salts, number, database_pages)
         else:
             if len(block) == stride * _FRAMES_AT_ONCE:
                 continue

@@ -55,23 +55,6 @@ def test_every_commit_is_found_and_nothing_behind_the_last(database: Database, t
         assert (content.position if content else None) == (whole[-1] if whole else None)
 
 
-def test_going_on_from_a_position_gives_only_what_came_later(database: Database, tmp_path: Path) -> None:
-    """The frames before and after a position are together the frames of the whole log."""
-    wal = tmp_path / "mail.db-wal"
-    add(database, 20_000)
-    first = read_wal(reader(wal.read_bytes()))
-    assert first is not None
-    nothing = read_wal(reader(wal.read_bytes()), first.position)
-    assert nothing is not None and nothing.position == first.position and not nothing.latest
-    add(database, 30_000)
-    later = read_wal(reader(wal.read_bytes()), first.position)
-    whole = read_wal(reader(wal.read_bytes()))
-    assert later is not None and whole is not None
-    assert later.position == whole.position
-    assert first.latest | later.latest == whole.latest
-    assert min(later.latest.values()) >= first.position.frames
-
-
 def test_a_flipped_bit_ends_the_log_before_it(database: Database, tmp_path: Path) -> None:
     """No frame at or behind the damage counts."""
     for size in (10, 9_000, 10):
