@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from backup.errors import SegmentDamaged
 from backup.segment import SegmentName, StreamId
-from mailstore.directory import AccountRecord, Alias, Directory
+from mailstore.directory import AccountRecord, Directory
 from mailstore.keys import AccountId, PublicKey
 
 _ACCOUNT = "account/"
@@ -149,14 +149,6 @@ class Server:
         owner = self.aliases.get(wanted)
         by_name = {record.name: record for record in everyone.values()}
         return everyone.get(wanted) or by_name.get(wanted) or (everyone.get(owner) if owner else None)
-
-    def all_aliases(self) -> Sequence[Alias]:
-        """The aliases with the names of their accounts."""
-        return [
-            Alias(address, self.accounts[owner].name)
-            for address, owner in self.aliases.items()
-            if owner in self.accounts
-        ]
 
 
 def _record(account: str, entry: dict[str, Any]) -> AccountRecord:

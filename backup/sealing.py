@@ -48,12 +48,6 @@ def info_for(stream: str, sequence: int) -> bytes:
     return b"\0".join((b"sealbox/1/segment", stream.encode("ascii"), b"%d" % sequence))
 
 
-def sealed_size(content_bytes: int) -> int:
-    """Octets of the object around content of this size, which is at least 1."""
-    chunks = -(-content_bytes // CHUNK_BYTES)
-    return PREFIX_BYTES + content_bytes + chunks * TAG_BYTES
-
-
 class Sealer:
     """Writes one envelope. ``content_key``, ``sha256`` and ``size_bytes`` are for the server's records."""
 

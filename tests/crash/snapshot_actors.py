@@ -1,6 +1,6 @@
 """The actors of ``test_snapshot_interleavings``: writers of a database and the snapshot job, as processes.
 
-``python snapshot_actors.py writer|job PLACE SEED``; they work until they are killed.
+``python snapshot_actors.py writer|job PLACE SEED``; they work until they are killed, or for ``LIFE_S``.
 
 What the database holds follows from one number: transaction n changes the rows that ``step(n)`` says. So
 a restored database is right when its rows are those of a model that took the same steps.
@@ -31,6 +31,8 @@ KEY = DatabaseKey(b"k" * 32, b"s" * 16)
 SERVER_KEY = b"a key of the server, for testing"
 LIMITS = BackupLimits(chain_max_segments=8, lock_wait_s=5.0)
 ROWS = 60
+LIFE_S = 600.0
+"""An actor whose test has died ends by itself after this."""
 
 
 def step(number: int) -> dict[int, int | None]:
@@ -100,7 +102,8 @@ def write(place: Path, seed: int) -> None:
     engine.CHECKPOINT_PATIENCE_MS = 20  # disturbed checkpoints shall be many, not long
     paths = account_paths(place / "root", ACCOUNT)
     database, reader = (open_connection(paths.mail_db, KEY) for _ in range(2))
-    while True:
+    until = time.monotonic() + LIFE_S
+    while time.monotonic() < until:
         match chance.randrange(20):
             case 0 | 1 | 2:
                 _checkpoint(database, chance)
@@ -141,7 +144,8 @@ def job(place: Path, seed: int) -> None:
     store = FileStore(place / "objects")
     snapshotter = Snapshotter(place / "root", state, place / "staging", private.public, LIMITS)
     snapshotter.clean()
-    while True:
+    until = time.monotonic() + LIFE_S
+    while time.monotonic() < until:
         try:
             snapshotter.take(ACCOUNT, merge=chance.random() < 0.2)
         except Busy:
