@@ -1,8 +1,9 @@
 """The supervisor: binds the sockets, keeps one worker per core and the snapshot job alive, passes signals on.
 
-It opens no database and holds no key. A worker that dies is replaced, after a growing pause when it
-dies young; connections that wait in the shared sockets stay there. When the supervisor itself dies,
-the workers notice at their control pipe and end as they would on SIGTERM.
+It opens no database and holds no key. A worker that dies is replaced: at once when it had served for a
+while, after a growing pause when it died young, and within a second in any case when no other is left.
+Connections that wait in the shared sockets stay there. When the supervisor itself dies, the workers
+notice at their control pipe and end as they would on SIGTERM.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ CONFIG_FD = 5
 FIRST_SOCKET_FD = 6
 RESTART_PAUSE_FIRST_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
-YOUNG_S = 20.0
-"""A worker that dies younger than this makes the pause before the next one longer."""
+YOUNG_S = 2.0
+"""A process that dies before it is ready, or within so many seconds of it, has died young."""
+
+LONGEST_WITHOUT_WORKER_S = 1.0
+"""When no worker is left, the next one is started within so many seconds."""
 
 KILL_MARGIN_S = 15.0
 """Seconds beyond the drain time after which a worker that does not end is killed."""
@@ -55,19 +59,20 @@ class _Slot:
     serves: bool = True
     pause_s: float = RESTART_PAUSE_FIRST_S
     process: _WorkerProcess | None = None
+    restart: Any = None
+    """The delayed call that fills the place again."""
 
 
 class _WorkerProcess(ProcessProtocol):
-    def __init__(self, supervisor: Supervisor, slot: _Slot, started: float) -> None:
+    def __init__(self, supervisor: Supervisor, slot: _Slot) -> None:
         self._supervisor = supervisor
         self.slot = slot
-        self.started = started
-        self.ready = False
+        self.ready_s: float | None = None
+        """When it was ready, on the reactor's clock."""
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803  # Twisted's names
-        if childFD == READY_FD and not self.ready:
-            self.ready = True
-            self._supervisor.worker_ready()
+        if childFD == READY_FD and self.ready_s is None:
+            self._supervisor.worker_ready(self)
 
     def processEnded(self, reason: Failure) -> None:  # noqa: N802  # Twisted's name
         self._supervisor.worker_ended(self, reason)
@@ -124,27 +129,36 @@ class Supervisor:
     def _spawn(self, slot: _Slot) -> None:
         if self._stopping is not None:
             return
-        process = _WorkerProcess(self, slot, self._reactor.seconds())
-        checked = os.memfd_create("sealbox-config")
-        os.write(checked, self._config_text.encode())
-        child_fds: dict[int, Any] = {0: 0, 1: 1, 2: 2, CONTROL_FD: "w", READY_FD: "r", CONFIG_FD: checked}
-        for offset, listener in enumerate(self._listeners if slot.serves else ()):
-            child_fds[FIRST_SOCKET_FD + offset] = listener.socket.fileno()
-        slot.process = process
-        self._reactor.spawnProcess(
-            process,
-            sys.executable,
-            [sys.executable, "-m", *slot.arguments],
-            env=dict(os.environ),
-            childFDs=child_fds,
-        )
-        os.close(checked)
+        process = _WorkerProcess(self, slot)
+        with os.fdopen(os.memfd_create("sealbox-config"), "wb") as checked:
+            checked.write(self._config_text.encode())
+            checked.flush()
+            child_fds: dict[int, Any] = {0: 0, 1: 1, 2: 2}
+            child_fds |= {CONTROL_FD: "w", READY_FD: "r", CONFIG_FD: checked.fileno()}
+            for offset, listener in enumerate(self._listeners if slot.serves else ()):
+                child_fds[FIRST_SOCKET_FD + offset] = listener.socket.fileno()
+            try:
+                self._reactor.spawnProcess(
+                    process,
+                    sys.executable,
+                    [sys.executable, "-m", *slot.arguments],
+                    env=dict(os.environ),
+                    childFDs=child_fds,
+                )
+            except OSError as exc:
+                if not self._announced:
+                    raise
+                # The machine is out of processes or descriptors; that may pass.
+                self._start_again(slot, f"could not be started (errno {exc.errno})", young=True)
+            else:
+                slot.process = process
 
-    def worker_ready(self) -> None:
+    def worker_ready(self, process: _WorkerProcess) -> None:
         """A worker accepts connections; the first time all do, say so."""
+        process.ready_s = self._reactor.seconds()
         # Snapshots may be in trouble (a full disk, a wrong key); that is no reason not to serve.
         serving = [slot for slot in self._slots if slot.serves]
-        if not self._announced and all(slot.process and slot.process.ready for slot in serving):
+        if not self._announced and all(slot.process and slot.process.ready_s is not None for slot in serving):
             self._announced = True
             self._on_ready()
 
@@ -156,7 +170,7 @@ class Supervisor:
             if not any(one.process for one in self._slots) and not self._stopping.called:
                 self._stopping.callback(None)
             return
-        if not self._announced and not process.ready and slot.serves:
+        if not self._announced and process.ready_s is None and slot.serves:
             # Nothing has ever worked: another try would not either, and a loop would hide the reason.
             log.error("a worker could not start; its message above says why")
             self.failed = True
@@ -165,10 +179,22 @@ class Supervisor:
         how = (
             "ended" if reason.check(ProcessDone) else f"died (status {getattr(reason.value, 'status', '?')})"
         )
-        young = self._reactor.seconds() - process.started < YOUNG_S
-        log.error("%s %s; starting another in %.1f s", slot.name, how, slot.pause_s)
-        self._reactor.callLater(slot.pause_s, self._spawn, slot)
+        young = process.ready_s is None or self._reactor.seconds() - process.ready_s < YOUNG_S
+        self._start_again(slot, how, young=young)
+
+    def _start_again(self, slot: _Slot, why: str, *, young: bool) -> None:
+        """Fill a place again: at once, or after a pause that grows from one early death to the next."""
+        pause_s = slot.pause_s if young else 0.0
         slot.pause_s = min(slot.pause_s * 2, RESTART_PAUSE_MAX_S) if young else RESTART_PAUSE_FIRST_S
+        log.error("%s %s; starting another in %.1f s", slot.name, why, pause_s)
+        slot.restart = self._reactor.callLater(pause_s, self._spawn, slot)
+        serving = [one for one in self._slots if one.serves]
+        if any(one.process for one in serving):
+            return
+        first = min(serving, key=lambda one: float(one.restart.getTime()))
+        if first.restart.getTime() - self._reactor.seconds() > LONGEST_WITHOUT_WORKER_S:
+            log.error("no worker is left; starting %s in %.1f s", first.name, LONGEST_WITHOUT_WORKER_S)
+            first.restart.reset(LONGEST_WITHOUT_WORKER_S)
 
     def reload(self) -> None:
         """Check the configuration and tell the workers to read it; a wrong one changes nothing."""

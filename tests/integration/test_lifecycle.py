@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from on_workers import one_on_each
 from running import SEALBOX, Server, eventually
 
 from deploy.first_run import make_certificate
+from deploy.supervisor import LONGEST_WITHOUT_WORKER_S
 
 pytestmark = pytest.mark.integration
 
@@ -131,6 +135,24 @@ def test_a_worker_is_killed(own: Server) -> None:
     for wire in again.values():
         assert subjects(wire, "after the loss") == 1
         wire.close()
+    assert own.stop() == 0
+
+
+def test_all_workers_are_killed_again_and_again(own: Server) -> None:
+    """Whenever none is left, the supervisor starts one within a second: it says in its log in how many."""
+
+    def back_within_a_second(since: int) -> bool:
+        for pid in own.workers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        pauses = re.findall(r"; starting [a-z0-9 ]+ in ([0-9.]+) s", own.errors()[since:])
+        return any(float(one) <= LONGEST_WITHOUT_WORKER_S for one in pauses)
+
+    for _ in range(7):
+        eventually(own.workers)
+        eventually(partial(back_within_a_second, len(own.errors())))
+    with session(own) as wire:
+        assert wire.command(b"NOOP").status == b"OK"
     assert own.stop() == 0
 
 

@@ -1,0 +1,133 @@
+"""When the supervisor starts a dead worker again; the reactor's clock is the test's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.error import ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from deploy import config
+from deploy.first_run import make_certificate
+from deploy.supervisor import (
+    LONGEST_WITHOUT_WORKER_S,
+    READY_FD,
+    RESTART_PAUSE_FIRST_S,
+    RESTART_PAUSE_MAX_S,
+    YOUNG_S,
+    Supervisor,
+)
+
+
+class Machine(Clock):
+    """A clock that also starts processes; they do nothing until the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running: list[Any] = []
+        self.out_of_processes = False
+
+    def spawnProcess(self, process: Any, *_args: object, **_more: object) -> None:
+        """Like the reactor's."""
+        if self.out_of_processes:
+            raise BlockingIOError
+        self.running.append(process)
+
+    def serve(self) -> None:
+        """Every process says that it is ready."""
+        for process in self.running:
+            process.childDataReceived(READY_FD, b"ready\n")
+
+    def kill(self, number: int = 0) -> None:
+        """One of the processes dies."""
+        self.running.pop(number).processEnded(Failure(ProcessTerminated(signal=9)))
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """A machine on which nothing runs."""
+    return Machine()
+
+
+@pytest.fixture
+def supervisor(machine: Machine, tmp_path: Path) -> Supervisor:
+    """Two workers that serve."""
+    make_certificate(tmp_path / "c.pem", tmp_path / "k.pem")
+    text = (
+        f'data = "{tmp_path}"\nworkers = 2\n[tls]\n'
+        f'certificate = "{tmp_path}/c.pem"\nprivate_key = "{tmp_path}/k.pem"\n'
+    )
+    made = Supervisor(machine, config.parse(text, tmp_path / "x"), [], lambda: None)
+    for slot in made._slots:
+        made._spawn(slot)
+    machine.serve()
+    return made
+
+
+def test_a_worker_that_served_is_replaced_at_once_however_often_it_is_killed(
+    machine: Machine, supervisor: Supervisor
+) -> None:
+    """Kills every few seconds leave no gap, however long they go on."""
+    for _ in range(50):
+        machine.advance(YOUNG_S)
+        machine.kill()
+        machine.advance(0)
+        assert len(machine.running) == 2
+        machine.serve()
+
+
+def test_all_workers_killed_again_and_again_are_back_within_a_second(
+    machine: Machine, supervisor: Supervisor
+) -> None:
+    """Though each of them dies as soon as it is ready."""
+    for _ in range(20):
+        while machine.running:
+            machine.kill()
+        machine.advance(LONGEST_WITHOUT_WORKER_S)
+        assert machine.running
+        machine.serve()
+
+
+def test_the_last_worker_does_not_wait_for_the_pause_of_another(
+    machine: Machine, supervisor: Supervisor
+) -> None:
+    """One died young again and again and has a long pause; then the other does so too."""
+    for _ in range(8):
+        machine.kill(1)
+        machine.advance(RESTART_PAUSE_MAX_S)
+    machine.kill(1)
+    for _ in range(5):
+        machine.kill()
+        machine.advance(LONGEST_WITHOUT_WORKER_S)
+        assert len(machine.running) == 1
+
+
+def test_a_worker_that_dies_young_is_started_after_pauses_that_grow(
+    machine: Machine, supervisor: Supervisor
+) -> None:
+    """While another serves, a loop of starts and deaths is slowed down, to a bound."""
+    pauses = []
+    for _ in range(10):
+        machine.kill(1)
+        before = machine.seconds()
+        while len(machine.running) < 2:
+            machine.advance(RESTART_PAUSE_FIRST_S)
+        pauses.append(machine.seconds() - before)
+    assert pauses[:4] == [RESTART_PAUSE_FIRST_S * 2**n for n in range(4)]
+    assert pauses[-1] == max(pauses) == RESTART_PAUSE_MAX_S
+
+
+def test_a_machine_out_of_processes_is_tried_again(machine: Machine, supervisor: Supervisor) -> None:
+    """A failed fork is not the end of the worker's place."""
+    machine.advance(YOUNG_S)
+    machine.out_of_processes = True
+    machine.kill()
+    machine.kill()
+    for _ in range(20):
+        machine.advance(LONGEST_WITHOUT_WORKER_S)
+    machine.out_of_processes = False
+    machine.advance(LONGEST_WITHOUT_WORKER_S)
+    assert machine.running
