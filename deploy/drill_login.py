@@ -8,10 +8,11 @@ from pathlib import Path
 
 from backup.drill import Opens
 from deploy.config import Config
-from mailstore.account import AccountPaths, account_paths, exclusive_lock
+from mailstore.account import AccountPaths, account_paths
+from mailstore.account_database import account_database
 from mailstore.directory import Directory
 from mailstore.durable import storage_errors
-from mailstore.engine import DatabaseKey, Txn, close_all, open_connection
+from mailstore.engine import DatabaseKey, Txn
 from mailstore.hardening import wipe
 from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive
 from mailstore.opening import open_as_owner
@@ -36,7 +37,7 @@ def opener(config: Config, directory: Directory, params: Argon2Params) -> Opens 
             )
         finally:
             wipe(owner.master)
-        return _differs(folder / "mail.db", account_paths(config.data, account_id), key)
+        return _differs(AccountPaths(folder), account_paths(config.data, account_id), key)
 
     return opens
 
@@ -48,23 +49,16 @@ class _Mailbox:
     expunged: frozenset[int]
 
 
-def _differs(restored: Path, living: AccountPaths, key: DatabaseKey) -> str | None:
+def _differs(restored: AccountPaths, living: AccountPaths, key: DatabaseKey) -> str | None:
     """What proves that the restored database is not an earlier state of the living one; None for nothing."""
-    database = open_connection(restored, key)
-    try:
+    with account_database(restored, key) as database:
         if database.pragma("PRAGMA integrity_check") != [("ok",)]:
             return "the restored database is not sound"
         if database.pragma("PRAGMA cipher_integrity_check"):
             return "pages of the restored database are not authentic"
         then = database.read(0, _mailboxes)
-    finally:
-        database.close()
-    database = open_connection(living.mail_db, key)
-    try:
+    with account_database(living, key) as database:
         now = database.read(0, _mailboxes)
-    finally:
-        with exclusive_lock(living):
-            close_all([database])
     for one, before in then.items():
         after = now.get(one)
         if after is None:

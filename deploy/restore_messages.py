@@ -15,9 +15,10 @@ from pathlib import Path
 from backup.errors import NothingToRestore
 from backup.restore import Restorer, Target, target
 from deploy.restoring import Sources, Wishes
-from mailstore.account import AccountPaths, account_paths, exclusive_lock, open_directory
+from mailstore.account import AccountPaths, account_paths, open_directory
+from mailstore.account_database import account_database
 from mailstore.directory import AccountRecord
-from mailstore.engine import Database, DatabaseKey, Txn, close_all, open_connection
+from mailstore.engine import Database, DatabaseKey, Txn
 from mailstore.errors import MailboxExists, NoSuchAccount, NoSuchMailbox
 from mailstore.hardening import wipe
 from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive
@@ -68,12 +69,10 @@ def restore_mailbox(
     wanted = _target(sources, record.account_id, wishes)
     restorer = Restorer(root, sources.store, sources.key_for, work, wishes.threads)
     folder, rebuilt = restorer.rebuild(wanted, newest_sound=wishes.newest_sound)
-    then = open_connection(folder / "mail.db", key)
-    try:
+    living = account_paths(root, record.account_id)
+    with account_database(AccountPaths(folder), key) as then, account_database(living, key) as now:
         migrate(then, int(time.time()))
-        return _copy(then, account_paths(root, record.account_id), key, mailbox, rebuilt.newest.taken_ms)
-    finally:
-        then.close()
+        return _copy(then, now, mailbox, rebuilt.newest.taken_ms)
 
 
 def _opened(
@@ -101,22 +100,14 @@ def _target(sources: Sources, account_id: AccountId, wishes: Wishes) -> Target:
     return target(sources.listing, account_id, head, wishes.at_ms)
 
 
-def _copy(
-    then: Database, paths: AccountPaths, key: DatabaseKey, mailbox: str, taken_ms: int
-) -> RestoredMailbox:
+def _copy(then: Database, now: Database, mailbox: str, taken_ms: int) -> RestoredMailbox:
     now_s, limits = int(time.time()), StoreLimits()
-    living = open_connection(paths.mail_db, key)
-    try:
-        name = living.write(now_s, _new_mailbox, _title(mailbox, taken_ms), limits.max_mailboxes)
-        count = 0
-        for batch in _batches(then, normalised(mailbox)):
-            living.write(now_s, _append, name, batch)
-            count += len(batch)
-        return RestoredMailbox(name, count, taken_ms)
-    finally:
-        # The last connection's close checkpoints, which has to happen under the lock.
-        with exclusive_lock(paths):
-            close_all([living])
+    name = now.write(now_s, _new_mailbox, _title(mailbox, taken_ms), limits.max_mailboxes)
+    count = 0
+    for batch in _batches(then, normalised(mailbox)):
+        now.write(now_s, _append, name, batch)
+        count += len(batch)
+    return RestoredMailbox(name, count, taken_ms)
 
 
 def _title(mailbox: str, taken_ms: int) -> str:

@@ -6,6 +6,7 @@ belongs to the driver (connection, cursor, row) leaves ``engine`` and ``ops``.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -119,11 +120,18 @@ class Txn:
 
 
 class Database:
-    """One connection, used by one thread at a time (the executor's lanes see to that)."""
+    """One connection, used by one thread at a time (the executor's lanes see to that).
+
+    It stays open until ``close``, whatever becomes of this object. The interpreter would close a connection
+    that nobody refers to, also on its way out, and SQLite checkpoints when a file's last connection is
+    closed: without the account's lock. A process that ends with an open connection leaves the WAL as it is.
+    """
 
     def __init__(self, connection: driver.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        self.closed = False
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
     def read(self, now: int, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a read transaction: one consistent state of the database."""
@@ -175,13 +183,13 @@ class Database:
             return result
 
     def close(self) -> None:
-        """Close. The last close of a file checkpoints it: see ``close_all``."""
+        """Close, once. The last close of a file checkpoints it: see ``close_all``."""
+        if self.closed:
+            return
         with translated():
             self._connection.close()
-
-    def interrupt(self) -> None:
-        """Make a running statement fail soon; may be called from another thread."""
-        self._connection.interrupt()
+        self.closed = True
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(self._connection))
 
 
 def close_all(databases: Sequence[Database]) -> None:
@@ -210,8 +218,16 @@ def _noted(path: Path) -> Iterator[None]:
         yield
 
 
-def open_connection(path: Path, key: DatabaseKey, *, cache_kib: int = 8192) -> Database:
+def open_connection(
+    path: Path,
+    key: DatabaseKey,
+    *,
+    cache_kib: int = 8192,
+    give_up: Callable[[Database], object] = Database.close,
+) -> Database:
     """Open or create the SQLCipher database at ``path``.
+
+    ``give_up`` closes the connection when it turns out to be of no use.
 
     Raises:
         StorageFailed: not a database, or another key.
@@ -219,6 +235,7 @@ def open_connection(path: Path, key: DatabaseKey, *, cache_kib: int = 8192) -> D
     """
     with translated():
         connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
+        database = Database(connection, path)
         try:
             # Raw key plus salt: no PBKDF2, the key is already uniformly random.
             connection.execute(f"PRAGMA key=\"x'{key.key.hex()}{key.salt.hex()}'\"")
@@ -238,6 +255,6 @@ def open_connection(path: Path, key: DatabaseKey, *, cache_kib: int = 8192) -> D
             ):
                 connection.execute(statement).fetchall()
         except BaseException:
-            connection.close()
+            give_up(database)
             raise
-        return Database(connection, path)
+        return database

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from mailstore.account import AccountPaths, exclusive_lock, restored_mark
+from mailstore.account import AccountPaths, restored_mark
+from mailstore.account_database import checkpoint, close_databases, close_kept, open_database
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
 from mailstore.durable import storage_errors
-from mailstore.engine import Database, DatabaseKey, close_all, open_connection
+from mailstore.engine import Database, DatabaseKey
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor, Lane
@@ -44,7 +46,6 @@ FILING_RETRY_S = 30.0
 UNCLOSED_RETRY_S = 60.0
 """Seconds until databases are closed that could not be, because somebody held the account's lock."""
 
-_UNCLOSED: dict[int, list[Database]] = {}
 DATABASE_SALT_BYTES = 16
 
 
@@ -92,6 +93,9 @@ class OpenAccount:
         self._writer: Lane[Database] = Lane(worker.executor, 1, self._connect_writer)
         self._readers: Lane[Database] = Lane(worker.executor, limits.reader_connections, self._connect)
         self._searchers: Lane[Database] = Lane(worker.executor, limits.search_connections, self._connect)
+        self._useless: list[Database] = []
+        """Connections that could not be made ready; they are closed with the others."""
+
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._filing: Deferred[None] | None = None
         self._file_again = False
@@ -135,21 +139,16 @@ class OpenAccount:
         )
 
     def _connect(self) -> Database:
-        return open_connection(self.paths.mail_db, self._key(), cache_kib=self._worker.limits.cache_kib)
+        cache_kib = self._worker.limits.cache_kib
+        return open_database(self.paths, self._key(), cache_kib=cache_kib, give_up=self._useless.append)
 
     def _connect_writer(self) -> Database:
-        if self.paths.mail_db.exists():
-            database = self._connect()
-        else:
-            # Creating writes the main file directly, which a snapshot must not see half done.
-            with exclusive_lock(self.paths):
-                database = self._connect()
+        database = self._connect()
         try:
             migrate(database, int(time.time()))
             self._finish_restore(database)
         except BaseException:
-            with exclusive_lock(self.paths):
-                close_all([database])
+            self._useless.append(database)
             raise
         return database
 
@@ -193,36 +192,27 @@ class OpenAccount:
             *await self._searchers.close(),
             *await self._readers.close(),
             *await self._writer.close(),
+            *self._useless,
         ]
         try:
-            await self._close_all(databases)
+            if not await self._worker.executor.call(self._close_databases, databases):
+                self._close_kept_later()
         except StoreError as exc:
             log.error("closing a database failed: %s", type(exc).__name__)
         finally:
             self._hold.wipe()
             self._worker.forget(self)
 
-    async def _close_all(self, databases: list[Database]) -> None:
-        try:
-            await self._worker.executor.call(self._close_databases, databases)
-        except Busy:
-            # A first snapshot of much mail, perhaps. Until the next try these objects are kept: collecting
-            # them as garbage would close them, and checkpoint, without the lock.
-            _UNCLOSED[id(databases)] = databases
-            self._worker.clock.callLater(
-                UNCLOSED_RETRY_S, self._start, lambda: self._close_all(databases), "closing a database"
-            )
-        else:
-            _UNCLOSED.pop(id(databases), None)
+    def _close_databases(self, databases: list[Database]) -> bool:
+        return close_databases(self.paths, databases, wait_s=self._worker.limits.checkpoint_lock_wait_s)
 
-    def _close_databases(self, databases: list[Database]) -> None:
-        """The last connection checkpoints when it closes, so all of it happens under the lock."""
-        if not databases or not self.paths.folder.exists():
-            for database in databases:
-                database.close()
-            return
-        with exclusive_lock(self.paths, self._worker.limits.checkpoint_lock_wait_s):
-            close_all(databases)
+    def _close_kept_later(self) -> None:
+        self._worker.clock.callLater(UNCLOSED_RETRY_S, self._start, self._close_kept, "closing a database")
+
+    async def _close_kept(self) -> None:
+        # A first snapshot of much mail takes its time.
+        if not await self._worker.executor.call(close_kept):
+            self._close_kept_later()
 
     # -- work ------------------------------------------------------------------------------------
 
@@ -259,15 +249,9 @@ class OpenAccount:
 
     async def _checkpoint(self) -> None:
         self._checkpoint_call = None
-        if not await self._writer.run(self._checkpoint_in_thread):
+        # While a snapshot is being copied the WAL waits, writers do not.
+        if not await self._writer.run(partial(checkpoint, self.paths)):
             self._checkpoint_soon()
-
-    def _checkpoint_in_thread(self, database: Database) -> bool:
-        try:
-            with exclusive_lock(self.paths, 0.0):
-                return database.checkpoint()
-        except Busy:
-            return False  # a snapshot is being copied: the WAL waits, writers do not
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]], what: str) -> Deferred[None]:
         """Run background work whose failure is logged and hurts nobody."""

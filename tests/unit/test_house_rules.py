@@ -24,6 +24,9 @@ ALLOWED = {
 DRIVER = {"mailstore/engine.py", "mailstore/directory.py"}
 """Only these open SQLCipher files."""
 
+OWNERS = {"mailstore/account_database.py", "backup/state.py"}
+"""Only these open, checkpoint and close databases through the engine."""
+
 TWISTED_IN_MAILSTORE = {
     "mailstore/changes.py",
     "mailstore/executor.py",
@@ -89,6 +92,18 @@ def test_only_the_engines_import_the_driver(path: Path) -> None:
     """A cursor or connection cannot leave the files that may not even name them."""
     uses = any(module.split(".")[0] in ("sqlcipher3", "sqlite3") for module in imports(path))
     assert not uses or name_of(path) in DRIVER
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_only_its_owner_opens_and_closes_a_database(path: Path) -> None:
+    """So that no account's database is checkpointed without the account's lock."""
+    if name_of(path) in OWNERS | DRIVER:
+        return
+    tree = ast.parse(path.read_text("utf-8"))
+    engine = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)]
+    taken = {name.name for one in engine if one.module == "mailstore.engine" for name in one.names}
+    assert not taken & {"open_connection", "close_all"}
+    assert ".checkpoint()" not in path.read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -1,0 +1,122 @@
+"""The one owner of an account's database: opens it, and checkpoints and closes it under the account's lock.
+
+Whoever holds that lock shared copies main file and WAL as they are, so no checkpoint may happen without
+it; and SQLite checkpoints whenever a file's last connection is closed. A connection that cannot be closed
+now, because somebody holds the lock, therefore stays open and is closed later. When the process ends
+before, the WAL stays and the next one to open the database finds it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mailstore.account import AccountPaths, exclusive_lock
+from mailstore.engine import Database, DatabaseKey, close_all, open_connection
+from mailstore.errors import Busy, NoSuchAccount, StoreError
+from mailstore.locks import LOCK_TIMEOUT_S
+
+log = logging.getLogger("sealbox.store")
+
+CACHE_KIB = 8192
+"""Page cache of a connection."""
+
+_kept: list[tuple[AccountPaths, list[Database]]] = []
+_kept_guard = threading.Lock()
+
+
+@contextmanager
+def account_database(
+    paths: AccountPaths, key: DatabaseKey, *, wait_s: float = LOCK_TIMEOUT_S
+) -> Iterator[Database]:
+    """An account's database, open inside. It waits ``wait_s`` for the lock before it leaves the WAL as it is.
+
+    Raises:
+        StorageFailed: not a database, or another key. StorageFull, Busy: as they say.
+    """
+
+    def close(database: Database) -> None:
+        close_databases(paths, [database], wait_s=wait_s)
+
+    database = open_database(paths, key, give_up=close, wait_s=wait_s)
+    try:
+        yield database
+    finally:
+        close(database)
+
+
+def open_database(
+    paths: AccountPaths,
+    key: DatabaseKey,
+    *,
+    give_up: Callable[[Database], object],
+    cache_kib: int = CACHE_KIB,
+    wait_s: float = LOCK_TIMEOUT_S,
+) -> Database:
+    """A connection, for :func:`close_databases` to close. Creates the database where there is none.
+
+    ``give_up`` is given a connection that turned out to be of no use; it has to be closed in the same way.
+
+    Raises:
+        StorageFailed: not a database, or another key. StorageFull, Busy: as they say.
+    """
+    if paths.mail_db.exists():
+        return open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=give_up)
+    # Creating writes the main file directly, which a snapshot must not see half done.
+    with exclusive_lock(paths, wait_s):
+        return open_connection(paths.mail_db, key, cache_kib=cache_kib)
+
+
+def checkpoint(paths: AccountPaths, database: Database) -> bool:
+    """Copy the WAL back; False when a snapshot is being copied or a reader was in the way."""
+    try:
+        with exclusive_lock(paths, 0.0):
+            return database.checkpoint()
+    except Busy:
+        return False
+
+
+def close_databases(
+    paths: AccountPaths, databases: Sequence[Database], *, wait_s: float = LOCK_TIMEOUT_S
+) -> bool:
+    """Checkpoint and close connections of one account.
+
+    Returns:
+        False when the lock was held for longer than ``wait_s``: :func:`close_kept` has to try again.
+
+    Raises:
+        StorageFull, StorageFailed: the checkpoint failed.
+    """
+    if not databases:
+        return True
+    try:
+        with exclusive_lock(paths, wait_s):
+            close_all(databases)
+    except NoSuchAccount:
+        for database in databases:
+            database.close()  # the account has been deleted: there is nothing to checkpoint into
+    except StoreError as error:
+        left = [one for one in databases if not one.closed]
+        if left:
+            with _kept_guard:
+                _kept.append((paths, left))
+        if not isinstance(error, Busy):
+            raise
+        log.warning("a database stays open: its account's lock is held")
+        return False
+    return True
+
+
+def close_kept() -> bool:
+    """Try again to close what had to stay open; whether nothing is left. What fails otherwise is logged."""
+    with _kept_guard:
+        waiting, _kept[:] = _kept[:], []
+    for paths, databases in waiting:
+        try:
+            close_databases(paths, databases, wait_s=0.0)
+        except StoreError as error:
+            log.error("closing a database failed: %s", type(error).__name__)
+    with _kept_guard:
+        return not _kept

@@ -1,0 +1,144 @@
+"""No checkpoint without the account's lock, however a connection comes to its end."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from store_world import World, now
+
+from mailstore import account_database as owner
+from mailstore.account import AccountPaths, shared_lock
+from mailstore.engine import DatabaseKey, Txn
+from mailstore.errors import StorageFailed, TooNew
+from mailstore.model import NewMessage
+from mailstore.open_account import UNCLOSED_RETRY_S
+from mailstore.schema import SCHEMA_VERSION
+
+KEY = DatabaseKey(bytes(32), bytes(16))
+WRONG = DatabaseKey(bytes([1]) * 32, bytes(16))
+
+ENDS_WITH_AN_OPEN_DATABASE = """
+import sys
+from pathlib import Path
+from mailstore.account import AccountPaths
+from mailstore.account_database import open_database
+from mailstore.engine import DatabaseKey
+
+folder, key, salt, change = sys.argv[1:]
+key = DatabaseKey(bytes.fromhex(key), bytes.fromhex(salt))
+database = open_database(AccountPaths(Path(folder)), key, give_up=print)
+database.write(0, lambda txn: txn.run(change))
+"""
+
+
+def change_and_end(paths: AccountPaths, key: DatabaseKey, change: str) -> None:
+    """Have another process make a change and end without closing the database."""
+    arguments = (str(paths.folder), key.key.hex(), key.salt.hex(), change)
+    subprocess.run([sys.executable, "-c", ENDS_WITH_AN_OPEN_DATABASE, *arguments], check=True, timeout=60)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> AccountPaths:
+    """An account's folder with a small database and an empty log."""
+    made = AccountPaths(tmp_path)
+    with owner.account_database(made, KEY) as database:
+        database.write(0, lambda txn: txn.run("CREATE TABLE t(x)"))
+    assert not made.wal.exists()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """What a test could not close is closed after it."""
+    yield
+    assert owner.close_kept()
+
+
+def insert(txn: Txn) -> None:
+    """A change."""
+    txn.run("INSERT INTO t VALUES(1)")
+
+
+def rows(paths: AccountPaths) -> int:
+    """How many changes there are."""
+    with owner.account_database(paths, KEY) as database:
+        return int(database.read(0, lambda txn: txn.value("SELECT count(*) FROM t")))
+
+
+def test_a_connection_that_is_forgotten_is_not_checkpointed(paths: AccountPaths) -> None:
+    """The garbage collector closes nothing."""
+    main = paths.mail_db.read_bytes()
+    database = owner.open_database(paths, KEY, give_up=print)
+    database.write(0, insert)
+    forgotten = [database._connection]
+    del database
+    gc.collect()
+    assert paths.mail_db.read_bytes() == main and paths.wal.stat().st_size > 0
+    forgotten.pop()
+    gc.collect()
+    assert paths.mail_db.read_bytes() == main and paths.wal.stat().st_size > 0
+    assert rows(paths) == 1
+
+
+def test_a_process_that_ends_with_an_open_database_leaves_its_log(paths: AccountPaths) -> None:
+    """A snapshot may be copying it; nothing that was committed is lost."""
+    main = paths.mail_db.read_bytes()
+    with shared_lock(paths):
+        change_and_end(paths, KEY, "INSERT INTO t VALUES(1)")
+        assert paths.mail_db.read_bytes() == main and paths.wal.stat().st_size > 0
+    assert rows(paths) == 1
+
+
+def test_what_cannot_be_closed_now_is_closed_later(paths: AccountPaths) -> None:
+    """The work is done all the same; the log waits until the lock is free."""
+    main = paths.mail_db.read_bytes()
+    with shared_lock(paths):
+        with owner.account_database(paths, KEY, wait_s=0.0) as database:
+            database.write(0, insert)
+        del database
+        gc.collect()
+        assert not owner.close_kept()
+        assert paths.mail_db.read_bytes() == main and paths.wal.stat().st_size > 0
+    assert owner.close_kept()
+    assert not paths.wal.exists()
+    assert rows(paths) == 1
+
+
+def test_a_database_that_does_not_open_is_not_checkpointed_either(paths: AccountPaths) -> None:
+    """Another key: the connection ends without the lock being free."""
+    change_and_end(paths, KEY, "INSERT INTO t VALUES(1)")
+    main, log = paths.mail_db.read_bytes(), paths.wal.read_bytes()
+    with shared_lock(paths):
+        with pytest.raises(StorageFailed), owner.account_database(paths, WRONG, wait_s=0.0):
+            pytest.fail("it opened")
+        gc.collect()
+        assert (paths.mail_db.read_bytes(), paths.wal.read_bytes()) == (main, log)
+    assert owner.close_kept()
+    assert rows(paths) == 1
+
+
+def test_an_account_of_a_newer_program_is_left_alone_while_a_snapshot_is_copied(world: World) -> None:
+    """The login is refused for its reason, at once; the connection is closed when the lock is free."""
+    account = world.login()
+    now(account.append("Drafts", [NewMessage(b"Subject: x\r\n\r\n")]))
+    key = world.store._open[account.account_id]._key()
+    account.release_at_once()
+    world.clock.advance(0)
+    with owner.account_database(world.paths, key) as database:
+        database.pragma(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    change_and_end(world.paths, key, "UPDATE mailbox SET name=name")
+    world.store.limits = replace(world.store.limits, checkpoint_lock_wait_s=0.0)
+    main = world.paths.mail_db.read_bytes()
+    with shared_lock(world.paths):
+        with pytest.raises(TooNew):
+            world.login()
+        gc.collect()
+        assert world.paths.mail_db.read_bytes() == main and world.paths.wal.stat().st_size > 0
+    world.clock.advance(UNCLOSED_RETRY_S + 1)
+    assert not world.paths.wal.exists()
