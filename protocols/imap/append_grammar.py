@@ -14,12 +14,10 @@ def parse_append(cursor: Cursor) -> Append:
     mailbox = cursor.mailbox()
     cursor.space()
     messages = [append_message(cursor)]
-    while cursor.skip(b" "):
+    while cursor.more():
         if len(messages) >= cursor.limits.append_messages_max:
             # RFC 9738 section 3.1: nothing is appended.
             raise Disallowed(b"too many messages in one command", b"MESSAGELIMIT %d" % len(messages))
-        # IMAPClient sends two spaces between literals.
-        cursor.skip(b" ")
         messages.append(append_message(cursor))
     cursor.end()
     return Append(mailbox, tuple(messages))
@@ -63,13 +61,13 @@ def _data(cursor: Cursor) -> bytes:
         if not cursor.utf8:
             raise Malformed(b"UTF8 needs ENABLE UTF8=ACCEPT")
         cursor.space()
-        cursor.expect(b"(", b"opening parenthesis")
+        cursor.open()
     literal = cursor.literal(b"message literal")
     # RFC 3516 section 4.4: the message may always be a literal8; RFC 9755 section 4: here it must.
     if utf8 and not literal.binary:
         raise cursor.failure(b"literal8")
     if utf8:
-        cursor.expect(b")", b"closing parenthesis")
+        cursor.close()
     return literal.data
 
 

@@ -12,7 +12,7 @@ def parse_uid_batches(cursor: Cursor) -> UidBatches:
     cursor.space()
     size = cursor.number(b"batch size")
     first, last = 1, None
-    if cursor.skip(b" "):
+    if cursor.more():
         first = cursor.number(b"batch number")
         cursor.expect(b":", b"colon")
         last = cursor.number(b"batch number")

@@ -43,7 +43,7 @@ from protocols.imap.rights_grammar import (
 from protocols.imap.select_grammar import parse_selecting
 from protocols.limits import ImapLimits
 
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}(?=\Z)")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}(?= *\Z)")
 
 
 class State(Enum):
@@ -129,7 +129,7 @@ def _parse_authenticate(cursor: Cursor) -> ask.Authenticate:
     cursor.space()
     mechanism = cursor.atom(b"mechanism").upper()
     initial: bytes | None = None
-    if cursor.skip(b" "):
+    if cursor.more():
         # RFC 4959 section 3: "=" is an empty initial response.
         initial = cursor.token(_BASE64, b"initial response in base64")
         initial = b"" if initial == b"=" else initial
@@ -162,7 +162,7 @@ def _parse_id(cursor: Cursor) -> ask.Identify:
 def _parse_enable(cursor: Cursor) -> ask.Enable:
     cursor.space()
     names = [cursor.atom(b"capability").upper()]
-    while cursor.skip(b" "):
+    while cursor.more():
         if len(names) >= cursor.limits.list_items_max:
             raise cursor.failure(b"shorter list")
         names.append(cursor.atom(b"capability").upper())
@@ -203,15 +203,13 @@ def _parse_setquota(cursor: Cursor) -> ask.SetQuota:
     cursor.space()
     root = cursor.astring(b"quota root")
     cursor.space()
-    cursor.expect(b"(", b"opening parenthesis")
-    if not cursor.skip(b")"):
-        while True:
-            cursor.atom(b"resource")
-            cursor.space()
-            cursor.number(b"limit", 2**63 - 1)
-            if not cursor.skip(b" "):
-                break
-        cursor.expect(b")", b"closing parenthesis")
+
+    def limit() -> None:
+        cursor.atom(b"resource")
+        cursor.space()
+        cursor.number(b"limit", 2**63 - 1)
+
+    cursor.parenthesised(limit, may_be_empty=True)
     cursor.end()
     return ask.SetQuota(root)
 

@@ -82,7 +82,7 @@ UNTAGGED = b"*"
 
 _LITERAL = re.compile(rb"(~?)\{([0-9]{1,20})(\+?)\}\Z")
 _TAG = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]{1,100}(?= )")
-_APPEND = re.compile(rb"[^ ]+ (?:APPEND|(?:UID )?REPLACE) ", re.IGNORECASE)
+_APPEND = re.compile(rb"[^ ]+ +(?:APPEND|(?:UID +)?REPLACE) ", re.IGNORECASE)
 _FOREIGN = re.compile(
     rb"(?:(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) .*\bHTTP/[0-9]|"
     rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) (?:/|https?:)|(?:EHLO|HELO|LHLO)(?: |\Z)|\x16\x03)",

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TypeVar
 
+from mailstore.errors import MailboxNameInvalid
 from mailstore.model import Flags, ModSeq, SystemFlag, Uid
 from mailstore.uidset import MAX_NUMBER, STAR, Range, SequenceSet, UidSet
 from protocols.imap.connection import Literal, Piece
-from protocols.imap.refusal import Malformed
+from protocols.imap.refusal import Malformed, Refused
+from protocols.imap.store_errors import refusal_of
 from protocols.imap.utf7 import mailbox_from_wire
 from protocols.limits import ImapLimits
 
@@ -25,7 +27,7 @@ ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]]+")
 ASTRING_ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\]+")
 LIST_ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){\"\\]+")
 WORD = re.compile(rb"[A-Za-z0-9.=/+-]+")
-_QUOTED = re.compile(rb'"((?:[^\x00\r\n"\\]++|\\["\\])*+)"')
+_QUOTED = re.compile(rb'"((?:[^\r\n"\\]++|\\["\\])*+)"')
 _UNQUOTE = re.compile(rb"\\(.)")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _SEQUENCE_SET = re.compile(rb"[0-9*:,]+")
@@ -66,6 +68,7 @@ class Cursor:
         self.utf8 = utf8
         self.respelled: dict[str, str] = {}
         """Mailbox names that the client wrote otherwise than in NFC, as it wrote them."""
+        self._impossible: Refused | None = None
         self._utf8_names = utf8 or rev2
         self._pieces = pieces
         self._index = 0
@@ -85,9 +88,16 @@ class Cursor:
         return self._at == len(self._text) and self._index == len(self._pieces) - 1
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Nothing may follow but blanks.
+
+        Raises:
+            Refused: BAD when something does, NO when a name before it can be no mailbox's.
+        """
+        self.blanks()
         if not self.at_end():
             raise self.failure(b"end of command")
+        if self._impossible is not None:
+            raise self._impossible
 
     def peek(self) -> bytes:
         """The next octet of text, ``b""`` before a literal or at the end."""
@@ -105,9 +115,32 @@ class Cursor:
         if not self.skip(text):
             raise self.failure(what)
 
+    def blanks(self) -> None:
+        """Pass over spaces that the grammar does not have here and every server takes."""
+        while self._text.startswith(b" ", self._at):
+            self._at += 1
+
     def space(self) -> None:
-        """Exactly one space."""
+        """``SP``; more than one will do."""
         self.expect(b" ", b"space")
+        self.blanks()
+
+    def more(self) -> bool:
+        """Whether a space and something of this list or command follow; the space is passed over."""
+        if not self.skip(b" "):
+            return False
+        self.blanks()
+        return not self.at_end() and self.peek() != b")"
+
+    def open(self, what: bytes = b"opening parenthesis") -> None:
+        """``(``."""
+        self.expect(b"(", what)
+        self.blanks()
+
+    def close(self) -> None:
+        """``)``."""
+        self.blanks()
+        self.expect(b")", b"closing parenthesis")
 
     def token(self, pattern: re.Pattern[bytes], what: bytes) -> bytes:
         """What ``pattern`` matches here."""
@@ -152,6 +185,13 @@ class Cursor:
 
     def string(self, what: bytes) -> bytes:
         """``string``: quoted or literal. Octets above 127 are left to whoever knows the charset."""
+        octets = self._octets(what)
+        if b"\0" in octets:
+            raise self.failure(what + b" without NUL")
+        return octets
+
+    def _octets(self, what: bytes) -> bytes:
+        """A string that may have a NUL in it."""
         if self.peek() == b'"':
             found = _QUOTED.match(self._text, self._at)
             if found is None:
@@ -160,7 +200,7 @@ class Cursor:
             body = found.group(1)
             return _UNQUOTE.sub(rb"\1", body) if b"\\" in body else body
         piece = self.literal(what)
-        if piece.binary or b"\0" in piece.data:
+        if piece.binary:
             raise self.failure(what + b" without NUL")
         return piece.data
 
@@ -222,27 +262,25 @@ class Cursor:
 
     def mailbox(self) -> str:
         """``mailbox``, decoded."""
-        return self._mailbox_name(self.astring(b"mailbox name"))
+        return self._mailbox_name(ASTRING_ATOM, b"mailbox name")
 
     def list_mailbox(self) -> str:
         """``list-mailbox``: a pattern, decoded."""
-        found = LIST_ATOM.match(self._text, self._at)
-        if found is None:
-            return self._mailbox_name(self.string(b"mailbox pattern"))
-        self._at = found.end()
-        return self._mailbox_name(found.group())
+        return self._mailbox_name(LIST_ATOM, b"mailbox pattern")
 
-    def _mailbox_name(self, wire: bytes) -> str:
-        if len(wire) > self.limits.mailbox_name_max_bytes:
-            raise self.failure(b"shorter mailbox name")
+    def _mailbox_name(self, atom: re.Pattern[bytes], what: bytes) -> str:
+        """A name, empty when it can be no mailbox's: programs probe names, so ``end`` says NO and not BAD."""
+        wire = self.token(atom, what) if self.looking_at(atom) else self._octets(what)
         try:
+            if len(wire) > self.limits.mailbox_name_max_bytes or b"\0" in wire:
+                raise ValueError("too long, or with a NUL")
             name = mailbox_from_wire(wire, self._utf8_names)
             if self._utf8_names and not unicodedata.is_normalized("NFC", spelled := wire.decode("utf-8")):
                 self.respelled[name] = spelled
             return name
         except ValueError:
-            encoding = b"UTF-8" if self._utf8_names else b"modified UTF-7"
-            raise self.failure(b"mailbox name in " + encoding) from None
+            self._impossible = refusal_of(MailboxNameInvalid("no mailbox can have this name"))
+            return ""
 
     def flag(self) -> SystemFlag | str:
         """``flag``: a stored system flag or a keyword. ``\\Recent`` cannot be set (section 2.3.2)."""
@@ -312,16 +350,16 @@ class Cursor:
 
     def parenthesised(self, item: Callable[[], T], may_be_empty: bool = False) -> tuple[T, ...]:
         """``"(" item *(SP item) ")"``."""
-        self.expect(b"(", b"opening parenthesis")
+        self.open()
         if may_be_empty and self.skip(b")"):
             return ()
         self.descend()
         items = [item()]
-        while self.skip(b" "):
+        while self.more():
             if len(items) >= self.limits.list_items_max:
                 raise self.failure(b"shorter list")
             items.append(item())
-        self.expect(b")", b"closing parenthesis")
+        self.close()
         self.ascend()
         return tuple(items)
 

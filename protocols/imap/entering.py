@@ -29,7 +29,7 @@ async def ask_client(ctx: Context, challenge: bytes) -> bytes:
         SaslError: the response is not base64.
     """
     ctx.output.put(b"+ " + encode_challenge(challenge) + b"\r\n")
-    line = await _next_line(ctx)
+    line = (await _next_line(ctx)).rstrip(b" ")
     if line == b"*":
         raise Malformed(b"authentication aborted")
     return decode_response(line)

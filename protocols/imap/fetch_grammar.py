@@ -18,7 +18,7 @@ def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
     cursor.space()
     items = read_items_or_macro(cursor)
     modifiers: dict[bytes, ModSeq | Page | None] = {}
-    if cursor.skip(b" "):
+    if cursor.more():
         modifiers = dict(cursor.parenthesised(lambda: _modifier(cursor)))
     cursor.end()
     changed_since, page = modifiers.get(b"CHANGEDSINCE"), modifiers.get(b"PARTIAL")
@@ -64,12 +64,13 @@ def parse_store(cursor: Cursor, by_uid: bool) -> Store:
     numbers = cursor.sequence_set()
     cursor.space()
     unchanged_since: ModSeq | None = None
-    if cursor.skip(b"("):
+    if cursor.peek() == b"(":
+        cursor.open()
         if cursor.word(b"modifier") != b"UNCHANGEDSINCE":
             raise cursor.failure(b"UNCHANGEDSINCE")
         cursor.space()
         unchanged_since = cursor.modseq()
-        cursor.expect(b")", b"closing parenthesis")
+        cursor.close()
         cursor.space()
     found = _STORE_MODES.get(cursor.word(b"FLAGS"))
     if found is None:
@@ -79,7 +80,7 @@ def parse_store(cursor: Cursor, by_uid: bool) -> Store:
         flags = cursor.flag_list()
     else:
         items = [cursor.flag()]
-        while cursor.skip(b" "):
+        while cursor.more():
             if len(items) >= cursor.limits.list_items_max:
                 raise cursor.failure(b"shorter list")
             items.append(cursor.flag())

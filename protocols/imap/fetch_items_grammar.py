@@ -19,7 +19,7 @@ _BINARY = {
     b"BINARY.PEEK": SectionForm.DECODED,
     b"BINARY.SIZE": SectionForm.DECODED_SIZE,
 }
-_LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
+_LAZY = re.compile(rb" +\( *LAZY *\)", re.IGNORECASE)
 _PART_DEPTH_MAX = 100
 
 _MACROS: dict[bytes, tuple[FetchItem, ...]] = {

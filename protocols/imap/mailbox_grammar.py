@@ -72,7 +72,7 @@ def parse_list(cursor: Cursor) -> List:
     returned: list[ListReturn] = []
     status: tuple[StatusItem, ...] = ()
     metadata: tuple[str, ...] = ()
-    if cursor.skip(b" "):
+    if cursor.more():
         extended = True
         if cursor.word(b"RETURN") != b"RETURN":
             raise cursor.failure(b"RETURN")
@@ -142,13 +142,13 @@ def parse_create(cursor: Cursor) -> Create:
     cursor.space()
     mailbox = cursor.mailbox()
     uses: tuple[SpecialUse, ...] = ()
-    if cursor.skip(b" "):
-        cursor.expect(b"(", b"opening parenthesis")
+    if cursor.more():
+        cursor.open()
         if cursor.word(b"parameter") != b"USE":
             raise cursor.failure(b"USE")
         cursor.space()
         uses = cursor.parenthesised(lambda: _special_use(cursor), may_be_empty=True)
-        cursor.expect(b")", b"closing parenthesis")
+        cursor.close()
     cursor.end()
     if len(mailbox) > 1:
         mailbox = mailbox.removesuffix("/")

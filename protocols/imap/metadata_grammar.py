@@ -8,7 +8,7 @@ from protocols.imap.cursor import Cursor
 from protocols.imap.metadata_requests import Depth, GetMetadata, SetMetadata
 
 _ENTRY = re.compile(rb"/(?:private|shared)(?:/[^\x00-\x1f/*%\x7f-\xff]+)*\Z", re.IGNORECASE)
-_OPTIONS = re.compile(rb"\((?:MAXSIZE|DEPTH) ", re.IGNORECASE)
+_OPTIONS = re.compile(rb"\( *(?:MAXSIZE|DEPTH) ", re.IGNORECASE)
 _DEPTHS = {depth.value: depth for depth in Depth}
 
 

@@ -16,7 +16,7 @@ _SELECTED = {Filter.SELECTED, Filter.SELECTED_DELAYED}
 _NAMED = {Filter.SUBTREE, Filter.MAILBOXES}
 _EVENTS = {one.value.upper(): one for one in Event}
 _ANNOTATION_CHANGE = b"ANNOTATIONCHANGE"
-_LIST = re.compile(rb" \(")
+_LIST = re.compile(rb" +\(")
 _ALL_EVENTS = b"BADEVENT (" + b" ".join(one.value for one in Event) + b")"
 
 
@@ -48,7 +48,7 @@ def parse_notify(cursor: Cursor) -> Notify:
         cursor.space()
     groups: list[EventGroup] = []
     unknown: set[bytes] = set()
-    while not groups or cursor.skip(b" "):
+    while not groups or cursor.more():
         if len(groups) >= cursor.limits.notify_groups_max:
             raise Disallowed(b"too many event groups", b"NOTIFICATIONOVERFLOW")
         groups.append(_read_group(cursor, unknown))
@@ -64,7 +64,7 @@ def parse_notify(cursor: Cursor) -> Notify:
 
 def _read_group(cursor: Cursor, unknown: set[bytes]) -> EventGroup:
     """``event-group``; adds the events that are not supported to ``unknown``."""
-    cursor.expect(b"(", b"event group")
+    cursor.open(b"event group")
     kind = _FILTERS.get(cursor.word(b"mailbox filter"))
     if kind is None:
         raise cursor.failure(b"known mailbox filter")
@@ -76,7 +76,7 @@ def _read_group(cursor: Cursor, unknown: set[bytes]) -> EventGroup:
     read = _Read()
     if not cursor.skip_word(b"NONE"):
         cursor.parenthesised(lambda: _read_event(cursor, kind, read))
-    cursor.expect(b")", b"closing parenthesis")
+    cursor.close()
     _check(kind, read)
     unknown |= read.unknown
     return EventGroup(kind, names, frozenset(read.known), read.items)

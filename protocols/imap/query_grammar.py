@@ -26,7 +26,7 @@ from protocols.imap.search_requests import (
 )
 
 _PAGE = re.compile(rb"[1-9][0-9]{0,9}:[1-9][0-9]{0,9}|-[1-9][0-9]{0,9}:-[1-9][0-9]{0,9}")
-_LIST = re.compile(rb" ?\(")
+_LIST = re.compile(rb" *\(")
 _OPTIONS = {option.value: option for option in SearchReturn}
 _SORT_KEYS = {key.value.upper().encode(): key for key in SortKey}
 _ALGORITHMS = {algorithm.value.upper().encode(): algorithm for algorithm in ThreadAlgorithm}
@@ -62,7 +62,7 @@ def _read_option(cursor: Cursor, into: _Returned) -> None:
         into.options |= {_OPTIONS[name]}
         # RFC 5465 section 7: the syntax has no space before the list, the example has one.
         if name == b"UPDATE" and cursor.looking_at(_LIST):
-            cursor.skip(b" ")
+            cursor.blanks()
             into.items = read_items(cursor)
     else:
         raise cursor.failure(b"known result option")
@@ -210,11 +210,11 @@ def parse_sort(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
 
 def parse_cancel_update(cursor: Cursor) -> CancelUpdate:
     """``cancelupdate`` behind its name (RFC 5267 section 6)."""
-    tags: list[bytes] = []
-    while not tags or not cursor.at_end():
+    cursor.space()
+    tags = [cursor.string(b"tag")]
+    while cursor.more():
         if len(tags) >= cursor.limits.list_items_max:
             raise cursor.failure(b"shorter list")
-        cursor.space()
         tags.append(cursor.string(b"tag"))
     cursor.end()
     return CancelUpdate(tuple(tags))

@@ -73,7 +73,7 @@ class SearchParser:
     def program(self) -> search.Key:
         """``search-key *(SP search-key)`` up to the end of the command."""
         keys = [self.key()]
-        while self.cursor.skip(b" "):
+        while self.cursor.more():
             keys.append(self.key())
         self.cursor.end()
         return keys[0] if len(keys) == 1 else search.And(tuple(keys))

@@ -17,7 +17,7 @@ def parse_selecting(read_only: bool) -> Callable[[Cursor], Select]:
         cursor.space()
         mailbox = cursor.mailbox()
         parameters: tuple[Resync | None, ...] = ()
-        if cursor.skip(b" "):
+        if cursor.more():
             parameters = cursor.parenthesised(lambda: _parameter(cursor))
         cursor.end()
         # RFC 7162 section 3.1: QRESYNC's parameter enables CONDSTORE as well.
@@ -45,24 +45,24 @@ def _resync(cursor: Cursor) -> Resync:
     The match data would help a server that forgets expunged UIDs; here nothing is forgotten, so it
     is checked for its form and not kept.
     """
-    cursor.expect(b"(", b"opening parenthesis")
+    cursor.open()
     uid_validity = UidValidity(cursor.number(b"UIDVALIDITY"))
     cursor.space()
     modseq = cursor.modseq()
     if not uid_validity or not modseq:
         raise cursor.failure(b"numbers above 0")
     known: UidSet | None = None
-    more = cursor.skip(b" ")
+    more = cursor.more()
     if more and cursor.peek() != b"(":
         known = cursor.uid_set()
-        more = cursor.skip(b" ")
+        more = cursor.more()
     if more:
-        cursor.expect(b"(", b"opening parenthesis")
+        cursor.open()
         numbers = cursor.uid_set()
         cursor.space()
         uids = cursor.uid_set()
         if len(numbers) != len(uids):
             raise cursor.failure(b"as many UIDs as sequence numbers")
-        cursor.expect(b")", b"closing parenthesis")
-    cursor.expect(b")", b"closing parenthesis")
+        cursor.close()
+    cursor.close()
     return Resync(uid_validity, modseq, known, more)

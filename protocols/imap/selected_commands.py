@@ -189,7 +189,7 @@ async def idle(ctx: Context, request: ask.Idle) -> Answer:
             await ctx.output.flush()
             line = ctx.connection.next_line()
             if isinstance(line, LineReceived):
-                if line.text.upper() == b"DONE":
+                if line.text.rstrip(b" ").upper() == b"DONE":
                     return _DONE
                 raise Malformed(b"DONE expected")
             if line is not None:

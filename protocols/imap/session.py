@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError
 from mailstore.errors import AccountClosed, StoreError
 from protocols.access_log import Entry
 from protocols.imap import responses
-from protocols.imap.commands import CommandSpec, Parsed, State, Unparsed, parse_command
+from protocols.imap.commands import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
 from protocols.imap.compress import BrokenStream
 from protocols.imap.connection import (
     CommandReceived,
@@ -103,7 +103,10 @@ class ImapSession:
         ctx = self._ctx
         parsed = parse_command(event, ctx.limits, ctx.utf8_accept, ctx.rev2)
         if isinstance(parsed, Unparsed):
-            self._refuse(parsed.tag, parsed.name, parsed.refusal, counts=parsed.refusal.status == b"BAD")
+            refusal = parsed.refusal
+            if refusal.status == b"NO":
+                refusal = self._illegal(COMMANDS[parsed.name]) or refusal
+            self._refuse(parsed.tag, parsed.name, refusal, counts=refusal.status == b"BAD")
             return
         illegal = self._illegal(parsed.spec)
         if illegal is not None:

@@ -34,8 +34,8 @@ from protocols.limits import ImapLimits
 LIMITS = ImapLimits()
 
 
-def parse(line: bytes, utf8: bool = False) -> Parsed | Unparsed:
-    """The outcome of one command given as it goes over the wire."""
+def received(line: bytes) -> CommandReceived:
+    """A command given as it goes over the wire."""
     connection = Connection(LIMITS)
     connection.authenticated = True
     connection.feed(b"t " + line + b"\r\n")
@@ -43,7 +43,12 @@ def parse(line: bytes, utf8: bool = False) -> Parsed | Unparsed:
     while isinstance(event, ContinuationNeeded):
         event = connection.next_event()
     assert isinstance(event, CommandReceived)
-    return parse_command(event, LIMITS, utf8)
+    return event
+
+
+def parse(line: bytes, utf8: bool = False) -> Parsed | Unparsed:
+    """The outcome of one command."""
+    return parse_command(received(line), LIMITS, utf8)
 
 
 def numbers(*ranges: tuple[int, int]) -> SequenceSet:
@@ -347,16 +352,15 @@ MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
     b"": (b"command expected at position 3", b""),
     b"XYZZY": (b"unknown command", b""),
     b"UID NOOP": (b"unknown command", b""),
-    b"NOOP ": (b"end of command expected at position 7", b""),
+    b"NOOP x": (b"end of command expected at position 8", b""),
     b"NOOP\0": (b"end of command expected at position 7", b""),
     b"LOGIN joe": (b"space expected at position 12", b""),
-    b'LOGIN "a\0b" c': (b"well-formed quoted string expected at position 9", b""),
+    b'LOGIN "a\0b" c': (b"user name without NUL expected at position 14", b""),
     b'LOGIN "abc': (b"well-formed quoted string expected at position 9", b""),
     b'LOGIN "a\\c" d': (b"well-formed quoted string expected at position 9", b""),
     b"LOGIN {1+}\r\n\0 b": (b"user name without NUL expected at position 9", b""),
     b"AUTHENTICATE PLAIN !": (b"initial response in base64 expected at position 22", b""),
-    b"SELECT &A-": (b"mailbox name in modified UTF-7 expected at position 13", b""),
-    b"SELECT {1+}\r\n\xe9": (b"mailbox name in modified UTF-7 expected at position 10", b""),
+    b"SELECT &A- (": (b"parameter expected at position 15", b""),
     b"SELECT a (QRESYNC (0 1))": (b"numbers above 0 expected at position 25", b""),
     b"SELECT a (QRESYNC (1 1 1:*))": (b"UID set without * expected at position 29", b""),
     b"UID FETCH 1 FLAGS (VANISHED)": (b"VANISHED needs UID FETCH and CHANGEDSINCE", b""),

@@ -97,7 +97,6 @@ def test_what_is_understood(line: bytes, expected: Notify) -> None:
         b"SET (everybody (MailboxName))",
         b"SET (mailboxes (MailboxName))",
         b"SET (subtree () (MailboxName))",
-        b"SET (personal NONE) ",
         b"SET (personal NONE)(inboxes NONE)",
         b"SET (selected (MessageNew () MessageExpunge))",
         b"SET (selected (MessageNew (NAME) MessageExpunge))",
