@@ -17,7 +17,8 @@ class ImapLimits:
 
     line_max_bytes: int = 64 * KIB
     """All of a command but its literals, once logged in."""
-    line_before_login_max_bytes: int = 8 * KIB
+    line_before_login_max_bytes: int = 64 * KIB
+    """ID may have 30 values of 1,024 octets (RFC 2971 section 3.3), escaped in quoted strings."""
     append_max_bytes: int = 64 * MIB
     """One message in APPEND; announced as APPENDLIMIT (RFC 7889)."""
     append_total_max_bytes: int = 64 * MIB
@@ -30,7 +31,8 @@ class ImapLimits:
     """Also what LITERAL- (RFC 7888 section 5) promises before login."""
     literals_total_max_bytes: int = 256 * KIB
     """Sum of a command's literals; an APPEND may have ``append_total_max_bytes`` more."""
-    literals_total_before_login_max_bytes: int = 8 * KIB
+    literals_total_before_login_max_bytes: int = 32 * KIB
+    """The same as literals."""
     literals_per_command_max: int = 1000
     swallow_max_bytes: int = 1 * MIB
     """Refused input that is read and thrown away to stay in step; beyond it the connection ends."""

@@ -29,6 +29,7 @@ LIST_ATOM = re.compile(rb"[^\x00-\x20\x7f-\xff(){\"\\]+")
 WORD = re.compile(rb"[A-Za-z0-9.=/+-]+")
 _QUOTED = re.compile(rb'"((?:[^\r\n"\\]++|\\["\\])*+)"')
 _UNQUOTE = re.compile(rb"\\(.)")
+_BLANKS = re.compile(rb" *")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _SEQUENCE_SET = re.compile(rb"[0-9*:,]+")
 _SEQUENCE_RANGE = re.compile(rb"([1-9][0-9]{0,9}|\*)(?::([1-9][0-9]{0,9}|\*))?\Z")
@@ -117,8 +118,7 @@ class Cursor:
 
     def blanks(self) -> None:
         """Pass over spaces that the grammar does not have here and every server takes."""
-        while self._text.startswith(b" ", self._at):
-            self._at += 1
+        self.token(_BLANKS, b"")
 
     def space(self) -> None:
         """``SP``; more than one will do."""

@@ -36,7 +36,9 @@ async def noop(ctx: Context, request: ask.Noop | ask.Check) -> Answer:
 
 
 async def logout(ctx: Context, request: ask.Logout) -> Answer:
-    """LOGOUT: BYE comes before the tagged OK (section 6.1.3)."""
+    """LOGOUT: BYE comes before the tagged OK (section 6.1.3), and nothing else does any more."""
+    ctx.stop_watching()
+    ctx.leave_mailbox()
     ctx.output.put(responses.untagged(b"BYE logging out"))
     ctx.after_answer = lambda: ctx.end(b"")
     return Answer(b"done")

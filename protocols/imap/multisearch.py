@@ -33,7 +33,7 @@ class _Elsewhere:
         """RFC 7377 section 2.2: the saved result belongs to the selected mailbox."""
         raise Malformed(b"$ needs the selected mailbox alone")
 
-    def resolve(self, numbers: SequenceSet, by_uid: bool) -> list[Uid]:
+    def numbered(self, numbers: SequenceSet) -> list[Uid]:
         """RFC 7377 section 2.2: only the selected mailbox has sequence numbers."""
         raise Malformed(b"sequence numbers need the selected mailbox alone")
 

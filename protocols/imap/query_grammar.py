@@ -79,9 +79,10 @@ def _read_return(cursor: Cursor) -> _Returned:
     # RFC 9394 section 3.1.
     if found.page is not None and SearchReturn.ALL in (found.options or ()):
         raise Malformed(b"PARTIAL and ALL exclude each other")
-    if not found.options and found.page is None:
-        # RFC 4731 section 3.1: an empty list means ALL.
-        found.options = frozenset({SearchReturn.ALL})
+    options = found.options or frozenset()
+    if options <= {SearchReturn.CONTEXT} and found.page is None:
+        # RFC 4731 section 3.1: an empty list means ALL. CONTEXT is a hint (RFC 5267 section 4.2).
+        found.options = options | {SearchReturn.ALL}
     return found
 
 

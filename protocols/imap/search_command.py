@@ -36,8 +36,8 @@ class Numbering(Protocol):
     def saved(self) -> UidSet:
         """``$``. Raises Malformed where there is none."""
 
-    def resolve(self, numbers: SequenceSet, by_uid: bool) -> list[Uid]:
-        """The UIDs of sequence numbers. Raises Malformed for those that no message has."""
+    def numbered(self, numbers: SequenceSet) -> list[Uid]:
+        """The UIDs of sequence numbers. Raises Malformed where there are none."""
 
 
 def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEGINNINGS) -> criteria.Key:
@@ -46,7 +46,7 @@ def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEG
     The tree's depth is bounded by the grammar.
 
     Raises:
-        Malformed: a sequence number that no message has.
+        Malformed: sequence numbers or ``$`` where there are none.
     """
     match key:
         case criteria.And(keys):
@@ -58,7 +58,7 @@ def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEG
         case criteria.Fuzzy(inner):
             return resolve(relaxed(inner, degree), view, degree)
         case criteria.SeqNums(numbers):
-            return criteria.Uids(UidSet.of(view.resolve(numbers, by_uid=False)))
+            return criteria.Uids(UidSet.of(view.numbered(numbers)))
         case criteria.UidNumbers(numbers):
             return criteria.Uids(numbers.resolve(view.largest_uid))
         case criteria.Recent():

@@ -27,10 +27,6 @@ class SearchReturn(Enum):
     CONTEXT = b"CONTEXT"
 
 
-_SILENT = {SearchReturn.SAVE, SearchReturn.UPDATE, SearchReturn.CONTEXT}
-"""Options that ask for no data."""
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
     """PARTIAL's range of results, 1 being the first and -1 the last (RFC 9394 section 3.1)."""
@@ -60,8 +56,8 @@ class Search:
 
     @property
     def answers(self) -> bool:
-        """Whether there is anything for an ESEARCH response to hold (RFC 5182 section 2.2)."""
-        return self.page is not None or bool((self.returned or frozenset()) - _SILENT)
+        """Whether there is an ESEARCH response, which SAVE alone does without (RFC 5182 section 2.2)."""
+        return self.page is not None or bool((self.returned or frozenset()) - {SearchReturn.SAVE})
 
     @property
     def scored(self) -> bool:

@@ -176,11 +176,23 @@ class View:
             return self.known(self.saved)
         if by_uid:
             return self.known(numbers.resolve(self.largest_uid))
-        if self.wording.uid_only:
-            raise uid_required()
+        found = self.numbered(numbers)
         resolved = numbers.resolve(self.exists)
         if resolved and resolved.ranges[-1][1] > self.exists:
             raise Malformed(b"no message has that sequence number")
+        return found
+
+    def numbered(self, numbers: SequenceSet) -> list[Uid]:
+        """The UIDs, ascending, of sequence numbers in search criteria; those of no message find nothing.
+
+        Clients search by numbers that were true a moment ago, and other servers take them.
+
+        Raises:
+            Malformed: UIDONLY is enabled (RFC 9586 section 3).
+        """
+        if self.wording.uid_only:
+            raise uid_required()
+        resolved = numbers.resolve(self.exists)
         return [Uid(uid) for low, high in resolved.ranges for uid in self._uids[low - 1 : high]]
 
     def apply(self, delta: Delta) -> None:

@@ -46,7 +46,7 @@ def test_row_2_sum_of_literals(logged_in: bool) -> None:
     world = ImapWorld()
     client = world.logged_in() if logged_in else world.connect()
     size = 100_000 if logged_in else 4000
-    said = client.say(b"a SEARCH" + (b" TEXT {%d+}\r\n" % size + b"x" * size) * 4 + b"\r\n")
+    said = client.say(b"a SEARCH" + (b" TEXT {%d+}\r\n" % size + b"x" * size) * 9 + b"\r\n")
     assert said == b"a NO [TOOBIG] literal too large\r\n"
     assert client.say(b"b NOOP\r\n") == b"b OK done\r\n"
 

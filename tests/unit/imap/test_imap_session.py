@@ -329,3 +329,22 @@ def test_large_mailbox_flags() -> None:
     lines = client.say(b"a UID FETCH 1:* (FLAGS)\r\n").splitlines()
     assert len(lines) == 10_001
     assert lines[9_999] == b"* 10000 FETCH (UID 10000 FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Recent))"
+
+
+@pytest.mark.parametrize("form", [b'"%b"', b"{%d+}\r\n%b"])
+def test_id_of_the_size_that_its_rfc_allows_is_taken_before_login(form: bytes) -> None:
+    """30 fields with names of 30 octets and values of 1,024 (RFC 2971 section 3.3), quoted or as literals."""
+
+    def string(octets: bytes) -> bytes:
+        return form % ((octets,) if form.startswith(b'"') else (len(octets), octets))
+
+    value = b"\\" * 1024
+    if form.startswith(b'"'):
+        value = value.replace(b"\\", b"\\\\")
+    fields = b" ".join(string(b"field-%024d" % at) + b" " + string(value) for at in range(30))
+    client = ImapWorld().connect()
+    assert client.say(b"a ID (" + fields + b")\r\n").endswith(b"a OK done\r\n")
+    # One more is too many, and no reason to hang up.
+    said = client.say(b"b ID (" + fields.replace(b"field-%024d" % 29, b"x") + b" x NIL)\r\n")
+    assert said.startswith(b"b BAD ")
+    assert not client.closed
