@@ -151,12 +151,15 @@ class Job:
         return self._schedule.oldest_s(self._clocks.monotonic())
 
     def turn(self, *, everything: bool = False) -> None:
-        """Do what is due; with ``everything`` do not wait until changes have settled.
+        """Do what is due; with ``everything`` wait neither for changes to settle nor for a pause to end.
 
         Raises:
             StoreError: the directory or the state cannot be read.
         """
         self.collect()
+        if everything:
+            self._uploader.retry_now()
+            self._tell_trouble()
         now_s = self._clocks.monotonic()
         self._look(now_s)
         due = self._schedule.changed() if everything else self._schedule.due(now_s)
@@ -296,12 +299,15 @@ class Job:
             for name in self._state.lost(segment.name):
                 (self._places.staging / staged_name(name)).unlink(missing_ok=True)
             self._facts_are_new = True
+        self._tell_trouble()
+        if self._uploader.rested:
+            self._uploader.start(self._state.waiting())
+
+    def _tell_trouble(self) -> None:
         trouble = self._uploader.trouble or ""
         if trouble != self._told_trouble:
             self._told_trouble = trouble
             self._state.remember(TROUBLE, trouble)
-        if self._uploader.rested:
-            self._uploader.start(self._state.waiting())
 
     def _housekeep(self) -> None:
         """Replace chains that are too old, delete what nobody needs any more, copy the state's log back."""

@@ -35,9 +35,8 @@ class FileStore:
         """See ``ObjectStore``; the file system is trusted with what has been given to it."""
         target = self._path(name)
         temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}{_TEMPORARY}")
-        with _reported():
-            if not self._folder.is_dir():
-                raise StoreUnavailable("the folder for snapshots is not there")
+        with self._reported():
+            self._require_folder()
             target.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             if target.exists():
                 raise ObjectExists(name)
@@ -65,7 +64,7 @@ class FileStore:
 
     def get(self, name: str, offset: int, size: int) -> bytes:
         """See ``ObjectStore``."""
-        with _reported():
+        with self._reported():
             try:
                 with self._path(name).open("rb") as file:
                     file.seek(offset)
@@ -75,9 +74,8 @@ class FileStore:
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """See ``ObjectStore``."""
-        with _reported():
-            if not self._folder.is_dir():
-                raise StoreUnavailable("the folder for snapshots is not there")
+        with self._reported():
+            self._require_folder()
             # Only the folders that can hold such names are looked into.
             folder = self._place / prefix.rpartition("/")[0]
             found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != _TEMPORARY]
@@ -91,13 +89,29 @@ class FileStore:
 
     def delete(self, names: Sequence[str]) -> None:
         """See ``ObjectStore``."""
-        with _reported():
+        with self._reported():
             for name in names:
                 path = self._path(name)
                 path.unlink(missing_ok=True)
                 for folder in path.parents:
                     if folder == self._place or not _removed(folder):
                         break
+
+    def _require_folder(self) -> None:
+        if not self._folder.is_dir():
+            next_step = "make it, or mount the disk it is on"
+            raise StoreUnavailable(f"the folder for snapshots {self._folder} is not there: {next_step}")
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        where = f"the folder for snapshots {self._folder}"
+        try:
+            yield
+        except PermissionError:
+            raise StoreRefused(f"{where} does not let us in: its owner has to be the server's user") from None
+        except OSError as error:
+            code = errno.errorcode.get(error.errno or 0, str(error.errno))
+            raise StoreUnavailable(f"{where} reports an error ({code}): look at its disk") from None
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -116,13 +130,3 @@ def _removed(folder: Path) -> bool:
             return False
         raise
     return True
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    try:
-        yield
-    except PermissionError:
-        raise StoreRefused("the folder for snapshots does not let us in") from None
-    except OSError as error:
-        raise StoreUnavailable(f"the folder for snapshots reports an error (errno {error.errno})") from None

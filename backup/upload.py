@@ -88,6 +88,13 @@ class Uploader:
                     known = self._server_names()
                 self._running[stream] = segment, self._pool.submit(self._put, segment, known)
 
+    def retry_now(self) -> None:
+        """Forget what failed before and keep no pause: somebody asks, perhaps after mending it."""
+        self._not_before_s, self._pause_s = 0.0, self._limits.retry_first_s
+        if self._foreign:
+            self._foreign = self._owned = False  # all of it is looked at anew
+        self.trouble = None
+
     def finished(self) -> list[Segment]:
         """Segments that the store has now; failures are logged and make a pause."""
         done: list[Segment] = []
@@ -130,7 +137,7 @@ class Uploader:
 
     def _failed(self, error: BaseException) -> None:
         if isinstance(error, ForeignObjects):
-            # Not again: two servers would write one stream. A restart looks anew.
+            # Not again: two servers would write one stream. A restart, or somebody who asks, looks anew.
             self._foreign = True
             self.trouble = str(error)
             log.error("no more snapshots are stored: %s", error)

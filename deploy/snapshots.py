@@ -49,13 +49,14 @@ def open_job(config: Config, stack: ExitStack, *, patience_s: float) -> tuple[Jo
     """A job over the configured store, alone on its data root; ``stack`` closes everything.
 
     Raises:
-        Busy: another job runs. BackupError, StoreError: as they say.
+        NotInitialised: there are no server's data. Busy: another job runs.
+        BackupError, StoreError: as they say.
     """
+    server_key = read_server_key(config.data)
     places = Places(config.data)
     places.make()
     stack.enter_context(locked(places.lock, exclusive=True, timeout_s=patience_s))
     assert config.backup.public_key is not None, "the configuration was checked"
-    server_key = read_server_key(config.data)
     state = State(places.folder, server_key)
     stack.callback(state.close)
     directory = open_directory(config.data)

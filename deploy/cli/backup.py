@@ -126,6 +126,8 @@ def _account_line(one: Fields) -> str:
 
 
 def _job_runs(root: Path) -> bool:
+    if not Places(root).folder.is_dir():
+        return False
     try:
         with locked(Places(root).lock, exclusive=True, timeout_s=0.0):
             return False

@@ -94,7 +94,10 @@ def opened_state(root: Path) -> Iterator[State]:
     """The server's own knowledge of its snapshots. Raises Refusal when it has none."""
     places = Places(root)
     if not (places.folder / "state.db").exists():
-        raise Refusal("this server has taken no snapshots yet: with --private-key the store itself is read")
+        raise Refusal(
+            "this server has taken no snapshots yet: 'sealbox backup run' takes them now;"
+            " with --private-key the store itself is read"
+        )
     state = State(places.folder, read_server_key(root))
     try:
         yield state

@@ -11,7 +11,7 @@ from backup_world import NAME, PASSWORD, TINY, message, now
 from job_world import LIMITS, JobWorld
 from store_world import World
 
-from backup.job import refused_deletes
+from backup.job import TROUBLE, refused_deletes
 from backup.limits import DAY_S
 from backup.restore import Restorer, list_store, read_server, restore_server, target
 from backup.segment import SERVER, Kind
@@ -89,6 +89,24 @@ def test_while_the_store_is_away_snapshots_wait_and_are_stored_later(world: JobW
     world.pass_time(400)
     assert not world.state.waiting() and world.job.trouble is None
     assert len(world.stored()) == 3
+
+
+def test_somebody_who_asks_does_not_wait_for_the_end_of_a_pause(world: JobWorld) -> None:
+    """The old failure is forgotten and the store is asked at once; a new failure is told."""
+    world.store.away = True
+    world.append("one")
+    world.pass_time(300)
+    assert world.job.trouble
+    requests = world.store.requests
+    world.job.turn(everything=True)
+    world.job._uploader.wait(10)
+    assert world.store.requests > requests
+    world.job.collect()
+    assert world.job.trouble
+    world.store.away = False
+    world.job.turn(everything=True)
+    assert world.state.setting(TROUBLE) == "" and world.job.run_once()
+    assert world.stored() and world.job.trouble is None
 
 
 def test_an_upload_whose_answer_was_lost_is_recognised(world: JobWorld) -> None:

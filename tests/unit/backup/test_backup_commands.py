@@ -1,0 +1,45 @@
+"""`sealbox backup` and `sealbox restore` as the operator meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands_world import CommandsWorld
+
+EXIT_BUSY = 5
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> CommandsWorld:
+    """One account, and no server has run."""
+    return CommandsWorld(tmp_path)
+
+
+def test_the_first_run_needs_no_server(world: CommandsWorld) -> None:
+    """Nobody has made the folder backup/ yet; the command does."""
+    world.objects.mkdir()
+    assert world.answer("backup", "run")["stored"]
+    assert world.answer("backup", "status")["accounts"][0]["points"] == 1
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_next_step(world: CommandsWorld) -> None:
+    """In what the run says, in what the status says, and the exit code says to try again."""
+    failed = world.answer("backup", "run", codes=(EXIT_BUSY,))
+    assert not failed["stored"]
+    assert failed["trouble"] == (
+        f"the folder for snapshots {world.objects} is not there: make it, or mount the disk it is on"
+    )
+    assert world.answer("backup", "status")["trouble"] == failed["trouble"]
+    world.objects.mkdir()
+    assert world.answer("backup", "run")["trouble"] is None
+
+
+def test_a_data_root_that_is_none_is_said_to_be_none(world: CommandsWorld) -> None:
+    """And nothing is made in it."""
+    for path in world.root.iterdir():
+        if path.is_file():
+            path.unlink()
+    code, _out, err = world.run("backup", "run")
+    assert code != 0 and "check the disk" not in err
+    assert not (world.root / "backup").exists()
