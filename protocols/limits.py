@@ -41,6 +41,8 @@ class ImapLimits:
     search_keys_max: int = 2000
     list_items_max: int = 1000
     """Members of any parenthesised list (flags, patterns, header names, FETCH items ...)."""
+    list_patterns_max_chars: int = 8192
+    """All patterns with wildcards of one LIST together, each behind its reference."""
     sequence_ranges_max: int = 10_000
     message_limit: int = 100_000
     """Messages that clients are asked to name in one command, announced as MESSAGELIMIT (RFC 9738);
@@ -117,6 +119,8 @@ class StreamLimits:
     """A peer that takes nothing for so long is cut off."""
     close_wait_s: float = 2.0
     """How long a peer that has taken everything may take to close its side."""
+    turn_max_s: float = 0.002
+    """How long one connection is at work before the others have their turn, between two commands."""
     connections_max: int = 20_000
     """Connections of one listening port in one process."""
     connections_per_address_max: int = 200

@@ -54,6 +54,13 @@ class Channel(Protocol):
     def write_now(self, data: bytes) -> None:
         """Send something short without waiting; the caller sees to it that it is not often."""
 
+    @property
+    def turn_is_over(self) -> bool:
+        """Whether this connection has been at work for so long that the others should have their turn."""
+
+    async def turn(self) -> None:
+        """Let the others have their turn."""
+
     def wake(self) -> None:
         """Make the current or next ``read`` return None."""
 
@@ -86,6 +93,7 @@ class StreamConnection(TwistedProtocol):
         self._reading_paused = False
         self._closing: Any = None
         self._pump: Deferred[None] | None = None
+        self._turn_began_s = clock.seconds()
 
     # -- Twisted's side --------------------------------------------------------------------------
 
@@ -213,6 +221,7 @@ class StreamConnection(TwistedProtocol):
         try:
             return await reader
         finally:
+            self._turn_began_s = self._clock.seconds()
             self._reader = None
             if timer.active():
                 timer.cancel()
@@ -228,6 +237,18 @@ class StreamConnection(TwistedProtocol):
             self._fire(None)
         else:
             self._woken = True
+
+    @property
+    def turn_is_over(self) -> bool:
+        """See ``Channel``."""
+        return bool(self._clock.seconds() - self._turn_began_s >= self._limits.turn_max_s)
+
+    async def turn(self) -> None:
+        """See ``Channel``."""
+        others: Deferred[None] = Deferred()
+        self._clock.callLater(0, others.callback, None)
+        await others
+        self._turn_began_s = self._clock.seconds()
 
     async def write(self, data: bytes) -> None:
         """See ``Channel``."""

@@ -81,6 +81,15 @@ class CompressedChannel:
         """See ``Channel``."""
         self._inner.write_now(self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH))
 
+    @property
+    def turn_is_over(self) -> bool:
+        """See ``Channel``."""
+        return self._inner.turn_is_over
+
+    async def turn(self) -> None:
+        """See ``Channel``."""
+        await self._inner.turn()
+
     def wake(self) -> None:
         """See ``Channel``."""
         self._inner.wake()

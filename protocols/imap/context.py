@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from mailstore.model import ModSeq, Uid
 from mailstore.names import normalised
 from mailstore.uidset import UidSet
@@ -224,11 +222,14 @@ class Context:
             self.watch.stop()
             self.watch = None
 
+    async def give_way(self) -> None:
+        """Let the others have their turn when this session has been at work for long."""
+        if self.channel.turn_is_over:
+            await self.channel.turn()
+
     async def turn(self) -> None:
         """Let the other sessions of this worker have their turn."""
-        others: Deferred[None] = Deferred()
-        self.services.clock.callLater(0, others.callback, None)
-        await others
+        await self.channel.turn()
 
     async def turn_after(self, count: int) -> None:
         """A turn of the others after work on so many messages, if these are many."""

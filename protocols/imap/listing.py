@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mailstore.model import HIERARCHY_DELIMITER, MailboxInfo, MailboxList
 from protocols.imap.requests import List, ListReturn, ListSelection
 
-_SIMPLE: dict[str, Callable[[str], bool]] = {
-    "*": lambda name: True,
-    "%": lambda name: HIERARCHY_DELIMITER not in name,
-}
-"""The patterns that nearly every client asks with."""
+_WILDCARDS = "*%"
 
 
-class Pattern:
-    """A mailbox name with wildcards: ``*`` stands for anything, ``%`` for anything without delimiter.
+def has_wildcard(text: str) -> bool:
+    """Whether a pattern is more than a name."""
+    return "*" in text or "%" in text
 
-    Matching simulates all possibilities at once in the bits of an integer: time is proportional to
-    the name, whatever the pattern.
+
+class Patterns:
+    """Mailbox names with wildcards: ``*`` stands for anything, ``%`` for anything without delimiter.
+
+    Matching simulates all possibilities of all patterns at once in the bits of one integer: time is
+    proportional to the name, and hardly more for many patterns than for one.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, texts: Iterable[str]) -> None:
+        chosen = set(texts)
+        # What nearly every client asks with.
+        self._everything, self._top = "*" in chosen, "%" in chosen
+        self._names = {text for text in chosen if not has_wildcard(text)}
         self._literal: dict[str, int] = {}
-        self._any = 0
-        self._level = 0
-        size = 0
+        self._any = self._level = self._accept = 0
+        first = size = 0
+        for text in chosen - self._names - {"*", "%"}:
+            first |= 1 << size
+            size = self._lay_out(text, size)
+        self._first = self._close(first)
+
+    def _lay_out(self, text: str, size: int) -> int:
+        """Give every place in a pattern its bit, from ``size`` on; the first bit behind it."""
         last = ""
         for char in text:
             # Neighbouring wildcards are worth one; that keeps the closure to a single step.
-            if char in "*%" and last and last in "*%":
+            if char in _WILDCARDS and last and last in _WILDCARDS:
                 if char == "*" and last == "%":
                     self._level &= ~(1 << (size - 1))
                     self._any |= 1 << (size - 1)
@@ -45,22 +56,24 @@ class Pattern:
                 self._literal[char] = self._literal.get(char, 0) | bit
             size += 1
             last = char
-        self._accept = 1 << size
-        self._simple = _SIMPLE.get(text)
+        self._accept |= 1 << size
+        return size + 1
 
     def _close(self, states: int) -> int:
         return states | ((states & (self._any | self._level)) << 1)
 
-    def matches(self, name: str) -> bool:
-        """Whether all of ``name`` fits."""
-        if self._simple is not None:
-            return self._simple(name)
-        states = self._close(1)
+    def match(self, name: str) -> bool:
+        """Whether all of ``name`` fits one of them."""
+        if self._everything or name in self._names:
+            return True
+        if self._top and HIERARCHY_DELIMITER not in name:
+            return True
+        states = self._first
         for char in name:
-            stay = self._any if char == HIERARCHY_DELIMITER else self._any | self._level
-            states = self._close((states & stay) | ((states & self._literal.get(char, 0)) << 1))
             if not states:
                 return False
+            stay = self._any if char == HIERARCHY_DELIMITER else self._any | self._level
+            states = self._close((states & stay) | ((states & self._literal.get(char, 0)) << 1))
         return bool(states & self._accept)
 
 
@@ -110,9 +123,9 @@ def _chosen(mailboxes: MailboxList, selection: frozenset[ListSelection]) -> dict
     return chosen
 
 
-def list_lines(mailboxes: MailboxList, request: List) -> list[Line]:
-    """The answer to LIST, sorted by name."""
-    patterns = [Pattern(request.reference + pattern) for pattern in request.patterns]
+def list_lines(mailboxes: MailboxList, request: List) -> Iterator[Line | None]:
+    """The answer to LIST, sorted by name; None now and then, for whoever wants to pause meanwhile."""
+    patterns = Patterns(request.reference + pattern for pattern in request.patterns)
     chosen = _chosen(mailboxes, request.selection)
     show_subscribed = (
         ListReturn.SUBSCRIBED in request.returned or ListSelection.SUBSCRIBED in request.selection
@@ -120,30 +133,40 @@ def list_lines(mailboxes: MailboxList, request: List) -> list[Line]:
     # CHILDINFO tells of inferiors that the selection chose (RFC 5258 sections 3.5 and 4).
     above: set[str] = set()
     if ListSelection.RECURSIVEMATCH in request.selection:
-        above = {superior for name in chosen for superior in superiors(name)}
+        for name in chosen:
+            above.update(superiors(name))
+            yield None
     existing = {info.name: info for info in mailboxes.mailboxes}
-    lines: list[Line] = []
     for name in sorted({*chosen, *above}):
-        if any(pattern.matches(name) for pattern in patterns):
-            info = existing.get(name)
-            subscribed = info.subscribed if info is not None else name in chosen
-            attributes = attributes_of(info, subscribed, show_subscribed)
-            lines.append(Line(name, attributes, name in above, info is not None))
-    return lines
+        if not patterns.match(name):
+            yield None
+            continue
+        info = existing.get(name)
+        subscribed = info.subscribed if info is not None else name in chosen
+        attributes = attributes_of(info, subscribed, show_subscribed)
+        yield Line(name, attributes, name in above, info is not None)
 
 
-def lsub_lines(mailboxes: MailboxList, reference: str, pattern: str) -> list[Line]:
-    """The answer to LSUB: ``%`` also names superiors of what it does not reach (section 6.3.9)."""
-    compiled = Pattern(reference + pattern)
+def lsub_lines(mailboxes: MailboxList, reference: str, pattern: str) -> Iterator[Line | None]:
+    """The answer to LSUB, with None as in ``list_lines``.
+
+    ``%`` also names superiors of what it does not reach (section 6.3.9).
+    """
+    compiled = Patterns([reference + pattern])
     subscribed: Sequence[str] = sorted(
         {*(info.name for info in mailboxes.mailboxes if info.subscribed), *mailboxes.orphan_subscriptions}
     )
     found: dict[str, tuple[bytes, ...]] = {}
+    above: set[str] = set()
     for name in subscribed:
-        if compiled.matches(name):
+        if compiled.match(name):
             found[name] = ()
         elif pattern.endswith("%"):
-            for superior in superiors(name):
-                if compiled.matches(superior):
-                    found.setdefault(superior, (b"\\Noselect",))
-    return [Line(name, found[name]) for name in sorted(found)]
+            above.update(superiors(name))
+        yield None
+    for name in above - found.keys():
+        if compiled.match(name):
+            found[name] = (b"\\Noselect",)
+        yield None
+    for name in sorted(found):
+        yield Line(name, found[name])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mailstore.model import SpecialUse
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
-from protocols.imap.listing import list_lines, lsub_lines
+from protocols.imap.listing import Line, list_lines, lsub_lines
 from protocols.imap.metadata_commands import metadata_line, special_use_entry
 from protocols.imap.refusal import Disallowed
 from protocols.imap.rights_commands import my_rights_line
@@ -76,11 +78,13 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
         ctx.output.put(responses.list_line((b"\\Noselect",), "", ctx.utf8))
         return _DONE
     account = ctx.the_account()
-    lines = list_lines(await account.list_mailboxes(), request)
+    lines = await _found(ctx, list_lines(await account.list_mailboxes(), request))
     existing = [line.name for line in lines if line.exists]
+    position = {name: at for at, name in enumerate(existing)}
     statuses = await account.statuses(existing) if request.status else {}
     entries: dict[str, dict[str, bytes]] = {}
     for line in lines:
+        await ctx.give_way()
         ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, line.child_info))
         if line.exists and ask.ListReturn.MYRIGHTS in request.returned:
             ctx.output.put(my_rights_line(ctx, line.name))
@@ -94,7 +98,7 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
         if line.exists and request.metadata:
             if line.name not in entries:
                 # As many as fit from here on: values can be long.
-                after = existing[existing.index(line.name) :]
+                after = existing[position[line.name] :]
                 entries = await account.annotations_of(after, request.metadata, _METADATA_BATCH_BYTES)
             stored = {**entries.get(line.name, {}), **special_use_entry(line.attributes)}
             ctx.output.put(metadata_line(ctx, line.name, {one: stored.get(one) for one in request.metadata}))
@@ -104,9 +108,21 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
     return _DONE
 
 
+async def _found(ctx: Context, lines: Iterable[Line | None]) -> list[Line]:
+    """The lines, with turns of the others while they are looked for."""
+    found = []
+    for line in lines:
+        if line is not None:
+            found.append(line)
+        await ctx.give_way()
+    return found
+
+
 async def lsub(ctx: Context, request: ask.Lsub) -> Answer:
     """LSUB."""
-    for line in lsub_lines(await ctx.the_account().list_mailboxes(), request.reference, request.pattern):
+    listed = await ctx.the_account().list_mailboxes()
+    for line in await _found(ctx, lsub_lines(listed, request.reference, request.pattern)):
+        await ctx.give_way()
         ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, command=b"LSUB"))
         await ctx.output.drain()
     return _DONE

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from mailstore.model import SpecialUse
 from protocols.imap.cursor import Cursor
+from protocols.imap.listing import has_wildcard
 from protocols.imap.metadata_grammar import metadata_entries
 from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.requests import (
@@ -69,6 +70,9 @@ def parse_list(cursor: Cursor) -> List:
         patterns = cursor.parenthesised(cursor.list_mailbox)
     else:
         patterns = (cursor.list_mailbox(),)
+    texts = (reference + pattern for pattern in patterns)
+    if sum(len(text) for text in texts if has_wildcard(text)) > cursor.limits.list_patterns_max_chars:
+        raise Disallowed(b"too many patterns", b"LIMIT")
     returned: list[ListReturn] = []
     status: tuple[StatusItem, ...] = ()
     metadata: tuple[str, ...] = ()

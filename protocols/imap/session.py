@@ -69,6 +69,7 @@ class ImapSession:
     async def _serve(self) -> None:
         ctx = self._ctx
         while ctx.goodbye is None:
+            await ctx.give_way()
             event = ctx.connection.next_event()
             if event is not None:
                 await self._handle(event)

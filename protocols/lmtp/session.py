@@ -85,6 +85,9 @@ class LmtpSession:
         self._put(Reply(220, b"", self._services.hostname + b" LMTP Sealbox ready"))
         try:
             while not self._over:
+                if self._channel.turn_is_over:
+                    await self._flush()
+                    await self._channel.turn()
                 await self._step()
         except IdleTimeout:
             self._put(replies.TIMED_OUT)

@@ -71,6 +71,9 @@ class Pop3Session:
         try:
             self._sender.put(b"+OK Sealbox ready\r\n")
             while not self._over:
+                if self._channel.turn_is_over:
+                    await self._sender.flush()
+                    await self._channel.turn()
                 await self._step()
             await self._sender.flush()
         except (Hangup, IdleTimeout):

@@ -88,7 +88,7 @@ class MemoryWorld:
             "quota": self._quota,
             "validity": self._validity,
             "hold": self._hold,
-            "proceed": lambda: self._gate.callback(None),
+            "proceed": self._proceed,
             "read_only": self._read_only,
             "clock": lambda seconds: self.world.clock.advance(float(seconds)),
             "nonce": lambda: None,
@@ -152,6 +152,11 @@ class MemoryWorld:
 
     def _hold(self) -> None:
         self._gate = self.world.hold()
+
+    def _proceed(self) -> None:
+        self._gate.callback(None)
+        # Whoever has waited gives the others their turn first.
+        self.world.clock.advance(0)
 
     def _validity(self, name: str, number: str) -> None:
         self.world.account.mailboxes[name].uid_validity = UidValidity(int(number))

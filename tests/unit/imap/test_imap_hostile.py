@@ -243,3 +243,14 @@ def test_limits_are_parameters() -> None:
     client = world.logged_in()
     assert client.say(b"a APPEND INBOX {11}\r\n") == b"a NO [TOOBIG] literal too large\r\n"
     assert client.say(b"a APPEND INBOX {10+}\r\n0123456789\r\n").startswith(b"a OK [APPENDUID")
+
+
+def test_patterns_of_one_list_are_bounded() -> None:
+    """What cannot be matched in passing is refused, names without wildcards are not counted."""
+    client = ImapWorld().logged_in()
+    names = b" ".join(b"%03d" % number + b"a" * 900 for number in range(9))
+    assert client.say(b'a LIST "" (%b)\r\n' % names) == b"a OK done\r\n"
+    said = client.say(b'a LIST "" (%b)\r\n' % names.replace(b" ", b"* "))
+    assert said == b"a OK done\r\n"
+    said = client.say(b'a LIST "%b" (%b)\r\n' % (b"x" * 200, names.replace(b" ", b"* ")))
+    assert said == b"a NO [LIMIT] too many patterns\r\n"

@@ -220,6 +220,7 @@ def test_looks_that_take_long_are_rare() -> None:
     world.clock.advance(1)
     world.account.hold = None
     gate.callback(None)
+    world.clock.advance(0)
     assert client.hear().startswith(b"* STATUS INBOX (MESSAGES 1 ")
     world.account.deliver(MAIL)
     assert client.say(b"a NOOP\r\n") == b"a OK done\r\n"
