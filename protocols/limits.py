@@ -80,7 +80,7 @@ class ImapLimits:
     """BAD answers in a row after which the connection ends."""
     bad_commands_before_login_max: int = 5
     login_timeout_s: float = 120.0
-    """From connecting, or from the last command, until login."""
+    """From connecting until login, whatever comes in between."""
     idle_timeout_s: float = 31 * 60.0
     """Without input once logged in; RFC 3501 section 5.4 asks for 30 minutes at least."""
     progress_interval_s: float = 15.0
@@ -124,7 +124,7 @@ class StreamLimits:
     connections_max: int = 20_000
     """Connections of one listening port in one process."""
     connections_per_address_max: int = 200
-    """Of one client address; mail programs open several each, and offices share an address."""
+    """Of one client address, or one /64 of IPv6; mail programs open several each, and offices share one."""
 
 
 @dataclass(frozen=True, slots=True)

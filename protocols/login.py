@@ -6,7 +6,6 @@ parallel connections of one address gain nothing.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,12 +16,10 @@ from twisted.internet.defer import Deferred
 from mailstore.errors import AuthenticationFailed, TooManyLogins
 from mailstore.model import ScramExchange, ScramSetup
 from protocols.limits import LoginLimits
+from protocols.sites import site_of
 from protocols.store_api import AccountApi, StoreApi
 
 T = TypeVar("T")
-
-_IPV6_SITE_BITS = 64
-"""One customer commands all addresses of such a network."""
 
 
 @dataclass(slots=True)
@@ -32,16 +29,6 @@ class _Record:
     waiting: int = 0
     trusted: dict[int, None] = field(default_factory=dict)
     """Salted hashes of names that have logged in from here: a colleague's typos do not slow them."""
-
-
-def _site(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    if parsed.version == 6:
-        return str(ipaddress.ip_network((parsed, _IPV6_SITE_BITS), strict=False))
-    return address
 
 
 class LoginGuard:
@@ -55,7 +42,7 @@ class LoginGuard:
 
     def delay_s(self, address: str) -> float:
         """How long the next attempt from ``address`` has to wait."""
-        record = self._records.get(_site(address))
+        record = self._records.get(site_of(address))
         if record is None or self._clock.seconds() - record.last_s > self.limits.forget_after_s:
             return 0.0
         beyond = record.failures - self.limits.free_failures
@@ -86,7 +73,7 @@ class LoginGuard:
 
     async def _attempt(self, address: str, name: bytes, possible: bool, run: Callable[[], Awaitable[T]]) -> T:
         """Run one attempt after its delay; one that is not ``possible`` fails without the store."""
-        site = _site(address)
+        site = site_of(address)
         record = self._remember(site)
         # bytes hash with a key that only this process has (SipHash, PYTHONHASHSEED).
         who = hash(name)

@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from protocols.limits import StreamLimits
 from protocols.redact import correlation_id, describe
+from protocols.sites import site_of
 
 log = logging.getLogger("sealbox.transport")
 
@@ -324,7 +325,7 @@ class StreamFactory(Factory):
         self.clock = clock
         self.limits = limits
         self._live: dict[StreamConnection, Endable | None] = {}
-        self._by_address: Counter[str] = Counter()
+        self._by_site: Counter[str] = Counter()
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
         """The session for a new connection and its coroutine; each protocol has its own."""
@@ -337,23 +338,23 @@ class StreamFactory(Factory):
 
     def buildProtocol(self, addr: Any) -> StreamConnection | None:
         """A connection with a session of its own; None, which hangs up, when there are too many."""
-        host = str(getattr(addr, "host", ""))
+        site = site_of(str(getattr(addr, "host", "")))
         if len(self._live) >= self.limits.connections_max:
             return None
-        if host and self._by_address[host] >= self.limits.connections_per_address_max:
+        if site and self._by_site[site] >= self.limits.connections_per_address_max:
             return None
         connection = StreamConnection(self._run, self.clock, self.limits)
         connection.factory = self
         self._live[connection] = None
-        self._by_address[host] += 1
-        connection.lost.addCallback(lambda _: self._forget(connection, host))
+        self._by_site[site] += 1
+        connection.lost.addCallback(lambda _: self._forget(connection, site))
         return connection
 
-    def _forget(self, connection: StreamConnection, host: str) -> None:
+    def _forget(self, connection: StreamConnection, site: str) -> None:
         self._live.pop(connection, None)
-        self._by_address[host] -= 1
-        if not self._by_address[host]:
-            del self._by_address[host]
+        self._by_site[site] -= 1
+        if not self._by_site[site]:
+            del self._by_site[site]
 
     def _run(self, channel: Channel) -> Coroutine[Any, Any, None]:
         session, running = self.session(channel)

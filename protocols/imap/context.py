@@ -22,7 +22,7 @@ from protocols.limits import AccessLogLimits, ImapLimits, LoadLimits
 from protocols.load import Load, idle
 from protocols.login import LoginGuard
 from protocols.store_api import AccountApi, MailboxApi
-from protocols.transport import Channel
+from protocols.transport import Channel, IdleTimeout
 
 if TYPE_CHECKING:
     from protocols.imap.live_search import LiveSearch
@@ -126,23 +126,29 @@ class Context:
         self.respelled: Mapping[str, str] = {}
         """Mailbox names of the running command that are not in NFC, as the client wrote them."""
         self.login_deadline_s = 0.0
-        self.still_here()
+        self.expect_login()
         self.failed_logins = 0
         self.goodbye: bytes | None = None
         self.after_answer: Callable[[], None] | None = None
 
-    def still_here(self) -> None:
-        """A command was executed: the time to log in starts anew."""
+    def expect_login(self) -> None:
+        """From now on the client has ``login_timeout_s`` to log in."""
         self.login_deadline_s = self.services.clock.seconds() + self.limits.login_timeout_s
 
     def patience_s(self) -> float:
         """How long to wait for input: once logged in without any, before only to a deadline.
 
-        Trickling octets do not move the deadline.
+        Nothing but a login moves the deadline: neither octets nor commands.
+
+        Raises:
+            IdleTimeout: the deadline has passed.
         """
         if self.account is not None:
             return self.limits.idle_timeout_s
-        return float(self.login_deadline_s - self.services.clock.seconds())
+        left_s = float(self.login_deadline_s - self.services.clock.seconds())
+        if left_s <= 0:
+            raise IdleTimeout
+        return left_s
 
     def the_account(self) -> AccountApi:
         """The account; the table of commands lets nobody ask before login."""

@@ -61,7 +61,8 @@ class ImapSession:
             return
         except IdleTimeout:
             # RFC 3501 section 5.4.
-            ctx.output.put(responses.untagged(b"BYE idle for too long"))
+            reason = b"no login in time" if ctx.account is None else b"idle for too long"
+            ctx.output.put(responses.untagged(b"BYE " + reason))
             await ctx.output.flush()
         finally:
             ctx.release()
@@ -122,7 +123,6 @@ class ImapSession:
         except Unanswered:
             self._record(parsed.spec.name, b"BYE", b"")
             return
-        ctx.still_here()
         ctx.tell_changes(Moment.during(parsed.spec))
         await self._answer(parsed.tag, parsed.spec.name, answer)
 

@@ -24,6 +24,7 @@ async def unauthenticate(ctx: Context, request: ask.Unauthenticate) -> Answer:
     account.release_at_once()
     ctx.forget_enabled()
     ctx.user_agent = ""
+    ctx.expect_login()
     ctx.state = State.NOT_AUTHENTICATED
     ctx.connection.authenticated = False
     channel = ctx.channel

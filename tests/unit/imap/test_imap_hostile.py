@@ -178,7 +178,51 @@ def test_row_19_half_sent_literal_before_login() -> None:
     for _ in range(30):
         world.clock.advance(5)
         said += client.say(b"x")
-    assert said == b"* BYE idle for too long\r\n"
+    assert said == b"* BYE no login in time\r\n"
+    assert client.closed
+
+
+@pytest.mark.parametrize(
+    "commands", [b"a NOOP\r\n", b"a CAPABILITY\r\n", b"a ID NIL\r\n", b"a NOOP\r\n" * 500]
+)
+def test_commands_before_login_do_not_move_the_deadline(commands: bytes) -> None:
+    """Nothing but logging in keeps a stranger's connection, also when there is always something to read."""
+    world = ImapWorld()
+    client = world.connect()
+    for _ in range(int(world.limits.login_timeout_s) // 5 - 1):
+        world.clock.advance(5)
+        assert b"a OK" in client.say(commands)
+    client.say(b"a NOOP\r\nb NO")
+    client.protocol.pauseProducing()
+    client.say(b"OP\r\n")
+    world.clock.advance(5)
+    client.protocol.resumeProducing()
+    world.clock.advance(0)
+    assert client.hear().endswith(b"* BYE no login in time\r\n")
+    assert client.closed
+
+
+def test_failed_logins_do_not_move_the_deadline() -> None:
+    """Nor do half an exchange and a wrong password."""
+    world = ImapWorld()
+    client = world.connect()
+    world.clock.advance(world.limits.login_timeout_s - 1)
+    assert client.say(b"a LOGIN joe wrong\r\n").startswith(b"a NO")
+    assert client.say(b"b AUTHENTICATE PLAIN\r\n") == b"+ \r\n"
+    world.clock.advance(1)
+    assert client.hear() == b"* BYE no login in time\r\n"
+    assert client.closed
+
+
+def test_unauthenticate_begins_a_new_time_to_log_in() -> None:
+    """Who logs out to log in again has as long as anybody."""
+    world = ImapWorld()
+    client = world.logged_in()
+    world.clock.advance(world.limits.login_timeout_s + 1)
+    assert client.say(b"a UNAUTHENTICATE\r\n").startswith(b"a OK")
+    world.clock.advance(world.limits.login_timeout_s - 1)
+    assert client.say(b"b NOOP\r\n") == b"b OK done\r\n"
+    world.clock.advance(1)
     assert client.closed
 
 

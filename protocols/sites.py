@@ -1,0 +1,22 @@
+"""From where a client comes, as far as limits are concerned. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+
+_IPV6_SITE_BITS = 64
+"""One customer commands all addresses of such a network."""
+
+
+def site_of(address: str) -> str:
+    """The address, or the network of an IPv6 address; empty for what is none (a Unix socket's peer)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        # A socket for both families shows IPv4 clients so (RFC 4291 section 2.5.5.2): no network of theirs.
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((int(parsed), _IPV6_SITE_BITS), strict=False))
