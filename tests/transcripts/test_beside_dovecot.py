@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +27,14 @@ EVERY = "all"
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that Dovecot's own users can reach."""
-    found = tmp_path_factory.mktemp("dovecot")
-    for above in (found, found.parent, found.parent.parent):
-        above.chmod(0o755)
-    return found / "data"
+def folder() -> Iterator[Path]:
+    """A folder that Dovecot's own users can reach.
+
+    Not one of pytest's: another run that begins meanwhile closes the folder of all runs to others.
+    """
+    with tempfile.TemporaryDirectory(prefix="sealbox-dovecot-") as found:
+        Path(found).chmod(0o755)
+        yield Path(found) / "data"
 
 
 def test_every_difference_is_explained(folder: Path) -> None:
