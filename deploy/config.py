@@ -29,6 +29,7 @@ from pydantic import (
 from backup.errors import KeyFileInvalid
 from backup.keypair import read_public_key
 from backup.limits import BackupLimits
+from deploy.machine import memory_mib
 from mailstore.errors import StoreError
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
@@ -157,7 +158,7 @@ class Argon2Section(_Section):
     time_cost: int = Field(default=Argon2Params().time_cost, ge=1)
     memory_kib: int = Field(default=Argon2Params().memory_kib, ge=8)
     parallelism: int = Field(default=Argon2Params().parallelism, ge=1)
-    memory_budget_mib: int = Field(default=UnlockLimits().argon2_memory_budget_mib, ge=1)
+    memory_budget_mib: int = Field(default=0, ge=0)
     waiting_logins: int = Field(default=UnlockLimits().waiting_logins, ge=1)
 
 
@@ -302,7 +303,7 @@ def parse(text: str, path: Path) -> Config:
         file = _File.model_validate(tree)
     except ValidationError as exc:
         raise ConfigError(path, tuple(_sentence(error) for error in exc.errors())) from None
-    argon2 = file.argon2
+    workers = file.workers or os.cpu_count() or 1
     store, imap, lmtp = (
         _limits(file.store, StoreLimits),
         _limits(file.imap, ImapLimits),
@@ -314,18 +315,14 @@ def parse(text: str, path: Path) -> Config:
         path=path,
         data=file.data,
         hostname=file.hostname,
-        workers=file.workers or os.cpu_count() or 1,
+        workers=workers,
         allow_unencrypted_volume=file.allow_unencrypted_volume,
         drain_timeout_s=file.drain_timeout_s,
         log_level=file.log_level,
         tls=file.tls,
         listen=file.listen,
         access_log=file.access_log,
-        unlock=UnlockLimits(
-            argon2.memory_budget_mib,
-            argon2.waiting_logins,
-            Argon2Params(argon2.time_cost, argon2.memory_kib, argon2.parallelism),
-        ),
+        unlock=_unlock_limits(file.argon2, workers),
         store=store,
         mime=_limits(file.mime, MimeLimits),
         stream=_limits(file.stream, StreamLimits),
@@ -350,6 +347,24 @@ def load(path: Path) -> Config:
         return parse(path.read_text("utf-8"), path)
     except (OSError, UnicodeDecodeError):
         raise ConfigError(path, ("the file cannot be read",)) from None
+
+
+def argon2_memory_mib(section: Argon2Section, workers: int) -> int:
+    """MiB that logins may use in all ``workers`` together: what is set, or what suits the machine.
+
+    More runs at a time than two per core make nobody's login faster. A worker has room for one at least.
+    """
+    run_mib = -(-section.memory_kib // 1024)
+    suits = min(memory_mib() // 8, 2 * run_mib * (os.cpu_count() or 1))
+    return max(section.memory_budget_mib or suits, run_mib * workers)
+
+
+def _unlock_limits(argon2: Argon2Section, workers: int) -> UnlockLimits:
+    return UnlockLimits(
+        argon2_memory_mib(argon2, workers) // workers,
+        argon2.waiting_logins,
+        Argon2Params(argon2.time_cost, argon2.memory_kib, argon2.parallelism),
+    )
 
 
 def argon2_params(section: object) -> Argon2Params:

@@ -15,9 +15,10 @@ from deploy.config import Config
 from deploy.factories import Factories, Shared
 from deploy.sockets import ServiceName
 from deploy.unix_listener import UnixListener
-from mailstore.account import open_directory
+from mailstore.account import open_directory, read_server_key
 from mailstore.changes import Watcher
 from mailstore.executor import Executor
+from mailstore.keys import KeyLabel, derive
 from mailstore.store import MailStore
 from mailstore.unlock import Unlocker
 from protocols.access_log import FileAccessLog
@@ -25,6 +26,8 @@ from protocols.limits import AccessLogLimits
 from protocols.lmtp.message import MemoryBudget
 from protocols.load import LoadMeter
 from protocols.login import LoginGuard
+from protocols.throttle import KEY_BYTES as THROTTLE_KEY_BYTES
+from protocols.throttle import Throttle
 from protocols.transport import StreamFactory
 
 log = logging.getLogger("sealbox.service")
@@ -52,14 +55,16 @@ class Service:
             Watcher(reactor),
             config.mime,
         )
-        guard = LoginGuard(self._store, config.login, reactor)
+        key = derive(read_server_key(config.data), KeyLabel.LOGIN_THROTTLE, THROTTLE_KEY_BYTES)
+        self._throttle = Throttle.on_disk(config.data, key, config.login)
+        guard = LoginGuard(self._store, config.login, reactor, self._throttle, self._logins.call)
         budget = MemoryBudget(config.lmtp.data_total_max_bytes)
         self._meter = LoadMeter(
             reactor, lambda: self._executor.waiting, lambda: self._logins.waiting + unlocker.waiting
         )
         self._shared = Shared(reactor, self._store, guard, budget, self._meter.load)
         self._access_log = self._new_access_log(config)
-        self._cleaning = LoopingCall(lambda: self._access_log.delete_expired())
+        self._cleaning = LoopingCall(self._clean)
         self._ports: list[tuple[ServiceName, bool, Any]] = []
         self._live: list[StreamFactory] = []
         """Factories that have or may get connections, those of earlier configurations too."""
@@ -94,6 +99,11 @@ class Service:
             else:
                 port = UnixListener(self._reactor, bound, made.listening)
             self._ports.append((service, over_tcp, port))
+
+    def _clean(self) -> Deferred[Any]:
+        limits, now = self._shared.guard.limits, self._reactor.seconds()
+        swept = self._logins.call(self._throttle.sweep, limits, now)
+        return gatherResults([self._access_log.delete_expired(), swept])
 
     @staticmethod
     def _cleaning_failed(failure: Failure) -> None:
@@ -132,3 +142,4 @@ class Service:
         self._directory.close()
         self._executor.stop()
         self._logins.stop()
+        self._throttle.close()

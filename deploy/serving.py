@@ -96,6 +96,14 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
 
     reactor: Any = installed
 
+    each_mib = config.unlock.argon2_memory_budget_mib
+    log.info(
+        "logins may use %d MiB for Argon2 at a time: %d MiB in each of %d workers (argon2.memory_budget_mib)",
+        each_mib * config.workers,
+        each_mib,
+        config.workers,
+    )
+
     def ready() -> None:
         notify_systemd("READY=1")
         on_ready()

@@ -188,6 +188,10 @@ class EmbeddedDirectory:
         with self._read() as connection:
             wanted = read_login_name(name, _setting(connection, "default_domain"))
             row = connection.execute(f"{_ACCOUNT} WHERE name = ?", (wanted,)).fetchone()
+            if row is None:
+                # A name that nobody has costs what reading a record costs.
+                for other in connection.execute(f"{_ACCOUNT} ORDER BY id LIMIT 1"):
+                    _record(other)
         return None if row is None else _record(row)
 
     def account(self, account_id: AccountId) -> AccountRecord | None:

@@ -62,6 +62,7 @@ class KeyLabel(StrEnum):
     PRIVATE_KEY = "sealbox/1/private-key"
     DIRECTORY = "sealbox/1/directory"
     DIRECTORY_SALT = "sealbox/1/directory-salt"
+    LOGIN_THROTTLE = "sealbox/1/login-throttle"
     BACKUP_STATE = "sealbox/1/backup-state"
     BACKUP_STATE_SALT = "sealbox/1/backup-state-salt"
 

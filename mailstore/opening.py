@@ -4,14 +4,15 @@ Split in two so that the cheap part (directory, header, choice of the slot) can 
 for Argon2. Every attempt runs Argon2 exactly once, whether the account exists or not.
 """
 
-import functools
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstore.account import account_paths, read_server_key
 from mailstore.address import read_login_name
 from mailstore.directory import AccountRecord, Directory
+from mailstore.durable import make_folder, replace_file
 from mailstore.errors import (
     AccountDisabled,
     AuthenticationFailed,
@@ -24,13 +25,13 @@ from mailstore.errors import (
     TooNew,
 )
 from mailstore.hardening import lock_in_memory, wipe
+from mailstore.keyheader import FILE_NAME as KEYS_FILE
 from mailstore.keyheader import (
     Expected,
     Header,
     SignedHeader,
     authenticate,
     check_header,
-    decode_header,
     encode_header,
     read_header,
 )
@@ -62,6 +63,9 @@ from mailstore.printed import SlotId, SlotKind
 from mailstore.scram import dummy_scram_setup, open_scram_wrap
 
 _NOBODY = AccountId("0" * 32)
+
+DECOY_FOLDER = "decoy"
+"""Below the data root: a key header that belongs to nobody, made anew when it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +185,27 @@ def _find(root: Path, directory: Directory, name: str | bytes) -> _Found:
     # The directory is read before the header: the other order could see a generation that the header
     # read before it did not have yet.
     record = directory.login(name)
-    account_id = _NOBODY if record is None else record.account_id
-    try:
-        return _Found(record, read_header(account_paths(root, account_id).folder), None)
-    except NoSuchAccount:
-        # Unknown, or being destroyed; what decoding would have cost is spent all the same.
-        decode_header(_decoy())
+    if record is None:
+        # A name that nobody has costs the same reads.
+        _read_decoy(root)
         return _Found(None, None, None)
+    try:
+        return _Found(record, read_header(account_paths(root, record.account_id).folder), None)
+    except NoSuchAccount:
+        return _Found(None, None, None)  # being destroyed
     except (HeaderTampered, TooNew) as error:
         return _Found(record, None, error)
+
+
+def _read_decoy(root: Path) -> None:
+    """Read a header that opens nothing, as a login would read an account's."""
+    folder = root / DECOY_FOLDER
+    try:
+        read_header(folder)
+    except (NoSuchAccount, HeaderTampered, TooNew):
+        with suppress(OSError):  # a full disk must not tell who is unknown; the next one tries again
+            make_folder(folder)
+            replace_file(folder / KEYS_FILE, _decoy())
 
 
 def _opened(
@@ -273,7 +289,6 @@ def expected(record: AccountRecord) -> Expected:
     return Expected(record.account_id, record.public_key, record.header_generation)
 
 
-@functools.cache
 def _decoy() -> bytes:
     random = os.urandom
     header = Header(

@@ -92,14 +92,17 @@ class MailStore:
 
     # -- logging in ------------------------------------------------------------------------------
 
-    async def login(self, name: bytes, secret: bytes, protocol: str) -> Account:
+    async def login(self, name: bytes, secret: bytes, protocol: str, site: str = "") -> Account:
         """Open an account for one session by a password, app password or recovery key.
+
+        ``site`` is where the attempt comes from; logins of different sites take turns.
 
         Raises:
             AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
             StoreError: the account is right but cannot be opened now.
         """
-        return await self._session(await self._unlocker.unlock(name, secret, AccessProtocol(protocol)))
+        unlocked = await self._unlocker.unlock(name, secret, AccessProtocol(protocol), site)
+        return await self._session(unlocked)
 
     async def scram_setup(self, name: bytes) -> ScramSetup:
         """Salt and iterations for a SCRAM client; made up, but stable, for an unknown name."""

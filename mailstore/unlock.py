@@ -10,7 +10,7 @@ import os
 import struct
 import time
 import weakref
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,46 +75,96 @@ class UnlockLimits:
     params: Argon2Params = field(default_factory=Argon2Params)
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A run that may go on: its share of the memory, and the site it counts for."""
+
+    share_kib: int
+    site: str
+
+
 class MemoryGate:
-    """Lets runs pass in order of arrival while their memory fits the budget."""
+    """Lets runs pass while their memory fits the budget; sites take turns, in order of arrival within one.
+
+    A site is whatever an attempt counts for (an address, a network). It never has more than half of the
+    budget while runs are under way, so that who sends many attempts slows those behind his own only.
+    """
 
     def __init__(self, budget_kib: int, waiting: int) -> None:
         self._free_kib = self._budget_kib = budget_kib
         self._most_waiting = waiting
-        self._waiting: deque[tuple[int, Deferred[None]]] = deque()
+        self._queues: OrderedDict[str, deque[tuple[int, Deferred[Pass]]]] = OrderedDict()
+        """Who waits, by site; the site at the front is the next to have its turn."""
+        self._used_kib: Counter[str] = Counter()
+        self._waiting = 0
 
-    def enter(self, wanted_kib: int) -> Deferred[int]:
-        """Fires with the KiB to give back to :meth:`leave`; more than the budget counts as all of it.
+    def enter(self, wanted_kib: int, site: str) -> Deferred[Pass]:
+        """Fires with what to give back to :meth:`leave`; more than the budget counts as all of it.
 
-        Raises TooManyLogins when the queue is full.
+        When the queue is full, the longest one of a site loses its last. Raises TooManyLogins when that
+        would be this one; the Deferred fails with it when it is that one later.
         """
         share = min(wanted_kib, self._budget_kib)
-        if self._free_kib >= share and not self._waiting:
-            self._free_kib -= share
-            passed: Deferred[int] = Deferred()
-            passed.callback(share)
-            return passed
-        if len(self._waiting) >= self._most_waiting:
-            raise TooManyLogins
-        turn: Deferred[None] = Deferred(self._forget)
-        self._waiting.append((share, turn))
-        return turn.addCallback(lambda _turn: share)
+        if self._waiting >= self._most_waiting:
+            self._make_room(site)
+        turn: Deferred[Pass] = Deferred(lambda turn: self._forget(site, turn))
+        self._queues.setdefault(site, deque()).append((share, turn))
+        self._waiting += 1
+        self._let_pass()
+        return turn
 
     @property
     def waiting(self) -> int:
         """Runs that wait for memory."""
-        return len(self._waiting)
+        return self._waiting
 
-    def leave(self, share_kib: int) -> None:
+    def leave(self, passed: Pass) -> None:
         """Give memory back and let the next ones pass."""
-        self._free_kib += share_kib
-        while self._waiting and self._waiting[0][0] <= self._free_kib:
-            share, turn = self._waiting.popleft()
-            self._free_kib -= share
-            turn.callback(None)
+        self._free_kib += passed.share_kib
+        self._used_kib[passed.site] -= passed.share_kib
+        if not self._used_kib[passed.site]:
+            del self._used_kib[passed.site]
+        self._let_pass()
 
-    def _forget(self, turn: Deferred[None]) -> None:
-        self._waiting = deque(entry for entry in self._waiting if entry[1] is not turn)
+    def _let_pass(self) -> None:
+        while (site := self._next_site()) is not None:
+            share, turn = self._queues[site].popleft()
+            self._waiting -= 1
+            self._queues.move_to_end(site)
+            self._drop_if_empty(site)
+            self._free_kib -= share
+            self._used_kib[site] += share
+            turn.callback(Pass(share, site))
+
+    def _next_site(self) -> str | None:
+        """The first in turn that may have more; None also while it waits for memory that is not free."""
+        for site, queue in self._queues.items():
+            share = queue[0][0]
+            used = self._used_kib[site]
+            if not used or used + share <= self._budget_kib // 2:
+                return site if share <= self._free_kib else None
+        return None
+
+    def _make_room(self, newcomer: str) -> None:
+        longest = max(self._queues, key=lambda site: len(self._queues[site]))
+        if len(self._queues[longest]) <= len(self._queues.get(newcomer, ())) + 1:
+            raise TooManyLogins
+        _, turn = self._queues[longest].pop()
+        self._waiting -= 1
+        self._drop_if_empty(longest)
+        turn.errback(TooManyLogins())
+
+    def _forget(self, site: str, turn: Deferred[Pass]) -> None:
+        queue = self._queues.get(site, deque())
+        kept = deque(entry for entry in queue if entry[1] is not turn)
+        if site in self._queues:
+            self._waiting -= len(queue) - len(kept)
+            self._queues[site] = kept
+            self._drop_if_empty(site)
+
+    def _drop_if_empty(self, site: str) -> None:
+        if not self._queues[site]:
+            del self._queues[site]
 
 
 class Unlocked:
@@ -227,8 +277,12 @@ class Unlocker:
         self._flights: dict[bytes, list[_Waiter]] = {}
         self._released: deque[AccountId] = deque()
 
-    async def unlock(self, name: str | bytes, secret: bytes, protocol: AccessProtocol | None) -> Unlocked:
+    async def unlock(
+        self, name: str | bytes, secret: bytes, protocol: AccessProtocol | None, site: str = ""
+    ) -> Unlocked:
         """Log in to the account called ``name``; ``protocol`` None is administration by the owner.
+
+        ``site`` is where the attempt comes from, for taking turns (see :class:`MemoryGate`).
 
         Raises AuthenticationFailed (unknown account, wrong or revoked secret), its subclasses
         ScopeDenied and AccountDisabled once the secret is right, TooManyLogins, HeaderTampered, TooNew,
@@ -238,7 +292,7 @@ class Unlocker:
         tag = self._tag(attempt, name, secret)
         self.reap()
         cached = self._from_cache(tag, attempt, protocol)
-        return cached if cached is not None else await self._join(tag, attempt, protocol)
+        return cached if cached is not None else await self._join(tag, attempt, protocol, site)
 
     async def scram_setup(self, name: str | bytes) -> ScramSetup:
         """Salt and iterations to send to a SCRAM client; invented, but stable, for an unknown name.
@@ -335,7 +389,9 @@ class Unlocker:
         slot = Current(record, header).admit(slot_id, protocol, self._clock())
         return self._new_hold(record, slot_id, slot.scope, protocol, live.master, live.private_key)
 
-    def _join(self, tag: bytes, attempt: Attempt, protocol: AccessProtocol | None) -> Deferred[Unlocked]:
+    def _join(
+        self, tag: bytes, attempt: Attempt, protocol: AccessProtocol | None, site: str
+    ) -> Deferred[Unlocked]:
         answer: Deferred[Unlocked] = Deferred()
         waiters = self._flights.get(tag)
         if waiters is not None:
@@ -343,16 +399,18 @@ class Unlocker:
             return answer
         self._flights[tag] = [_Waiter(answer, protocol)]
         # The run belongs to no single login: it goes on if the one that started it hangs up.
-        flight = Deferred.fromCoroutine(self._open(attempt))
+        flight = Deferred.fromCoroutine(self._open(tag, attempt, site))
         flight.addCallbacks(self._landed, self._failed, callbackArgs=(tag, attempt), errbackArgs=(tag,))
         return answer
 
-    async def _open(self, attempt: Attempt) -> tuple[Opened, Current]:
-        share = await self._gate.enter(attempt.slot.params.memory_kib)
+    async def _open(self, tag: bytes, attempt: Attempt, site: str) -> tuple[Opened, Current]:
+        passed = await self._gate.enter(attempt.slot.params.memory_kib, site)
         try:
+            if all(waiter.answer.called for waiter in self._flights[tag]):
+                raise AccountClosed  # everybody has hung up while it waited for memory
             return await self._run(_open_now, self._root, self._directory, attempt, self._argon2)
         finally:
-            self._gate.leave(share)
+            self._gate.leave(passed)
 
     def _landed(self, result: tuple[Opened, Current], tag: bytes, attempt: Attempt) -> Deferred[None] | None:
         opened, now = result
@@ -385,11 +443,11 @@ class Unlocker:
             self._root, self._directory, opened.record.account_id, opened.master, params, self._argon2
         )
         try:
-            share = await self._gate.enter(params.memory_kib)
+            passed = await self._gate.enter(params.memory_kib, opened.record.account_id)
             try:
                 await self._run(keyring.upgrade, opened.slot, secret)
             finally:
-                self._gate.leave(share)
+                self._gate.leave(passed)
         except StoreError:
             pass  # The login was right all the same; the next one tries again.
         finally:

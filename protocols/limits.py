@@ -133,23 +133,36 @@ class LoginLimits:
 
     attempts_per_connection_max: int = 5
     free_failures: int = 2
-    """Failures of one address that cost no extra delay."""
+    """Failures of one address (IPv6: of one /64) that cost no extra delay."""
+    account_free_failures: int = 20
+    """The same for one account, from all addresses together that have not opened it before."""
     first_delay_s: float = 1.0
-    """Delay of the next failure; doubles with each further one."""
+    """Time between the next two attempts; doubles with each further failure."""
     delay_max_s: float = 30.0
     forget_after_s: float = 900.0
-    """An address without failures for so long starts afresh."""
-    addresses_max: int = 100_000
-    """Addresses remembered; the oldest are forgotten first."""
-    trusted_per_address_max: int = 50
-    """Names remembered per address as having logged in; they are not delayed until they fail."""
+    """An address, and an account, without attempts for so long starts afresh."""
+    trusted_days: int = 10
+    """Days for which an address that has opened an account is not slowed by what others try; 10 at most."""
+    addresses_max: int = 32_768
+    """Addresses remembered, and as many accounts, and pairs of them; changes with a restart."""
     waiting_per_address_max: int = 20
-    """Logins of one address that wait out a delay at the same time."""
+    """Logins of one address that wait for their time in one worker; more are told to try later."""
+    waiting_max: int = 1000
+    """Logins that wait for their time in one worker, from all addresses together."""
     list_scram: bool = False
     """Name SCRAM among the SASL mechanisms. It opens accounts with app passwords only, and programs
     that see it (mbsync, mutt) use nothing else; asked for unnamed it works all the same."""
     name_max_bytes: int = 512
     secret_max_bytes: int = 1024
+
+    def __post_init__(self) -> None:
+        """Refuse what the privacy policy rules out.
+
+        Raises:
+            ValueError: more than 10 days of a trace of who logged in from where.
+        """
+        if not 0 <= self.trusted_days <= 10:
+            raise ValueError("trusted_days must be between 0 and 10")
 
 
 @dataclass(frozen=True, slots=True)

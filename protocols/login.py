@@ -1,120 +1,174 @@
-"""Slowing down guessers: limits on login attempts per address and per connection.
+"""Slowing down guessers: when an attempt to log in may start, and how many may wait.
 
-Every failure looks the same, whatever its cause. The delay comes before the attempt, so that
-parallel connections of one address gain nothing.
+Every failure looks the same, whatever its cause. The wait comes before the attempt, and attempts of one
+site are spaced, so that parallel connections gain nothing. Who waits how long: ``protocols.throttle``.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import logging
+import unicodedata
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
-from mailstore.errors import AuthenticationFailed, TooManyLogins
+from mailstore.errors import AuthenticationFailed, StoreError, TooManyLogins
 from mailstore.model import ScramExchange, ScramSetup
 from protocols.limits import LoginLimits
 from protocols.sites import site_of
 from protocols.store_api import AccountApi, StoreApi
+from protocols.throttle import Start, Throttle
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
+log = logging.getLogger("sealbox.login")
 
-@dataclass(slots=True)
-class _Record:
-    failures: int = 0
-    last_s: float = 0.0
-    waiting: int = 0
-    trusted: dict[int, None] = field(default_factory=dict)
-    """Salted hashes of names that have logged in from here: a colleague's typos do not slow them."""
+_LOOK_AGAIN_S = 1.0
+"""A success in another worker may have let this site's next attempt pass earlier."""
+
+
+class RunInThread(Protocol):
+    """Runs a blocking function somewhere else; the result can be awaited."""
+
+    def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Start ``function`` and return at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to log in that has been counted and may go on; see ``LoginGuard.begin``."""
+
+    site: str
+    name: bytes = field(repr=False)
+    account: str = field(repr=False)
+    trusted: bool
 
 
 class LoginGuard:
-    """The memory of failed logins, shared by all connections of a process."""
+    """What every attempt to log in passes, whatever its protocol."""
 
-    def __init__(self, store: StoreApi, limits: LoginLimits, clock: Any) -> None:
+    def __init__(
+        self,
+        store: StoreApi,
+        limits: LoginLimits,
+        clock: Any,
+        throttle: Throttle,
+        run_in_thread: RunInThread,
+    ) -> None:
         self.limits = limits
         self._store = store
         self._clock = clock
-        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._throttle = throttle
+        self._run = run_in_thread
+        self._waiting: dict[Deferred[None], str] = {}
+        """Who waits for a turn, and from which site."""
+        self._waiting_from: Counter[str] = Counter()
 
     def delay_s(self, address: str) -> float:
-        """How long the next attempt from ``address`` has to wait."""
-        record = self._records.get(site_of(address))
-        if record is None or self._clock.seconds() - record.last_s > self.limits.forget_after_s:
-            return 0.0
-        beyond = record.failures - self.limits.free_failures
-        if beyond <= 0:
-            return 0.0
-        return float(min(self.limits.delay_max_s, self.limits.first_delay_s * 2.0 ** min(beyond - 1, 30)))
+        """Seconds between attempts from ``address`` now, unless it has opened the account before."""
+        return self._throttle.delay_s(site_of(address), self.limits, self._clock.seconds())
 
     async def login(self, address: str, name: bytes, secret: bytes, protocol: str) -> AccountApi:
-        """Try to log in, after the delay that the address has earned.
+        """Try to log in, after the wait that site and account have earned.
 
         Raises:
             AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
         """
-        possible = 0 < len(secret) <= self.limits.secret_max_bytes
-        return await self._attempt(address, name, possible, lambda: self._store.login(name, secret, protocol))
+        attempt = await self.begin(address, name)
+        if not 0 < len(secret) <= self.limits.secret_max_bytes:
+            raise AuthenticationFailed("authentication failed")
+        return await self._prove(attempt, self._store.login(name, secret, protocol, attempt.site))
 
-    async def scram_setup(self, name: bytes) -> ScramSetup:
+    async def begin(self, address: str, name: bytes) -> Attempt:
+        """Wait until an attempt may start; it counts as failed until it has succeeded.
+
+        Raises:
+            AuthenticationFailed: the name cannot be anybody's. TooManyLogins: too many wait already.
+        """
+        site = site_of(address)
+        possible = 0 < len(name) <= self.limits.name_max_bytes
+        account = _account(name) if possible else ""
+        start = await self._started(site, account)
+        if not possible:
+            raise AuthenticationFailed("authentication failed")
+        return Attempt(site, name, account, start.trusted)
+
+    async def scram_setup(self, attempt: Attempt) -> ScramSetup:
         """What a SCRAM client is told before it proves anything; no name can be told from another by it."""
-        return await self._store.scram_setup(name[: self.limits.name_max_bytes])
+        return await self._store.scram_setup(attempt.name)
 
     async def login_scram(
-        self, address: str, name: bytes, exchange: ScramExchange, protocol: str
+        self, attempt: Attempt, exchange: ScramExchange, protocol: str
     ) -> tuple[AccountApi, bytes]:
         """As ``login``, by a SCRAM proof; also gives the ServerSignature (RFC 5802 section 3)."""
-        return await self._attempt(
-            address, name, True, lambda: self._store.login_scram(name, exchange, protocol)
-        )
+        return await self._prove(attempt, self._store.login_scram(attempt.name, exchange, protocol))
 
-    async def _attempt(self, address: str, name: bytes, possible: bool, run: Callable[[], Awaitable[T]]) -> T:
-        """Run one attempt after its delay; one that is not ``possible`` fails without the store."""
-        site = site_of(address)
-        record = self._remember(site)
-        # bytes hash with a key that only this process has (SipHash, PYTHONHASHSEED).
-        who = hash(name)
-        delay_s = 0.0 if who in record.trusted else self.delay_s(address)
-        if delay_s:
-            if record.waiting >= self.limits.waiting_per_address_max:
-                raise TooManyLogins("too many logins are waiting")
-            record.waiting += 1
-            try:
-                await self._pause(delay_s)
-            finally:
-                record.waiting -= 1
-        limits = self.limits
+    async def _prove(self, attempt: Attempt, proof: Awaitable[T]) -> T:
         try:
-            if not possible or not 0 < len(name) <= limits.name_max_bytes:
-                raise AuthenticationFailed("authentication failed")
-            result = await run()
-        except AuthenticationFailed:
-            if self._clock.seconds() - record.last_s > limits.forget_after_s:
-                record.failures = 0
-            record.failures += 1
-            record.last_s = self._clock.seconds()
-            record.trusted.pop(who, None)
+            result = await proof
+        except (AuthenticationFailed, TooManyLogins, CancelledError):
+            raise  # counted already: also whoever hangs up has had his attempt
+        except StoreError:
+            # What is wrong is ours: nobody has guessed, and nobody has proved anything.
+            self._note(attempt, self._throttle.take_back, attempt.site, attempt.account, attempt.trusted)
             raise
-        record.trusted[who] = None
-        if len(record.trusted) > limits.trusted_per_address_max:
-            del record.trusted[next(iter(record.trusted))]
+        now = self._clock.seconds()
+        self._note(attempt, self._throttle.succeeded, attempt.site, attempt.account, attempt.trusted, now)
         return result
 
-    def _remember(self, site: str) -> _Record:
-        record = self._records.setdefault(site, _Record(last_s=self._clock.seconds()))
-        self._records.move_to_end(site)
-        while len(self._records) > self.limits.addresses_max:
-            self._records.popitem(last=False)
-        return record
+    def _note(self, attempt: Attempt, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Not waited for: nobody may lose a session that is open because he hangs up just here."""
+        done = self._run(function, *args, **kwargs)
+        done.addCallbacks(lambda _none: self._wake(attempt.site), self._not_noted)
 
-    async def _pause(self, seconds: float) -> None:
-        done: Deferred[None] = Deferred()
-        call = self._clock.callLater(seconds, done.callback, None)
+    @staticmethod
+    def _not_noted(failure: Failure) -> None:
+        log.error("a login could not be noted: %s", failure.type.__name__ if failure.type else "unknown")
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    async def _started(self, site: str, account: str) -> Start:
+        while True:
+            limits = self.limits
+            start = await self._run(self._throttle.start, site, account, limits, self._clock.seconds())
+            if start.wait_s <= 0:
+                return start
+            if (
+                self._waiting_from[site] >= limits.waiting_per_address_max
+                or len(self._waiting) >= limits.waiting_max
+            ):
+                raise TooManyLogins("too many logins are waiting")
+            await self._pause(site, min(start.wait_s, _LOOK_AGAIN_S))
+
+    async def _pause(self, site: str, seconds: float) -> None:
+        turn: Deferred[None] = Deferred()
+        call = self._clock.callLater(seconds, turn.callback, None)
+        self._waiting[turn] = site
+        self._waiting_from[site] += 1
         try:
-            await done
+            await turn
         finally:
+            del self._waiting[turn]
+            self._waiting_from[site] -= 1
+            if not self._waiting_from[site]:
+                del self._waiting_from[site]
             if call.active():
                 call.cancel()
+
+    def _wake(self, site: str) -> None:
+        """Somebody from there has got in: those behind may no longer have to wait."""
+        if self._waiting_from[site]:
+            for turn in [turn for turn, other in self._waiting.items() if other == site]:
+                if not turn.called:
+                    turn.callback(None)
+
+
+def _account(name: bytes) -> str:
+    """One spelling for all spellings of an account's name, whether there is such an account or not."""
+    folded = unicodedata.normalize("NFC", name.decode("utf-8", "replace")).casefold()
+    return unicodedata.normalize("NFC", folded)

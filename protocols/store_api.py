@@ -187,8 +187,11 @@ class AccountApi(Protocol):
 class StoreApi(Protocol):
     """All accounts."""
 
-    async def login(self, name: bytes, secret: bytes, protocol: str) -> AccountApi:
-        """Open an account for one session. Raises AuthenticationFailed, TooManyLogins."""
+    async def login(self, name: bytes, secret: bytes, protocol: str, site: str = "") -> AccountApi:
+        """Open an account for one session. Raises AuthenticationFailed, TooManyLogins.
+
+        Logins of different sites take turns.
+        """
 
     async def scram_setup(self, name: bytes) -> ScramSetup:
         """Salt and iterations for a SCRAM client; made up, but stable, for an unknown name."""

@@ -23,6 +23,7 @@ from mailstore.errors import (
     OverQuota,
     ReadOnly,
     SpecialUseTaken,
+    StoreError,
 )
 from mailstore.model import (
     AppendResult,
@@ -114,15 +115,25 @@ class MemoryStore:
     def __init__(self) -> None:
         self.accounts: dict[bytes, MemoryAccount] = {}
         self.logins = 0
+        self.hold_logins: Deferred[None] | None = None
+        """Set it to keep logins waiting until it is fired."""
+        self.login_error: StoreError | None = None
+        """Set it to make every login fail with it."""
 
     def add_account(self, name: bytes = b"joe", secret: bytes = b"secret") -> MemoryAccount:
         """An account with an INBOX."""
         self.accounts[name] = MemoryAccount(secret)
         return self.accounts[name]
 
-    async def login(self, name: bytes, secret: bytes, protocol: str) -> AccountSession:
+    async def login(self, name: bytes, secret: bytes, protocol: str, site: str = "") -> AccountSession:
         """See ``StoreApi``."""
         self.logins += 1
+        if self.hold_logins is not None:
+            turn: Deferred[None] = Deferred()
+            self.hold_logins.addCallback(lambda _: None if turn.called else turn.callback(None))
+            await turn
+        if self.login_error is not None:
+            raise self.login_error
         found = self.accounts.get(name)
         if found is None or found.secret != secret:
             raise AuthenticationFailed("authentication failed")

@@ -15,7 +15,7 @@ from protocols.access_log import Entry
 from protocols.imap.server import ImapFactory
 from protocols.limits import ImapLimits, LoginLimits, StreamLimits
 from protocols.load import Load
-from protocols.login import LoginGuard
+from tests.login_guard import make_guard
 from tests.memory_store import MemoryStore
 
 
@@ -110,10 +110,11 @@ class ImapWorld:
         implicit_tls: bool = True,
     ) -> None:
         self.clock = Clock()
+        self.clock.advance(1)  # a time of zero means never
         self.store = MemoryStore()
         self.account = self.store.add_account()
         self.access_log = RecordingLog()
-        self.guard = LoginGuard(self.store, login_limits or LoginLimits(list_scram=True), self.clock)
+        self.guard = make_guard(self.store, login_limits or LoginLimits(list_scram=True), self.clock)
         self.limits = limits or ImapLimits()
         self.stream_limits = stream_limits or StreamLimits()
         self.load = Load()

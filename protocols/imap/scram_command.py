@@ -29,11 +29,12 @@ async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
         else:
             message = decode_response(request.initial)
         first = scram.client_first(message, request.mechanism, named and binding is not None)
-        setup = await ctx.services.login.scram_setup(first.name)
+        attempt = await ctx.services.login.begin(ctx.address, first.name)
+        setup = await ctx.services.login.scram_setup(attempt)
         challenge = scram.server_first(first, setup, ctx.services.random(scram.NONCE_BYTES))
         message = await ask_client(ctx, challenge)
         exchange = scram.client_final(message, first, challenge, binding if plus else None)
-        account, signature = await ctx.services.login.login_scram(ctx.address, first.name, exchange, "imap")
+        account, signature = await ctx.services.login.login_scram(attempt, exchange, "imap")
     except SaslError as error:
         raise rejected(ctx, error) from None
     except (AuthenticationFailed, scram.BindingFailed):

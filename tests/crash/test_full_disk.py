@@ -19,7 +19,7 @@ from mailstore.limits import StoreLimits
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
-VOLUME_BYTES = 8 * 1024 * 1024
+VOLUME_BYTES = 16 * 1024 * 1024
 RANDOM_BYTES = 30_000
 BODY = b"\r\n\r\n" + os.urandom(RANDOM_BYTES).hex().encode() + b"\r\n"
 """Compressed or not, sealed or filed, it takes as many octets on the disk as are random."""

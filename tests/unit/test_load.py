@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mailstore.executor import Executor
-from mailstore.unlock import MemoryGate
+from mailstore.unlock import MemoryGate, Pass
 from protocols.imap.shedding import can_wait
 from protocols.limits import LoadLimits
 from protocols.load import MEASUREMENTS, Load, LoadMeter, idle, is_high
@@ -88,14 +88,14 @@ def test_waiting_calls_are_counted() -> None:
 def test_waiting_logins_are_counted() -> None:
     """Runs that do not fit the memory budget wait at the gate."""
     gate = MemoryGate(100, 10)
-    shares: list[int] = []
-    waiting: list[Deferred[int]] = [gate.enter(60).addCallback(shares.append) for _ in range(3)]
-    assert (gate.waiting, shares) == (2, [60])
+    passed: list[Pass] = []
+    waiting: list[Deferred[None]] = [gate.enter(60, "").addCallback(passed.append) for _ in range(3)]
+    assert (gate.waiting, passed) == (2, [Pass(60, "")])
     waiting[2].addErrback(lambda failure: None)
     waiting[2].cancel()
     assert gate.waiting == 1
-    gate.leave(60)
-    assert (gate.waiting, shares) == (0, [60, 60])
+    gate.leave(passed[0])
+    assert (gate.waiting, passed) == (0, [Pass(60, "")] * 2)
 
 
 @given(events=st.lists(st.sampled_from([b"indexer", b"back-fill", b"periodic", b"push", b"indexers"])))

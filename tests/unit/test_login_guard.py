@@ -3,41 +3,67 @@
 from __future__ import annotations
 
 import base64
+import fcntl
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
-from mailstore.errors import AuthenticationFailed, TooManyLogins
+from mailstore.errors import AuthenticationFailed, Busy, TooManyLogins
 from protocols.limits import LoginLimits
-from protocols.login import LoginGuard
 from protocols.sasl import LoginExchange, PlainExchange, SaslError, decode_response, encode_challenge
+from protocols.throttle import FILE_NAME, KEY_BYTES, FilePages, Throttle, table_bytes
+from tests.login_guard import make_guard
 from tests.memory_store import AccountSession, MemoryStore
+
+HOME, ELSEWHERE = "192.0.2.1", "198.51.100.7"
+KEY = bytes(KEY_BYTES)
+START_S = 1_700_000_000.0
 
 
 class Attempts:
-    """A guard, its clock and a store with one account."""
+    """A guard, its clock and a store with the account ``joe``, whose secret is ``secret``."""
 
-    def __init__(self, limits: LoginLimits | None = None) -> None:
+    def __init__(self, limits: LoginLimits | None = None, throttle: Throttle | None = None) -> None:
         self.clock = Clock()
+        self.clock.advance(START_S)
+        self.limits = limits or LoginLimits()
         self.store = MemoryStore()
         self.store.add_account()
-        self.guard = LoginGuard(self.store, limits or LoginLimits(), self.clock)
+        self.throttle = throttle or Throttle.in_memory(KEY, self.limits)
+        self.guard = make_guard(self.store, self.limits, self.clock, self.throttle)
 
     def attempt(
-        self, secret: bytes, address: str = "192.0.2.1", name: bytes = b"joe"
+        self, secret: bytes = b"wrong", address: str = HOME, name: bytes = b"joe"
     ) -> Deferred[AccountSession]:
         """Begin one login."""
         return Deferred.fromCoroutine(self.guard.login(address, name, secret, "imap"))
 
-    def fail(self, times: int, address: str = "192.0.2.1") -> None:
+    def fail(self, times: int, address: str = HOME, name: bytes = b"joe") -> None:
         """Fail as often, waiting as long as it takes."""
         for _ in range(times):
-            done = self.attempt(b"wrong", address)
-            self.clock.advance(60)
-            done.addErrback(lambda failure: failure.trap(AuthenticationFailed))
+            done = self.attempt(b"wrong", address, name)
+            while not done.called:
+                self.clock.advance(1)
+            assert outcome(done) is AuthenticationFailed
+
+
+def outcome(done: Deferred[AccountSession]) -> type:
+    """The class of what a finished attempt has come to; dict when nothing has happened yet."""
+    seen: list[type] = []
+
+    def note(result: AccountSession | Failure) -> AccountSession | None:
+        failed = isinstance(result, Failure)
+        seen.append(type(result.value if failed else result))
+        return None if failed else result
+
+    done.addBoth(note)
+    return seen[0] if seen else dict
 
 
 def test_delays_double_up_to_a_bound_and_are_forgotten() -> None:
@@ -45,27 +71,139 @@ def test_delays_double_up_to_a_bound_and_are_forgotten() -> None:
     world = Attempts()
     delays = []
     for _ in range(9):
-        delays.append(world.guard.delay_s("192.0.2.1"))
+        delays.append(world.guard.delay_s(HOME))
         world.fail(1)
     assert delays == [0, 0, 0, 1, 2, 4, 8, 16, 30]
     assert world.guard.delay_s("192.0.2.2") == 0
     world.clock.advance(901)
-    assert world.guard.delay_s("192.0.2.1") == 0
+    assert world.guard.delay_s(HOME) == 0
 
 
-def test_parallel_guesses_wait_alike_and_are_bounded() -> None:
-    """Connections of one address share the delay; only so many may wait."""
-    world = Attempts(LoginLimits(waiting_per_address_max=3))
-    world.fail(4)
+def test_attempts_sent_together_do_not_all_pass() -> None:
+    """What is not decided yet counts as failed: a hundred guesses at once are three guesses."""
+    world = Attempts()
+    world.store.hold_logins = Deferred()
+    sent = [world.attempt(b"guess %d" % number) for number in range(100)]
+    assert world.store.logins == world.limits.free_failures + 1
+    assert [outcome(done) for done in sent].count(TooManyLogins) == 100 - 3 - 20
+
+
+def test_attempts_of_one_site_are_spaced() -> None:
+    """However many connections wait, the site has one attempt in the time it has earned."""
+    world = Attempts(LoginLimits(waiting_per_address_max=50))
+    world.fail(20)
     before = world.store.logins
-    waiting = [world.attempt(b"wrong") for _ in range(4)]
-    assert world.store.logins == before
-    assert waiting[3].called
-    waiting[3].addErrback(lambda failure: failure.trap(TooManyLogins))
-    world.clock.advance(2)
-    assert world.store.logins == before + 3
-    for done in waiting[:3]:
-        done.addErrback(lambda failure: failure.trap(AuthenticationFailed))
+    sent = [world.attempt(b"guess %d" % number) for number in range(40)]
+    for _ in range(300):
+        world.clock.advance(1)
+    assert world.store.logins == before + 10
+    for done in sent:
+        done.addErrback(lambda failure: None)
+        done.cancel()
+
+
+def test_hanging_up_is_an_attempt() -> None:
+    """A client that leaves while its secret is looked at has had its guess."""
+    world = Attempts()
+    world.store.hold_logins = Deferred()
+    for _ in range(3):
+        done = world.attempt()
+        done.cancel()
+        assert outcome(done) is CancelledError
+    assert world.guard.delay_s(HOME) == 1
+
+
+def test_being_turned_away_is_an_attempt() -> None:
+    """Who fills the queue for memory is slowed, too."""
+    world = Attempts()
+    world.store.login_error = TooManyLogins()
+    for _ in range(3):
+        assert outcome(world.attempt()) is TooManyLogins
+    assert world.guard.delay_s(HOME) == 1
+
+
+def test_our_own_failures_count_for_nobody() -> None:
+    """A database that is busy says nothing about the secret: no failure, and no trust either."""
+    world = Attempts()
+    world.store.login_error = Busy()
+    for _ in range(10):
+        assert outcome(world.attempt()) is Busy
+    world.store.login_error = None
+    assert world.guard.delay_s(HOME) == 0
+    world.fail(4)
+    assert outcome(world.attempt(b"secret")) is dict
+
+
+def test_success_is_taken_back() -> None:
+    """People who log in all day from one address wait for nothing."""
+    world = Attempts()
+    for number in range(50):
+        world.store.add_account(b"user%d" % number, b"secret")
+        assert outcome(world.attempt(b"secret", HOME, b"user%d" % number)) is AccountSession
+    assert world.guard.delay_s(HOME) == 0
+
+
+def test_colleagues_pass_as_soon_as_those_before_them_have() -> None:
+    """An office that comes back after a power cut waits for each other's results, not for a penalty."""
+    world = Attempts()
+    gate: Deferred[None] = Deferred()
+    world.store.hold_logins = gate
+    for number in range(20):
+        world.store.add_account(b"user%d" % number, b"secret")
+    sent = [world.attempt(b"secret", HOME, b"user%d" % number) for number in range(20)]
+    assert world.store.logins == 3
+    world.store.hold_logins = None
+    gate.callback(None)
+    assert [outcome(done) for done in sent] == [AccountSession] * 20
+
+
+def test_trusted_owner_is_not_kept_out_by_strangers_elsewhere() -> None:
+    """A thousand addresses guess at one account; it opens at once where it has been opened before."""
+    world = Attempts()
+    assert outcome(world.attempt(b"secret")) is AccountSession
+    for number in range(1000):
+        world.attempt(b"guess", f"203.0.{number // 250}.{number % 250}").addErrback(lambda failure: None)
+    assert outcome(world.attempt(b"secret")) is AccountSession
+    assert outcome(world.attempt(b"secret", ELSEWHERE)) is dict
+
+
+def test_guesses_from_many_addresses_are_slowed() -> None:
+    """What one account is asked from everywhere together is bounded, whether it exists or not."""
+    for name in (b"joe", b"nobody"):
+        world = Attempts()
+        for number in range(1000):
+            address = f"203.0.{number // 250}.{number % 250}"
+            world.attempt(b"guess", address, name).addErrback(lambda failure: None)
+        assert world.store.logins == world.limits.account_free_failures + 1
+
+
+@pytest.mark.parametrize("name", [b"Joe@Example.org", b"JOE@example.ORG", b"joe@EXAMPLE.org"])
+def test_other_spellings_of_a_name_gain_nothing(name: bytes) -> None:
+    """An account has one count, however its name is written."""
+    world = Attempts(LoginLimits(account_free_failures=0))
+    world.fail(1, HOME, b"joe@example.org")
+    assert outcome(world.attempt(b"guess", ELSEWHERE, name)) is dict
+
+
+def test_trust_does_not_let_guesses_pass() -> None:
+    """Where an account was opened before, guesses at it are slowed as everywhere else."""
+    world = Attempts()
+    assert outcome(world.attempt(b"secret")) is AccountSession
+    world.store.hold_logins = Deferred()
+    before = world.store.logins
+    for number in range(100):
+        world.attempt(b"guess %d" % number).addErrback(lambda failure: None)
+    assert world.store.logins == before + world.limits.free_failures + 1
+
+
+def test_a_typing_error_costs_no_trust() -> None:
+    """Somebody who mistypes while strangers guess at his account still gets in."""
+    world = Attempts()
+    assert outcome(world.attempt(b"secret")) is AccountSession
+    for number in range(100):
+        world.attempt(b"guess", f"203.0.113.{number}").addErrback(lambda failure: None)
+    assert outcome(world.attempt(b"typo")) is AuthenticationFailed
+    assert outcome(world.attempt(b"secret")) is AccountSession
 
 
 def test_neighbours_in_an_ipv6_network_are_one() -> None:
@@ -77,11 +215,19 @@ def test_neighbours_in_an_ipv6_network_are_one() -> None:
     assert world.guard.delay_s("2001:db8:0:1::1") == 0
 
 
+def test_waiting_is_bounded_for_all_together() -> None:
+    """Many addresses that wait do not take memory without end."""
+    world = Attempts(LoginLimits(waiting_max=10, account_free_failures=0))
+    sent = [world.attempt(b"guess", f"203.0.113.{number}") for number in range(30)]
+    assert [outcome(done) for done in sent].count(TooManyLogins) == 19
+
+
 def test_memory_is_bounded() -> None:
-    """The oldest addresses are forgotten first."""
-    world = Attempts(LoginLimits(addresses_max=10))
+    """The table does not grow; the addresses unused for longest are forgotten first."""
+    world = Attempts(LoginLimits(addresses_max=8, account_free_failures=10_000))
     for number in range(30):
         world.fail(3, f"192.0.2.{number}")
+        world.clock.advance(1)
     assert world.guard.delay_s("192.0.2.29") == 1
     assert world.guard.delay_s("192.0.2.1") == 0
 
@@ -94,8 +240,116 @@ def test_given_up_while_waiting() -> None:
     done = world.attempt(b"secret")
     done.cancel()
     done.addErrback(lambda failure: None)
-    world.clock.advance(60)
+    for _ in range(60):
+        world.clock.advance(1)
     assert world.store.logins == before
+
+
+def test_workers_and_restarts_share_one_count(tmp_path: Path) -> None:
+    """What one worker has counted another one knows, and so does the next server on this data root."""
+    limits = LoginLimits()
+    one, other = (Attempts(limits, Throttle.on_disk(tmp_path, KEY, limits)) for _ in range(2))
+    one.fail(2)
+    other.fail(2)
+    assert one.guard.delay_s(HOME) == other.guard.delay_s(HOME) == 2
+    assert outcome(one.attempt(b"secret", ELSEWHERE)) is AccountSession
+    for world in (one, other):
+        world.throttle.close()
+    later = Attempts(limits, Throttle.on_disk(tmp_path, KEY, limits))
+    assert later.guard.delay_s(HOME) == 2
+    later.fail(30, "203.0.113.1")
+    assert outcome(later.attempt(b"secret", ELSEWHERE)) is AccountSession
+    later.throttle.close()
+
+
+def test_nobody_else_counts_meanwhile(tmp_path: Path) -> None:
+    """What is read is written before another process may read it."""
+    one, other = (FilePages(tmp_path / FILE_NAME, 4096) for _ in range(2))
+    with (tmp_path / FILE_NAME).open("rb") as third:
+        with one.locked(), pytest.raises(BlockingIOError):
+            fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with other.locked(), pytest.raises(BlockingIOError):
+            fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for pages in (one, other):
+        pages.close()
+
+
+def test_a_success_elsewhere_lets_the_waiting_pass(tmp_path: Path) -> None:
+    """A program whose connections went to several workers waits no longer than the first of them."""
+    limits = LoginLimits()
+    one, other = (Attempts(limits, Throttle.on_disk(tmp_path, KEY, limits)) for _ in range(2))
+    gate: Deferred[None] = Deferred()
+    one.store.hold_logins = gate
+    first = [one.attempt(b"secret") for _ in range(8)]
+    waiting = other.attempt(b"secret")
+    assert outcome(waiting) is dict
+    gate.callback(None)
+    assert [outcome(done) for done in first] == [AccountSession] * 8
+    other.clock.advance(1)
+    assert outcome(waiting) is AccountSession
+    for world in (one, other):
+        world.throttle.close()
+
+
+def test_the_table_tells_no_address_and_no_name(tmp_path: Path) -> None:
+    """Who has the file alone learns nothing of who logs in from where."""
+    world = Attempts(throttle=Throttle.on_disk(tmp_path, KEY, LoginLimits()))
+    world.fail(2)
+    assert outcome(world.attempt(b"secret", ELSEWHERE)) is AccountSession
+    world.throttle.close()
+    data = (tmp_path / FILE_NAME).read_bytes()
+    assert any(data)
+    for marker in (b"joe", b"192.0.2", b"198.51", b"secret", bytes((192, 0, 2, 1)), bytes((198, 51, 100, 7))):
+        assert marker not in data
+    assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_old_traces_are_blanked(tmp_path: Path) -> None:
+    """After ten days nothing in the file tells that somebody was here."""
+    world = Attempts(throttle=Throttle.on_disk(tmp_path, KEY, LoginLimits()))
+    assert outcome(world.attempt(b"secret")) is AccountSession
+    world.fail(3, ELSEWHERE)
+    world.throttle.sweep(world.limits, START_S + 10 * 86_400 - 60)
+    assert outcome(world.attempt(b"secret")) is AccountSession
+    world.throttle.sweep(world.limits, START_S + 10 * 86_400 + 60)
+    assert not any((tmp_path / FILE_NAME).read_bytes())
+    world.throttle.close()
+
+
+@pytest.mark.parametrize("harm", ["folder", "closed"])
+def test_a_table_that_cannot_be_used_stops_nobody(
+    tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a broken disk failures are counted in memory, and the log says so."""
+    if harm == "folder":
+        (tmp_path / FILE_NAME).mkdir()
+    throttle = Throttle.on_disk(tmp_path, KEY, LoginLimits())
+    world = Attempts(throttle=throttle)
+    if harm == "closed":
+        os.close(throttle._pages._descriptor)  # type: ignore[attr-defined]  # the disk is gone
+    world.fail(4)
+    assert outcome(world.attempt(b"secret", ELSEWHERE)) is AccountSession
+    assert world.guard.delay_s(HOME) == 2
+    assert FILE_NAME in caplog.text
+
+
+def test_a_clock_set_back_keeps_nobody_waiting() -> None:
+    """An attempt noted in the future delays as one noted now."""
+    world = Attempts()
+    world.fail(9)
+    assert world.throttle.start("192.0.2.1", "joe", world.limits, START_S - 1e6).wait_s <= 30
+
+
+def test_a_table_of_another_size_begins_afresh(tmp_path: Path) -> None:
+    """Changing ``addresses_max`` loses what was remembered, and nothing else."""
+    Throttle.on_disk(tmp_path, KEY, LoginLimits()).close()
+    smaller = LoginLimits(addresses_max=100)
+    world = Attempts(smaller, Throttle.on_disk(tmp_path, KEY, smaller))
+    world.fail(3)
+    assert (tmp_path / FILE_NAME).stat().st_size == table_bytes(smaller)
+    assert world.guard.delay_s(HOME) == 1
+    world.throttle.close()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """App passwords by SCRAM: the server never sees the secret and the account opens."""
 
 import base64
+import errno
 import hmac
 
 import pytest
 from keys_world import NAME, NOW, TINY, Later, at_once, make_world, outcome
 from twisted.internet.defer import Deferred
 
+from mailstore import opening
 from mailstore.errors import AccountDisabled, AuthenticationFailed, ScopeDenied
+from mailstore.keyheader import read_header
 from mailstore.keys import AccessProtocol, AccountId, Scope
 from mailstore.model import ScramExchange, ScramSetup
 from mailstore.scram import open_scram_wrap, scram_keys
@@ -158,3 +161,32 @@ def test_wrap_belongs_to_its_account(world):
     exchange, _signature = prove(made.printed.text(), setup_of(unlocker(world)))
     with pytest.raises(AuthenticationFailed):
         open_scram_wrap(AccountId("f" * 32), [made.slot], exchange)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_unknown_names_cost_the_same_reads(world, monkeypatch, known):
+    """Setting up an exchange reads one header, of the same length whether there is an account or not."""
+    name = NAME if known else "nobody@example.org"
+    setup_of(unlocker(world), name)
+    lengths = []
+
+    def reading(folder):
+        found = read_header(folder)
+        lengths.append(len(found.body))
+        return found
+
+    monkeypatch.setattr(opening, "read_header", reading)
+    setup_of(unlocker(world), name)
+    assert len(lengths) == 1
+    assert abs(lengths[0] - len(read_header(world.paths.folder).body)) < 32
+
+
+def test_a_full_disk_does_not_tell_who_is_unknown(world, monkeypatch):
+    """Where the decoy cannot be written an unknown name is answered all the same."""
+
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(opening, "replace_file", full)
+    unlock = unlocker(world)
+    assert setup_of(unlock, "nobody@example.org") == setup_of(unlock, "nobody@example.org")

@@ -32,9 +32,9 @@ def unlocker(world: World, run=at_once, **limits) -> Unlocker:
     return Unlocker(world.root, world.directory, run, limits=limits, argon2=world.argon2, clock=lambda: NOW)
 
 
-def login(unlock: Unlocker, secret=PASSWORD, protocol=IMAP, name=NAME) -> Deferred[Unlocked]:
+def login(unlock: Unlocker, secret=PASSWORD, protocol=IMAP, name=NAME, site="") -> Deferred[Unlocked]:
     """Start a login."""
-    return Deferred.fromCoroutine(unlock.unlock(name, secret, protocol))
+    return Deferred.fromCoroutine(unlock.unlock(name, secret, protocol, site))
 
 
 def test_password_opens(world):
@@ -277,7 +277,7 @@ def test_storm_waits_within_the_memory_budget(world):
     later = Later()
     params = Argon2Params(time_cost=1, memory_kib=512, parallelism=1)
     unlock = unlocker(world, later, argon2_memory_budget_mib=1, waiting_logins=3, params=params)
-    logins = [login(unlock, name=f"nobody{number}") for number in range(6)]
+    logins = [login(unlock, name=f"nobody{number}", site=str(number)) for number in range(6)]
     later.run()
     assert len(later.jobs) == 2
     assert type(outcome(logins[5])) is TooManyLogins
@@ -285,10 +285,27 @@ def test_storm_waits_within_the_memory_budget(world):
     assert [type(outcome(deferred)) for deferred in logins[:5]] == [AuthenticationFailed] * 5
 
 
+def test_run_that_nobody_waits_for_is_not_made(world):
+    """Who hangs up while his login waits for memory costs no Argon2 run."""
+    later = Later()
+    params = Argon2Params(time_cost=1, memory_kib=1024, parallelism=1)
+    unlock = unlocker(world, later, argon2_memory_budget_mib=1, params=params)
+    logins = [login(unlock, name=f"nobody{number}", site=str(number)) for number in range(3)]
+    later.run()
+    logins[1].cancel()
+    later.run_all()
+    assert [type(outcome(deferred)) for deferred in logins] == [
+        AuthenticationFailed,
+        CancelledError,
+        AuthenticationFailed,
+    ]
+    assert len(world.argon2.runs) == 2
+
+
 def test_gate_lets_a_giant_pass_alone():
     """A run larger than the whole budget is not stuck for ever, and order is kept."""
     gate = MemoryGate(100, 10)
-    first, giant, small = gate.enter(60), gate.enter(1000), gate.enter(10)
+    first, giant, small = gate.enter(60, "a"), gate.enter(1000, "b"), gate.enter(10, "c")
     assert (first.called, giant.called, small.called) == (True, False, False)
     gate.leave(outcome(first))
     assert (giant.called, small.called) == (True, False)
@@ -299,11 +316,46 @@ def test_gate_lets_a_giant_pass_alone():
 def test_gate_forgets_the_cancelled():
     """A cancelled wait gives its turn to the next."""
     gate = MemoryGate(10, 10)
-    first, second, third = gate.enter(10), gate.enter(10), gate.enter(10)
+    first, second, third = (gate.enter(10, site) for site in ("a", "a", "b"))
     second.cancel()
     gate.leave(outcome(first))
     assert third.called
     assert isinstance(outcome(second), CancelledError)
+    assert gate.waiting == 0
+
+
+def test_gate_keeps_half_for_other_sites():
+    """Runs under way are bounded per site: who sends many leaves room for the others."""
+    gate = MemoryGate(8, 100)
+    mine = [gate.enter(1, "stranger") for _ in range(20)]
+    assert sum(turn.called for turn in mine) == 4
+    assert all(gate.enter(1, f"honest{number}").called for number in range(4))
+
+
+def test_sites_take_turns_at_the_gate():
+    """With the memory used up, one who comes late is let in before the many of another site."""
+    gate = MemoryGate(1, 1000)
+    running = gate.enter(1, "stranger")
+    crowd = [gate.enter(1, "stranger") for _ in range(100)]
+    honest = [gate.enter(1, f"honest{number}") for number in range(3)]
+    for _turn in range(4):
+        gate.leave(outcome(running))
+        running = next(turn for turn in (*honest, *crowd) if turn.called and turn.result)
+    assert all(turn.called for turn in honest)
+    assert sum(turn.called for turn in crowd) == 1
+
+
+def test_full_gate_turns_away_the_site_that_fills_it():
+    """A stranger's queue does not keep others out: its last place goes to who comes."""
+    gate = MemoryGate(1, 10)
+    gate.enter(1, "stranger")
+    crowd = [gate.enter(1, "stranger") for _ in range(10)]
+    with pytest.raises(TooManyLogins):
+        gate.enter(1, "stranger")
+    honest = [gate.enter(1, f"honest{number}") for number in range(5)]
+    assert gate.waiting == 10
+    assert not any(turn.called for turn in (*honest, *crowd[:5]))
+    assert [type(outcome(turn)) for turn in crowd[5:]] == [TooManyLogins] * 5
 
 
 def test_weak_slot_is_upgraded_at_login(world):

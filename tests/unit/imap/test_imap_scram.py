@@ -136,6 +136,19 @@ def test_a_proof_by_guessing_waits_its_turn() -> None:
     assert late.hear().startswith(b"+ ")
 
 
+def test_an_abandoned_exchange_is_an_attempt() -> None:
+    """Whoever asks for salts and goes away is slowed as one who guesses."""
+    world = ImapWorld()
+    for _ in range(3):
+        client = world.connect()
+        client.say(b"a AUTHENTICATE SCRAM-SHA-256 biwsbj1qb2Uscj1hYmM=\r\n")
+        client.hang_up()
+    late = world.connect()
+    assert run(late, b"n,,", b"", scram.SCRAM) == b""
+    world.clock.advance(1)
+    assert late.hear().startswith(b"+ ")
+
+
 def test_hanging_up_before_the_end_releases_the_account() -> None:
     """A client that goes away without the last response leaves no open account behind."""
     world = ImapWorld()

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from protocols.limits import LoginLimits, Pop3Limits, StreamLimits
-from protocols.login import LoginGuard
 from protocols.pop3.server import Pop3Factory
+from tests.login_guard import make_guard
 from tests.memory_store import MemoryStore
 from tests.wire import TLS, Client, RecordingLog
 
@@ -26,6 +26,7 @@ class Pop3World:
 
     def __init__(self, *messages: bytes, implicit_tls: bool = True, **limits: Any) -> None:
         self.clock = Clock()
+        self.clock.advance(1)  # a time of zero means never
         self.store = MemoryStore()
         self.account = self.store.add_account()
         for message in messages:
@@ -33,7 +34,7 @@ class Pop3World:
         self.access_log = RecordingLog()
         self.limits = dataclasses.replace(Pop3Limits(), **limits)
         self.factory = Pop3Factory(
-            LoginGuard(self.store, LoginLimits(), self.clock),
+            make_guard(self.store, LoginLimits(), self.clock),
             self.limits,
             TLS,
             self.access_log,

@@ -11,8 +11,8 @@ from pop3_world import GREETING
 from protocols.limits import LmtpLimits, LoginLimits, Pop3Limits
 from protocols.lmtp.message import MemoryBudget
 from protocols.lmtp.server import LmtpFactory
-from protocols.login import LoginGuard
 from protocols.pop3.server import Pop3Factory
+from tests.login_guard import make_guard
 from tests.unit.store.store_world import NAME, PASSWORD, World
 from tests.wire import TLS, Client, RecordingLog
 
@@ -42,7 +42,7 @@ def lmtp(world: World) -> Client:
 
 def pop3(world: World, count: int) -> Client:
     """A POP3 connection that sees ``count`` messages."""
-    guard = LoginGuard(world.store, LoginLimits(), world.clock)
+    guard = make_guard(world.store, LoginLimits(), world.clock)
     client = Client(Pop3Factory(guard, Pop3Limits(), TLS, RecordingLog(), world.clock, True))
     said = client.say(b"USER %s\r\nPASS %s\r\n" % (NAME, PASSWORD))
     assert said == GREETING + b"+OK send PASS\r\n+OK %d messages\r\n" % count
