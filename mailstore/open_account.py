@@ -43,6 +43,15 @@ KEY_BYTES = 32
 FILING_RETRY_S = 30.0
 """Seconds until filing is tried again after it failed."""
 
+RECHECK_RETRY_S = 1.0
+"""Seconds until sessions are checked again whose keyslot could not be looked at."""
+
+EXPIRY_MARGIN_S = 1.0
+"""A keyslot is good until the second of its end is over."""
+
+EXPIRY_LOOK_S = 3600.0
+"""Seconds after which the end of a keyslot is compared with the clock again."""
+
 UNCLOSED_RETRY_S = 60.0
 """Seconds until databases are closed that could not be, because somebody held the account's lock."""
 
@@ -107,6 +116,7 @@ class OpenAccount:
         self._checkpoint_call: DelayedCall | None = None
         self._close_call: DelayedCall | None = None
         self._retry_call: DelayedCall | None = None
+        self._recheck_call: DelayedCall | None = None
         self.closing: Deferred[None] | None = None
 
     # -- opening and closing ---------------------------------------------------------------------
@@ -183,7 +193,7 @@ class OpenAccount:
         self._listeners.clear()
         self._worker.watcher.ignore(self.paths.folder)
         self._worker.watcher.ignore(self.paths.inbox)
-        for call in (self._checkpoint_call, self._close_call, self._retry_call):
+        for call in (self._checkpoint_call, self._close_call, self._retry_call, self._recheck_call):
             if call is not None and call.active():
                 call.cancel()
         if self._filing is not None:
@@ -367,6 +377,7 @@ class OpenAccount:
 
     async def _check_keyslots(self) -> None:
         """End the sessions whose keyslot has been revoked; all of them when the account is gone."""
+        unanswered: StoreError | None = None
         for session in tuple(self.sessions):
             try:
                 await self._worker.recheck(session.unlocked)
@@ -375,5 +386,34 @@ class OpenAccount:
             except (AuthenticationFailed, HeaderTampered):
                 self.sessions.discard(session)
                 session.closed_by_store()
+            except StoreError as error:
+                unanswered = error
         if not self.paths.keys.exists():
             await self.close()
+        elif unanswered is not None:
+            self._recheck_after(RECHECK_RETRY_S)
+            raise unanswered
+        else:
+            self._recheck_at_expiry()
+
+    def add_session(self, session: Session) -> None:
+        """A session has begun; it ends with its keyslot's last day at the latest."""
+        self.sessions.add(session)
+        self._recheck_at_expiry()
+
+    def _recheck_at_expiry(self) -> None:
+        ends = [end for one in self.sessions if (end := one.unlocked.scope.not_after) is not None]
+        if ends:
+            # The clock on the wall may be set meanwhile, so it is looked at now and then.
+            self._recheck_after(min(max(min(ends) - time.time(), 0.0) + EXPIRY_MARGIN_S, EXPIRY_LOOK_S))
+
+    def _recheck_after(self, seconds: float) -> None:
+        if self.closing is not None:
+            return
+        if self._recheck_call is not None:
+            self._recheck_call.cancel()
+        self._recheck_call = self._worker.clock.callLater(seconds, self._recheck_now)
+
+    def _recheck_now(self) -> None:
+        self._recheck_call = None
+        self.recheck_soon()

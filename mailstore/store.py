@@ -125,7 +125,15 @@ class MailStore:
         except BaseException:
             unlocked.wipe()
             raise
-        return Account(self, opened, unlocked)
+        account = Account(self, opened, unlocked)
+        try:
+            # While this login was under way its keyslot may have been revoked, and the account disabled:
+            # from now on the session hears of it, so what has happened before shows here.
+            await self.recheck(unlocked)
+        except BaseException:
+            account.release()
+            raise
+        return account
 
     async def _opened(self, unlocked: Unlocked) -> OpenAccount:
         """The open account, opened at most once however many sessions come together."""
@@ -257,7 +265,7 @@ class Account:
         self._on_closed: Callable[[], None] | None = None
         self._ends: set[Callable[[], None]] = set()
         self._over = False
-        opened.sessions.add(self)
+        opened.add_session(self)
 
     @property
     def read_only(self) -> bool:
