@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from deploy.config import FILE_NAME, Config, ConfigError, load
 from deploy.samples import sample_messages
 from mailstore.account import NewAccount, create_account, init_root, open_directory
-from mailstore.durable import write_new
+from mailstore.durable import replace_file, write_new
 from mailstore.keyring import Keyring
 from mailstore.opening import open_as_owner
 from mailstore.printed import random_characters
@@ -174,6 +174,10 @@ def prepare(data: Path, port_base: int) -> Prepared:
     if not certificate.exists():
         private_key.unlink(missing_ok=True)
         make_certificate(certificate, private_key)
+    # Programs of other users have to trust the certificate. They may enter the folders, not list them.
+    for folder in (data, tls):
+        folder.chmod(0o711)
+    certificate.chmod(0o644)
     note = note_path(data)
     recovery_key = None
     directory = open_directory(data)
@@ -194,8 +198,7 @@ def prepare(data: Path, port_base: int) -> Prepared:
             "or start afresh in an empty folder"
         ) from None
     path = data / FILE_NAME
-    path.write_text(_config_text(data, ports), "utf-8")
-    path.chmod(0o600)
+    replace_file(path, _config_text(data, ports).encode())
     try:
         config = load(path)
     except ConfigError as exc:
