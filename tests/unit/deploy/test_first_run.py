@@ -17,7 +17,7 @@ PORT_BASE = 1100
 def test_other_users_may_read_the_certificate_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
 ) -> None:
-    """A mail program of another user has to trust the certificate; whatever the umask, all else is private."""
+    """A mail program of another user has to trust the certificate; all else is private, with any umask."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     data = tmp_path / "data"
     before = os.umask(umask)
