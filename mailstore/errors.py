@@ -54,7 +54,11 @@ class MailboxExists(StoreError):
 
 
 class MailboxNameInvalid(StoreError):
-    """The name cannot be used for a mailbox (empty part, control character, too long, INBOX rules)."""
+    """The name cannot be used for a mailbox (empty part, control character, too long)."""
+
+
+class InboxStays(MailboxNameInvalid):
+    """INBOX cannot be deleted."""
 
 
 class MailboxHasChildren(StoreError):

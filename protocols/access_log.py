@@ -42,7 +42,7 @@ class Entry:
     bytes: int
     result: str
     failed: bool
-    """NO, BAD, -ERR, 4xx or 5xx: the line goes to the error log as well."""
+    """Trouble or a mistake, no everyday refusal: the line goes to the error log as well."""
 
 
 class AccessLog(Protocol):

@@ -15,6 +15,7 @@ from mailstore import mime
 from mailstore.errors import (
     AccountClosed,
     AuthenticationFailed,
+    InboxStays,
     LimitExceeded,
     MailboxExists,
     MailboxHasChildren,
@@ -258,7 +259,7 @@ class AccountSession:
         await self.turn(writes=True)
         name = normalised(name)
         if name == "INBOX":
-            raise MailboxNameInvalid("INBOX")
+            raise InboxStays("INBOX")
         box = self.box(name)
         if any(other.startswith(name + "/") for other in self.data.mailboxes):
             raise MailboxHasChildren("children")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mailstore.engine import Row, Txn
 from mailstore.errors import (
+    InboxStays,
     LimitExceeded,
     MailboxExists,
     MailboxHasChildren,
@@ -142,12 +143,12 @@ def delete(txn: Txn, name: str) -> None:
 
     Raises:
         NoSuchMailbox: there is none.
-        MailboxNameInvalid: INBOX cannot be deleted.
+        InboxStays: it is INBOX.
         MailboxHasChildren: its inferiors have to go first.
     """
     name = normalised(name)
     if name == INBOX:
-        raise MailboxNameInvalid("INBOX cannot be deleted")
+        raise InboxStays("INBOX cannot be deleted")
     mailbox_id = require_mailbox(txn, name)
     if _children(txn, name):
         raise MailboxHasChildren("the mailbox has inferiors")

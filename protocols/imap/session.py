@@ -31,6 +31,18 @@ from protocols.imap.watching import tell_between_commands, tell_news
 from protocols.redact import correlation_id, describe
 from protocols.transport import Channel, IdleTimeout
 
+_TROUBLE = {
+    b"AUTHENTICATIONFAILED",
+    b"PRIVACYREQUIRED",
+    b"UNAVAILABLE",
+    b"INUSE",
+    b"SERVERBUG",
+    b"CONTACTADMIN",
+    b"OVERQUOTA",
+    b"LIMIT",
+    b"TOOBIG",
+}
+"""Response codes of a NO that somebody may want to look into; all other NOs are everyday answers."""
 _PRIVACY = Disallowed(b"use STARTTLS first", b"PRIVACYREQUIRED")
 
 
@@ -191,6 +203,6 @@ class ImapSession:
                 command="IMAP " + (name.decode("ascii") or "?"),
                 bytes=ctx.output.sent_bytes,
                 result=b" ".join(filter(None, (status, word))).decode("ascii"),
-                failed=status not in (b"OK", b"BYE"),
+                failed=status == b"BAD" or word in _TROUBLE,
             )
         )

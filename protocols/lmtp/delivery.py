@@ -66,12 +66,12 @@ class Transaction:
     refused: int = 0
     command: str = "MAIL"
     """For the access log: how far it came."""
-    worst: int = 250
-    """The highest reply code to a recipient or to the message."""
+    worst: Reply = replies.OK
+    """The reply with the highest code to the message, or to it for a recipient."""
 
     def note(self, reply: Reply) -> None:
         """Remember a reply for the access log."""
-        self.worst = max(self.worst, reply.code)
+        self.worst = max(self.worst, reply, key=lambda one: one.code)
 
 
 async def find_recipient(store: DeliveryStore, address: bytes, size_bytes: int) -> Recipient | Reply:

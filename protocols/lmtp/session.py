@@ -201,7 +201,7 @@ class LmtpSession:
         reply = await self._accept(transaction, address)
         if reply is not replies.RECIPIENT_OK:
             transaction.refused += 1
-        transaction.note(reply)
+            self._record("RCPT", 0, reply)
         # Unknown recipients are everyday business, so they do not count as errors of the peer.
         self._put(reply)
 
@@ -300,15 +300,15 @@ class LmtpSession:
         transaction.collector.close()
         self._record(transaction.command, transaction.collector.received_bytes, transaction.worst)
 
-    def _record(self, command: str, size_bytes: int, code: int) -> None:
+    def _record(self, command: str, size_bytes: int, reply: Reply) -> None:
         self._services.access_log.record(
             Entry(
                 address=self._channel.address,
                 user_agent="",
                 command="LMTP " + command,
                 bytes=size_bytes,
-                result=str(code),
-                failed=code >= 400,
+                result=str(reply.code),
+                failed=not reply.positive and reply is not replies.UNKNOWN_RECIPIENT,
             )
         )
 
@@ -350,7 +350,7 @@ class LmtpSession:
         if reply.code < 500:
             self._errors = 0
             return
-        self._record("?", 0, reply.code)
+        self._record("?", 0, reply)
         self._errors += 1
         if self._errors > self._limits.errors_max:
             self._close(replies.TOO_MANY_ERRORS)

@@ -155,7 +155,9 @@ class Pop3Session:
             self._sender.put(b"+OK %s\r\n" % outcome)
         elif isinstance(outcome, Refusal):
             self._sender.put(outcome.wire)
-        self._record(spec.name, outcome if isinstance(outcome, Refusal) else None)
+        refusal = outcome if isinstance(outcome, Refusal) else None
+        # A refusal without a code (RFC 2449 section 8) says what the client can know itself.
+        self._record(spec.name, refusal, failed=refusal is not None and bool(refusal.code))
         after, self._after_answer = self._after_answer, None
         if after is not None:
             await self._sender.flush()
@@ -169,7 +171,7 @@ class Pop3Session:
     def _refuse(self, name: bytes, refusal: Refusal) -> None:
         """A refusal of what is no command here; too many in a row end the connection."""
         self._sender.put(refusal.wire)
-        self._record(name, refusal)
+        self._record(name, refusal, failed=True)
         self._bad_in_row += 1
         limits = self._limits
         logged_in = self._state is State.TRANSACTION
@@ -203,7 +205,7 @@ class Pop3Session:
             raise Hangup from None
         return refusal_of(known)
 
-    def _record(self, name: bytes, refusal: Refusal | None) -> None:
+    def _record(self, name: bytes, refusal: Refusal | None, *, failed: bool) -> None:
         result = "+OK" if refusal is None else f"-ERR {refusal.code.decode('ascii')}".rstrip()
         self._services.access_log.record(
             Entry(
@@ -212,7 +214,7 @@ class Pop3Session:
                 command="POP3 " + (name.decode("ascii") or "?"),
                 bytes=self._sender.sent_bytes,
                 result=result,
-                failed=refusal is not None,
+                failed=failed,
             )
         )
 

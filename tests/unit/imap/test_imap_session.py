@@ -228,12 +228,33 @@ def test_access_log_has_its_fields_and_no_arguments() -> None:
         ("IMAP LOGIN", "OK", False),
         ("IMAP ID", "OK", False),
         ("IMAP SEARCH", "BAD", True),
-        ("IMAP SELECT", "NO NONEXISTENT", True),
+        ("IMAP SELECT", "NO NONEXISTENT", False),
         ("IMAP ?", "BAD", True),
     ]
     assert {one.user_agent for one in entries[1:]} == {"mutt 2.2"}
     assert entries[3].bytes == len(b"d NO [NONEXISTENT] no such mailbox\r\n")
     assert "hush" not in json.dumps([dataclasses.asdict(one) for one in entries])
+
+
+def test_the_error_log_has_no_everyday_refusals() -> None:
+    """What clients are told every day is nothing for the operator to look at; trouble and mistakes are."""
+    world = ImapWorld()
+    client = world.connect()
+    client.say(
+        b"a LOGIN joe wrong\r\nb LOGIN joe secret\r\nc CREATE INBOX\r\nd DELETE INBOX\r\ne CREATE &\r\n"
+    )
+    client.say(b"f SELECT x\r\ng COPY\r\n")
+    world.account.failure = errors.OverQuota("full")
+    client.say(b"h SELECT INBOX\r\n")
+    world.account.failure = errors.StorageFailed("disk")
+    client.say(b"i SELECT INBOX\r\n")
+    assert [one.result for one in world.access_log.entries if one.failed] == [
+        "NO AUTHENTICATIONFAILED",
+        "BAD",
+        "NO OVERQUOTA",
+        "NO CONTACTADMIN",
+    ]
+    assert len(world.access_log.entries) == 9
 
 
 class DeflateClient:

@@ -305,14 +305,21 @@ def test_shutting_down_waits_for_the_running_delivery() -> None:
 
 
 def test_the_access_log_names_nobody() -> None:
-    """One entry per transaction, with the size of the message and the worst reply."""
+    """One entry per transaction, with the size of the message and the worst reply, and one per refused RCPT.
+
+    An unknown recipient is everyday business, nothing for the error log.
+    """
     world = LmtpWorld()
-    client = world.ready(b"joe@example.org", b"no@example.org")
+    world.store.full.add("max")
+    client = world.ready(b"joe@example.org", b"no@example.org", b"max@example.org")
     client.say(b"DATA\r\n" + MESSAGE + b".\r\n")
-    (entry,) = world.access_log.entries
-    assert entry.command == "LMTP DATA" and entry.bytes == len(MESSAGE)
-    assert (entry.result, entry.failed) == ("550", True)
-    assert "example" not in repr(entry)
+    entries = world.access_log.entries
+    assert [(one.command, one.bytes, one.result, one.failed) for one in entries] == [
+        ("LMTP RCPT", 0, "550", False),
+        ("LMTP RCPT", 0, "452", True),
+        ("LMTP DATA", len(MESSAGE), "250", False),
+    ]
+    assert "example" not in repr(entries)
 
 
 def all_errors(kind: type[StoreError] = StoreError) -> list[type[StoreError]]:

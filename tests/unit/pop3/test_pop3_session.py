@@ -314,7 +314,9 @@ def test_the_access_log_has_commands_and_no_arguments() -> None:
     """Time, address, command, bytes and result only."""
     world = Pop3World(ONE)
     client = world.connect()
-    client.say(b"USER joe\r\nPASS wrong\r\nUSER joe\r\nPASS secret\r\nRETR 1\r\nFOO bar\r\nQUIT\r\n")
+    client.say(
+        b"USER joe\r\nPASS wrong\r\nUSER joe\r\nPASS secret\r\nRETR 1\r\nRETR 2\r\nFOO bar\r\nQUIT\r\n"
+    )
     said = [(one.command, one.result, one.failed) for one in world.access_log.entries]
     assert said == [
         ("POP3 USER", "+OK", False),
@@ -322,6 +324,7 @@ def test_the_access_log_has_commands_and_no_arguments() -> None:
         ("POP3 USER", "+OK", False),
         ("POP3 PASS", "+OK", False),
         ("POP3 RETR", "+OK", False),
+        ("POP3 RETR", "-ERR", False),
         ("POP3 ?", "-ERR", True),
         ("POP3 QUIT", "+OK", False),
     ]
