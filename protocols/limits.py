@@ -119,6 +119,8 @@ class StreamLimits:
     """A peer that takes nothing for so long is cut off."""
     close_wait_s: float = 2.0
     """How long a peer that has taken everything may take to close its side."""
+    stop_close_wait_s: float = 0.1
+    """The same while the server stops, so that clients that never close do not hold up a restart."""
     turn_max_s: float = 0.002
     """How long one connection is at work before the others have their turn, between two commands."""
     connections_max: int = 20_000

@@ -93,6 +93,7 @@ class StreamConnection(TwistedProtocol):
         self._paused_by_peer = False
         self._reading_paused = False
         self._closing: Any = None
+        self._close_wait_s = limits.close_wait_s
         self._pump: Deferred[None] | None = None
         self._turn_began_s = clock.seconds()
 
@@ -279,7 +280,7 @@ class StreamConnection(TwistedProtocol):
         if self._closing is not None or self._pump is None:
             return
         deadline_s = self._clock.seconds() + self._limits.write_stall_timeout_s
-        self._closing = self._clock.callLater(self._limits.close_wait_s, self._give_up, deadline_s)
+        self._closing = self._clock.callLater(self._close_wait_s, self._give_up, deadline_s)
         self._transport.unregisterProducer()
         if self._reading_paused:
             self._transport.resumeProducing()
@@ -288,9 +289,15 @@ class StreamConnection(TwistedProtocol):
     def _give_up(self, deadline_s: float) -> None:
         """Many clients never answer TLS's closure alert; once they have everything, that is no matter."""
         if self._unsent() and self._clock.seconds() < deadline_s:
-            self._closing = self._clock.callLater(self._limits.close_wait_s, self._give_up, deadline_s)
+            self._closing = self._clock.callLater(self._close_wait_s, self._give_up, deadline_s)
         else:
             self.abort()
+
+    def hurry(self) -> None:
+        """The server stops: wait no longer for the peer than until it has taken everything."""
+        self._close_wait_s = self._limits.stop_close_wait_s
+        if self._closing is not None and self._closing.active():
+            self._closing.reset(self._close_wait_s)
 
     def _unsent(self) -> int:
         """Bytes that the kernel has yet to send or the peer has yet to acknowledge (tcp(7), SIOCOUTQ)."""
@@ -368,6 +375,7 @@ class StreamFactory(Factory):
         timers = []
         for connection, session in everyone:
             timers.append(self.clock.callLater(deadline_s, connection.abort))
+            connection.hurry()
             if session is not None:
                 session.end(b"server shutting down")
         for (connection, _), timer in zip(everyone, timers, strict=True):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Coroutine
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from protocols.limits import StreamLimits
-from protocols.transport import Channel, StreamConnection
+from protocols.transport import Channel, Endable, StreamConnection, StreamFactory
 
 LIMITS = StreamLimits(close_wait_s=2.0, write_stall_timeout_s=10.0)
 
@@ -81,3 +83,74 @@ def test_a_slow_peer_gets_the_rest() -> None:
         for _ in range(6):
             clock.advance(2.1)
         assert stalled.aborted
+
+
+class Quiet:
+    """A session that waits until it is asked to end."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._over = False
+
+    def end(self, reason: bytes) -> None:
+        """See ``Endable``."""
+        self._over = True
+        self._channel.wake()
+
+    async def run(self) -> None:
+        """Wait, and say goodbye."""
+        while not self._over:
+            await self._channel.read(1000)
+        await self._channel.write(b"* BYE\r\n")
+
+
+class QuietFactory(StreamFactory):
+    """Connections with such sessions."""
+
+    def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
+        """See ``StreamFactory``."""
+        session = Quiet(channel)
+        return session, session.run()
+
+
+def test_a_stop_waits_hardly_for_peers_that_do_not_close() -> None:
+    """A server that stops waits until its goodbye has arrived, not for what the peer does with it."""
+    clock = Clock()
+    factory = QuietFactory(clock, LIMITS)
+    transports = [Deaf(), Deaf()]
+    connections = []
+    for transport in transports:
+        connection: Any = factory.buildProtocol(None)
+        connection.makeConnection(transport)
+        connections.append(connection)
+    # One is closing already when the stop begins.
+    connections[1].close()
+    stopped = Deferred.fromCoroutine(factory.drain(30.0))
+    assert transports[0].value() == b"* BYE\r\n"
+    clock.advance(LIMITS.stop_close_wait_s)
+    assert [transport.aborted for transport in transports] == [True, True]
+    for connection in connections:
+        connection.connectionLost()
+    assert stopped.called
+    assert LIMITS.stop_close_wait_s < 0.5
+
+
+def test_a_stop_waits_for_peers_that_have_not_taken_everything() -> None:
+    """What was written still goes out first."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"* BYE\r\n")
+        clock = Clock()
+        factory = QuietFactory(clock, LIMITS)
+        transport = Deaf(Lower(ours))
+        connection: Any = factory.buildProtocol(None)
+        connection.makeConnection(transport)
+        stopped = Deferred.fromCoroutine(factory.drain(30.0))
+        for _ in range(10):
+            clock.advance(LIMITS.stop_close_wait_s)
+        assert not transport.aborted
+        theirs.recv(100)
+        clock.advance(LIMITS.stop_close_wait_s)
+        assert transport.aborted
+        connection.connectionLost()
+        assert stopped.called
