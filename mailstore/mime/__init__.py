@@ -3,7 +3,7 @@
 from mailstore.mime.address import Address, addresses
 from mailstore.mime.content import parameter
 from mailstore.mime.envelope import MessageIds, envelope, message_ids
-from mailstore.mime.headers import HeaderField, fields, header_fields, unfold
+from mailstore.mime.headers import HeaderField, collect, field_pattern, fields, header_fields, unfold
 from mailstore.mime.html import html_to_text
 from mailstore.mime.limits import DEFAULT_LIMITS, MimeLimits
 from mailstore.mime.part import Content, Disposition, Parameters, Part
@@ -13,7 +13,16 @@ from mailstore.mime.section import HeaderFilter, SectionKind, SectionSpec, Span,
 from mailstore.mime.sortkeys import SortKeys, base_subject, sent_date, sort_keys
 from mailstore.mime.stored import PartTreeDamaged, dump, load
 from mailstore.mime.structure import body, bodystructure
-from mailstore.mime.text import charset, decode_body, decode_words, filename, part_text
+from mailstore.mime.text import (
+    charset,
+    decode_body,
+    decode_words,
+    encoded_bytes,
+    filename,
+    is_text,
+    part_text,
+    text_pieces,
+)
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -36,15 +45,19 @@ __all__ = [
     "body",
     "bodystructure",
     "charset",
+    "collect",
     "decode_body",
     "decode_words",
     "dump",
+    "encoded_bytes",
     "envelope",
+    "field_pattern",
     "fields",
     "filename",
     "find_part",
     "header_fields",
     "html_to_text",
+    "is_text",
     "load",
     "message_ids",
     "parameter",
@@ -54,5 +67,6 @@ __all__ = [
     "scan",
     "sent_date",
     "sort_keys",
+    "text_pieces",
     "unfold",
 ]

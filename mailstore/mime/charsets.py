@@ -1,7 +1,9 @@
 """Bytes to text in whatever charset a message names. Never raises, never runs a non-text codec."""
 
+import codecs
 import encodings.aliases
 import re
+from collections.abc import Iterator
 
 # Python's codecs that are no charsets: they would decompress, execute escapes or read host names.
 # ASCII is here because it is what is claimed where nothing is known: 8-bit bytes decide for themselves.
@@ -43,6 +45,8 @@ _WITHOUT_ALIAS = (
 )
 # What is sent under these names is often the larger charset (WHATWG Encoding, section 4.2).
 _LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
+_PIECE_BYTES = 32 * 1024
+"""What is decoded at a time of long text: other threads stand still meanwhile."""
 _NAME_SEPARATOR = re.compile(r"[^a-z0-9]+")
 
 
@@ -82,6 +86,32 @@ def decode(value: bytes, charset: str | None) -> str:
     text = value.decode(codec, "replace")
     # UTF-7 can spell lone surrogates, which no other encoder accepts.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if codec == "utf_7" else text
+
+
+def decode_pieces(value: bytes, charset: str | None) -> Iterator[str]:
+    """The same in pieces, for long text: some codecs take a second for bytes without a character."""
+    codec = _codec(charset) if charset else None
+    if codec is None or len(value) <= _PIECE_BYTES:
+        yield decode(value, charset)
+        return
+    # Of UTF-7 Python's decoder would go back to the beginning of a run of base64 with every piece.
+    decoder = None if codec == "utf_7" else codecs.getincrementaldecoder(codec)("replace")
+    at = 0
+    while at < len(value):
+        stop = at + _PIECE_BYTES
+        if decoder is None and stop < len(value):
+            # "+" begins such a run.
+            shift = value.rfind(b"+", at + 1, stop)
+            stop = stop if shift < 0 else shift
+        try:
+            text = decode(value[at:stop], charset) if decoder is None else decoder.decode(value[at:stop])
+        except UnicodeError:
+            # No byte order mark, or an escape sequence that does not end: these codecs are quick.
+            yield decode(value[at:], charset)
+            return
+        yield text
+        at = stop
+    yield "" if decoder is None else decoder.decode(b"", True)
 
 
 def _undeclared(value: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Iterator
 
 _INVISIBLE_END = {
     name: re.compile(rf"</{name}(?=[\s/>])", re.I)
@@ -15,6 +16,10 @@ _BLOCK = re.compile(
 _TAG_NAME = re.compile(r"/?([a-zA-Z][a-zA-Z0-9]*)")
 # Longer than any character number, and Python refuses to convert very long ones.
 _LONG_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{8,};?")
+_KEPT_TOGETHER = 500
+_PIECE_CHARS = 16 * 1024
+_REFERENCE_CHARS = 40
+"""No character reference that has a name is longer."""
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r" ?\n[ \n]*")
 
@@ -25,7 +30,31 @@ def html_to_text(source: str, max_chars: int = 8 << 20) -> str:
     Only the first ``max_chars`` characters are read. Linear time; broken markup gives what can be
     made of it, and an element that is never closed hides at most itself if it is invisible.
     """
-    source = source[:max_chars]
+    return _tidy("".join(visible_pieces(source, max_chars)))
+
+
+def visible_pieces(source: str, max_chars: int = 8 << 20) -> Iterator[str]:
+    """The same piece by piece and with white space as it stands, so that long text holds nobody up."""
+    for text in _between_tags(source[:max_chars]):
+        position = 0
+        while position < len(text):
+            stop = _piece_end(text, position)
+            piece = text[position:stop]
+            yield html.unescape(_LONG_REFERENCE.sub("\ufffd", piece)) if "&" in piece else piece
+            position = stop
+
+
+def _piece_end(text: str, start: int) -> int:
+    """Where to cut, not within a character reference."""
+    stop = start + _PIECE_CHARS
+    if stop >= len(text):
+        return len(text)
+    reference = text.rfind("&", stop - _REFERENCE_CHARS, stop)
+    return stop if reference < 0 else reference
+
+
+def _between_tags(source: str) -> Iterator[str]:
+    """What is visible, character references as they stand; some hundred tags at a time."""
     kept: list[str] = []
     position, end = 0, len(source)
     while position < end:
@@ -33,6 +62,9 @@ def html_to_text(source: str, max_chars: int = 8 << 20) -> str:
         if start < 0:
             break
         kept.append(source[position:start])
+        if len(kept) >= _KEPT_TOGETHER:
+            yield "".join(kept)
+            kept.clear()
         if source.startswith("<!--", start):
             stop = source.find("-->", start + 4)
             position = end if stop < 0 else stop + 3
@@ -51,7 +83,7 @@ def html_to_text(source: str, max_chars: int = 8 << 20) -> str:
         if name is not None:
             position = _after_tag(source, name, position, kept)
     kept.append(source[position:])
-    return _tidy("".join(kept))
+    yield "".join(kept)
 
 
 def _after_tag(source: str, name: re.Match[str], position: int, kept: list[str]) -> int:
@@ -69,6 +101,4 @@ def _after_tag(source: str, name: re.Match[str], position: int, kept: list[str])
 
 
 def _tidy(text: str) -> str:
-    if "&" in text:
-        text = html.unescape(_LONG_REFERENCE.sub("\ufffd", text))
     return _BLANK_LINES.sub("\n", _BLANKS.sub(" ", text.replace("\r", " "))).strip()

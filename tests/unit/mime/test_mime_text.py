@@ -1,5 +1,7 @@
 """Decoding of words, bodies, charsets and markup; sort keys and dates."""
 
+import base64
+
 import pytest
 
 from mailstore.mime import (
@@ -12,6 +14,7 @@ from mailstore.mime import (
     scan,
     sent_date,
     sort_keys,
+    text_pieces,
 )
 from mailstore.mime.charsets import decode
 
@@ -55,7 +58,7 @@ def test_decode_words(value: bytes, text: str) -> None:
         (b"base64", b"aGVsb", b"hel"),
         (b"base64", b"", b""),
         (b"BASE64", b"====", b""),
-        (b"quoted-printable", b"a=3D=\r\nb=20 \r\nc=zz=", b"a=b  \r\nc=zz"),
+        (b"quoted-printable", b"a=3D=\r\nb=20 \r\nc=zz=", b"a=b \r\nc=zz"),
         (b"7bit", b"=3D", b"=3D"),
         (b"x-unknown", b"=3D", b"=3D"),
     ],
@@ -64,6 +67,61 @@ def test_decode_body(encoding: bytes, raw: bytes, decoded: bytes) -> None:
     """Transfer encodings, also broken or cut off, in any case."""
     part = scan(b"Content-Transfer-Encoding: " + encoding + b"\n\n")
     assert decode_body(part, raw) == decoded
+
+
+@pytest.mark.parametrize(
+    ("raw", "decoded"),
+    [
+        (b"foo \r\nbar\t \r\n", b"foo\r\nbar\r\n"),
+        (b"foo \nbar\t\n", b"foo\nbar\n"),
+        (b"foo = \t\r\nbar", b"foo bar"),
+        (b"foo=   \nbar", b"foobar"),
+        (b"foo=20\t\r\n", b"foo \r\n"),
+        (b"last \t", b"last"),
+        (b"last=20 ", b"last "),
+        (b"   \r\n \t\r\n", b"\r\n\r\n"),
+        (b"in the mid dle\tof a line\r\n", b"in the mid dle\tof a line\r\n"),
+    ],
+)
+def test_transport_padding_is_no_content(raw: bytes, decoded: bytes) -> None:
+    """RFC 2045 section 6.7, rule 3: white space at the end of an encoded line was added on the way."""
+    assert decode_body(scan(b"Content-Transfer-Encoding: quoted-printable\n\n"), raw) == decoded
+
+
+def test_long_bodies_decode_as_short_ones() -> None:
+    """Bodies are decoded in pieces; where one ends is not to be seen."""
+    quoted = scan(b"Content-Transfer-Encoding: quoted-printable\n\n")
+    line = b"=C3=A4 soft line break = \t\r\nand a hard one=20 \t\r\n"
+    assert decode_body(quoted, line * 5_000) == decode_body(quoted, line) * 5_000
+    for odd in range(1, 6):
+        assert decode_body(quoted, b"x" * odd + b"=3D" * 60_000) == b"x" * odd + b"=" * 60_000
+    data = bytes(range(256)) * 1_001
+    for shift in range(4):
+        raw = b"*" * shift + base64.encodebytes(data)
+        assert decode_body(scan(b"Content-Transfer-Encoding: base64\n\n"), raw) == data
+
+
+@pytest.mark.parametrize(
+    "charset", ["utf-8", "utf-16", "utf-7", "iso-2022-jp", "gb18030", "euc-kr", "windows-1251", "x-none"]
+)
+def test_long_text_is_decoded_as_short_text(charset: str) -> None:
+    """Text is decoded in pieces; where one ends is not to be seen, whatever state the charset has there."""
+    known = charset != "x-none"
+    unit = "мир and peace\r\n" if charset not in ("euc-kr",) else "평화 and peace\r\n"
+    raw = (unit * 20_000).encode(charset if known else "utf-8")
+    part = scan(f"Content-Type: text/plain; charset={charset}\n\n".encode())
+    assert "".join(text_pieces(part, raw)) == unit * 20_000
+
+
+def test_text_pieces_of_html_and_reports() -> None:
+    """Markup is not text wherever a piece ends; the body of a report is, that of an attached image is not."""
+    part = scan(b"Content-Type: text/html; charset=utf-8\n\n")
+    raw = b"<p>a&amp;b &#228; &notanentity;" * 20_000
+    assert "".join(text_pieces(part, raw)) == "\na&b ä ¬anentity;" * 20_000
+    assert "".join(text_pieces(part, b"x" * 16_380 + b"&eacute;tude")) == "x" * 16_380 + "étude"
+    report = scan(b"Content-Type: message/delivery-status\n\n")
+    assert "".join(text_pieces(report, b"Status: 5.1.1")) == "Status: 5.1.1"
+    assert "".join(text_pieces(scan(b"Content-Type: image/png\n\n"), b"x")) == ""
 
 
 @pytest.mark.parametrize(
