@@ -14,6 +14,9 @@ from mailstore.model import HIERARCHY_DELIMITER, INBOX
 MAX_NAME_BYTES = 1000
 """Longest mailbox name in UTF-8 bytes."""
 
+_CHARS_COMPOSED = 4
+"""Most characters that NFC makes one of."""
+
 MAX_DEPTH = 32
 """Most levels of hierarchy in a mailbox name."""
 
@@ -21,11 +24,14 @@ MAX_DEPTH = 32
 def normalised(name: str) -> str:
     """The name as it is stored: NFC, with INBOX and its children in upper case at the first level.
 
-    INBOX is case-insensitive (RFC 3501 section 5.1).
+    INBOX is case-insensitive (RFC 3501 section 5.1) in ASCII and nothing else: a dotless i, whose capital is
+    I, makes another name. A name that is too long whatever is composed stays as it is: no mailbox has it, and
+    putting marks in order takes the square of their number.
     """
-    name = unicodedata.normalize("NFC", name)
+    if len(name) <= _CHARS_COMPOSED * MAX_NAME_BYTES:
+        name = unicodedata.normalize("NFC", name)
     first, delimiter, rest = name.partition(HIERARCHY_DELIMITER)
-    if first.upper() == INBOX:
+    if first.isascii() and first.upper() == INBOX:
         return INBOX + delimiter + rest
     return name
 
@@ -41,6 +47,8 @@ def for_creation(name: str) -> str:
     name = normalised(name)
     if name.endswith(HIERARCHY_DELIMITER):
         name = name[:-1]
+    if len(name) > MAX_NAME_BYTES:
+        raise MailboxNameInvalid("the name is too long")
     levels = name.split(HIERARCHY_DELIMITER)
     if not all(levels) or len(levels) > MAX_DEPTH:
         raise MailboxNameInvalid("a level of the name is empty, or there are too many")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import binascii
 import re
-import unicodedata
+
+from mailstore.names import normalised
 
 _SHIFTED = re.compile(rb"&([A-Za-z0-9+,]*)-")
 _DIRECT = re.compile(rb"[\x20-\x25\x27-\x7e]*\Z")
@@ -80,19 +81,14 @@ def encode(name: str) -> bytes:
 
 
 def mailbox_from_wire(wire: bytes, utf8: bool) -> str:
-    """A mailbox name as text in NFC, INBOX in capitals (RFC 3501 section 5.1).
+    """A mailbox name as the store has it: NFC, INBOX in capitals (RFC 3501 section 5.1).
 
     With UTF8=ACCEPT enabled names are UTF-8 (RFC 9755 section 3), else modified UTF-7.
 
     Raises:
         ValueError: the octets are neither.
     """
-    name = wire.decode("utf-8") if utf8 else decode(wire)
-    name = unicodedata.normalize("NFC", name)
-    first, slash, rest = name.partition("/")
-    if first.upper() == "INBOX" and first.isascii():
-        return "INBOX" + slash + rest
-    return name
+    return normalised(wire.decode("utf-8") if utf8 else decode(wire))
 
 
 def mailbox_to_wire(name: str, utf8: bool) -> bytes:
