@@ -2,7 +2,8 @@
 
 A session replaces what only it knows (sequence numbers, ``\\Recent``) by ``Uids`` before the
 criteria reach the store. Dates are days: a date compares with the message's date in UTC, without
-time of day. Text is compared without regard to case.
+time of day. Text is compared in its search form (``mailstore/search_form.py``): without regard to case
+and diacritics.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ class WithinSeconds:
 class HeaderText:
     """The named header field contains ``text``; empty text matches when the field is there.
 
-    ``name`` is upper-case ASCII. SUBJECT, FROM, TO, CC and BCC are this with that name.
+    ``name`` is upper-case ASCII. SUBJECT, FROM, TO, CC and BCC are this with that name; in the last four
+    addresses are also compared as the envelope has them, without what comments and quotes put in between.
     """
 
     name: str
@@ -133,14 +135,14 @@ class HeaderText:
 
 @dataclass(frozen=True, slots=True)
 class BodyText:
-    """A text part of the body contains ``text``."""
+    """The body contains ``text``: its text parts, and the header of every part below the message's own."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class AnyText:
-    """The header or a text part of the body contains ``text`` (TEXT)."""
+    """A field of the message's header (name and value), or the body, contains ``text`` (TEXT)."""
 
     text: str
 

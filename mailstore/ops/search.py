@@ -2,29 +2,30 @@
 
 A tree of keys is split once: every largest subtree without text becomes one SQL expression, selected
 as a column; what remains is evaluated in Python over those columns and the message's text. Keys that
-stand at the top level and need no text become the WHERE clause, so text is read only where needed.
+stand at the top level and need no text become the WHERE clause, so text is read only where needed; sets
+of UIDs there decide which rows are looked at. A set of UIDs is never taken apart into its members.
 """
 
 from __future__ import annotations
 
-import json
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import assert_never
 
-from mailstore import mime, search
+from mailstore import search
 from mailstore.engine import Row, Txn, Value
 from mailstore.model import MailboxId, ModSeq, SearchResult
 from mailstore.ops.content import MessageReader, small_header
 from mailstore.ops.rows import CHOSEN, as_json, delta
+from mailstore.ops.search_text import MessageText
+from mailstore.search_form import search_form
 from mailstore.uidset import UidSet
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 MAX_OR_RANGES = 20
-"""UID sets of up to this many ranges become comparisons, larger ones a list."""
+"""UID sets of up to this many ranges become comparisons in SQL, larger ones are asked row by row."""
 
 BATCH_ROWS = 500
 """Messages whose headers are read together."""
@@ -52,7 +53,7 @@ class _Column:
 
 
 _Text = search.HeaderText | search.BodyText | search.AnyText
-_Residual = _Column | _Text | search.And | search.Or | search.Not
+_Residual = _Column | _Text | search.Uids | search.And | search.Or | search.Not
 
 
 def _epoch(day: date) -> int:
@@ -70,23 +71,21 @@ def _date_sql(key: search.DateRange) -> _Sql:
     return _Sql(" AND ".join(parts) or "1", tuple(parameters))
 
 
-def _uids_sql(uids: UidSet, largest: int) -> _Sql:
-    uids &= UidSet(((1, max(largest, 1)),))
-    if not uids:
-        return _Sql("0")
-    if len(uids.ranges) <= MAX_OR_RANGES:
-        text = " OR ".join("p.uid BETWEEN ? AND ?" for _ in uids.ranges)
-        return _Sql(f"({text})", tuple(end for pair in uids.ranges for end in pair))
-    return _Sql("p.uid IN (SELECT value FROM json_each(?))", (json.dumps(list(uids)),))
+def _uids_sql(uids: UidSet) -> _Sql | None:
+    """None for a set with many ranges."""
+    if len(uids.ranges) > MAX_OR_RANGES:
+        return None
+    text = " OR ".join("p.uid BETWEEN ? AND ?" for _ in uids.ranges) or "0"
+    return _Sql(f"({text})", tuple(end for pair in uids.ranges for end in pair))
 
 
-def _simple_sql(key: search.Key, largest: int, now: int) -> _Sql | None:
-    """The SQL of a leaf; None for text."""
+def _simple_sql(key: search.Key, now: int) -> _Sql | None:
+    """The SQL of a leaf; None for text, and for what SQL would be slow at."""
     match key:
         case search.All():
             return _Sql("1")
         case search.Uids(uids):
-            return _uids_sql(uids, largest)
+            return _uids_sql(uids)
         case search.HasFlag(flag):
             return _Sql("(p.flags & ?) = ?", (int(flag), int(flag)))
         case search.HasKeyword(keyword):
@@ -114,13 +113,13 @@ def _simple_sql(key: search.Key, largest: int, now: int) -> _Sql | None:
 class _Splitter:
     """Splits a tree into SQL columns and a residual; see the module's docstring."""
 
-    def __init__(self, largest: int, now: int) -> None:
-        self._largest = largest
+    def __init__(self, now: int) -> None:
         self._now = now
         self.columns: list[_Sql] = []
+        self.wanted_in_body: set[str] = set()
 
     def sql(self, key: search.Key) -> _Sql | None:
-        """The whole tree as SQL, or None when it contains text."""
+        """The whole tree as SQL, or None when a part of it cannot be."""
         match key:
             case search.And(keys):
                 parts = [self.sql(one) for one in keys]
@@ -138,10 +137,10 @@ class _Splitter:
                 found = self.sql(inner)
                 return None if found is None else _Sql(f"NOT ({found.text})", found.parameters)
             case _:
-                return _simple_sql(key, self._largest, self._now)
+                return _simple_sql(key, self._now)
 
     def residual(self, key: search.Key) -> _Residual:
-        """The tree with its text-free subtrees replaced by columns, cheap ones first."""
+        """The tree with what SQL can decide replaced by columns, cheap parts first."""
         found = self.sql(key)
         if found is not None:
             self.columns.append(found)
@@ -154,106 +153,54 @@ class _Splitter:
                 return search.Or(a, b)  # type: ignore[arg-type]  # as above
             case search.Not(inner):
                 return search.Not(self.residual(inner))  # type: ignore[arg-type]  # as above
+            case search.Uids():
+                return key
             case search.HeaderText(name, wanted):
-                return search.HeaderText(name, folded(wanted))
+                return search.HeaderText(name, search_form(wanted))
             case search.BodyText(wanted):
-                return search.BodyText(folded(wanted))
+                return search.BodyText(self._in_body(wanted))
             case search.AnyText(wanted):
-                return search.AnyText(folded(wanted))
+                return search.AnyText(self._in_body(wanted))
             case _:
                 raise ValueError("the session has to replace this search key")
 
+    def _in_body(self, wanted: str) -> str:
+        form = search_form(wanted)
+        self.wanted_in_body.add(form)
+        return form
+
 
 def _is_text(node: _Residual) -> bool:
-    return not isinstance(node, _Column)
+    return not isinstance(node, _Column | search.Uids)
 
 
-def folded(text: str) -> str:
-    """Text as it is compared: composed, case-folded, white space runs as one space."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
-
-
-def _folded_value(raw: bytes) -> str:
-    return folded(mime.decode_words(mime.unfold(raw)))
-
-
-class _MessageText:
-    """The searchable text of one message, read and decoded at most once."""
-
-    def __init__(self, reader: MessageReader) -> None:
-        self._reader = reader
-        self._plain_header: bytes | None = None
-        self._header: list[tuple[str, bytes]] | None = None
-        self._body: list[str] | None = None
-
-    def header_may_hold(self, needle: str) -> bool:
-        """False when no header value can contain ``needle`` (folded); cheap, most messages end here."""
-        if self._plain_header is None:
-            raw = self._reader.header()
-            # Decoding and folding change nothing but case and white space in such a header.
-            self._plain_header = raw.lower() if raw.isascii() and b"=?" not in raw else b""
-        plain = self._plain_header
-        return not plain or all(word.encode("utf-8", "replace") in plain for word in needle.split())
-
-    def header(self) -> list[tuple[str, bytes]]:
-        """Field names in upper case, with raw values."""
-        if self._header is None:
-            raw = self._reader.header()
-            self._header = [
-                (field.name.decode("ascii", "replace").upper(), raw[field.value_start : field.value_end])
-                for field in mime.fields(raw)
-            ]
-        return self._header
-
-    def body(self) -> list[str]:
-        """Folded text of every text part, and the header fields of enclosed messages."""
-        if self._body is None:
-            root = self._reader.part_tree()
-            self._body = [folded(text) for text in self._part_texts(root)]
-        return self._body
-
-    def _part_texts(self, root: mime.Part) -> Iterator[str]:
-        reader = self._reader
-        waiting = [root]
-        while waiting:
-            part = waiting.pop()
-            waiting.extend(part.children)
-            if part.message is not None:
-                inner = part.message
-                waiting.append(inner)
-                yield mime.decode_words(reader.read(inner.header_start, inner.body_start))
-            elif part.content.type == b"text":
-                yield mime.part_text(part, reader.read(part.body_start, part.body_end))
-
-
-def _matches(node: _Residual, columns: tuple[object, ...], text: _MessageText) -> bool:
+def _matches(node: _Residual, row: Row, text: MessageText | None) -> bool:
+    """Whether a row (uid, modseq, columns) matches; ``text`` may be None where no text is asked for."""
     match node:
         case _Column(index):
-            return bool(columns[index])
+            return bool(row[2 + index])
+        case search.Uids(uids):
+            return row[0] in uids
         case search.And(keys):
-            return all(_matches(key, columns, text) for key in keys)  # type: ignore[arg-type]  # see residual
+            return all(_matches(key, row, text) for key in keys)  # type: ignore[arg-type]  # see residual
         case search.Or(left, right):
-            return _matches(left, columns, text) or _matches(right, columns, text)  # type: ignore[arg-type]  # see residual
+            return _matches(left, row, text) or _matches(right, row, text)  # type: ignore[arg-type]  # see residual
         case search.Not(inner):
-            return not _matches(inner, columns, text)  # type: ignore[arg-type]  # see residual
+            return not _matches(inner, row, text)  # type: ignore[arg-type]  # see residual
+    assert text is not None
+    match node:
         case search.HeaderText(name, needle):
-            return text.header_may_hold(needle) and any(
-                field == name and needle in _folded_value(raw) for field, raw in text.header()
-            )
+            return text.field_has(name, needle)
         case search.BodyText(needle):
-            return any(needle in body for body in text.body())
+            return text.body_has(needle)
         case search.AnyText(needle):
-            if text.header_may_hold(needle) and any(
-                needle in field.lower() or needle in _folded_value(raw) for field, raw in text.header()
-            ):
-                return True
-            return any(needle in body for body in text.body())
+            return text.header_has(needle) or text.body_has(needle)
         case _:
             assert_never(node)
 
 
 def _matching(
-    txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: Sequence[_Residual]
+    txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: _Residual, wanted_in_body: frozenset[str]
 ) -> Iterator[Row]:
     """Those of the rows (uid, modseq, columns) whose message has the text that is wanted."""
     for at in range(0, len(rows), BATCH_ROWS):
@@ -265,9 +212,13 @@ def _matching(
         )
         for uid, *message in messages:
             row = batch[uid]
-            text = _MessageText(MessageReader(txn, *message))
-            if all(_matches(node, row[2:], text) for node in residual):
+            if _matches(residual, row, MessageText(MessageReader(txn, *message), wanted_in_body)):
                 yield row
+
+
+def _tops(key: search.Key) -> Iterable[search.Key]:
+    """The keys of which all have to match."""
+    return [top for one in key.keys for top in _tops(one)] if isinstance(key, search.And) else (key,)
 
 
 def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> SearchResult:
@@ -276,28 +227,34 @@ def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> Sear
     Raises:
         ValueError: the key names something only a session knows (a programming error).
     """
-    uid_next = txn.value("SELECT uid_next FROM mailbox WHERE id = ?", (mailbox_id,)) or 1
-    splitter = _Splitter(uid_next - 1, txn.now)
-    tops = key.keys if isinstance(key, search.And) else (key,)
-    where = ["p.mailbox_id = ?"]
-    parameters: list[Value] = []
-    residual: list[_Residual] = []
-    for top in tops:
-        found = splitter.sql(top)
-        if found is None:
-            residual.append(splitter.residual(top))
+    splitter = _Splitter(txn.now)
+    chosen: UidSet | None = None
+    where: list[_Sql] = []
+    left: list[_Residual] = []
+    for top in _tops(key):
+        if isinstance(top, search.Uids):
+            chosen = top.uids if chosen is None or chosen == top.uids else chosen & top.uids
+        elif (found := splitter.sql(top)) is not None:
+            where.append(found)
         else:
-            where.append(f"({found.text})")
-            parameters.extend(found.parameters)
-    columns = "".join(f", ({column.text})" for column in splitter.columns)
-    column_parameters = [value for column in splitter.columns for value in column.parameters]
+            left.append(splitter.residual(top))
+    residual = search.And(tuple(left))  # type: ignore[arg-type]  # see residual
     # Only fixed text from this module is joined here; every value is a parameter.
-    rows = txn.rows(
-        f"SELECT p.uid, p.modseq{columns} FROM placed AS p WHERE {' AND '.join(where)} ORDER BY p.uid",
-        [*column_parameters, mailbox_id, *parameters],
-    )
-    if residual:
-        rows = list(_matching(txn, mailbox_id, rows, residual))
+    select = "SELECT p.uid, p.modseq" + "".join(f", ({column.text})" for column in splitter.columns)
+    condition = "".join(f" AND ({one.text})" for one in where)
+    parameters = [value for column in splitter.columns for value in column.parameters]
+    if chosen is None:
+        source = f"placed AS p WHERE p.mailbox_id = ?{condition} ORDER BY p.uid"
+        parameters.append(mailbox_id)
+    else:
+        source = f"{CHOSEN} WHERE 1{condition}"
+        parameters += (as_json(chosen), mailbox_id)
+    parameters += [value for one in where for value in one.parameters]
+    rows = txn.rows(f"{select} FROM {source}", parameters)
+    if search.reads_text(residual):
+        rows = list(_matching(txn, mailbox_id, rows, residual, frozenset(splitter.wanted_in_body)))
+    elif left:
+        rows = [row for row in rows if _matches(residual, row, None)]
     return SearchResult(
         tuple(row[0] for row in rows),
         ModSeq(max(row[1] for row in rows)) if rows else None,

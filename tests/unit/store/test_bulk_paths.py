@@ -16,7 +16,7 @@ from mailstore.mailbox import Mailbox
 from mailstore.mime import SectionKind, SectionSpec
 from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, SectionRead, StoreMode, SystemFlag, Uid
 from mailstore.ops.content import SMALL_HEADER_BYTES
-from mailstore.ops.search import folded
+from mailstore.search_form import search_form
 from mailstore.uidset import UidSet
 
 COUNT = 40
@@ -73,11 +73,11 @@ def test_header_search_is_the_plain_one(mailbox: Mailbox, needle: str, name: str
     expected = []
     for uid, header in _headers(mailbox).items():
         values = [
-            folded(mime.decode_words(mime.unfold(header[field.value_start : field.value_end])))
+            search_form(mime.decode_words(mime.unfold(header[field.value_start : field.value_end])))
             for field in mime.fields(header)
             if field.name.decode("ascii", "replace").upper() == name
         ]
-        if any(folded(needle) in value for value in values) is not negated:
+        if any(search_form(needle) in value for value in values) is not negated:
             expected.append(uid)
     key: search.Key = search.HeaderText(name, needle)
     found = now(mailbox.search(search.Not(key) if negated else key, ModSeq(0)))

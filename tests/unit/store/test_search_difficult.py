@@ -44,6 +44,22 @@ MAILS = {
     "wrapped": crlf("Subject: w\n\nthe end of one\nline and the next\n"),
     "broken charset": b"Content-Type: text/plain; charset=x-nobody-knows\r\n\r\nplain \xfc words\r\n",
     "broken base64": crlf("Content-Transfer-Encoding: base64\n\n!!!dGhlIHRydXRo!!!\n"),
+    "addresses": crlf(
+        'From: Ada <user (a comment)@ (another) example.org>\nTo: "Bob \\"B\\" Bee" <bob@example.org>, x@y\n'
+        "Cc: Friends of =?utf-8?q?R=C3=A9mi?=: one@a.example, (two) two @ b . example;\n\nx\n"
+    ),
+    "attachments": crlf(
+        "Subject: two files\nContent-Type: multipart/mixed; boundary=a\n\n--a\n"
+        "Content-Type: image/png; name=logo.png\n\nnothing\n--a\nContent-Type: application/pdf\n"
+        "Content-Disposition: attachment;\n filename*0*=utf-8''r%C3%A9sum; filename*1*=%C3%A9.pdf\n\nx\n--a\n"
+        "Content-Type: message/rfc822\n\nSubject: inner one\nContent-Type: multipart/mixed; boundary=b\n\n"
+        "--b\nContent-Type: audio/ogg; name=deepest.ogg\n\nx\n--b--\n--a--\n"
+    ),
+    "report": crlf(
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=a\n\n--a\n\nSorry.\n--a\n"
+        "Content-Type: message/delivery-status\n\nFinal-Recipient: rfc822; gone@example.org\n--a--\n"
+    ),
+    "marks": crlf("Subject: Crème Brûlée ﬁne №5 Ελλάδα Ёлка\n\nsoft­hyphen te\u200bxt e\u0323\u0302nd\n"),
     "no header": b"\r\nonly a body\r\n",
     "no body": b"Subject: only a header",
     "nothing": b"",
@@ -91,6 +107,39 @@ FINDS: list[tuple[search.Key, set[str]]] = [
     (search.AnyText("only a"), {"no header", "no body"}),
     (search.AnyText("quarterly"), {"folded subject"}),
     (search.Not(search.AnyText("")), set()),
+    (search.HeaderText("FROM", "user@example.org"), {"addresses"}),
+    (search.HeaderText("FROM", "ADA <user@example.org>"), {"addresses"}),
+    (search.HeaderText("FROM", "a comment"), {"addresses"}),
+    (search.HeaderText("FROM", "user (a comment)@ (another) example.org"), {"addresses"}),
+    (search.HeaderText("TO", 'bob "b" bee <bob@'), {"addresses"}),
+    (search.HeaderText("TO", 'Bee" <bob'), {"addresses"}),
+    (search.HeaderText("TO", "x@y"), {"addresses"}),
+    (search.HeaderText("TO", "user@example.org"), set()),
+    (search.HeaderText("CC", "friends of remi"), {"addresses"}),
+    (search.HeaderText("CC", "two@b.example"), {"addresses"}),
+    (search.HeaderText("BCC", ""), set()),
+    (search.AnyText("logo.png"), {"attachments"}),
+    (search.BodyText("logo.png"), {"attachments"}),
+    (search.BodyText("name=logo"), {"attachments"}),
+    (search.BodyText("content-type: image/png; name=logo.png"), {"attachments"}),
+    (search.AnyText("résumé.pdf"), {"attachments"}),
+    (search.BodyText("deepest.ogg"), {"attachments"}),
+    (search.BodyText("subject: inner"), {"attachments"}),
+    (search.BodyText("two files"), set()),
+    (search.AnyText("Subject: two files"), {"attachments"}),
+    (search.AnyText("subject:two files"), set()),
+    (search.AnyText("files content-type"), set()),
+    (search.BodyText("gone@example.org"), {"report"}),
+    (subject("creme brulee"), {"marks"}),
+    (subject("CRÈME brule\u0301e"), {"marks"}),
+    (subject("fine no5"), {"marks"}),
+    (subject("ελλαδα"), {"marks"}),
+    (subject("елка"), {"marks"}),
+    (search.BodyText("softhyphen text end"), {"marks"}),
+    (search.BodyText("so\u00adft"), {"marks"}),
+    (subject("grosse naher"), {"encoded subject"}),
+    (search.BodyText("muller"), set()),
+    (subject("\u0301"), {name for name in NAMES if b"ubject:" in MAILS[name].partition(b"\r\n\r\n")[0]}),
 ]
 
 

@@ -70,13 +70,13 @@ def mailbox() -> Iterator[Mailbox]:
         world.close()
 
 
-TEXTS = st.sampled_from(["", "alpha", "BETA", "größe", "GRÖSSE", "a b", "zzz"])
+TEXTS = st.sampled_from(["", "alpha", "BETA", "größe", "GROSSE", "a b", "zzz"])
 DAYS = st.none() | st.integers(-3, 3).map(lambda n: DAY + timedelta(days=n))
 LEAVES = st.one_of(
     st.just(search.All()),
     st.integers(0, 31).map(lambda n: search.HasFlag(SystemFlag(n))),
     st.sampled_from(["$work", "$other"]).map(search.HasKeyword),
-    st.sets(st.integers(1, 60)).map(lambda numbers: search.Uids(UidSet.of(numbers))),
+    st.sets(st.integers(1, 60), max_size=60).map(lambda numbers: search.Uids(UidSet.of(numbers))),
     st.builds(search.DateRange, st.sampled_from(["internal", "sent"]), DAYS, DAYS),
     st.integers(290, 560).map(search.Larger),
     st.integers(290, 560).map(search.Smaller),
@@ -93,6 +93,11 @@ TREES = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+def plain(text: str) -> str:
+    """What is left of the few letters here without case and diacritics."""
+    return text.casefold().replace("ö", "o")
 
 
 def naive(key: search.Key, mail: Mail) -> bool:
@@ -114,12 +119,12 @@ def naive(key: search.Key, mail: Mail) -> bool:
         case search.Smaller(size):
             return mail.size < size
         case search.HeaderText(_, text):
-            return text.casefold() in mail.subject.casefold()
+            return plain(text) in plain(mail.subject)
         case search.BodyText(text):
-            return text.casefold() in mail.body.casefold()
+            return plain(text) in plain(mail.body)
         case search.AnyText(text):
             inside = (mail.subject, mail.body, "utf-8 text/plain subject date content-type 12:00:00")
-            return any(text.casefold() in one.casefold() for one in inside)
+            return any(plain(text) in plain(one) for one in inside)
         case search.Not(inner):
             return not naive(inner, mail)
         case search.Or(left, right):

@@ -1,0 +1,157 @@
+"""The text of one message as SEARCH looks at it: which of the texts wanted its header and body contain.
+
+A header is looked at line by line, folding taken back, so that a text may lie across field name and value
+but not in two fields (RFC 9051 section 6.4.4: TEXT). The body is the text parts of the message, and the
+header of every part below the message's own, MIME fields and those of enclosed messages alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+
+from mailstore import mime
+from mailstore.ops.content import MessageReader
+from mailstore.search_form import contained, search_form, search_pieces
+
+_LINE_END = re.compile(rb"\n(?![ \t])")
+_FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
+_PATTERNS_KEPT = 64
+_ADDRESS_FIELDS = {"FROM", "TO", "CC", "BCC"}
+_WORD = re.compile(r"[a-z0-9]+")
+_QUOTING = b'"\\ \t'
+_REARRANGED = (b"(", b":", b"=?")
+"""What an address list holds whose entries read otherwise than the field: comments, routes, groups, words."""
+
+
+class MessageText:
+    """One message, read and decoded at most once and only as far as it is asked about."""
+
+    def __init__(self, reader: MessageReader, wanted_in_body: frozenset[str]) -> None:
+        """``wanted_in_body``: all texts, in their form, that ``body_has`` will be asked for."""
+        self._reader = reader
+        self._wanted_in_body = wanted_in_body
+
+    @cached_property
+    def _header(self) -> bytes:
+        reader = self._reader
+        return reader.read(0, min(reader.header_bytes, mime.DEFAULT_LIMITS.max_header_bytes))
+
+    @cached_property
+    def _plain_header(self) -> bytes | None:
+        return _plain(self._header)
+
+    @cached_property
+    def _header_lines(self) -> list[str]:
+        return list(_lines(self._header))
+
+    @cached_property
+    def _found_in_body(self) -> set[str]:
+        root = self._reader.part_tree()
+        missing = set(self._wanted_in_body)
+        waiting = [root]
+        while waiting and missing:
+            part = waiting.pop()
+            if part is not root:
+                missing -= self._found_in_part_header(part, missing)
+            if mime.is_text(part):
+                raw = self._reader.read(part.body_start, part.body_start + mime.encoded_bytes(part))
+                missing -= contained(search_pieces(mime.text_pieces(part, raw)), missing)
+            waiting.extend(reversed(part.children))
+            if part.message is not None:
+                waiting.append(part.message)
+        return set(self._wanted_in_body) - missing
+
+    def _found_in_part_header(self, part: mime.Part, needles: set[str]) -> set[str]:
+        end = min(part.body_start, part.header_start + mime.DEFAULT_LIMITS.max_header_bytes)
+        header = self._reader.read(part.header_start, end)
+        plain = _plain(header)
+        possible = {needle for needle in needles if _may_hold(plain, needle)}
+        if b"*" in header:
+            # What is split up or percent-encoded (RFC 2231) is not to be found in the field as it stands.
+            name = search_form(mime.filename(part) or "")
+            found = {needle for needle in needles if needle in name}
+        else:
+            found = set()
+        if possible - found:
+            lines = list(_lines(header))
+            found |= {needle for needle in possible if any(needle in line for line in lines)}
+        return found
+
+    def field_has(self, name: str, needle: str) -> bool:
+        """Whether a field called ``name`` (upper case) contains ``needle``, an empty one if it is there.
+
+        In the fields with addresses also when an entry does as the envelope tells it (RFC 3501 section
+        6.4.4 on FROM): without comments, quotes, and white space within the address.
+        """
+        is_address = name in _ADDRESS_FIELDS
+        words = _WORD.findall(needle) if is_address else needle.split()
+        if not _may_hold(self._plain_header, needle, words):
+            return False
+        return any(
+            _value_has(value, needle) or (is_address and _addresses_have(value, needle))
+            for value in _values(self._header, name)
+        )
+
+    def header_has(self, needle: str) -> bool:
+        """Whether a line of the message's own header contains ``needle``."""
+        return _may_hold(self._plain_header, needle) and any(needle in line for line in self._header_lines)
+
+    def body_has(self, needle: str) -> bool:
+        """Whether anything below the message's own header contains ``needle``."""
+        return needle in self._found_in_body
+
+
+def _plain(header: bytes) -> bytes | None:
+    """The header in lower case when that and white space is all its form changes; None otherwise."""
+    return header.lower() if header.isascii() and b"=?" not in header else None
+
+
+def _may_hold(plain: bytes | None, needle: str, words: list[str] | None = None) -> bool:
+    """False when a header of which ``plain`` is known cannot contain ``needle``; most messages end here.
+
+    ``words``: what of it stands in the header in one piece, if it is not what white space divides.
+    """
+    if plain is None:
+        return True
+    if not needle.isascii():
+        return False
+    return all(word.encode("ascii") in plain for word in (needle.split() if words is None else words))
+
+
+def _lines(header: bytes) -> Iterator[str]:
+    for line in _LINE_END.split(header):
+        yield search_form(mime.decode_words(mime.unfold(line)))
+
+
+@lru_cache(maxsize=_PATTERNS_KEPT)
+def _pattern(name: str) -> re.Pattern[bytes] | None:
+    """None for what cannot be a field's name."""
+    return mime.field_pattern(re.escape(name.lower()).encode("ascii")) if _FIELD_NAME.match(name) else None
+
+
+def _values(header: bytes, name: str) -> list[bytes]:
+    pattern = _pattern(name)
+    found = {} if pattern is None else mime.collect(header, pattern)
+    return found.get(name.lower().encode("ascii"), [])
+
+
+def _value_has(value: bytes, needle: str) -> bool:
+    return _may_hold(_plain(value), needle) and needle in search_form(mime.decode_words(value))
+
+
+def _addresses_have(value: bytes, needle: str) -> bool:
+    if value.isascii() and not any(sign in value for sign in _REARRANGED):
+        squeezed = needle.encode("utf-8", "replace").translate(None, _QUOTING)
+        if squeezed not in value.lower().translate(None, _QUOTING):
+            return False
+    return any(needle in search_form(_entry(one)) for one in mime.addresses(value))
+
+
+def _entry(address: mime.Address) -> str:
+    """An address or the name of a group, as people write it."""
+    mailbox = mime.decode_words(address.mailbox or b"")
+    host = mime.decode_words(address.host or b"")
+    written = f"{mailbox}@{host}" if host else mailbox
+    return f"{mime.decode_words(address.name)} <{written}>" if address.name else written
