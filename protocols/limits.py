@@ -39,6 +39,8 @@ class ImapLimits:
     nesting_max_depth: int = 100
     """Parentheses, NOT and OR inside each other."""
     search_keys_max: int = 2000
+    search_ranges_max: int = 20_000
+    """Ranges of all sets of numbers and UIDs in one search; ``1,3,5:9`` has three."""
     list_items_max: int = 1000
     """Members of any parenthesised list (flags, patterns, header names, FETCH items ...)."""
     list_patterns_max_chars: int = 8192

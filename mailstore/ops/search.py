@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import reduce
 from typing import assert_never
 
 from mailstore import search
@@ -228,12 +229,13 @@ def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> Sear
         ValueError: the key names something only a session knows (a programming error).
     """
     splitter = _Splitter(txn.now)
-    chosen: UidSet | None = None
+    # By identity: one result may be named by thousands of keys.
+    chosen: dict[int, UidSet] = {}
     where: list[_Sql] = []
     left: list[_Residual] = []
     for top in _tops(key):
         if isinstance(top, search.Uids):
-            chosen = top.uids if chosen is None or chosen == top.uids else chosen & top.uids
+            chosen[id(top.uids)] = top.uids
         elif (found := splitter.sql(top)) is not None:
             where.append(found)
         else:
@@ -243,12 +245,12 @@ def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> Sear
     select = "SELECT p.uid, p.modseq" + "".join(f", ({column.text})" for column in splitter.columns)
     condition = "".join(f" AND ({one.text})" for one in where)
     parameters = [value for column in splitter.columns for value in column.parameters]
-    if chosen is None:
+    if not chosen:
         source = f"placed AS p WHERE p.mailbox_id = ?{condition} ORDER BY p.uid"
         parameters.append(mailbox_id)
     else:
         source = f"{CHOSEN} WHERE 1{condition}"
-        parameters += (as_json(chosen), mailbox_id)
+        parameters += (as_json(reduce(UidSet.__and__, chosen.values())), mailbox_id)
     parameters += [value for one in where for value in one.parameters]
     rows = txn.rows(f"{select} FROM {source}", parameters)
     if search.reads_text(residual):

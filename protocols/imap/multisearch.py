@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mailstore import search as criteria
 from mailstore.errors import NoSuchMailbox
-from mailstore.model import MailboxInfo, MailboxStatus, Uid
+from mailstore.model import MailboxInfo, MailboxStatus
 from mailstore.names import normalised
 from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap import responses, search_results
@@ -33,7 +33,7 @@ class _Elsewhere:
         """RFC 7377 section 2.2: the saved result belongs to the selected mailbox."""
         raise Malformed(b"$ needs the selected mailbox alone")
 
-    def numbered(self, numbers: SequenceSet) -> list[Uid]:
+    def numbered(self, numbers: SequenceSet) -> UidSet:
         """RFC 7377 section 2.2: only the selected mailbox has sequence numbers."""
         raise Malformed(b"sequence numbers need the selected mailbox alone")
 

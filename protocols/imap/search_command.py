@@ -36,7 +36,7 @@ class Numbering(Protocol):
     def saved(self) -> UidSet:
         """``$``. Raises Malformed where there is none."""
 
-    def numbered(self, numbers: SequenceSet) -> list[Uid]:
+    def numbered(self, numbers: SequenceSet) -> UidSet:
         """The UIDs of sequence numbers. Raises Malformed where there are none."""
 
 
@@ -58,7 +58,7 @@ def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEG
         case criteria.Fuzzy(inner):
             return resolve(relaxed(inner, degree), view, degree)
         case criteria.SeqNums(numbers):
-            return criteria.Uids(UidSet.of(view.numbered(numbers)))
+            return criteria.Uids(view.numbered(numbers))
         case criteria.UidNumbers(numbers):
             return criteria.Uids(numbers.resolve(view.largest_uid))
         case criteria.Recent():

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from mailstore import search
 from mailstore.mime.charsets import codec_of
 from mailstore.model import SystemFlag
-from mailstore.uidset import MAX_NUMBER, UidSet
+from mailstore.uidset import MAX_NUMBER, SequenceSet, UidSet
 from protocols.imap.cursor import MAX_NUMBER_64, Cursor
 from protocols.imap.refusal import Disallowed, Malformed
 
@@ -67,6 +67,7 @@ class SearchParser:
         # RFC 3501 would have US-ASCII here; RFC 9051 section 6.4.4 has its superset UTF-8.
         self.charset = "utf-8"
         self.keys = 0
+        self.ranges = 0
         self.uses_modseq = False
         self.uses_fuzzy = False
 
@@ -105,7 +106,7 @@ class SearchParser:
             keys = cursor.parenthesised(self.key)
             return keys[0] if len(keys) == 1 else search.And(keys)
         if cursor.looking_at(_NUMBERS):
-            numbers = cursor.sequence_set()
+            numbers = self.numbers()
             return search.SavedResult() if numbers.saved else search.SeqNums(numbers)
         name = cursor.word(b"search key")
         plain = _PLAIN.get(name)
@@ -137,8 +138,16 @@ class SearchParser:
 
     def uids(self) -> search.Key:
         """UID's set, which may be ``$`` (RFC 5182 section 3)."""
-        numbers = self.cursor.sequence_set()
+        numbers = self.numbers()
         return search.SavedResult() if numbers.saved else search.UidNumbers(numbers)
+
+    def numbers(self) -> SequenceSet:
+        """``sequence-set``; how many ranges all sets of a command have together is bounded."""
+        numbers = self.cursor.sequence_set()
+        self.ranges += len(numbers.ranges)
+        if self.ranges > self.cursor.limits.search_ranges_max:
+            raise Malformed(b"too many ranges in search keys", b"LIMIT")
+        return numbers
 
     def uid(self) -> int:
         """``uniqueid``."""

@@ -180,20 +180,21 @@ class View:
         resolved = numbers.resolve(self.exists)
         if resolved and resolved.ranges[-1][1] > self.exists:
             raise Malformed(b"no message has that sequence number")
-        return found
+        return self.known(found)
 
-    def numbered(self, numbers: SequenceSet) -> list[Uid]:
-        """The UIDs, ascending, of sequence numbers in search criteria; those of no message find nothing.
+    def numbered(self, numbers: SequenceSet) -> UidSet:
+        """The UIDs of sequence numbers in search criteria; those of no message find nothing.
 
-        Clients search by numbers that were true a moment ago, and other servers take them.
+        Clients search by numbers that were true a moment ago, and other servers take them. What is asked for
+        as a range stays one, however many messages it names.
 
         Raises:
             Malformed: UIDONLY is enabled (RFC 9586 section 3).
         """
         if self.wording.uid_only:
             raise uid_required()
-        resolved = numbers.resolve(self.exists)
-        return [Uid(uid) for low, high in resolved.ranges for uid in self._uids[low - 1 : high]]
+        resolved = numbers.resolve(self.exists) & UidSet(((1, self.exists),))
+        return UidSet(tuple((self._uids[low - 1], self._uids[high - 1]) for low, high in resolved.ranges))
 
     def apply(self, delta: Delta) -> None:
         """Take note of what happened in the mailbox; nothing is said yet."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import time
+from array import array
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstore.errors import StorageFailed
-from mailstore.model import ThreadNode, Uid
+from mailstore.model import MailboxId, MailboxStatus, ModSeq, Opened, ThreadNode, Uid, UidValidity
+from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap.fuzzy import Degree, scores
 from protocols.imap.search_requests import Page
 from protocols.imap.search_results import on_page, thread_line
+from protocols.imap.view import View
+from protocols.limits import ImapLimits
 from tests.wire import ImapWorld
 
 MAIL = b"From: a@x\r\nSubject: one two\r\n\r\ntext\r\n"
@@ -78,6 +82,34 @@ def test_deeply_nested_threads_are_written() -> None:
     assert time.monotonic() - began < 2
     assert line.count(b"(") == line.count(b")")
     assert sorted(map(int, re.findall(rb"\d+", line))) == list(range(1, 20_002))
+
+
+def test_numbers_become_ranges_of_uids() -> None:
+    """However many messages a range names, and however many keys have it, each becomes one range of UIDs."""
+    uids = array("I", (*range(10, 50_010), *range(60_000, 60_005)))
+    counted = (len(uids), 0, 0, 0, 0)
+    status = MailboxStatus(MailboxId(1), *counted, Uid(60_010), UidValidity(1), ModSeq(1), "m")
+    view = View(Opened(MailboxId(1), "x", False, status, uids, None, (), UidSet()))
+
+    def numbered(*ranges: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        return view.numbered(SequenceSet(ranges)).ranges
+
+    assert numbered((1, STAR)) == ((10, 60_004),)
+    assert numbered((3, 1), (5, 5), (50_001, 90_000)) == ((10, 12), (14, 14), (60_000, 60_004))
+    assert numbered((STAR, STAR), (90_000, 90_001)) == ((60_004, 60_004),)
+    assert numbered((90_000, 90_001)) == ()
+
+
+def test_too_many_ranges_in_a_search_are_refused() -> None:
+    """What counts is all sets of numbers and UIDs of the command together."""
+    limits = ImapLimits(search_ranges_max=5)
+    world = ImapWorld(limits=limits)
+    world.account.deliver(MAIL)
+    client = world.selected()
+    assert b"a OK" in client.say(b"a SEARCH 1,3,5 NOT UID 1:2,4\r\n")
+    refused = client.say(b"b SEARCH 1,3,5 OR UID 1,3,5 ALL\r\n")
+    assert refused == b"b BAD [LIMIT] too many ranges in search keys\r\n"
+    assert b"c OK" in client.say(b"c SEARCH 1,3,5\r\n")
 
 
 def test_updates_end_when_the_store_fails() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from store_world import World, now
 
 from mailstore import search
 from mailstore.model import ModSeq, NewMessage, SortBy, SortKey, ThreadAlgorithm, ThreadNode, Uid
-from mailstore.uidset import UidSet
+from mailstore.ops.search import MAX_OR_RANGES
+from mailstore.uidset import MAX_NUMBER, UidSet
 
 START = ModSeq(0)
 
@@ -25,6 +29,33 @@ def test_sort_by_relevancy(world: World) -> None:
     last = SortBy(SortKey.ARRIVAL, reverse=True)
     assert order(SortBy(SortKey.RELEVANCY, reverse=True, ranked=ranked), last) == [5, 1, 3, 2, 4]
     assert order(SortBy(SortKey.RELEVANCY), SortBy(SortKey.ARRIVAL)) == [1, 2, 3, 4, 5]
+
+
+def test_sets_of_uids_are_not_taken_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set is asked by its ranges wherever it stands: a thousand of them cost no memory of their members."""
+    account = world.login()
+    now(account.append("Drafts", [NewMessage(b"Subject: x\r\n\r\n") for _ in range(60)]))
+    mailbox = now(account.select("Drafts", True))
+    odd = search.Uids(UidSet((*((uid, uid) for uid in range(1, 44, 2)), (45, MAX_NUMBER))))
+    assert len(odd.uids.ranges) > MAX_OR_RANGES
+    few = search.Uids(UidSet(((2, 50),)))
+
+    def members(_: UidSet) -> Iterator[int]:
+        raise AssertionError("the members of a set are looked at")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(UidSet, "__iter__", members)
+
+        def find(key: search.Key) -> list[int]:
+            return list(now(mailbox.search(key, START)).uids)
+
+        high = list(range(45, 61))
+        assert find(odd) == [*range(1, 44, 2), *high]
+        assert find(search.And((odd, few, odd))) == [*range(3, 44, 2), *range(45, 51)]
+        assert find(search.Not(odd)) == list(range(2, 45, 2))
+        assert find(search.Or(search.Not(few), search.Not(odd))) == [1, *range(2, 45, 2), *range(51, 61)]
+        assert find(search.And((search.Not(odd), search.BodyText("nowhere")))) == []
+        assert find(search.Or(search.Not(odd), search.HeaderText("SUBJECT", "y"))) == list(range(2, 45, 2))
 
 
 def test_what_reads_text() -> None:
