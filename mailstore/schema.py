@@ -1,10 +1,14 @@
-"""Numbered migrations of ``mail.db``; run at unlock, each in one transaction, never edited later.
+"""Numbered migrations of ``mail.db``; run at unlock, never edited later.
+
+Each is one transaction, or, where it goes over all messages, one for each batch of them: it says whether
+there is more to do, and notes in the database how far it has come.
 
 ``SCHEMA_VERSION`` is what this program writes. ``PRAGMA user_version`` holds a database's version;
 a database above ``SCHEMA_VERSION`` belongs to a newer program and is refused.
 
 History:
     1  mailboxes, messages in zstd frames, flags and modseq, remembered expunges, filed ids
+    2  sort keys by i;unicode-casemap, a group's name where a group comes first (``sort_keys_again.py``)
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ from collections.abc import Callable
 from mailstore.engine import Database, Txn
 from mailstore.errors import TooNew
 from mailstore.model import SpecialUse
+from mailstore.sort_keys_again import compute_again
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 DEFAULT_MAILBOXES: tuple[tuple[str, SpecialUse | None], ...] = (
     ("INBOX", None),
@@ -157,7 +162,7 @@ def next_uid_validity(txn: Txn) -> int:
     return fresh
 
 
-def _to_version_1(txn: Txn) -> None:
+def _to_version_1(txn: Txn) -> bool:
     for statement in _V1:
         txn.run(statement)
     for name, use in DEFAULT_MAILBOXES:
@@ -166,9 +171,11 @@ def _to_version_1(txn: Txn) -> None:
             (name, new_object_id("F"), use.value if use else None, next_uid_validity(txn)),
         )
         txn.run("INSERT INTO subscription VALUES(?)", (name,))
+    return False
 
 
-MIGRATIONS: tuple[Callable[[Txn], None], ...] = (_to_version_1,)
+MIGRATIONS: tuple[Callable[[Txn], bool], ...] = (_to_version_1, compute_again)
+"""What leads to each version; the result tells whether it has to be called again."""
 
 
 def version(database: Database) -> int:
@@ -176,15 +183,18 @@ def version(database: Database) -> int:
     return int(database.pragma("PRAGMA user_version")[0][0])
 
 
-def _step(txn: Txn, target: int) -> None:
+def _step(txn: Txn, target: int) -> bool:
+    """Work towards a version; whether more of it is left."""
     if txn.value("PRAGMA user_version") >= target:
-        return  # another process migrated while this one waited for the lock
-    MIGRATIONS[target - 1](txn)
+        return False  # another process migrated while this one waited for the lock
+    if MIGRATIONS[target - 1](txn):
+        return True
     txn.run(f"PRAGMA user_version={target}")
+    return False
 
 
 def migrate(database: Database, now: int) -> None:
-    """Bring the database to ``SCHEMA_VERSION``, one transaction a step.
+    """Bring the database to ``SCHEMA_VERSION``. What is interrupted goes on the next time.
 
     Raises:
         TooNew: the database was written by a newer program.
@@ -193,4 +203,5 @@ def migrate(database: Database, now: int) -> None:
     if found > SCHEMA_VERSION:
         raise TooNew("the database belongs to a newer version of this program")
     for target in range(found + 1, SCHEMA_VERSION + 1):
-        database.write(now, _step, target)
+        while database.write(now, _step, target):
+            pass

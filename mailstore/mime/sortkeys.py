@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from mailstore.mime.address import Address, addresses
+from mailstore.mime.collation import unicode_casemap
 from mailstore.mime.content import without_comments
 from mailstore.mime.headers import collect, field_pattern
 from mailstore.mime.limits import DEFAULT_LIMITS, MimeLimits
@@ -39,10 +40,11 @@ _FEW = MimeLimits(max_addresses=3)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SortKeys:
-    """Sort keys of one message; text is case-folded and "" where the field is missing.
+    """Sort keys of one message; text as ``i;unicode-casemap`` compares it, "" where the field is missing.
 
     ``subject``: base subject; ``is_reply``: something that marks replies or forwards was removed
-    from it (RFC 5256 sections 2.1 and 3). ``sender``, ``to``, ``cc``: mailbox of the first address.
+    from it (RFC 5256 sections 2.1 and 3). ``sender``, ``to``, ``cc``: mailbox of the first address in the
+    envelope, which is the name of a group where the field begins with one (RFC 5256 section 3).
     ``display_from``, ``display_to``: its display name or whole address (RFC 5957 section 3).
     ``date``: seconds since 1970 UTC, None if there is no valid date (RFC 5256 section 2.2);
     ``sent_day``: days since 1970 as written, disregarding time and zone (SENTON and its kin).
@@ -135,24 +137,26 @@ def sent_date(value: bytes) -> tuple[int, int] | None:
 
 
 def _first(values: list[bytes] | None) -> Address | None:
+    """The first address as the envelope has it: repeated fields are one list."""
     # One address decides, so a long list is not parsed to its end.
-    found = addresses(values[0], _FEW) if values else ()
-    return next((one for one in found if one.is_mailbox), found[0] if found else None)
+    found = addresses(b",".join(values), _FEW) if values else ()
+    return found[0] if found else None
 
 
-def _folded(value: bytes | None, limits: MimeLimits) -> str:
+def _key(value: bytes | None, limits: MimeLimits) -> str:
     if not value:
         return ""
-    return decode_words(value[: 8 * limits.max_sort_key_chars])[: limits.max_sort_key_chars].casefold()
+    text = decode_words(value[: 8 * limits.max_sort_key_chars])
+    return unicode_casemap(text[: limits.max_sort_key_chars])
 
 
 def _display(one: Address | None, limits: MimeLimits) -> str:
     if one is None:
         return ""
     if one.name:
-        return _folded(one.name, limits)
+        return _key(one.name, limits)
     host = b"@" + one.host if one.host else b""
-    return _folded((one.mailbox or b"") + host, limits)
+    return _key((one.mailbox or b"") + host, limits)
 
 
 def sort_keys(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> SortKeys:
@@ -164,11 +168,11 @@ def sort_keys(header: bytes, limits: MimeLimits = DEFAULT_LIMITS) -> SortKeys:
     sender, to, cc = (_first(values.get(name)) for name in (b"from", b"to", b"cc"))
     sent = sent_date(values.get(b"date", [b""])[0])
     return SortKeys(
-        subject[: limits.max_sort_key_chars].casefold(),
+        unicode_casemap(subject[: limits.max_sort_key_chars]),
         is_reply,
-        _folded(sender.mailbox if sender else None, limits),
-        _folded(to.mailbox if to else None, limits),
-        _folded(cc.mailbox if cc else None, limits),
+        _key(sender.mailbox if sender else None, limits),
+        _key(to.mailbox if to else None, limits),
+        _key(cc.mailbox if cc else None, limits),
         _display(sender, limits),
         _display(to, limits),
         sent[0] if sent else None,

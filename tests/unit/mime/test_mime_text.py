@@ -17,6 +17,7 @@ from mailstore.mime import (
     text_pieces,
 )
 from mailstore.mime.charsets import decode
+from mailstore.mime.collation import unicode_casemap
 
 
 @pytest.mark.parametrize(
@@ -246,14 +247,14 @@ def test_invalid_dates(value: bytes) -> None:
 
 
 def test_sort_keys() -> None:
-    """All keys of a header, decoded and case-folded."""
+    """All keys of a header, decoded, titlecased and decomposed; a group sorts by its name."""
     keys = sort_keys(
         b"Subject: Re: =?utf-8?q?STRASSE_=C3=84?=\r\nFrom: =?utf-8?q?J=C3=96?= <Jo@X>, b@y\r\nTo: g: A@B;\r\n"
         b"Cc: none\r\nDate: 1 Jan 1970 00:00:05 Z\r\n\r\n"
     )
-    assert (keys.subject, keys.is_reply) == ("strasse ä", True)
-    assert (keys.sender, keys.to, keys.cc) == ("jo", "a", "none")
-    assert (keys.display_from, keys.display_to) == ("jö", "a@b")
+    assert (keys.subject, keys.is_reply) == ("STRASSE A\u0308", True)
+    assert (keys.sender, keys.to, keys.cc) == ("JO", "G", "NONE")
+    assert (keys.display_from, keys.display_to) == ("JO\u0308", "G")
     assert (keys.date, keys.sent_day) == (5, 0)
 
 
@@ -262,4 +263,36 @@ def test_sort_keys_of_nothing() -> None:
     keys = sort_keys(b"")
     assert (keys.subject, keys.sender, keys.display_to, keys.date, keys.is_reply) == ("", "", "", None, False)
     long = sort_keys(b"Subject: " + b"x" * 50 + b"\nFrom: " + b"y" * 50, MimeLimits(max_sort_key_chars=10))
-    assert (long.subject, long.sender) == ("x" * 10, "y" * 10)
+    assert (long.subject, long.sender) == ("X" * 10, "Y" * 10)
+
+
+@pytest.mark.parametrize(
+    ("field", "mailbox", "display"),
+    [
+        (b"Friends: b@x, a@x;", "FRIENDS", "FRIENDS"),
+        (b"Undisclosed recipients:;", "UNDISCLOSED RECIPIENTS", "UNDISCLOSED RECIPIENTS"),
+        (b'"Quoted, group": a@x;', "QUOTED, GROUP", "QUOTED, GROUP"),
+        (b"b@x, Friends: a@x;", "B", "B@X"),
+        (b"Name <b@x>", "B", "NAME"),
+        (b"b@x (Name)", "B", "NAME"),
+        (b"", "", ""),
+    ],
+)
+def test_the_first_address_of_the_envelope_decides(field: bytes, mailbox: str, display: str) -> None:
+    """RFC 5256 section 3, RFC 5957 section 3: where that is the beginning of a group, its name does."""
+    header = b"From: %b\r\nTo: %b\r\nCc: %b\r\n\r\n" % (field, field, field)
+    keys = sort_keys(header)
+    assert (keys.sender, keys.to, keys.cc) == (mailbox, mailbox, mailbox)
+    assert (keys.display_from, keys.display_to) == (display, display)
+
+
+def test_repeated_fields_sort_as_the_envelope_tells_them() -> None:
+    """They are one list."""
+    assert sort_keys(b"To:\r\nTo: b@x\r\n\r\n").to == "B"
+
+
+def test_the_collation_is_unicode_casemap() -> None:
+    """RFC 5051: by titlecase, so what stands between the cases in ASCII is behind the letters."""
+    subjects = ["a", "_", "B", "[", "É", "f", "ﬁ", "z", "ß"]
+    assert sorted(subjects, key=unicode_casemap) == ["a", "B", "É", "f", "ﬁ", "z", "[", "_", "ß"]
+    assert unicode_casemap("ı ǆ ῼ 가") == "I DZ\u030c ΩΙ 가"

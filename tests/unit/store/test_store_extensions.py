@@ -62,7 +62,7 @@ def test_thread_rows_and_object_ids(world: World) -> None:
     now(account.append("Drafts", [first, reply, other]))
     mailbox = now(account.select("Drafts", False))
     rows, _ = now(mailbox.thread_rows(search.All(), START))
-    assert [(row.subject, row.is_reply) for row in rows] == [("t", False), ("t", True), ("t", False)]
+    assert [(row.subject, row.is_reply) for row in rows] == [("T", False), ("T", True), ("T", False)]
     assert rows[1].references == (rows[0].own,) and rows[2].references == ()
     fetched = now(mailbox.fetch([1, 2, 3], FetchPlan(object_ids=True, preview=True), START)).rows
     assert fetched[0].thread_id == fetched[1].thread_id != fetched[2].thread_id
