@@ -19,6 +19,7 @@ from backup.limits import BackupLimits
 from backup.rebuild import Rebuilder, Rebuilt
 from backup.retention import chains
 from backup.segment import PAGE_BYTES, SERVER, SegmentName
+from backup.source import Source
 from backup.state import Segment, State, Stream
 from backup.stores import ObjectStore
 from mailstore.account import account_paths, shared_lock
@@ -96,9 +97,9 @@ class Drill:
     def _run(self, stream: Stream, folder: Path) -> Drilled:
         stored = self._stored(stream)
         chain = chains(stored)[-1].segments
-        rebuilder = Rebuilder(
-            self._store, lambda name: stored[name].content_key, self._scratch, self._limits.upload_threads
-        )
+        sizes = {name: one.size_bytes for name, one in stored.items()}
+        source = Source(self._store, lambda name: stored[name].content_key, sizes)
+        rebuilder = Rebuilder(source, self._scratch, self._limits.upload_threads)
         hashes = {name.sequence: one.sha256 for name, one in stored.items()}
         rebuilt = rebuilder.rebuild(chain, folder, expected=hashes)
         trouble = _looks_wrong(folder / "mail.db", rebuilt)

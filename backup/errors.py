@@ -23,6 +23,10 @@ class ChainBroken(BackupError):
         self.why = why
 
 
+class ChainLinkBroken(ChainBroken):
+    """The object is there, and names another one than the one before it as what it builds on."""
+
+
 class KeyFileInvalid(BackupError):
     """A file is not a backup key of the kind that was asked for."""
 

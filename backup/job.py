@@ -23,7 +23,7 @@ from backup.catalogue import (
     stream_of_server,
 )
 from backup.errors import ImageUnreadable, SegmentDamaged, StoreRefused, StoreUnavailable
-from backup.limits import BackupLimits
+from backup.limits import DAY_S, BackupLimits
 from backup.retention import chains, due_for_full, expired
 from backup.schedule import Schedule
 from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, parse_name
@@ -271,7 +271,8 @@ class Job:
 
     def _server_names(self) -> frozenset[str]:
         stream = stream_of_server(self._public_key)
-        return frozenset(str(one.name) for one in self._state.segments(stream))
+        names = [*(one.name for one in self._state.segments(stream)), *self._state.spare()]
+        return frozenset(str(name) for name in names if name.stream == stream)
 
     def _server_full(self, segments: list[Segment]) -> bool:
         found = chains(one.name for one in segments)
@@ -339,7 +340,8 @@ class Job:
         left_over = self._state.left_over()
         if left_over and self._deleted(left_over):
             self._state.cleared(left_over)
-        doomed: list[SegmentName] = []
+        retention_ms = int(self._limits.retention_days * DAY_S * 1000)
+        doomed = self._state.spare(self._now_ms() - retention_ms)
         for stream in self._state.streams():
             stored = [one.name for one in self._state.segments(stream.stream) if one.stored]
             doomed += expired(stored, self._now_ms(), stream.gone_ms, self._limits)
@@ -351,11 +353,12 @@ class Job:
     def prune_left_over(self) -> list[SegmentName]:
         """Delete objects of our streams that a newer segment of the same number has replaced."""
         doomed: list[SegmentName] = []
+        spare = set(self._state.spare())
         for stream in self._state.streams():
             known = {one.name.sequence: one.name for one in self._state.segments(stream.stream)}
             for found in self._store.list(f"{stream.stream}/"):
                 name = parse_name(found.name)
-                if name is not None and known.get(name.sequence, name) != name:
+                if name is not None and name not in spare and known.get(name.sequence, name) != name:
                     doomed.append(name)
         return doomed if doomed and self._deleted(doomed) else []
 

@@ -6,28 +6,18 @@ predecessor must be what was applied before. Knows nothing of where the account 
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backup.errors import ChainBroken, ObjectMissing, SegmentDamaged
+from backup.errors import ChainBroken, ChainLinkBroken, ObjectMissing, SegmentDamaged
 from backup.reading import OpenSegment, open_file
 from backup.segment import INBOX_PREFIX, KEYS_FILE, PAGE_BYTES, Kind, SegmentName
-from backup.staging import staged_name
-from backup.stores import ObjectStore
+from backup.source import Progress, Source
 from mailstore.durable import make_folder, replace_file, storage_errors, sync_folder, write_new
-from mailstore.keys import PrivateKey
 
-GET_BYTES = 8 * 1024 * 1024
 _PROGRESS = "restoring"
-
-KeyFor = Callable[[SegmentName], "bytes | PrivateKey"]
-"""The content key of a segment as the server kept it, or the operator's private key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,84 +28,33 @@ class Rebuilt:
     newest: SegmentName
     sha256: bytes
     pages: int
-    waiting_mail: int
-
-
-def fetch(
-    store: ObjectStore, name: SegmentName, target: Path, progress: Callable[[int], None] | None = None
-) -> bytes:
-    """Copy an object into a local file, going on where an earlier try ended; its SHA-256.
-
-    ``progress`` is told of every so many octets. Raises ObjectMissing, ObjectStoreError, StorageFull.
-    """
-    digest = hashlib.sha256()
-    with storage_errors():
-        target.touch()
-        with target.open("r+b") as file:
-            while piece := file.read(GET_BYTES):
-                digest.update(piece)
-            while piece := store.get(str(name), file.tell(), GET_BYTES):
-                file.write(piece)
-                digest.update(piece)
-                if progress is not None:
-                    progress(len(piece))
-    return digest.digest()
-
-
-@contextmanager
-def fetched(
-    store: ObjectStore,
-    names: Sequence[SegmentName],
-    scratch: Path,
-    threads: int,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[Iterator[tuple[SegmentName, Path, bytes]]]:
-    """Fetch objects in order, some ahead of the one being used; the files are removed by and by."""
-    with ThreadPoolExecutor(threads) as pool:
-
-        def _generate() -> Iterator[tuple[SegmentName, Path, bytes]]:
-            ahead: deque[tuple[SegmentName, Path, Future[bytes]]] = deque()
-            rest = iter(names)
-            while True:
-                while len(ahead) < threads and (name := next(rest, None)) is not None:
-                    target = scratch / staged_name(name)
-                    ahead.append((name, target, pool.submit(fetch, store, name, target, progress)))
-                if not ahead:
-                    return
-                name, target, coming = ahead.popleft()
-                yield name, target, coming.result()
-                target.unlink(missing_ok=True)
-
-        try:
-            yield _generate()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    waiting_mail: int = 0
+    passed_over: tuple[str, ...] = ()
+    """Objects that were no part of it after all, each with the reason."""
 
 
 class Rebuilder:
     """Rebuilds accounts below ``scratch``, which has room for an account and its largest segment."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        key_for: KeyFor,
-        scratch: Path,
-        threads: int,
-        progress: Callable[[int], None] | None = None,
-    ) -> None:
-        self._store = store
-        self._key_for = key_for
+    def __init__(self, source: Source, scratch: Path, threads: int, progress: Progress | None = None) -> None:
+        self._source = source
         self._scratch = scratch
         self._threads = threads
         self._progress = progress
 
     def rebuild(
-        self, names: Sequence[SegmentName], folder: Path, *, expected: dict[int, bytes] | None = None
+        self,
+        names: Sequence[SegmentName],
+        folder: Path,
+        *,
+        account: str | None = None,
+        expected: Mapping[int, bytes] | None = None,
     ) -> Rebuilt:
         """The state after the last of ``names``, a full segment and the changes behind it.
 
-        ``expected`` gives hashes that are known otherwise, by sequence. A folder that an earlier try of
-        the same has left is gone on with. Segments that are good are applied before a bad one is met.
+        ``account`` is whose segments they have to be, ``expected`` gives hashes that are known otherwise,
+        by sequence. A folder that an earlier try has left is gone on with as far as it fits. Segments that
+        are good are applied before a bad one is met.
 
         Raises:
             SegmentDamaged, ChainBroken: naming the object. ObjectStoreError, StorageFull, StorageFailed.
@@ -125,48 +64,51 @@ class Rebuilder:
         with storage_errors():
             make_folder(folder)
             make_folder(folder / "inbox")
-        done, previous = _progress_in(folder, names)
-        rebuilt: Rebuilt | None = None
-        with fetched(self._store, names[done:], self._scratch, self._threads, self._progress) as coming:
+        done, rebuilt = _progress_in(folder, names)
+        with self._source.fetched(names[done:], self._scratch, self._threads, self._progress) as coming:
             try:
                 for name, path, digest in coming:
+                    previous = rebuilt.sha256 if rebuilt else None
                     try:
                         _check_hash(name, digest, expected)
-                        with open_file(path, name, self._key_for(name)) as segment:
-                            _check_link(segment, previous)
+                        with open_file(path, name, self._source.key(name)) as segment:
+                            check_origin(segment, account, previous)
                             segment.check()
                             _apply(segment, folder)
                     except (SegmentDamaged, ChainBroken):
                         path.unlink(missing_ok=True)  # it may be good again when it is fetched again
                         raise
-                    previous = digest
-                    with storage_errors():
-                        replace_file(folder / _PROGRESS, f"{name} {digest.hex()}\n".encode("ascii"))
-                    rebuilt = _described(segment, digest, folder)
+                    rebuilt = _described(segment, digest)
+                    _note_progress(folder, rebuilt)
             except ObjectMissing as error:
                 raise ChainBroken(str(error), "it is missing in the object store") from None
-        if rebuilt is None:
-            raise ChainBroken(str(names[-1]), "nothing was left to apply")
+        assert rebuilt is not None, "there is at least one segment"
         with storage_errors():
             (folder / _PROGRESS).unlink()
             sync_folder(folder)
-        return rebuilt
+            return replace(rebuilt, waiting_mail=sum(1 for _ in (folder / INBOX_PREFIX).iterdir()))
 
 
-def _progress_in(folder: Path, names: Sequence[SegmentName]) -> tuple[int, bytes | None]:
-    """How many of ``names`` an earlier try has applied, and the hash of the last; the last is done again."""
+def _note_progress(folder: Path, rebuilt: Rebuilt) -> None:
+    facts = (rebuilt.newest, rebuilt.sha256.hex(), rebuilt.account, rebuilt.pages)
+    with storage_errors():
+        replace_file(folder / _PROGRESS, " ".join(map(str, facts)).encode("ascii") + b"\n")
+
+
+def _progress_in(folder: Path, names: Sequence[SegmentName]) -> tuple[int, Rebuilt | None]:
+    """How many of ``names`` an earlier try has applied, and what it came to."""
     with storage_errors():
         try:
-            last, _, digest = (folder / _PROGRESS).read_text("ascii").strip().partition(" ")
+            facts = (folder / _PROGRESS).read_text("ascii").split()
         except FileNotFoundError:
             return 0, None
-    position = next((index for index, name in enumerate(names) if str(name) == last), None)
-    if position is None or position == len(names) - 1:
-        return 0, None
-    return position + 1, bytes.fromhex(digest)
+    for position, name in enumerate(names):
+        if len(facts) == 4 and str(name) == facts[0]:  # as many as are noted
+            return position + 1, Rebuilt(facts[2], name, bytes.fromhex(facts[1]), int(facts[3]))
+    return 0, None
 
 
-def _check_hash(name: SegmentName, digest: bytes, expected: dict[int, bytes] | None) -> None:
+def _check_hash(name: SegmentName, digest: bytes, expected: Mapping[int, bytes] | None) -> None:
     known = (expected or {}).get(name.sequence)
     if known is not None and known != digest:
         raise SegmentDamaged(str(name), "it is not the object that was written")
@@ -183,9 +125,16 @@ def follows_not(segment: OpenSegment, previous: bytes | None) -> bool:
     return previous is not None and named != previous
 
 
-def _check_link(segment: OpenSegment, previous: bytes | None) -> None:
+def check_origin(segment: OpenSegment, account: str | None, previous: bytes | None) -> None:
+    """Whether a segment is of this account and builds on the object with the hash ``previous``.
+
+    Raises:
+        SegmentDamaged: it is another account's. ChainLinkBroken: it builds on something else.
+    """
+    if account is not None and segment.header.account != account:
+        raise SegmentDamaged(str(segment.name), "it belongs to another account")
     if follows_not(segment, previous):
-        raise ChainBroken(str(segment.name), "it does not build on the object before it")
+        raise ChainLinkBroken(str(segment.name), "it does not build on the object before it")
 
 
 def _apply(segment: OpenSegment, folder: Path) -> None:
@@ -213,8 +162,6 @@ def _apply(segment: OpenSegment, folder: Path) -> None:
         sync_folder(folder)
 
 
-def _described(segment: OpenSegment, digest: bytes, folder: Path) -> Rebuilt:
+def _described(segment: OpenSegment, digest: bytes) -> Rebuilt:
     header = segment.header
-    waiting = sum(1 for path in (folder / INBOX_PREFIX).iterdir())
-    pages = header.database.pages if header.database else 0
-    return Rebuilt(header.account, segment.name, digest, pages, waiting)
+    return Rebuilt(header.account, segment.name, digest, header.database.pages if header.database else 0)

@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from backup.catalogue import Head, Server, stream_of_server
-from backup.errors import (
-    AccountInUse,
-    ChainBroken,
-    NothingToRestore,
-    SegmentDamaged,
-    WrongKey,
-)
-from backup.reading import open_file
-from backup.rebuild import KeyFor, Rebuilder, Rebuilt, fetch, follows_not
-from backup.retention import chains
-from backup.segment import SERVER_FILE, SegmentName, StreamId, parse_name
-from backup.staging import staged_name
+from backup.candidates import Candidates
+from backup.catalogue import Head, Server
+from backup.errors import AccountInUse, ChainBroken, ChainLinkBroken, NothingToRestore, SegmentDamaged
+from backup.rebuild import Rebuilder, Rebuilt
+from backup.segment import SegmentName, StreamId, parse_name
+from backup.source import Progress, Source
+from backup.state import State
 from backup.stores import ObjectStore
 from mailstore.account import (
     AccountPaths,
@@ -38,7 +32,7 @@ from mailstore.account import (
 from mailstore.durable import make_folder, storage_errors, sync_folder, write_new
 from mailstore.errors import AccountExists, Busy
 from mailstore.eviction import evicted
-from mailstore.keys import AccountId, PrivateKey
+from mailstore.keys import AccountId
 
 REPLACED = "replaced"
 """Folder of a data root that keeps what restores have replaced."""
@@ -53,92 +47,35 @@ class Listing:
     foreign: int
     """Objects under the prefix that are no segments."""
 
-    def ways(self, stream: StreamId, at_ms: int | None) -> list[tuple[SegmentName, ...]]:
-        """The segments to apply for the newest state, or the one at a time; then those of older chains.
+    def known_to(self, state: State) -> Listing:
+        """What of it a living server has written, as long as it wrote it; the rest may be anything."""
+        sizes = {
+            one.name: one.size_bytes
+            for stream in state.streams()
+            for one in state.segments(stream.stream)
+            if one.stored and one.name in self.sizes
+        }
+        return _listing(sizes, self.foreign)
 
-        Raises NothingToRestore.
-        """
-        fitting = [
-            tuple(one for one in chain.segments if at_ms is None or one.taken_ms <= at_ms)
-            for chain in reversed(chains(self.streams.get(stream, ())))
-        ]
-        found = [one for one in fitting if one]
-        if not found:
-            raise NothingToRestore("there is no snapshot of this account at that time")
-        return found
+
+def _listing(sizes: dict[SegmentName, int], foreign: int) -> Listing:
+    streams: dict[StreamId, list[SegmentName]] = {}
+    for name in sorted(sizes):
+        streams.setdefault(name.stream, []).append(name)
+    return Listing({stream: tuple(names) for stream, names in streams.items()}, sizes, foreign)
 
 
 def list_store(store: ObjectStore) -> Listing:
     """Everything under the store's prefix. Raises ObjectStoreError."""
-    streams: dict[StreamId, list[SegmentName]] = {}
     sizes: dict[SegmentName, int] = {}
     foreign = 0
     for found in store.list():
         name = parse_name(found.name)
         if name is None:
             foreign += 1
-            continue
-        streams.setdefault(name.stream, []).append(name)
-        sizes[name] = found.size_bytes
-    return Listing({stream: tuple(sorted(names)) for stream, names in streams.items()}, sizes, foreign)
-
-
-def read_server(
-    store: ObjectStore, listing: Listing, private_key: PrivateKey, scratch: Path, at_ms: int | None = None
-) -> Server:
-    """The server as its stream describes it, by the private key; the newest, or the one at a time.
-
-    Raises:
-        WrongKey: there are snapshots, but none of a server with this key. NothingToRestore: there are none.
-        SegmentDamaged, ChainBroken, ObjectStoreError: as they say.
-    """
-    stream = stream_of_server(private_key.public)
-    if stream not in listing.streams:
-        if listing.streams:
-            raise WrongKey("the snapshots in this store belong to another key pair")
-        raise NothingToRestore("there are no snapshots in this store")
-    server = Server()
-    previous: bytes | None = None
-    for chain in chains(listing.streams[stream]):
-        # Earlier chains tell of accounts that are gone; the last one alone describes the present.
-        if at_ms is not None and chain.full.taken_ms > at_ms and server.accounts:
-            break
-        gone = server.accounts | server.gone
-        heads, server = server.heads, Server()
-        server.heads = dict(heads)
-        for name in chain.segments:
-            if at_ms is not None and name.taken_ms > at_ms and name is not chain.full:
-                break
-            previous = _add(server, store, name, private_key, scratch, previous)
-        server.gone = {
-            one: record for one, record in gone.items() if one not in server.accounts
-        } | server.gone
-        previous = None
-    return server
-
-
-def _add(
-    server: Server,
-    store: ObjectStore,
-    name: SegmentName,
-    private_key: PrivateKey,
-    scratch: Path,
-    previous: bytes | None,
-) -> bytes:
-    path = scratch / staged_name(name)
-    try:
-        digest = fetch(store, name, path)
-        with open_file(path, name, private_key) as segment:
-            if follows_not(segment, previous):
-                raise ChainBroken(str(name), "it does not build on the object before it")
-            segment.check()
-            content = segment.file(SERVER_FILE)
-            if content is None:
-                raise SegmentDamaged(str(name), "it is not one of the server's")
-            server.apply(name, content)
-    finally:
-        path.unlink(missing_ok=True)
-    return digest
+        else:
+            sizes[name] = found.size_bytes
+    return _listing(sizes, foreign)
 
 
 def restore_server(root: Path, server: Server) -> None:
@@ -171,69 +108,76 @@ class Target:
     """One account to be restored."""
 
     account_id: AccountId
-    chain: tuple[SegmentName, ...]
-    older: tuple[tuple[SegmentName, ...], ...] = field(repr=False)
-    """Chains that end earlier, for when this one is damaged."""
+    names: tuple[SegmentName, ...] = field(repr=False)
+    """All objects of its stream that may be part of the state."""
 
     size_bytes: int
-    head: Head | None = field(default=None, repr=False)
-    """What the server's stream says is the newest; None when an older state is wanted."""
+    head: Head
+    newest: bool
+    """Whether the state that ``head`` names is wanted, or a later one."""
+
+    @property
+    def chain(self) -> tuple[SegmentName, ...]:
+        """What is to be applied if every object is what its name says."""
+        return Candidates(self.names).way()
 
 
 def target(listing: Listing, account_id: AccountId, head: Head, at_ms: int | None) -> Target:
-    """What to apply for one account.
-
-    Raises:
-        NothingToRestore: no snapshot. ChainBroken: the newest ones are missing in the store.
-    """
-    chain, *older = listing.ways(head.stream, at_ms)
-    if at_ms is None and chain[-1].sequence < head.sequence:
-        missing = f"{head.stream}/{head.sequence:08d}"
-        raise ChainBroken(missing, "the server's stream names it and it is missing in the object store")
+    """What to apply for the newest state of one account, or the one at a time. Raises NothingToRestore."""
+    present = listing.streams.get(head.stream, ())
+    names = tuple(one for one in present if at_ms is None or one.taken_ms <= at_ms)
+    chain = Candidates(names).way()
+    if not chain:
+        raise NothingToRestore("there is no snapshot of this account at that time")
     size = sum(listing.sizes[name] for name in chain)
-    return Target(account_id, chain, tuple(older), size, head if at_ms is None else None)
+    return Target(account_id, names, size, head, at_ms is None)
 
 
 class Restorer:
     """Rebuilds accounts and installs them below a data root. Methods block; accounts may go in parallel."""
 
     def __init__(
-        self,
-        root: Path,
-        store: ObjectStore,
-        key_for: KeyFor,
-        scratch: Path,
-        threads: int,
-        progress: Callable[[int], None] | None = None,
+        self, root: Path, source: Source, scratch: Path, threads: int, progress: Progress | None = None
     ) -> None:
         self._root = root
         self._scratch = scratch
-        self._rebuilder = Rebuilder(store, key_for, scratch, threads, progress)
+        self._rebuilder = Rebuilder(source, scratch, threads, progress)
 
     def rebuild(self, wanted: Target, *, newest_sound: bool = False) -> tuple[Path, Rebuilt]:
         """The account's state in a folder below scratch; an interrupted try is gone on with.
 
-        With ``newest_sound`` a damaged or missing segment means the newest state before it.
-        Raises as ``Rebuilder.rebuild`` does, and NothingToRestore when no state is sound.
+        What turns out not to be a segment is passed over where another object has the same number, and
+        behind the newest one that the server's stream names; ``Rebuilt.passed_over`` tells of it. With
+        ``newest_sound`` everything else that is damaged or missing means the newest state before it.
+
+        Raises:
+            SegmentDamaged, ChainBroken: naming the object. NothingToRestore: no state is sound.
+            ObjectStoreError, StorageFull, StorageFailed: as they say.
         """
         folder = self._scratch / wanted.account_id
-        expected = {wanted.head.sequence: wanted.head.sha256} if wanted.head else None
-        chain: Sequence[SegmentName] = wanted.chain
-        older = list(wanted.older)
-        while True:
+        expected = {wanted.head.sequence: wanted.head.sha256} if wanted.head.sha256 else {}
+        candidates = Candidates(wanted.names)
+        passed_over: list[str] = []
+        while chain := candidates.way():
+            if wanted.newest and not newest_sound and chain[-1].sequence < wanted.head.sequence:
+                raise self._missing(wanted, chain[-1].sequence)
             try:
-                rebuilt = self._rebuilder.rebuild(chain, folder, expected=expected)
+                rebuilt = self._rebuilder.rebuild(chain, folder, account=wanted.account_id, expected=expected)
             except (SegmentDamaged, ChainBroken) as error:
-                at = next((index for index, name in enumerate(chain) if str(name) == error.key), 0)
-                if not newest_sound:
+                bad = _to_blame(error, chain, candidates)
+                if not (newest_sound or candidates.has_other(bad) or bad.sequence > wanted.head.sequence):
                     raise
-                if at == 0 and not older:
-                    raise NothingToRestore("no state of this account is sound") from error
-                chain = chain[:at] if at else older.pop(0)
-                continue
-            if rebuilt.account != wanted.account_id:
-                raise SegmentDamaged(str(chain[-1]), "it belongs to another account")
-            return folder, rebuilt
+                candidates.drop(bad)
+                passed_over.append(str(error))
+            else:
+                return folder, replace(rebuilt, passed_over=tuple(passed_over))
+        raise NothingToRestore("no state of this account is sound")
+
+    def _missing(self, wanted: Target, reached: int) -> ChainBroken:
+        present = {name.sequence for name in wanted.names}
+        number = next(one for one in range(reached + 1, wanted.head.sequence + 2) if one not in present)
+        why = "the server's stream names it and it is missing in the object store"
+        return ChainBroken(f"{wanted.head.stream}/{number:08d}", why)
 
     def install(self, account_id: AccountId, folder: Path, restore_id: int, patience_s: float) -> Path | None:
         """Put a rebuilt account in place; where what was there is kept, None when nothing was.
@@ -271,6 +215,16 @@ class Restorer:
                 shutil.rmtree(paths.folder)  # without keys: an account that was being deleted
             folder.rename(paths.folder)
             sync_folder(paths.folder.parent)
+
+
+def _to_blame(
+    error: SegmentDamaged | ChainBroken, chain: Sequence[SegmentName], candidates: Candidates
+) -> SegmentName:
+    """The segment of the chain that an error is about."""
+    at = next((index for index, name in enumerate(chain) if str(name) == error.key), 0)
+    if isinstance(error, ChainLinkBroken) and at and candidates.has_other(chain[at - 1]):
+        return chain[at - 1]  # what it does build on has the same number
+    return chain[at]
 
 
 def _keep(paths: AccountPaths, kept: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backup.image import Position
-from backup.segment import SERVER, Kind, SegmentName, StreamId
+from backup.segment import SERVER, Kind, SegmentName, StreamId, parse_name
 from mailstore.engine import Database, DatabaseKey, Row, Txn, close_all, open_connection
 from mailstore.errors import TooNew
 from mailstore.keys import KeyLabel, derive
@@ -21,7 +21,7 @@ from mailstore.page_journal import FileIdentity
 from mailstore.wal import WalPosition
 
 T = TypeVar("T")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = (
     """CREATE TABLE stream (
         stream TEXT PRIMARY KEY, account TEXT NOT NULL UNIQUE,
@@ -42,6 +42,7 @@ _SCHEMA = (
     "CREATE TABLE record (name TEXT PRIMARY KEY, sha256 BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
+_SINCE_2 = ("CREATE TABLE spare (name TEXT PRIMARY KEY, noted_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +244,14 @@ class State:
     def pruned(self, names: Iterable[SegmentName]) -> None:
         """These segments are no longer in the object store; a stream without any, gone, is forgotten."""
 
+        doomed = list(names)
+
         def change(txn: Txn) -> None:
             txn.many(
-                "DELETE FROM segment WHERE stream=? AND sequence=?",
-                [(name.stream, name.sequence) for name in names],
+                "DELETE FROM segment WHERE stream=? AND sequence=? AND taken_ms=? AND kind=?",
+                [(name.stream, name.sequence, name.taken_ms, name.kind.value) for name in doomed],
             )
+            txn.many("DELETE FROM spare WHERE name=?", [(str(name),) for name in doomed])
             txn.run(
                 "DELETE FROM stream WHERE gone_ms IS NOT NULL AND stream NOT IN (SELECT stream FROM segment)"
             )
@@ -299,10 +303,14 @@ class State:
             0, lambda txn: txn.run("INSERT OR REPLACE INTO setting VALUES(?, ?)", (name, value))
         )
 
-    def adopt(self, stream: Stream, segments: Iterable[Segment]) -> None:
+    def adopt(
+        self, stream: Stream, segments: Iterable[Segment], spare: Iterable[SegmentName], now_ms: int
+    ) -> None:
         """Take over a stream found in the object store that this state does not know.
 
-        What the server's stream holds is not known then: its next segment will hold everything.
+        ``spare`` are objects of it that are no segments, or others of a number: which of them is the right
+        one nobody knows here, so they stay as long as it may be needed. What the server's stream holds is
+        not known either: its next segment will hold everything.
         """
 
         def change(txn: Txn) -> None:
@@ -312,8 +320,16 @@ class State:
             _put_stream(txn, stream)
             for segment in segments:
                 _put_segment(txn, replace(segment, stored=True))
+            txn.many("INSERT OR IGNORE INTO spare VALUES(?, ?)", [(str(name), now_ms) for name in spare])
 
         self._database.write(0, change)
+
+    def spare(self, until_ms: int | None = None) -> list[SegmentName]:
+        """Objects that were there when their streams were taken over; with a time, noted by then."""
+        rows = self._read(
+            lambda txn: txn.rows("SELECT name FROM spare WHERE ?1 IS NULL OR noted_ms <= ?1", (until_ms,))
+        )
+        return [name for row in rows if (name := parse_name(row[0])) is not None]
 
 
 _COLUMNS = (
@@ -331,7 +347,10 @@ def _migrate(txn: Txn) -> None:
     if version == 0:
         for statement in _SCHEMA:
             txn.run(statement)
-        txn.run(f"PRAGMA user_version={SCHEMA_VERSION}")
+    if version < 2:  # the version that brought this table
+        for statement in _SINCE_2:
+            txn.run(statement)
+    txn.run(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def _forget_from(txn: Txn, where: tuple[StreamId, int]) -> None:

@@ -193,7 +193,7 @@ class S3Store:
                 attempts -= 1
                 answer = self._range(name, offset, size)
                 try:
-                    data: bytes = answer["Body"].read() if answer else b""
+                    data = _body(answer, size) if answer else b""
                 except (IncompleteReadError, HTTPClientError):
                     # Cut in the middle: the driver tries again only until an answer has begun.
                     if attempts <= 0:
@@ -241,6 +241,17 @@ def part_size(size_bytes: int, wanted_bytes: int) -> int:
     """The size of all parts but the last: as wanted, or larger where there would be too many."""
     least = -(-size_bytes // MAX_PARTS)
     return max(wanted_bytes, -(-least // _MEBIBYTE) * _MEBIBYTE)
+
+
+def _body(answer: dict[str, Any], size: int) -> bytes:
+    """What was asked for; a service that sends everything instead is not listened to any longer."""
+    body, found = answer["Body"], bytearray()
+    while piece := body.read(size + 1 - len(found)):
+        found += piece
+        if len(found) > size:
+            body.close()
+            raise StoreUnavailable("the object store sent more than it was asked for")
+    return bytes(found)
 
 
 def _md5(data: bytes) -> str:

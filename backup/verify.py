@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from backup.catalogue import Server
 from backup.errors import ChainBroken, ObjectMissing, SegmentDamaged
 from backup.reading import open_file
-from backup.rebuild import fetch, follows_not
+from backup.rebuild import follows_not
 from backup.restore import Listing
 from backup.segment import SERVER, SegmentName, StreamId
+from backup.source import KeyFor, Source
 from backup.staging import staged_name
 from backup.state import State
 from backup.stores import ObjectStore
-from mailstore.keys import PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Expected:
 
     hashes: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     sizes: Mapping[int, int] = field(default_factory=dict, repr=False)
+    spare: frozenset[SegmentName] = field(default=frozenset(), repr=False)
+    """Objects that were there when the stream was taken over, and go in their time."""
 
 
 @dataclass(slots=True)
@@ -61,6 +64,7 @@ class Report:
 
 def expected_by_state(state: State) -> Iterator[Expected]:
     """Every stream as the server remembers it."""
+    spare = frozenset(state.spare())
     for stream in state.streams():
         stored = [one for one in state.segments(stream.stream) if one.stored]
         if stored:
@@ -71,6 +75,7 @@ def expected_by_state(state: State) -> Iterator[Expected]:
                 stored[-1].name.sequence,
                 {one.name.sequence: one.sha256 for one in stored if one.sha256},
                 {one.name.sequence: one.size_bytes for one in stored},
+                spare,
             )
 
 
@@ -89,13 +94,12 @@ class Verifier:
         self,
         store: ObjectStore,
         listing: Listing,
-        key_for: Callable[[SegmentName], bytes | PrivateKey | None],
+        key_for: KeyFor,
         scratch: Path,
         *,
         deep: bool,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """``key_for`` gives None for a segment whose key is not known."""
         self._store = store
         self._listing = listing
         self._key_for = key_for
@@ -124,7 +128,7 @@ class Verifier:
         if expected.names is not None:
             for name in sorted(set(expected.names) - set(present)):
                 self._find(name, "it is missing in the object store")
-            for name in sorted(set(present) - set(expected.names)):
+            for name in sorted(set(present) - set(expected.names) - expected.spare):
                 left_over = name.sequence <= expected.newest
                 self._find(
                     name,
@@ -133,11 +137,9 @@ class Verifier:
                     else "the server did not write it",
                 )
         else:
-            numbers = {name.sequence for name in present}
-            newest = max((expected.newest, *numbers), default=0)
-            for number in range(min(numbers, default=newest), newest + 1):
-                if number and number not in numbers:
-                    self._find(f"{expected.stream}/{number:08d}", "it is missing in the object store")
+            numbers = sorted({name.sequence for name in present} - {0}) or [max(expected.newest - 1, 0)]
+            for one, following in pairwise((*numbers, max(numbers[-1], expected.newest) + 1)):
+                self._gap(expected.stream, one + 1, following - 1)
         for name in present:
             if expected.names is not None and name not in expected.names:
                 continue
@@ -145,33 +147,40 @@ class Verifier:
             if size not in (None, self._listing.sizes[name]):
                 self._find(name, "its size is not what was written")
 
-    def _read(self, expected: Expected, present: tuple[SegmentName, ...]) -> None:
-        previous: tuple[int, bytes] | None = None
-        ordered = sorted(present, key=lambda one: (one.sequence, one.taken_ms))
-        # What a later one of the same number replaced is never restored: see ``retention.chains``.
-        counting = set({one.sequence: one for one in ordered}.values())
-        for name in ordered:
-            if name not in (counting if expected.names is None else expected.names):
-                continue
-            before = previous[1] if previous and previous[0] == name.sequence - 1 else None
-            try:
-                digest = self._open(expected, name, before)
-            except (SegmentDamaged, ChainBroken) as error:
-                self._find(error.key, error.why)
-                previous = None
-            except ObjectMissing:
-                self._find(name, "it is missing in the object store")
-                previous = None
-            else:
-                previous = name.sequence, digest
+    def _gap(self, stream: StreamId, first: int, last: int) -> None:
+        if first <= last:
+            more = f" to {last:08d}" if first < last else ""
+            self._find(f"{stream}/{first:08d}{more}", "it is missing in the object store")
 
-    def _open(self, expected: Expected, name: SegmentName, previous: bytes | None) -> bytes:
+    def _read(self, expected: Expected, present: tuple[SegmentName, ...]) -> None:
+        counting = [name for name in present if expected.names is None or name in expected.names]
+        digests: dict[int, set[bytes]] = {}
+        for number, of_number in groupby(counting, key=lambda name: name.sequence):
+            names, wanted = list(of_number), expected.hashes.get(number)
+            for name in names:
+                try:
+                    # Of several the right one has the hash; another may be there because an answer was lost.
+                    digest = self._open(
+                        expected, name, digests.get(number - 1, set()), None if names[1:] else wanted
+                    )
+                except (SegmentDamaged, ChainBroken) as error:
+                    self._find(error.key, error.why)
+                except ObjectMissing:
+                    self._find(name, "it is missing in the object store")
+                else:
+                    digests.setdefault(number, set()).add(digest)
+            if names[1:] and wanted not in (None, *digests.get(number, ())):
+                self._find(names[-1], "it is not the object that was written")
+
+    def _open(self, expected: Expected, name: SegmentName, before: set[bytes], wanted: bytes | None) -> bytes:
+        """``before`` are the objects of the number before, as far as they are sound."""
         path = self._scratch / staged_name(name)
+        size = expected.sizes.get(name.sequence, self._listing.sizes[name])
         try:
-            digest = fetch(self._store, name, path, self._progress)
+            digest = Source(self._store, self._key_for, {name: size}).fetch(name, path, self._progress)
             self._report.segments += 1
             self._report.bytes_read += path.stat().st_size
-            if expected.hashes.get(name.sequence, digest) != digest:
+            if wanted not in (None, digest):
                 raise SegmentDamaged(str(name), "it is not the object that was written")
             key = self._key_for(name)
             if key is None:
@@ -180,7 +189,7 @@ class Verifier:
             with open_file(path, name, key) as segment:
                 if segment.header.account != expected.account:
                     raise SegmentDamaged(str(name), "it belongs to another account")
-                if follows_not(segment, previous):
+                if before and all(follows_not(segment, one) for one in before):
                     raise ChainBroken(str(name), "it does not build on the object before it")
                 segment.check()
         finally:

@@ -67,7 +67,7 @@ def restore_mailbox(
     """
     record, key = _opened(root, account, secret, params)
     wanted = _target(sources, record.account_id, wishes)
-    restorer = Restorer(root, sources.store, sources.key_for, work, wishes.threads)
+    restorer = Restorer(root, sources.source, work, wishes.threads)
     folder, rebuilt = restorer.rebuild(wanted, newest_sound=wishes.newest_sound)
     living = account_paths(root, record.account_id)
     with account_database(AccountPaths(folder), key) as then, account_database(living, key) as now:

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backup.candidates import credible
 from backup.catalogue import Head, Server, stream_of_server
-from backup.errors import BackupError, NothingToRestore, SegmentDamaged
-from backup.rebuild import KeyFor
-from backup.restore import Listing, Restorer, Target, read_server, restore_server, target
-from backup.segment import SERVER, SegmentName, StreamId
+from backup.errors import BackupError, NothingToRestore
+from backup.restore import Listing, Restorer, Target, restore_server, target
+from backup.segment import SERVER, SegmentName
+from backup.server_stream import read_server
+from backup.source import Source
 from backup.state import Segment, State, Stream
 from backup.stores import ObjectStore
 from mailstore.account import accept_header, account_paths, open_directory
@@ -28,26 +30,29 @@ SESSIONS_END_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where snapshots come from and what opens them."""
+    """Where snapshots come from and what is known of them."""
 
-    store: ObjectStore
+    source: Source
     listing: Listing
-    key_for: KeyFor
     heads: Mapping[str, Head]
     server: Server | None
     """The server as its stream tells it; None where the living server's own state is asked."""
 
+    passed_over: tuple[str, ...] = ()
+    """Objects of the server's stream that were no part of it, each with the reason."""
+
 
 def by_private_key(
-    store: ObjectStore, listing: Listing, private_key: PrivateKey, scratch: Path, at_ms: int | None
+    store: ObjectStore, listing: Listing, private_key: PrivateKey, scratch: Path, wishes: Wishes
 ) -> Sources:
     """Everything from store and private key. Raises as ``read_server`` does."""
-    server = read_server(store, listing, private_key, scratch, at_ms)
-    return Sources(store, listing, lambda _name: private_key, server.heads, server)
+    source = Source(store, lambda _name: private_key, listing.sizes)
+    read = read_server(source, listing, private_key, scratch, wishes.at_ms, newest_sound=wishes.newest_sound)
+    return Sources(source, listing, read.server.heads, read.server, tuple(read.passed_over))
 
 
 def by_state(store: ObjectStore, listing: Listing, state: State) -> Sources:
-    """From what the living server remembers; no private key is needed."""
+    """From what the living server remembers; no private key is needed, and nothing else is looked at."""
     keys: dict[SegmentName, bytes] = {}
     heads: dict[str, Head] = {}
     for stream in state.streams():
@@ -57,12 +62,8 @@ def by_state(store: ObjectStore, listing: Listing, state: State) -> Sources:
             newest = stored[-1]
             heads[stream.account] = Head(stream.stream, newest.name.sequence, newest.sha256)
 
-    def key_for(name: SegmentName) -> bytes:
-        if not keys.get(name):
-            raise SegmentDamaged(str(name), "its key is not known here: use --private-key")
-        return keys[name]
-
-    return Sources(store, listing, key_for, heads, None)
+    known = listing.known_to(state)
+    return Sources(Source(store, lambda name: keys.get(name) or None, known.sizes), known, heads, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Restored:
     kept: Path | None = None
     skipped: bool = False
     trouble: str | None = None
+    passed_over: tuple[str, ...] = ()
+    """Objects of its stream that were no part of it, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Restoring:
         self._root = root
         self._sources = sources
         self._wishes = wishes
-        self._restorer = Restorer(root, sources.store, sources.key_for, work, wishes.threads, progress)
+        self._restorer = Restorer(root, sources.source, work, wishes.threads, progress)
 
     def targets(self, accounts: Sequence[AccountId]) -> tuple[list[Target], list[Restored]]:
         """What to fetch for these accounts, and those that cannot be restored at all."""
@@ -109,10 +112,7 @@ class Restoring:
             try:
                 if head is None:
                     raise NothingToRestore("there is no snapshot of this account")
-                at_ms = self._wishes.at_ms
-                if self._wishes.newest_sound and at_ms is None:
-                    at_ms = int(time.time() * 1000)
-                found.append(target(self._sources.listing, account, head, at_ms))
+                found.append(target(self._sources.listing, account, head, self._wishes.at_ms))
             except BackupError as error:
                 hopeless.append(Restored(account, None, trouble=str(error)))
         return found, hopeless
@@ -155,7 +155,14 @@ class Restoring:
             accept_header(self._root, directory, wanted.account_id)
         finally:
             directory.close()
-        return Restored(wanted.account_id, record.name, rebuilt.newest.taken_ms, rebuilt.pages, kept)
+        return Restored(
+            wanted.account_id,
+            record.name,
+            rebuilt.newest.taken_ms,
+            rebuilt.pages,
+            kept,
+            passed_over=rebuilt.passed_over,
+        )
 
     def _record(self, directory: Directory, account_id: AccountId) -> AccountRecord:
         """The account's entry; one that was deleted comes back with what the server's stream says."""
@@ -182,9 +189,10 @@ def make_server(root: Path, server: Server, file_name: str) -> Path | None:
 
 def adopt_streams(state: State, sources: Sources, private_key: PrivateKey) -> None:
     """Let a new server go on with the streams of the lost one, where it left them."""
+    now_ms = int(time.time() * 1000)
     for account, head in sources.heads.items():
-        state.adopt(Stream(head.stream, account), _found(sources.listing, head.stream))
-    adopt_forgotten(state, sources.listing, private_key.public, int(time.time() * 1000))
+        _adopt(state, sources.listing, Stream(head.stream, account), now_ms)
+    adopt_forgotten(state, sources.listing, private_key.public, now_ms)
 
 
 def adopt_forgotten(state: State, listing: Listing, public_key: PublicKey, now_ms: int) -> None:
@@ -196,12 +204,13 @@ def adopt_forgotten(state: State, listing: Listing, public_key: PublicKey, now_m
     server = stream_of_server(public_key)
     for stream in listing.streams.keys() - known:
         if stream == server:
-            state.adopt(Stream(stream, SERVER), _found(listing, stream))
+            _adopt(state, listing, Stream(stream, SERVER), now_ms)
         else:
-            forgotten = Stream(stream, f"forgotten-{stream}", gone_ms=now_ms)
-            state.adopt(forgotten, _found(listing, stream))
+            _adopt(state, listing, Stream(stream, f"forgotten-{stream}", gone_ms=now_ms), now_ms)
 
 
-def _found(listing: Listing, stream: StreamId) -> list[Segment]:
-    names = listing.streams.get(stream, ())
-    return [Segment(name, listing.sizes[name], b"", b"", stored=True) for name in names]
+def _adopt(state: State, listing: Listing, stream: Stream, now_ms: int) -> None:
+    names = listing.streams.get(stream.stream, ())
+    taken = credible(names, now_ms)
+    segments = [Segment(name, listing.sizes[name], b"", b"", stored=True) for name in taken]
+    state.adopt(stream, segments, set(names) - set(taken), now_ms)

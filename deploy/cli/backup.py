@@ -13,9 +13,11 @@ from backup.catalogue import Server, stream_of_server
 from backup.drill import Drill, Drilled
 from backup.job import TROUBLE, Places, refused_deletes
 from backup.keypair import generate, read_public_key
-from backup.restore import Listing, list_store, read_server
+from backup.restore import Listing, list_store
 from backup.retention import chains
 from backup.segment import SERVER, SegmentName, StreamId
+from backup.server_stream import read_server
+from backup.source import Source
 from backup.state import State, Stream
 from backup.verify import Report, Verifier, expected_by_server, expected_by_state
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, Cli, Refusal, command
@@ -197,6 +199,9 @@ def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
     """List the points in time in the store: of all accounts in short, or each of ACCOUNT."""
     store, _ = chosen_store(cli, options)
     listing = list_store(store)
+    if options.private_key is None:
+        with opened_state(cli.root) as state:
+            listing = listing.known_to(state)
     found = []
     for name, address, stream in _known_streams(cli, options, listing):
         points = [one for chain in chains(listing.streams.get(stream, ())) for one in chain.segments]
@@ -265,8 +270,9 @@ def _server(cli: Cli, options: StoreOptions, listing: Listing) -> Server:
     key = private_key(options)
     assert key is not None, "asked for with a private key only"
     store, _ = chosen_store(cli, options)
+    source = Source(store, lambda _name: key, listing.sizes)
     with scratch_folder(cli.root) as scratch:
-        return read_server(store, listing, key, scratch)
+        return read_server(source, listing, key, scratch, newest_sound=True).server
 
 
 @backup.command(epilog=EPILOG)
@@ -284,7 +290,8 @@ def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
     with scratch_folder(cli.root) as scratch, progress_bar(cli, total, "verifying") as progress:
         key = private_key(options)
         if key is not None:
-            server = read_server(store, listing, key, scratch)
+            source = Source(store, lambda _name: key, listing.sizes)
+            server = read_server(source, listing, key, scratch, newest_sound=True).server
             verifier = Verifier(store, listing, lambda _name: key, scratch, deep=not quick, progress=progress)
             report = verifier.verify(expected_by_server(server, stream_of_server(key.public)))
         else:

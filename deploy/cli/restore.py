@@ -34,6 +34,8 @@ from mailstore.errors import NoSuchAccount
 from mailstore.keys import AccountId, PrivateKey
 
 _WORK = "restore"
+_MOST_NAMED = 20
+"""Objects that were passed over are named one by one up to so many."""
 
 
 @click.command(epilog=EPILOG)
@@ -81,9 +83,9 @@ def restore(
         _restore_messages(cli, root, accounts[0], messages, secret, wishes, options)
         return
     work = _work(root)
-    found = _restore(cli, root, work, accounts, wishes, options)
+    found, sources = _restore(cli, root, work, accounts, wishes, options)
     shutil.rmtree(work, ignore_errors=all(one.trouble is None for one in found))
-    _answer(cli, root, found)
+    _answer(cli, root, found, sources.passed_over)
 
 
 def _work(root: Path) -> Path:
@@ -102,12 +104,12 @@ def _restore(
     accounts: tuple[str, ...],
     wishes: Wishes,
     options: StoreOptions,
-) -> list[Restored]:
+) -> tuple[list[Restored], Sources]:
     store, _ = chosen_store(cli, options)
     key = private_key(options)
     listing = list_store(store)
     if key is not None:
-        sources = restoring.by_private_key(store, listing, key, work, wishes.at_ms)
+        sources = restoring.by_private_key(store, listing, key, work, wishes)
         new_server = not (root / "directory.db").exists()
         if sources.server is not None and new_server:
             made = restoring.make_server(root, sources.server, FILE_NAME)
@@ -115,10 +117,10 @@ def _restore(
         found = _accounts(cli, root, work, sources, accounts, wishes)
         if new_server:
             _adopt(root, sources, key)
-        return found
+        return found, sources
     with opened_state(cli.root) as state:
         sources = restoring.by_state(store, listing, state)
-        return _accounts(cli, root, work, sources, accounts, wishes)
+        return _accounts(cli, root, work, sources, accounts, wishes), sources
 
 
 def _accounts(
@@ -162,7 +164,7 @@ def _adopt(root: Path, sources: Sources, key: PrivateKey) -> None:
         state.close()
 
 
-def _answer(cli: Cli, root: Path, found: list[Restored]) -> None:
+def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, ...]) -> None:
     fields = [
         {
             "account": one.account_id,
@@ -172,10 +174,18 @@ def _answer(cli: Cli, root: Path, found: list[Restored]) -> None:
             "kept": str(one.kept) if one.kept else None,
             "skipped": one.skipped,
             "trouble": one.trouble,
+            "passed_over": one.passed_over,
         }
         for one in found
     ]
-    cli.answer({"root": str(root), "restored": fields}, *(_line(one) for one in found))
+    cli.answer(
+        {"root": str(root), "restored": fields, "passed_over": of_server}, *(_line(one) for one in found)
+    )
+    passed_over = [*of_server, *(text for one in found for text in one.passed_over)]
+    for text in passed_over[:_MOST_NAMED]:
+        cli.remark(f"passed over {text}")
+    if passed_over[_MOST_NAMED:]:
+        cli.remark(f"passed over {len(passed_over) - _MOST_NAMED} more: 'sealbox backup verify' names them")
     if any(one.trouble for one in found):
         raise SystemExit(EXIT_STORAGE)
     if any(one.skipped for one in found):
@@ -207,7 +217,7 @@ def _restore_messages(
     key = private_key(options)
     try:
         if key is not None:
-            sources = restoring.by_private_key(store, listing, key, work, wishes.at_ms)
+            sources = restoring.by_private_key(store, listing, key, work, wishes)
             done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
         else:
             with opened_state(cli.root) as state:

@@ -29,6 +29,9 @@ from mailstore.account import read_server_key
 from mailstore.durable import storage_errors
 from mailstore.keys import PrivateKey
 
+_LAST_S = 253_402_300_799
+"""The end of the year 9999, which is as far as dates are written."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
@@ -136,6 +139,8 @@ def progress_bar(cli: Cli, total_bytes: int, what: str) -> Iterator[Callable[[in
 def utc(ms: int) -> str:
     """A time in ms since the epoch, so exact that --at takes it for what it was printed for."""
     seconds, rest = divmod(ms, 1000)
+    if seconds > _LAST_S:
+        return f"{ms} ms"  # nobody's clock: somebody has given an object this name
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
 
 

@@ -18,6 +18,7 @@ from backup.restore import Restorer, list_store, target
 from backup.retention import chains, expired
 from backup.segment import Kind, SegmentName
 from backup.snapshot import Snapshotter
+from backup.source import Source
 from backup.staging import staged_name
 from backup.state import State
 from backup.store_file import FileStore
@@ -136,7 +137,8 @@ def after_death(root: Path) -> None:
     assert verifier.verify(expected_by_state(snapshots.state)).findings == []
     names = chains(next(iter(listing.streams.values())))[-1].segments
     folder = root / "rebuilt"
-    rebuilt = Rebuilder(snapshots.store, lambda _name: KEY, root / "scratch", 1).rebuild(names, folder)
+    source = Source(snapshots.store, lambda _name: KEY, listing.sizes)
+    rebuilt = Rebuilder(source, root / "scratch", 1).rebuild(names, folder)
     snapshots.state.close()
     assert rebuilt.waiting_mail == 1
     assert (folder / "keys").read_bytes() == next(root.glob("accounts/??/*/keys")).read_bytes()
@@ -234,7 +236,7 @@ def restore_first(root: Path) -> None:
     account = account_of(root)
     first_ms = min(name.taken_ms for name in listing.sizes)
     wanted = target(listing, account, sources.heads[account], first_ms)
-    restorer = Restorer(root, snapshots.store, sources.key_for, root / "scratch", 1)
+    restorer = Restorer(root, sources.source, root / "scratch", 1)
     folder, _ = restorer.rebuild(wanted)
     restorer.install(account, folder, 7, 1.0)
     world = World(root)

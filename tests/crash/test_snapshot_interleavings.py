@@ -19,8 +19,10 @@ import pytest
 import snapshot_actors as actors
 
 from backup.rebuild import Rebuilder
+from backup.restore import list_store
 from backup.retention import chains
 from backup.segment import Kind, SegmentName, parse_name
+from backup.source import Source
 from backup.store_file import FileStore
 from mailstore.engine import open_connection
 from mailstore.keys import load_private_key, new_private_key
@@ -101,7 +103,8 @@ def test_every_snapshot_is_a_state_that_was_committed(tmp_path: Path) -> None:
     assert {name.kind for name in names} == {Kind.FULL, Kind.CHANGES}
 
     private = load_private_key(raw)
-    rebuilder = Rebuilder(store, lambda _name: private, tmp_path / "scratch", 2)
+    source = Source(store, lambda _name: private, list_store(store).sizes)
+    rebuilder = Rebuilder(source, tmp_path / "scratch", 2)
     numbers: list[int] = []
     model = actors.Model()
     for chain in chains(names):

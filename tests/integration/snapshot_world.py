@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backup.catalogue import ServerFacts
+from backup.catalogue import Server, ServerFacts
 from backup.job import Clocks, Job, Places
 from backup.limits import BackupLimits
-from backup.restore import Restorer, list_store, read_server, restore_server, target
+from backup.restore import Restorer, list_store, restore_server, target
+from backup.server_stream import read_server
+from backup.source import Source
 from backup.state import State
 from backup.stores import ObjectStore
 from mailstore.account import accept_header, open_directory, read_server_key
@@ -78,15 +80,24 @@ class SnapshotWorld:
         """What lies in the staging folder."""
         return sum(path.stat().st_size for path in self.places.staging.iterdir())
 
+    def source(self) -> Source:
+        """The objects in the store, opened by the private key."""
+        return Source(self.store, lambda _name: self.private_key, list_store(self.store).sizes)
+
+    def read_server(self, scratch: Path) -> Server:
+        """The server as its stream tells it."""
+        return read_server(self.source(), list_store(self.store), self.private_key, scratch).server
+
     def restored(self, name: str) -> World:
         """A new server, made by the private key from what is stored."""
         fresh, scratch = self.place / name, self.place / f"{name}-scratch"
         scratch.mkdir()
         listing = list_store(self.store)
-        server = read_server(self.store, listing, self.private_key, scratch)
+        source = self.source()
+        server = self.read_server(scratch)
         restore_server(fresh, server)
         directory = open_directory(fresh)
-        restorer = Restorer(fresh, self.store, lambda _name: self.private_key, scratch, 2)
+        restorer = Restorer(fresh, source, scratch, 2)
         for account_id, head in server.heads.items():
             wanted = target(listing, server.accounts[account_id].account_id, head, None)
             folder, _ = restorer.rebuild(wanted)

@@ -17,7 +17,7 @@ from stores_world import fresh_prefix, proxy_before, s3_store
 from backup.catalogue import stream_of_server
 from backup.job import HOUSEKEEPING_S
 from backup.limits import BackupLimits
-from backup.restore import list_store, read_server
+from backup.restore import list_store
 from backup.verify import Verifier, expected_by_server, expected_by_state
 from mailstore.model import Flags, StoreMode, SystemFlag
 from mailstore.uidset import UidSet
@@ -87,7 +87,7 @@ def assert_restores(world: SnapshotWorld, count: int = MESSAGES + ROUNDS) -> Non
     listing = list_store(world.store)
     scratch = world.place / "scratch"
     scratch.mkdir()
-    server = read_server(world.store, listing, world.private_key, scratch)
+    server = world.read_server(scratch)
     whole = Verifier(world.store, listing, lambda _name: world.private_key, scratch, deep=True)
     assert whole.verify(expected_by_server(server, stream_of_server(world.private_key.public))).findings == []
     own = Verifier(world.store, listing, lambda _name: None, scratch, deep=False)

@@ -7,10 +7,12 @@ from pathlib import Path
 from store_world import NAME, PASSWORD, TINY, World, now
 
 from backup.limits import BackupLimits
-from backup.rebuild import Rebuilder, Rebuilt, fetched
+from backup.rebuild import Rebuilder, Rebuilt
+from backup.restore import list_store
 from backup.retention import chains
 from backup.segment import SegmentName, parse_name
 from backup.snapshot import Snapshotter
+from backup.source import Source
 from backup.staging import staged_name
 from backup.state import Segment, State
 from backup.store_file import FileStore
@@ -20,7 +22,7 @@ from mailstore.mime import SectionSpec
 from mailstore.model import NewMessage, SectionRead
 from mailstore.opening import open_as_owner
 
-__all__ = ["NAME", "PASSWORD", "TINY", "BackupWorld", "NewMessage", "SegmentName", "fetched", "now"]
+__all__ = ["NAME", "PASSWORD", "TINY", "BackupWorld", "NewMessage", "SegmentName", "now"]
 
 WHOLE = SectionRead(SectionSpec())
 SERVER_KEY = b"a key of the server, for testing"
@@ -66,6 +68,11 @@ class BackupWorld:
         found = (parse_name(one.name) for one in self.store.list())
         return sorted(name for name in found if name is not None)
 
+    def source(self, store: FileStore | None = None) -> Source:
+        """The objects in a store, opened by the private key."""
+        store = store or self.store
+        return Source(store, lambda _name: self.private_key, list_store(store).sizes)
+
     def rebuild(self, until: SegmentName | None = None) -> tuple[Path, Rebuilt]:
         """The newest state, or the one after ``until``, in a fresh folder, by the private key."""
         chain = next(
@@ -75,7 +82,7 @@ class BackupWorld:
             chain = chain[: chain.index(until) + 1]
         self._restored += 1
         folder = self.place / f"restored{self._restored}"
-        rebuilder = Rebuilder(self.store, lambda _name: self.private_key, self.place / "scratch", 2)
+        rebuilder = Rebuilder(self.source(), self.place / "scratch", 2)
         return folder, rebuilder.rebuild(chain, folder)
 
     def opened(self, folder: Path) -> Database:

@@ -12,7 +12,10 @@ from backup.catalogue import ServerFacts
 from backup.errors import StoreRefused, StoreUnavailable
 from backup.job import Clocks, Job, Places
 from backup.limits import BackupLimits
+from backup.restore import list_store
 from backup.segment import parse_name
+from backup.server_stream import ReadServer, read_server
+from backup.source import Source
 from backup.state import State
 from backup.store_file import FileStore
 from mailstore.account import read_server_key
@@ -100,6 +103,14 @@ class JobWorld:
         account = self.mail.login()
         now(account.append("INBOX", [NewMessage(message(subject)) for subject in subjects]))
         account.release()
+
+    def source(self) -> Source:
+        """The objects in the store, opened by the private key."""
+        return Source(self.store, lambda _name: self.private_key, list_store(self.store).sizes)
+
+    def read_server(self, scratch: Path, **wishes: bool) -> ReadServer:
+        """The server as its stream tells it."""
+        return read_server(self.source(), list_store(self.store), self.private_key, scratch, **wishes)
 
     def stored(self) -> list[str]:
         """Kinds of the account's segments in the store, in order."""

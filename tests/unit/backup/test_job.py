@@ -13,7 +13,7 @@ from store_world import World
 
 from backup.job import TROUBLE, refused_deletes
 from backup.limits import DAY_S
-from backup.restore import Restorer, list_store, read_server, restore_server, target
+from backup.restore import Restorer, list_store, restore_server, target
 from backup.segment import SERVER, Kind
 from backup.state import State
 from backup.store_file import FileStore
@@ -161,7 +161,7 @@ def test_a_lost_state_is_taken_over_and_nothing_is_left_for_ever(world: JobWorld
     world.pass_time(400)
     assert world.job.trouble is None and world.stored()
     scratch = world.places.scratch
-    server = read_server(world.store, list_store(world.store), world.private_key, scratch)
+    server = world.read_server(scratch).server
     account = world.mail.directory.accounts()[0].account_id
     stream = world.state.stream(account)
     assert stream is not None and server.heads[account].stream == stream.stream
@@ -272,11 +272,11 @@ def test_a_server_is_made_anew_from_store_and_private_key(world: JobWorld, tmp_p
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     listing = list_store(world.store)
-    server = read_server(world.store, listing, world.private_key, scratch)
+    server = world.read_server(scratch).server
     restore_server(fresh, server)
     restore_server(fresh, server)
     directory = open_directory(fresh)
-    restorer = Restorer(fresh, world.store, lambda _name: world.private_key, scratch, 2)
+    restorer = Restorer(fresh, world.source(), scratch, 2)
     for account_id, head in server.heads.items():
         wanted = target(listing, server.accounts[account_id].account_id, head, None)
         folder, _ = restorer.rebuild(wanted)
@@ -305,7 +305,7 @@ def test_the_server_stream_names_every_head(world: JobWorld, tmp_path: Path) -> 
     for number in range(3):
         world.append(f"m{number}")
         world.pass_time(200)
-    server = read_server(world.store, list_store(world.store), world.private_key, tmp_path)
+    server = world.read_server(tmp_path).server
     account = world.mail.directory.accounts()[0].account_id
     stream = world.state.stream(account)
     assert stream is not None

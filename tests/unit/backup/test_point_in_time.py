@@ -11,7 +11,7 @@ from job_world import LIMITS, JobWorld
 from store_world import NAME, PASSWORD, TINY
 
 from backup.rebuild import Rebuilder
-from backup.restore import list_store, read_server, target
+from backup.restore import list_store, target
 from mailstore.engine import DatabaseKey, open_connection
 from mailstore.keys import KeyLabel, derive
 from mailstore.model import Flags, ModSeq, StoreMode, SystemFlag, Uid
@@ -88,9 +88,9 @@ def test_any_time_can_be_restored_to_within_the_interval(tmp_path: Path) -> None
     listing = list_store(world.store)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    server = read_server(world.store, listing, world.private_key, scratch)
+    server = world.read_server(scratch).server
     account = world.mail.directory.accounts()[0].account_id
-    rebuilder = Rebuilder(world.store, lambda _name: world.private_key, scratch, 2)
+    rebuilder = Rebuilder(world.source(), scratch, 2)
     first_s = min(name.taken_ms for name in listing.streams[server.heads[account].stream]) / 1000
     assert first_s - begun_s <= LIMITS.longest_wait_s + 2 * STEP_S
     seen = set()

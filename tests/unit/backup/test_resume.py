@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from backup_world import BackupWorld, NewMessage, message, now
 
+from backup import store_s3
+from backup.catalogue import Head
 from backup.errors import SegmentDamaged, StoreUnavailable
-from backup.rebuild import GET_BYTES, Rebuilder, fetch
+from backup.rebuild import Rebuilder
 from backup.restore import Restorer, Target
 from backup.retention import chains
 from backup.segment import SegmentName
+from backup.source import GET_BYTES, Source
 from backup.store_file import FileStore
 from mailstore.keys import AccountId
 
@@ -64,7 +68,7 @@ def test_segments_that_were_applied_are_not_fetched_again(world: BackupWorld, tm
         store = Fading(tmp_path / "objects")
         folder, scratch = tmp_path / f"r{requests}", tmp_path / f"s{requests}"
         scratch.mkdir()
-        rebuilder = Rebuilder(store, lambda _name: world.private_key, scratch, 1)
+        rebuilder = Rebuilder(world.source(store), scratch, 1)
         store.left = requests
         try:
             rebuilder.rebuild(chain, folder)
@@ -92,11 +96,63 @@ def test_a_download_goes_on_where_it_ended(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 1000)
     (tmp_path / "part").write_bytes(b"x" * 400)
     store = Fading(tmp_path / "objects")
-    digest = fetch(store, name, tmp_path / "part")
+    source = Source(store, lambda _name: None, {name: 1000})
+    digest = source.fetch(name, tmp_path / "part")
     assert (tmp_path / "part").read_bytes() == path.read_bytes()
     assert [offset for _, offset in store.asked] == [400, 1000]
-    assert digest == fetch(Fading(tmp_path / "objects"), name, tmp_path / "other")
+    assert digest == source.fetch(name, tmp_path / "other")
     assert GET_BYTES > 1000
+
+
+class Counting(FileStore):
+    """Counts the octets that it hands out."""
+
+    handed_out = 0
+
+    def get(self, name: str, offset: int, size: int) -> bytes:
+        """See ``ObjectStore``."""
+        data = super().get(name, offset, size)
+        self.handed_out += len(data)
+        return data
+
+
+@pytest.mark.parametrize("beyond", [1, 3 * GET_BYTES])
+def test_a_grown_object_is_read_to_the_first_octet_too_many(
+    world: BackupWorld, tmp_path: Path, beyond: int
+) -> None:
+    """The server remembers how long it was; nothing more of it gets onto the volume of the mail."""
+    name = chain_of(world)[1]
+    path = tmp_path / "objects" / str(name)
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.truncate(size + beyond)
+    store = Counting(tmp_path / "objects")
+    with pytest.raises(SegmentDamaged, match="longer than it should be"):
+        Source(store, lambda _name: world.private_key, {name: size}).fetch(name, tmp_path / "fetched")
+    assert store.handed_out == size + 1
+    assert (tmp_path / "fetched").stat().st_size <= size
+
+
+def test_a_large_object_has_to_be_as_long_as_its_header_says(world: BackupWorld, tmp_path: Path) -> None:
+    """Where nobody remembers how long it was, its beginning tells; the rest is not fetched."""
+    name = chain_of(world)[1]
+    path = tmp_path / "objects" / str(name)
+    with path.open("ab") as file:
+        file.truncate(5 * GET_BYTES)
+    store = Counting(tmp_path / "objects")
+    with pytest.raises(SegmentDamaged, match=str(name)):
+        world.source(store).fetch(name, tmp_path / "fetched")
+    assert store.handed_out < GET_BYTES / 8
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_a_service_that_sends_everything_is_not_listened_to() -> None:
+    """A range was asked for; its answer ends with the first octet too many."""
+    body = io.BytesIO(bytes(10_000_000))
+    with pytest.raises(StoreUnavailable, match="more than it was asked for"):
+        store_s3._body({"Body": body}, 1000)
+    assert body.closed
+    assert store_s3._body({"Body": io.BytesIO(bytes(1000))}, 1000) == bytes(1000)
 
 
 def test_damage_that_was_mended_is_fetched_anew(world: BackupWorld, tmp_path: Path) -> None:
@@ -106,8 +162,8 @@ def test_damage_that_was_mended_is_fetched_anew(world: BackupWorld, tmp_path: Pa
     path = tmp_path / "objects" / str(chain[2])
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    restorer = Restorer(tmp_path, world.store, lambda _name: world.private_key, tmp_path / "scratch", 1)
-    wanted = Target(account, chain, (), len(good))
+    restorer = Restorer(tmp_path, world.source(), tmp_path / "scratch", 1)
+    wanted = Target(account, chain, len(good), Head(chain[3].stream, 4, b""), newest=True)
     with pytest.raises(SegmentDamaged, match=str(chain[2])):
         restorer.rebuild(wanted)
     path.write_bytes(good)

@@ -13,7 +13,9 @@ import pytest
 from backup.errors import SegmentDamaged
 from backup.reading import open_file
 from backup.rebuild import Rebuilder
+from backup.restore import list_store
 from backup.segment import SegmentName, parse_name
+from backup.source import Source
 from backup.store_file import FileStore
 from mailstore.keys import load_private_key
 
@@ -51,7 +53,9 @@ def test_the_stream_leads_to_its_state(tmp_path: Path) -> None:
     (tmp_path / "objects").mkdir()
     names = [written(tmp_path / "objects", vector)[0] for vector in VECTORS["objects"][:3]]
     folder = tmp_path / "state"
-    Rebuilder(FileStore(tmp_path / "objects"), lambda _name: KEY, tmp_path, 1).rebuild(names, folder)
+    store = FileStore(tmp_path / "objects")
+    source = Source(store, lambda _name: KEY, list_store(store).sizes)
+    Rebuilder(source, tmp_path, 1).rebuild(names, folder)
     state = VECTORS["state"]
     assert hashlib.sha256((folder / "mail.db").read_bytes()).hexdigest() == state["mail.db_sha256"]
     files = [folder / "keys", *(folder / "inbox").iterdir()]

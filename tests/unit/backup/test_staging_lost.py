@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backup.limits import BackupLimits
-from backup.restore import list_store, read_server
+from backup.restore import list_store
 from backup.store_file import FileStore
 from backup.verify import Verifier, expected_by_state
 from tests.integration.snapshot_world import SnapshotWorld, in_inbox, message
@@ -80,7 +80,7 @@ def test_a_waiting_snapshot_that_is_harmed_is_taken_anew(
     scratch = world.place / "scratch"
     scratch.mkdir()
     listing = list_store(world.store)
-    heads = read_server(world.store, listing, world.private_key, scratch).heads
+    heads = world.read_server(scratch).heads
     assert heads[account].sequence == world.state.segments(stream.stream)[-1].name.sequence
     report = Verifier(world.store, listing, lambda _name: world.private_key, scratch, deep=True).verify(
         expected_by_state(world.state)

@@ -13,8 +13,9 @@ from job_world import JobWorld
 from backup.catalogue import stream_of_server
 from backup.errors import BackupError, ChainBroken, SegmentDamaged, WrongKey
 from backup.rebuild import Rebuilder
-from backup.restore import Restorer, Target, list_store, read_server, target
+from backup.restore import Restorer, Target, list_store, target
 from backup.segment import SegmentName
+from backup.server_stream import read_server
 from backup.verify import Finding, Verifier, expected_by_server, expected_by_state
 from mailstore.keys import load_private_key, new_private_key
 
@@ -62,7 +63,7 @@ def found_by_state(world: JobWorld, scratch: Path, *, deep: bool = True) -> list
 def found_by_key(world: JobWorld, scratch: Path) -> list[Finding]:
     """What ``verify`` says with the private key alone."""
     listing = list_store(world.store)
-    server = read_server(world.store, listing, world.private_key, scratch)
+    server = world.read_server(scratch, newest_sound=True).server
     verifier = Verifier(world.store, listing, lambda _name: world.private_key, scratch, deep=True)
     return verifier.verify(expected_by_server(server, stream_of_server(world.private_key.public))).findings
 
@@ -70,7 +71,7 @@ def found_by_key(world: JobWorld, scratch: Path) -> list[Finding]:
 def newest(world: JobWorld, scratch: Path) -> Target:
     """What a restore of the newest state applies."""
     listing = list_store(world.store)
-    server = read_server(world.store, listing, world.private_key, scratch)
+    server = world.read_server(scratch, newest_sound=True).server
     account = world.mail.directory.accounts()[0].account_id
     return target(listing, account, server.heads[account], None)
 
@@ -95,9 +96,7 @@ def test_every_flipped_octet_is_found_and_named(stored: JobWorld, bucket: Path, 
             assert str(name) in {one.key for one in found_by_state(stored, tmp_path)}
             assert str(name) in {one.key for one in found_by_key(stored, tmp_path)}
             with pytest.raises(BackupError, match=str(name)):
-                Rebuilder(stored.store, lambda _name: stored.private_key, tmp_path, 1).rebuild(
-                    segments(stored), tmp_path / "rebuilt"
-                )
+                Rebuilder(stored.source(), tmp_path, 1).rebuild(segments(stored), tmp_path / "rebuilt")
         path.write_bytes(data)
 
 
@@ -146,15 +145,10 @@ def test_harm_is_named_and_not_restored(
     harm(bucket, names)
     assert found_by_state(stored, tmp_path)
     assert found_by_key(stored, tmp_path)
-    restorer = Restorer(stored.root, stored.store, lambda _name: stored.private_key, tmp_path, 1)
+    restorer = Restorer(stored.root, stored.source(), tmp_path, 1)
     with pytest.raises((SegmentDamaged, ChainBroken)):
         restorer.rebuild(newest(stored, tmp_path))
-    listing = list_store(stored.store)
-    server = read_server(stored.store, listing, stored.private_key, tmp_path)
-    account = stored.mail.directory.accounts()[0].account_id
-    # What --newest-sound asks for.
-    wanted = target(listing, account, server.heads[account], names[4].taken_ms + 5_000)
-    _, rebuilt = restorer.rebuild(wanted, newest_sound=True)
+    _, rebuilt = restorer.rebuild(newest(stored, tmp_path), newest_sound=True)
     assert rebuilt.newest in names[1:4]
 
 
@@ -176,11 +170,13 @@ def test_a_rolled_back_account_is_noticed_by_the_servers_stream(
     for name in segments(stored)[2:]:
         (bucket / str(name)).unlink()
     assert {one.why for one in found_by_key(stored, tmp_path)} == {"it is missing in the object store"}
-    with pytest.raises(ChainBroken):
-        newest(stored, tmp_path)
+    with pytest.raises(
+        ChainBroken, match=f"{segments(stored)[2].sequence:08d}: the server's stream names it"
+    ):
+        Restorer(stored.root, stored.source(), tmp_path, 1).rebuild(newest(stored, tmp_path))
 
 
 def test_another_private_key_opens_nothing(stored: JobWorld, tmp_path: Path) -> None:
     """And the operator is told so."""
     with pytest.raises(WrongKey):
-        read_server(stored.store, list_store(stored.store), load_private_key(new_private_key()), tmp_path)
+        read_server(stored.source(), list_store(stored.store), load_private_key(new_private_key()), tmp_path)

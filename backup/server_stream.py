@@ -1,0 +1,142 @@
+"""Read the server's own stream by the private key: what a lost server was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup.candidates import Candidates
+from backup.catalogue import Server, stream_of_server
+from backup.errors import (
+    ChainBroken,
+    ChainLinkBroken,
+    NothingToRestore,
+    ObjectMissing,
+    SegmentDamaged,
+    WrongKey,
+)
+from backup.reading import open_file
+from backup.rebuild import check_origin
+from backup.restore import Listing
+from backup.segment import SERVER, SERVER_FILE, Kind, SegmentName
+from backup.source import Source
+from backup.staging import staged_name
+from mailstore.keys import PrivateKey
+
+
+@dataclass(slots=True)
+class ReadServer:
+    """The server as its stream describes it, and which objects of the stream were no part of it."""
+
+    server: Server
+    passed_over: list[str] = field(default_factory=list)
+
+
+def read_server(
+    source: Source,
+    listing: Listing,
+    private_key: PrivateKey,
+    scratch: Path,
+    at_ms: int | None = None,
+    *,
+    newest_sound: bool = False,
+) -> ReadServer:
+    """The newest state of the server, or the one at a time.
+
+    An object that does not open is passed over: where another one has its number, at the end, and in the
+    past that the newest full segment has ended. Where sound ones build on it, only ``newest_sound`` lets
+    the state before it be enough.
+
+    Raises:
+        WrongKey: there are snapshots, but none of a server with this key. NothingToRestore: there are none.
+        SegmentDamaged, ChainBroken, ObjectStoreError: as they say.
+    """
+    stream = stream_of_server(private_key.public)
+    if stream not in listing.streams:
+        if listing.streams:
+            raise WrongKey("the snapshots in this store belong to another key pair")
+        raise NothingToRestore("there are no snapshots in this store")
+    reading = _Reading(source, scratch, at_ms)
+    for of_number in Candidates(listing.streams[stream]).by_number():
+        reading.number(of_number)
+    if reading.lost is not None and not newest_sound:
+        raise reading.lost
+    if reading.server is None:
+        raise reading.first or NothingToRestore("there is no snapshot of the server that can be read")
+    return ReadServer(reading.server, reading.passed_over)
+
+
+class _Reading:
+    """Goes through the numbers of the stream once."""
+
+    def __init__(self, source: Source, scratch: Path, at_ms: int | None) -> None:
+        self._source = source
+        self._scratch = scratch
+        self._at_ms = at_ms
+        self.server: Server | None = None
+        self.passed_over: list[str] = []
+        self.first: SegmentDamaged | ChainBroken | None = None
+        """The first error of all."""
+
+        self.lost: SegmentDamaged | ChainBroken | None = None
+        """Why a sound segment could not be applied, as long as no full one came after it."""
+
+        self._gap: SegmentDamaged | ChainBroken | None = None
+        self._at = 0
+        self._previous: bytes | None = None
+
+    def number(self, candidates: list[SegmentName]) -> None:
+        """Apply the first of the objects with one number that is sound."""
+        trouble: SegmentDamaged | ChainBroken | None = None
+        for name in candidates:
+            # The first full one is read whatever was asked for: without it there is nothing.
+            if self._at_ms is not None and name.taken_ms > self._at_ms and self.server is not None:
+                continue
+            try:
+                self._read(name)
+            except ChainLinkBroken as error:
+                self.lost = self._gap = self.lost or error
+                return
+            except (SegmentDamaged, ChainBroken) as error:
+                trouble = trouble or error
+                self.first = self.first or error
+                self.passed_over.append(str(error))
+            else:
+                return
+        self._gap = self._gap or trouble
+
+    def _read(self, name: SegmentName) -> None:
+        path = self._scratch / staged_name(name)
+        try:
+            digest = self._source.fetch(name, path)
+            with open_file(path, name, self._source.key(name)) as segment:
+                segment.check()
+                content = segment.file(SERVER_FILE)
+                if content is None:
+                    raise SegmentDamaged(str(name), "it is not one of the server's")
+                full = name.kind is Kind.FULL
+                follows = self._gap is None and name.sequence == self._at + 1
+                check_origin(segment, SERVER, self._previous if follows and not full else None)
+        except ObjectMissing:
+            raise ChainBroken(str(name), "it is missing in the object store") from None
+        finally:
+            path.unlink(missing_ok=True)
+        if not full and (self.server is None or not follows):
+            missing = ChainBroken(f"{name.stream}/{self._at + 1:08d}", "it is missing in the object store")
+            self.lost = self.lost or self._gap or missing
+            self._gap = self.lost
+            return
+        self._apply(name, content, digest, full=full)
+
+    def _apply(self, name: SegmentName, content: bytes, digest: bytes, *, full: bool) -> None:
+        before = self.server
+        if full or before is None:
+            fresh = Server()
+            if before is not None:
+                # Only the newest full segment describes the present; others tell of accounts that are gone.
+                fresh.heads, fresh.gone = dict(before.heads), before.gone | before.accounts
+            fresh.apply(name, content)
+            self.server, self.lost = fresh, None
+        else:
+            before.apply(name, content)
+        self._gap, self._at, self._previous = None, name.sequence, digest

@@ -1,0 +1,115 @@
+"""Where segments come from when something is restored or checked, and how much of them is fetched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup.errors import SegmentDamaged
+from backup.reading import OpenSegment, content_key
+from backup.segment import SegmentName
+from backup.staging import staged_name
+from backup.stores import ObjectStore
+from mailstore.durable import storage_errors
+from mailstore.keys import PrivateKey
+
+GET_BYTES = 8 * 1024 * 1024
+_LOOK_BYTES = 256 * 1024
+
+KeyFor = Callable[[SegmentName], "bytes | PrivateKey | None"]
+"""The content key of a segment as the server kept it, or the operator's private key; None: not known."""
+
+Progress = Callable[[int], None]
+"""``progress(n)`` is called for each piece of n octets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An object store, what opens its segments, and how long each may be.
+
+    ``sizes`` are the server's own where it remembers them, else what the store's listing says.
+    """
+
+    store: ObjectStore
+    key_for: KeyFor
+    sizes: Mapping[SegmentName, int] = field(repr=False)
+
+    def key(self, name: SegmentName) -> bytes | PrivateKey:
+        """What opens a segment. Raises SegmentDamaged when that is not known."""
+        key = self.key_for(name)
+        if key is None:
+            raise SegmentDamaged(str(name), "its key is not known here: use --private-key")
+        return key
+
+    def fetch(self, name: SegmentName, target: Path, progress: Progress | None = None) -> bytes:
+        """Copy an object into a local file, going on where an earlier try ended; its SHA-256.
+
+        Not one octet more than one beyond the expected size is asked for.
+
+        Raises:
+            SegmentDamaged: it is longer than it should be. ObjectMissing, ObjectStoreError, StorageFull,
+            StorageFailed: as they say.
+        """
+        size = self.sizes[name]
+        if size > GET_BYTES:
+            self._check_length(name, size)
+        digest = hashlib.sha256()
+        with storage_errors():
+            if target.exists() and target.stat().st_size > size:
+                target.unlink()
+            target.touch()
+            with target.open("r+b") as file:
+                while piece := file.read(GET_BYTES):
+                    digest.update(piece)
+                while piece := self.store.get(str(name), file.tell(), min(GET_BYTES, size + 1 - file.tell())):
+                    if file.tell() + len(piece) > size:
+                        raise SegmentDamaged(str(name), "it is longer than it should be")
+                    file.write(piece)
+                    digest.update(piece)
+                    if progress is not None:
+                        progress(len(piece))
+        return digest.digest()
+
+    def _check_length(self, name: SegmentName, size: int) -> None:
+        """Whether a large object is as long as its header says, before the rest of it is fetched."""
+        at, block = 0, b""
+
+        def read(offset: int, wanted: int) -> bytes:
+            nonlocal at, block
+            if not at <= offset <= offset + wanted <= at + len(block):
+                at, block = offset, self.store.get(str(name), offset, max(wanted, _LOOK_BYTES))
+            return block[offset - at : offset - at + wanted]
+
+        key = self.key_for(name)
+        if key is not None:
+            OpenSegment(name, read, size, key if isinstance(key, bytes) else content_key(name, read, key))
+
+    @contextmanager
+    def fetched(
+        self, names: Sequence[SegmentName], scratch: Path, threads: int, progress: Progress | None = None
+    ) -> Iterator[Iterator[tuple[SegmentName, Path, bytes]]]:
+        """Fetch objects in order, some ahead of the one being used; the files are removed by and by."""
+        with ThreadPoolExecutor(threads) as pool:
+
+            def _generate() -> Iterator[tuple[SegmentName, Path, bytes]]:
+                ahead: deque[tuple[SegmentName, Path, Future[bytes]]] = deque()
+                rest = iter(names)
+                while True:
+                    while len(ahead) < threads and (name := next(rest, None)) is not None:
+                        target = scratch / staged_name(name)
+                        ahead.append((name, target, pool.submit(self.fetch, name, target, progress)))
+                    if not ahead:
+                        return
+                    name, target, coming = ahead.popleft()
+                    yield name, target, coming.result()
+                    target.unlink(missing_ok=True)
+
+            try:
+                yield _generate()
+            finally:
+                pool.shutdown(cancel_futures=True)
