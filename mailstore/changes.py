@@ -1,14 +1,15 @@
 """Who must be told what changed: the file system is the bus.
 
-A commit by any process writes to ``mail.db-wal``, a delivery renames a file into ``inbox/``, a key
-change renames a new header into place. One inotify instance per worker sees all of it. An event is
-only a hint to look: events coalesce, and one that says nothing new does no harm.
+A commit by any process closes ``write.lock`` when others can see it, a delivery renames a file into
+``inbox/``, a key change renames a new header into place. (Writing to the WAL is no signal: what is written
+can be seen only after it has reached the disk.) One inotify instance per worker sees all of it. An event
+is only a hint to look: events coalesce, and one that says nothing new does no harm.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,53 @@ from mailstore.clock import Clock, DelayedCall
 
 log = logging.getLogger("sealbox.changes")
 
-COALESCE_S = 0.01
-"""Seconds for which events of one folder gather before its callback runs."""
+COALESCE_FIRST_S, COALESCE_MAX_S = 0.001, 0.02
+"""Seconds for which further events of one folder gather while they keep coming; they double."""
 
 _MASK = (
-    inotify.IN_MODIFY | inotify.IN_MOVED_TO | inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_DELETE_SELF
+    inotify.IN_CLOSE_WRITE
+    | inotify.IN_ATTRIB
+    | inotify.IN_MOVED_TO
+    | inotify.IN_CREATE
+    | inotify.IN_DELETE
+    | inotify.IN_DELETE_SELF
 )
+_ARRIVALS = inotify.IN_MOVED_TO
+"""A delivery is a rename; what comes before it, and the filer's own unlinking, is no news."""
 
 
 class FolderWatch:
-    """One watched folder; collects the names that changed and reports them together."""
+    """One watched folder: reports its first change at once, and further ones together."""
 
-    def __init__(self, clock: Clock, callback: Callable[[frozenset[str]], None]) -> None:
+    def __init__(
+        self, clock: Clock, names: Container[str] | None, callback: Callable[[frozenset[str]], None]
+    ) -> None:
+        """``names`` are the files that matter; None means all."""
         self._clock = clock
+        self._matter = names
         self._callback = callback
         self._names: set[str] = set()
         self._call: DelayedCall | None = None
+        self._reported_s = -COALESCE_MAX_S
+        self._pause_s = 0.0
 
     def touched(self, name: str) -> None:
         """A file of this name changed."""
+        if self._matter is not None and name not in self._matter:
+            return
         self._names.add(name)
-        if self._call is None:
-            self._call = self._clock.callLater(COALESCE_S, self._report)
+        if self._call is not None:
+            return
+        since_s = self._clock.seconds() - self._reported_s
+        if not 0.0 <= since_s < COALESCE_MAX_S:
+            self._pause_s = 0.0
+        else:
+            self._pause_s = min(max(2 * self._pause_s, COALESCE_FIRST_S), COALESCE_MAX_S)
+        self._call = self._clock.callLater(self._pause_s, self._report)
 
     def _report(self) -> None:
         self._call = None
+        self._reported_s = self._clock.seconds()
         names, self._names = frozenset(self._names), set()
         self._callback(names)
 
@@ -77,11 +100,24 @@ class Watcher:
         self._inotify.startReading()
         self._folders: dict[bytes, FolderWatch] = {}
 
-    def watch(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
-        """Call ``callback(names)`` on the reactor soon after files in ``folder`` change."""
+    def watch(self, folder: Path, names: Container[str], callback: Callable[[frozenset[str]], None]) -> None:
+        """Call ``callback(changed)`` on the reactor soon after files of these names in ``folder`` change."""
+        self._watch(folder, names, callback, _MASK)
+
+    def watch_arrivals(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
+        """Call ``callback(arrived)`` soon after files are renamed into the folder."""
+        self._watch(folder, None, callback, _ARRIVALS | inotify.IN_DELETE_SELF)
+
+    def _watch(
+        self,
+        folder: Path,
+        names: Container[str] | None,
+        callback: Callable[[frozenset[str]], None],
+        mask: int,
+    ) -> None:
         path = FilePath(bytes(folder))
-        self._folders[path.path] = FolderWatch(self._clock, callback)
-        self._inotify.watch(path, mask=_MASK, callbacks=[self._event])
+        self._folders[path.path] = FolderWatch(self._clock, names, callback)
+        self._inotify.watch(path, mask=mask, callbacks=[self._event])
 
     def ignore(self, folder: Path) -> None:
         """Stop watching; a folder that is not watched is no error."""

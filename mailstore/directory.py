@@ -5,9 +5,10 @@ SQLCipher file opened with the server's key. Its methods block: call them in thr
 threads and processes may use one file at once.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Full, LifoQueue
@@ -325,6 +326,9 @@ class EmbeddedDirectory:
             try:
                 yield connection
                 connection.execute("COMMIT")
+                # Tell those who watch the file, now that they can see what has changed.
+                with suppress(OSError):
+                    os.utime(self._path)
             except BaseException:
                 # A failed COMMIT may have ended the transaction already.
                 if connection.in_transaction:

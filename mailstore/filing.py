@@ -103,6 +103,22 @@ class Filer:
         """Read the inbox again next time: what was loaded has not been filed."""
         self._listed.clear()
 
+    def is_waiting(self) -> bool:
+        """Whether any message lies in the inbox. Cheap, however many do. Raises StorageFailed."""
+        with storage_errors(), os.scandir(self._paths.inbox) as entries:
+            return any(entry.name.endswith(SUFFIX) for entry in entries)
+
+    def waiting(self) -> set[SealedId]:
+        """The messages that lie in the inbox. Raises StorageFailed, NoSuchAccount."""
+        return set(pending(self._paths.inbox))
+
+    def is_free(self) -> bool:
+        """Whether no process is filing at the moment. Raises StorageFailed, NoSuchAccount."""
+        lock = self._lock()
+        if lock >= 0:
+            os.close(lock)
+        return lock >= 0
+
     def _lock(self) -> int:
         with storage_errors():
             try:

@@ -54,6 +54,9 @@ class StoreLimits:
     filing_batch_bytes: int = 16 * 1024 * 1024
     """Sealed bytes after which a filing batch ends."""
 
+    filing_wait_s: float = 2.0
+    """Longest that SELECT, STATUS, NOOP and IDLE wait until mail is filed that was delivered before them."""
+
     maildrop_filing_wait_s: float = 20.0
     """Longest that a POP3 login waits for waiting mail to be filed."""
 

@@ -78,7 +78,7 @@ class Mailbox:
     async def sync(self, since: ModSeq) -> Delta:
         """What changed after ``since``."""
         mailbox_id = self.opened.mailbox_id
-        found = await self._account.read(delta, mailbox_id, since)
+        found = await self._account.read_filed(delta, mailbox_id, since)
         if not self.opened.read_only and any(one.uid >= self.opened.status.uid_next for one in found.changed):
             # This session is told of new messages, so for later ones they are no longer \Recent.
             try:

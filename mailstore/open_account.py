@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -19,11 +20,12 @@ from mailstore.account_database import checkpoint, close_databases, close_kept, 
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
 from mailstore.durable import storage_errors
-from mailstore.engine import Database, DatabaseKey
+from mailstore.engine import WRITE_LOCK, Database, DatabaseKey
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor, Lane
-from mailstore.filing import Filer
+from mailstore.filing import Batch, Filer
+from mailstore.inbox import InboxFiling
 from mailstore.keys import KeyLabel
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
@@ -40,9 +42,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 KEY_BYTES = 32
-FILING_RETRY_S = 30.0
-"""Seconds until filing is tried again after it failed."""
-
 RECHECK_RETRY_S = 1.0
 """Seconds until sessions are checked again whose keyslot could not be looked at."""
 
@@ -56,6 +55,13 @@ UNCLOSED_RETRY_S = 60.0
 """Seconds until databases are closed that could not be, because somebody held the account's lock."""
 
 DATABASE_SALT_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Generic[T]):
+    """What a read has found, where None means that nothing was read."""
+
+    value: T
 
 
 class Session(Protocol):
@@ -106,8 +112,9 @@ class OpenAccount:
         """Connections that could not be made ready; they are closed with the others."""
 
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
-        self._filing: Deferred[None] | None = None
-        self._file_again = False
+        self._inbox = InboxFiling(
+            worker.executor, worker.clock, self._filer, self._insert, lambda work: self._start(work, "filing")
+        )
         self.sessions: set[Session] = set()
         self._listeners: dict[Callable[[], None], MailboxId | None] = {}
         self._modseqs: dict[MailboxId, int] = {}
@@ -115,14 +122,13 @@ class OpenAccount:
         self._poll_again = False
         self._checkpoint_call: DelayedCall | None = None
         self._close_call: DelayedCall | None = None
-        self._retry_call: DelayedCall | None = None
         self._recheck_call: DelayedCall | None = None
         self.closing: Deferred[None] | None = None
 
     # -- opening and closing ---------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open and migrate the database, file the first batch of waiting mail, start watching.
+        """Open and migrate the database, start watching and filing.
 
         Raises:
             TooNew: the database belongs to a newer program.
@@ -133,14 +139,10 @@ class OpenAccount:
         self._modseqs = await self._writer.run(
             lambda database: database.read(int(time.time()), mailboxes.modseqs)
         )
-        self._worker.watcher.watch(self.paths.folder, self._account_folder_changed)
-        self._worker.watcher.watch(self.paths.inbox, lambda _names: self.file_soon())
-        try:
-            await self._file_batch()
-        except StoreError as exc:
-            # Mail that cannot be filed now waits in the inbox; the user gets in all the same.
-            log.error("filing failed at login: %s", type(exc).__name__)
-        self.file_soon()
+        names = (WRITE_LOCK, self.paths.keys.name, self.paths.leave.name)
+        self._worker.watcher.watch(self.paths.folder, names, self._account_folder_changed)
+        self._worker.watcher.watch_arrivals(self.paths.inbox, lambda _names: self._inbox.file_soon())
+        self._inbox.file_soon()
 
     def _key(self) -> DatabaseKey:
         return DatabaseKey(
@@ -193,11 +195,10 @@ class OpenAccount:
         self._listeners.clear()
         self._worker.watcher.ignore(self.paths.folder)
         self._worker.watcher.ignore(self.paths.inbox)
-        for call in (self._checkpoint_call, self._close_call, self._retry_call, self._recheck_call):
+        for call in (self._checkpoint_call, self._close_call, self._recheck_call):
             if call is not None and call.active():
                 call.cancel()
-        if self._filing is not None:
-            await self._filing
+        await self._inbox.stop()
         databases = [
             *await self._searchers.close(),
             *await self._readers.close(),
@@ -230,6 +231,25 @@ class OpenAccount:
         """Run ``fn(txn, *args)`` in a read transaction in a thread."""
         result: T = await self._readers.run(lambda database: database.read(int(time.time()), fn, *args))
         return result
+
+    async def read_filed(self, fn: Callable[..., T], *args: Any) -> T:
+        """As ``read``, after what lies in the inbox now has been filed.
+
+        What a delivery was answered 250 for is there, whichever worker took it. A backlog that takes longer
+        than ``filing_wait_s`` to file goes on arriving afterwards.
+        """
+        found: _Read[T] | None = await self._readers.run(self._read_unless_waiting, fn, args)
+        if found is not None:
+            return found.value
+        await self.filed(self._worker.limits.filing_wait_s)
+        return await self.read(fn, *args)
+
+    def _read_unless_waiting(
+        self, database: Database, fn: Callable[..., T], args: tuple[Any, ...]
+    ) -> _Read[T] | None:
+        if self._filer.is_waiting():
+            return None
+        return _Read(database.read(int(time.time()), fn, *args))
 
     async def search(self, key: Key, fn: Callable[..., T], *args: Any) -> T:
         """Like ``read`` for a function that searches for ``key``; reading much text keeps no reader busy."""
@@ -276,57 +296,14 @@ class OpenAccount:
 
     # -- filing ----------------------------------------------------------------------------------
 
-    def file_soon(self) -> None:
-        """File what waits in the inbox, in the background; calls coalesce."""
-        if self.closing is not None:
-            return
-        self._file_again = True
-        if self._filing is None:
-            self._start(self._file_all, "filing")
-
     async def filed(self, patience_s: float) -> None:
         """Wait until what lies in the inbox now is filed, but no longer than ``patience_s``."""
-        self.file_soon()
-        if self._filing is None:
-            return
-        waiting: Deferred[None] = Deferred()
-        self._filing.addBoth(lambda _result: None if waiting.called else waiting.callback(None))
-        patience = self._worker.clock.callLater(patience_s, waiting.callback, None)
-        try:
-            await waiting
-        finally:
-            if patience.active():
-                patience.cancel()
+        await self._inbox.filed(patience_s)
 
-    async def _file_all(self) -> None:
-        finished = self._filing = Deferred()
-        try:
-            while self._file_again and self.closing is None:
-                self._file_again = False
-                while self.closing is None and await self._file_batch():
-                    pass
-        except StoreError:
-            # Disk full, most likely: the mail waits in the inbox and is tried again by and by.
-            self._filer.relist()
-            if self.closing is None:
-                self._retry_call = self._worker.clock.callLater(FILING_RETRY_S, self.file_soon)
-            raise
-        finally:
-            self._filing = None
-            finished.callback(None)
-
-    async def _file_batch(self) -> bool:
-        """File one batch; True when another may be waiting."""
-        batch = await self._worker.executor.call(self._filer.load)
-        if batch is None:
-            return False  # another process is filing
-        try:
-            if batch.messages:
-                await self.write(self._filer.insert, batch)
-            await self._worker.executor.call(self._filer.remove, batch)
-        finally:
-            batch.release()
-        return batch.more
+    async def _insert(self, batch: Batch) -> None:
+        await self.write(self._filer.insert, batch)
+        # Sessions here need not wait for the file system to say so.
+        self._poll_soon()
 
     # -- changes ---------------------------------------------------------------------------------
 
@@ -340,7 +317,7 @@ class OpenAccount:
         self._listeners.pop(callback, None)
 
     def _account_folder_changed(self, names: frozenset[str]) -> None:
-        if self.paths.mail_db.name + "-wal" in names and self._listeners:
+        if WRITE_LOCK in names and self._listeners:
             self._poll_soon()
         if self.paths.keys.name in names:
             self.recheck_soon()

@@ -88,7 +88,7 @@ class MailStore:
         self._open: dict[AccountId, OpenAccount] = {}
         self._opening: dict[AccountId, Deferred[None]] = {}
         self._stopped = False
-        watcher.watch(root, self._root_changed)
+        watcher.watch(root, (DIRECTORY_NAME,), self._root_changed)
 
     # -- logging in ------------------------------------------------------------------------------
 
@@ -179,11 +179,10 @@ class MailStore:
         if self._open.get(opened.account_id) is opened:
             del self._open[opened.account_id]
 
-    def _root_changed(self, names: frozenset[str]) -> None:
+    def _root_changed(self, _names: frozenset[str]) -> None:
         """The directory was written to: somebody may have been disabled or deleted."""
-        if any(name.startswith(DIRECTORY_NAME) for name in names):
-            for opened in tuple(self._open.values()):
-                opened.recheck_soon()
+        for opened in tuple(self._open.values()):
+            opened.recheck_soon()
 
     async def stop(self) -> None:
         """Close every account; sessions hear of it through ``on_closed``."""
@@ -308,11 +307,11 @@ class Account:
 
     async def status(self, name: str) -> MailboxStatus:
         """Counters of one mailbox. Raises NoSuchMailbox."""
-        return await self._opened.read(mailboxes.status, name)
+        return await self._opened.read_filed(mailboxes.status, name)
 
     async def statuses(self, names: Sequence[str]) -> dict[str, MailboxStatus]:
         """Counters of those mailboxes that exist, in one transaction."""
-        return await self._opened.read(mailboxes.statuses, names)
+        return await self._opened.read_filed(mailboxes.statuses, names)
 
     async def create(self, name: str, special_use: SpecialUse | None = None) -> MailboxStatus:
         """Create a mailbox. Raises MailboxExists, MailboxNameInvalid, SpecialUseTaken, LimitExceeded."""
@@ -342,7 +341,7 @@ class Account:
     async def select(self, name: str, read_only: bool) -> Mailbox:
         """Open a mailbox for this session. Raises NoSuchMailbox."""
         read_only = read_only or self.read_only
-        opened = await self._opened.read(mailboxes.select, name, read_only)
+        opened = await self._opened.read_filed(mailboxes.select, name, read_only)
         if opened.recent and not read_only:
             # Only the claim on \\Recent has to write; it is made in the transaction that is answered.
             try:

@@ -1,6 +1,7 @@
 """Addresses to accounts, aliases, domains, login names; several threads and processes at once."""
 
 import multiprocessing
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -298,3 +299,13 @@ def test_no_addresses_in_repr(directory):
     directory.add_alias("info@example.org", JOE)
     shown = [directory.login("joe"), directory.resolve("joe+tag@example.org"), directory.aliases()]
     assert not [word for word in ("joe", "info", "example", "tag") if word in repr(shown)]
+
+
+def test_a_change_is_announced_when_others_can_see_it(directory, monkeypatch):
+    """Who watches the file looks at once, so the sign comes behind the commit."""
+    other = open_directory(directory._path.parent)
+    seen = []
+    monkeypatch.setattr(os, "utime", lambda _path: seen.append(other.account(JOE).disabled))
+    directory.set_disabled(JOE, True)
+    other.close()
+    assert seen == [True]

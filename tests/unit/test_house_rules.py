@@ -30,6 +30,7 @@ OWNERS = {"mailstore/account_database.py", "backup/state.py"}
 TWISTED_IN_MAILSTORE = {
     "mailstore/changes.py",
     "mailstore/executor.py",
+    "mailstore/inbox.py",
     "mailstore/open_account.py",
     "mailstore/store.py",
     "mailstore/unlock.py",

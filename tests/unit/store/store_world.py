@@ -45,8 +45,12 @@ class ManualWatcher:
     def __init__(self) -> None:
         self.callbacks: dict[Path, Callable[[frozenset[str]], None]] = {}
 
-    def watch(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
+    def watch(self, folder: Path, names: Any, callback: Callable[[frozenset[str]], None]) -> None:
         """Like ``Watcher.watch``."""
+        self.callbacks[folder] = callback
+
+    def watch_arrivals(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
+        """Like ``Watcher.watch_arrivals``."""
         self.callbacks[folder] = callback
 
     def ignore(self, folder: Path) -> None:

@@ -143,14 +143,14 @@ def test_any_change_is_heard(world: World) -> None:
     folder = world.store.watcher.callbacks[world.paths.folder]  # type: ignore[attr-defined]
     heard.clear()
     now(account.append("Archive", [NewMessage(b"x", Flags(SystemFlag.SEEN))]))
-    folder(frozenset({"mail.db-wal"}))
+    folder(frozenset({"write.lock"}))
     assert heard == ["one", "two"]
     end()
     end()
-    folder(frozenset({"mail.db-wal"}))
+    folder(frozenset({"write.lock"}))
     assert heard == ["one", "two", "two"]
     account.release()
-    folder(frozenset({"mail.db-wal"}))
+    folder(frozenset({"write.lock"}))
     assert heard == ["one", "two", "two"]
 
 

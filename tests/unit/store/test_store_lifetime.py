@@ -13,9 +13,10 @@ from mailstore.account import NewAccount, create_account, destroy_account, exclu
 from mailstore.engine import SQLITE_FULL, open_connection, translated
 from mailstore.errors import AuthenticationFailed, StorageFailed, StorageFull, TooNew
 from mailstore.filing import DAMAGED_SUFFIX
+from mailstore.inbox import FILING_RETRY_S
 from mailstore.limits import StoreLimits
 from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, SystemFlag
-from mailstore.open_account import FILING_RETRY_S, UNCLOSED_RETRY_S
+from mailstore.open_account import UNCLOSED_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
 from mailstore.store import Account
@@ -125,16 +126,16 @@ def test_other_sessions_hear_of_changes(world: World) -> None:
     mailbox.on_change(lambda: heard.append("drafts"))
     folder = world.store.watcher.callbacks[world.paths.folder]  # type: ignore[attr-defined]
     now(second.append("Sent", [NewMessage(MESSAGE)]))
-    folder(frozenset({"mail.db-wal"}))
+    folder(frozenset({"write.lock"}))
     assert heard == []
     now(second.append("Drafts", [NewMessage(MESSAGE)]))
-    folder(frozenset({"mail.db-wal"}))
+    folder(frozenset({"write.lock"}))
     assert heard == ["drafts"]
     delta = now(mailbox.sync(mailbox.opened.status.highest_modseq))
     assert [one.uid for one in delta.changed] == [1]
     mailbox.close()
     now(second.append("Drafts", [NewMessage(MESSAGE)]))
-    folder(frozenset({"mail.db-wal"}))
+    folder(frozenset({"write.lock"}))
     assert heard == ["drafts"]
 
 
@@ -206,7 +207,7 @@ def test_filing_is_tried_again_after_a_failure(world: World, monkeypatch: pytest
 
     monkeypatch.setattr(opened._filer, "insert", full)
     world.deliver(MESSAGE)
-    opened.file_soon()
+    opened._inbox.file_soon()
     assert len(pending(world.paths.inbox)) == 1
     monkeypatch.setattr(opened._filer, "insert", insert)
     world.clock.advance(FILING_RETRY_S + 1)
@@ -220,7 +221,7 @@ def test_disabled_account_ends_its_sessions(world: World) -> None:
     told: list[bool] = []
     account.on_closed(lambda: told.append(True))
     world.directory.set_disabled(account.account_id, True)
-    world.store.watcher.callbacks[world.root](frozenset({"directory.db-wal"}))  # type: ignore[attr-defined]
+    world.store.watcher.callbacks[world.root](frozenset({"directory.db"}))  # type: ignore[attr-defined]
     assert told == [True]
     with pytest.raises(AuthenticationFailed):
         world.login()
@@ -240,7 +241,7 @@ def test_a_session_that_ends_while_keyslots_are_checked_spares_no_other(world: W
     for account in accounts:
         account.on_closed(partial(closed, account))
     world.directory.set_disabled(accounts[0].account_id, True)
-    world.store.watcher.callbacks[world.root](frozenset({"directory.db-wal"}))  # type: ignore[attr-defined]
+    world.store.watcher.callbacks[world.root](frozenset({"directory.db"}))  # type: ignore[attr-defined]
     assert len(told) == 2
 
 

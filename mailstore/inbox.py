@@ -1,0 +1,148 @@
+"""When waiting mail is filed: in the background as it comes, and before anybody looks at a mailbox.
+
+Filing goes in passes. A pass lists the inbox once and files all of it in batches; whoever asks that what
+lies there now be filed waits for the end of a pass that begins later. Another process may be filing, too:
+then a pass that somebody waits for goes on until that process has filed what this one has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from mailstore.clock import Clock, DelayedCall
+from mailstore.errors import StoreError
+from mailstore.executor import Executor
+from mailstore.filing import Batch, Filer
+
+FILING_RETRY_S = 30.0
+"""Seconds until filing is tried again after it failed."""
+
+LOCK_POLL_FIRST_S, LOCK_POLL_MAX_S = 0.001, 0.02
+"""Seconds between looks at an inbox that another process is filing; they double."""
+
+
+class InboxFiling:
+    """The filing of one open account. All methods run on the reactor's thread."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        clock: Clock,
+        filer: Filer,
+        insert: Callable[[Batch], Awaitable[None]],
+        start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
+    ) -> None:
+        """``insert`` files a batch in one transaction; ``start`` begins work in the background."""
+        self._executor = executor
+        self._clock = clock
+        self._filer = filer
+        self._insert = insert
+        self._start = start
+        self._again = False
+        self._running: Deferred[None] | None = None
+        self._waiting: list[Deferred[None]] = []
+        self._retry_call: DelayedCall | None = None
+        self._stopped = False
+
+    def file_soon(self) -> None:
+        """File what waits, in the background; calls coalesce."""
+        if self._stopped:
+            return
+        self._again = True
+        if self._running is None:
+            self._start(self._passes)
+
+    async def filed(self, patience_s: float) -> None:
+        """Wait until what lies in the inbox now is filed, but no longer than ``patience_s``.
+
+        Returns at once while filing has failed and is going to be tried again (a full disk, most likely).
+        """
+        if self._stopped or self._retry_call is not None:
+            return
+        turn: Deferred[None] = Deferred()
+        self._waiting.append(turn)
+        patience = self._clock.callLater(patience_s, turn.callback, None)
+        self.file_soon()
+        try:
+            await turn
+        finally:
+            if patience.active():
+                patience.cancel()
+
+    async def stop(self) -> None:
+        """Begin no more batches, and wait for the one under way."""
+        self._stopped = True
+        if self._retry_call is not None:
+            self._retry_call.cancel()
+            self._retry_call = None
+        if self._running is not None:
+            await self._running
+        self._answer(self._waiting)
+
+    async def _passes(self) -> None:
+        finished = self._running = Deferred()
+        try:
+            while self._again and not self._stopped:
+                self._again = False
+                asking, self._waiting = self._waiting, []
+                try:
+                    await self._pass(asking)
+                finally:
+                    self._answer(asking)
+        except StoreError:
+            # The mail waits in the inbox and is tried again by and by.
+            if not self._stopped:
+                self._retry_call = self._clock.callLater(FILING_RETRY_S, self._retry)
+            raise
+        finally:
+            self._running = None
+            finished.callback(None)
+
+    def _retry(self) -> None:
+        self._retry_call = None
+        self.file_soon()
+
+    @staticmethod
+    def _answer(asking: list[Deferred[None]]) -> None:
+        for turn in asking:
+            if not turn.called:
+                turn.callback(None)
+
+    async def _pass(self, asking: list[Deferred[None]]) -> None:
+        self._filer.relist()
+        more = True
+        while more and not self._stopped:
+            batch = await self._executor.call(self._filer.load)
+            if batch is not None:
+                more = await self._file(batch)
+            elif asking:
+                more = await self._others_at_work(asking)
+            else:
+                more = False  # whoever is filing has seen the same news
+
+    async def _file(self, batch: Batch) -> bool:
+        """File one batch; True when there is more."""
+        try:
+            if batch.messages:
+                await self._insert(batch)
+            await self._executor.call(self._filer.remove, batch)
+        finally:
+            batch.release()
+        return batch.more
+
+    async def _others_at_work(self, asking: list[Deferred[None]]) -> bool:
+        """Wait until another process has filed what waits now or lets us; True when it is our turn."""
+        pause_s = LOCK_POLL_FIRST_S
+        seen = await self._executor.call(self._filer.waiting)
+        while seen and not self._stopped and not all(turn.called for turn in asking):
+            pause: Deferred[None] = Deferred()
+            self._clock.callLater(pause_s, pause.callback, None)
+            await pause
+            pause_s = min(2 * pause_s, LOCK_POLL_MAX_S)
+            if await self._executor.call(self._filer.is_free):
+                return True
+            seen &= await self._executor.call(self._filer.waiting)
+        return False

@@ -1,0 +1,126 @@
+"""Mail is filed before anybody looks, also while another process is filing or the disk is full."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from store_world import World, now
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from mailstore.changes import COALESCE_MAX_S, FolderWatch
+from mailstore.errors import StorageFull
+from mailstore.filing import LOCK_NAME
+from mailstore.inbox import FILING_RETRY_S
+from mailstore.sealed import pending
+
+MESSAGE = b"Subject: hello\r\n\r\nworld\r\n"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A store with one account."""
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+def test_a_look_files_what_nobody_has_told_of(world: World) -> None:
+    """A command does not rely on the file system's events, which come when they come."""
+    account = world.login()
+    world.deliver(MESSAGE)
+    assert len(pending(world.paths.inbox)) == 1
+    assert now(account.status("INBOX")).messages == 1
+    mailbox = now(account.select("INBOX", False))
+    world.deliver(MESSAGE)
+    assert len(now(mailbox.sync(mailbox.opened.status.highest_modseq)).changed) == 1
+    world.deliver(MESSAGE)
+    assert now(account.select("INBOX", True)).opened.status.messages == 3
+
+
+def test_a_look_waits_for_the_process_that_is_filing(world: World) -> None:
+    """What another process has in hand is waited for, and filed here when that process gives up."""
+    account = world.login()
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        world.deliver(MESSAGE)
+        look = Deferred.fromCoroutine(account.status("INBOX"))
+        world.clock.advance(1.0)
+        assert not look.called
+    world.clock.advance(0.1)
+    assert look.called
+    assert now(account.status("INBOX")).messages == 1
+
+
+def test_a_look_ends_when_another_process_has_filed(world: World) -> None:
+    """Later deliveries that go on arriving do not hold it up."""
+    account = world.login()
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        world.deliver(MESSAGE)
+        (mine,) = pending(world.paths.inbox)
+        look = Deferred.fromCoroutine(account.status("INBOX"))
+        world.clock.advance(0.1)
+        world.deliver(MESSAGE)
+        (world.paths.inbox / f"{mine}.sealed").unlink()
+        world.clock.advance(0.1)
+        assert look.called
+
+
+def test_a_look_waits_no_longer_than_its_setting(world: World) -> None:
+    """A backlog that takes longer goes on arriving afterwards."""
+    account = world.login()
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        world.deliver(MESSAGE)
+        look = Deferred.fromCoroutine(account.status("INBOX"))
+        world.clock.advance(world.store.limits.filing_wait_s + 0.1)
+        assert look.called
+    world.clock.advance(1.0)
+
+
+def test_a_full_disk_is_not_tried_again_by_every_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failure a pause holds for everybody, so that reading stays quick."""
+    account = world.login()
+    opened = world.store._open[account.account_id]
+    insert, tries = opened._filer.insert, []
+
+    def full(*_args: object) -> None:
+        tries.append(1)
+        raise StorageFull("the disk is full")
+
+    monkeypatch.setattr(opened._filer, "insert", full)
+    world.deliver(MESSAGE)
+    for _ in range(10):
+        assert now(account.status("INBOX")).messages == 0
+    assert len(tries) == 1
+    monkeypatch.setattr(opened._filer, "insert", insert)
+    world.clock.advance(FILING_RETRY_S + 1)
+    assert now(account.status("INBOX")).messages == 1
+
+
+def test_the_first_change_is_told_at_once_and_a_storm_together() -> None:
+    """Ten thousand changes within a second are some fifty reports; a single one does not wait."""
+    clock = Clock()
+    clock.advance(100)
+    reports: list[frozenset[str]] = []
+    watch = FolderWatch(clock, ("a", "b"), reports.append)
+    watch.touched("noise")
+    clock.advance(0)
+    assert reports == []
+    watch.touched("a")
+    clock.advance(0)
+    assert reports == [frozenset({"a"})]
+    for _ in range(10_000):
+        watch.touched("b")
+        clock.advance(0.0001)
+    assert 1 / COALESCE_MAX_S <= len(reports) <= 1 / COALESCE_MAX_S + 10
+    clock.advance(COALESCE_MAX_S)
+    clock.advance(1)
+    reports.clear()
+    watch.touched("b")
+    clock.advance(0)
+    assert reports == [frozenset({"b"})]
