@@ -37,6 +37,7 @@ from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchAccount, StorageFailed, StorageFull
 from mailstore.keys import AccountId, PublicKey
 from mailstore.page_journal import identity
+from mailstore.set_aside import SCRATCH, remove_expired
 
 log = logging.getLogger("sealbox.backup")
 
@@ -85,7 +86,7 @@ class Places:
     @property
     def scratch(self) -> Path:
         """Room for drills and restores."""
-        return self.folder / "scratch"
+        return self.root / SCRATCH
 
     @property
     def lock(self) -> Path:
@@ -323,6 +324,7 @@ class Job:
                     self._take(AccountId(stream.account))
         if self._clock_is_trusted():
             self.prune()
+            self.remove_expired()
         self._state.tidy()
 
     def _clock_is_trusted(self) -> bool:
@@ -349,6 +351,11 @@ class Job:
             self._state.pruned(doomed)
             return doomed
         return []
+
+    def remove_expired(self) -> int:
+        """Remove what restores have set aside or left unfinished, after the retention time; how many."""
+        expired_s = self._clocks.wall() - self._limits.retention_days * DAY_S
+        return remove_expired(self._places.root, expired_s)
 
     def prune_left_over(self) -> list[SegmentName]:
         """Delete objects of our streams that a newer segment of the same number has replaced."""

@@ -33,9 +33,7 @@ from mailstore.durable import make_folder, storage_errors, sync_folder, write_ne
 from mailstore.errors import AccountExists, Busy
 from mailstore.eviction import evicted
 from mailstore.keys import AccountId
-
-REPLACED = "replaced"
-"""Folder of a data root that keeps what restores have replaced."""
+from mailstore.set_aside import REPLACED
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from mailstore.address import require_address
 from mailstore.directory import AccountRecord, Directory, EmbeddedDirectory
-from mailstore.durable import FOLDER_MODE, make_folder, replace_file, storage_errors, sync_folder, write_new
+from mailstore.durable import (
+    FOLDER_MODE,
+    make_folder,
+    remove_tree,
+    replace_file,
+    shred,
+    storage_errors,
+    sync_folder,
+    write_new,
+)
 from mailstore.errors import AccountExists, NoSuchAccount, NotInitialised, PasswordUnusable, StorageFailed
 from mailstore.hardening import wipe
 from mailstore.keyheader import FILE_NAME as KEYS_FILE
@@ -36,13 +45,13 @@ from mailstore.locks import LOCK_TIMEOUT_S, locked
 from mailstore.page_journal import PAGE_JOURNAL
 from mailstore.printed import SlotKind
 from mailstore.scram import new_scram_setup
+from mailstore.set_aside import copies_of, shred_keys
 
 SERVER_KEY_BYTES = 32
 SNAPSHOT_RETENTION_DAYS = 10
 _SECONDS_PER_DAY = 86_400
 _SERVER_KEY = re.compile(rb"[0-9a-f]{64}\n?")
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
-_REMOVAL_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +252,8 @@ def destroy_account(
     clock: Callable[[], float] = time.time,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Destroyed:
-    """Remove an account for good: keys first, then files, then the directory entry.
+    """Remove an account for good: keys first, also those of copies that restores have left, then files,
+    then the directory entry.
 
     After the first step nothing can open the rest. A crash at any point is mended by calling it again.
     Snapshots are ciphertext of which the keys header is a part; they run out after ``retention_days``.
@@ -251,15 +261,23 @@ def destroy_account(
     """
     paths = account_paths(root, account_id)
     files, size = 0, 0
+    copies = copies_of(root, account_id)
+    for copy in copies:
+        more, octets = _measure(copy)
+        files, size = files + more, size + octets
+        with storage_errors():
+            shred_keys(copy)
     try:
         with keys_lock(paths, lock_timeout_s), exclusive_lock(paths, lock_timeout_s):
-            files, size = _measure(paths.folder)
+            more, octets = _measure(paths.folder)
+            files, size = files + more, size + octets
             with storage_errors():
-                _shred(paths.keys)
+                shred(paths.keys)
     except NoSuchAccount:
         pass  # An earlier run got past the folder.
     with storage_errors():
-        _remove_tree(paths.folder)
+        for folder in (*copies, paths.folder):
+            remove_tree(folder)
     directory.remove_account(account_id)
     until = int(clock() + retention_days * _SECONDS_PER_DAY)
     return Destroyed(account_id, files, size, (Left("encrypted snapshots in the backup store", until),))
@@ -366,26 +384,3 @@ def _measure(folder: Path) -> tuple[int, int]:
         except FileNotFoundError:
             continue  # Filing removes sealed messages while we count.
     return len(sizes), sum(sizes)
-
-
-def _shred(keys: Path) -> None:
-    # Overwriting is for disks that write in place; elsewhere LUKS and the unlink have to do.
-    try:
-        with keys.open("r+b", buffering=0) as file:
-            file.write(os.urandom(keys.stat().st_size))
-            os.fsync(file.fileno())
-        keys.unlink()
-    except FileNotFoundError:
-        return
-    sync_folder(keys.parent)
-
-
-def _remove_tree(folder: Path) -> None:
-    for _attempt in range(_REMOVAL_ATTEMPTS):
-        # A delivery that was already under way may put a file back between listing and rmdir.
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            if folder.parent.is_dir():
-                sync_folder(folder.parent)
-            return
-    raise StorageFailed

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from mailstore.errors import StorageFailed, StorageFull
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+_REMOVAL_ATTEMPTS = 10
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -70,3 +72,31 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         return
     sync_folder(folder.parent)
+
+
+def shred(path: Path) -> None:
+    """Overwrite a file and remove it, durably; nothing happens when it is not there. Raises OSError."""
+    # Overwriting is for disks that write in place; elsewhere LUKS and the unlink have to do.
+    try:
+        with path.open("r+b", buffering=0) as file:
+            file.write(os.urandom(path.stat().st_size))
+            os.fsync(file.fileno())
+        path.unlink()
+    except FileNotFoundError:
+        return
+    sync_folder(path.parent)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, or a file, with all that is in it, durably. Raises StorageFailed."""
+    for _attempt in range(_REMOVAL_ATTEMPTS):
+        # A delivery that was already under way may put a file back between listing and rmdir.
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)
+        if not folder.exists():
+            if folder.parent.is_dir():
+                sync_folder(folder.parent)
+            return
+    raise StorageFailed

@@ -13,6 +13,7 @@ from backup.catalogue import Server, stream_of_server
 from backup.drill import Drill, Drilled
 from backup.job import TROUBLE, Places, refused_deletes
 from backup.keypair import generate, read_public_key
+from backup.limits import DAY_S
 from backup.restore import Listing, list_store
 from backup.retention import chains
 from backup.segment import SERVER, SegmentName, StreamId
@@ -41,6 +42,7 @@ from deploy.snapshots import RUN_NOW, RUNNING_NOW, open_job
 from mailstore.durable import storage_errors
 from mailstore.errors import Busy
 from mailstore.locks import locked
+from mailstore.set_aside import Copy, replaced_copies
 
 _POLL_S = 0.2
 Fields = dict[str, object]
@@ -79,6 +81,7 @@ def status(cli: Cli) -> None:
         streams = [one for one in state.streams() if one.account != SERVER]
         accounts = [_account_fields(state, stream, names) for stream in streams]
         trouble, refused = state.setting(TROUBLE) or None, refused_deletes(state)
+    aside = replaced_copies(cli.root)
     missing = sorted(set(names.values()) - {str(one["name"]) for one in accounts})
     running = _job_runs(cli.root)
     fields: Fields = {
@@ -89,6 +92,7 @@ def status(cli: Cli) -> None:
         "waiting_segments": len(waiting),
         "waiting_bytes": sum(waiting),
         "without_snapshot": missing,
+        "replaced": [_aside_fields(one, config, names) for one in aside],
         "accounts": accounts,
     }
     lines = [
@@ -97,10 +101,32 @@ def status(cli: Cli) -> None:
         f"waiting for the store: {len(waiting)} snapshots, {size_text(sum(waiting))}",
         *([f"TROUBLE: {trouble}"] if trouble else []),
         *([f"old snapshots are not deleted: {refused}"] if refused else []),
+        *_aside_lines(aside, config),
         *(f"{name}  no snapshot yet" for name in missing),
         *(_account_line(one) for one in accounts),
     ]
     cli.answer(fields, *lines)
+
+
+def _aside_fields(one: Copy, config: Config, names: dict[str, str]) -> Fields:
+    return {
+        "folder": str(one.folder),
+        "name": names.get(one.folder.name.partition("-")[0]),
+        "bytes": one.size_bytes,
+        "until": utc(_until_ms(one, config)),
+    }
+
+
+def _aside_lines(aside: list[Copy], config: Config) -> list[str]:
+    if not aside:
+        return []
+    size = size_text(sum(one.size_bytes for one in aside))
+    first, last = (utc(_until_ms(one, config)) for one in (aside[0], aside[-1]))
+    return [f"kept aside by restores: {len(aside)} accounts, {size}; removed from {first} to {last}"]
+
+
+def _until_ms(one: Copy, config: Config) -> int:
+    return int((one.changed + config.snapshots.retention_days * DAY_S) * 1000)
 
 
 def _account_fields(state: State, stream: Stream, names: dict[str, str]) -> Fields:
@@ -342,6 +368,7 @@ def prune(cli: Cli) -> None:
         except Busy:
             raise Refusal("the server's snapshot job is running and prunes by itself", EXIT_BUSY) from None
         deleted = job.prune() + job.prune_left_over()
+        job.remove_expired()
         refused = refused_deletes(state)
     cli.answer(
         {"deleted": [str(name) for name in deleted], "refused": refused},

@@ -158,7 +158,7 @@ def test_keys_are_overwritten_before_they_are_unlinked(world):
     assert before[:64] not in after
 
 
-@pytest.mark.parametrize("step", ["_shred", "_remove_tree"])
+@pytest.mark.parametrize("step", ["shred", "remove_tree"])
 def test_destroy_after_a_crash(world, monkeypatch, step):
     """Interrupted before any step, the same call finishes the work; keys always go first."""
 
@@ -170,7 +170,7 @@ def test_destroy_after_a_crash(world, monkeypatch, step):
         with pytest.raises(KeyboardInterrupt):
             destroy(world)
     assert world.paths.folder.exists()
-    assert world.paths.keys.exists() == (step == "_shred")
+    assert world.paths.keys.exists() == (step == "shred")
     assert len(world.directory.accounts()) == 1
     destroy(world)
     assert not world.paths.folder.exists()

@@ -1,0 +1,95 @@
+"""Copies of accounts that restores leave in a data root: what one in place has replaced, and work unfinished.
+
+They open with the secrets of their time, so they go with their account when that is deleted, keys first,
+and by themselves when nobody needs them any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailstore.durable import remove_tree, shred, storage_errors
+from mailstore.errors import StoreError
+from mailstore.keyheader import FILE_NAME as KEYS_FILE
+from mailstore.keyheader import read_header
+from mailstore.keys import AccountId
+
+REPLACED = "replaced"
+"""Folder of a data root: one folder for each account that a restore has replaced, named by its id."""
+
+SCRATCH = Path("backup", "scratch")
+"""Folder of a data root in which accounts are put together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One folder, when it was last changed (epoch s) and how much is in it."""
+
+    folder: Path = field(repr=False)
+    changed: float
+    size_bytes: int
+
+
+def replaced_copies(root: Path) -> list[Copy]:
+    """What restores in place have set aside, oldest first. Raises StorageFailed."""
+    with storage_errors():
+        return _copies(root / REPLACED)
+
+
+def copies_of(root: Path, account_id: AccountId) -> list[Path]:
+    """The folders with copies of one account. Raises StorageFailed."""
+    with storage_errors():
+        found = list((root / REPLACED).glob(f"{account_id}-*"))
+        scratch = root / SCRATCH
+        found += [path.parent for path in scratch.rglob(KEYS_FILE) if _belongs(path.parent, account_id)]
+        found += [path for path in scratch.rglob(account_id) if path.is_dir() and path not in found]
+        return found
+
+
+def shred_keys(folder: Path) -> None:
+    """Make a copy useless: nothing opens it afterwards. Raises OSError."""
+    keys = folder / KEYS_FILE
+    try:
+        alone = keys.stat().st_nlink == 1
+    except FileNotFoundError:
+        return
+    if alone:
+        shred(keys)
+    else:
+        keys.unlink()  # a restore was interrupted here: the other name is the living account's
+
+
+def remove_expired(root: Path, before_s: float) -> int:
+    """Remove copies that have not changed since ``before_s`` (epoch s); how many. Raises StorageFailed."""
+    with storage_errors():
+        old = [
+            one.folder
+            for place in (root / REPLACED, root / SCRATCH / "restore", root / SCRATCH)
+            for one in _copies(place)
+            if one.changed < before_s
+        ]
+        for folder in old:
+            for keys in [*folder.rglob(KEYS_FILE)]:
+                shred_keys(keys.parent)
+            remove_tree(folder)
+        return len(old)
+
+
+def _belongs(folder: Path, account_id: AccountId) -> bool:
+    try:
+        return read_header(folder).header.account_id == account_id
+    except StoreError:
+        return False
+
+
+def _copies(place: Path) -> list[Copy]:
+    if not place.is_dir():
+        return []
+    found = []
+    for folder in place.iterdir():
+        everything = [folder, *folder.rglob("*")]
+        # Files keep the time of the account that they were; a folder's tells when they came into it.
+        changed = max(path.stat().st_mtime for path in everything if path.is_dir() or path == folder)
+        found.append(Copy(folder, changed, sum(path.stat().st_size for path in everything if path.is_file())))
+    return sorted(found, key=lambda one: one.changed)
