@@ -58,6 +58,7 @@ class Mailbox:
         self._limits = limits
         self._account_writable = account_writable
         self._listener: Callable[[], None] | None = None
+        self._claimed_below = opened.status.uid_next
 
     def close(self) -> None:
         """The session has left the mailbox."""
@@ -77,26 +78,40 @@ class Mailbox:
 
     async def sync(self, since: ModSeq) -> Delta:
         """What changed after ``since``."""
-        mailbox_id = self.opened.mailbox_id
-        found = await self._account.read_filed(delta, mailbox_id, since)
-        if not self.opened.read_only and any(one.uid >= self.opened.status.uid_next for one in found.changed):
-            # This session is told of new messages, so for later ones they are no longer \Recent.
-            try:
-                await self._account.write(mailboxes.claim_recent_up_to, mailbox_id, found.uid_next)
-            except (StorageFull, StorageFailed):
-                pass  # with a full disk \Recent stays for another session; the news count for more
-        return found
+        return await self._claimed(await self._account.read_filed(delta, self.opened.mailbox_id, since))
+
+    async def _claimed(self, found: Delta) -> Delta:
+        """``found``, with the new messages that are ``\\Recent`` in this session and so in no other.
+
+        That is decided by one transaction, however many sessions of whichever workers hear of them at once.
+        """
+        if self.opened.read_only or found.uid_next <= self._claimed_below:
+            return found
+        new = [one.uid for one in found.changed if one.uid >= self._claimed_below]
+        self._claimed_below = found.uid_next
+        if not new:
+            return found
+        try:
+            before = await self._account.write(
+                mailboxes.claim_recent_up_to, self.opened.mailbox_id, found.uid_next
+            )
+        except (StorageFull, StorageFailed):
+            return found  # with a full disk \Recent stays for another session; the news count for more
+        return replace(found, recent=UidSet.of(uid for uid in new if uid > before))
 
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """Stored answers for a bounded batch of messages; sets ``\\Seen`` when the plan says so."""
         mailbox_id = self.opened.mailbox_id
         if plan.set_seen and not self.opened.read_only:
             try:
-                return await self._account.write(content.fetch, mailbox_id, uids, plan, since)
+                done = await self._account.write(content.fetch, mailbox_id, uids, plan, since)
             except StorageFull:
                 pass  # reading goes on when nothing can be written; the flag is set another time
+            else:
+                return replace(done, delta=await self._claimed(done.delta))
         plan = replace(plan, set_seen=False)
-        return await self._account.read(content.fetch, mailbox_id, uids, plan, since)
+        done = await self._account.read(content.fetch, mailbox_id, uids, plan, since)
+        return replace(done, delta=await self._claimed(done.delta))
 
     async def content(
         self, uids: Sequence[Uid], sections: Sequence[SectionRead], max_bytes: int
@@ -113,37 +128,44 @@ class Mailbox:
     ) -> StoreResult:
         """Change flags. Raises ReadOnly, LimitExceeded."""
         self._writable()
-        return await self._account.write(
+        done = await self._account.write(
             messages.store_flags, self.opened.mailbox_id, uids, mode, flags, unchanged_since, since
         )
+        return replace(done, delta=await self._claimed(done.delta))
 
     async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
         """Copy messages, all or none. Raises NoSuchMailbox, ReadOnly, OverQuota, LimitExceeded."""
         self._account_writable()
         limits = await self._limits()
-        return await self._account.write(_copy, self.opened.mailbox_id, uids, destination, since, limits)
+        done = await self._account.write(_copy, self.opened.mailbox_id, uids, destination, since, limits)
+        return replace(done, delta=await self._claimed(done.delta))
 
     async def move(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
         """Move messages, all or none. Raises NoSuchMailbox, ReadOnly, LimitExceeded."""
         self._writable()
-        return await self._account.write(_move, self.opened.mailbox_id, uids, destination, since)
+        done = await self._account.write(_move, self.opened.mailbox_id, uids, destination, since)
+        return replace(done, delta=await self._claimed(done.delta))
 
     async def expunge(self, uids: UidSet | None, since: ModSeq) -> Delta:
         """Remove messages flagged ``\\Deleted``, only those in ``uids`` when given. Raises ReadOnly."""
         self._writable()
-        return await self._account.write(messages.expunge, self.opened.mailbox_id, uids, since)
+        done = await self._account.write(messages.expunge, self.opened.mailbox_id, uids, since)
+        return await self._claimed(done)
 
     async def search(self, key: criteria.Key, since: ModSeq) -> SearchResult:
         """Messages that match."""
-        return await self._account.search(key, search.run, self.opened.mailbox_id, key, since)
+        found = await self._account.search(key, search.run, self.opened.mailbox_id, key, since)
+        return replace(found, delta=await self._claimed(found.delta))
 
     async def sort(self, key: criteria.Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
         """Messages that match, in the order asked for."""
-        return await self._account.search(key, _sort, self.opened.mailbox_id, key, order, since)
+        found = await self._account.search(key, _sort, self.opened.mailbox_id, key, order, since)
+        return replace(found, delta=await self._claimed(found.delta))
 
     async def thread_rows(self, key: criteria.Key, since: ModSeq) -> tuple[list[ThreadRow], Delta]:
         """What threading needs of the messages that match."""
-        return await self._account.search(key, _thread_rows, self.opened.mailbox_id, key, since)
+        rows, found = await self._account.search(key, _thread_rows, self.opened.mailbox_id, key, since)
+        return rows, await self._claimed(found)
 
     async def threads(
         self, key: criteria.Key, algorithm: ThreadAlgorithm, since: ModSeq
@@ -165,9 +187,10 @@ class Mailbox:
         date = int(time.time()) if new.internal_date is None else new.internal_date
         filed = (prepared, new.flags, date)
         limits = await self._limits()
-        return await self._account.write(
+        placed, found = await self._account.write(
             _replace, self.opened.mailbox_id, uid, destination, filed, since, limits
         )
+        return placed, await self._claimed(found)
 
     async def maildrop(self) -> tuple[MaildropEntry, ...]:
         """The messages as POP3 lists them."""

@@ -88,6 +88,8 @@ class Delta:
     changed: tuple[MessageFlags, ...] = ()
     expunged: UidSet = field(default_factory=UidSet)
     mailbox_gone: bool = False
+    recent: UidSet = field(default_factory=UidSet)
+    """New messages of which no other session has been told (``\\Recent``, RFC 3501 section 2.3.2)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,10 +216,19 @@ class SelectedMailbox:
         if writes and self.opened.read_only:
             raise ReadOnly("read only")
 
+    def _delta(self, since: ModSeq) -> Delta:
+        """What changed, with the claim on what nobody was told of."""
+        found = self._box.delta(since)
+        if self.opened.read_only:
+            return found
+        recent = UidSet.of(one.uid for one in found.changed if one.uid >= self._box.recent_from)
+        self._box.recent_from = max(self._box.recent_from, self._box.uid_next)
+        return replace(found, recent=recent)
+
     async def sync(self, since: ModSeq) -> Delta:
         """See ``MailboxApi``."""
         await self._turn()
-        return self._box.delta(since)
+        return self._delta(since)
 
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """See ``MailboxApi``."""
@@ -237,7 +246,7 @@ class SelectedMailbox:
                 one.flags = Flags(one.flags.system | SystemFlag.SEEN, one.flags.keywords)
                 one.modseq = modseq
         rows = tuple(self._row(one, plan) for one in chosen)
-        return FetchResult(rows, box.delta(since), seen_now)
+        return FetchResult(rows, self._delta(since), seen_now)
 
     def _row(self, one: StoredMessage, plan: FetchPlan) -> FetchRow:
         root = mime.scan(one.data)
@@ -312,7 +321,7 @@ class SelectedMailbox:
         box.changed()
         updated = tuple(one.state() for one in chosen)
         refused = UidSet.of(one.uid for one in modified)
-        return StoreResult(updated, refused, missing, box.delta(since), UidSet.of(written))
+        return StoreResult(updated, refused, missing, self._delta(since), UidSet.of(written))
 
     async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
         """See ``MailboxApi``."""
@@ -342,7 +351,7 @@ class SelectedMailbox:
             target.uid_validity,
             tuple(old for old, _ in pairs),
             tuple(new for _, new in pairs),
-            source.delta(since),
+            self._delta(since),
         )
 
     async def replace(
@@ -357,7 +366,7 @@ class SelectedMailbox:
         self._box.remove([uid], self._box.bump())
         target.changed()
         self._box.changed()
-        return result, self._box.delta(since)
+        return result, self._delta(since)
 
     async def expunge(self, uids: UidSet | None, since: ModSeq) -> Delta:
         """See ``MailboxApi``."""
@@ -371,14 +380,14 @@ class SelectedMailbox:
         if gone:
             box.remove(gone, box.bump())
             box.changed()
-        return box.delta(since)
+        return self._delta(since)
 
     async def search(self, key: Key, since: ModSeq) -> SearchResult:
         """See ``MailboxApi``."""
         await self._turn()
         found = [one for _, one in sorted(self._box.messages.items()) if matches(one, key)]
         highest = max((one.modseq for one in found), default=None)
-        return SearchResult(tuple(one.uid for one in found), highest, self._box.delta(since))
+        return SearchResult(tuple(one.uid for one in found), highest, self._delta(since))
 
     async def sort(self, key: Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
         """See ``MailboxApi``."""

@@ -255,9 +255,15 @@ def select_and_claim(txn: Txn, name: str) -> Opened:
     return opened
 
 
-def claim_recent_up_to(txn: Txn, mailbox_id: MailboxId, uid_next: Uid) -> None:
-    """Note that a session has been told of messages below ``uid_next`` (``\\Recent``, RFC 3501 2.3.2)."""
-    txn.run("UPDATE mailbox SET recent_uid = max(recent_uid, ?) WHERE id = ?", (uid_next - 1, mailbox_id))
+def claim_recent_up_to(txn: Txn, mailbox_id: MailboxId, uid_next: Uid) -> Uid:
+    """Note that a session is told of messages below ``uid_next`` (``\\Recent``, RFC 3501 section 2.3.2).
+
+    Returns the largest UID that another session has been told of: those above are this session's.
+    """
+    before = Uid(txn.value("SELECT max(recent_uid) FROM mailbox WHERE id = ?", (mailbox_id,)) or 0)
+    if before < uid_next - 1:
+        txn.run("UPDATE mailbox SET recent_uid = ? WHERE id = ?", (uid_next - 1, mailbox_id))
+    return before
 
 
 def used(txn: Txn) -> tuple[int, int]:

@@ -216,6 +216,10 @@ class View:
             else:
                 self._changed[row.uid] = row
         self._known_up_to = max(self._known_up_to, delta.uid_next - 1)
+        # Whatever came and went untold is in no count.
+        self.recent -= delta.expunged - self._gone
+        if self.wording.recent:
+            self.recent |= delta.recent
 
     def flags_defined(self) -> list[bytes]:
         """FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1): what can be set here."""
@@ -250,7 +254,6 @@ class View:
             self._uids.extend(self._new)
             lines.append(b"* %d EXISTS\r\n" % len(self._uids))
             if not self._read_only and self.wording.recent:
-                self.recent |= UidSet.of(self._new)
                 lines.append(b"* %d RECENT\r\n" % len(self.recent))
             # The client asks for the flags of messages it has just heard of.
             for uid in self._new:

@@ -6,7 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Self
+from typing import ClassVar, Self
 
 from imap_wire import Answer, Wire
 from picture_names import INBOX, MOVABLE_NAMES, MailboxId, Revision
@@ -23,15 +23,19 @@ FLAGS = (b"\\Seen", b"\\Flagged", b"\\Answered", b"$A", b"$B")
 class Seen:
     """What the client knows of one message."""
 
-    __slots__ = ("flags", "uid")
+    __slots__ = ("flags", "recent", "uid")
 
     def __init__(self) -> None:
         self.uid: int | None = None
+        self.recent = False
         self.flags: frozenset[bytes] | None = None
 
 
 class Picture:
     """One session that believes what it is told, in a mailbox that others change and rename."""
+
+    recent_in: ClassVar[dict[tuple[MailboxId, int], object]] = {}
+    """In which session of all clients a message was ``\\Recent``; there may be one only (section 2.3.2)."""
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Picture:
         self.revision = revision
         self.rng = rng
         self.messages: list[Seen] = []
+        self.session = object()
         self.done: Counter[bytes] = Counter()
         self.wire = wire or connect()
         self.names: dict[MailboxId, str] = {}
@@ -95,6 +100,10 @@ class Picture:
             message.uid = int(uid[1])
         if flags is not None:
             message.flags = frozenset(flags[1].split()) - {b"\\Recent"}
+            message.recent |= b"\\Recent" in flags[1].split()
+        if message.recent and message.uid is not None:
+            session = self.recent_in.setdefault((self.mailbox, message.uid), self.session)
+            assert session is self.session, "a message is \\Recent in two sessions"
 
     def command(self, text: bytes, *allowed: bytes, name: bytes = b"") -> Answer:
         """Send a command; BAD is never right, NO only when ``allowed`` names its response code.
@@ -158,6 +167,7 @@ class Picture:
         assert found == [self.mailbox], "another mailbox under the same name"
         listed = [one for one in answer.untagged if one.startswith(b"* LIST ")]
         assert len(listed) == self.revision.rev2, "RFC 9051 section 6.3.2: SELECT tells the name by LIST"
+        self.session = object()
         hear(answer)
         return answer
 
