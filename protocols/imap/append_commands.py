@@ -5,22 +5,31 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from mailstore.errors import NoSuchMailbox
+from mailstore.errors import NoSuchMailbox, StoreError
 from mailstore.model import NewMessage
 from protocols.imap import responses
+from protocols.imap.append_grammar import append_target
 from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
+from protocols.imap.connection import Piece
 from protocols.imap.context import Answer, Context
+from protocols.imap.cursor import Cursor
 from protocols.imap.message_url import MessageUrl, echoed, parse_url
 from protocols.imap.refusal import Disallowed
 
 
 async def append(ctx: Context, request: Append) -> Answer:
-    """APPEND with APPENDUID; several messages are stored all or none (RFC 3502 section 3)."""
-    new = await _assembled(ctx, request.messages)
+    """APPEND with APPENDUID; several messages are stored all or none (RFC 3502 section 3).
+
+    A mailbox that is not there is what is told first, whatever else is wrong (RFC 3501 section 6.3.11).
+    """
     try:
+        new = await _assembled(ctx, request.messages)
         result = await ctx.the_account().append(request.mailbox, new)
     except NoSuchMailbox:
-        raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
+        raise no_such_mailbox() from None
+    except (Disallowed, StoreError):
+        await require_mailbox(ctx, request.mailbox)
+        raise
     ctx.has_put(request.mailbox, result.uids)
     selected = ctx.selected
     if selected is not None and selected.mailbox.opened.mailbox_id == result.mailbox_id:
@@ -39,16 +48,47 @@ async def replace(ctx: Context, request: Replace) -> Answer:
         raise Disallowed(b"the mailbox is open for reading only", b"NOPERM")
     if not uids:
         raise Disallowed(b"no such message", b"NONEXISTENT")
-    (new,) = await _assembled(ctx, (request.message,))
     try:
+        (new,) = await _assembled(ctx, (request.message,))
         result, delta = await selected.mailbox.replace(uids[0], request.mailbox, new, view.modseq)
     except NoSuchMailbox:
-        raise Disallowed(b"no such mailbox", b"TRYCREATE") from None
+        raise no_such_mailbox() from None
+    except (Disallowed, StoreError):
+        await require_mailbox(ctx, request.mailbox)
+        raise
     view.apply(delta)
     ctx.has_put(request.mailbox, result.uids)
     code = b"APPENDUID %d %s" % (result.uid_validity, responses.ordered_set(result.uids))
     ctx.output.put(responses.tagged(b"*", b"OK", b"replaced", code))
     return Answer(b"done")
+
+
+def no_such_mailbox() -> Disallowed:
+    """The answer when a message is to go where no mailbox is."""
+    return Disallowed(b"no such mailbox", b"TRYCREATE")
+
+
+async def require_mailbox(ctx: Context, mailbox: str) -> None:
+    """Raises Disallowed, TRYCREATE, when there is no such mailbox; the command itself tells other trouble."""
+    try:
+        await ctx.the_account().status(mailbox)
+    except NoSuchMailbox:
+        raise no_such_mailbox() from None
+    except StoreError:
+        return
+
+
+async def is_welcome(ctx: Context, pieces: Sequence[Piece]) -> bool:
+    """Whether the beginning of a command is that of an APPEND to a mailbox that is there.
+
+    Raises:
+        Disallowed: the mailbox is not there, or cannot be.
+    """
+    mailbox = append_target(Cursor(pieces, ctx.limits, ctx.utf8_accept, ctx.rev2))
+    if mailbox is None:
+        return False
+    await require_mailbox(ctx, mailbox)
+    return True
 
 
 async def _assembled(ctx: Context, messages: Sequence[AppendMessage]) -> list[NewMessage]:

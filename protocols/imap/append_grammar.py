@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mailstore.model import Flags
 from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
-from protocols.imap.cursor import Cursor
+from protocols.imap.cursor import TAG, Cursor
 from protocols.imap.refusal import Disallowed, Malformed
 
 
@@ -21,6 +21,25 @@ def parse_append(cursor: Cursor) -> Append:
         messages.append(append_message(cursor))
     cursor.end()
     return Append(mailbox, tuple(messages))
+
+
+def append_target(cursor: Cursor) -> str | None:
+    """The mailbox of an ``append`` of which only the beginning is there; None when it is not, or no APPEND.
+
+    Raises:
+        Disallowed: no mailbox can have the name.
+    """
+    try:
+        cursor.token(TAG, b"tag")
+        cursor.space()
+        if not cursor.skip_word(b"APPEND"):
+            return None
+        cursor.space()
+        mailbox = cursor.mailbox()
+    except Malformed:
+        return None
+    cursor.require_possible_names()
+    return mailbox
 
 
 def append_message(cursor: Cursor) -> AppendMessage:

@@ -10,7 +10,7 @@ Lines end with LF; one CR before it belongs to the line end, so a bare LF is tol
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from protocols.limits import ImapLimits
@@ -44,7 +44,12 @@ class LineReceived:
 
 @dataclass(frozen=True, slots=True)
 class ContinuationNeeded:
-    """A synchronizing literal fits: send a command continuation request (RFC 3501 section 7.5)."""
+    """A synchronizing literal fits: send a command continuation request (RFC 3501 section 7.5).
+
+    ``pieces`` is the command up to there; ``Connection.abandon`` forgets it when it is refused instead.
+    """
+
+    pieces: tuple[Piece, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class LiteralRefused:
     """A literal is over a limit; the command is gone, answer NO [TOOBIG] (RFC 7888 section 4)."""
 
     tag: bytes
+    pieces: tuple[Piece, ...] = field(default=(), compare=False)
+    """The command up to the literal, or a part of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,13 @@ class Connection:
         """Add received bytes; the caller stops reading when ``buffered_bytes`` passes its bound."""
         if self._mode is not _Mode.DEAD:
             self._buffer += data
+
+    def abandon(self) -> bytes:
+        """Forget the command that waits for a continuation request, for no literal comes; its tag."""
+        tag = self._tag(b"")
+        self._start_command()
+        self._mode = _Mode.TEXT
+        return tag
 
     def take_rest(self) -> bytes:
         """Remove and return what has not been looked at (STARTTLS throws it away, COMPRESS inflates it)."""
@@ -238,9 +252,9 @@ class Connection:
         if announced is not None:
             return self._announced(line[: announced.start()], announced)
         if self._refused:
-            tag = self._tag(line)
+            refused = LiteralRefused(self._tag(line), tuple(self._pieces))
             self._start_command()
-            return LiteralRefused(tag), False
+            return refused, False
         pieces = (*self._pieces, line)
         self._start_command()
         self._long_lines = 0
@@ -254,9 +268,9 @@ class Connection:
         self._literals += 1
         if self._refused or not self._fits(size):
             if waits:
-                tag = self._tag(b"")
+                refused = LiteralRefused(self._tag(b""), tuple(self._pieces))
                 self._start_command()
-                return LiteralRefused(tag), False
+                return refused, False
             self._refused = True
             self._literal.clear()
             self._swallowed += size
@@ -270,7 +284,7 @@ class Connection:
         self._missing = size
         self._binary = bool(announced.group(1))
         self._mode = _Mode.LITERAL
-        return (ContinuationNeeded() if waits else None), True
+        return (ContinuationNeeded(tuple(self._pieces)) if waits else None), True
 
     def _fits(self, size: int) -> bool:
         limits = self._limits

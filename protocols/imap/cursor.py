@@ -97,6 +97,10 @@ class Cursor:
         self.blanks()
         if not self.at_end():
             raise self.failure(b"end of command")
+        self.require_possible_names()
+
+    def require_possible_names(self) -> None:
+        """Raises Refused, NO, when a name before can be no mailbox's."""
         if self._impossible is not None:
             raise self._impossible
 

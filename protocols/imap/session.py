@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from twisted.internet.defer import CancelledError
@@ -9,6 +10,7 @@ from twisted.internet.defer import CancelledError
 from mailstore.errors import AccountClosed, StoreError
 from protocols.access_log import Entry
 from protocols.imap import responses
+from protocols.imap.append_commands import is_welcome
 from protocols.imap.commands import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
 from protocols.imap.compress import BrokenStream
 from protocols.imap.connection import (
@@ -19,6 +21,7 @@ from protocols.imap.connection import (
     LineReceived,
     LineTooLong,
     LiteralRefused,
+    Piece,
 )
 from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment, Unanswered, log
 from protocols.imap.entering import capability_text
@@ -52,6 +55,8 @@ class ImapSession:
     def __init__(self, channel: Channel, services: ImapServices, secure: bool) -> None:
         self._ctx = Context(channel, services, secure)
         self._bad_in_row = 0
+        self._is_welcome = False
+        """The APPEND that is being received names a mailbox that is there."""
 
     def end(self, reason: bytes) -> None:
         """End the session with BYE as soon as the running command is done."""
@@ -99,10 +104,12 @@ class ImapSession:
         match event:
             case CommandReceived():
                 await self._command(event)
-            case ContinuationNeeded():
-                ctx.output.put(b"+ go ahead\r\n")
-            case LiteralRefused(tag):
-                self._refuse(tag, b"", Disallowed(b"literal too large", b"TOOBIG"), counts=True)
+            case ContinuationNeeded(pieces):
+                await self._ask_for_literal(pieces)
+            case LiteralRefused(tag, pieces):
+                unwelcome = await self._unwelcome(pieces)
+                refusal = unwelcome or Disallowed(b"literal too large", b"TOOBIG")
+                self._refuse(tag, b"", refusal, counts=unwelcome is None)
             case LineTooLong(tag):
                 self._refuse(tag, b"", Malformed(b"line too long"), counts=True)
             case Fatal(reason):
@@ -111,7 +118,27 @@ class ImapSession:
                 raise AssertionError("lines come only when they are asked for")
             case _:
                 assert_never(event)
+        if not isinstance(event, ContinuationNeeded):
+            self._is_welcome = False
         await ctx.output.flush()
+
+    async def _ask_for_literal(self, pieces: Sequence[Piece]) -> None:
+        """Have the client send it, or refuse the command before it does (RFC 3501 section 7.5)."""
+        refusal = await self._unwelcome(pieces)
+        if refusal is None:
+            self._ctx.output.put(b"+ go ahead\r\n")
+        else:
+            self._refuse(self._ctx.connection.abandon(), b"APPEND", refusal, counts=False)
+
+    async def _unwelcome(self, pieces: Sequence[Piece]) -> Refused | None:
+        """Why the messages of an APPEND need not come; asked once for each command."""
+        if self._is_welcome or self._ctx.account is None:
+            return None
+        try:
+            self._is_welcome = await is_welcome(self._ctx, pieces)
+        except Refused as refusal:
+            return refusal
+        return None
 
     async def _command(self, event: CommandReceived) -> None:
         ctx = self._ctx
