@@ -36,7 +36,6 @@ def plain(server: Server, service: str) -> socket.socket:
 
 
 GARBAGE = (
-    b" ",
     b" (",
     b' "',
     b" {5",
