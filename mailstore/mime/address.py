@@ -110,7 +110,9 @@ class _Parser:
                 fresh = False
             elif token[0] == b"(":
                 stop = _comment_end(value, position)
-                self.comment = value[position : stop - 1 if stop < end or value.endswith(b")") else stop]
+                if not self.in_angle:
+                    # Behind an address it is its name, by an old habit; within one it is a remark.
+                    self.comment = value[position : stop - 1 if stop < end or value.endswith(b")") else stop]
                 position = stop
                 fresh = False
             else:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.dovecot import version
+from tests.transcripts import search_causes, searches_beside_dovecot
 from tests.transcripts.beside_dovecot import FILES, absent, explained, not_played, play_all
 from tests.transcripts.dovecot_world import DovecotServer, is_installed
 from tests.transcripts.structure_causes import CAUSES
@@ -69,3 +70,13 @@ def test_every_unlike_structure_is_explained(folder: Path) -> None:
     found = list(differences(folder))
     assert [str(one) for one in found if one.cause is None] == []
     assert {one.cause for one in found} == set(CAUSES) == causes_explained()
+
+
+def test_every_unlike_search_is_explained(folder: Path) -> None:
+    """Equal mailboxes are searched and sorted alike but for the causes that are explained."""
+    size = searches_beside_dovecot.Size(messages=100, searches=260, sorts=60)
+    outcome = searches_beside_dovecot.compare(folder, size)
+    assert outcome.asked > 200
+    assert [str(one) for one in outcome.found if one.cause is None] == []
+    causes = {one.cause for one in outcome.found}
+    assert causes == set(search_causes.CAUSES) == searches_beside_dovecot.causes_explained()
