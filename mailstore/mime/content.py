@@ -172,7 +172,8 @@ def continued(params: Parameters) -> Parameters:
 
 
 def _type(value: bytes, default: Content, limits: MimeLimits) -> tuple[bytes, bytes, Parameters]:
-    value = without_comments(value)
+    # No answer can carry NUL, and a type that is told as text has to be one here, too.
+    value = without_comments(value).replace(b"\0", b"")
     match = _TYPE.match(value)
     if match is None:
         return PLAIN_TEXT.type, PLAIN_TEXT.subtype, PLAIN_TEXT.params

@@ -33,8 +33,9 @@ class Pop3World:
             self.account.deliver(message)
         self.access_log = RecordingLog()
         self.limits = dataclasses.replace(Pop3Limits(), **limits)
+        self.guard = make_guard(self.store, LoginLimits(), self.clock)
         self.factory = Pop3Factory(
-            make_guard(self.store, LoginLimits(), self.clock),
+            self.guard,
             self.limits,
             TLS,
             self.access_log,

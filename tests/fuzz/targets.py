@@ -1,0 +1,9 @@
+"""All fuzz targets by name."""
+
+from __future__ import annotations
+
+from tests.fuzz.data_targets import DATA_TARGETS
+from tests.fuzz.target import Target
+from tests.fuzz.wire_targets import WIRE_TARGETS
+
+TARGETS: dict[str, Target] = {one.name: one for one in (*WIRE_TARGETS, *DATA_TARGETS)}

@@ -1,0 +1,188 @@
+"""Fuzz targets of the protocols: a whole session in memory is told any bytes, at once and in pieces.
+
+The first octet chooses how far the session has got and how the stream is cut. The session must not fail
+(``session failed`` in the log), must end when its client hangs up, and must leave no account in use.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from protocols.imap.commands import Parsed, Unparsed, parse_command
+from protocols.imap.connection import CommandReceived, Connection, Fatal
+from protocols.imap.utf7 import decode, encode
+from protocols.limits import ImapLimits, LoginLimits
+from protocols.sasl import SaslError, decode_response
+from protocols.scram import BindingFailed, client_first
+from tests.fuzz.target import TRANSCRIPTS, Target, said_in
+from tests.unit.lmtp.lmtp_world import LmtpWorld
+from tests.unit.pop3.pop3_world import Pop3World
+from tests.wire import Client, ImapWorld
+
+MAX_BYTES = 4096
+PIECE_BYTES = 7
+MESSAGE = b"From: a@b.example\r\nSubject: one\r\nMessage-ID: <1@b>\r\n\r\nbody\r\n"
+IMAP_LIMITS = ImapLimits()
+NO_DELAYS = LoginLimits(list_scram=True, delay_max_s=0.0)
+
+
+class _Failures(logging.Handler):
+    """Turns what a session logs as an error into a failure of the run."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+
+
+_failures = _Failures()
+logging.getLogger("sealbox").addHandler(_failures)
+logging.getLogger("sealbox").propagate = False
+
+
+def talk(world: Any, client: Client, data: bytes, *, in_pieces: bool) -> bytes:
+    """All that the server answers to ``data``; the client hangs up in the end."""
+    _failures.seen.clear()
+    heard = bytearray()
+    step = PIECE_BYTES if in_pieces else len(data) or 1
+    for start in range(0, len(data), step):
+        heard += client.say(data[start : start + step])
+        _let_turns_pass(world, client, heard)
+    client.hang_up()
+    _let_turns_pass(world, client, heard)
+    assert not _failures.seen, _failures.seen
+    return bytes(heard)
+
+
+def _let_turns_pass(world: Any, client: Client, heard: bytearray) -> None:
+    while any(call.getTime() <= world.clock.seconds() for call in world.clock.getDelayedCalls()):
+        world.clock.advance(0)
+        heard += client.hear()
+
+
+def imap_session(data: bytes) -> None:
+    """A session before login, after it, or with a mailbox selected."""
+    how, said = data[0] if data else 0, data[1 : MAX_BYTES + 1]
+    heard = []
+    for in_pieces in (False, True):
+        world = ImapWorld(login_limits=NO_DELAYS)
+        world.account.deliver(MESSAGE)
+        begin: tuple[Callable[[], Client], ...] = (world.connect, world.logged_in, world.selected)
+        client = begin[how % len(begin)]()
+        heard.append(talk(world, client, said, in_pieces=in_pieces))
+        assert all(session.released for session in world.account.sessions)
+    if how & 0x80 == 0:
+        assert heard[0] == heard[1], "how the stream is cut has changed the answers"
+
+
+def imap_grammar(data: bytes) -> None:
+    """The receiving half and the parser alone: any bytes are events, any command is parsed or refused."""
+    how, said = data[0] if data else 0, data[1 : MAX_BYTES + 1]
+    connection = Connection(IMAP_LIMITS)
+    connection.authenticated = bool(how & 1)
+    connection.feed(said)
+    while (event := connection.next_event()) is not None:
+        if isinstance(event, Fatal):
+            return
+        if isinstance(event, CommandReceived):
+            result = parse_command(event, IMAP_LIMITS, bool(how & 2))
+            assert isinstance(result, Parsed | Unparsed)
+            if isinstance(result, Unparsed):
+                assert b"\r" not in result.refusal.text and result.refusal.text.isascii()
+
+
+def pop3_session(data: bytes) -> None:
+    """A session before or after login."""
+    how, said = data[0] if data else 0, data[1 : MAX_BYTES + 1]
+    heard = []
+    for in_pieces in (False, True):
+        world = Pop3World(MESSAGE, MESSAGE + b".\r\n..\r\n")
+        world.guard.limits = NO_DELAYS
+        client = world.logged_in() if how & 1 else world.connect()
+        heard.append(talk(world, client, said, in_pieces=in_pieces))
+        assert all(session.released for session in world.account.sessions)
+    assert heard[0] == heard[1], "how the stream is cut has changed the answers"
+
+
+def lmtp_session(data: bytes) -> None:
+    """A session at its beginning, or with an open transaction."""
+    how, said = data[0] if data else 0, data[1 : MAX_BYTES + 1]
+    heard, kept = [], []
+    for in_pieces in (False, True):
+        world = LmtpWorld()
+        client = world.ready(b"joe@example.org", b"ann@example.org") if how & 1 else world.connect()
+        heard.append(talk(world, client, said, in_pieces=in_pieces))
+        kept.append([one.message for one in world.store.kept])
+        assert world.budget.used_bytes == 0
+    if b"STARTTLS" not in said.upper():  # what is pipelined behind it is thrown away
+        assert heard[0] == heard[1], "how the stream is cut has changed the answers"
+        assert kept[0] == kept[1]
+
+
+def words(data: bytes) -> None:
+    """Base64 of SASL, SCRAM's first message, and mailbox names on the wire."""
+    try:
+        client_first(decode_response(data), b"SCRAM-SHA-256", False)
+    except (SaslError, BindingFailed):
+        pass
+    try:
+        client_first(data, b"SCRAM-SHA-256-PLUS", True)
+    except (SaslError, BindingFailed):
+        pass
+    try:
+        name = decode(data)
+    except ValueError:
+        return
+    assert decode(encode(name)) == name
+
+
+def _modes(streams: list[bytes], modes: tuple[int, ...]) -> list[bytes]:
+    return [bytes((mode,)) + stream for stream in streams for mode in modes]
+
+
+_IMAP_WORDS = (
+    *(
+        b"a NOOP\r\n",
+        b"a FETCH 1:* (",
+        b"BODY.PEEK[",
+        b"HEADER.FIELDS (",
+        b"]<0.1>",
+        b"SEARCH ",
+        b"OR ",
+        b"NOT ",
+    ),
+    *(b"UID ", b"RETURN (", b"APPEND INBOX ", b"{3+}\r\nabc", b"~{2+}\r\nab", b"LIST ", b"STORE 1 +FLAGS ("),
+    *(b"\\Seen", b"NOTIFY SET (", b"SELECT INBOX", b"THREAD REFS UTF-8 ", b"SORT (", b"IDLE\r\nDONE\r\n"),
+    *(b"COMPRESS DEFLATE\r\n", b"CATENATE (URL ", b"METADATA ", b'"', b"(", b")", b"*", b"%", b"&-", b"\r\n"),
+    *(b"LITERAL", b"ENABLE ", b"ID (", b"REPLACE 1 ", b"MOVE 1 "),
+)
+_POP_WORDS = (
+    *(
+        b"RETR 1\r\n",
+        b"TOP 1 ",
+        b"LIST\r\n",
+        b"UIDL",
+        b"DELE 1\r\n",
+        b"RSET\r\n",
+        b"AUTH PLAIN ",
+        b"QUIT\r\n",
+    ),
+    *(b"CAPA\r\n", b"USER joe\r\n", b"PASS secret\r\n", b"LANG", b"UTF8"),
+)
+_LMTP_WORDS = (
+    *(b"LHLO x\r\n", b"MAIL FROM:<", b"RCPT TO:<joe@example.org>\r\n", b"DATA\r\n", b"BDAT 3\r\nabc"),
+    *(b"BDAT 0 LAST\r\n", b"\r\n.\r\n", b"RSET\r\n", b"SIZE=", b"BODY=8BITMIME", b"SMTPUTF8", b"> "),
+    *(b"\n.\r\n", b"\r.\r\n", b"NOOP\r\n", b"VRFY ", b"STARTTLS\r\n", b"QUIT\r\n"),
+)
+
+WIRE_TARGETS = (
+    Target("imap_session", imap_session, lambda: _modes(said_in(TRANSCRIPTS), (0, 2)), _IMAP_WORDS),
+    Target("imap_grammar", imap_grammar, lambda: _modes(said_in(TRANSCRIPTS), (1, 3)), _IMAP_WORDS),
+    Target("pop3_session", pop3_session, lambda: _modes(said_in(TRANSCRIPTS / "pop3"), (0, 1)), _POP_WORDS),
+    Target("lmtp_session", lmtp_session, lambda: _modes(said_in(TRANSCRIPTS / "lmtp"), (0, 1)), _LMTP_WORDS),
+    Target("words", words, lambda: [b"biwsbj1qb2Uscj1hYmM=", b"n,,n=joe,r=abc", b"Entw&APw-rfe", b"&AOQ-&"]),
+)
