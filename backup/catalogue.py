@@ -32,6 +32,8 @@ class Head:
     stream: StreamId
     sequence: int
     sha256: bytes = field(repr=False)
+    signed_from: int | None = None
+    """The first segment of the stream that is signed, and so are all later ones; None: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,13 @@ def encode(records: Mapping[str, bytes | None], heads: Mapping[str, Head | None]
     if accounts:
         tree["accounts"] = accounts
     if heads:
-        tree["heads"] = {
-            account: head and {"stream": head.stream, "sequence": head.sequence, "sha256": head.sha256.hex()}
-            for account, head in heads.items()
-        }
+        tree["heads"] = {account: head and _head_tree(head) for account, head in heads.items()}
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def _head_tree(head: Head) -> dict[str, object]:
+    tree = {"stream": head.stream, "sequence": head.sequence, "sha256": head.sha256.hex()}
+    return tree if head.signed_from is None else {**tree, "signed_from": head.signed_from}
 
 
 @dataclass(slots=True)
@@ -133,7 +137,10 @@ class Server:
         for account, head in tree.get("heads", {}).items():
             if head is not None:
                 self.heads[account] = Head(
-                    StreamId(head["stream"]), int(head["sequence"]), bytes.fromhex(head["sha256"])
+                    StreamId(head["stream"]),
+                    int(head["sequence"]),
+                    bytes.fromhex(head["sha256"]),
+                    None if head.get("signed_from") is None else int(head["signed_from"]),
                 )
         if "aliases" in tree:
             self.aliases = {address: AccountId(owner) for address, owner in tree["aliases"].items()}

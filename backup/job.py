@@ -27,6 +27,7 @@ from backup.limits import DAY_S, BackupLimits
 from backup.retention import chains, due_for_full, expired
 from backup.schedule import Schedule
 from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, parse_name
+from backup.signing import Signer
 from backup.snapshot import Snapshotter, fingerprint
 from backup.staging import staged_name, write_segment
 from backup.state import Segment, State, Stream
@@ -121,8 +122,9 @@ class Job:
         self._limits = limits
         self._clocks = clocks or Clocks()
         self._schedule = Schedule(limits)
+        self._signer = Signer(facts().server_key)
         self._snapshotter = Snapshotter(
-            places.root, state, places.staging, public_key, limits, self._clocks.wall
+            places.root, state, places.staging, public_key, self._signer, limits, self._clocks.wall
         )
         self._uploader = Uploader(
             store,
@@ -246,7 +248,8 @@ class Job:
         segments = self._state.segments(stream.stream)
         if segments and not segments[-1].stored:
             return
-        full = self._server_full(segments)
+        # The first signed one is a full one: whatever was not signed is not needed any more.
+        full = stream.signed_from is None or self._server_full(segments)
         heads = self._heads(everything=full)
         if not full and not heads and not self._facts_are_new:
             return
@@ -265,7 +268,7 @@ class Job:
             name, SERVER, segments[-1].sha256 if segments else None, None, ((SERVER_FILE, len(content)),)
         )
         with storage_errors():
-            segment = write_segment(self._places.staging, header, (content,), self._public_key)
+            segment = write_segment(self._places.staging, header, (content,), self._public_key, self._signer)
         named = [(head.stream, head.sequence) for head in heads.values() if head is not None]
         digests = {one: None if value is None else digest_of(value) for one, value in records.items()}
         self._state.keep_server(stream, segment, named, digests)
@@ -286,7 +289,7 @@ class Job:
 
     def _heads(self, *, everything: bool) -> dict[str, Head | None]:
         return {
-            one.account: Head(one.stream, one.sequence, one.sha256)
+            one.account: Head(one.stream, one.sequence, one.sha256, one.signed_from)
             for one in self._state.heads(everything=everything)
         }
 

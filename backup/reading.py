@@ -46,9 +46,12 @@ class OpenSegment:
             self.header: Header = decode_header(self._content.read(LENGTH_BYTES, length))
         except (Damaged, Malformed) as error:
             raise SegmentDamaged(str(name), str(error)) from None
+        self.signed = self._content.version > 1
         header_bytes = LENGTH_BYTES + length
         self._at = header_bytes
         self._padding = padding_bytes(self.header, header_bytes)
+        if self.header.version != self._content.version:
+            raise SegmentDamaged(str(name), "its header has another version")
         if self.header.name != name:
             raise SegmentDamaged(str(name), "it belongs elsewhere: its header has another name")
         if header_bytes + self.header.payload_bytes + self._padding != self._content.content_bytes:

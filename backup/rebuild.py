@@ -72,6 +72,7 @@ class Rebuilder:
                     try:
                         _check_hash(name, digest, expected)
                         with open_file(path, name, self._source.key(name)) as segment:
+                            self._source.check_writer(segment, path)
                             check_origin(segment, account, previous)
                             segment.check()
                             _apply(segment, folder)

@@ -18,9 +18,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mailstore.keys import PrivateKey, PublicKey, load_public_key
 
-MAGIC = b"SEALSEG\x01"
+_MAGIC = b"SEALSEG"
+VERSION = 2
+"""Written; version 1, without a signature, is read."""
+
+MAGIC_BYTES = len(_MAGIC) + 1
+SIGNATURE_BYTES = 64
+_SIGNATURE_BYTES_OF = {1: 0, VERSION: SIGNATURE_BYTES}
 BOX_BYTES = 1120 + 32 + 16
-PREFIX_BYTES = len(MAGIC) + BOX_BYTES
+PREFIX_BYTES = MAGIC_BYTES + BOX_BYTES
 CHUNK_BYTES = 65_536
 TAG_BYTES = 16
 CONTENT_KEY_BYTES = 32
@@ -49,18 +55,31 @@ def info_for(stream: str, sequence: int) -> bytes:
 
 
 class Sealer:
-    """Writes one envelope. ``content_key``, ``sha256`` and ``size_bytes`` are for the server's records."""
+    """Writes one envelope. ``content_key``, ``sha256`` and ``size_bytes`` are for the server's records.
+
+    ``sign(digest)`` returns a signature for the SHA-256 of everything before it.
+    """
 
     def __init__(
-        self, sink: Sink, public_key: PublicKey, info: bytes, random: Callable[[int], bytes] = os.urandom
+        self,
+        sink: Sink,
+        public_key: PublicKey,
+        info: bytes,
+        sign: Callable[[bytes], bytes],
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        self._sign = sign
         self.content_key = random(CONTENT_KEY_BYTES)
         self.size_bytes = 0
         self._sink = sink
         self._hash = hashlib.sha256()
         self._pending = bytearray()
         self._number = 0
-        prefix = MAGIC + _SUITE.encrypt(self.content_key, load_public_key(public_key), info=info)
+        prefix = (
+            _MAGIC
+            + bytes((VERSION,))
+            + _SUITE.encrypt(self.content_key, load_public_key(public_key), info=info)
+        )
         self._cipher = _cipher(self.content_key, prefix)
         self._put(prefix)
 
@@ -73,8 +92,9 @@ class Sealer:
             del self._pending[:CHUNK_BYTES]
 
     def finish(self) -> None:
-        """Write the last chunk; nothing may be added afterwards."""
+        """Write the last chunk and the signature; nothing may be added afterwards."""
         self._put_chunk(bytes(self._pending), last=True)
+        self._put(self._sign(self.sha256))
 
     @property
     def sha256(self) -> bytes:
@@ -93,10 +113,9 @@ class Sealer:
 
 def open_box(prefix: bytes, private_key: PrivateKey, info: bytes) -> bytes:
     """The content key out of the first ``PREFIX_BYTES`` of an object. Raises Damaged."""
-    if len(prefix) != PREFIX_BYTES or not prefix.startswith(MAGIC):
-        raise Damaged("it does not begin like a segment of this version")
+    _version(prefix)
     try:
-        key = _SUITE.decrypt(prefix[len(MAGIC) :], private_key.hpke, info=info)
+        key = _SUITE.decrypt(prefix[MAGIC_BYTES:], private_key.hpke, info=info)
     except InvalidTag:
         raise Damaged("its box does not open: another key, another place, or damage") from None
     if len(key) != CONTENT_KEY_BYTES:
@@ -110,9 +129,10 @@ class Opener:
     def __init__(self, read: ReadAt, size_bytes: int, content_key: bytes) -> None:
         """Raises Damaged: the object is too short to be one."""
         prefix = read(0, PREFIX_BYTES)
-        body = size_bytes - PREFIX_BYTES
-        if len(prefix) != PREFIX_BYTES or not prefix.startswith(MAGIC) or body <= TAG_BYTES:
-            raise Damaged("it does not begin like a segment of this version")
+        self.version = _version(prefix)
+        body = size_bytes - PREFIX_BYTES - _SIGNATURE_BYTES_OF[self.version]
+        if body <= TAG_BYTES:
+            raise Damaged("it is too short")
         self._read = read
         self._cipher = _cipher(content_key, prefix)
         self._chunks = -(-body // _SEALED_CHUNK)
@@ -132,14 +152,23 @@ class Opener:
 
     def _chunk(self, number: int) -> bytes:
         if self._kept[0] != number:
-            sealed = self._read(PREFIX_BYTES + number * _SEALED_CHUNK, _SEALED_CHUNK)
             last = number == self._chunks - 1
+            rest = self.content_bytes + self._chunks * TAG_BYTES - number * _SEALED_CHUNK
+            sealed = self._read(PREFIX_BYTES + number * _SEALED_CHUNK, min(_SEALED_CHUNK, rest))
             try:
                 content = self._cipher.decrypt(_nonce(number, last=last), sealed, None)
             except (InvalidTag, ValueError):
                 raise Damaged(f"octets from {PREFIX_BYTES + number * _SEALED_CHUNK} are damaged") from None
             self._kept = number, content
         return self._kept[1]
+
+
+def _version(prefix: bytes) -> int:
+    version = prefix[len(_MAGIC) : MAGIC_BYTES]
+    known = len(prefix) == PREFIX_BYTES and prefix.startswith(_MAGIC) and version[0] in _SIGNATURE_BYTES_OF
+    if not known:
+        raise Damaged("it does not begin like a segment of this version")
+    return version[0]
 
 
 def _cipher(content_key: bytes, prefix: bytes) -> AESGCM:

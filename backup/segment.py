@@ -13,7 +13,9 @@ from mailstore.sealed import padded_size
 
 StreamId = NewType("StreamId", str)
 
-VERSION = 1
+VERSION = 2
+"""Written; version 1 is read."""
+
 PAGE_BYTES = 4096
 MAX_HEADER_BYTES = 64 * 1024 * 1024
 SERVER = "server"
@@ -41,7 +43,7 @@ class Kind(StrEnum):
 
 
 class Malformed(ValueError):
-    """The octets are not a name or header of version 1."""
+    """The octets are not a name or header of the versions that are read."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,6 +93,7 @@ class Header:
     database: DatabasePart | None
     files: tuple[tuple[str, int], ...] = field(repr=False)
     removed: tuple[str, ...] = field(default=(), repr=False)
+    version: int = VERSION
 
     @property
     def payload_bytes(self) -> int:
@@ -106,7 +109,7 @@ class Header:
             "runs": self.database.runs,
         }
         tree = {
-            "version": VERSION,
+            "version": self.version,
             "stream": self.name.stream,
             "sequence": self.name.sequence,
             "kind": self.name.kind,
@@ -132,14 +135,15 @@ def decode_header(text: bytes) -> Header:
     try:
         header = _header(json.loads(text))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        raise Malformed("the header is not one of version 1") from None
+        raise Malformed("the header is not one of these versions") from None
     if header.encode()[LENGTH_BYTES:] != text:
         raise Malformed("the header is not spelt as it has to be")
     return header
 
 
 def _header(tree: Any) -> Header:
-    if tree["version"] != VERSION or not _ACCOUNT.fullmatch(tree["account"]):
+    version = tree["version"]
+    if type(version) is not int or not 1 <= version <= VERSION or not _ACCOUNT.fullmatch(tree["account"]):
         raise Malformed
     name = SegmentName(StreamId(tree["stream"]), tree["sequence"], tree["taken"], Kind(tree["kind"]))
     if parse_name(str(name)) != name:
@@ -160,6 +164,7 @@ def _header(tree: Any) -> Header:
         _database(tree["database"], name.kind),
         files,
         tuple(tree["removed"]),
+        version,
     )
 
 

@@ -15,7 +15,7 @@ from backup.errors import (
     SegmentDamaged,
     WrongKey,
 )
-from backup.reading import open_file
+from backup.reading import OpenSegment, open_file
 from backup.rebuild import check_origin
 from backup.restore import Listing
 from backup.segment import SERVER, SERVER_FILE, Kind, SegmentName
@@ -83,6 +83,7 @@ class _Reading:
 
         self._gap: SegmentDamaged | ChainBroken | None = None
         self._at = 0
+        self._signed = False
         self._previous: bytes | None = None
 
     def number(self, candidates: list[SegmentName]) -> None:
@@ -110,6 +111,7 @@ class _Reading:
         try:
             digest = self._source.fetch(name, path)
             with open_file(path, name, self._source.key(name)) as segment:
+                self._check_writer(segment, path)
                 segment.check()
                 content = segment.file(SERVER_FILE)
                 if content is None:
@@ -127,6 +129,14 @@ class _Reading:
             self._gap = self.lost
             return
         self._apply(name, content, digest, full=full)
+
+    def _check_writer(self, segment: OpenSegment, path: Path) -> None:
+        """In this stream nothing but the order tells from where on everything is signed."""
+        if self._signed and not segment.signed:
+            raise SegmentDamaged(str(segment.name), "it is not signed, though this server signs by now")
+        self._source.check_writer(segment, path)
+        # Without anybody to trust anybody may have signed it.
+        self._signed = self._signed or (segment.signed and self._source.trust is not None)
 
     def _apply(self, name: SegmentName, content: bytes, digest: bytes, *, full: bool) -> None:
         before = self.server

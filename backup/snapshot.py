@@ -27,6 +27,7 @@ from backup.segment import (
     pages_of,
     runs_of,
 )
+from backup.signing import Signer
 from backup.staging import staged_name, write_segment
 from backup.state import Segment, State, Stream, new_stream
 from mailstore.account import AccountPaths, account_paths, shared_lock
@@ -90,6 +91,7 @@ class Snapshotter:
         state: State,
         staging: Path,
         public_key: PublicKey,
+        signer: Signer,
         limits: BackupLimits,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -97,6 +99,7 @@ class Snapshotter:
         self._state = state
         self._staging = staging
         self._public_key = public_key
+        self._signer = signer
         self._limits = limits
         self._clock = clock
 
@@ -173,7 +176,7 @@ class Snapshotter:
                 segment = None
                 if header is not None:
                     payload = _payload(header, image, mail, keys)
-                    segment = write_segment(self._staging, header, payload, self._public_key)
+                    segment = write_segment(self._staging, header, payload, self._public_key, self._signer)
                 self._state.keep(stream, segment, mail.names - base.known_mail, base.known_mail - mail.names)
                 return segment
         finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 from backup.errors import SegmentDamaged
 from backup.reading import OpenSegment, content_key
 from backup.segment import SegmentName
+from backup.signing import Trust
 from backup.staging import staged_name
 from backup.stores import ObjectStore
 from mailstore.durable import storage_errors
@@ -38,6 +39,13 @@ class Source:
     store: ObjectStore
     key_for: KeyFor
     sizes: Mapping[SegmentName, int] = field(repr=False)
+    trust: Trust | None = None
+    """Whose signature is asked for; None where the server's key is not known."""
+
+    def check_writer(self, segment: OpenSegment, path: Path) -> None:
+        """Whether the server wrote the segment in ``path``, where that is known. Raises SegmentDamaged."""
+        if self.trust is not None:
+            self.trust.check(segment.name, signed=segment.signed, path=path)
 
     def key(self, name: SegmentName) -> bytes | PrivateKey:
         """What opens a segment. Raises SegmentDamaged when that is not known."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from backup.sealing import Sealer, info_for
 from backup.segment import Header, SegmentName, padding_bytes
+from backup.signing import Signer
 from backup.state import Segment
 from mailstore.durable import FILE_MODE, sync_folder
 from mailstore.keys import PublicKey
@@ -20,13 +22,16 @@ def staged_name(name: SegmentName) -> str:
     return str(name).replace("/", "-")
 
 
-def write_segment(staging: Path, header: Header, payload: Iterable[bytes], public_key: PublicKey) -> Segment:
-    """Seal a segment into its file, for good when this returns. Raises OSError: nothing is left."""
+def write_segment(
+    staging: Path, header: Header, payload: Iterable[bytes], public_key: PublicKey, signer: Signer
+) -> Segment:
+    """Seal and sign a segment into its file, for good when this returns. Raises OSError: nothing is left."""
     path = staging / staged_name(header.name)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            sealer = Sealer(file, public_key, info_for(header.name.stream, header.name.sequence))
+            info = info_for(header.name.stream, header.name.sequence)
+            sealer = Sealer(file, public_key, info, partial(signer.sign, header.name))
             encoded = header.encode()
             sealer.write(encoded)
             for piece in payload:

@@ -21,7 +21,6 @@ from mailstore.page_journal import FileIdentity
 from mailstore.wal import WalPosition
 
 T = TypeVar("T")
-SCHEMA_VERSION = 2
 _SCHEMA = (
     """CREATE TABLE stream (
         stream TEXT PRIMARY KEY, account TEXT NOT NULL UNIQUE,
@@ -42,7 +41,14 @@ _SCHEMA = (
     "CREATE TABLE record (name TEXT PRIMARY KEY, sha256 BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
-_SINCE_2 = ("CREATE TABLE spare (name TEXT PRIMARY KEY, noted_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",)
+_STEPS = (
+    _SCHEMA,
+    ("CREATE TABLE spare (name TEXT PRIMARY KEY, noted_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",),
+    ("ALTER TABLE stream ADD COLUMN signed_from INTEGER",),
+)
+"""What each version adds to the one before."""
+
+SCHEMA_VERSION = len(_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class Stream:
 
     gone_ms: int | None = None
     proven_ms: int | None = None
+    signed_from: int | None = None
+    """Its first segment that is signed; all later ones are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class NewestStored:
     stream: StreamId
     sequence: int
     sha256: bytes = field(repr=False)
+    signed_from: int | None
 
 
 def new_stream(account: str) -> Stream:
@@ -163,7 +172,7 @@ class State:
         """
 
         def change(txn: Txn) -> None:
-            _put_stream(txn, stream)
+            _put_stream(txn, _signed(stream, segment))
             if segment is None:
                 return
             where = (stream.stream, segment.name.sequence)
@@ -194,13 +203,14 @@ class State:
         """The newest stored segment of every account's stream, or only those not announced yet."""
         rows = self._read(
             lambda txn: txn.rows(
-                "SELECT t.account, t.stream, s.sequence, s.sha256 FROM stream t JOIN segment s USING(stream)"
+                "SELECT t.account, t.stream, s.sequence, s.sha256, t.signed_from"
+                " FROM stream t JOIN segment s USING(stream)"
                 " WHERE t.account <> 'server' AND s.sequence = (SELECT max(n.sequence) FROM segment n"
                 " WHERE n.stream = t.stream AND n.stored) AND (?1 OR s.sequence <> t.announced)",
                 (int(everything),),
             )
         )
-        return [NewestStored(row[0], StreamId(row[1]), row[2], row[3]) for row in rows]
+        return [NewestStored(row[0], StreamId(row[1]), *row[2:]) for row in rows]
 
     def keep_server(
         self,
@@ -212,7 +222,7 @@ class State:
         """Record a segment of the server's stream: it names these heads and holds these records."""
 
         def change(txn: Txn) -> None:
-            _put_stream(txn, stream)
+            _put_stream(txn, _signed(stream, segment))
             _put_segment(txn, segment)
             txn.many("UPDATE stream SET announced=?2 WHERE stream=?1", heads)
             for name, digest in records.items():
@@ -334,7 +344,7 @@ class State:
 
 _COLUMNS = (
     "stream, account, fingerprint, keys_sha256, main_inode, main_size, main_mtime_ns,"
-    " wal_salts, wal_frames, wal_pages, announced, gone_ms, proven_ms"
+    " wal_salts, wal_frames, wal_pages, announced, gone_ms, proven_ms, signed_from"
 )
 _STREAMS = " ".join(("SELECT", _COLUMNS, "FROM stream"))
 _SEGMENTS = "SELECT stream, sequence, taken_ms, kind, size_bytes, sha256, content_key, stored FROM segment"
@@ -344,11 +354,8 @@ def _migrate(txn: Txn) -> None:
     version = txn.value("PRAGMA user_version")
     if version > SCHEMA_VERSION:
         raise TooNew
-    if version == 0:
-        for statement in _SCHEMA:
-            txn.run(statement)
-    if version < 2:  # the version that brought this table
-        for statement in _SINCE_2:
+    for step in _STEPS[version:]:
+        for statement in step:
             txn.run(statement)
     txn.run(f"PRAGMA user_version={SCHEMA_VERSION}")
 
@@ -363,10 +370,18 @@ def _forget_from(txn: Txn, where: tuple[StreamId, int]) -> None:
     txn.run("UPDATE waiting_mail SET removed=NULL WHERE stream=? AND removed>=?", where)
 
 
+def _signed(stream: Stream, segment: Segment | None) -> Stream:
+    """The stream with a segment that was just written, and signed."""
+    if segment is None:
+        return stream
+    first = min(stream.signed_from or segment.name.sequence, segment.name.sequence)
+    return replace(stream, signed_from=first)
+
+
 def _stream(row: Row) -> Stream:
     wal = WalPosition(row[7], row[8], row[9]) if row[7] is not None else None
     position = Position(FileIdentity(*row[4:7]), wal) if row[4] is not None else None
-    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, row[10], row[11], row[12])
+    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, *row[10:])
 
 
 def _segment(row: Row) -> Segment:
@@ -387,6 +402,7 @@ def _put_stream(txn: Txn, one: Stream) -> None:
         one.announced,
         one.gone_ms,
         one.proven_ms,
+        one.signed_from,
     )
     names = _COLUMNS.split(", ")
     updates = ", ".join(f"{name}=excluded.{name}" for name in names[1:])

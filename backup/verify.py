@@ -17,6 +17,7 @@ from backup.reading import open_file
 from backup.rebuild import follows_not
 from backup.restore import Listing
 from backup.segment import SERVER, SegmentName, StreamId
+from backup.signing import Trust
 from backup.source import KeyFor, Source
 from backup.staging import staged_name
 from backup.state import State
@@ -99,7 +100,9 @@ class Verifier:
         *,
         deep: bool,
         progress: Callable[[int], None] | None = None,
+        trust: Trust | None = None,
     ) -> None:
+        self._trust = trust
         self._store = store
         self._listing = listing
         self._key_for = key_for
@@ -176,8 +179,9 @@ class Verifier:
         """``before`` are the objects of the number before, as far as they are sound."""
         path = self._scratch / staged_name(name)
         size = expected.sizes.get(name.sequence, self._listing.sizes[name])
+        source = Source(self._store, self._key_for, {name: size}, self._trust)
         try:
-            digest = Source(self._store, self._key_for, {name: size}).fetch(name, path, self._progress)
+            digest = source.fetch(name, path, self._progress)
             self._report.segments += 1
             self._report.bytes_read += path.stat().st_size
             if wanted not in (None, digest):
@@ -191,6 +195,7 @@ class Verifier:
                     raise SegmentDamaged(str(name), "it belongs to another account")
                 if before and all(follows_not(segment, one) for one in before):
                     raise ChainBroken(str(name), "it does not build on the object before it")
+                source.check_writer(segment, path)
                 segment.check()
         finally:
             path.unlink(missing_ok=True)

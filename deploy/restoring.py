@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backup.candidates import credible
@@ -15,6 +15,7 @@ from backup.errors import BackupError, NothingToRestore
 from backup.restore import Listing, Restorer, Target, restore_server, target
 from backup.segment import SERVER, SegmentName
 from backup.server_stream import read_server
+from backup.signing import Signer, Trust
 from backup.source import Source
 from backup.state import Segment, State, Stream
 from backup.stores import ObjectStore
@@ -45,10 +46,22 @@ class Sources:
 def by_private_key(
     store: ObjectStore, listing: Listing, private_key: PrivateKey, scratch: Path, wishes: Wishes
 ) -> Sources:
-    """Everything from store and private key. Raises as ``read_server`` does."""
-    source = Source(store, lambda _name: private_key, listing.sizes)
+    """Everything from store and private key. Raises as ``read_server`` does.
+
+    Where it is not known whose signature the server's stream has to have, the accounts' streams have to be
+    signed by the server that it tells of.
+    """
+    trust = None if wishes.signed_by is None else Trust(wishes.signed_by)
+    source = Source(store, lambda _name: private_key, listing.sizes, trust)
     read = read_server(source, listing, private_key, scratch, wishes.at_ms, newest_sound=wishes.newest_sound)
-    return Sources(source, listing, read.server.heads, read.server, tuple(read.passed_over))
+    server = read.server
+    public = wishes.signed_by or (Signer(server.server_key).public if server.server_key else None)
+    if public is not None:
+        signed_from = {
+            head.stream: head.signed_from for head in server.heads.values() if head.signed_from is not None
+        }
+        source = replace(source, trust=Trust(public, signed_from))
+    return Sources(source, listing, server.heads, server, tuple(read.passed_over))
 
 
 def by_state(store: ObjectStore, listing: Listing, state: State) -> Sources:
@@ -90,6 +103,8 @@ class Wishes:
     newest_sound: bool = False
     threads: int = 4
     sessions_end_s: float = SESSIONS_END_S
+    signed_by: bytes | None = None
+    """Public half of the key that the server's stream has to be signed with; None: it is not known."""
 
 
 class Restoring:
@@ -191,7 +206,7 @@ def adopt_streams(state: State, sources: Sources, private_key: PrivateKey) -> No
     """Let a new server go on with the streams of the lost one, where it left them."""
     now_ms = int(time.time() * 1000)
     for account, head in sources.heads.items():
-        _adopt(state, sources.listing, Stream(head.stream, account), now_ms)
+        _adopt(state, sources.listing, Stream(head.stream, account, signed_from=head.signed_from), now_ms)
     adopt_forgotten(state, sources.listing, private_key.public, now_ms)
 
 

@@ -65,6 +65,7 @@ class KeyLabel(StrEnum):
     LOGIN_THROTTLE = "sealbox/1/login-throttle"
     BACKUP_STATE = "sealbox/1/backup-state"
     BACKUP_STATE_SALT = "sealbox/1/backup-state-salt"
+    BACKUP_SIGNING = "sealbox/1/backup-signing"
 
 
 class AccessProtocol(StrEnum):

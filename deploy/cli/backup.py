@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from backup.catalogue import Server, stream_of_server
+from backup.catalogue import stream_of_server
 from backup.drill import Drill, Drilled
 from backup.job import TROUBLE, Places, refused_deletes
 from backup.keypair import generate, read_public_key
@@ -17,8 +17,7 @@ from backup.limits import DAY_S
 from backup.restore import Listing, list_store
 from backup.retention import chains
 from backup.segment import SERVER, SegmentName, StreamId
-from backup.server_stream import read_server
-from backup.source import Source
+from backup.signing import Signer
 from backup.state import State, Stream
 from backup.verify import Report, Verifier, expected_by_server, expected_by_state
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, Cli, Refusal, command
@@ -30,6 +29,7 @@ from deploy.cli.snapshot_store import (
     private_key,
     progress_bar,
     scratch_folder,
+    signed_by,
     size_text,
     store_options,
     utc,
@@ -37,10 +37,12 @@ from deploy.cli.snapshot_store import (
 from deploy.config import Config
 from deploy.drill_login import opener
 from deploy.object_store import open_store
-from deploy.restoring import adopt_forgotten
+from deploy.restoring import Sources, Wishes, adopt_forgotten, by_private_key
 from deploy.snapshots import RUN_NOW, RUNNING_NOW, open_job
+from mailstore.account import read_server_key
 from mailstore.durable import storage_errors
 from mailstore.errors import Busy
+from mailstore.keys import PrivateKey
 from mailstore.locks import locked
 from mailstore.set_aside import Copy, replaced_copies
 
@@ -84,8 +86,10 @@ def status(cli: Cli) -> None:
     aside = replaced_copies(cli.root)
     missing = sorted(set(names.values()) - {str(one["name"]) for one in accounts})
     running = _job_runs(cli.root)
+    signing_key = Signer(read_server_key(cli.root)).public.hex()
     fields: Fields = {
         "store": config.backup.store,
+        "signing_key": signing_key,
         "running": running,
         "trouble": trouble,
         "deletes_refused": refused,
@@ -97,6 +101,7 @@ def status(cli: Cli) -> None:
     }
     lines = [
         f"store: {config.backup.store}",
+        f"signing key: {signing_key}  (write it down beside the private key)",
         "the snapshot job is running" if running else "the snapshot job is NOT running",
         f"waiting for the store: {len(waiting)} snapshots, {size_text(sum(waiting))}",
         *([f"TROUBLE: {trouble}"] if trouble else []),
@@ -277,7 +282,9 @@ def _known_streams(
     """Account, address and stream of every account with snapshots."""
     key = private_key(options)
     if key is not None:
-        server = _server(cli, options, listing)
+        with scratch_folder(cli.root) as scratch:
+            server = _sources(cli, options, listing, key, scratch).server
+        assert server is not None, "by the private key there is always one"
         everyone = server.gone | server.accounts
         return [
             (one, everyone[one].name if one in everyone else None, head.stream)
@@ -292,13 +299,10 @@ def _known_streams(
         ]
 
 
-def _server(cli: Cli, options: StoreOptions, listing: Listing) -> Server:
-    key = private_key(options)
-    assert key is not None, "asked for with a private key only"
+def _sources(cli: Cli, options: StoreOptions, listing: Listing, key: PrivateKey, scratch: Path) -> Sources:
     store, _ = chosen_store(cli, options)
-    source = Source(store, lambda _name: key, listing.sizes)
-    with scratch_folder(cli.root) as scratch:
-        return read_server(source, listing, key, scratch, newest_sound=True).server
+    wishes = Wishes(newest_sound=True, signed_by=signed_by(cli.root, options))
+    return by_private_key(store, listing, key, scratch, wishes)
 
 
 @backup.command(epilog=EPILOG)
@@ -316,10 +320,18 @@ def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
     with scratch_folder(cli.root) as scratch, progress_bar(cli, total, "verifying") as progress:
         key = private_key(options)
         if key is not None:
-            source = Source(store, lambda _name: key, listing.sizes)
-            server = read_server(source, listing, key, scratch, newest_sound=True).server
-            verifier = Verifier(store, listing, lambda _name: key, scratch, deep=not quick, progress=progress)
-            report = verifier.verify(expected_by_server(server, stream_of_server(key.public)))
+            sources = _sources(cli, options, listing, key, scratch)
+            assert sources.server is not None, "by the private key there is always one"
+            verifier = Verifier(
+                store,
+                listing,
+                lambda _name: key,
+                scratch,
+                deep=not quick,
+                progress=progress,
+                trust=sources.source.trust,
+            )
+            report = verifier.verify(expected_by_server(sources.server, stream_of_server(key.public)))
         else:
             with opened_state(cli.root) as state:
                 keys = {

@@ -20,6 +20,7 @@ from deploy.cli.snapshot_store import (
     parse_time,
     private_key,
     progress_bar,
+    signed_by,
     size_text,
     store_options,
     utc,
@@ -74,8 +75,8 @@ def restore(
     """
     if bool(accounts) == everyone:
         raise Refusal("name the accounts, or say --all", EXIT_USAGE)
-    wishes = Wishes(parse_time(at), replace, newest_sound)
     root = into or cli.root
+    wishes = Wishes(parse_time(at), replace, newest_sound, signed_by=signed_by(root, options))
     if messages is not None:
         if everyone or len(accounts) != 1:
             raise Refusal("--messages is for one account", EXIT_USAGE)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from backup.job import Places
 from backup.keypair import read_private_key
 from backup.limits import BackupLimits
+from backup.signing import PUBLIC_BYTES, Signer
 from backup.state import State
 from backup.stores import ObjectStore
 from deploy import config as configuration
@@ -27,8 +28,10 @@ from deploy.config import BackupSection
 from deploy.object_store import open_store
 from mailstore.account import read_server_key
 from mailstore.durable import storage_errors
+from mailstore.errors import NotInitialised
 from mailstore.keys import PrivateKey
 
+ANYBODY = "anybody"
 _LAST_S = 253_402_300_799
 """The end of the year 9999, which is as far as dates are written."""
 
@@ -42,11 +45,17 @@ class StoreOptions:
     region: str
     credentials: Path | None
     private_key: Path | None
+    signed_by: str | None
 
 
 def store_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add --store, --endpoint, --region, --credentials and --private-key as one argument ``options``."""
+    """Add the options that say where snapshots are and what opens them, as one argument ``options``."""
 
+    @click.option(
+        "--signed-by",
+        metavar="KEY",
+        help="Signing key of the lost server, as 'sealbox backup status' showed it, or 'anybody'.",
+    )
     @click.option(
         "--private-key", type=click.Path(path_type=Path), metavar="FILE", help="Backup private key."
     )
@@ -56,7 +65,7 @@ def store_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--store", metavar="URL", help="s3://BUCKET/PREFIX or file:///FOLDER.")
     @functools.wraps(function)
     def body(*args: Any, **kwargs: Any) -> None:
-        names = ("store", "endpoint", "region", "credentials", "private_key")
+        names = ("store", "endpoint", "region", "credentials", "private_key", "signed_by")
         options = StoreOptions(**{name: kwargs.pop(name) for name in names})
         function(*args, options=options, **kwargs)
 
@@ -90,6 +99,27 @@ def chosen_store(cli: Cli, options: StoreOptions) -> tuple[ObjectStore, BackupLi
 def private_key(options: StoreOptions) -> PrivateKey | None:
     """The operator's private key, if it was given. Raises KeyFileInvalid, StorageFailed."""
     return None if options.private_key is None else read_private_key(options.private_key)
+
+
+def signed_by(root: Path, options: StoreOptions) -> bytes | None:
+    """Whose signature is asked for: the one that was named, else that of the server in ``root``, if any.
+
+    Raises Refusal.
+    """
+    if options.signed_by is None:
+        try:
+            return Signer(read_server_key(root)).public
+        except NotInitialised:
+            return None
+    if options.signed_by == ANYBODY:
+        return None
+    try:
+        key = bytes.fromhex(options.signed_by)
+    except ValueError:
+        key = b""
+    if len(key) != PUBLIC_BYTES:
+        raise Refusal(f"--signed-by takes 64 hexadecimal digits, or {ANYBODY!r}", EXIT_USAGE)
+    return key
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from backup.errors import ObjectExists
 from backup.limits import BackupLimits
 from backup.segment import SegmentName
+from backup.signing import Signer
 from backup.snapshot import Snapshotter
 from backup.staging import staged_name
 from backup.state import State
@@ -142,7 +143,9 @@ def job(place: Path, seed: int) -> None:
     private = load_private_key((place / "private").read_bytes())
     state = State(place / "backup", SERVER_KEY)
     store = FileStore(place / "objects")
-    snapshotter = Snapshotter(place / "root", state, place / "staging", private.public, LIMITS)
+    snapshotter = Snapshotter(
+        place / "root", state, place / "staging", private.public, Signer(bytes(32)), LIMITS
+    )
     snapshotter.clean()
     until = time.monotonic() + LIFE_S
     while time.monotonic() < until:

@@ -17,6 +17,7 @@ from backup.rebuild import Rebuilder
 from backup.restore import Restorer, list_store, target
 from backup.retention import chains, expired
 from backup.segment import Kind, SegmentName
+from backup.signing import Signer
 from backup.snapshot import Snapshotter
 from backup.source import Source
 from backup.staging import staged_name
@@ -55,7 +56,9 @@ class Snapshots:
             (root / name).mkdir(exist_ok=True)
         self.state = State(root / "backup", SERVER_KEY)
         self.store = FileStore(root / "objects")
-        self.snapshotter = Snapshotter(root, self.state, root / "staging", KEY.public, LIMITS)
+        self.snapshotter = Snapshotter(
+            root, self.state, root / "staging", KEY.public, Signer(bytes(32)), LIMITS
+        )
 
     def take_and_store(self, account: AccountId, *, merge: bool = False) -> None:
         """One snapshot, and everything that waits into the store."""

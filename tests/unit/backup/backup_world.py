@@ -11,6 +11,7 @@ from backup.rebuild import Rebuilder, Rebuilt
 from backup.restore import list_store
 from backup.retention import chains
 from backup.segment import SegmentName, parse_name
+from backup.signing import Signer, Trust
 from backup.snapshot import Snapshotter
 from backup.source import Source
 from backup.staging import staged_name
@@ -42,7 +43,13 @@ class BackupWorld:
         self.state = State(place / "backup", SERVER_KEY)
         self.store = FileStore(place / "objects")
         self.snapshotter = Snapshotter(
-            place / "root", self.state, place / "staging", self.private_key.public, self.limits, self.clock
+            place / "root",
+            self.state,
+            place / "staging",
+            self.private_key.public,
+            Signer(SERVER_KEY),
+            self.limits,
+            self.clock,
         )
         self._restored = 0
 
@@ -71,7 +78,8 @@ class BackupWorld:
     def source(self, store: FileStore | None = None) -> Source:
         """The objects in a store, opened by the private key."""
         store = store or self.store
-        return Source(store, lambda _name: self.private_key, list_store(store).sizes)
+        trust = Trust(Signer(SERVER_KEY).public)
+        return Source(store, lambda _name: self.private_key, list_store(store).sizes, trust)
 
     def rebuild(self, until: SegmentName | None = None) -> tuple[Path, Rebuilt]:
         """The newest state, or the one after ``until``, in a fresh folder, by the private key."""

@@ -15,6 +15,7 @@ from backup.limits import BackupLimits
 from backup.restore import list_store
 from backup.segment import parse_name
 from backup.server_stream import ReadServer, read_server
+from backup.signing import Signer, Trust
 from backup.source import Source
 from backup.state import State
 from backup.store_file import FileStore
@@ -106,7 +107,12 @@ class JobWorld:
 
     def source(self) -> Source:
         """The objects in the store, opened by the private key."""
-        return Source(self.store, lambda _name: self.private_key, list_store(self.store).sizes)
+        sizes = list_store(self.store).sizes
+        return Source(self.store, lambda _name: self.private_key, sizes, self.trust())
+
+    def trust(self) -> Trust:
+        """The server's signature is asked for."""
+        return Trust(Signer(read_server_key(self.root)).public)
 
     def read_server(self, scratch: Path, **wishes: bool) -> ReadServer:
         """The server as its stream tells it."""

@@ -64,7 +64,9 @@ def found_by_key(world: JobWorld, scratch: Path) -> list[Finding]:
     """What ``verify`` says with the private key alone."""
     listing = list_store(world.store)
     server = world.read_server(scratch, newest_sound=True).server
-    verifier = Verifier(world.store, listing, lambda _name: world.private_key, scratch, deep=True)
+    verifier = Verifier(
+        world.store, listing, lambda _name: world.private_key, scratch, deep=True, trust=world.trust()
+    )
     return verifier.verify(expected_by_server(server, stream_of_server(world.private_key.public))).findings
 
 
