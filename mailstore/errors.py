@@ -61,6 +61,10 @@ class InboxStays(MailboxNameInvalid):
     """INBOX cannot be deleted."""
 
 
+class OwnInferior(MailboxNameInvalid):
+    """A mailbox cannot become its own inferior."""
+
+
 class MailboxHasChildren(StoreError):
     """The mailbox cannot be deleted in this way because it has inferiors."""
 

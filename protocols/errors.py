@@ -17,6 +17,7 @@ class Meaning(Enum):
     NO_MAILBOX = "the mailbox does not exist"
     NO_MESSAGE = "the message is gone"
     BAD_NAME = "such a name is not possible"
+    OWN_INFERIOR = "a mailbox cannot become its own inferior"
     INBOX_STAYS = "INBOX cannot be deleted"
     HAS_CHILDREN = "the mailbox has inferiors"
     SPECIAL_USE = "the special-use attribute is taken"
@@ -50,6 +51,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.NoSuchMailbox: Meaning.NO_MAILBOX,
     errors.MailboxExists: Meaning.ALREADY_EXISTS,
     errors.MailboxNameInvalid: Meaning.BAD_NAME,
+    errors.OwnInferior: Meaning.OWN_INFERIOR,
     errors.InboxStays: Meaning.INBOX_STAYS,
     errors.MailboxHasChildren: Meaning.HAS_CHILDREN,
     errors.SpecialUseTaken: Meaning.SPECIAL_USE,

@@ -19,9 +19,9 @@ from mailstore.errors import (
     LimitExceeded,
     MailboxExists,
     MailboxHasChildren,
-    MailboxNameInvalid,
     NoSuchMailbox,
     OverQuota,
+    OwnInferior,
     ReadOnly,
     SpecialUseTaken,
     StoreError,
@@ -283,7 +283,7 @@ class AccountSession:
             inbox.changed()
             return
         if new.startswith(old + "/"):
-            raise MailboxNameInvalid("own inferior")
+            raise OwnInferior("own inferior")
         if superiors(new) and superiors(new)[-1] not in self.data.mailboxes:
             self.data.create(superiors(new)[-1])
         for name in [name for name in self.data.mailboxes if name == old or name.startswith(old + "/")]:

@@ -12,8 +12,8 @@ from mailstore.errors import (
     LimitExceeded,
     MailboxExists,
     MailboxHasChildren,
-    MailboxNameInvalid,
     NoSuchMailbox,
+    OwnInferior,
     SpecialUseTaken,
 )
 from mailstore.model import (
@@ -172,7 +172,7 @@ def rename(txn: Txn, old: str, new: str, max_mailboxes: int) -> None:
     RFC 3501 section 6.3.5. MAILBOXID and UIDs stay with a renamed mailbox (RFC 8474 section 4).
 
     Raises:
-        NoSuchMailbox, MailboxExists, MailboxNameInvalid, LimitExceeded: as they say.
+        NoSuchMailbox, MailboxExists, MailboxNameInvalid, OwnInferior, LimitExceeded: as they say.
     """
     old, new = normalised(old), for_creation(new)
     mailbox_id = require_mailbox(txn, old)
@@ -183,7 +183,7 @@ def rename(txn: Txn, old: str, new: str, max_mailboxes: int) -> None:
         move_all(txn, mailbox_id, created.mailbox_id)
         return
     if new.startswith(old + HIERARCHY_DELIMITER):
-        raise MailboxNameInvalid("a mailbox cannot become its own inferior")
+        raise OwnInferior("a mailbox cannot become its own inferior")
     pairs = [(mailbox_id, new)]
     pairs += [(child_id, for_creation(new + child[len(old) :])) for child_id, child in _children(txn, old)]
     for _, name in pairs[1:]:

@@ -16,6 +16,7 @@ _WORDS: dict[Meaning, tuple[bytes, bytes]] = {
     Meaning.NO_MAILBOX: (b"no such mailbox", b"NONEXISTENT"),
     Meaning.NO_MESSAGE: (b"a message was expunged meanwhile", b"EXPUNGEISSUED"),
     Meaning.BAD_NAME: (b"such a mailbox name is not possible", b"CANNOT"),
+    Meaning.OWN_INFERIOR: (b"a mailbox cannot become its own inferior", b"CANNOT"),
     Meaning.INBOX_STAYS: (b"INBOX cannot be deleted", b"CANNOT"),
     Meaning.HAS_CHILDREN: (b"the mailbox has inferiors", b"HASCHILDREN"),
     Meaning.SPECIAL_USE: (b"special-use attribute not possible", b"USEATTR"),
