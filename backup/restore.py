@@ -180,7 +180,8 @@ class Restorer:
     def install(self, account_id: AccountId, folder: Path, restore_id: int, patience_s: float) -> Path | None:
         """Put a rebuilt account in place; where what was there is kept, None when nothing was.
 
-        Sessions are ended, and have ``patience_s`` for it; mail that is delivered or waits meanwhile stays.
+        Without a key header in ``folder`` the one that is in place stays. Sessions are ended, and have
+        ``patience_s`` for it; mail that is delivered or waits meanwhile stays.
         After a crash at any point, rebuilding and installing again finishes it.
 
         Raises:
@@ -247,7 +248,8 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths) -> None:
         fresh.mail_db.rename(paths.mail_db)
     else:
         paths.mail_db.unlink(missing_ok=True)
-    fresh.keys.rename(paths.keys)
+    if fresh.keys.exists():
+        fresh.keys.rename(paths.keys)  # else today's keyslots stay
     for path in fresh.inbox.iterdir():
         if not (paths.inbox / path.name).exists():
             os.link(path, paths.inbox / path.name)

@@ -90,9 +90,6 @@ class _Reading:
         """Apply the first of the objects with one number that is sound."""
         trouble: SegmentDamaged | ChainBroken | None = None
         for name in candidates:
-            # The first full one is read whatever was asked for: without it there is nothing.
-            if self._at_ms is not None and name.taken_ms > self._at_ms and self.server is not None:
-                continue
             try:
                 self._read(name)
             except ChainLinkBroken as error:
@@ -123,12 +120,22 @@ class _Reading:
             raise ChainBroken(str(name), "it is missing in the object store") from None
         finally:
             path.unlink(missing_ok=True)
+        # The first full one counts whatever was asked for: without it there is nothing.
+        if self._at_ms is not None and name.taken_ms > self._at_ms and self.server is not None:
+            self._note_streams(self.server, name, content)
+            return
         if not full and (self.server is None or not follows):
             missing = ChainBroken(f"{name.stream}/{self._at + 1:08d}", "it is missing in the object store")
             self.lost = self.lost or self._gap or missing
             self._gap = self.lost
             return
         self._apply(name, content, digest, full=full)
+
+    def _note_streams(self, server: Server, name: SegmentName, content: bytes) -> None:
+        """After the time that was asked for nothing counts but which stream is whose: that is told late."""
+        later = Server()
+        later.apply(name, content)
+        server.heads = later.heads | server.heads
 
     def _check_writer(self, segment: OpenSegment, path: Path) -> None:
         """In this stream nothing but the order tells from where on everything is signed."""

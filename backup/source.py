@@ -64,8 +64,7 @@ class Source:
             StorageFailed: as they say.
         """
         size = self.sizes[name]
-        if size > GET_BYTES:
-            self._check_length(name, size)
+        self._check_length(name, size)
         digest = hashlib.sha256()
         with storage_errors():
             if target.exists() and target.stat().st_size > size:
@@ -85,6 +84,11 @@ class Source:
 
     def _check_length(self, name: SegmentName, size: int) -> None:
         """Whether a large object is as long as its header says, before the rest of it is fetched."""
+        if size > GET_BYTES and self.key_for(name) is not None:
+            self.opened(name)
+
+    def opened(self, name: SegmentName) -> OpenSegment:
+        """A segment in the store, of which only what is read is fetched. Raises as ``fetch`` does."""
         at, block = 0, b""
 
         def read(offset: int, wanted: int) -> bytes:
@@ -93,9 +97,9 @@ class Source:
                 at, block = offset, self.store.get(str(name), offset, max(wanted, _LOOK_BYTES))
             return block[offset - at : offset - at + wanted]
 
-        key = self.key_for(name)
-        if key is not None:
-            OpenSegment(name, read, size, key if isinstance(key, bytes) else content_key(name, read, key))
+        key = self.key(name)
+        content = key if isinstance(key, bytes) else content_key(name, read, key)
+        return OpenSegment(name, read, self.sizes[name], content)
 
     @contextmanager
     def fetched(

@@ -12,6 +12,7 @@ from pathlib import Path
 from backup.candidates import credible
 from backup.catalogue import Head, Server, stream_of_server
 from backup.errors import BackupError, NothingToRestore
+from backup.keyslots import Difference
 from backup.restore import Listing, Restorer, Target, restore_server, target
 from backup.segment import SERVER, SegmentName
 from backup.server_stream import read_server
@@ -19,6 +20,7 @@ from backup.signing import Signer, Trust
 from backup.source import Source
 from backup.state import Segment, State, Stream
 from backup.stores import ObjectStore
+from deploy.restored_keys import Keyslots, choose_keys
 from mailstore.account import accept_header, account_paths, open_directory
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors, write_new
@@ -93,6 +95,10 @@ class Restored:
     passed_over: tuple[str, ...] = ()
     """Objects of its stream that were no part of it, each with the reason."""
 
+    keyslots: Keyslots = Keyslots.THEN
+    difference: Difference = field(default_factory=Difference)
+    """Between the keyslots of then and of now, where both are known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
@@ -103,6 +109,7 @@ class Wishes:
     newest_sound: bool = False
     threads: int = 4
     sessions_end_s: float = SESSIONS_END_S
+    keyslots: Keyslots = Keyslots.NOW
     signed_by: bytes | None = None
     """Public half of the key that the server's stream has to be signed with; None: it is not known."""
 
@@ -165,6 +172,15 @@ class Restoring:
                     accept_header(self._root, directory, wanted.account_id)
                 return Restored(wanted.account_id, record.name, skipped=True)
             folder, rebuilt = self._restorer.rebuild(wanted, newest_sound=self._wishes.newest_sound)
+            keyslots, differ = choose_keys(
+                paths,
+                folder,
+                record,
+                self._sources.source,
+                self._sources.listing.streams.get(wanted.head.stream, ()),
+                rebuilt,
+                self._wishes.keyslots,
+            )
             restore_id = secrets.randbits(56)
             kept = self._restorer.install(wanted.account_id, folder, restore_id, self._wishes.sessions_end_s)
             accept_header(self._root, directory, wanted.account_id)
@@ -177,6 +193,8 @@ class Restoring:
             rebuilt.pages,
             kept,
             passed_over=rebuilt.passed_over,
+            keyslots=keyslots,
+            difference=differ,
         )
 
     def _record(self, directory: Directory, account_id: AccountId) -> AccountRecord:

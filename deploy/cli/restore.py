@@ -27,6 +27,7 @@ from deploy.cli.snapshot_store import (
 )
 from deploy.config import FILE_NAME
 from deploy.restore_messages import RestoredMailbox, restore_mailbox
+from deploy.restored_keys import Keyslots
 from deploy.restoring import Restored, Restoring, Sources, Wishes
 from mailstore.account import open_directory, read_server_key
 from mailstore.directory import Directory
@@ -52,6 +53,13 @@ _MOST_NAMED = 20
 @click.option(
     "--newest-sound", is_flag=True, help="Where an object is damaged, take the newest state before it."
 )
+@click.option(
+    "--keyslots",
+    type=click.Choice([one.value for one in Keyslots]),
+    default=Keyslots.NOW.value,
+    show_default=True,
+    help="Which secrets open the account: today's, where they are known, or those of the snapshot.",
+)
 @click.option("--messages", metavar="MAILBOX", help="Put only this mailbox's messages into a new mailbox.")
 @password_stdin_option
 @store_options
@@ -64,6 +72,7 @@ def restore(
     into: Path | None,
     replace: bool,
     newest_sound: bool,
+    keyslots: str,
     messages: str | None,
     from_stdin: bool,
     options: StoreOptions,
@@ -76,7 +85,13 @@ def restore(
     if bool(accounts) == everyone:
         raise Refusal("name the accounts, or say --all", EXIT_USAGE)
     root = into or cli.root
-    wishes = Wishes(parse_time(at), replace, newest_sound, signed_by=signed_by(root, options))
+    wishes = Wishes(
+        parse_time(at),
+        replace,
+        newest_sound,
+        keyslots=Keyslots(keyslots),
+        signed_by=signed_by(root, options),
+    )
     if messages is not None:
         if everyone or len(accounts) != 1:
             raise Refusal("--messages is for one account", EXIT_USAGE)
@@ -176,6 +191,9 @@ def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, .
             "skipped": one.skipped,
             "trouble": one.trouble,
             "passed_over": one.passed_over,
+            "keyslots": one.keyslots,
+            "keyslots_only_then": one.difference.only_then,
+            "keyslots_only_now": one.difference.only_now,
         }
         for one in found
     ]
@@ -200,7 +218,18 @@ def _line(one: Restored) -> str:
     if one.skipped:
         return f"{name}  is there already, left alone"
     kept = f"; what was there is in {one.kept}" if one.kept else ""
-    return f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.pages * 4096)}{kept}"
+    return f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.pages * 4096)}{kept}{_secrets(one)}"
+
+
+def _secrets(one: Restored) -> str:
+    """What was revoked, replaced or made since, and whether it opens the account now."""
+    then, now = (", ".join(slots) for slots in (one.difference.only_then, one.difference.only_now))
+    if one.keyslots is Keyslots.NOW:
+        return f"; revoked or replaced since and left out: {then}" if then else ""
+    if one.kept and not then and not now:
+        return "; it opens with the snapshot's secrets"
+    back = f"; OPENS THE ACCOUNT AGAIN though revoked or replaced since: {then}" if then else ""
+    return back + (f"; made since and gone: {now}" if now else "")
 
 
 def _restore_messages(
