@@ -14,7 +14,7 @@ from stores_world import CREDENTIALS, fresh_prefix, proxy_before, s3_store
 from test_markers import message as marked_message
 
 from backup.reading import content_key, open_file
-from backup.sealing import CHUNK_BYTES, PREFIX_BYTES, TAG_BYTES
+from backup.sealing import CHUNK_BYTES, PREFIX_BYTES, SIGNATURE_BYTES, TAG_BYTES
 from backup.segment import SERVER, SERVER_FILE, Header, SegmentName, parse_name
 from mailstore.account import read_server_key
 from mailstore.engine import DatabaseKey, open_connection
@@ -113,7 +113,7 @@ def test_the_bucket_alone_shows_nothing_but_sizes_and_times(seen: Seen) -> None:
     """Names hold a random stream, number, time and kind; sizes are padded; the rest looks random."""
     for name, data in seen.objects.items():
         assert NAME_OF_OBJECT.fullmatch(name)
-        body = len(data) - PREFIX_BYTES
+        body = len(data) - PREFIX_BYTES - SIGNATURE_BYTES
         content = body - -(-body // (CHUNK_BYTES + TAG_BYTES)) * TAG_BYTES
         assert padded_size(content) == content
         assert len(zlib.compress(data, 9)) >= len(data)
