@@ -149,9 +149,9 @@ class LoginLimits:
     """Days for which an address that has opened an account is not slowed by what others try; 10 at most."""
     addresses_max: int = 32_768
     """Addresses remembered, and as many accounts, and pairs of them; changes with a restart."""
-    waiting_per_address_max: int = 20
+    waiting_per_address_max: int = 200
     """Logins of one address that wait for their time in one worker; more are told to try later."""
-    waiting_max: int = 1000
+    waiting_max: int = 2000
     """Logins that wait for their time in one worker, from all addresses together."""
     list_scram: bool = False
     """Name SCRAM among the SASL mechanisms. It opens accounts with app passwords only, and programs

@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -28,8 +29,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("sealbox.login")
 
-_LOOK_AGAIN_S = 1.0
-"""A success in another worker may have let this site's next attempt pass earlier."""
+_LOOK_FIRST_S, _LOOK_MAX_S = 0.25, 2.0
+"""Seconds until a waiting attempt asks again, doubling: a success in another worker may let it pass."""
 
 
 class RunInThread(Protocol):
@@ -133,6 +134,7 @@ class LoginGuard:
     # -- waiting ---------------------------------------------------------------------------------
 
     async def _started(self, site: str, account: str) -> Start:
+        look_s = _LOOK_FIRST_S
         while True:
             limits = self.limits
             start = await self._run(self._throttle.start, site, account, limits, self._clock.seconds())
@@ -143,7 +145,8 @@ class LoginGuard:
                 or len(self._waiting) >= limits.waiting_max
             ):
                 raise TooManyLogins("too many logins are waiting")
-            await self._pause(site, min(start.wait_s, _LOOK_AGAIN_S))
+            await self._pause(site, min(start.wait_s, look_s))
+            look_s = min(2 * look_s, _LOOK_MAX_S)
 
     async def _pause(self, site: str, seconds: float) -> None:
         turn: Deferred[None] = Deferred()
@@ -161,11 +164,13 @@ class LoginGuard:
                 call.cancel()
 
     def _wake(self, site: str) -> None:
-        """Somebody from there has got in: those behind may no longer have to wait."""
-        if self._waiting_from[site]:
-            for turn in [turn for turn, other in self._waiting.items() if other == site]:
-                if not turn.called:
-                    turn.callback(None)
+        """Somebody from there has got in: as many as that lets pass need not wait any longer."""
+        if not self._waiting_from[site]:
+            return
+        waiting = (turn for turn, other in self._waiting.items() if other == site and not turn.called)
+        for turn in list(islice(waiting, self.limits.free_failures + 1)):
+            if not turn.called:  # the one before may have passed, and woken it
+                turn.callback(None)
 
 
 def _account(name: bytes) -> str:

@@ -123,7 +123,8 @@ def sealed_message(data: bytes) -> None:
 def segment(data: bytes) -> None:
     """A segment as an object, as content of a sound envelope, and its texts by themselves."""
     sink = io.BytesIO()
-    sealer = Sealer(sink, KEY.public, info_for(NAME.stream, NAME.sequence))
+    info = info_for(NAME.stream, NAME.sequence)
+    sealer = Sealer(sink, KEY.public, info, lambda digest: digest + digest)
     sealer.write(data)
     sealer.finish()
     for blob in (data, sink.getvalue()):

@@ -75,7 +75,7 @@ def imap_session(data: bytes) -> None:
         client = begin[how % len(begin)]()
         heard.append(talk(world, client, said, in_pieces=in_pieces))
         assert all(session.released for session in world.account.sessions)
-    if how & 0x80 == 0:
+    if b"NOTIFY" not in said.upper():  # its news come between commands, and so between the pieces
         assert heard[0] == heard[1], "how the stream is cut has changed the answers"
 
 

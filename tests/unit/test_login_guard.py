@@ -81,7 +81,7 @@ def test_delays_double_up_to_a_bound_and_are_forgotten() -> None:
 
 def test_attempts_sent_together_do_not_all_pass() -> None:
     """What is not decided yet counts as failed: a hundred guesses at once are three guesses."""
-    world = Attempts()
+    world = Attempts(LoginLimits(waiting_per_address_max=20))
     world.store.hold_logins = Deferred()
     sent = [world.attempt(b"guess %d" % number) for number in range(100)]
     assert world.store.logins == world.limits.free_failures + 1
@@ -148,13 +148,13 @@ def test_colleagues_pass_as_soon_as_those_before_them_have() -> None:
     world = Attempts()
     gate: Deferred[None] = Deferred()
     world.store.hold_logins = gate
-    for number in range(20):
+    for number in range(40):
         world.store.add_account(b"user%d" % number, b"secret")
-    sent = [world.attempt(b"secret", HOME, b"user%d" % number) for number in range(20)]
+    sent = [world.attempt(b"secret", HOME, b"user%d" % number) for number in range(40)]
     assert world.store.logins == 3
     world.store.hold_logins = None
     gate.callback(None)
-    assert [outcome(done) for done in sent] == [AccountSession] * 20
+    assert [outcome(done) for done in sent] == [AccountSession] * 40
 
 
 def test_trusted_owner_is_not_kept_out_by_strangers_elsewhere() -> None:
