@@ -63,16 +63,29 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
 
 
-def expected_by_state(state: State) -> Iterator[Expected]:
-    """Every stream as the server remembers it."""
-    spare = frozenset(state.spare())
+def stored_names(state: State) -> frozenset[SegmentName]:
+    """The segments that the store has by now; to be asked for before its listing."""
+    return frozenset(
+        one.name for stream in state.streams() for one in state.segments(stream.stream) if one.stored
+    )
+
+
+def expected_by_state(state: State, before: frozenset[SegmentName] | None = None) -> Iterator[Expected]:
+    """Every stream as the server remembers it now.
+
+    ``before`` is what it remembered before the store was listed. The server goes on meanwhile: what was
+    stored or deleted since then may or may not be in the listing, and neither is a finding.
+    """
+    spare = frozenset(state.spare()) | {one.name for one in state.waiting()}
+    if before is not None:
+        spare |= before ^ stored_names(state)
     for stream in state.streams():
         stored = [one for one in state.segments(stream.stream) if one.stored]
         if stored:
             yield Expected(
                 stream.account,
                 stream.stream,
-                tuple(one.name for one in stored),
+                tuple(one.name for one in stored if one.name not in spare),
                 stored[-1].name.sequence,
                 {one.name.sequence: one.sha256 for one in stored if one.sha256},
                 {one.name.sequence: one.size_bytes for one in stored},

@@ -19,7 +19,7 @@ from backup.retention import chains
 from backup.segment import SERVER, SegmentName, StreamId
 from backup.signing import Signer
 from backup.state import State, Stream
-from backup.verify import Report, Verifier, expected_by_server, expected_by_state
+from backup.verify import Report, Verifier, expected_by_server, expected_by_state, stored_names
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
@@ -315,10 +315,14 @@ def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
     Without --private-key the server's own records are compared with.
     """
     store, _ = chosen_store(cli, options)
+    key = private_key(options)
+    before = None
+    if key is None:
+        with opened_state(cli.root) as state:
+            before = stored_names(state)
     listing = list_store(store)
     total = 0 if quick else sum(listing.sizes.values())
     with scratch_folder(cli.root) as scratch, progress_bar(cli, total, "verifying") as progress:
-        key = private_key(options)
         if key is not None:
             sources = _sources(cli, options, listing, key, scratch)
             assert sources.server is not None, "by the private key there is always one"
@@ -348,7 +352,7 @@ def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
                     deep=not quick,
                     progress=progress,
                 )
-                report = verifier.verify(expected_by_state(state))
+                report = verifier.verify(expected_by_state(state, before))
     _answer_report(cli, report)
 
 

@@ -16,7 +16,7 @@ from backup.rebuild import Rebuilder
 from backup.restore import Restorer, Target, list_store, target
 from backup.segment import SegmentName
 from backup.server_stream import read_server
-from backup.verify import Finding, Verifier, expected_by_server, expected_by_state
+from backup.verify import Finding, Verifier, expected_by_server, expected_by_state, stored_names
 from mailstore.keys import load_private_key, new_private_key
 
 
@@ -182,3 +182,33 @@ def test_another_private_key_opens_nothing(stored: JobWorld, tmp_path: Path) -> 
     """And the operator is told so."""
     with pytest.raises(WrongKey):
         read_server(stored.source(), list_store(stored.store), load_private_key(new_private_key()), tmp_path)
+
+
+@pytest.mark.parametrize("order", ["stored, listed", "listed, stored"])
+def test_a_server_that_goes_on_meanwhile_is_no_finding(tmp_path: Path, order: str) -> None:
+    """Snapshots that are stored while ``verify`` looks may or may not be in the listing; both are right."""
+    world = JobWorld(tmp_path)
+    world.append("one")
+    world.pass_time(400)
+    before = stored_names(world.state)
+    assert before
+    listing = list_store(world.store)
+    world.append("two")
+    world.pass_time(400)
+    if order == "stored, listed":
+        listing = list_store(world.store)
+    keys = {
+        one.name: one.content_key for two in world.state.streams() for one in world.state.segments(two.stream)
+    }
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for deep in (False, True):
+        verifier = Verifier(world.store, listing, keys.get, scratch, deep=deep)
+        assert verifier.verify(expected_by_state(world.state, before)).findings == []
+    assert stored_names(world.state) > before
+    if order == "listed, stored":
+        verifier = Verifier(world.store, listing, keys.get, scratch, deep=False)
+        assert verifier.verify(expected_by_state(world.state)).findings, "without knowing what was before"
+    world.job.stop()
+    world.state.close()
+    world.mail.close()
