@@ -15,7 +15,14 @@ from pathlib import Path
 
 from backup.candidates import Candidates
 from backup.catalogue import Head, Server
-from backup.errors import AccountInUse, ChainBroken, ChainLinkBroken, NothingToRestore, SegmentDamaged
+from backup.errors import (
+    AccountInUse,
+    ChainBroken,
+    ChainLinkBroken,
+    NothingToRestore,
+    ObjectMissing,
+    SegmentDamaged,
+)
 from backup.rebuild import Rebuilder, Rebuilt
 from backup.segment import SegmentName, StreamId, parse_name
 from backup.source import Progress, Source
@@ -139,6 +146,7 @@ class Restorer:
     ) -> None:
         self._root = root
         self._scratch = scratch
+        self._source = source
         self._rebuilder = Rebuilder(source, scratch, threads, progress)
 
     def rebuild(self, wanted: Target, *, newest_sound: bool = False) -> tuple[Path, Rebuilt]:
@@ -156,10 +164,12 @@ class Restorer:
         expected = {wanted.head.sequence: wanted.head.sha256} if wanted.head.sha256 else {}
         candidates = Candidates(wanted.names)
         passed_over: list[str] = []
+        looked_at: set[SegmentName] = set()
         while chain := candidates.way():
             if wanted.newest and not newest_sound and chain[-1].sequence < wanted.head.sequence:
                 raise self._missing(wanted, chain[-1].sequence)
             try:
+                self._look_at(chain, candidates, looked_at)
                 rebuilt = self._rebuilder.rebuild(chain, folder, account=wanted.account_id, expected=expected)
             except (SegmentDamaged, ChainBroken) as error:
                 bad = _to_blame(error, chain, candidates)
@@ -170,6 +180,22 @@ class Restorer:
             else:
                 return folder, replace(rebuilt, passed_over=tuple(passed_over))
         raise NothingToRestore("no state of this account is sound")
+
+    def _look_at(
+        self, chain: Sequence[SegmentName], candidates: Candidates, looked_at: set[SegmentName]
+    ) -> None:
+        """Whether the objects that are not alone with their number begin like what their names say.
+
+        There may be very many of them: each costs a look at its beginning, once, and no new attempt at the
+        whole chain. Raises SegmentDamaged, ChainBroken, ObjectStoreError.
+        """
+        for name in chain:
+            if name not in looked_at and candidates.has_other(name):
+                looked_at.add(name)
+                try:
+                    self._source.opened(name)
+                except ObjectMissing:
+                    raise ChainBroken(str(name), "it is missing in the object store") from None
 
     def _missing(self, wanted: Target, reached: int) -> ChainBroken:
         present = {name.sequence for name in wanted.names}

@@ -25,6 +25,7 @@ from mailstore.account import (
     open_directory,
     read_server_key,
 )
+from mailstore.engine import Txn
 
 
 @pytest.fixture
@@ -120,6 +121,33 @@ def test_an_upload_whose_answer_was_lost_is_recognised(world: JobWorld) -> None:
     world.store.away = False
     world.pass_time(200)
     assert not world.state.waiting() and world.job.trouble is None
+
+
+def test_a_state_of_the_first_version_goes_on(world: JobWorld) -> None:
+    """Nothing is signed there: the server's stream goes on with a full, signed segment."""
+    world.append("one")
+    world.pass_time(200)
+    world.job.stop()
+    world.state._database.write(0, _as_of_version_1)
+    world.state.close()
+    world.state = State(world.places.folder, read_server_key(world.root))
+    assert all(one.signed_from is None for one in world.state.streams())
+    world.job = world.new_job()
+    world.append("two")
+    world.pass_time(200)
+    server = world.state.stream(SERVER)
+    account = world.state.stream(world.mail.directory.accounts()[0].account_id)
+    assert server is not None and account is not None
+    kinds = {one.name.sequence: one.name.kind for one in world.state.segments(server.stream)}
+    assert server.signed_from is not None and kinds[server.signed_from] is Kind.FULL
+    assert account.signed_from == 2 and world.stored() == [Kind.FULL, Kind.CHANGES]
+    assert world.read_server(world.places.scratch).server.heads[account.account].signed_from == 2
+
+
+def _as_of_version_1(txn: Txn) -> None:
+    txn.run("ALTER TABLE stream DROP COLUMN signed_from")
+    txn.run("DROP TABLE spare")
+    txn.run("PRAGMA user_version=1")
 
 
 def test_a_second_server_under_the_same_prefix_is_noticed(world: JobWorld, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backup_world import BackupWorld, NewMessage, message, now
@@ -15,7 +16,7 @@ from backup.errors import SegmentDamaged, StoreUnavailable
 from backup.rebuild import Rebuilder
 from backup.restore import Restorer, Target
 from backup.retention import chains
-from backup.segment import SegmentName
+from backup.segment import Kind, SegmentName
 from backup.source import GET_BYTES, Source
 from backup.store_file import FileStore
 from mailstore.keys import AccountId
@@ -102,6 +103,35 @@ def test_a_download_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert [offset for _, offset in store.asked] == [400, 1000]
     assert digest == source.fetch(name, tmp_path / "other")
     assert GET_BYTES > 1000
+
+
+def test_objects_of_one_number_cost_a_look_each(
+    world: BackupWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many somebody adds, the good ones are fetched once, and nothing else is."""
+    chain = chain_of(world)
+    account = AccountId(world.mail.directory.accounts()[0].account_id)
+    rubbish = [
+        SegmentName(chain[0].stream, number, chain[-1].taken_ms + more, Kind.FULL)
+        for number in (1, 3)
+        for more in range(50)
+    ]
+    for name in rubbish:
+        (tmp_path / "objects" / str(name)).write_bytes(bytes(2000))
+    fetched: list[SegmentName] = []
+    fetch = Source.fetch
+
+    def noted(self: Source, name: SegmentName, *more: Any) -> bytes:
+        fetched.append(name)
+        return fetch(self, name, *more)
+
+    monkeypatch.setattr(Source, "fetch", noted)
+    restorer = Restorer(tmp_path, world.source(), tmp_path / "scratch", 2)
+    wanted = Target(account, (*chain, *rubbish), 1, Head(chain[3].stream, 4, b""), newest=True)
+    folder, rebuilt = restorer.rebuild(wanted)
+    assert fetched == list(chain)
+    assert len(rebuilt.passed_over) == len(rubbish)
+    assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
 
 
 class Counting(FileStore):
