@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,15 @@ def test_no_machine_paths_or_unfinished_work() -> None:
         text = path.read_text("utf-8")
         for word in ("TODO", "FIXME", "XXX", "NotImplementedError"):
             assert word not in text, f"{name_of(path)}: {word}"
+
+
+def test_what_broke_others_is_said_where_it_is_tested() -> None:
+    """SECURITY.md lists every row, each has a test of its number, and the files it names exist."""
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d\d) \|.*$", text, re.MULTILINE)
+    assert rows == [f"{number:02d}" for number in range(1, 22)]
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for row in rows:
+        assert f"def test_row_{row}_" in tests, row
+    for named in re.findall(r"`(tests/[\w/]+(?:\.\w+)?)", text):
+        assert (ROOT / named).exists(), named

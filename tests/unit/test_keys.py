@@ -1,6 +1,9 @@
 """The key hierarchy and keyslots."""
 
+import ast
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from keys_world import TINY, CountingArgon2, fixed_random
@@ -216,3 +219,19 @@ def test_no_secret_in_repr():
     assert "hunter2" not in "".join(texts)
     assert "\\x" not in "".join(texts)
     assert "sbrk" not in "".join(texts)
+
+
+SECRETS = re.compile(r"secret|password|proof|signature|stored_key|client_key|master|private|(^|_)tag($|_)")
+
+
+@pytest.mark.parametrize("name", ["keys", "keyheader", "scram", "unlock", "opening", "printed"])
+def test_row_08_secrets_are_compared_in_constant_time(name):
+    """Nothing that proves a secret meets ``==``; what does not open under AEAD meets ``compare_digest``."""
+    import mailstore
+
+    source = (Path(mailstore.__file__).parent / f"{name}.py").read_text("utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare) and any(isinstance(one, ast.Eq | ast.NotEq) for one in node.ops):
+            for side in (node.left, *node.comparators):
+                text = ast.unparse(side)
+                assert not SECRETS.search(text) or text.startswith("len("), ast.unparse(node)
