@@ -91,20 +91,23 @@ def _chunks(texts: Iterable[str]) -> Iterator[str]:
         yield "".join(waiting)
 
 
+def _spaced(reduced: str, after_blank: bool) -> str:
+    """Runs of white space as one space; none at the beginning behind one."""
+    piece = " ".join(reduced.split())
+    if not piece:
+        return " " if reduced and not after_blank else ""
+    if reduced[0].isspace() and not after_blank:
+        piece = " " + piece
+    return piece + " " if reduced[-1].isspace() else piece
+
+
 def search_pieces(texts: Iterable[str]) -> Iterator[str]:
     """The form of ``texts``, one behind the other, in pieces of a bounded size, none of them empty."""
     after_blank = False
     for chunk in _chunks(texts):
-        reduced = _reduced(chunk)
-        if not reduced:
-            continue
-        piece = " ".join(reduced.split())
-        if reduced[0].isspace() and not after_blank:
-            piece = " " + piece
-        after_blank = reduced[-1].isspace()
-        if after_blank and piece not in ("", " "):
-            piece += " "
+        piece = _spaced(_reduced(chunk), after_blank)
         if piece:
+            after_blank = piece[-1] == " "
             yield piece
 
 
@@ -114,6 +117,8 @@ def search_form(text: str) -> str:
     Each character by its compatibility decomposition, without combining marks, case-folded; each run of
     white space is one space. A character may become up to 18.
     """
+    if len(text) <= CHUNK_CHARS:
+        return _spaced(_reduced(text), after_blank=False)
     return "".join(search_pieces((text,)))
 
 

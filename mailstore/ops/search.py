@@ -19,7 +19,7 @@ from mailstore.engine import Row, Txn, Value
 from mailstore.model import MailboxId, ModSeq, SearchResult
 from mailstore.ops.content import MessageReader, small_header
 from mailstore.ops.rows import CHOSEN, as_json, delta
-from mailstore.ops.search_text import MessageText
+from mailstore.ops.search_text import MessageText, Wanted
 from mailstore.search_form import search_form
 from mailstore.uidset import UidSet
 
@@ -117,7 +117,7 @@ class _Splitter:
     def __init__(self, now: int) -> None:
         self._now = now
         self.columns: list[_Sql] = []
-        self.wanted_in_body: set[str] = set()
+        self.wanted = Wanted()
 
     def sql(self, key: search.Key) -> _Sql | None:
         """The whole tree as SQL, or None when a part of it cannot be."""
@@ -167,7 +167,7 @@ class _Splitter:
 
     def _in_body(self, wanted: str) -> str:
         form = search_form(wanted)
-        self.wanted_in_body.add(form)
+        self.wanted.in_body.add(form)
         return form
 
 
@@ -201,7 +201,7 @@ def _matches(node: _Residual, row: Row, text: MessageText | None) -> bool:
 
 
 def _matching(
-    txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: _Residual, wanted_in_body: frozenset[str]
+    txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: _Residual, wanted: Wanted
 ) -> Iterator[Row]:
     """Those of the rows (uid, modseq, columns) whose message has the text that is wanted."""
     for at in range(0, len(rows), BATCH_ROWS):
@@ -213,7 +213,7 @@ def _matching(
         )
         for uid, *message in messages:
             row = batch[uid]
-            if _matches(residual, row, MessageText(MessageReader(txn, *message), wanted_in_body)):
+            if _matches(residual, row, MessageText(MessageReader(txn, *message), wanted)):
                 yield row
 
 
@@ -254,7 +254,7 @@ def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> Sear
     parameters += [value for one in where for value in one.parameters]
     rows = txn.rows(f"{select} FROM {source}", parameters)
     if search.reads_text(residual):
-        rows = list(_matching(txn, mailbox_id, rows, residual, frozenset(splitter.wanted_in_body)))
+        rows = list(_matching(txn, mailbox_id, rows, residual, splitter.wanted))
     elif left:
         rows = [row for row in rows if _matches(residual, row, None)]
     return SearchResult(

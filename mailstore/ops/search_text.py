@@ -8,7 +8,6 @@ header of every part below the message's own, MIME fields and those of enclosed 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
 from mailstore import mime
@@ -25,13 +24,38 @@ _REARRANGED = (b"(", b":", b"=?")
 """What an address list holds whose entries read otherwise than the field: comments, routes, groups, words."""
 
 
+class Wanted:
+    """What one search looks for: all of its texts, in their form, and what each is quickly ruled out by."""
+
+    def __init__(self) -> None:
+        self.in_body: set[str] = set()
+        """All texts that ``MessageText.body_has`` will be asked for."""
+        self._words: dict[str, tuple[bytes, ...] | None] = {}
+        self._tokens: dict[str, tuple[bytes, ...] | None] = {}
+
+    def words(self, needle: str) -> tuple[bytes, ...] | None:
+        """What stands in a header in one piece where ``needle`` is in it; None where that is not ASCII."""
+        if needle not in self._words:
+            self._words[needle] = _as_bytes(needle, needle.split())
+        return self._words[needle]
+
+    def tokens(self, needle: str) -> tuple[bytes, ...] | None:
+        """The same where comments, quotes and blanks may lie between the words of an address."""
+        if needle not in self._tokens:
+            self._tokens[needle] = _as_bytes(needle, _WORD.findall(needle))
+        return self._tokens[needle]
+
+
+def _as_bytes(needle: str, words: list[str]) -> tuple[bytes, ...] | None:
+    return tuple(word.encode("ascii") for word in words) if needle.isascii() else None
+
+
 class MessageText:
     """One message, read and decoded at most once and only as far as it is asked about."""
 
-    def __init__(self, reader: MessageReader, wanted_in_body: frozenset[str]) -> None:
-        """``wanted_in_body``: all texts, in their form, that ``body_has`` will be asked for."""
+    def __init__(self, reader: MessageReader, wanted: Wanted) -> None:
         self._reader = reader
-        self._wanted_in_body = wanted_in_body
+        self._wanted = wanted
 
     @cached_property
     def _header(self) -> bytes:
@@ -43,13 +67,13 @@ class MessageText:
         return _plain(self._header)
 
     @cached_property
-    def _header_lines(self) -> list[str]:
-        return list(_lines(self._header))
+    def _header_lines(self) -> list[_Line]:
+        return [_Line(line) for line in _LINE_END.split(self._header)]
 
     @cached_property
     def _found_in_body(self) -> set[str]:
         root = self._reader.part_tree()
-        missing = set(self._wanted_in_body)
+        missing = set(self._wanted.in_body)
         waiting = [root]
         while waiting and missing:
             part = waiting.pop()
@@ -61,13 +85,13 @@ class MessageText:
             waiting.extend(reversed(part.children))
             if part.message is not None:
                 waiting.append(part.message)
-        return set(self._wanted_in_body) - missing
+        return self._wanted.in_body - missing
 
     def _found_in_part_header(self, part: mime.Part, needles: set[str]) -> set[str]:
         end = min(part.body_start, part.header_start + mime.DEFAULT_LIMITS.max_header_bytes)
         header = self._reader.read(part.header_start, end)
         plain = _plain(header)
-        possible = {needle for needle in needles if _may_hold(plain, needle)}
+        possible = {needle for needle in needles if _may_hold(plain, self._wanted.words(needle))}
         if b"*" in header:
             # What is split up or percent-encoded (RFC 2231) is not to be found in the field as it stands.
             name = search_form(mime.filename(part) or "")
@@ -75,8 +99,8 @@ class MessageText:
         else:
             found = set()
         if possible - found:
-            lines = list(_lines(header))
-            found |= {needle for needle in possible if any(needle in line for line in lines)}
+            forms = [_Line(line).form for line in _LINE_END.split(header)]
+            found |= {needle for needle in possible if any(needle in form for form in forms)}
         return found
 
     def field_has(self, name: str, needle: str) -> bool:
@@ -85,22 +109,38 @@ class MessageText:
         In the fields with addresses also when an entry does as the envelope tells it (RFC 3501 section
         6.4.4 on FROM): without comments, quotes, and white space within the address.
         """
+        wanted = self._wanted
         is_address = name in _ADDRESS_FIELDS
-        words = _WORD.findall(needle) if is_address else needle.split()
-        if not _may_hold(self._plain_header, needle, words):
+        words = wanted.words(needle)
+        if not _may_hold(self._plain_header, wanted.tokens(needle) if is_address else words):
             return False
         return any(
-            _value_has(value, needle) or (is_address and _addresses_have(value, needle))
+            _value_has(value, needle, words) or (is_address and _addresses_have(value, needle))
             for value in _values(self._header, name)
         )
 
     def header_has(self, needle: str) -> bool:
         """Whether a line of the message's own header contains ``needle``."""
-        return _may_hold(self._plain_header, needle) and any(needle in line for line in self._header_lines)
+        words = self._wanted.words(needle)
+        if not _may_hold(self._plain_header, words):
+            return False
+        return any(_may_hold(line.plain, words) and needle in line.form for line in self._header_lines)
 
     def body_has(self, needle: str) -> bool:
         """Whether anything below the message's own header contains ``needle``."""
         return needle in self._found_in_body
+
+
+class _Line:
+    """A line of a header, folding included, whose form is made when it is needed."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self.plain = _plain(raw)
+
+    @cached_property
+    def form(self) -> str:
+        return search_form(mime.decode_words(mime.unfold(self._raw)))
 
 
 def _plain(header: bytes) -> bytes | None:
@@ -108,21 +148,11 @@ def _plain(header: bytes) -> bytes | None:
     return header.lower() if header.isascii() and b"=?" not in header else None
 
 
-def _may_hold(plain: bytes | None, needle: str, words: list[str] | None = None) -> bool:
-    """False when a header of which ``plain`` is known cannot contain ``needle``; most messages end here.
-
-    ``words``: what of it stands in the header in one piece, if it is not what white space divides.
-    """
+def _may_hold(plain: bytes | None, words: tuple[bytes, ...] | None) -> bool:
+    """False when a header of which ``plain`` is known cannot contain all words; most messages end here."""
     if plain is None:
         return True
-    if not needle.isascii():
-        return False
-    return all(word.encode("ascii") in plain for word in (needle.split() if words is None else words))
-
-
-def _lines(header: bytes) -> Iterator[str]:
-    for line in _LINE_END.split(header):
-        yield search_form(mime.decode_words(mime.unfold(line)))
+    return words is not None and all(word in plain for word in words)
 
 
 @lru_cache(maxsize=_PATTERNS_KEPT)
@@ -137,8 +167,8 @@ def _values(header: bytes, name: str) -> list[bytes]:
     return found.get(name.lower().encode("ascii"), [])
 
 
-def _value_has(value: bytes, needle: str) -> bool:
-    return _may_hold(_plain(value), needle) and needle in search_form(mime.decode_words(value))
+def _value_has(value: bytes, needle: str, words: tuple[bytes, ...] | None) -> bool:
+    return _may_hold(_plain(value), words) and needle in search_form(mime.decode_words(value))
 
 
 def _addresses_have(value: bytes, needle: str) -> bool:

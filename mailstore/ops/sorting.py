@@ -30,7 +30,11 @@ def sort(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], order: Sequence[S
     """The messages in the order asked for; what is equal stays in the order of the mailbox."""
     terms: list[str] = []
     ranks: list[Value] = []
+    first: dict[SortKey, SortBy] = {}
     for by in order:
+        # What is equal by a criterion is equal by it once more; its sets of UIDs are written out but once.
+        first.setdefault(by.key, by)
+    for by in first.values():
         column = _COLUMNS.get(by.key) or _rank_sql(len(by.ranked))
         ranks.extend(json.dumps(list(uids)) for uids in by.ranked)
         terms.append(f"{column}{' DESC' if by.reverse else ''}")

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ from mailstore.ops import search as search_ops
 from mailstore.ops.rows import delta
 from mailstore.uidset import UidSet
 
+_TEXTS: tuple[tuple[str, search.Key], ...] = (
+    ("search subject", search.HeaderText("SUBJECT", mail_sample.RARE_WORD)),
+    ("search from, none match", search.HeaderText("FROM", "zebra")),
+    ("search body, none match", search.BodyText("zebra")),
+    ("search text, none match", search.AnyText("zebra")),
+)
 BATCH = 1000
 RUNS = 7
 
@@ -148,16 +155,13 @@ def measure(root: Path) -> list[tuple[str, str]]:
         ("store all, committed", reads.store_all, 3),
     ]
     rows = [(name, f"{median_ms(one, runs):.2f}") for name, one, runs in work]
-    rows.append(("search subject", f"{median_ms(lambda: reads.search(_subject()), 1):.0f}"))
+    for name, key in _TEXTS:
+        rows.append((name, f"{median_ms(partial(reads.search, key), 1):.0f}"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows.append(("memory before, peak (MiB)", f"{before:.0f}, {peak:.0f}"))
     reads.database.checkpoint()
     reads.database.close()
     return rows
-
-
-def _subject() -> search.Key:
-    return search.HeaderText("SUBJECT", mail_sample.RARE_WORD)
 
 
 def _resident_mib() -> float:

@@ -31,6 +31,27 @@ def test_sort_by_relevancy(world: World) -> None:
     assert order(SortBy(SortKey.RELEVANCY), SortBy(SortKey.ARRIVAL)) == [1, 2, 3, 4, 5]
 
 
+def test_a_criterion_that_is_repeated_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one decides, also where a later one is reversed; sets of better messages are read once."""
+    account = world.login()
+    now(account.append("Drafts", [NewMessage(b"Subject: x\r\n\r\n", internal_date=n) for n in range(5)]))
+    mailbox = now(account.select("Drafts", True))
+    better = UidSet.of([2, 4])
+    by = [SortBy(SortKey.RELEVANCY, ranked=(better,)), SortBy(SortKey.ARRIVAL, reverse=True)]
+    by += [SortBy(SortKey.RELEVANCY, reverse=True, ranked=(better,)), SortBy(SortKey.ARRIVAL)] * 300
+    read: list[UidSet] = []
+    members = UidSet.__iter__
+
+    def counted(uids: UidSet) -> Iterator[int]:
+        read.append(uids)
+        return members(uids)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(UidSet, "__iter__", counted)
+        assert list(now(mailbox.sort(search.All(), tuple(by), START)).uids) == [4, 2, 5, 3, 1]
+    assert read.count(better) == 1
+
+
 def test_sets_of_uids_are_not_taken_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A set is asked by its ranges wherever it stands: a thousand of them cost no memory of their members."""
     account = world.login()
