@@ -32,6 +32,7 @@ TWISTED_IN_MAILSTORE = {
     "mailstore/changes.py",
     "mailstore/executor.py",
     "mailstore/inbox.py",
+    "mailstore/memory_gate.py",
     "mailstore/open_account.py",
     "mailstore/store.py",
     "mailstore/unlock.py",

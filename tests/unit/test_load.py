@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mailstore.executor import Executor
-from mailstore.unlock import MemoryGate, Pass
+from mailstore.memory_gate import MemoryGate, Pass
 from protocols.imap.shedding import can_wait
 from protocols.limits import LoadLimits
 from protocols.load import MEASUREMENTS, Load, LoadMeter, idle, is_high

@@ -15,7 +15,8 @@ from mailstore.errors import (
     TooManyLogins,
 )
 from mailstore.keys import AccessProtocol, Argon2Params, Scope
-from mailstore.unlock import MemoryGate, Unlocked, Unlocker, UnlockLimits
+from mailstore.memory_gate import MemoryGate
+from mailstore.unlock import Unlocked, Unlocker, UnlockLimits
 
 IMAP, POP3 = AccessProtocol.IMAP, AccessProtocol.POP3
 
