@@ -264,6 +264,7 @@ class Account:
         self._on_closed: Callable[[], None] | None = None
         self._ends: set[Callable[[], None]] = set()
         self._over = False
+        self._closed = False
         opened.add_session(self)
 
     @property
@@ -288,11 +289,17 @@ class Account:
             self._store.released(self._opened, self, grace_s)
 
     def on_closed(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when the account closes under the session (revoked, deleted, shutdown)."""
+        """Call ``callback`` when the account closes under the session (revoked, deleted, shutdown).
+
+        At once if it has closed already: a login goes on for a while after the account is open.
+        """
         self._on_closed = callback
+        if self._closed:
+            self.closed_by_store()
 
     def closed_by_store(self) -> None:
         """See ``on_closed``; called by the open account."""
+        self._closed = True
         callback, self._on_closed = self._on_closed, None
         if callback is not None and not self._over:
             callback()

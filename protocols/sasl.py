@@ -6,6 +6,7 @@ The caller moves base64 over the wire and gives up when the client sends ``*``.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -112,3 +113,17 @@ MECHANISMS: dict[bytes, type[PlainExchange] | type[LoginExchange]] = {
     b"LOGIN": LoginExchange,
 }
 """Names as CAPABILITY lists them. CRAM-MD5 and the like are refused: they need the plaintext kept."""
+
+
+async def read_credentials(
+    exchange: Exchange, initial: bytes | None, ask: Callable[[bytes], Awaitable[bytes]]
+) -> Credentials:
+    """Run a mechanism to its end.
+
+    ``initial`` is the initial response in base64, None if not given; ``ask`` sends a challenge and gives the
+    client's response, decoded. Raises SaslError, and whatever ``ask`` raises.
+    """
+    credentials = None if initial is None else exchange.respond(decode_response(initial))
+    while credentials is None:
+        credentials = exchange.respond(await ask(exchange.challenge()))
+    return credentials

@@ -166,6 +166,7 @@ class AccountSession:
         self.name = name.decode("latin-1")
         self.data = data
         self.released = False
+        self._closed = False
         self._on_closed: Callable[[], None] | None = None
         data.sessions.append(self)
 
@@ -188,9 +189,12 @@ class AccountSession:
     def on_closed(self, callback: Callable[[], None]) -> None:
         """See ``AccountApi``."""
         self._on_closed = callback
+        if self._closed:
+            callback()
 
     def closed_by_store(self) -> None:
         """The session has to end."""
+        self._closed = True
         if self._on_closed is not None:
             self._on_closed()
 

@@ -17,7 +17,7 @@ from protocols.imap.output import Output
 from protocols.imap.refusal import Disallowed
 from protocols.imap.shedding import can_wait
 from protocols.load import is_high
-from protocols.sasl import MECHANISMS, Credentials, Exchange, SaslError, decode_response
+from protocols.sasl import MECHANISMS, Credentials, SaslError, read_credentials
 from protocols.scram import SCRAM, SCRAM_PLUS
 
 
@@ -72,13 +72,8 @@ async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
     mechanism = MECHANISMS.get(request.mechanism)
     if mechanism is None:
         raise Disallowed(b"mechanism not supported", b"CANNOT")
-    exchange: Exchange = mechanism()
     try:
-        credentials: Credentials | None = None
-        if request.initial is not None:
-            credentials = exchange.respond(decode_response(request.initial))
-        while credentials is None:
-            credentials = exchange.respond(await ask_client(ctx, exchange.challenge()))
+        credentials = await read_credentials(mechanism(), request.initial, partial(ask_client, ctx))
     except SaslError as error:
         raise rejected(ctx, error) from None
     return await _log_in(ctx, credentials)

@@ -163,6 +163,20 @@ def test_hanging_up_before_the_end_releases_the_account() -> None:
     assert world.account.sessions == []
 
 
+def test_a_secret_revoked_while_the_client_checks_our_proof_gives_no_session() -> None:
+    """The account is open by then; that it closes meanwhile ends the session as it would a running one."""
+    world = ImapWorld()
+    client = world.connect()
+    client.say(b"a AUTHENTICATE SCRAM-SHA-256 biwsbj1qb2Uscj1hYmM=\r\n")
+    client.say(
+        b"Yz1iaXdzLHI9YWJjQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBLHA9"
+        b"eHhPM3FlUE5sNHo3OFR1US9TRFZmMUhDMzR0K2tzSmpRRkc2d2MxL09lbz0=\r\n"
+    )
+    world.account.close_sessions()
+    assert b"BYE the account was closed" in client.say(b"\r\nb SELECT INBOX\r\n")
+    assert client.closed and world.account.sessions == []
+
+
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))
 def test_names_are_escaped(name: str) -> None:
     """Any name arrives as it was, commas and equals signs included (RFC 5802 section 5.1)."""

@@ -39,6 +39,14 @@ def closing(account: Account) -> list[Account]:
     return told
 
 
+def test_a_session_that_has_ended_before_anybody_listens_says_so(world: World) -> None:
+    """A login goes on for a while after the account is open; what closes it then is not lost."""
+    account = world.login()
+    account.closed_by_store()
+    assert closing(account) == [account]
+    account.release()
+
+
 @pytest.mark.parametrize("harm", ["revoked", "disabled"])
 def test_revoked_while_the_login_is_under_way(
     world: World, monkeypatch: pytest.MonkeyPatch, harm: str
