@@ -9,13 +9,14 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from backup.errors import SegmentDamaged
 from backup.segment import SegmentName, StreamId
 from mailstore.directory import AccountRecord, Directory
 from mailstore.keys import AccountId, PublicKey
+from mailstore.model import Pop3Settings
 
 _ACCOUNT = "account/"
 
@@ -65,8 +66,13 @@ def records_of(facts: ServerFacts) -> dict[str, bytes]:
             "quota_bytes": account.quota_bytes,
             "created": account.created,
             "disabled": account.disabled,
-        }
+        } | _pop3_tree(account.pop3)
     return {name: json.dumps(value, sort_keys=True).encode("utf-8") for name, value in plain.items()}
+
+
+def _pop3_tree(settings: Pop3Settings) -> dict[str, object]:
+    """Nothing for the defaults: the records of most accounts stay what they were."""
+    return {} if settings == Pop3Settings() else {"pop3": asdict(settings)}
 
 
 def digest_of(value: bytes) -> bytes:
@@ -167,4 +173,16 @@ def _record(account: str, entry: dict[str, Any]) -> AccountRecord:
         None if entry["quota_bytes"] is None else int(entry["quota_bytes"]),
         int(entry["created"]),
         bool(entry["disabled"]),
+        _pop3_settings(entry.get("pop3", {})),
+    )
+
+
+def _pop3_settings(entry: dict[str, Any]) -> Pop3Settings:
+    default = Pop3Settings()
+    delay = entry.get("login_delay_s")
+    return Pop3Settings(
+        str(entry.get("maildrop", default.maildrop)),
+        bool(entry.get("retr_marks_seen", default.retr_marks_seen)),
+        bool(entry.get("dele_to_trash", default.dele_to_trash)),
+        None if delay is None else int(delay),
     )

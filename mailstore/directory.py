@@ -30,15 +30,16 @@ from mailstore.errors import (
     TooNew,
 )
 from mailstore.keys import AccountId, KeyLabel, PublicKey, derive
+from mailstore.model import Pop3Settings
 
 # Connections and rows are Any below: sqlcipher3 ships no type information.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_MS = 30_000
 IDLE_CONNECTIONS = 8
 _KEY_BYTES = 32
 _SALT_BYTES = 16
 
-_SCHEMA = """
+_VERSION_1 = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE domain (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE account (
@@ -51,7 +52,20 @@ CREATE TABLE address (
 CREATE INDEX address_domain ON address(domain);
 CREATE INDEX address_account ON address(account_id);
 """
-_ACCOUNT = "SELECT id, name, public_key, header_generation, quota_bytes, created, disabled FROM account"
+_VERSION_2 = """
+ALTER TABLE account ADD COLUMN pop3_maildrop TEXT NOT NULL DEFAULT 'INBOX';
+ALTER TABLE account ADD COLUMN pop3_retr_marks_seen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN pop3_dele_to_trash INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN pop3_login_delay_s INTEGER;
+CREATE INDEX account_login_delay ON account(pop3_login_delay_s) WHERE pop3_login_delay_s IS NOT NULL;
+"""
+_MIGRATIONS = (_VERSION_1, _VERSION_2)
+"""What leads to each version from the one before; never edited later."""
+
+_ACCOUNT = (
+    "SELECT id, name, public_key, header_generation, quota_bytes, created, disabled, pop3_maildrop,"
+    " pop3_retr_marks_seen, pop3_dele_to_trash, pop3_login_delay_s FROM account"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,7 @@ class AccountRecord:
     quota_bytes: int | None
     created: int
     disabled: bool
+    pop3: Pop3Settings = field(default_factory=Pop3Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,12 @@ class Directory(Protocol):
 
     def set_quota(self, account_id: AccountId, quota_bytes: int | None) -> None:
         """Set the storage limit, None for none. Raises NoSuchAccount."""
+
+    def set_pop3(self, account_id: AccountId, settings: Pop3Settings) -> None:
+        """Set how the account uses POP3, from its next login on. Raises NoSuchAccount."""
+
+    def largest_pop3_login_delay_s(self) -> int:
+        """The greatest ``Pop3Settings.login_delay_s`` of any account; 0 when none has its own."""
 
     def advance_header_generation(self, account_id: AccountId, generation: int) -> None:
         """Remember that a header of this generation exists; never goes backwards."""
@@ -217,11 +238,12 @@ class EmbeddedDirectory:
             record.quota_bytes,
             record.created,
             int(record.disabled),
+            *_pop3_columns(record.pop3),
         )
         with self._change() as connection:
             _require_free(connection, address.full)
             _ensure_domain(connection, address.domain)
-            connection.execute("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            connection.execute("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             connection.execute(
                 "INSERT INTO address VALUES (?, ?, ?)", (address.full, address.domain, record.account_id)
             )
@@ -238,6 +260,21 @@ class EmbeddedDirectory:
     def set_quota(self, account_id: AccountId, quota_bytes: int | None) -> None:
         """See :class:`Directory`."""
         self._update("UPDATE account SET quota_bytes = ? WHERE id = ?", quota_bytes, account_id)
+
+    def set_pop3(self, account_id: AccountId, settings: Pop3Settings) -> None:
+        """See :class:`Directory`."""
+        statement = (
+            "UPDATE account SET pop3_maildrop = ?, pop3_retr_marks_seen = ?, pop3_dele_to_trash = ?,"
+            " pop3_login_delay_s = ? WHERE id = ?"
+        )
+        self._update(statement, *_pop3_columns(settings), account_id)
+
+    def largest_pop3_login_delay_s(self) -> int:
+        """See :class:`Directory`."""
+        # The condition is that of the index, so this reads one row of it however many accounts there are.
+        query = "SELECT max(pop3_login_delay_s) FROM account WHERE pop3_login_delay_s IS NOT NULL"
+        with self._read() as connection:
+            return int(connection.execute(query).fetchone()[0] or 0)
 
     def advance_header_generation(self, account_id: AccountId, generation: int) -> None:
         """See :class:`Directory`."""
@@ -396,14 +433,34 @@ def _create_or_check(connection: Any) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise TooNew
-    if version == 0:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
+    if version < SCHEMA_VERSION:
+        for statement in filter(str.strip, ";".join(_MIGRATIONS[version:]).split(";")):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _record(row: Any) -> AccountRecord:
-    return AccountRecord(AccountId(row[0]), row[1], PublicKey(row[2]), row[3], row[4], row[5], bool(row[6]))
+    account_id, name, public_key, generation, quota_bytes, created, disabled, *pop3 = row
+    maildrop, retr_marks_seen, dele_to_trash, login_delay_s = pop3
+    return AccountRecord(
+        AccountId(account_id),
+        name,
+        PublicKey(public_key),
+        generation,
+        quota_bytes,
+        created,
+        bool(disabled),
+        Pop3Settings(maildrop, bool(retr_marks_seen), bool(dele_to_trash), login_delay_s),
+    )
+
+
+def _pop3_columns(settings: Pop3Settings) -> tuple[str, int, int, int | None]:
+    return (
+        settings.maildrop,
+        int(settings.retr_marks_seen),
+        int(settings.dele_to_trash),
+        settings.login_delay_s,
+    )
 
 
 def _setting(connection: Any, name: str) -> str | None:

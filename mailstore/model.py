@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import NamedTuple, NewType
@@ -374,6 +374,40 @@ class Quota:
     limit_bytes: int | None
     used_messages: int
     limit_messages: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Settings:
+    """How one account uses POP3.
+
+    ``maildrop`` is the mailbox that RFC 1939 calls so. ``login_delay_s`` is the least time between two
+    logins in seconds (RFC 2449 section 6.5), None for what the server says for everybody.
+    """
+
+    maildrop: str = field(default=INBOX, repr=False)
+    retr_marks_seen: bool = False
+    dele_to_trash: bool = False
+    login_delay_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropListing:
+    """The messages of a POP3 maildrop (RFC 1939) by ascending UID, as it was when the session began.
+
+    Arrays, because there may be a million: twelve octets for each.
+    """
+
+    uids: Sequence[int]
+    sizes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class MaildropId:
+    """What identifies one message of a maildrop for good, restores included; see ``ops.content``."""
+
+    uid: Uid
+    object_id: str
+    save_date: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import datetime
 import re
 import sys
+from dataclasses import asdict, replace
 
 import click
 
@@ -12,12 +13,15 @@ from deploy.cli.asking import current_secret, new_password, opened_keyring, pass
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
 from mailstore.directory import AccountRecord
-from mailstore.errors import NoSuchAccount
+from mailstore.errors import MailboxNameInvalid, NoSuchAccount
 from mailstore.keyheader import read_header
 from mailstore.keys import Keyslot
+from mailstore.model import Pop3Settings
+from mailstore.names import for_creation
 from mailstore.sealed import pending
 
 _SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_LOGIN_DELAY_MAX_S = 86_400
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -67,6 +71,7 @@ def show(cli: Cli, name: str) -> None:
     fields = {
         **_record_fields(record),
         "aliases": aliases,
+        "pop3": asdict(record.pop3),
         "waiting_messages": waiting,
         "keyslots": [slot_fields(slot) for slot in slots],
         "folder": str(paths.folder),
@@ -76,9 +81,63 @@ def show(cli: Cli, name: str) -> None:
         _record_line(record),
         f"folder   {paths.folder}",
         f"waiting  {waiting} sealed messages",
+        f"pop3     {_pop3_line(record.pop3)}",
         *(f"alias    {alias}" for alias in aliases),
         *(f"keyslot  {slot_line(slot)}" for slot in slots),
     )
+
+
+@account.command("set", epilog=EPILOG)
+@click.argument("name")
+@click.option("--pop3-maildrop", metavar="MAILBOX", help="The mailbox that POP3 clients see; INBOX at first.")
+@click.option("--pop3-retr-seen/--no-pop3-retr-seen", default=None, help="Whether RETR marks as read.")
+@click.option("--pop3-dele-trash/--no-pop3-dele-trash", default=None, help="Whether DELE moves to Trash.")
+@click.option(
+    "--pop3-login-delay",
+    metavar="SECONDS",
+    help="Least time between two POP3 logins, up to a day; 'default' for what the configuration says.",
+)
+@command
+def set_account(
+    cli: Cli,
+    name: str,
+    pop3_maildrop: str | None,
+    pop3_retr_seen: bool | None,
+    pop3_dele_trash: bool | None,
+    pop3_login_delay: str | None,
+) -> None:
+    """Change how the account NAME uses POP3, from its next login on."""
+    with cli.directory() as directory:
+        record = find_account(directory, name)
+        settings = record.pop3
+        if pop3_maildrop is not None:
+            settings = replace(settings, maildrop=_mailbox_name(pop3_maildrop))
+        if pop3_retr_seen is not None:
+            settings = replace(settings, retr_marks_seen=pop3_retr_seen)
+        if pop3_dele_trash is not None:
+            settings = replace(settings, dele_to_trash=pop3_dele_trash)
+        if pop3_login_delay is not None:
+            settings = replace(settings, login_delay_s=_login_delay(pop3_login_delay))
+        directory.set_pop3(record.account_id, settings)
+    fields = {"name": record.name, "pop3": asdict(settings)}
+    cli.answer(fields, f"account {record.name}: pop3 {_pop3_line(settings)}")
+    if pop3_maildrop is not None:
+        cli.remark("the mailbox has to exist: until it does, POP3 logins are refused")
+
+
+def _mailbox_name(text: str) -> str:
+    try:
+        return for_creation(text)
+    except MailboxNameInvalid:
+        raise Refusal("no mailbox can have that name", EXIT_USAGE) from None
+
+
+def _login_delay(text: str) -> int | None:
+    if text == "default":
+        return None
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > _LOGIN_DELAY_MAX_S:
+        raise Refusal(f"the delay is 'default' or 0 to {_LOGIN_DELAY_MAX_S} seconds", EXIT_USAGE)
+    return int(text)
 
 
 @account.command(epilog=EPILOG)
@@ -212,6 +271,14 @@ def _record_fields(record: AccountRecord) -> dict[str, object]:
         "quota_bytes": record.quota_bytes,
         "disabled": record.disabled,
     }
+
+
+def _pop3_line(settings: Pop3Settings) -> str:
+    parts = [f"maildrop {settings.maildrop}"]
+    parts += ["RETR marks as read"] if settings.retr_marks_seen else []
+    parts += ["DELE moves to Trash" if settings.dele_to_trash else "DELE removes for good"]
+    parts += [] if settings.login_delay_s is None else [f"a login every {settings.login_delay_s} s at most"]
+    return "; ".join(parts)
 
 
 def _record_line(record: AccountRecord) -> str:

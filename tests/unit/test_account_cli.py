@@ -179,6 +179,35 @@ def test_no_terminal(joe):
     assert (code, err) == (2, "sealbox: there is no terminal to ask on: use --password-stdin\n")
 
 
+def test_pop3_settings(joe):
+    """Each is changed alone and shown; 'default' gives the delay back to the configuration."""
+    default = {"maildrop": "INBOX", "retr_marks_seen": False, "dele_to_trash": False, "login_delay_s": None}
+    assert answer(joe("account", "show", "joe", "--json"))["pop3"] == default
+    changed = joe("account", "set", "joe", "--pop3-retr-seen", "--pop3-login-delay", "60", "--json")
+    wanted = {**default, "retr_marks_seen": True, "login_delay_s": 60}
+    assert answer(changed) == {"name": "joe@example.org", "pop3": wanted}
+    assert answer(joe("account", "show", "joe", "--json"))["pop3"] == wanted
+    assert "a login every 60 s at most" in joe("account", "show", "joe")[1]
+    joe("account", "set", "joe", "--pop3-maildrop", "Lists/Daily/", "--pop3-dele-trash")
+    shown = joe("account", "show", "joe")[1]
+    assert "maildrop Lists/Daily; RETR marks as read; DELE moves to Trash" in shown
+    joe("account", "set", "joe", "--no-pop3-retr-seen", "--no-pop3-dele-trash")
+    back = joe("account", "set", "joe", "--pop3-maildrop", "inbox", "--pop3-login-delay", "default")
+    assert back == (0, "account joe@example.org: pop3 maildrop INBOX; DELE removes for good\n", back[2])
+    assert "has to exist" in back[2]
+    assert answer(joe("account", "show", "joe", "--json"))["pop3"] == default
+
+
+@pytest.mark.parametrize(
+    "option", [("--pop3-login-delay", "86401"), ("--pop3-login-delay", "-1"), ("--pop3-maildrop", "a//b")]
+)
+def test_pop3_settings_that_make_no_sense(joe, option):
+    """Nothing is changed."""
+    before = joe("account", "show", "joe")
+    assert joe("account", "set", "joe", *option)[0] == 2
+    assert joe("account", "show", "joe") == before
+
+
 def test_places(joe, tmp_path):
     """--data and --config on the group, on the command, in the environment; the nearest wins."""
     data = str(tmp_path / "data")

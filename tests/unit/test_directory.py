@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from mailstore import directory as directory_module
 from mailstore.account import init_root, open_directory, read_server_key
 from mailstore.directory import AccountRecord, Alias, EmbeddedDirectory
 from mailstore.errors import (
@@ -21,6 +22,7 @@ from mailstore.errors import (
     TooNew,
 )
 from mailstore.keys import AccountId, PublicKey
+from mailstore.model import Pop3Settings
 
 JOE, ANN = AccountId("a" * 32), AccountId("b" * 32)
 
@@ -252,6 +254,86 @@ def test_newer_directory(root):
     directory.close()
     with pytest.raises(TooNew):
         open_directory(root)
+
+
+VERSION_1 = """
+CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE domain (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE account (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, public_key BLOB NOT NULL,
+    header_generation INTEGER NOT NULL, quota_bytes INTEGER, created INTEGER NOT NULL,
+    disabled INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+CREATE TABLE address (
+    name TEXT PRIMARY KEY, domain TEXT NOT NULL REFERENCES domain(name),
+    account_id TEXT NOT NULL REFERENCES account(id) ON DELETE CASCADE) STRICT, WITHOUT ROWID;
+CREATE INDEX address_domain ON address(domain);
+CREATE INDEX address_account ON address(account_id);
+INSERT INTO domain VALUES('example.org');
+INSERT INTO account VALUES('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'joe@example.org', x'0102', 3, 1000, 5, 1);
+INSERT INTO account VALUES('bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'ann@example.org', x'03', 1, NULL, 6, 0);
+INSERT INTO address VALUES('joe@example.org', 'example.org', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa');
+INSERT INTO address VALUES('ann@example.org', 'example.org', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb');
+PRAGMA user_version = 1
+"""
+
+
+@pytest.fixture
+def version_1(tmp_path):
+    """The file of a directory as version 1 left it, and its server's key."""
+    key, path = os.urandom(32), tmp_path / "directory.db"
+    empty = EmbeddedDirectory(path, key)
+    raw_key = empty._raw_key
+    empty.close()
+    path.unlink()
+    connection = directory_module._open(path, raw_key)
+    for statement in VERSION_1.split(";"):
+        connection.execute(statement)
+    connection.close()
+    return path, key
+
+
+def test_a_directory_of_version_1_is_migrated(version_1):
+    """All that was there is there; everybody uses POP3 as before, until it is set otherwise."""
+    directory = EmbeddedDirectory(*version_1)
+    assert directory.accounts() == [
+        AccountRecord(ANN, "ann@example.org", PublicKey(b"\x03"), 1, None, 6, False),
+        AccountRecord(JOE, "joe@example.org", PublicKey(b"\x01\x02"), 3, 1000, 5, True),
+    ]
+    assert directory.resolve("joe@example.org").account_id == JOE
+    assert directory.account(JOE).pop3 == Pop3Settings()
+    directory.set_pop3(JOE, Pop3Settings("Lists", True, True, 60))
+    directory.close()
+    directory = EmbeddedDirectory(*version_1)
+    assert directory.login("joe@example.org").pop3 == Pop3Settings("Lists", True, True, 60)
+    assert directory.account(ANN).pop3 == Pop3Settings()
+    directory.close()
+
+
+def test_a_migration_that_fails_leaves_version_1(version_1, monkeypatch):
+    """It is one transaction: the next start does all of it."""
+    monkeypatch.setattr(
+        directory_module, "_MIGRATIONS", (VERSION_1, directory_module._VERSION_2 + "CREATE TABLE broken ()")
+    )
+    with pytest.raises(StorageFailed):
+        EmbeddedDirectory(*version_1)
+    monkeypatch.undo()
+    directory = EmbeddedDirectory(*version_1)
+    assert [one.name for one in directory.accounts()] == ["ann@example.org", "joe@example.org"]
+    directory.close()
+
+
+def test_pop3_settings(directory):
+    """Set for one account alone; the largest delay is known without asking every account."""
+    assert directory.largest_pop3_login_delay_s() == 0
+    directory.add_account(record(ANN, "ann@example.org"))
+    directory.set_pop3(ANN, Pop3Settings(login_delay_s=900))
+    directory.set_pop3(JOE, Pop3Settings("Archive", dele_to_trash=True, login_delay_s=0))
+    assert directory.largest_pop3_login_delay_s() == 900
+    assert directory.account(JOE).pop3 == Pop3Settings("Archive", False, True, 0)
+    directory.set_pop3(ANN, Pop3Settings())
+    assert directory.largest_pop3_login_delay_s() == 0
+    with pytest.raises(NoSuchAccount):
+        directory.set_pop3(AccountId("c" * 32), Pop3Settings())
 
 
 def test_threads(directory):
