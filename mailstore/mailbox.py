@@ -19,7 +19,8 @@ from mailstore.model import (
     FetchResult,
     Flags,
     MailboxId,
-    MaildropEntry,
+    MaildropId,
+    MaildropListing,
     MessageId,
     ModSeq,
     NewMessage,
@@ -36,7 +37,7 @@ from mailstore.model import (
 )
 from mailstore.names import normalised
 from mailstore.open_account import OpenAccount
-from mailstore.ops import content, mailboxes, messages, search, sorting
+from mailstore.ops import content, mailboxes, maildrop, messages, search, sorting
 from mailstore.ops.rows import delta, require_mailbox
 from mailstore.prepared import PreparedMessage
 from mailstore.uidset import UidSet
@@ -192,14 +193,33 @@ class Mailbox:
         )
         return placed, await self._claimed(found)
 
-    async def maildrop(self) -> tuple[MaildropEntry, ...]:
+    async def maildrop(self) -> MaildropListing:
         """The messages as POP3 lists them."""
-        return await self._account.read(content.maildrop, self.opened.mailbox_id)
+        return await self._account.read(maildrop.listing, self.opened.mailbox_id)
+
+    async def maildrop_ids(self, uids: UidSet) -> tuple[MaildropId, ...]:
+        """What identifies messages (POP3's UIDL), those that are still there by ascending UID."""
+        return await self._account.read(maildrop.ids, self.opened.mailbox_id, uids)
+
+    async def mark_seen(self, uids: UidSet) -> None:
+        """Set ``\\Seen`` on those that are still there. Raises ReadOnly."""
+        self._writable()
+        await self._account.write(messages.mark_seen, self.opened.mailbox_id, uids)
 
     async def remove(self, uids: UidSet) -> None:
-        """Remove messages whatever their flags (POP3's QUIT). Raises ReadOnly."""
+        """Remove messages whatever their flags (POP3's QUIT), all or none. Raises ReadOnly."""
         self._writable()
         await self._account.write(messages.expunge_unconditionally, self.opened.mailbox_id, uids)
+
+    async def discard(self, uids: UidSet) -> None:
+        """Move messages to the mailbox for deleted ones, all or none; see ``ops.maildrop.discard``.
+
+        Raises ReadOnly, LimitExceeded.
+        """
+        self._writable()
+        await self._account.write(
+            maildrop.discard, self.opened.mailbox_id, uids, self._account.limits.max_mailboxes
+        )
 
 
 def _copy(

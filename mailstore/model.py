@@ -410,15 +410,6 @@ class MaildropId:
     save_date: int
 
 
-@dataclass(frozen=True, slots=True)
-class MaildropEntry:
-    """One message of a POP3 maildrop (RFC 1939): the inbox as it was when the session began."""
-
-    uid: Uid
-    message_id: MessageId
-    size_bytes: int
-
-
 SCRAM_ITERATIONS = 4096
 """RFC 7677 section 4 wants this at least; enough for 100 random bits."""
 

@@ -102,6 +102,7 @@ class OpenAccount:
     ) -> None:
         self.account_id = hold.account_id
         self.paths = paths
+        self.limits = worker.limits
         self._worker = worker
         self._hold = hold
         limits = worker.limits

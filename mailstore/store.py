@@ -40,6 +40,7 @@ from mailstore.model import (
     MailboxStatus,
     NewMessage,
     Overview,
+    Pop3Settings,
     Quota,
     ScramExchange,
     ScramSetup,
@@ -54,6 +55,7 @@ from mailstore.open_account import OpenAccount
 from mailstore.ops import content, mailboxes, messages, metadata, search
 from mailstore.ops.overview import overview
 from mailstore.ops.rows import require_mailbox
+from mailstore.pop3_login import may_log_in
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
 from mailstore.unlock import Unlocked, Unlocker
@@ -115,6 +117,10 @@ class MailStore:
         """
         unlocked, signature = await self._unlocker.unlock_by_scram(name, exchange, AccessProtocol(protocol))
         return await self._session(unlocked), signature
+
+    async def largest_pop3_login_delay_s(self) -> int:
+        """The longest delay between POP3 logins that any account has of its own; 0 when none has."""
+        return await self.executor.call(self._directory.largest_pop3_login_delay_s)
 
     async def _session(self, unlocked: Unlocked) -> Account:
         try:
@@ -271,6 +277,22 @@ class Account:
     def read_only(self) -> bool:
         """The keyslot allows reading only."""
         return self.scope.read_only
+
+    @property
+    def pop3(self) -> Pop3Settings:
+        """How the account uses POP3, as it was when the session logged in."""
+        return self.unlocked.record.pop3
+
+    async def may_log_in_by_pop3(self, delay_s: int) -> bool:
+        """Whether ``delay_s`` seconds have passed since the last POP3 login; if so this one is the last.
+
+        Raises Busy, StorageFailed.
+        """
+        folder = self._opened.paths.folder
+        try:
+            return await self._store.executor.call(may_log_in, folder, delay_s, time.time())
+        except StorageFull:
+            return True  # with a full disk mail can still be read
 
     def release(self) -> None:
         """The session is over; calling it again does nothing."""

@@ -242,5 +242,11 @@ class Pop3Limits:
     """Lines of LIST or UIDL made at once."""
     top_lines_max: int = 1_000_000_000
     """The largest line count that TOP understands; it is the whole of any message."""
+    login_delay_s: int = 0
+    """Least time between two logins to one account (LOGIN-DELAY, RFC 2449 section 6.5) that has no other of
+    its own (``sealbox account set``); 0 for none."""
+    seen_batch_max: int = 100
+    """Messages that RETR has sent whole before they are marked as read, where the account wants that; the
+    rest is marked at QUIT."""
     connections_max: int = 5000
     """Connections of one worker at a time; further ones are closed."""

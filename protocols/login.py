@@ -109,6 +109,10 @@ class LoginGuard:
         """As ``login``, by a SCRAM proof; also gives the ServerSignature (RFC 5802 section 3)."""
         return await self._prove(attempt, self._store.login_scram(attempt.name, exchange, protocol))
 
+    async def largest_pop3_delay_s(self) -> int:
+        """The longest delay between POP3 logins that any account has of its own, in seconds; 0: none has."""
+        return await self._store.largest_pop3_login_delay_s()
+
     async def _prove(self, attempt: Attempt, proof: Awaitable[T]) -> T:
         try:
             result = await proof

@@ -24,6 +24,7 @@ from mailstore.model import (
     NewMessage,
     Opened,
     Overview,
+    Pop3Settings,
     Quota,
     ScramExchange,
     ScramSetup,
@@ -110,8 +111,19 @@ class AccountApi(Protocol):
     """The address it was opened with."""
 
     @property
+    def account_id(self) -> str:
+        """What the operator's log calls the account."""
+
+    @property
     def read_only(self) -> bool:
         """The secret allows reading only."""
+
+    @property
+    def pop3(self) -> Pop3Settings:
+        """How the account uses POP3."""
+
+    async def may_log_in_by_pop3(self, delay_s: int) -> bool:
+        """Whether ``delay_s`` seconds have passed since the last POP3 login; if so this one is the last."""
 
     def release(self) -> None:
         """The session is over."""
@@ -200,3 +212,6 @@ class StoreApi(Protocol):
         self, name: bytes, exchange: ScramExchange, protocol: str
     ) -> tuple[AccountApi, bytes]:
         """As ``login``, by SCRAM with an app password; also gives the ServerSignature."""
+
+    async def largest_pop3_login_delay_s(self) -> int:
+        """The longest delay between POP3 logins that any account has of its own; 0 when none has."""

@@ -20,7 +20,8 @@ from mailstore.model import (
     Flags,
     MailboxId,
     MailboxStatus,
-    MaildropEntry,
+    MaildropId,
+    MaildropListing,
     MessageFlags,
     MessageId,
     ModSeq,
@@ -141,6 +142,9 @@ class Session(Protocol):
 
     def box(self, name: str) -> StoredMailbox:
         """The mailbox of that name."""
+
+    def trash(self) -> str:
+        """The name of the mailbox for deleted messages."""
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
         """Append messages."""
@@ -402,16 +406,32 @@ class SelectedMailbox:
         rows = [thread_row(self._box.messages[uid]) for uid in found.uids]
         return threads(rows, algorithm), found.delta
 
-    async def maildrop(self) -> tuple[MaildropEntry, ...]:
-        """The messages as POP3 lists them."""
+    async def maildrop(self) -> MaildropListing:
+        """See ``MaildropApi``."""
         await self._turn()
-        return tuple(
-            MaildropEntry(one.uid, one.message_id, len(one.data))
-            for _, one in sorted(self._box.messages.items())
-        )
+        messages = self._box.messages
+        return MaildropListing(sorted(messages), [len(messages[uid].data) for uid in sorted(messages)])
+
+    async def maildrop_ids(self, uids: UidSet) -> tuple[MaildropId, ...]:
+        """See ``MaildropApi``."""
+        await self._turn()
+        there = (self._box.messages[uid] for uid in uids if uid in self._box.messages)
+        return tuple(MaildropId(one.uid, f"M{one.message_id}", one.save_date) for one in there)
+
+    async def mark_seen(self, uids: UidSet) -> None:
+        """See ``MaildropApi``."""
+        await self.store_flags(uids, StoreMode.ADD, Flags(SystemFlag.SEEN), None, self._box.modseq)
+
+    async def discard(self, uids: UidSet) -> None:
+        """See ``MaildropApi``; there has to be a mailbox for them."""
+        trash = self._session.trash()
+        if self.opened.name == trash:
+            await self.remove(uids)
+        else:
+            await self.move(uids, trash, self._box.modseq)
 
     async def remove(self, uids: UidSet) -> None:
-        """Remove messages whatever their flags (POP3's QUIT)."""
+        """See ``MaildropApi``."""
         await self._turn(writes=True)
         self._box.remove([uid for uid in uids if uid in self._box.messages], self._box.bump())
         self._box.changed()

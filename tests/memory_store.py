@@ -37,6 +37,7 @@ from mailstore.model import (
     MessageId,
     NewMessage,
     Overview,
+    Pop3Settings,
     Quota,
     ScramExchange,
     ScramSetup,
@@ -63,6 +64,9 @@ class MemoryAccount:
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
         self.read_only = False
+        self.pop3 = Pop3Settings()
+        self.last_pop3_login_s: float | None = None
+        self.clock: Callable[[], float] = lambda: 0.0
         self.mailboxes: dict[str, StoredMailbox] = {}
         self.subscriptions: set[str] = set()
         self.annotations: dict[MailboxId | None, dict[str, bytes]] = {}
@@ -157,6 +161,10 @@ class MemoryStore:
             raise AuthenticationFailed("authentication failed")
         return AccountSession(name, found), hmac.digest(keys.server_key, exchange.auth_message, "sha256")
 
+    async def largest_pop3_login_delay_s(self) -> int:
+        """See ``StoreApi``."""
+        return max((account.pop3.login_delay_s or 0 for account in self.accounts.values()), default=0)
+
 
 class AccountSession:
     """See ``AccountApi``."""
@@ -174,6 +182,19 @@ class AccountSession:
     def read_only(self) -> bool:
         """See ``AccountApi``."""
         return self.data.read_only
+
+    @property
+    def pop3(self) -> Pop3Settings:
+        """See ``AccountApi``."""
+        return self.data.pop3
+
+    async def may_log_in_by_pop3(self, delay_s: int) -> bool:
+        """See ``AccountApi``."""
+        now, last = self.data.clock(), self.data.last_pop3_login_s
+        if last is not None and now - last < delay_s:
+            return False
+        self.data.last_pop3_login_s = now
+        return True
 
     def release(self) -> None:
         """See ``AccountApi``."""
@@ -218,6 +239,11 @@ class AccountSession:
         if found is None:
             raise NoSuchMailbox("no such mailbox")
         return found
+
+    def trash(self) -> str:
+        """The name of the mailbox for deleted messages."""
+        names = (name for name, box in self.data.mailboxes.items() if box.special_use is SpecialUse.TRASH)
+        return next(names, "Trash")
 
     async def list_mailboxes(self) -> MailboxList:
         """See ``AccountApi``."""

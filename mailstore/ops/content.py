@@ -13,7 +13,6 @@ from mailstore.model import (
     FetchResult,
     FetchRow,
     MailboxId,
-    MaildropEntry,
     MessageId,
     ModSeq,
     SectionData,
@@ -280,11 +279,3 @@ def read_section(
     reader = MessageReader(txn, *row)
     found = _read_section(reader, reader.part_tree(), section, reader.size_bytes)
     return None if found.total is None else found.data
-
-
-def maildrop(txn: Txn, mailbox_id: MailboxId) -> tuple[MaildropEntry, ...]:
-    """All messages of a mailbox as POP3 lists them, oldest UID first."""
-    rows = txn.rows(
-        "SELECT uid, message_id, size_bytes FROM placed WHERE mailbox_id = ? ORDER BY uid", (mailbox_id,)
-    )
-    return tuple(MaildropEntry(Uid(uid), MessageId(one), size) for uid, one, size in rows)

@@ -121,7 +121,9 @@ def _pass(argument: bytes | None, _limits: Pop3Limits) -> ask.Request:
 
 
 def _auth(argument: bytes | None, _limits: Pop3Limits) -> ask.Request:
-    words = _words(argument, 1, 2)
+    words = _words(argument, 0, 2)
+    if not words:
+        return ask.Mechanisms()
     if not _MECHANISM.fullmatch(words[0]):
         raise Malformed("not a mechanism")
     initial = words[1] if len(words) == 2 else None
@@ -171,11 +173,19 @@ COMMANDS: dict[bytes, CommandSpec] = dict(
 )
 
 
-def capabilities(state: State, stls_offered: bool) -> tuple[bytes, ...]:
-    """What CAPA lists (RFC 2449 section 6): no more and no less than what works in this state."""
+def capabilities(
+    state: State, stls_offered: bool, mechanisms: tuple[bytes, ...], login_delay_s: int
+) -> tuple[bytes, ...]:
+    """What CAPA lists (RFC 2449 section 6): no more and no less than what works in this state.
+
+    ``login_delay_s`` is the account's own after login, before it the longest that any account has; there
+    USER says that more can be known later (section 6.5).
+    """
     always = (b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"EXPIRE NEVER")
+    user = b"" if state is State.TRANSACTION else b" USER"
+    delay = (b"LOGIN-DELAY %d%s" % (login_delay_s, user),) if login_delay_s else ()
     if state is State.PLAINTEXT:
         first: tuple[bytes, ...] = (b"STLS",) if stls_offered else ()
     else:
-        first = (b"USER", b"SASL PLAIN", b"UTF8", b"LANG")
-    return (*first, *always, b"IMPLEMENTATION Sealbox")
+        first = (b"USER", b"SASL " + b" ".join(mechanisms), b"UTF8", b"LANG")
+    return (*first, *always, *delay, b"IMPLEMENTATION Sealbox")

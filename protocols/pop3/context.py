@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mailstore.errors import StoreError
-from mailstore.model import MaildropEntry
+from mailstore.model import MaildropId, MaildropListing
 from mailstore.uidset import UidSet
 from protocols.access_log import AccessLog
 from protocols.errors import Meaning, meaning_of
 from protocols.limits import Pop3Limits
 from protocols.login import LoginGuard
-from protocols.store_api import MailboxApi
+from protocols.store_api import AccountApi, MailboxApi
 
 log = logging.getLogger("sealbox.pop3")
 
@@ -21,22 +23,44 @@ log = logging.getLogger("sealbox.pop3")
 class MaildropApi(MailboxApi, Protocol):
     """A mailbox as POP3 uses it."""
 
-    async def maildrop(self) -> tuple[MaildropEntry, ...]:
+    async def maildrop(self) -> MaildropListing:
         """All messages, oldest first."""
+
+    async def maildrop_ids(self, uids: UidSet) -> tuple[MaildropId, ...]:
+        """What identifies those messages that are still there."""
+
+    async def mark_seen(self, uids: UidSet) -> None:
+        """Set ``\\Seen``; messages gone already do not matter. Raises ReadOnly."""
 
     async def remove(self, uids: UidSet) -> None:
         """Remove messages whatever their flags; those gone already do not matter. Raises ReadOnly."""
 
+    async def discard(self, uids: UidSet) -> None:
+        """As ``remove``, into the mailbox for deleted messages. Raises ReadOnly, LimitExceeded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pop3Services:
-    """What all sessions of a server share. ``tls`` is None where STLS cannot be offered."""
+    """What all sessions of a server share. ``tls`` is None where STLS cannot be offered.
+
+    ``random`` gives so many random octets.
+    """
 
     login: LoginGuard
     access_log: AccessLog
     clock: Any
     tls: Any = None
     limits: Pop3Limits = field(default_factory=Pop3Limits)
+    random: Callable[[int], bytes] = os.urandom
+
+    def login_delay_s(self, account: AccountApi) -> int:
+        """Least time between two logins to ``account`` (RFC 2449 section 6.5); 0 for none."""
+        own = account.pop3.login_delay_s
+        return self.limits.login_delay_s if own is None else own
+
+    async def largest_login_delay_s(self) -> int:
+        """The longest that applies to any account. Raises StoreError."""
+        return max(self.limits.login_delay_s, await self.login.largest_pop3_delay_s())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +97,8 @@ _REFUSALS: dict[Meaning, Refusal] = {
     Meaning.READ_ONLY: Refusal(b"only reading is allowed"),
     Meaning.NO_MESSAGE: Refusal(b"the message is gone"),
 }
+EVERYDAY_CODES = (b"", b"LOGIN-DELAY")
+"""Refusals with these codes are no trouble; without a code they say what the client can know itself."""
 _FAULT = Refusal(b"internal error", b"SYS/PERM")
 
 

@@ -6,11 +6,10 @@ is its size as stored; a message whose lines do not all end with CRLF is a littl
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mailstore.model import MaildropEntry, Uid, UidValidity
+from mailstore.model import MaildropId, MaildropListing, Uid
 from mailstore.uidset import UidSet
 
 
@@ -29,11 +28,9 @@ class NoSuchNumber(Exception):
 class Maildrop:
     """Messages are numbered from 1."""
 
-    def __init__(self, uid_validity: UidValidity, entries: Sequence[MaildropEntry]) -> None:
-        self._uid_validity = uid_validity
-        # Arrays, because a maildrop may have a million messages: twelve bytes each.
-        self._uids = array("I", (entry.uid for entry in entries))
-        self._sizes = array("Q", (entry.size_bytes for entry in entries))
+    def __init__(self, listing: MaildropListing) -> None:
+        self._uids = listing.uids
+        self._sizes = listing.sizes
         self._deleted: set[int] = set()
         self._deleted_bytes = 0
         self._total_bytes = sum(self._sizes)
@@ -72,21 +69,14 @@ class Maildrop:
         self._deleted.clear()
         self._deleted_bytes = 0
 
-    def unique_id(self, entry: Listed) -> bytes:
-        """The unique-id (RFC 1939 section 7): at most 21 digits and a hyphen, never used again."""
-        return b"%d-%d" % (self._uid_validity, entry.uid)
+    def numbers(self) -> Iterator[int]:
+        """The numbers of the messages that are not marked."""
+        return (number for number in range(1, len(self._uids) + 1) if number not in self._deleted)
 
-    def scan_lines(self) -> Iterator[bytes]:
-        """The lines of LIST."""
-        for number, entry in self._numbered():
-            yield b"%d %d\r\n" % (number, entry.size_bytes)
 
-    def unique_id_lines(self) -> Iterator[bytes]:
-        """The lines of UIDL."""
-        for number, entry in self._numbered():
-            yield b"%d %s\r\n" % (number, self.unique_id(entry))
+def unique_id(message: MaildropId) -> bytes:
+    """The unique-id (RFC 1939 section 7): of 1 to 70 printable characters, never used again.
 
-    def _numbered(self) -> Iterator[tuple[int, Listed]]:
-        for number in range(1, len(self._uids) + 1):
-            if number not in self._deleted:
-                yield number, self._listed(number)
+    It stays when the message comes back from a snapshot; ``mailstore.ops.maildrop.ids`` says why.
+    """
+    return b"%s-%x-%x" % (message.object_id.encode("ascii"), message.save_date, message.uid)

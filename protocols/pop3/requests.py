@@ -28,6 +28,11 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True)
+class Mechanisms:
+    """AUTH without argument asks for the SASL mechanisms, as clients older than CAPA do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stat:
     """STAT."""
 
@@ -108,4 +113,4 @@ class Quit:
 MaildropRequest = Stat | Scan | Uidl | Retr | Top | Dele | Rset | Noop
 """What needs an open maildrop."""
 
-Request = MaildropRequest | User | Pass | Auth | Capa | Stls | Utf8 | Lang | Quit
+Request = MaildropRequest | User | Pass | Auth | Mechanisms | Capa | Stls | Utf8 | Lang | Quit

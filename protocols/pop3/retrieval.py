@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from mailstore.errors import NoSuchMessage
@@ -14,6 +14,9 @@ from protocols.pop3.context import MaildropApi
 from protocols.pop3.maildrop import Listed
 from protocols.pop3.top import TopCutter
 from protocols.transport import Channel
+
+LinesOf = Callable[[Sequence[int]], Awaitable[bytes]]
+"""Makes the lines of a listing for some message numbers."""
 
 _WHOLE = SectionRead(SectionSpec())
 
@@ -41,13 +44,27 @@ class Sender:
             self._parts.clear()
             await self._channel.write(data)
 
-    async def lines(self, first_line: bytes, lines: Iterator[bytes]) -> None:
-        """A multi-line response whose lines need no stuffing (RFC 1939 section 3)."""
+    def lines(self, first_line: bytes, lines: Iterable[bytes]) -> None:
+        """A short multi-line response whose lines need no stuffing (RFC 1939 section 3)."""
+        self.put(first_line + b"".join(b"%s\r\n" % line for line in lines) + END_OF_DATA)
+
+    async def listing(self, first_line: bytes, numbers: Iterator[int], lines_of: LinesOf) -> None:
+        """The same for a whole maildrop, some lines at a time; others have their turn meanwhile.
+
+        Raises what ``lines_of`` raises; ``in_response`` tells whether anything was sent.
+        """
+        lines = await lines_of(batch := self._batch(numbers))
         self._begin(first_line)
-        while piece := b"".join(islice(lines, self._limits.listing_chunk_lines)):
-            self.put(piece)
+        while batch:
+            self.put(lines)
             await self._drain()
+            if self._channel.turn_is_over:
+                await self._channel.turn()
+            lines = await lines_of(batch := self._batch(numbers))
         self._finish(END_OF_DATA)
+
+    def _batch(self, numbers: Iterator[int]) -> list[int]:
+        return list(islice(numbers, self._limits.listing_chunk_lines))
 
     async def message(
         self, mailbox: MaildropApi, entry: Listed, first_line: bytes, cutter: TopCutter | None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import os
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from protocols.access_log import AccessLog
@@ -30,10 +31,11 @@ class Pop3Factory(StreamFactory):
         clock: Any,
         implicit_tls: bool,
         stream_limits: StreamLimits | None = None,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         super().__init__(clock, stream_limits or StreamLimits())
         self._secure = implicit_tls
-        self._services = Pop3Services(login, access_log, clock, tls, limits)
+        self._services = Pop3Services(login, access_log, clock, tls, limits, random)
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
         """A session and its coroutine."""

@@ -9,17 +9,17 @@ being restored. UTF8 mode (RFC 6856) changes nothing on the wire: messages alway
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import assert_never, cast
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from twisted.internet.defer import CancelledError
 
-from mailstore.errors import AuthenticationFailed, StoreError
-from mailstore.model import INBOX, UidValidity
+from mailstore.errors import StoreError
 from protocols.access_log import Entry
 from protocols.errors import Meaning, meaning_of
 from protocols.lines import Line, LineBuffer, LongLine
 from protocols.pop3 import requests as ask
+from protocols.pop3.authorization import Authorization
 from protocols.pop3.commands import (
     Malformed,
     State,
@@ -28,14 +28,11 @@ from protocols.pop3.commands import (
     is_foreign,
     parse_arguments,
 )
-from protocols.pop3.context import Hangup, MaildropApi, Pop3Services, Refusal, Refused, log, refusal_of
-from protocols.pop3.maildrop import Maildrop, NoSuchNumber
-from protocols.pop3.requests import MaildropRequest
+from protocols.pop3.context import EVERYDAY_CODES, Hangup, Pop3Services, Refusal, Refused, log, refusal_of
+from protocols.pop3.maildrop import NoSuchNumber
 from protocols.pop3.retrieval import Sender
-from protocols.pop3.top import TopCutter
+from protocols.pop3.transaction import Transaction
 from protocols.redact import correlation_id, describe
-from protocols.sasl import Credentials, PlainExchange, SaslError, decode_response, encode_challenge
-from protocols.store_api import AccountApi
 from protocols.transport import Channel, IdleTimeout
 
 _TLS_HANDSHAKE = b"\x16\x03"
@@ -51,12 +48,9 @@ class Pop3Session:
         self._sender = Sender(channel, services.limits)
         self._lines = LineBuffer()
         self._state = State.AUTHORIZATION if secure else State.PLAINTEXT
-        self._user: bytes | None = None
-        self._account: AccountApi | None = None
-        self._mailbox: MaildropApi | None = None
-        self._drop = Maildrop(UidValidity(0), ())
+        self._authorization = Authorization(channel, services, self._sender, self._next_response)
+        self._transaction: Transaction | None = None
         self._bad_in_row = 0
-        self._failed_logins = 0
         self._over = False
         self._after_answer: Callable[[], None] | None = None
         self._deadline_s = services.clock.seconds() + services.limits.login_timeout_s
@@ -87,10 +81,8 @@ class Pop3Session:
         await self._sender.flush()
 
     def _release(self) -> None:
-        if self._mailbox is not None:
-            self._mailbox.close()
-        if self._account is not None:
-            self._account.release()
+        if self._transaction is not None:
+            self._transaction.release()
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -156,8 +148,8 @@ class Pop3Session:
         elif isinstance(outcome, Refusal):
             self._sender.put(outcome.wire)
         refusal = outcome if isinstance(outcome, Refusal) else None
-        # A refusal without a code (RFC 2449 section 8) says what the client can know itself.
-        self._record(spec.name, refusal, failed=refusal is not None and bool(refusal.code))
+        failed = refusal is not None and refusal.code not in EVERYDAY_CODES
+        self._record(spec.name, refusal, failed=failed)
         after, self._after_answer = self._after_answer, None
         if after is not None:
             await self._sender.flush()
@@ -221,76 +213,44 @@ class Pop3Session:
     async def _handle(self, request: ask.Request) -> bytes | None:
         match request:
             case ask.Capa():
-                lines = capabilities(self._state, self._services.tls is not None)
-                await self._listing(b"capabilities", (b"%s\r\n" % line for line in lines))
+                await self._capabilities()
                 return None
             case ask.Stls():
                 return self._start_tls()
             case ask.Utf8():
                 return b"UTF8"
             case ask.Lang(tag):
-                return await self._language(tag)
+                return self._language(tag)
             case ask.User(name):
-                self._user = name
+                self._authorization.user(name)
                 return b"send PASS"
+            case ask.Mechanisms():
+                self._sender.lines(b"+OK mechanisms\r\n", self._authorization.mechanisms())
+                return None
             case ask.Pass(secret):
-                user, self._user = self._user, None
-                if user is None:
-                    raise Refused(b"USER first")
-                return await self._log_in(Credentials(user, secret))
+                return await self._enter(self._authorization.password(secret))
             case ask.Auth():
-                return await self._authenticate(request)
+                return await self._enter(self._authorization.sasl(request))
             case ask.Quit():
                 return await self._quit()
             case _:
-                assert self._mailbox is not None
-                return await self._handle_maildrop(request, self._mailbox)
+                assert self._transaction is not None
+                return await self._transaction.handle(request)
 
-    async def _handle_maildrop(self, request: MaildropRequest, mailbox: MaildropApi) -> bytes | None:
-        drop = self._drop
-        match request:
-            case ask.Stat():
-                return b"%d %d" % (drop.count, drop.size_bytes)
-            case ask.Scan(number) | ask.Uidl(number):
-                return await self._about(request, number)
-            case ask.Retr(number):
-                entry = drop.entry(number)
-                await self._sender.message(mailbox, entry, b"+OK %d octets\r\n" % entry.size_bytes, None)
-                return None
-            case ask.Top(number, lines):
-                await self._sender.message(mailbox, drop.entry(number), b"+OK\r\n", TopCutter(lines))
-                return None
-            case ask.Dele(number):
-                if mailbox.opened.read_only:
-                    raise Refused(b"only reading is allowed")
-                drop.delete(number)
-                return b"marked for deletion"
-            case ask.Rset():
-                drop.reset()
-                return b"%d messages" % drop.count
-            case ask.Noop():
-                return b"done"
-            case _:
-                assert_never(request)
+    async def _capabilities(self) -> None:
+        services, transaction = self._services, self._transaction
+        if transaction is None:
+            delay_s = await services.largest_login_delay_s()
+        else:
+            delay_s = services.login_delay_s(transaction.account)
+        mechanisms = self._authorization.mechanisms()
+        lines = capabilities(self._state, services.tls is not None, mechanisms, delay_s)
+        self._sender.lines(b"+OK capabilities\r\n", lines)
 
-    async def _about(self, request: ask.Scan | ask.Uidl, number: int | None) -> bytes | None:
-        """LIST and UIDL, of one message or of all."""
-        drop = self._drop
-        sizes = isinstance(request, ask.Scan)
-        if number is None:
-            lines = drop.scan_lines() if sizes else drop.unique_id_lines()
-            await self._listing(b"%d messages" % drop.count, lines)
-            return None
-        entry = drop.entry(number)
-        return b"%d %s" % (number, b"%d" % entry.size_bytes if sizes else drop.unique_id(entry))
-
-    async def _listing(self, text: bytes, lines: Iterator[bytes]) -> None:
-        await self._sender.lines(b"+OK %s\r\n" % text, lines)
-
-    async def _language(self, tag: bytes | None) -> bytes | None:
+    def _language(self, tag: bytes | None) -> bytes | None:
         """LANG (RFC 6856 section 3): all texts are English."""
         if tag is None:
-            await self._listing(b"languages", iter((b"en English\r\n",)))
+            self._sender.lines(b"+OK languages\r\n", (b"en English",))
             return None
         if tag not in (b"*", b"i-default") and tag.partition(b"-")[0] != b"en":
             raise Refused(b"no such language")
@@ -299,10 +259,9 @@ class Pop3Session:
     async def _quit(self) -> bytes:
         """QUIT: the UPDATE state (RFC 1939 section 6). The connection ends whatever comes of it."""
         self._over = True
-        marked = self._drop.deleted
-        if marked and self._mailbox is not None:
+        if self._transaction is not None:
             try:
-                await self._mailbox.remove(marked)
+                await self._transaction.update()
             except StoreError as error:
                 self._failure(b"QUIT", error)
                 raise Refused(b"no message was removed", b"SYS/TEMP") from None
@@ -325,27 +284,8 @@ class Pop3Session:
         self._after_answer = begin
         return b"begin TLS now"
 
-    async def _authenticate(self, request: ask.Auth) -> bytes:
-        """AUTH PLAIN with or without initial response; the client may abort with ``*`` (RFC 5034)."""
-        if request.mechanism != b"PLAIN":
-            raise Refused(b"mechanism not supported")
-        exchange = PlainExchange()
-        try:
-            response = request.initial
-            if response is None:
-                self._sender.put(b"+ %s\r\n" % encode_challenge(exchange.challenge()))
-                response = await self._next_response()
-                if response == b"*":
-                    raise Refused(b"authentication aborted")
-            credentials = exchange.respond(decode_response(response))
-        except SaslError as error:
-            self._count_failure()
-            raise Refused(str(error).encode("ascii")) from None
-        assert credentials is not None  # PLAIN has one step
-        return await self._log_in(credentials)
-
     async def _next_response(self) -> bytes:
-        """The client's SASL response. Raises Refused when it is too long or the session is to end."""
+        """The client's SASL response. Raises Refused when it is too long, Hangup when the session is over."""
         await self._sender.flush()
         while True:
             event = self._lines.next_line(self._limits.sasl_line_max_bytes)
@@ -357,29 +297,13 @@ class Pop3Session:
                 raise Hangup
             await self._read()
 
-    def _count_failure(self) -> None:
-        self._failed_logins += 1
-        if self._failed_logins >= self._services.login.limits.attempts_per_connection_max:
-            self._over = True
-
-    async def _log_in(self, credentials: Credentials) -> bytes:
-        """Open the account and the maildrop, as it is now."""
+    async def _enter(self, login: Coroutine[Any, Any, Transaction]) -> bytes:
+        """The TRANSACTION state, once ``login`` has opened the maildrop."""
         try:
-            account = await self._services.login.login(
-                self._channel.address, credentials.name, credentials.secret, "pop3"
-            )
-        except AuthenticationFailed:
-            self._count_failure()
-            raise
-        try:
-            # The shared interface leaves out what only POP3 needs; the store's mailboxes have it.
-            mailbox = cast(MaildropApi, await account.select(INBOX, read_only=False))
-            entries = await mailbox.maildrop()
-        except BaseException:
-            account.release()
-            raise
-        self._account, self._mailbox = account, mailbox
-        self._drop = Maildrop(mailbox.opened.status.uid_validity, entries)
+            transaction = await login
+        finally:
+            self._over = self._over or self._authorization.is_over
+        self._transaction = transaction
         self._state = State.TRANSACTION
-        account.on_closed(lambda: self.end(b""))
-        return b"%d messages" % self._drop.count
+        transaction.account.on_closed(lambda: self.end(b""))
+        return b"%d messages" % transaction.count

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
-from mailstore.model import Flags, SpecialUse, SystemFlag, UidValidity
+from mailstore.model import Flags, Pop3Settings, SpecialUse, SystemFlag, UidValidity
 from protocols.load import Load
 from tests.wire import Client, ImapWorld
 
@@ -17,6 +17,21 @@ SAMPLE = (
 )
 SAMPLE_DATE = 1_644_270_745
 """Internal date of the messages of ``@messages``, epoch s."""
+
+
+SHORT_SAMPLE = b"Subject: Report %d\r\n\r\nHello number %d.\r\n.\r\n.a dot\r\n"
+"""The messages of ``@messages`` in POP3's transcripts, which show them whole."""
+
+
+def changed_settings(before: Pop3Settings, setting: str, value: str) -> Pop3Settings:
+    """The settings after ``@pop3 SETTING VALUE``."""
+    match setting:
+        case "maildrop":
+            return replace(before, maildrop=value)
+        case "login_delay_s":
+            return replace(before, login_delay_s=int(value))
+        case _:
+            return replace(before, **{setting: value == "yes"})
 
 
 def mail_of(fields: Sequence[str]) -> tuple[bytes, int]:

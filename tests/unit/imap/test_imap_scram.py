@@ -149,15 +149,21 @@ def test_an_abandoned_exchange_is_an_attempt() -> None:
     assert late.hear().startswith(b"+ ")
 
 
-def test_hanging_up_before_the_end_releases_the_account() -> None:
-    """A client that goes away without the last response leaves no open account behind."""
-    world = ImapWorld()
+def shown_our_proof(world: ImapWorld) -> Client:
+    """A client that has proved itself and now checks the server."""
     client = world.connect()
     client.say(b"a AUTHENTICATE SCRAM-SHA-256 biwsbj1qb2Uscj1hYmM=\r\n")
     client.say(
         b"Yz1iaXdzLHI9YWJjQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBLHA9"
         b"eHhPM3FlUE5sNHo3OFR1US9TRFZmMUhDMzR0K2tzSmpRRkc2d2MxL09lbz0=\r\n"
     )
+    return client
+
+
+def test_hanging_up_before_the_end_releases_the_account() -> None:
+    """A client that goes away without the last response leaves no open account behind."""
+    world = ImapWorld()
+    client = shown_our_proof(world)
     assert len(world.account.sessions) == 1
     client.hang_up()
     assert world.account.sessions == []
@@ -166,12 +172,7 @@ def test_hanging_up_before_the_end_releases_the_account() -> None:
 def test_a_secret_revoked_while_the_client_checks_our_proof_gives_no_session() -> None:
     """The account is open by then; that it closes meanwhile ends the session as it would a running one."""
     world = ImapWorld()
-    client = world.connect()
-    client.say(b"a AUTHENTICATE SCRAM-SHA-256 biwsbj1qb2Uscj1hYmM=\r\n")
-    client.say(
-        b"Yz1iaXdzLHI9YWJjQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBLHA9"
-        b"eHhPM3FlUE5sNHo3OFR1US9TRFZmMUhDMzR0K2tzSmpRRkc2d2MxL09lbz0=\r\n"
-    )
+    client = shown_our_proof(world)
     world.account.close_sessions()
     assert b"BYE the account was closed" in client.say(b"\r\nb SELECT INBOX\r\n")
     assert client.closed and world.account.sessions == []

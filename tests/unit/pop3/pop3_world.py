@@ -15,25 +15,32 @@ from tests.wire import TLS, Client, RecordingLog
 
 GREETING = b"+OK Sealbox ready\r\n"
 AFTER_TLS = (
-    b"+OK capabilities\r\nUSER\r\nSASL PLAIN\r\nUTF8\r\nLANG\r\nTOP\r\nUIDL\r\nRESP-CODES\r\n"
+    b"+OK capabilities\r\nUSER\r\nSASL PLAIN LOGIN\r\nUTF8\r\nLANG\r\nTOP\r\nUIDL\r\nRESP-CODES\r\n"
     b"AUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\nIMPLEMENTATION Sealbox\r\n.\r\n"
 )
-BEFORE_TLS = AFTER_TLS.replace(b"USER\r\nSASL PLAIN\r\nUTF8\r\nLANG\r\n", b"STLS\r\n")
+BEFORE_TLS = AFTER_TLS.replace(b"USER\r\nSASL PLAIN LOGIN\r\nUTF8\r\nLANG\r\n", b"STLS\r\n")
 
 
 class Pop3World:
     """A server with its clock and logs. Keyword arguments change its limits."""
 
-    def __init__(self, *messages: bytes, implicit_tls: bool = True, **limits: Any) -> None:
+    def __init__(
+        self,
+        *messages: bytes,
+        implicit_tls: bool = True,
+        login_limits: LoginLimits | None = None,
+        **limits: Any,
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1)  # a time of zero means never
         self.store = MemoryStore()
         self.account = self.store.add_account()
+        self.account.clock = self.clock.seconds
         for message in messages:
             self.account.deliver(message)
         self.access_log = RecordingLog()
         self.limits = dataclasses.replace(Pop3Limits(), **limits)
-        self.guard = make_guard(self.store, LoginLimits(), self.clock)
+        self.guard = make_guard(self.store, login_limits or LoginLimits(), self.clock)
         self.factory = Pop3Factory(
             self.guard,
             self.limits,
@@ -42,6 +49,7 @@ class Pop3World:
             self.clock,
             implicit_tls,
             StreamLimits(),
+            random=bytes,
         )
 
     def connect(self) -> Client:
@@ -53,7 +61,7 @@ class Pop3World:
     def logged_in(self) -> Client:
         """A connection in the TRANSACTION state."""
         client = self.connect()
-        count = len(self.account.mailboxes["INBOX"].messages)
+        count = len(self.account.mailboxes[self.account.pop3.maildrop].messages)
         assert client.say(b"USER joe\r\n") == b"+OK send PASS\r\n"
         assert client.say(b"PASS secret\r\n") == b"+OK %d messages\r\n" % count
         return client

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailstore.model import MaildropEntry, MessageId, Uid, UidValidity
+from mailstore.model import MaildropId, MaildropListing, Uid
+from mailstore.schema import new_object_id
 from mailstore.uidset import UidSet
 from protocols.limits import Pop3Limits
 from protocols.pop3 import requests as ask
 from protocols.pop3.commands import COMMANDS, Malformed, find_command, is_foreign, parse_arguments
-from protocols.pop3.maildrop import Maildrop, NoSuchNumber
+from protocols.pop3.maildrop import Listed, Maildrop, NoSuchNumber, unique_id
 from protocols.pop3.top import TopCutter
 
 LIMITS = Pop3Limits()
@@ -24,6 +25,7 @@ GOOD: list[tuple[bytes, ask.Request]] = [
     (b"USER j\xc3\xb6", ask.User(b"j\xc3\xb6")),
     (b"PASS correct horse  staple ", ask.Pass(b"correct horse  staple ")),
     (b"AUTH plain", ask.Auth(b"PLAIN")),
+    (b"AUTH", ask.Mechanisms()),
     (b"AUTH PLAIN =", ask.Auth(b"PLAIN", b"")),
     (b"AUTH SCRAM-SHA-256 biws", ask.Auth(b"SCRAM-SHA-256", b"biws")),
     (b"STAT", ask.Stat()),
@@ -53,7 +55,6 @@ MALFORMED = [
     b"PASS ",
     b"PASS a\x00b",
     b"PASS a\rb",
-    b"AUTH",
     b"AUTH PLAIN a b",
     b"AUTH PL/AIN",
     b"STAT 1",
@@ -126,8 +127,7 @@ def test_any_line_is_a_request_or_malformed(line: bytes) -> None:
 
 def drop_of(*sizes: int) -> Maildrop:
     """A maildrop with messages of these sizes and UIDs 10, 20, ..."""
-    entries = [MaildropEntry(Uid(10 * n), MessageId(n), size) for n, size in enumerate(sizes, 1)]
-    return Maildrop(UidValidity(7), entries)
+    return Maildrop(MaildropListing([10 * n for n in range(1, len(sizes) + 1)], sizes))
 
 
 def test_maildrop_keeps_numbers_while_marking() -> None:
@@ -135,8 +135,10 @@ def test_maildrop_keeps_numbers_while_marking() -> None:
     drop = drop_of(100, 200, 300)
     drop.delete(2)
     assert (drop.count, drop.size_bytes) == (2, 400)
-    assert list(drop.scan_lines()) == [b"1 100\r\n", b"3 300\r\n"]
-    assert list(drop.unique_id_lines()) == [b"1 7-10\r\n", b"3 7-30\r\n"]
+    assert [(number, drop.entry(number)) for number in drop.numbers()] == [
+        (1, Listed(Uid(10), 100)),
+        (3, Listed(Uid(30), 300)),
+    ]
     assert drop.deleted == UidSet.of([20])
     for number in (0, 2, 4):
         with pytest.raises(NoSuchNumber):
@@ -147,9 +149,8 @@ def test_maildrop_keeps_numbers_while_marking() -> None:
 
 def test_the_longest_unique_id_fits() -> None:
     """RFC 1939 section 7: 1 to 70 printable characters."""
-    drop = Maildrop(UidValidity(2**32 - 1), [MaildropEntry(Uid(2**32 - 1), MessageId(1), 1)])
-    unique_id = drop.unique_id(drop.entry(1))
-    assert len(unique_id) <= 70 and re.fullmatch(rb"[!-~]+", unique_id)
+    longest = unique_id(MaildropId(Uid(2**32 - 1), new_object_id("M"), 2**63 - 1))
+    assert len(longest) <= 70 and re.fullmatch(rb"[!-~]+", longest)
 
 
 def naive_top(message: bytes, lines: int) -> bytes:

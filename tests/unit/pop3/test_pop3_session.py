@@ -26,8 +26,8 @@ def test_a_whole_dialogue() -> None:
     assert client.say(b"STAT\r\n") == b"+OK 2 %d\r\n" % (len(ONE) + len(TWO))
     assert client.say(b"LIST\r\n") == b"+OK 2 messages\r\n1 %d\r\n2 %d\r\n.\r\n" % (len(ONE), len(TWO))
     assert client.say(b"LIST 2\r\n") == b"+OK 2 %d\r\n" % len(TWO)
-    assert client.say(b"UIDL\r\n") == b"+OK 2 messages\r\n1 7-1\r\n2 7-2\r\n.\r\n"
-    assert client.say(b"UIDL 1\r\n") == b"+OK 1 7-1\r\n"
+    assert client.say(b"UIDL\r\n") == b"+OK 2 messages\r\n1 M2-6553f100-1\r\n2 M3-6553f100-2\r\n.\r\n"
+    assert client.say(b"UIDL 1\r\n") == b"+OK 1 M2-6553f100-1\r\n"
     assert client.say(b"RETR 1\r\n") == (
         b"+OK %d octets\r\nSubject: one\r\n\r\nfirst\r\n..dot\r\n.\r\n" % len(ONE)
     )
@@ -93,7 +93,7 @@ def test_numbers_stay_while_others_work() -> None:
     box.remove([1], box.bump())
     assert client.say(b"STAT\r\n") == b"+OK 2 %d\r\n" % (len(ONE) + len(TWO))
     assert client.say(b"RETR 1\r\n") == b"-ERR the message is gone\r\n"
-    assert client.say(b"UIDL 2\r\n") == b"+OK 2 7-2\r\n"
+    assert client.say(b"UIDL 2\r\n") == b"+OK 2 M3-6553f100-2\r\n"
     client.say(b"DELE 1\r\nDELE 2\r\n")
     assert client.say(b"QUIT\r\n") == b"+OK goodbye\r\n"
     assert world.stored == [b"new\r\n"]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pop3_world import GREETING
 
+from mailstore.engine import Txn
+from mailstore.limits import StoreLimits
+from mailstore.model import ModSeq, Pop3Settings, SpecialUse
+from mailstore.uidset import UidSet
 from protocols.limits import LmtpLimits, LoginLimits, Pop3Limits
 from protocols.lmtp.message import MemoryBudget
 from protocols.lmtp.server import LmtpFactory
 from protocols.pop3.server import Pop3Factory
 from tests.login_guard import make_guard
-from tests.unit.store.store_world import NAME, PASSWORD, World
+from tests.unit.store.store_world import NAME, PASSWORD, World, now
 from tests.wire import TLS, Client, RecordingLog
 
 MESSAGE = b"Subject: hello\r\n\r\n.dot\r\n" + b"0123456789abcdef\r\n" * 40_000
@@ -94,6 +100,132 @@ def test_a_full_account_refuses_at_rcpt(world: World) -> None:
     client = Client(factory)
     client.say(b"LHLO relay\r\nMAIL FROM:<> SIZE=2000\r\n")
     assert client.say(b"RCPT TO:<%s>\r\n" % NAME) == b"452 4.2.2 mailbox full\r\n"
+
+
+def settle(world: World, settings: Pop3Settings) -> None:
+    """Give the account these settings."""
+    world.directory.set_pop3(world.directory.accounts()[0].account_id, settings)
+
+
+def ids_of(client: Client) -> list[bytes]:
+    """The unique-ids of the maildrop, in order."""
+    return [line.split()[1] for line in client.say(b"UIDL\r\n").split(b"\r\n")[1:-2]]
+
+
+def test_opening_a_maildrop_and_listing_it_reads_no_message(world: World) -> None:
+    """With the contents and what is stored beside them gone, only RETR and TOP fail."""
+    for _ in range(3):
+        world.deliver(SMALL)
+    account = world.login()
+    now(world.store._open[account.account_id].write(_forget_contents))
+    client = pop3(world, 3)
+    size = len(SMALL)
+    assert client.say(b"STAT\r\n") == b"+OK 3 %d\r\n" % (3 * size)
+    assert client.say(b"LIST\r\n") == b"+OK 3 messages\r\n1 %d\r\n2 %d\r\n3 %d\r\n.\r\n" % (size, size, size)
+    assert len(set(ids_of(client))) == 3
+    assert client.say(b"RETR 1\r\n") == b"-ERR [SYS/PERM] internal error\r\n"
+    client.hang_up()
+    account.release()
+
+
+def _forget_contents(txn: Txn) -> None:
+    txn.run("DELETE FROM content")
+    txn.run("DELETE FROM message_meta")
+
+
+def test_copies_of_one_message_have_unique_ids_of_their_own(world: World) -> None:
+    """Each keeps its own when others go, and a copy that comes later gets none of theirs."""
+    world.deliver(SMALL)
+    account = world.login()
+    inbox = now(account.select("INBOX", False))
+    for _ in range(2):
+        now(inbox.copy(UidSet.of([1]), "INBOX", ModSeq(0)))
+    client = pop3(world, 3)
+    before = ids_of(client)
+    assert len(set(before)) == 3 and all(0 < len(one) <= 70 for one in before)
+    client.say(b"DELE 1\r\nDELE 3\r\nQUIT\r\n")
+    now(inbox.copy(UidSet.of([2]), "INBOX", ModSeq(0)))
+    after = ids_of(pop3(world, 2))
+    assert after[0] == before[1] and after[1] not in before
+    account.release()
+
+
+def test_unique_ids_of_messages_that_went_meanwhile_are_left_out(world: World) -> None:
+    """Nobody knows them any more; numbers stay, and the client hears that the message is gone."""
+    for _ in range(3):
+        world.deliver(SMALL)
+    client = pop3(world, 3)
+    before = ids_of(client)
+    pop3(world, 3).say(b"DELE 2\r\nQUIT\r\n")
+    assert ids_of(client) == [before[0], before[2]]
+    assert client.say(b"UIDL 2\r\n") == b"-ERR the message is gone\r\n"
+    assert client.say(b"UIDL 3\r\n") == b"+OK 3 " + before[2] + b"\r\n"
+    client.hang_up()
+
+
+def test_dele_makes_a_trash_where_there_is_none(world: World) -> None:
+    """With its special use and a subscription; what is deleted in there is gone for good."""
+    settle(world, Pop3Settings(dele_to_trash=True, retr_marks_seen=True))
+    world.deliver(SMALL)
+    account = world.login()
+    now(account.delete("Trash"))
+    now(account.unsubscribe("Trash"))
+    pop3(world, 1).say(b"RETR 1\r\nDELE 1\r\nQUIT\r\n")
+    made = next(one for one in now(account.list_mailboxes()).mailboxes if one.name == "Trash")
+    assert made.special_use is SpecialUse.TRASH and made.subscribed
+    assert now(account.status("INBOX")).messages == 0
+    status = now(account.status("Trash"))
+    assert (status.messages, status.unseen) == (1, 0)
+    settle(world, Pop3Settings("Trash", dele_to_trash=True))
+    pop3(world, 1).say(b"DELE 1\r\nQUIT\r\n")
+    assert now(account.status("Trash")).messages == 0
+    account.release()
+
+
+def test_dele_finds_trash_by_its_special_use_first(world: World) -> None:
+    """Whatever it is called (RFC 6154); a mailbox that is only called so comes second."""
+    settle(world, Pop3Settings(dele_to_trash=True))
+    account = world.login()
+    now(account.rename("Trash", "Papierkorb"))
+    now(account.create("Trash"))
+    world.deliver(SMALL)
+    pop3(world, 1).say(b"DELE 1\r\nQUIT\r\n")
+    assert now(account.status("Papierkorb")).messages == 1
+    now(account.delete("Papierkorb"))
+    world.deliver(SMALL)
+    pop3(world, 1).say(b"DELE 1\r\nQUIT\r\n")
+    assert now(account.status("Trash")).messages == 1
+    account.release()
+
+
+def test_a_move_to_trash_that_cannot_be_made_moves_nothing(tmp_path: Path) -> None:
+    """No place for one more mailbox: every message stays, and the client hears it."""
+    world = World(tmp_path / "root", StoreLimits(max_mailboxes=5))
+    settle(world, Pop3Settings(dele_to_trash=True))
+    account = world.login()
+    now(account.delete("Trash"))
+    world.deliver(SMALL)
+    answer = pop3(world, 1).say(b"DELE 1\r\nQUIT\r\n")
+    assert answer == b"+OK marked for deletion\r\n-ERR [SYS/TEMP] no message was removed\r\n"
+    assert now(account.status("INBOX")).messages == 1
+    account.release()
+    world.close()
+
+
+def test_login_delay_holds_over_workers_and_restarts(world: World) -> None:
+    """Another worker, and one that has just started, know of the last login."""
+    settle(world, Pop3Settings(login_delay_s=3600))
+    pop3(world, 0).say(b"QUIT\r\n")
+    other = World(world.root)
+    guard = make_guard(other.store, LoginLimits(), other.clock)
+    client = Client(Pop3Factory(guard, Pop3Limits(), TLS, RecordingLog(), other.clock, True))
+    said = client.say(b"USER %s\r\nPASS %s\r\n" % (NAME, PASSWORD))
+    assert said.endswith(b"-ERR [LOGIN-DELAY] the last login was less than 3600 s ago\r\n")
+    last_s = time.time() - 3600
+    os.utime(world.paths.folder / "pop3-login", (last_s, last_s))
+    pop3(other, 0).hang_up()
+    client.hang_up()
+    other.close()
 
 
 def test_nothing_readable_on_disk(world: World) -> None:
