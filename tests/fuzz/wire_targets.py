@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from mailstore.model import Pop3Settings
 from protocols.imap.commands import Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, Fatal
 from protocols.imap.utf7 import decode, encode
@@ -96,12 +97,15 @@ def imap_grammar(data: bytes) -> None:
 
 
 def pop3_session(data: bytes) -> None:
-    """A session before or after login."""
+    """A session before or after login, of an account that keeps as much as it can or as little."""
     how, said = data[0] if data else 0, data[1 : MAX_BYTES + 1]
     heard = []
     for in_pieces in (False, True):
         world = Pop3World(MESSAGE, MESSAGE + b".\r\n..\r\n")
         world.guard.limits = NO_DELAYS
+        if how & 2:
+            world.account.create("Trash")
+            world.account.pop3 = Pop3Settings(retr_marks_seen=True, dele_to_trash=True)
         client = world.logged_in() if how & 1 else world.connect()
         heard.append(talk(world, client, said, in_pieces=in_pieces))
         assert all(session.released for session in world.account.sessions)
@@ -171,7 +175,21 @@ _POP_WORDS = (
         b"AUTH PLAIN ",
         b"QUIT\r\n",
     ),
-    *(b"CAPA\r\n", b"USER joe\r\n", b"PASS secret\r\n", b"LANG", b"UTF8"),
+    *(
+        b"CAPA\r\n",
+        b"USER joe\r\n",
+        b"PASS secret\r\n",
+        b"LANG",
+        b"UTF8",
+        b"AUTH\r\n",
+        b"AUTH LOGIN am9l\r\n",
+    ),
+    *(
+        b"AUTH SCRAM-SHA-256 biwsbj1qb2Uscj1hYmM=\r\n",
+        b"AUTH SCRAM-SHA-256-PLUS =\r\n",
+        b"*\r\n",
+        b"UIDL 1\r\n",
+    ),
 )
 _LMTP_WORDS = (
     *(b"LHLO x\r\n", b"MAIL FROM:<", b"RCPT TO:<joe@example.org>\r\n", b"DATA\r\n", b"BDAT 3\r\nabc"),
@@ -182,7 +200,9 @@ _LMTP_WORDS = (
 WIRE_TARGETS = (
     Target("imap_session", imap_session, lambda: _modes(said_in(TRANSCRIPTS), (0, 2)), _IMAP_WORDS),
     Target("imap_grammar", imap_grammar, lambda: _modes(said_in(TRANSCRIPTS), (1, 3)), _IMAP_WORDS),
-    Target("pop3_session", pop3_session, lambda: _modes(said_in(TRANSCRIPTS / "pop3"), (0, 1)), _POP_WORDS),
+    Target(
+        "pop3_session", pop3_session, lambda: _modes(said_in(TRANSCRIPTS / "pop3"), (0, 1, 3)), _POP_WORDS
+    ),
     Target("lmtp_session", lmtp_session, lambda: _modes(said_in(TRANSCRIPTS / "lmtp"), (0, 1)), _LMTP_WORDS),
     Target("words", words, lambda: [b"biwsbj1qb2Uscj1hYmM=", b"n,,n=joe,r=abc", b"Entw&APw-rfe", b"&AOQ-&"]),
 )

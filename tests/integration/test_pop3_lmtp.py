@@ -72,7 +72,7 @@ def test_stls(server: Server) -> None:
     with pytest.raises(poplib.error_proto):
         client.user(server.user)
     client.stls(server.tls())
-    assert client.capa()["SASL"] == ["PLAIN"]
+    assert client.capa()["SASL"] == ["PLAIN", "LOGIN"]
     client.user(server.user)
     client.pass_(server.password)
     client.quit()
