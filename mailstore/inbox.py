@@ -45,6 +45,7 @@ class InboxFiling:
         self._running: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
         self._retry_call: DelayedCall | None = None
+        self._is_long = False
         self._stopped = False
 
     def file_soon(self) -> None:
@@ -58,19 +59,24 @@ class InboxFiling:
     async def filed(self, patience_s: float) -> None:
         """Wait until what lies in the inbox now is filed, but no longer than ``patience_s``.
 
-        Returns at once while filing has failed and is going to be tried again (a full disk, most likely).
+        Returns at once while filing has failed and is going to be tried again (a full disk, most likely),
+        and while a pass is at work that somebody has waited for in vain: a backlog costs one wait.
         """
-        if self._stopped or self._retry_call is not None:
+        if self._stopped or self._retry_call is not None or self._is_long:
             return
         turn: Deferred[None] = Deferred()
         self._waiting.append(turn)
-        patience = self._clock.callLater(patience_s, turn.callback, None)
+        patience = self._clock.callLater(patience_s, self._ran_out, turn)
         self.file_soon()
         try:
             await turn
         finally:
             if patience.active():
                 patience.cancel()
+
+    def _ran_out(self, turn: Deferred[None]) -> None:
+        self._is_long = self._running is not None
+        turn.callback(None)
 
     async def stop(self) -> None:
         """Begin no more batches, and wait for the one under way."""
@@ -91,6 +97,7 @@ class InboxFiling:
                 try:
                     await self._pass(asking)
                 finally:
+                    self._is_long = False
                     self._answer(asking)
         except StoreError:
             # The mail waits in the inbox and is tried again by and by.

@@ -138,7 +138,11 @@ class FilePages:
 
     def read(self, offset: int, length: int) -> bytes:
         """See ``Pages``."""
-        return os.pread(self._descriptor, length, offset)
+        data = os.pread(self._descriptor, length, offset)
+        if len(data) != length:
+            # Another worker has found another size in the configuration, and made the file anew.
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return data
 
     def write(self, offset: int, data: bytes) -> None:
         """See ``Pages``."""
