@@ -18,7 +18,7 @@ from mailstore.keys import Argon2Params
 CHEAP = Argon2Params(1, 64, 1)
 START_S = 60.0
 STOP_S = 40.0
-SERVICES = ("imaps", "imap", "lmtp")
+SERVICES = ("imaps", "imap", "pop3s", "pop3", "lmtp")
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -55,7 +55,6 @@ class SealboxServer:
             f"certificate = {json.dumps(str(self._tls[0]))}",
             f"private_key = {json.dumps(str(self._tls[1]))}",
             "[listen]",
-            "pop3s = []",
             *(f'{service} = ["127.0.0.1:{port}"]' for service, port in self.ports.items()),
             "[argon2]",
             f"time_cost = {CHEAP.time_cost}",

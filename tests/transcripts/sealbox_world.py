@@ -28,7 +28,7 @@ from tests.memory_mailbox import SAVED
 from tests.transcripts.memory_world import SAMPLE, SAMPLE_DATE, flags_of, mail_of
 from tests.transcripts.runner import ANSWER_S, NotHere
 from tests.transcripts.sealbox_server import CHEAP, SealboxServer
-from tests.transcripts.socket_peer import SocketPeer
+from tests.transcripts.socket_peer import SocketPeer, after_starttls
 
 PASSWORD = b"secret"
 VALIDITY = 7
@@ -42,6 +42,10 @@ class SealboxWorld:
     Mail comes by LMTP; what else happens aside is done in the account's database by this process, as
     another worker would.
     """
+
+    services = ("imaps", "imap")
+    """With TLS from the start, and without."""
+    upgrade_after = staticmethod(after_starttls)
 
     def __init__(self, server: SealboxServer, domain: str, source: str) -> None:
         self._server = server
@@ -102,14 +106,14 @@ class SealboxWorld:
         return peer
 
     def _peer(self) -> SocketPeer:
-        service = "imaps" if self._implicit_tls else "imap"
         peer = SocketPeer(
-            self._server.ports[service],
+            self._server.ports[self.services[0] if self._implicit_tls else self.services[1]],
             self._server.tls(),
             source=self._source,
             implicit_tls=self._implicit_tls,
             heard_as=self._heard_as,
             sent_as=self._sent_as,
+            upgrade_after=self.upgrade_after,
         )
         if not self._shows_greeting:
             _line(peer, b"* OK")
@@ -198,16 +202,15 @@ class SealboxWorld:
     def _validity(self, name: str, number: str) -> None:
         self._write(_set_validity, name, int(number))
 
+    @contextmanager
+    def _keyring(self) -> Iterator[Keyring]:
+        server = self._server
+        with self._opened() as opened:
+            yield Keyring(server.root, server.directory, self._record.account_id, opened.master, params=CHEAP)
+
     def _read_only(self) -> None:
         """An app password that only reads; those who are there come again with it."""
-        with self._opened() as opened:
-            keyring = Keyring(
-                self._server.root,
-                self._server.directory,
-                self._record.account_id,
-                opened.master,
-                params=CHEAP,
-            )
+        with self._keyring() as keyring:
             made = keyring.add_app_password("reader", Scope(read_only=True))
         self._secret = made.printed.text().encode()
         for peer in self._peers:

@@ -15,8 +15,17 @@ def _as_it_is(data: bytes) -> bytes:
     return data
 
 
+def after_starttls(data: bytes) -> bytes:
+    """The beginning of the line behind which TLS begins when ``data`` is sent in IMAP; empty for none."""
+    words = data.upper().split()
+    return data.split()[0] + b" OK" if words[1:2] == [b"STARTTLS"] else b""
+
+
 class SocketPeer:
-    """See ``Peer``. What is heard goes through ``heard_as``, what is sent through ``sent_as``."""
+    """See ``Peer``. What is heard goes through ``heard_as``, what is sent through ``sent_as``.
+
+    ``upgrade_after`` is as ``after_starttls`` for the protocol that is spoken.
+    """
 
     def __init__(
         self,
@@ -27,10 +36,12 @@ class SocketPeer:
         implicit_tls: bool = True,
         heard_as: Callable[[bytes], bytes] = _as_it_is,
         sent_as: Callable[[bytes], bytes] = _as_it_is,
+        upgrade_after: Callable[[bytes], bytes] = after_starttls,
     ) -> None:
         self._context = context
         self._heard_as = heard_as
         self._sent_as = sent_as
+        self._upgrades = upgrade_after
         self._upgrade_after = b""
         self._unread = b""
         self._ended = False
@@ -46,9 +57,8 @@ class SocketPeer:
 
     def send(self, data: bytes) -> None:
         """See ``Peer``; what a server that has hung up does not take is lost."""
-        words = data.upper().split()
-        if words[1:2] == [b"STARTTLS"] and not isinstance(self._socket, ssl.SSLSocket):
-            self._upgrade_after = data.split()[0] + b" OK"
+        if not isinstance(self._socket, ssl.SSLSocket):
+            self._upgrade_after = self._upgrades(data) or self._upgrade_after
         try:
             self._socket.sendall(self._sent_as(data))
         except OSError:

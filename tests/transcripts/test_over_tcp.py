@@ -1,4 +1,4 @@
-"""Every transcript against our server as its own processes, over TLS."""
+"""Every transcript against our server as its own processes, over TLS (LMTP: over TCP)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.transcripts.runner import Transcript
+from tests.transcripts.runner import Transcript, World
+from tests.transcripts.sealbox_lmtp import LmtpSealboxWorld
+from tests.transcripts.sealbox_pop3 import Pop3SealboxWorld
 from tests.transcripts.sealbox_server import SealboxServer
 from tests.transcripts.sealbox_world import SealboxWorld
 
@@ -16,6 +18,8 @@ pytestmark = pytest.mark.integration
 
 FOLDER = Path(__file__).parent
 FILES = sorted(FOLDER.glob("*.txt"))
+POP3_FILES = sorted((FOLDER / "pop3").glob("*.txt"))
+LMTP_FILES = sorted((FOLDER / "lmtp").glob("*.txt"))
 MESSAGE_LIMIT = re.compile(r"^@quota \d+ (\d+)$", re.MULTILINE)
 LEFT_OUT = {
     "idle": ("clock 1801", "the clock of a real server goes its own way"),
@@ -24,6 +28,7 @@ LEFT_OUT = {
     "load_shedding": ("load 0.3", "the load of a real server is its own"),
     "inprogress": ("hold", "a real store cannot be told to wait"),
     "scram": ("nonce", "a real server's nonce and salt are its own"),
+    "pop3_scram": ("nonce", "a real server's nonce and salt are its own"),
     "within": ("clock 0", "the clock of a real server goes its own way"),
 }
 """What is played in memory alone from some line on, and why."""
@@ -52,9 +57,34 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 def test_transcript_over_tcp(path: Path, servers: Servers) -> None:
     """The server says exactly what is written; what cannot be played is known, with the reason."""
     limit = MESSAGE_LIMIT.search(path.read_text(encoding="utf-8"))
-    number = FILES.index(path)
-    domain = path.stem.replace("_", "-") + ".example.org"
-    with SealboxWorld(servers(int(limit[1]) if limit else 0), domain, f"127.0.1.{number + 1}") as world:
-        left_out = Transcript(path, world).play()
+    server = servers(int(limit[1]) if limit else 0)
+    with SealboxWorld(server, domain_of(path), f"127.0.1.{FILES.index(path) + 1}") as world:
+        play(path, world)
+
+
+@pytest.mark.parametrize("path", POP3_FILES, ids=lambda path: path.stem)
+def test_pop3_transcript_over_tcp(path: Path, servers: Servers) -> None:
+    """The same for POP3."""
+    source = f"127.0.2.{POP3_FILES.index(path) + 1}"
+    with Pop3SealboxWorld(servers(0), domain_of(path), source) as world:
+        play(path, world)
+
+
+@pytest.mark.parametrize("path", LMTP_FILES, ids=lambda path: path.stem)
+def test_lmtp_transcript_over_tcp(path: Path, servers: Servers) -> None:
+    """The same for LMTP; accounts are full, and disks fail, for real."""
+    source = f"127.0.3.{LMTP_FILES.index(path) + 1}"
+    with LmtpSealboxWorld(servers(0), domain_of(path), source) as world:
+        play(path, world)
+
+
+def domain_of(path: Path) -> str:
+    """A domain for one transcript."""
+    return path.stem.replace("_", "-") + ".example.org"
+
+
+def play(path: Path, world: World) -> None:
+    """Play a transcript, and compare what was left out of it with what is known."""
+    left_out = Transcript(path, world).play()
     found = None if left_out is None else (left_out[0].text, left_out[1])
     assert found == LEFT_OUT.get(path.stem)
