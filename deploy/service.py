@@ -19,6 +19,7 @@ from mailstore.account import open_directory, read_server_key
 from mailstore.changes import Watcher
 from mailstore.executor import Executor
 from mailstore.keys import KeyLabel, derive
+from mailstore.set_aside import remove_expired
 from mailstore.store import MailStore
 from mailstore.unlock import Unlocker
 from protocols.access_log import FileAccessLog
@@ -38,9 +39,11 @@ DAY_S = 86_400.0
 class Service:
     """The inside of a worker. ``reactor`` is Twisted's; everything runs on its thread."""
 
-    def __init__(self, reactor: Any, config: Config) -> None:
+    def __init__(self, reactor: Any, config: Config, number: int = 0) -> None:
+        """``number`` tells the workers of a server apart; the first one does what has to be done once."""
         self._reactor = reactor
         self._config = config
+        self._number = number
         self._executor = Executor(reactor, config.store.threads)
         self._logins = Executor(reactor, config.store.login_threads)
         self._directory = open_directory(config.data)
@@ -101,13 +104,24 @@ class Service:
             self._ports.append((service, over_tcp, port))
 
     def _clean(self) -> Deferred[Any]:
-        limits, now = self._shared.guard.limits, self._reactor.seconds()
-        swept = self._logins.call(self._throttle.sweep, limits, now)
-        return gatherResults([self._access_log.delete_expired(), swept])
+        """What is due every day; one thing that fails leaves the others, and tomorrow, alone."""
+        limits, now_s = self._shared.guard.limits, self._reactor.seconds()
+        due: list[Deferred[Any]] = [
+            self._access_log.delete_expired(),
+            self._logins.call(self._throttle.sweep, limits, now_s),
+        ]
+        if self._number == 0 and not self._config.backup.store:
+            # With snapshots their own process does it.
+            kept_s = self._config.snapshots.retention_days * DAY_S
+            due.append(self._executor.call(remove_expired, self._config.data, now_s - kept_s))
+        return gatherResults([one.addErrback(self._cleaning_failed) for one in due])
 
     @staticmethod
     def _cleaning_failed(failure: Failure) -> None:
-        log.error("deleting old logs failed: %s", failure.type.__name__ if failure.type else "unknown")
+        log.error(
+            "removing what is old (logs, traces of logins, replaced accounts) failed: %s",
+            failure.type.__name__ if failure.type else "unknown",
+        )
 
     def reload(self, config: Config) -> None:
         """Use new certificates and limits for connections from now on; old connections keep theirs."""

@@ -32,11 +32,11 @@ log = logging.getLogger("sealbox.worker")
 class Worker:
     """The process around a ``Service``: signals, control pipe, orderly end."""
 
-    def __init__(self, reactor: Any, config: Config, services: list[ServiceName]) -> None:
+    def __init__(self, reactor: Any, config: Config, services: list[ServiceName], number: int) -> None:
         self._reactor = reactor
         self._config = config
         self._services = services
-        self._service = Service(reactor, config)
+        self._service = Service(reactor, config, number)
         self._ending: Deferred[None] | None = None
         self.exit_code = 0
 
@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> int:
     reactor: Any = installed_reactor
     # Only names from the list count; the supervisor writes no others.
     services = [service for name in names for service in SERVICES if service == name]
-    worker = Worker(reactor, config, services)
+    worker = Worker(reactor, config, services, int(number))
     reactor.callWhenRunning(worker.start)
     reactor.run(installSignalHandlers=True)
     return worker.exit_code
