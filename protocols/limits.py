@@ -139,7 +139,8 @@ class LoginLimits:
     free_failures: int = 2
     """Failures of one address (IPv6: of one /64) that cost no extra delay."""
     account_free_failures: int = 20
-    """The same for one account, from all addresses together that have not opened it before."""
+    """The same for one account: from all addresses together that have not opened it before, and from each
+    one that has."""
     first_delay_s: float = 1.0
     """Time between the next two attempts; doubles with each further failure."""
     delay_max_s: float = 30.0

@@ -193,7 +193,7 @@ def test_trust_does_not_let_guesses_pass() -> None:
     before = world.store.logins
     for number in range(100):
         world.attempt(b"guess %d" % number).addErrback(lambda failure: None)
-    assert world.store.logins == before + world.limits.free_failures + 1
+    assert world.store.logins == before + world.limits.account_free_failures + 1
 
 
 def test_a_typing_error_costs_no_trust() -> None:
