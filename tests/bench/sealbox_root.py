@@ -83,12 +83,19 @@ def fill(root: Path, mail: Iterable[tuple[bytes, int]]) -> None:
 
 
 def start(
-    root: Path, folder: Path, port: int, certificate: Path, private_key: Path, workers: int = 0
+    root: Path,
+    folder: Path,
+    port: int,
+    certificate: Path,
+    private_key: Path,
+    workers: int = 0,
+    service: str = "imaps",
 ) -> subprocess.Popen[bytes]:
     """Start Sealbox on a data root as our own child; its configuration and logs lie in ``folder``.
 
-    ``workers`` is the setting of that name: 0 for one per core.
+    ``workers`` is the setting of that name: 0 for one per core. ``service`` is what listens on ``port``.
     """
+    other = "pop3s" if service == "imaps" else "imaps"
     config = folder / "sealbox.toml"
     config.write_text(
         "\n".join(
@@ -101,8 +108,8 @@ def start(
                 f"certificate = {json.dumps(str(certificate))}",
                 f"private_key = {json.dumps(str(private_key))}",
                 "[listen]",
-                f'imaps = ["127.0.0.1:{port}"]',
-                "pop3s = []",
+                f'{service} = ["127.0.0.1:{port}"]',
+                f"{other} = []",
                 f"lmtp = [{json.dumps('unix:' + str(folder / 'lmtp.sock'))}]",
                 "[argon2]",
                 f"time_cost = {TINY.time_cost}",
