@@ -109,8 +109,8 @@ def test_half_a_message_is_not_read() -> None:
     assert seen(world) == []
 
 
-def test_a_read_only_secret_writes_nothing() -> None:
-    """Not even that a message was read."""
+def test_a_read_only_secret_writes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even that a message was read; it is not tried either."""
     world = world_of(ONE, settings=Pop3Settings(retr_marks_seen=True, dele_to_trash=True), seen_batch_max=1)
     world.account.read_only = True
     client = world.logged_in()
@@ -118,6 +118,7 @@ def test_a_read_only_secret_writes_nothing() -> None:
     assert client.say(b"DELE 1\r\n") == b"-ERR only reading is allowed\r\n"
     assert client.say(b"QUIT\r\n") == b"+OK goodbye\r\n"
     assert seen(world) == [] and in_trash(world) == [] and world.stored == [ONE]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("failure", [StorageFull("full"), StorageFailed("failed")])

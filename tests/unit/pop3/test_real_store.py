@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from pop3_world import GREETING
 
+from mailstore import store
 from mailstore.engine import Txn
+from mailstore.errors import StorageFull
 from mailstore.limits import StoreLimits
 from mailstore.model import ModSeq, Pop3Settings, SpecialUse
 from mailstore.uidset import UidSet
@@ -226,6 +228,18 @@ def test_login_delay_holds_over_workers_and_restarts(world: World) -> None:
     pop3(other, 0).hang_up()
     client.hang_up()
     other.close()
+
+
+def test_a_full_disk_delays_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time of a login cannot be noted, mail can still be read."""
+    settle(world, Pop3Settings(login_delay_s=3600))
+
+    def full(*_: object) -> bool:
+        raise StorageFull
+
+    monkeypatch.setattr(store, "may_log_in", full)
+    for _ in range(2):
+        pop3(world, 0).hang_up()
 
 
 def test_nothing_readable_on_disk(world: World) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mailstore.pop3_login import may_log_in
 
 NOW = 1_800_000_000.0
+
+
+def test_the_first_login_is_free(tmp_path: Path) -> None:
+    """Also when it comes within the delay after its file was made."""
+    assert may_log_in(tmp_path, 3600, time.time() + 1800)
+    assert not may_log_in(tmp_path, 3600, time.time() + 1800)
 
 
 def test_one_login_each_delay(tmp_path: Path) -> None:
