@@ -86,6 +86,8 @@ class _Parser:
 
     def _reset(self) -> None:
         self.pieces: list[bytes] = []
+        self.first: bytes | None = None
+        """The first piece in angle brackets that is no blank; searched for, it would be quadratic."""
         self.at: int | None = None
         self.phrase: bytes | None = None
         self.angle: tuple[bytes | None, bytes, bytes] | None = None
@@ -139,9 +141,14 @@ class _Parser:
             case "space":
                 self.pieces.append(b" ")
             case "quoted":
-                self.pieces.append(unquote(token["quoted"]))
+                self._append(unquote(token["quoted"]))
             case _:
-                self.pieces.append(token[0])
+                self._append(token[0])
+
+    def _append(self, piece: bytes) -> None:
+        if self.in_angle and self.first is None:
+            self.first = piece
+        self.pieces.append(piece)
 
     def _special(self, sign: bytes) -> bool:
         """Act on a special character; returns whether an entry ends here."""
@@ -154,7 +161,7 @@ class _Parser:
                     self._flush()
                     self.pieces = pieces
                 self.phrase = _squeezed(self.pieces) or None
-                self.pieces, self.at, self.in_angle = [], None, True
+                self.pieces, self.first, self.at, self.in_angle = [], None, None, True
                 return False
             case b",":
                 self._flush()
@@ -185,12 +192,12 @@ class _Parser:
                 return self._special(sign)
             case b"@":
                 self.at = len(self.pieces)
-        self.pieces.append(sign)
+        self._append(sign)
         return False
 
     def _has_route(self) -> bool:
         # obs-route begins with "@" and is the one place where a comma stands inside brackets.
-        return next((piece for piece in self.pieces if piece != b" "), b"") == b"@"
+        return self.first == b"@"
 
     def _close_angle(self) -> None:
         route: bytes | None = None
@@ -201,7 +208,7 @@ class _Parser:
             at = at - colon - 1 if at is not None and at > colon else None
         mailbox, host = self._split(pieces, at)
         self.angle = (route, mailbox, host)
-        self.pieces, self.at, self.in_angle = [], None, False
+        self.pieces, self.first, self.at, self.in_angle = [], None, None, False
 
     @staticmethod
     def _split(pieces: list[bytes], at: int | None) -> tuple[bytes, bytes]:

@@ -12,12 +12,14 @@ from functools import lru_cache
 from mailstore.mime.limits import DEFAULT_LIMITS, MimeLimits
 
 _LINE_FEED = 0x0A
-_FIELD_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_FIELD_NAME = re.compile(rb"([!-9;-~]++)[ \t]*+:")
 # A new line that begins with white space continues the field (RFC 5322 section 2.2.3).
 _FIELD_END = re.compile(rb"\n(?![ \t])")
 _PATTERNS_KEPT = 64
 """Compiled patterns remembered for sets of names that clients ask for again and again."""
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_QUICK_BYTES, _QUICK_NAMES = 64 * 1024, 64
+"""Up to these one pattern searches a header for all names: fast, but no other thread runs meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +100,15 @@ def header_fields(data: bytes, names: Collection[bytes], *, invert: bool = False
     ``invert`` all others are sent (HEADER.FIELDS.NOT), with lines that are no field. The blank line
     that always ends the answer is CRLF.
     """
-    if not invert:
+    if invert or len(data) > _QUICK_BYTES or len(names) > _QUICK_NAMES:
+        kept = _fields_one_by_one(data, {name.lower() for name in names}, invert)
+    else:
         # Behind the blank line nothing is a field.
         data = data[: header_end(data, 0, len(data))]
         found = _fields_named(tuple(names)).findall(b"\n" + data)
         kept = [field + b"\n" for field in found]
         if found and not data.endswith(b"\n") and data.endswith(found[-1]):
             kept[-1] = found[-1]
-    else:
-        kept = _fields_but(data, {name.lower() for name in names})
     if kept and not kept[-1].endswith(b"\n"):
         kept.append(b"\r\n")
     kept.append(b"\r\n")
@@ -120,10 +122,11 @@ def _fields_named(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
     The pattern starts with a line feed because that lets the search skip whole lines at a time.
     """
     either = b"|".join(map(re.escape, sorted({name.lower() for name in names}))) or b"(?!)"
-    return re.compile(rb"\n((?i:" + either + rb")[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*)")
+    return re.compile(rb"\n((?i:" + either + rb")[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+)")
 
 
-def _fields_but(data: bytes, unwanted: set[bytes]) -> list[bytes]:
+def _fields_one_by_one(data: bytes, names: set[bytes], invert: bool) -> list[bytes]:
+    """What is sent of a header of any size, for any number of names; other threads get their turn."""
     kept: list[bytes] = []
     position, end = 0, len(data)
     while position < end:
@@ -132,7 +135,7 @@ def _fields_but(data: bytes, unwanted: set[bytes]) -> list[bytes]:
         stop = _FIELD_END.search(data, position)
         after = stop.end() if stop else end
         name = _FIELD_NAME.match(data, position, after)
-        if name is None or name[1].lower() not in unwanted:
+        if (name is not None and name[1].lower() in names) is not invert:
             kept.append(data[position:after])
         position = after
     return kept

@@ -72,6 +72,48 @@ def test_reading_text_is_linear(reader: str, unit: str) -> None:
     assert growth(work, SIZE) < LINEAR_AT_MOST
 
 
+MIXED: dict[str, tuple[Callable[[bytes], object], bytes, bytes, bytes]] = {
+    "a route that may begin": (mime.addresses, b" ()", b"@", b","),
+    "a route behind blanks": (mime.addresses, b" ", b"@", b",a"),
+    "many angles": (mime.addresses, b"<a ", b">", b"<,"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_reading_a_mixture_is_linear(case: str) -> None:
+    """What only several together make slow: much of one, something that counts, much of another."""
+    read, first, middle, last = MIXED[case]
+
+    def work(size: int) -> Callable[[], object]:
+        value = b"<" + first * (size // len(first)) + middle + last * (size // len(last))
+        return lambda: read(value)
+
+    assert growth(work, SIZE) < LINEAR_AT_MOST
+
+
+@pytest.mark.parametrize("names", [1, 2000])
+def test_choosing_header_fields_is_linear(names: int) -> None:
+    """However often one field is folded and however many others there are, for any number of names."""
+    wanted = [b"x%d" % number for number in range(names)] + [b"subject"]
+
+    def work(size: int) -> Callable[[], object]:
+        header = b"Subject:" + b"\n " * (size // 2) + b"\n" + b"a:\n" * (size // 3) + b"\n"
+        return lambda: mime.header_fields(header, wanted)
+
+    assert growth(work, SIZE * 4) < LINEAR_AT_MOST
+
+
+def test_many_names_cost_no_more_than_few() -> None:
+    """A header is read once, not once for each name that a client asks for."""
+    header = b"a:\n" * 200_000 + b"\n"
+    wanted = [b"x%d" % number for number in range(4000)]
+
+    def work(count: int) -> Callable[[], object]:
+        return lambda: mime.header_fields(header, wanted[:count])
+
+    assert growth(work, 1000) < 2
+
+
 @pytest.mark.parametrize("unit", BYTES, ids=ascii)
 @pytest.mark.parametrize("reader", BYTE_READERS)
 def test_reading_bytes_is_linear(reader: str, unit: bytes) -> None:
