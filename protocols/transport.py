@@ -312,8 +312,10 @@ class StreamConnection(TwistedProtocol):
         return int.from_bytes(answer, sys.byteorder)
 
     def abort(self) -> None:
-        """Close at once."""
-        self._transport.abortConnection()
+        """Close at once; nothing happens when the connection is lost already."""
+        # Twisted's TLS transport has nothing below it any more once it is lost.
+        if not self.lost.called:
+            self._transport.abortConnection()
 
 
 class Endable(Protocol):

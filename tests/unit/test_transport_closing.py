@@ -154,3 +154,21 @@ def test_a_stop_waits_for_peers_that_have_not_taken_everything() -> None:
         assert transport.aborted
         connection.connectionLost()
         assert stopped.called
+
+
+def test_a_stop_cuts_off_nothing_that_is_lost_already() -> None:
+    """The deadline of a stop also comes for connections that ended while it waited for others."""
+    clock = Clock()
+    factory = QuietFactory(clock, StreamLimits(stop_close_wait_s=60.0))
+    stubborn, gone = Deaf(), Deaf()
+    connections = []
+    for transport in (stubborn, gone):
+        connection: Any = factory.buildProtocol(None)
+        connection.makeConnection(transport)
+        connections.append(connection)
+    stopped = Deferred.fromCoroutine(factory.drain(30.0))
+    connections[1].connectionLost()
+    clock.advance(30.0)
+    assert (stubborn.aborted, gone.aborted) == (True, False)
+    connections[0].connectionLost()
+    assert stopped.called
