@@ -46,6 +46,7 @@ class InboxFiling:
         self._waiting: list[Deferred[None]] = []
         self._retry_call: DelayedCall | None = None
         self._is_long = False
+        self._is_shut_out = False
         self._stopped = False
 
     def file_soon(self) -> None:
@@ -60,9 +61,13 @@ class InboxFiling:
         """Wait until what lies in the inbox now is filed, but no longer than ``patience_s``.
 
         Returns at once while filing has failed and is going to be tried again (a full disk, most likely),
-        and while a pass is at work that somebody has waited for in vain: a backlog costs one wait.
+        while a pass is at work that somebody has waited for in vain, and while another process holds on to
+        the inbox and files nothing: each costs one wait.
         """
         if self._stopped or self._retry_call is not None or self._is_long:
+            return
+        if self._is_shut_out:
+            self.file_soon()
             return
         turn: Deferred[None] = Deferred()
         self._waiting.append(turn)
@@ -124,6 +129,7 @@ class InboxFiling:
         while more and not self._stopped:
             batch = await self._executor.call(self._filer.load)
             if batch is not None:
+                self._is_shut_out = False
                 more = await self._file(batch)
             elif asking:
                 more = await self._others_at_work(asking)
@@ -152,4 +158,5 @@ class InboxFiling:
             if await self._executor.call(self._filer.is_free):
                 return True
             seen &= await self._executor.call(self._filer.waiting)
+        self._is_shut_out = bool(seen) and not self._stopped
         return False

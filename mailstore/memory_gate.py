@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from twisted.internet.defer import Deferred
 
 from mailstore.errors import TooManyLogins
+from mailstore.model import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,32 +19,37 @@ class Pass:
     site: str
 
 
+_Queues = OrderedDict[str, deque[tuple[int, Deferred[Pass]]]]
+"""Who waits, by site; the site at the front is the next to have its turn."""
+
+
 class MemoryGate:
     """Lets runs pass while their memory fits the budget; sites take turns, in order of arrival within one.
 
-    A site is whatever an attempt counts for (an address, a network). It never has more than half of the
-    budget while runs are under way, so that who sends many attempts slows those behind his own only.
+    Where the account has been opened before, an attempt goes before all others. A site never has more than
+    half of the budget while runs are under way, so that who sends many slows those behind his own only.
     """
 
     def __init__(self, budget_kib: int, waiting: int) -> None:
         self._free_kib = self._budget_kib = budget_kib
         self._most_waiting = waiting
-        self._queues: OrderedDict[str, deque[tuple[int, Deferred[Pass]]]] = OrderedDict()
-        """Who waits, by site; the site at the front is the next to have its turn."""
+        self._trusted: _Queues = OrderedDict()
+        self._others: _Queues = OrderedDict()
         self._used_kib: Counter[str] = Counter()
         self._waiting = 0
 
-    def enter(self, wanted_kib: int, site: str) -> Deferred[Pass]:
+    def enter(self, wanted_kib: int, origin: Origin) -> Deferred[Pass]:
         """Fires with what to give back to :meth:`leave`; more than the budget counts as all of it.
 
-        When the queue is full, the longest one of a site loses its last. Raises TooManyLogins when that
-        would be this one; the Deferred fails with it when it is that one later.
+        When the queue is full, the site that fills it loses its last place, a trusted one only to another.
+        Raises TooManyLogins when that would be this one; the Deferred fails with it when it is that later.
         """
         share = min(wanted_kib, self._budget_kib)
         if self._waiting >= self._most_waiting:
-            self._make_room(site)
-        turn: Deferred[Pass] = Deferred(lambda turn: self._forget(site, turn))
-        self._queues.setdefault(site, deque()).append((share, turn))
+            self._make_room(origin)
+        queues = self._trusted if origin.trusted else self._others
+        turn: Deferred[Pass] = Deferred(lambda turn: self._forget(queues, origin.site, turn))
+        queues.setdefault(origin.site, deque()).append((share, turn))
         self._waiting += 1
         self._let_pass()
         return turn
@@ -62,41 +68,49 @@ class MemoryGate:
         self._let_pass()
 
     def _let_pass(self) -> None:
-        while (site := self._next_site()) is not None:
-            share, turn = self._queues[site].popleft()
-            self._waiting -= 1
-            self._queues.move_to_end(site)
-            self._drop_if_empty(site)
-            self._free_kib -= share
-            self._used_kib[site] += share
-            turn.callback(Pass(share, site))
+        for queues in (self._trusted, self._others):
+            while (site := self._next_site(queues)) is not None:
+                share, turn = queues[site].popleft()
+                if share > self._free_kib:
+                    queues[site].appendleft((share, turn))
+                    return  # it waits for memory, and so does everybody behind it
+                self._waiting -= 1
+                queues.move_to_end(site)
+                self._drop_if_empty(queues, site)
+                self._free_kib -= share
+                self._used_kib[site] += share
+                turn.callback(Pass(share, site))
 
-    def _next_site(self) -> str | None:
-        """The first in turn that may have more; None also while it waits for memory that is not free."""
-        for site, queue in self._queues.items():
-            share = queue[0][0]
+    def _next_site(self, queues: _Queues) -> str | None:
+        """The first in turn that may have more."""
+        for site, queue in queues.items():
             used = self._used_kib[site]
-            if not used or used + share <= self._budget_kib // 2:
-                return site if share <= self._free_kib else None
+            if not used or used + queue[0][0] <= self._budget_kib // 2:
+                return site
         return None
 
-    def _make_room(self, newcomer: str) -> None:
-        longest = max(self._queues, key=lambda site: len(self._queues[site]))
-        if len(self._queues[longest]) <= len(self._queues.get(newcomer, ())) + 1:
+    def _make_room(self, newcomer: Origin) -> None:
+        queues = self._others or self._trusted
+        longest = max(queues, key=lambda site: len(queues[site]))
+        displaces = newcomer.trusted and queues is self._others
+        if not displaces and (
+            (queues is self._trusted and not newcomer.trusted)
+            or len(queues[longest]) <= len(queues.get(newcomer.site, ())) + 1
+        ):
             raise TooManyLogins
-        _, turn = self._queues[longest].pop()
+        _, turn = queues[longest].pop()
         self._waiting -= 1
-        self._drop_if_empty(longest)
+        self._drop_if_empty(queues, longest)
         turn.errback(TooManyLogins())
 
-    def _forget(self, site: str, turn: Deferred[Pass]) -> None:
-        queue = self._queues.get(site, deque())
-        kept = deque(entry for entry in queue if entry[1] is not turn)
-        if site in self._queues:
-            self._waiting -= len(queue) - len(kept)
-            self._queues[site] = kept
-            self._drop_if_empty(site)
+    def _forget(self, queues: _Queues, site: str, turn: Deferred[Pass]) -> None:
+        if site in queues:
+            kept = deque(entry for entry in queues[site] if entry[1] is not turn)
+            self._waiting -= len(queues[site]) - len(kept)
+            queues[site] = kept
+            self._drop_if_empty(queues, site)
 
-    def _drop_if_empty(self, site: str) -> None:
-        if not self._queues[site]:
-            del self._queues[site]
+    @staticmethod
+    def _drop_if_empty(queues: _Queues, site: str) -> None:
+        if not queues[site]:
+            del queues[site]

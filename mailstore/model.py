@@ -428,3 +428,18 @@ class ScramExchange:
 
     auth_message: bytes = field(repr=False)
     proof: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an attempt to log in comes from, for taking turns: an address, a network.
+
+    ``trusted`` tells that the account has been opened from there before: such attempts go first.
+    """
+
+    site: str = ""
+    trusted: bool = False
+
+
+NOWHERE = Origin()
+"""For commands, which no client has sent."""

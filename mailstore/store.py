@@ -34,11 +34,13 @@ from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
 from mailstore.mime import DEFAULT_LIMITS, MimeLimits
 from mailstore.model import (
+    NOWHERE,
     AppendResult,
     Flags,
     MailboxList,
     MailboxStatus,
     NewMessage,
+    Origin,
     Overview,
     Pop3Settings,
     Quota,
@@ -94,16 +96,16 @@ class MailStore:
 
     # -- logging in ------------------------------------------------------------------------------
 
-    async def login(self, name: bytes, secret: bytes, protocol: str, site: str = "") -> Account:
+    async def login(self, name: bytes, secret: bytes, protocol: str, origin: Origin = NOWHERE) -> Account:
         """Open an account for one session by a password, app password or recovery key.
 
-        ``site`` is where the attempt comes from; logins of different sites take turns.
+        ``origin`` is where the attempt comes from; logins of different sites take turns.
 
         Raises:
             AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
             StoreError: the account is right but cannot be opened now.
         """
-        unlocked = await self._unlocker.unlock(name, secret, AccessProtocol(protocol), site)
+        unlocked = await self._unlocker.unlock(name, secret, AccessProtocol(protocol), origin)
         return await self._session(unlocked)
 
     async def scram_setup(self, name: bytes) -> ScramSetup:

@@ -35,7 +35,7 @@ from mailstore.keys import (
     derive,
 )
 from mailstore.memory_gate import MemoryGate
-from mailstore.model import ScramExchange, ScramSetup
+from mailstore.model import NOWHERE, Origin, ScramExchange, ScramSetup
 from mailstore.opening import (
     Attempt,
     Current,
@@ -187,11 +187,11 @@ class Unlocker:
         self._released: deque[AccountId] = deque()
 
     async def unlock(
-        self, name: str | bytes, secret: bytes, protocol: AccessProtocol | None, site: str = ""
+        self, name: str | bytes, secret: bytes, protocol: AccessProtocol | None, origin: Origin = NOWHERE
     ) -> Unlocked:
         """Log in to the account called ``name``; ``protocol`` None is administration by the owner.
 
-        ``site`` is where the attempt comes from, for taking turns (see :class:`MemoryGate`).
+        ``origin`` is where the attempt comes from, for taking turns (see :class:`MemoryGate`).
 
         Raises AuthenticationFailed (unknown account, wrong or revoked secret), its subclasses
         ScopeDenied and AccountDisabled once the secret is right, TooManyLogins, HeaderTampered, TooNew,
@@ -201,7 +201,7 @@ class Unlocker:
         tag = self._tag(attempt, name, secret)
         self.reap()
         cached = self._from_cache(tag, attempt, protocol)
-        return cached if cached is not None else await self._join(tag, attempt, protocol, site)
+        return cached if cached is not None else await self._join(tag, attempt, protocol, origin)
 
     async def scram_setup(self, name: str | bytes) -> ScramSetup:
         """Salt and iterations to send to a SCRAM client; invented, but stable, for an unknown name.
@@ -299,7 +299,7 @@ class Unlocker:
         return self._new_hold(record, slot_id, slot.scope, protocol, live.master, live.private_key)
 
     def _join(
-        self, tag: bytes, attempt: Attempt, protocol: AccessProtocol | None, site: str
+        self, tag: bytes, attempt: Attempt, protocol: AccessProtocol | None, origin: Origin
     ) -> Deferred[Unlocked]:
         answer: Deferred[Unlocked] = Deferred()
         waiters = self._flights.get(tag)
@@ -308,12 +308,12 @@ class Unlocker:
             return answer
         self._flights[tag] = [_Waiter(answer, protocol)]
         # The run belongs to no single login: it goes on if the one that started it hangs up.
-        flight = Deferred.fromCoroutine(self._open(tag, attempt, site))
+        flight = Deferred.fromCoroutine(self._open(tag, attempt, origin))
         flight.addCallbacks(self._landed, self._failed, callbackArgs=(tag, attempt), errbackArgs=(tag,))
         return answer
 
-    async def _open(self, tag: bytes, attempt: Attempt, site: str) -> tuple[Opened, Current]:
-        passed = await self._gate.enter(attempt.slot.params.memory_kib, site)
+    async def _open(self, tag: bytes, attempt: Attempt, origin: Origin) -> tuple[Opened, Current]:
+        passed = await self._gate.enter(attempt.slot.params.memory_kib, origin)
         try:
             if all(waiter.answer.called for waiter in self._flights[tag]):
                 raise AccountClosed  # everybody has hung up while it waited for memory
@@ -352,7 +352,7 @@ class Unlocker:
             self._root, self._directory, opened.record.account_id, opened.master, params, self._argon2
         )
         try:
-            passed = await self._gate.enter(params.memory_kib, opened.record.account_id)
+            passed = await self._gate.enter(params.memory_kib, Origin(opened.record.account_id))
             try:
                 await self._run(keyring.upgrade, opened.slot, secret)
             finally:

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from mailstore.errors import AuthenticationFailed, StoreError, TooManyLogins
-from mailstore.model import ScramExchange, ScramSetup
+from mailstore.model import Origin, ScramExchange, ScramSetup
 from protocols.limits import LoginLimits
 from protocols.sites import site_of
 from protocols.store_api import AccountApi, StoreApi
@@ -83,7 +83,8 @@ class LoginGuard:
         attempt = await self.begin(address, name)
         if not 0 < len(secret) <= self.limits.secret_max_bytes:
             raise AuthenticationFailed("authentication failed")
-        return await self._prove(attempt, self._store.login(name, secret, protocol, attempt.site))
+        origin = Origin(attempt.site, attempt.trusted)
+        return await self._prove(attempt, self._store.login(name, secret, protocol, origin))
 
     async def begin(self, address: str, name: bytes) -> Attempt:
         """Wait until an attempt may start; it counts as failed until it has succeeded.
@@ -144,13 +145,21 @@ class LoginGuard:
             start = await self._run(self._throttle.start, site, account, limits, self._clock.seconds())
             if start.wait_s <= 0:
                 return start
-            if (
-                self._waiting_from[site] >= limits.waiting_per_address_max
-                or len(self._waiting) >= limits.waiting_max
-            ):
+            if self._waiting_from[site] >= limits.waiting_per_address_max:
                 raise TooManyLogins("too many logins are waiting")
+            if len(self._waiting) >= limits.waiting_max:
+                self._make_room(site)
             await self._pause(site, min(start.wait_s, look_s))
             look_s = min(2 * look_s, _LOOK_MAX_S)
+
+    def _make_room(self, newcomer: str) -> None:
+        """The site with most waiting loses the last. Raises TooManyLogins if that is the newcomer's."""
+        largest, count = max(self._waiting_from.items(), key=lambda entry: entry[1])
+        if count <= self._waiting_from[newcomer] + 1:
+            raise TooManyLogins("too many logins are waiting")
+        last = next(turn for turn, site in reversed(self._waiting.items()) if site == largest)
+        if not last.called:
+            last.errback(TooManyLogins("too many logins are waiting"))
 
     async def _pause(self, site: str, seconds: float) -> None:
         turn: Deferred[None] = Deferred()

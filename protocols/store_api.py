@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from mailstore.model import (
+    NOWHERE,
     AppendResult,
     ContentRow,
     CopyResult,
@@ -23,6 +24,7 @@ from mailstore.model import (
     ModSeq,
     NewMessage,
     Opened,
+    Origin,
     Overview,
     Pop3Settings,
     Quota,
@@ -199,10 +201,10 @@ class AccountApi(Protocol):
 class StoreApi(Protocol):
     """All accounts."""
 
-    async def login(self, name: bytes, secret: bytes, protocol: str, site: str = "") -> AccountApi:
+    async def login(self, name: bytes, secret: bytes, protocol: str, origin: Origin = NOWHERE) -> AccountApi:
         """Open an account for one session. Raises AuthenticationFailed, TooManyLogins.
 
-        Logins of different sites take turns.
+        Logins of different sites take turns, those of trusted ones first.
         """
 
     async def scram_setup(self, name: bytes) -> ScramSetup:

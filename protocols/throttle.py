@@ -14,9 +14,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -41,6 +43,8 @@ KEY_BYTES = 32
 _DAY_S = 86_400.0
 _DOUBLINGS_MAX = 30
 _SWEEP_BUCKETS = 256
+_LOCK_WAIT_S, _LOCK_POLL_S = 2.0, 0.001
+_FAILURES_MAX = 1_000_000
 
 
 class _Area(Enum):
@@ -69,6 +73,13 @@ class _Entry:
 
 
 _EMPTY = _Entry(bytes(_HASH_BYTES))
+
+
+def _entry(key: bytes, failures: int, tried_s: float, opened_s: float) -> _Entry:
+    """An entry as it was read; a broken disk, or somebody's hand, may have left anything."""
+    if not (math.isfinite(tried_s) and math.isfinite(opened_s)):
+        return _EMPTY
+    return _Entry(key, min(failures, _FAILURES_MAX), tried_s, opened_s)
 
 
 class Pages(Protocol):
@@ -130,11 +141,24 @@ class FilePages:
         with self._lock:
             if self._descriptor < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._acquire()
             try:
                 yield
             finally:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _acquire(self) -> None:
+        """A worker that has been stopped while it holds the lock must not stop the others. Raises OSError."""
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+                time.sleep(_LOCK_POLL_S)
+            else:
+                return
 
     def read(self, offset: int, length: int) -> bytes:
         """See ``Pages``."""
@@ -284,7 +308,7 @@ class Throttle:
                         data = self._pages.read(offset, min(step, end - offset))
                         fresh = b"".join(
                             one.pack() if now - one.touched_s <= kept_s[area] else _EMPTY.pack()
-                            for one in (_Entry(*fields) for fields in _ENTRY.iter_unpack(data))
+                            for one in (_entry(*fields) for fields in _ENTRY.iter_unpack(data))
                         )
                         if fresh != data:
                             self._pages.write(offset, fresh)
@@ -302,7 +326,7 @@ class Throttle:
         bucket = area.value * self._buckets + int.from_bytes(digest[_HASH_BYTES:], "big") % self._buckets
         offset, key = bucket * _BUCKET_BYTES, digest[:_HASH_BYTES]
         data = self._pages.read(offset, _BUCKET_BYTES)
-        entries = [_Entry(*fields) for fields in _ENTRY.iter_unpack(data)]
+        entries = [_entry(*fields) for fields in _ENTRY.iter_unpack(data)]
         for number, entry in enumerate(entries):
             if entry.key == key:
                 return offset + number * _ENTRY.size, entry

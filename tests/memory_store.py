@@ -27,6 +27,7 @@ from mailstore.errors import (
     StoreError,
 )
 from mailstore.model import (
+    NOWHERE,
     AppendResult,
     Counters,
     Flags,
@@ -36,6 +37,7 @@ from mailstore.model import (
     MailboxStatus,
     MessageId,
     NewMessage,
+    Origin,
     Overview,
     Pop3Settings,
     Quota,
@@ -130,7 +132,9 @@ class MemoryStore:
         self.accounts[name] = MemoryAccount(secret)
         return self.accounts[name]
 
-    async def login(self, name: bytes, secret: bytes, protocol: str, site: str = "") -> AccountSession:
+    async def login(
+        self, name: bytes, secret: bytes, protocol: str, origin: Origin = NOWHERE
+    ) -> AccountSession:
         """See ``StoreApi``."""
         self.logins += 1
         if self.hold_logins is not None:

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from mailstore.executor import Executor
 from mailstore.memory_gate import MemoryGate, Pass
+from mailstore.model import Origin
 from protocols.imap.shedding import can_wait
 from protocols.limits import LoadLimits
 from protocols.load import MEASUREMENTS, Load, LoadMeter, idle, is_high
@@ -89,7 +90,7 @@ def test_waiting_logins_are_counted() -> None:
     """Runs that do not fit the memory budget wait at the gate."""
     gate = MemoryGate(100, 10)
     passed: list[Pass] = []
-    waiting: list[Deferred[None]] = [gate.enter(60, "").addCallback(passed.append) for _ in range(3)]
+    waiting: list[Deferred[None]] = [gate.enter(60, Origin()).addCallback(passed.append) for _ in range(3)]
     assert (gate.waiting, passed) == (2, [Pass(60, "")])
     waiting[2].addErrback(lambda failure: None)
     waiting[2].cancel()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import math
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -222,6 +224,16 @@ def test_waiting_is_bounded_for_all_together() -> None:
     assert [outcome(done) for done in sent].count(TooManyLogins) == 19
 
 
+def test_a_full_waiting_room_loses_the_last_of_the_largest_site() -> None:
+    """One site that fills it does not keep those of others from waiting."""
+    world = Attempts(LoginLimits(waiting_max=10, account_free_failures=0))
+    crowd = [world.attempt(b"guess", HOME) for _ in range(12)]
+    assert [outcome(done) for done in crowd].count(TooManyLogins) == 1
+    other = world.attempt(b"secret", ELSEWHERE)
+    assert outcome(other) is dict
+    assert [done.called for done in crowd] == [True] + [False] * 9 + [True] * 2
+
+
 def test_memory_is_bounded() -> None:
     """The table does not grow; the addresses unused for longest are forgotten first."""
     world = Attempts(LoginLimits(addresses_max=8, account_free_failures=10_000))
@@ -332,6 +344,35 @@ def test_a_table_that_cannot_be_used_stops_nobody(
     assert outcome(world.attempt(b"secret", ELSEWHERE)) is AccountSession
     assert world.guard.delay_s(HOME) == 2
     assert FILE_NAME in caplog.text
+
+
+def test_a_harmed_entry_is_read_as_something_that_can_be(tmp_path: Path) -> None:
+    """Whatever a broken disk has made of the numbers, logins go on and are slowed."""
+    throttle = Throttle.on_disk(tmp_path, KEY, LoginLimits())
+    world = Attempts(throttle=throttle)
+    world.fail(3)
+    path = tmp_path / FILE_NAME
+    data = path.read_bytes()
+    at = next(number for number in range(0, len(data), 40) if data[number : number + 16] != bytes(16))
+    for harm in (b"\xff" * 8, struct.pack("<Q", 3) + struct.pack("<dd", math.nan, math.inf)):
+        with path.open("r+b") as file:
+            file.seek(at + 16)
+            file.write(harm)
+        world.clock.advance(60)
+        assert outcome(world.attempt(b"wrong")) in (AuthenticationFailed, dict)
+    throttle.close()
+
+
+def test_a_stopped_worker_that_holds_the_table_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a moment the others count for themselves, and say so."""
+    throttle = Throttle.on_disk(tmp_path, KEY, LoginLimits())
+    with (tmp_path / FILE_NAME).open("rb") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        assert outcome(Attempts(throttle=throttle).attempt(b"secret")) is AccountSession
+    assert FILE_NAME in caplog.text
+    throttle.close()
 
 
 def test_a_clock_set_back_keeps_nobody_waiting() -> None:

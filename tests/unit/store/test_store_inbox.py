@@ -100,6 +100,24 @@ def test_a_long_backlog_costs_one_wait(world: World) -> None:
     assert now(account.status("INBOX")).messages == 2
 
 
+def test_a_stopped_process_that_holds_the_inbox_costs_one_wait(world: World) -> None:
+    """While it files nothing nobody waits for it again; when it lets go everything is as before."""
+    account = world.login()
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        world.deliver(MESSAGE)
+        look = Deferred.fromCoroutine(account.status("INBOX"))
+        world.clock.advance(world.store.limits.filing_wait_s + 0.1)
+        world.clock.advance(0.1)
+        assert look.called
+        for _ in range(5):
+            assert now(account.status("INBOX")).messages == 0
+    now(account.status("INBOX"))
+    assert now(account.status("INBOX")).messages == 1
+    world.deliver(MESSAGE)
+    assert now(account.status("INBOX")).messages == 2
+
+
 def test_a_full_disk_is_not_tried_again_by_every_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failure a pause holds for everybody, so that reading stays quick."""
     account = world.login()
