@@ -78,6 +78,23 @@ class Server:
         self.info = json.loads(line)
         return self
 
+    def start_with(self, change: Callable[[str], str]) -> Server:
+        """As an operator does: ``sealbox serve`` with the quick start's data and its settings, changed.
+
+        The quick start has run and ended; it would write its settings anew.
+        """
+        config = self.data.parent / f"{self.data.name}.toml"
+        config.write_text(change((self.data / "sealbox.toml").read_text("utf-8")), "utf-8")
+        with (self.data.parent / f"{self.data.name}.err").open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*SEALBOX, "serve", "--config", str(config)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, **self.environment},
+            )
+        eventually(lambda: _listening(self.info["imaps"]), START_S)
+        return self
+
     def errors(self) -> str:
         """What the server has said on standard error."""
         return (self.data.parent / f"{self.data.name}.err").read_text("utf-8")

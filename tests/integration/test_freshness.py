@@ -26,12 +26,8 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     server = Server(folder / "data", environment={"XDG_STATE_HOME": str(folder / "state")}).start()
     assert server.stop() == 0
-    config = server.data / "sealbox.toml"
-    text = config.read_text("utf-8")
-    assert "[store]" not in text
-    waits = f"filing_wait_s = {PATIENCE_S}\nmaildrop_filing_wait_s = {PATIENCE_S}\n"
-    config.write_text(f"{text}\n[store]\n{waits}", "utf-8")
-    server.start()
+    waits = f"\n[store]\nfiling_wait_s = {PATIENCE_S}\nmaildrop_filing_wait_s = {PATIENCE_S}\n"
+    server.start_with(lambda text: text + waits)
     yield server
     assert server.stop() == 0
 

@@ -38,12 +38,8 @@ def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         name = f"user{number}@localhost"
         server.cli("account", "add", name, "--password-stdin", stdin=f"{PASSWORD}\n")
     assert server.stop() == 0
-    config = server.data / "sealbox.toml"
-    text = config.read_text("utf-8")
-    assert "[argon2]" not in text
-    settings = "[argon2]\nmemory_budget_mib = 1\nwaiting_logins = 2\n"
-    config.write_text(f"workers = 1\n{text}\n{settings}", "utf-8")
-    server.start()
+    settings = "\n[argon2]\nmemory_budget_mib = 1\nwaiting_logins = 2\n"
+    server.start_with(lambda text: f"workers = 1\n{text}{settings}")
     yield server
     assert server.stop() == 0
 
