@@ -26,11 +26,11 @@ from backup.errors import ImageUnreadable, SegmentDamaged, StoreRefused, StoreUn
 from backup.limits import DAY_S, BackupLimits
 from backup.retention import chains, due_for_full, expired
 from backup.schedule import Schedule
-from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, parse_name
+from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, StreamId, parse_name
 from backup.signing import Signer
 from backup.snapshot import Snapshotter, fingerprint
 from backup.staging import staged_name, write_segment
-from backup.state import Segment, State, Stream
+from backup.state import FORGOTTEN, Segment, State, Stream
 from backup.stores import ObjectStore
 from backup.upload import Uploader
 from mailstore.account import account_paths
@@ -345,15 +345,35 @@ class Job:
         left_over = self._state.left_over()
         if left_over and self._deleted(left_over):
             self._state.cleared(left_over)
-        retention_ms = int(self._limits.retention_days * DAY_S * 1000)
-        doomed = self._state.spare(self._now_ms() - retention_ms)
-        for stream in self._state.streams():
-            stored = [one.name for one in self._state.segments(stream.stream) if one.stored]
-            doomed += expired(stored, self._now_ms(), stream.gone_ms, self._limits)
+        doomed = self._expired()
         if doomed and self._deleted(doomed):
             self._state.pruned(doomed)
             return doomed
         return []
+
+    def _expired(self) -> list[SegmentName]:
+        now_ms = self._now_ms()
+        spare: dict[StreamId, list[SegmentName]] = {}
+        for name in self._state.spare():
+            spare.setdefault(name.stream, []).append(name)
+        doomed: list[SegmentName] = []
+        with_full: set[str] = set()
+        forgotten: list[SegmentName] = []
+        for stream in self._state.streams():
+            stored = [one for one in self._state.segments(stream.stream) if one.stored]
+            own = [one.name for one in stored if one.sha256]
+            adopted = [one.name for one in stored if not one.sha256] + spare.pop(stream.stream, [])
+            past = expired(own, now_ms, stream.gone_ms, self._limits, adopted)
+            (forgotten if stream.account.startswith(FORGOTTEN) else doomed).extend(past)
+            if chains(own):
+                with_full.add(stream.account)
+        noted_by_ms = now_ms - int(self._limits.retention_days * DAY_S * 1000)
+        forgotten += [name for name in self._state.spare(noted_by_ms) if name.stream in spare]
+        # Any account may be the one whose only good snapshots these are.
+        self._list_accounts()
+        if forgotten and with_full.issuperset(self._accounts):
+            doomed += forgotten
+        return doomed
 
     def remove_expired(self) -> int:
         """Remove what restores have set aside or left unfinished, after the retention time; how many."""

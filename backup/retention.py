@@ -8,7 +8,7 @@ nothing in it has been deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -64,15 +64,24 @@ def due_for_full(chain: Chain, sizes: Sequence[int], now_ms: int, limits: Backup
 
 
 def expired(
-    names: Sequence[SegmentName], now_ms: int, gone_ms: int | None, limits: BackupLimits
+    names: Sequence[SegmentName],
+    now_ms: int,
+    gone_ms: int | None,
+    limits: BackupLimits,
+    adopted: Collection[SegmentName] = (),
 ) -> list[SegmentName]:
     """The segments of one stream that are to be deleted now, oldest first.
 
-    ``gone_ms`` is when the account was deleted, None while it is there. Whatever a kept chain needs stays.
+    ``names`` are those that this server has stored, ``adopted`` what else was there when it took the stream
+    over. ``gone_ms`` is when the account was deleted, None while it is there. Whatever a kept chain needs
+    stays.
+
+    Whoever can add objects to the bucket chooses their names, so the numbers and times in ``adopted`` decide
+    nothing: the first full segment in ``names`` is what follows all of these, and until then they stay.
     """
     retention_ms = limits.retention_days * DAY_S * _MS
     if gone_ms is not None and now_ms - gone_ms >= retention_ms:
-        return sorted(names)
+        return sorted((*names, *adopted))
     found = chains(names)
     if not found:
         return []
@@ -83,8 +92,11 @@ def expired(
             kept.update(chain.segments)
     numbers = {name.sequence for name in kept}
     newest_full = found[-1].full.sequence
-    return sorted(
+    doomed = [
         name
         for name in names
         if name not in kept and (name.sequence < newest_full or name.sequence in numbers)
-    )
+    ]
+    if now_ms - found[0].full.taken_ms >= retention_ms:
+        doomed += adopted
+    return sorted(doomed)

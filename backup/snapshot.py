@@ -148,6 +148,8 @@ class Snapshotter:
         found = chains(one.name for one in base.before)
         if not found or any(one.name.kind is Kind.FULL for one in base.replaced):
             return True
+        if base.before and not base.before[-1].sha256:
+            return True  # taken over from a lost server: anybody may have written it
         size_of = {one.name: one.size_bytes for one in base.before}
         sizes = [size_of[name] for name in found[-1].segments]
         return due_for_full(found[-1], sizes, int(self._clock() * 1000), self._limits)

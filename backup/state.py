@@ -21,6 +21,10 @@ from mailstore.page_journal import FileIdentity
 from mailstore.wal import WalPosition
 
 T = TypeVar("T")
+
+FORGOTTEN = "forgotten-"
+"""Begins the account of a stream that was found in the object store and is nobody's, as far as is known."""
+
 _SCHEMA = (
     """CREATE TABLE stream (
         stream TEXT PRIMARY KEY, account TEXT NOT NULL UNIQUE,
@@ -319,7 +323,7 @@ class State:
         """Take over a stream found in the object store that this state does not know.
 
         ``spare`` are objects of it that are no segments, or others of a number: which of them is the right
-        one nobody knows here, so they stay as long as it may be needed. What the server's stream holds is
+        one nobody knows here, so they stay as long as ``segments``. What the server's stream holds is
         not known either: its next segment will hold everything.
         """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from backup.segment import SERVER, SegmentName
 from backup.server_stream import read_server
 from backup.signing import Signer, Trust
 from backup.source import Source
-from backup.state import Segment, State, Stream
+from backup.state import FORGOTTEN, Segment, State, Stream
 from backup.stores import ObjectStore
 from deploy.restored_keys import Keyslots, choose_keys
 from mailstore.account import accept_header, account_paths, open_directory
@@ -220,12 +219,11 @@ def make_server(root: Path, server: Server, file_name: str) -> Path | None:
     return target_file
 
 
-def adopt_streams(state: State, sources: Sources, private_key: PrivateKey) -> None:
+def adopt_streams(state: State, sources: Sources, public_key: PublicKey, now_ms: int) -> None:
     """Let a new server go on with the streams of the lost one, where it left them."""
-    now_ms = int(time.time() * 1000)
     for account, head in sources.heads.items():
         _adopt(state, sources.listing, Stream(head.stream, account, signed_from=head.signed_from), now_ms)
-    adopt_forgotten(state, sources.listing, private_key.public, now_ms)
+    adopt_forgotten(state, sources.listing, public_key, now_ms)
 
 
 def adopt_forgotten(state: State, listing: Listing, public_key: PublicKey, now_ms: int) -> None:
@@ -239,7 +237,7 @@ def adopt_forgotten(state: State, listing: Listing, public_key: PublicKey, now_m
         if stream == server:
             _adopt(state, listing, Stream(stream, SERVER), now_ms)
         else:
-            _adopt(state, listing, Stream(stream, f"forgotten-{stream}", gone_ms=now_ms), now_ms)
+            _adopt(state, listing, Stream(stream, f"{FORGOTTEN}{stream}", gone_ms=now_ms), now_ms)
 
 
 def _adopt(state: State, listing: Listing, stream: Stream, now_ms: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import click
@@ -175,7 +176,7 @@ def _everyone(directory: Directory, sources: Sources) -> list[AccountId]:
 def _adopt(root: Path, sources: Sources, key: PrivateKey) -> None:
     state = State(Places(root).folder, read_server_key(root))
     try:
-        restoring.adopt_streams(state, sources, key)
+        restoring.adopt_streams(state, sources, key.public, int(time.time() * 1000))
     finally:
         state.close()
 
