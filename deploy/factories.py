@@ -12,8 +12,8 @@ from deploy.config import Config
 from deploy.sockets import ServiceName
 from mailstore.store import MailStore
 from protocols.access_log import AccessLog
+from protocols.budget import MemoryBudget
 from protocols.imap.server import ImapFactory
-from protocols.lmtp.message import MemoryBudget
 from protocols.lmtp.server import LmtpFactory
 from protocols.load import Load
 from protocols.login import LoginGuard
@@ -29,7 +29,10 @@ class Shared:
     reactor: Any
     store: MailStore
     guard: LoginGuard
-    budget: MemoryBudget
+    literals: MemoryBudget
+    """For what IMAP clients are sending."""
+    deliveries: MemoryBudget
+    """For what LMTP clients are sending."""
     load: Callable[[], Load]
 
 
@@ -81,6 +84,7 @@ class Factories:
             self._access_log,
             shared.reactor,
             implicit_tls,
+            shared.literals,
             config.stream,
             load=shared.load,
             load_limits=config.load,
@@ -108,7 +112,7 @@ class Factories:
             self._access_log,
             shared.reactor,
             config.hostname,
-            shared.budget,
+            shared.deliveries,
             stream_limits=config.stream,
         )
 

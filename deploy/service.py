@@ -23,8 +23,8 @@ from mailstore.set_aside import remove_expired
 from mailstore.store import MailStore
 from mailstore.unlock import Unlocker
 from protocols.access_log import FileAccessLog
+from protocols.budget import MemoryBudget
 from protocols.limits import AccessLogLimits
-from protocols.lmtp.message import MemoryBudget
 from protocols.load import LoadMeter
 from protocols.login import LoginGuard
 from protocols.throttle import KEY_BYTES as THROTTLE_KEY_BYTES
@@ -61,11 +61,12 @@ class Service:
         key = derive(read_server_key(config.data), KeyLabel.LOGIN_THROTTLE, THROTTLE_KEY_BYTES)
         self._throttle = Throttle.on_disk(config.data, key, config.login)
         guard = LoginGuard(self._store, config.login, reactor, self._throttle, self._logins.call)
-        budget = MemoryBudget(config.lmtp.data_total_max_bytes)
+        literals = MemoryBudget(config.imap.literals_worker_max_bytes)
+        deliveries = MemoryBudget(config.lmtp.data_total_max_bytes)
         self._meter = LoadMeter(
             reactor, lambda: self._executor.waiting, lambda: self._logins.waiting + unlocker.waiting
         )
-        self._shared = Shared(reactor, self._store, guard, budget, self._meter.load)
+        self._shared = Shared(reactor, self._store, guard, literals, deliveries, self._meter.load)
         self._access_log = self._new_access_log(config)
         self._cleaning = LoopingCall(self._clean)
         self._ports: list[tuple[ServiceName, bool, Any]] = []

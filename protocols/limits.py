@@ -31,6 +31,10 @@ class ImapLimits:
     """Also what LITERAL- (RFC 7888 section 5) promises before login."""
     literals_total_max_bytes: int = 256 * KIB
     """Sum of a command's literals; an APPEND may have ``append_total_max_bytes`` more."""
+    literals_worker_max_bytes: int = 512 * MIB
+    """What commands have beyond ``literals_total_max_bytes`` in memory, all connections of a worker together.
+    No address and no account may have more of it than is left for the others: at most half. Beyond it
+    NO [UNAVAILABLE], so the client tries later. At least twice what one APPEND may have."""
     literals_total_before_login_max_bytes: int = 32 * KIB
     """The same as literals."""
     literals_per_command_max: int = 1000
@@ -97,6 +101,15 @@ class ImapLimits:
     """Output gathered before waiting for the transport."""
     inflate_chunk_bytes: int = 64 * KIB
     """Most output taken at once from the decompressor (COMPRESS, RFC 4978)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would keep the largest messages out for ever.
+
+        Raises:
+            ValueError: one APPEND may have more than half of ``literals_worker_max_bytes``.
+        """
+        if self.literals_worker_max_bytes < 2 * max(self.append_max_bytes, self.append_total_max_bytes):
+            raise ValueError("literals_worker_max_bytes must be twice append_max_bytes at least")
 
 
 @dataclass(frozen=True, slots=True)

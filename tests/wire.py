@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from protocols.access_log import Entry
+from protocols.budget import MemoryBudget
 from protocols.imap.server import ImapFactory
 from protocols.limits import ImapLimits, LoginLimits, StreamLimits
 from protocols.load import Load
@@ -118,6 +119,7 @@ class ImapWorld:
         self.limits = limits or ImapLimits()
         self.stream_limits = stream_limits or StreamLimits()
         self.load = Load()
+        self.literals = MemoryBudget(self.limits.literals_worker_max_bytes)
         self.factory = self.factory_for(implicit_tls)
 
     def factory_for(self, implicit_tls: bool) -> ImapFactory:
@@ -129,6 +131,7 @@ class ImapWorld:
             self.access_log,
             self.clock,
             implicit_tls,
+            self.literals,
             self.stream_limits,
             random=bytes,
             load=lambda: self.load,

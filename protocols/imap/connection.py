@@ -10,6 +10,7 @@ Lines end with LF; one CR before it belongs to the line end, so a bare LF is tol
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -52,11 +53,19 @@ class ContinuationNeeded:
     pieces: tuple[Piece, ...] = field(default=(), compare=False)
 
 
+class Excess(Enum):
+    """Why a literal is refused; the value is the text for NO or, where it cannot be swallowed, BYE."""
+
+    SIZE = "literal too large"
+    MEMORY = "too much is being sent at once, please try later"
+
+
 @dataclass(frozen=True, slots=True)
 class LiteralRefused:
-    """A literal is over a limit; the command is gone, answer NO [TOOBIG] (RFC 7888 section 4)."""
+    """A literal is over a limit; the command is gone, answer NO (RFC 7888 section 4)."""
 
     tag: bytes
+    excess: Excess = Excess.SIZE
     pieces: tuple[Piece, ...] = field(default=(), compare=False)
     """The command up to the literal, or a part of that."""
 
@@ -72,7 +81,8 @@ class FatalReason(Enum):
     """Why the connection has to end; the value is the text for BYE."""
 
     FOREIGN = "this is an IMAP server"
-    LITERAL = "literal too large"
+    LITERAL = Excess.SIZE.value
+    MEMORY = Excess.MEMORY.value
     LONG_LINES = "too many over-long lines"
 
 
@@ -108,11 +118,17 @@ class _Mode(Enum):
 
 
 class Connection:
-    """The receiving half of one IMAP connection."""
+    """The receiving half of one IMAP connection.
 
-    def __init__(self, limits: ImapLimits) -> None:
+    ``hold`` is asked, before they come, whether the literals of the command may have so many bytes beyond
+    ``literals_total_max_bytes``. Whoever gives that memory takes it back after the event that ends the
+    command: any but ``ContinuationNeeded``, or that one when ``abandon`` follows.
+    """
+
+    def __init__(self, limits: ImapLimits, hold: Callable[[int], bool] = lambda _: True) -> None:
         self.authenticated = False
         self._limits = limits
+        self._hold = hold
         self._buffer = bytearray()
         self._scanned = 0
         self._mode = _Mode.TEXT
@@ -128,7 +144,7 @@ class Connection:
         self._literal = bytearray()
         self._missing = 0
         self._binary = False
-        self._refused = False
+        self._excess: Excess | None = None
         self._swallowed = 0
         self._tail = b""
 
@@ -251,8 +267,8 @@ class Connection:
         announced = _LITERAL.search(line)
         if announced is not None:
             return self._announced(line[: announced.start()], announced)
-        if self._refused:
-            refused = LiteralRefused(self._tag(line), tuple(self._pieces))
+        if self._excess is not None:
+            refused = LiteralRefused(self._tag(line), self._excess, tuple(self._pieces))
             self._start_command()
             return refused, False
         pieces = (*self._pieces, line)
@@ -266,16 +282,16 @@ class Connection:
         waits = not announced.group(3)
         self._pieces.append(text)
         self._literals += 1
-        if self._refused or not self._fits(size):
+        self._excess = self._excess or self._excess_of(size)
+        if self._excess is not None:
             if waits:
-                refused = LiteralRefused(self._tag(b""), tuple(self._pieces))
+                refused = LiteralRefused(self._tag(b""), self._excess, tuple(self._pieces))
                 self._start_command()
                 return refused, False
-            self._refused = True
             self._literal.clear()
             self._swallowed += size
             if self._swallowed > self._limits.swallow_max_bytes:
-                return self._die(FatalReason.LITERAL), False
+                return self._die(FatalReason(self._excess.value)), False
             del self._pieces[1:]
             self._missing = size
             self._mode = _Mode.SWALLOW_LITERAL
@@ -286,10 +302,11 @@ class Connection:
         self._mode = _Mode.LITERAL
         return (ContinuationNeeded(tuple(self._pieces)) if waits else None), True
 
-    def _fits(self, size: int) -> bool:
+    def _excess_of(self, size: int) -> Excess | None:
+        """What speaks against a literal of that size; None when there is now memory for it."""
         limits = self._limits
         if self._literals > limits.literals_per_command_max:
-            return False
+            return Excess.SIZE
         if not self.authenticated:
             one, total = limits.literal_before_login_max_bytes, limits.literals_total_before_login_max_bytes
         else:
@@ -300,7 +317,11 @@ class Connection:
                     limits.append_max_bytes,
                     total + max(limits.append_total_max_bytes, limits.append_max_bytes),
                 )
-        return size <= one and self._literal_bytes + size <= total
+        literal_bytes = self._literal_bytes + size
+        if size > one or literal_bytes > total:
+            return Excess.SIZE
+        held_bytes = literal_bytes - limits.literals_total_max_bytes
+        return Excess.MEMORY if held_bytes > 0 and not self._hold(held_bytes) else None
 
     def _read_literal(self) -> bool:
         taken = self._buffer[: self._missing]

@@ -13,6 +13,7 @@ from mailstore.model import ModSeq, Uid
 from mailstore.names import normalised
 from mailstore.uidset import UidSet
 from protocols.access_log import AccessLog
+from protocols.budget import MemoryBudget, Reservation
 from protocols.imap import responses
 from protocols.imap.commands import CommandSpec, State
 from protocols.imap.connection import Connection
@@ -21,6 +22,7 @@ from protocols.imap.view import EVERYTHING, View, Wanted, Wording
 from protocols.limits import AccessLogLimits, ImapLimits, LoadLimits
 from protocols.load import Load, idle
 from protocols.login import LoginGuard
+from protocols.sites import site_of
 from protocols.store_api import AccountApi, MailboxApi
 from protocols.transport import Channel, IdleTimeout
 
@@ -35,12 +37,13 @@ log = logging.getLogger("sealbox.imap")
 class ImapServices:
     """What all sessions of a server share. ``tls`` is None where STARTTLS cannot be offered.
 
-    ``random`` gives so many random octets.
+    ``literals`` is for what clients are sending. ``random`` gives so many random octets.
     """
 
     login: LoginGuard
     access_log: AccessLog
     clock: Any
+    literals: MemoryBudget
     tls: Any = None
     limits: ImapLimits = field(default_factory=ImapLimits)
     log_limits: AccessLogLimits = field(default_factory=AccessLogLimits)
@@ -110,7 +113,8 @@ class Context:
         self.channel = channel
         self.address = channel.address
         self.output = Output(channel, services.limits.write_chunk_bytes)
-        self.connection = Connection(services.limits)
+        self.literals = Reservation(services.literals)
+        self.connection = self.new_connection()
         self.state = State.NOT_AUTHENTICATED if secure else State.PLAINTEXT
         self.account: AccountApi | None = None
         self.selected: Selected | None = None
@@ -130,6 +134,16 @@ class Context:
         self.failed_logins = 0
         self.goodbye: bytes | None = None
         self.after_answer: Callable[[], None] | None = None
+
+    def new_connection(self) -> Connection:
+        """The receiving half, with nothing received."""
+        return Connection(self.limits, self._hold_literals)
+
+    def _hold_literals(self, size_bytes: int) -> bool:
+        """Whether there is memory for so much of the command that is being received."""
+        name = self.account.name if self.account is not None else ""
+        holders = ("account", name), ("site", site_of(self.address))
+        return self.literals.grow_to(size_bytes, tuple(f"{kind} {who}" for kind, who in holders if who))
 
     def expect_login(self) -> None:
         """From now on the client has ``login_timeout_s`` to log in."""
@@ -181,6 +195,7 @@ class Context:
 
     def release(self) -> None:
         """The session is over."""
+        self.literals.release()
         self.stop_watching()
         self.leave_mailbox()
         account, self.account = self.account, None

@@ -10,7 +10,6 @@ from protocols.imap import requests as ask
 from protocols.imap import responses, scram_command
 from protocols.imap.commands import State
 from protocols.imap.compress import CompressedChannel
-from protocols.imap.connection import Connection
 from protocols.imap.context import Answer, Context
 from protocols.imap.entering import ask_client, capability_text, enter, failed, rejected
 from protocols.imap.output import Output
@@ -54,7 +53,7 @@ async def start_tls(ctx: Context, request: ask.StartTls) -> Answer:
 
 
 def _begin_tls(ctx: Context) -> None:
-    ctx.connection = Connection(ctx.limits)
+    ctx.connection = ctx.new_connection()
     ctx.user_agent = ""
     ctx.channel.start_tls(ctx.services.tls)
     ctx.state = State.NOT_AUTHENTICATED

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from protocols.access_log import AccessLog
+from protocols.budget import MemoryBudget
 from protocols.imap.context import ImapServices
 from protocols.imap.session import ImapSession
 from protocols.limits import AccessLogLimits, ImapLimits, LoadLimits, StreamLimits
@@ -20,7 +21,8 @@ class ImapFactory(StreamFactory):
 
     ``implicit_tls`` tells that the port speaks TLS from the first octet (993, RFC 8314); else
     nothing but STARTTLS is possible first. ``tls`` is the context STARTTLS begins with
-    (``protocols.tls.TlsContext``). ``clock`` is the reactor.
+    (``protocols.tls.TlsContext``). ``literals`` is shared by all factories of a worker. ``clock`` is the
+    reactor.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class ImapFactory(StreamFactory):
         access_log: AccessLog,
         clock: Any,
         implicit_tls: bool,
+        literals: MemoryBudget,
         stream_limits: StreamLimits | None = None,
         log_limits: AccessLogLimits | None = None,
         random: Callable[[int], bytes] = os.urandom,
@@ -43,6 +46,7 @@ class ImapFactory(StreamFactory):
             login,
             access_log,
             clock,
+            literals,
             tls,
             limits,
             log_limits or AccessLogLimits(),

@@ -17,6 +17,7 @@ from protocols.imap.connection import (
     CommandReceived,
     ContinuationNeeded,
     Event,
+    Excess,
     Fatal,
     LineReceived,
     LineTooLong,
@@ -46,6 +47,7 @@ _TROUBLE = {
     b"TOOBIG",
 }
 """Response codes of a NO that somebody may want to look into; all other NOs are everyday answers."""
+_EXCESS_CODES = {Excess.SIZE: b"TOOBIG", Excess.MEMORY: b"UNAVAILABLE"}
 _PRIVACY = Disallowed(b"use STARTTLS first", b"PRIVACYREQUIRED")
 
 
@@ -106,10 +108,10 @@ class ImapSession:
                 await self._command(event)
             case ContinuationNeeded(pieces):
                 await self._ask_for_literal(pieces)
-            case LiteralRefused(tag, pieces):
+            case LiteralRefused(tag, excess, pieces):
                 unwelcome = await self._unwelcome(pieces)
-                refusal = unwelcome or Disallowed(b"literal too large", b"TOOBIG")
-                self._refuse(tag, b"", refusal, counts=unwelcome is None)
+                refusal = unwelcome or Disallowed(excess.value.encode("ascii"), _EXCESS_CODES[excess])
+                self._refuse(tag, b"", refusal, counts=unwelcome is None and excess is Excess.SIZE)
             case LineTooLong(tag):
                 self._refuse(tag, b"", Malformed(b"line too long"), counts=True)
             case Fatal(reason):
@@ -120,6 +122,7 @@ class ImapSession:
                 assert_never(event)
         if not isinstance(event, ContinuationNeeded):
             self._is_welcome = False
+            ctx.literals.release()
         await ctx.output.flush()
 
     async def _ask_for_literal(self, pieces: Sequence[Piece]) -> None:
@@ -129,6 +132,7 @@ class ImapSession:
             self._ctx.output.put(b"+ go ahead\r\n")
         else:
             self._refuse(self._ctx.connection.abandon(), b"APPEND", refusal, counts=False)
+            self._ctx.literals.release()
 
     async def _unwelcome(self, pieces: Sequence[Piece]) -> Refused | None:
         """Why the messages of an APPEND need not come; asked once for each command."""

@@ -7,7 +7,6 @@ from functools import partial
 from protocols.imap import requests as ask
 from protocols.imap.commands import State
 from protocols.imap.compress import CompressedChannel
-from protocols.imap.connection import Connection
 from protocols.imap.context import Answer, Context
 from protocols.imap.entering import capability_text
 from protocols.imap.output import Output
@@ -35,7 +34,7 @@ async def unauthenticate(ctx: Context, request: ask.Unauthenticate) -> Answer:
 
 
 def _end_compression(ctx: Context, channel: CompressedChannel) -> None:
-    ctx.connection = Connection(ctx.limits)
+    ctx.connection = ctx.new_connection()
     ctx.channel = channel.inner
     ctx.output = Output(ctx.channel, ctx.limits.write_chunk_bytes)
     ctx.compressed = False

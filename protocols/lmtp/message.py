@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from enum import Enum
 
+from protocols.budget import MemoryBudget
 from protocols.limits import LmtpLimits
 
 _RECEIVED = re.compile(rb"(?:\A|\n)Received[ \t]*:", re.IGNORECASE)
@@ -21,25 +22,6 @@ class Failure(Enum):
     NO_MEMORY = "data_total_max_bytes reached"
     AMBIGUOUS = "two readings of its end"
     LOOP = "too many Received fields"
-
-
-class MemoryBudget:
-    """Bytes of messages in memory, shared by all connections of a worker."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self.used_bytes = 0
-
-    def take(self, size_bytes: int) -> bool:
-        """Reserve; False and nothing reserved when it does not fit."""
-        if self.used_bytes + size_bytes > self._max_bytes:
-            return False
-        self.used_bytes += size_bytes
-        return True
-
-    def give_back(self, size_bytes: int) -> None:
-        """Release what was reserved."""
-        self.used_bytes -= size_bytes
 
 
 class Collector:

@@ -6,9 +6,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from protocols.access_log import AccessLog
+from protocols.budget import MemoryBudget
 from protocols.limits import LmtpLimits, StreamLimits
 from protocols.lmtp.delivery import DeliveryStore
-from protocols.lmtp.message import MemoryBudget
 from protocols.lmtp.session import LmtpServices, LmtpSession
 from protocols.transport import Channel, Endable, StreamFactory
 

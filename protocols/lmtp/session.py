@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from protocols.access_log import AccessLog, Entry
+from protocols.budget import MemoryBudget
 from protocols.limits import LmtpLimits
 from protocols.lmtp import connection as heard
 from protocols.lmtp import replies
@@ -26,7 +27,7 @@ from protocols.lmtp.delivery import (
     find_recipient,
 )
 from protocols.lmtp.grammar import parse_command
-from protocols.lmtp.message import Collector, Failure, MemoryBudget, Trace
+from protocols.lmtp.message import Collector, Failure, Trace
 from protocols.lmtp.replies import Reply
 from protocols.transport import Channel, IdleTimeout
 

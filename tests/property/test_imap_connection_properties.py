@@ -8,8 +8,9 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.budget import MemoryBudget, Reservation
 from protocols.imap.commands import Parsed, Unparsed, parse_command
-from protocols.imap.connection import CommandReceived, Connection, Event, Fatal
+from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded, Event, Fatal
 from protocols.limits import ImapLimits
 
 LIMITS = dataclasses.replace(
@@ -20,6 +21,9 @@ LIMITS = dataclasses.replace(
     literals_total_max_bytes=60,
     literal_before_login_max_bytes=30,
     literals_total_before_login_max_bytes=60,
+    append_max_bytes=200,
+    append_total_max_bytes=200,
+    literals_worker_max_bytes=400,
     swallow_max_bytes=500,
 )
 
@@ -37,6 +41,8 @@ FRAGMENTS = st.one_of(
             b"~{2+}\r\n",
             b"{31+}\r\n",
             b"{900+}\r\n",
+            b"a APPEND x {100+}\r\n",
+            b"a APPEND x {200}\r\n",
             b"abc",
             b"(",
             b")",
@@ -75,7 +81,9 @@ STREAMS = st.lists(FRAGMENTS, max_size=40).map(b"".join)
 
 def run(data: bytes, cuts: list[int], logged_in: bool) -> list[Event]:
     """All events of ``data`` cut at ``cuts``; memory stays bounded all the time."""
-    connection = Connection(LIMITS)
+    # Room for the first 40 bytes above what every command may have.
+    reservation = Reservation(MemoryBudget(80))
+    connection = Connection(LIMITS, lambda size_bytes: reservation.grow_to(size_bytes, ("somebody",)))
     connection.authenticated = logged_in
     events: list[Event] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
@@ -83,6 +91,8 @@ def run(data: bytes, cuts: list[int], logged_in: bool) -> list[Event]:
         connection.feed(data[start:stop])
         while (event := connection.next_event()) is not None:
             events.append(event)
+            if not isinstance(event, ContinuationNeeded):
+                reservation.release()
             if isinstance(event, Fatal):
                 return events
         assert connection.buffered_bytes <= LIMITS.line_max_bytes

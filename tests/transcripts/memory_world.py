@@ -8,6 +8,7 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 
 from mailstore.model import Flags, Pop3Settings, SpecialUse, SystemFlag, UidValidity
+from protocols.budget import MemoryBudget
 from protocols.load import Load
 from tests.wire import Client, ImapWorld
 
@@ -128,6 +129,7 @@ class MemoryWorld:
     def _limit(self, name: str, number: str) -> None:
         """Connections from now on have another limit."""
         self.world.limits = replace(self.world.limits, **{name: int(number)})
+        self.world.literals = MemoryBudget(self.world.limits.literals_worker_max_bytes)
         self._factory = self.world.factory_for(implicit_tls=True)
 
     def _load(self, lag_s: str) -> None:

@@ -13,8 +13,8 @@ from mailstore.directory import Recipient
 from mailstore.errors import OverQuota
 from mailstore.keys import AccountId, PublicKey
 from mailstore.sealed import Facts
+from protocols.budget import MemoryBudget
 from protocols.limits import LmtpLimits, StreamLimits
-from protocols.lmtp.message import MemoryBudget
 from protocols.lmtp.server import LmtpFactory
 from tests.wire import TLS, Client, RecordingLog
 

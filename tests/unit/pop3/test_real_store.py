@@ -16,8 +16,8 @@ from mailstore.errors import StorageFull
 from mailstore.limits import StoreLimits
 from mailstore.model import ModSeq, Pop3Settings, SpecialUse
 from mailstore.uidset import UidSet
+from protocols.budget import MemoryBudget
 from protocols.limits import LmtpLimits, LoginLimits, Pop3Limits
-from protocols.lmtp.message import MemoryBudget
 from protocols.lmtp.server import LmtpFactory
 from protocols.pop3.server import Pop3Factory
 from tests.login_guard import make_guard
