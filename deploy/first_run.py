@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import smtplib
 import sys
 import threading
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,10 +21,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from deploy.config import FILE_NAME, Config, ConfigError, load
+from deploy.config import FILE_NAME, Config, ConfigError, parse
 from deploy.samples import sample_messages
 from mailstore.account import NewAccount, create_account, init_root, open_directory
-from mailstore.durable import replace_file, write_new
+from mailstore.durable import replace_file, storage_errors, write_new
 from mailstore.keyring import Keyring
 from mailstore.opening import open_as_owner
 from mailstore.printed import random_characters
@@ -113,6 +115,7 @@ def _config_text(data: Path, ports: dict[str, int]) -> str:
     return "\n".join(
         (
             "# Written by the quick start: for trying out on this machine, not for real mail.",
+            "# What you change here stays; run again, it puts in its data folder and ports and nothing else.",
             f"data = {json.dumps(str(data))}",
             'hostname = "localhost"',
             "# A real server keeps its data on a LUKS volume and leaves this line out.",
@@ -127,6 +130,53 @@ def _config_text(data: Path, ports: dict[str, int]) -> str:
             "",
         )
     )
+
+
+_PORT_LINE = re.compile(rf'^({"|".join(PORTS)}) = \["127\.0\.0\.1:\d+"\]$', re.MULTILINE)
+"""A port as the quick start writes it."""
+
+
+def _settings(data: Path, ports: dict[str, int]) -> Config:
+    """The settings in ``data``, written on the first run; later only folder and ports are put in.
+
+    Raises:
+        CannotPrepare: they are wrong, or were changed so that they do not serve here.
+        StoreError: the disk says no.
+    """
+    path = data / FILE_NAME
+    fresh = _config_text(data, ports)
+    with storage_errors():
+        before = path.read_bytes() if path.exists() else fresh.encode()
+    try:
+        text = before.decode("utf-8")
+        was = _config_text(Path(str(tomllib.loads(text).get("data"))), ports)
+        # Lines that are as the quick start wrote them. One that was changed is somebody's wish.
+        now_of = dict(zip(was.splitlines(), fresh.splitlines(), strict=True))
+        text = "".join(
+            line.replace(old, now_of.get(old, old))
+            for line in text.splitlines(keepends=True)
+            for old in (line.rstrip("\r\n"),)
+        )
+        text = _PORT_LINE.sub(lambda found: f'{found[1]} = ["127.0.0.1:{ports[found[1]]}"]', text)
+        config = parse(text, path)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise CannotPrepare(f"{path}: this is not TOML: {exc}") from None
+    except ConfigError as exc:
+        raise CannotPrepare(str(exc)) from None
+    elsewhere = [
+        service
+        for service, port in ports.items()
+        if f"127.0.0.1:{port}" not in getattr(config.listen, service)
+    ]
+    if config.data != data or elsewhere:
+        what = ", ".join(f"listen.{service}" for service in elsewhere) or "data"
+        raise CannotPrepare(
+            f"{path} was changed and says something else than the command line ({what}): serve it as it is "
+            f"with 'sealbox serve --data {data}', or remove the file and the quick start writes it anew"
+        )
+    if text.encode() != before or not path.exists():
+        replace_file(path, text.encode())
+    return config
 
 
 def note_path(data: Path) -> Path:
@@ -163,7 +213,8 @@ def prepare(data: Path, port_base: int) -> Prepared:
     """Make what is missing below ``data``; what is there is kept.
 
     Raises:
-        CannotPrepare: the folder holds something else, or its password note is lost.
+        CannotPrepare: the folder holds something else, its password note is lost, or its settings say
+            something else than the command line.
         StoreError: the disk says no.
     """
     ports = {service: port_base + offset for service, offset in PORTS.items()}
@@ -197,13 +248,7 @@ def prepare(data: Path, port_base: int) -> Prepared:
             f"the password note {note} is lost: serve this data with 'sealbox serve --data {data}', "
             "or start afresh in an empty folder"
         ) from None
-    path = data / FILE_NAME
-    replace_file(path, _config_text(data, ports).encode())
-    try:
-        config = load(path)
-    except ConfigError as exc:
-        raise CannotPrepare(str(exc)) from None
-    return Prepared(config, ports, password, recovery_key, certificate, note, is_new)
+    return Prepared(_settings(data, ports), ports, password, recovery_key, certificate, note, is_new)
 
 
 def _deliver_samples(port: int) -> None:
@@ -272,6 +317,7 @@ A handful of messages waits in the inbox. To deliver one more (nobody has to be 
 
 Another account:  {_this_command()} account add NAME@localhost --data {shlex.quote(str(prepared.config.data))}
 Data: {prepared.config.data}
+Settings: {prepared.config.path} (yours to change: --data and --port-base put in their lines alone)
 The password is kept for you in {prepared.note}
 (a real server keeps it nowhere). Stop with Ctrl-C; run again to go on with the same mail.
 """

@@ -81,7 +81,7 @@ class Server:
     def start_with(self, change: Callable[[str], str]) -> Server:
         """As an operator does: ``sealbox serve`` with the quick start's data and its settings, changed.
 
-        The quick start has run and ended; it would write its settings anew.
+        The quick start has run and ended; its own settings stay as they are.
         """
         config = self.data.parent / f"{self.data.name}.toml"
         config.write_text(change((self.data / "sealbox.toml").read_text("utf-8")), "utf-8")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.first_run import prepare
+from deploy.config import FILE_NAME
+from deploy.first_run import CannotPrepare, prepare
 
 PORT_BASE = 1100
 
@@ -36,3 +37,63 @@ def test_other_users_may_read_the_certificate_and_nothing_else(
         if stat.S_IMODE(path.stat().st_mode) & 0o077
     }
     assert open_to_others == {"data": 0o711, "data/tls": 0o711, "data/tls/certificate.pem": 0o644}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a quick start that has run."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    prepare(tmp_path / "data", PORT_BASE)
+    return tmp_path / "data"
+
+
+def edit(data: Path, *changes: tuple[str, str]) -> str:
+    """Change the settings as somebody with an editor does; the new text."""
+    path = data / FILE_NAME
+    text = path.read_text("utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path.write_text(text, "utf-8")
+    return text
+
+
+def test_settings_that_were_edited_stay(data: Path) -> None:
+    """To the octet, and they are what is served with."""
+    text = edit(
+        data,
+        ('hostname = "localhost"', 'hostname = "mail.example.org"  # mine\nworkers = 1'),
+        ("[listen]", "[login]\nlist_scram = true\n\n[listen]"),
+        ('lmtp = ["127.0.0.1:1124"]', 'lmtp = ["127.0.0.1:1124", "127.0.0.1:2400"]'),
+    )
+    config = prepare(data, PORT_BASE).config
+    assert (data / FILE_NAME).read_text("utf-8") == text
+    assert (config.hostname, config.workers, config.login.list_scram) == ("mail.example.org", 1, True)
+
+
+def test_only_what_the_command_line_says_changes_in_edited_settings(data: Path) -> None:
+    """Other ports, and a folder that was moved: their lines, and nothing else."""
+    text = edit(data, ('hostname = "localhost"', 'hostname = "mail.example.org"'))
+    moved = data.rename(data.with_name("moved"))
+    config = prepare(moved, 2100).config
+    changed = text.replace(str(data), str(moved)).replace('"127.0.0.1:11', '"127.0.0.1:21')
+    assert (moved / FILE_NAME).read_text("utf-8") == changed
+    assert (config.data, config.tls.certificate.parent) == (moved, moved / "tls")
+    assert config.listen.imaps == ("127.0.0.1:2193",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('imap = ["127.0.0.1:1143"]', "imap = []", "listen.imap"),
+        ("data = ", 'data = "/elsewhere" # ', "data"),
+        ("[listen]", "[listen", "not TOML"),
+        ("[listen]", "[listne]", "listne"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_and_left(data: Path, old: str, new: str, why: str) -> None:
+    """Nothing is served elsewhere than what is printed says, and nobody's work is overwritten."""
+    text = edit(data, (old, new))
+    with pytest.raises(CannotPrepare, match=why):
+        prepare(data, PORT_BASE)
+    assert (data / FILE_NAME).read_text("utf-8") == text
