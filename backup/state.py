@@ -204,13 +204,17 @@ class State:
         self._database.write(0, change)
 
     def heads(self, *, everything: bool) -> list[NewestStored]:
-        """The newest stored segment of every account's stream, or only those not announced yet."""
+        """The newest stored segment of every account's stream, or only those not announced yet.
+
+        Of what was taken over nothing counts behind the one that the lost server had announced.
+        """
         rows = self._read(
             lambda txn: txn.rows(
                 "SELECT t.account, t.stream, s.sequence, s.sha256, t.signed_from"
                 " FROM stream t JOIN segment s USING(stream)"
                 " WHERE t.account <> 'server' AND s.sequence = (SELECT max(n.sequence) FROM segment n"
-                " WHERE n.stream = t.stream AND n.stored) AND (?1 OR s.sequence <> t.announced)",
+                " WHERE n.stream = t.stream AND n.stored AND (length(n.sha256) > 0"
+                " OR t.announced = 0 OR n.sequence <= t.announced)) AND (?1 OR s.sequence <> t.announced)",
                 (int(everything),),
             )
         )

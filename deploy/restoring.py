@@ -222,7 +222,8 @@ def make_server(root: Path, server: Server, file_name: str) -> Path | None:
 def adopt_streams(state: State, sources: Sources, public_key: PublicKey, now_ms: int) -> None:
     """Let a new server go on with the streams of the lost one, where it left them."""
     for account, head in sources.heads.items():
-        _adopt(state, sources.listing, Stream(head.stream, account, signed_from=head.signed_from), now_ms)
+        stream = Stream(head.stream, account, announced=head.sequence, signed_from=head.signed_from)
+        _adopt(state, sources.listing, stream, now_ms)
     adopt_forgotten(state, sources.listing, public_key, now_ms)
 
 

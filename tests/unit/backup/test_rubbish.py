@@ -253,3 +253,27 @@ def test_a_lost_state_is_taken_over_all_the_same(
     (restored,) = by_key(world, root=tmp_path / "again")["restored"]
     assert restored["trouble"] is None
     assert subjects(tmp_path / "again") == SUBJECTS
+
+
+def test_an_account_that_was_not_back_at_the_first_try_comes_back_later(
+    world: CommandsWorld, tmp_path: Path
+) -> None:
+    """The new server tells its own stream which snapshot was the newest, not what was added behind it."""
+    account, _ = streams(world)
+    newest = world.objects / str(names_in(world, account)[-1])
+    add(world, behind_all, random_octets)
+    elsewhere = newest.rename(world.objects.with_name("elsewhere"))
+    root = tmp_path / "first"
+    restore = ("restore", "--all", "--private-key", world.private_key_file, "--into")
+    (tried,) = world.answer(*restore, root, codes=(EXIT_STORAGE,))["restored"]
+    assert "missing" in tried["trouble"]
+    text = world.config.read_text()
+    world.config.write_text(text.replace(f'data = "{world.root}"', f'data = "{root}"'))
+    try:
+        world.answer("backup", "run")
+    finally:
+        world.config.write_text(text)
+    elsewhere.rename(newest)
+    (restored,) = by_key(world, root=tmp_path / "second")["restored"]
+    assert restored["trouble"] is None, restored
+    assert subjects(tmp_path / "second") == SUBJECTS
