@@ -32,14 +32,14 @@ class InboxFiling:
         executor: Executor,
         clock: Clock,
         filer: Filer,
-        insert: Callable[[Batch], Awaitable[None]],
+        file: Callable[[Batch], Awaitable[None]],
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
-        """``insert`` files a batch in one transaction; ``start`` begins work in the background."""
+        """``file`` files a batch in one transaction and unlinks it; ``start`` begins background work."""
         self._executor = executor
         self._clock = clock
         self._filer = filer
-        self._insert = insert
+        self._file_batch = file
         self._start = start
         self._again = False
         self._running: Deferred[None] | None = None
@@ -140,8 +140,7 @@ class InboxFiling:
         """File one batch; True when there is more."""
         try:
             if batch.messages:
-                await self._insert(batch)
-            await self._executor.call(self._filer.remove, batch)
+                await self._file_batch(batch)
         finally:
             batch.release()
         return batch.more

@@ -114,7 +114,7 @@ class OpenAccount:
 
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._inbox = InboxFiling(
-            worker.executor, worker.clock, self._filer, self._insert, lambda work: self._start(work, "filing")
+            worker.executor, worker.clock, self._filer, self._file, lambda work: self._start(work, "filing")
         )
         self.sessions: set[Session] = set()
         self._listeners: dict[Callable[[], None], MailboxId | None] = {}
@@ -301,10 +301,16 @@ class OpenAccount:
         """Wait until what lies in the inbox now is filed, but no longer than ``patience_s``."""
         await self._inbox.filed(patience_s)
 
-    async def _insert(self, batch: Batch) -> None:
-        await self.write(self._filer.insert, batch)
+    async def _file(self, batch: Batch) -> None:
+        await self._writer.run(self._file_in_thread, batch)
+        self._checkpoint_soon()
         # Sessions here need not wait for the file system to say so.
         self._poll_soon()
+
+    def _file_in_thread(self, database: Database, batch: Batch) -> None:
+        database.write(int(time.time()), self._filer.insert, batch)
+        # Before anybody is told: a look that still found the files would wait for another pass.
+        self._filer.remove(batch)
 
     # -- changes ---------------------------------------------------------------------------------
 
