@@ -45,6 +45,8 @@ class ImapLimits:
     search_keys_max: int = 2000
     search_ranges_max: int = 20_000
     """Ranges of all sets of numbers and UIDs in one search; ``1,3,5:9`` has three."""
+    search_names_max: int = 1000
+    """Mailbox names in all sources of one ESEARCH together (RFC 7377)."""
     list_items_max: int = 1000
     """Members of any parenthesised list (flags, patterns, header names, FETCH items ...)."""
     list_patterns_max_chars: int = 8192

@@ -12,6 +12,7 @@ from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context
 from protocols.imap.fuzzy import BETTER, scores
+from protocols.imap.listing import superiors
 from protocols.imap.live_search import live_search
 from protocols.imap.refusal import Malformed
 from protocols.imap.search_command import resolve
@@ -58,7 +59,7 @@ async def multisearch(ctx: Context, request: MultiSearch) -> Answer:
         ctx.enable_condstore()
     account = ctx.the_account()
     listed = (await account.list_mailboxes()).mailboxes
-    names = sorted(_chosen(ctx, request, listed))
+    names = sorted(await _chosen(ctx, request, listed))
     statuses = await account.statuses(names)
     for name in names:
         if name in statuses:
@@ -71,33 +72,35 @@ def _correlator(ctx: Context, name: str, validity: int) -> bytes:
     return b'TAG "%s" MAILBOX %s UIDVALIDITY %d' % (ctx.tag, responses.mailbox(name, ctx.utf8), validity)
 
 
-def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxInfo]) -> set[str]:
-    """The names that the sources mean (RFC 5465 section 6); those that do not exist mean nothing."""
-    mailboxes = {one.name: one for one in listed}
-    chosen: set[str] = set()
+async def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxInfo]) -> set[str]:
+    """The names that the sources mean (RFC 5465 section 6); those that do not exist mean nothing.
+
+    Sources of a kind are joined first, so the cost is that of the names plus that of the mailboxes. Other
+    sessions have their turn in between.
+    """
+    named: dict[Source, set[str]] = {kind: set() for kind in Source}
+    kinds = {source.kind for source in request.sources}
     for source in request.sources:
-        named = {normalised(name) for name in source.names}
-        match source.kind:
-            case Source.SELECTED:
-                chosen.add(ctx.the_mailbox().name)
-            case Source.INBOXES | Source.PERSONAL:
-                # With a sub-address mail can be delivered into any of them (RFC 5465 section 6.3).
-                chosen |= set(mailboxes)
-            case Source.SUBSCRIBED:
-                chosen |= {name for name, one in mailboxes.items() if one.subscribed}
-            case Source.MAILBOXES:
-                chosen |= named
-            case Source.SUBTREE:
-                chosen |= {name for name in mailboxes if named & set(_with_superiors(name))}
-            case Source.SUBTREE_ONE:
-                chosen |= {name for name in mailboxes if named & {name, name.rpartition("/")[0]}}
-    return chosen & set(mailboxes)
-
-
-def _with_superiors(name: str) -> Iterable[str]:
-    while name:
-        yield name
-        name = name.rpartition("/")[0]
+        for name in source.names:
+            named[source.kind].add(normalised(name))
+            await ctx.give_way()
+    if Source.SELECTED in kinds:
+        named[Source.MAILBOXES].add(ctx.the_mailbox().name)
+    # With a sub-address mail can be delivered into any of them (RFC 5465 section 6.3).
+    everything = bool(kinds & {Source.INBOXES, Source.PERSONAL})
+    chosen: set[str] = set()
+    for one in listed:
+        name = one.name
+        if (
+            everything
+            or (one.subscribed and Source.SUBSCRIBED in kinds)
+            or name in named[Source.MAILBOXES]
+            or not named[Source.SUBTREE].isdisjoint((name, *superiors(name)))
+            or not named[Source.SUBTREE_ONE].isdisjoint((name, name.rpartition("/")[0]))
+        ):
+            chosen.add(name)
+        await ctx.give_way()
+    return chosen
 
 
 def _names_last(key: criteria.Key) -> bool:

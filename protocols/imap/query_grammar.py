@@ -158,6 +158,8 @@ def parse_multisearch(cursor: Cursor) -> MultiSearch:
     if cursor.skip_word(b"IN"):
         cursor.space()
         sources = tuple(dict.fromkeys(cursor.parenthesised(lambda: _read_source(cursor))))
+        if sum(len(source.names) for source in sources) > cursor.limits.search_names_max:
+            raise Malformed(b"too many mailbox names", b"LIMIT")
         cursor.space()
     returned = _read_return(cursor)
     # RFC 7377 section 2: the answer is ESEARCH, ALL what it holds by default.
