@@ -3,7 +3,8 @@
 A tree of keys is split once: every largest subtree without text becomes one SQL expression, selected
 as a column; what remains is evaluated in Python over those columns and the message's text. Keys that
 stand at the top level and need no text become the WHERE clause, so text is read only where needed; sets
-of UIDs there decide which rows are looked at. A set of UIDs is never taken apart into its members.
+of UIDs there, also under NOT, decide which rows are looked at. A set of UIDs is never taken apart into its
+members.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import reduce
+from itertools import chain
 from typing import assert_never
 
 from mailstore import search
@@ -21,12 +22,16 @@ from mailstore.ops.content import MessageReader, small_header
 from mailstore.ops.rows import CHOSEN, as_json, delta
 from mailstore.ops.search_text import MessageText, Wanted
 from mailstore.search_form import search_form
-from mailstore.uidset import UidSet
+from mailstore.uidset import MAX_NUMBER, UidSet
 
+_ALL_UIDS = UidSet(((1, MAX_NUMBER),))
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 MAX_OR_RANGES = 20
-"""UID sets of up to this many ranges become comparisons in SQL, larger ones are asked row by row."""
+"""Where the UID sets of a search have more ranges than this in all, they are asked row by row.
+
+The time that SQLite takes to prepare a statement grows with more than the square of such comparisons in it.
+"""
 
 BATCH_ROWS = 500
 """Messages whose headers are read together."""
@@ -72,16 +77,42 @@ def _date_sql(key: search.DateRange) -> _Sql:
     return _Sql(" AND ".join(parts) or "1", tuple(parameters))
 
 
-def _uids_sql(uids: UidSet) -> _Sql | None:
-    """None for a set with many ranges."""
-    if len(uids.ranges) > MAX_OR_RANGES:
-        return None
+def _uids_sql(uids: UidSet) -> _Sql:
     text = " OR ".join("p.uid BETWEEN ? AND ?" for _ in uids.ranges) or "0"
     return _Sql(f"({text})", tuple(end for pair in uids.ranges for end in pair))
 
 
+def _range_count(key: search.Key) -> int:
+    """Ranges of all sets of UIDs in the tree; an empty set counts as one."""
+    match key:
+        case search.Uids(uids):
+            return max(len(uids.ranges), 1)
+        case search.And(keys):
+            return sum(map(_range_count, keys))
+        case search.Or(left, right):
+            return _range_count(left) + _range_count(right)
+        case search.Not(inner):
+            return _range_count(inner)
+        case _:
+            return 0
+
+
+def _all_of(parts: Iterable[_Sql]) -> _Sql:
+    """The parts joined by AND, equal ones once.
+
+    They are joined in pairs, and these in pairs again: SQLite bounds the depth of an expression, and reads
+    ``a AND b AND c ...`` as one that is as deep as it is long.
+    """
+    left = list(dict.fromkeys(parts))
+    while len(left) > 1:
+        pairs = zip(left[::2], left[1::2], strict=False)
+        odd = left[-1:] if len(left) % 2 else []
+        left = [_Sql(f"({a.text}) AND ({b.text})", a.parameters + b.parameters) for a, b in pairs] + odd
+    return left[0] if left else _Sql("1")
+
+
 def _simple_sql(key: search.Key, now: int) -> _Sql | None:
-    """The SQL of a leaf; None for text, and for what SQL would be slow at."""
+    """The SQL of a leaf; None for text."""
     match key:
         case search.All():
             return _Sql("1")
@@ -114,10 +145,16 @@ def _simple_sql(key: search.Key, now: int) -> _Sql | None:
 class _Splitter:
     """Splits a tree into SQL columns and a residual; see the module's docstring."""
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, uids_in_sql: bool) -> None:
         self._now = now
-        self.columns: list[_Sql] = []
+        self._uids_in_sql = uids_in_sql
+        self._columns: dict[_Sql, _Column] = {}
         self.wanted = Wanted()
+
+    @property
+    def columns(self) -> Sequence[_Sql]:
+        """What has to be selected; each has the index of its ``_Column``."""
+        return tuple(self._columns)
 
     def sql(self, key: search.Key) -> _Sql | None:
         """The whole tree as SQL, or None when a part of it cannot be."""
@@ -127,8 +164,7 @@ class _Splitter:
                 known = [part for part in parts if part is not None]
                 if len(known) != len(parts):
                     return None
-                text = " AND ".join(f"({part.text})" for part in known) or "1"
-                return _Sql(text, tuple(value for part in known for value in part.parameters))
+                return _all_of(known)
             case search.Or(left, right):
                 a, b = self.sql(left), self.sql(right)
                 if a is None or b is None:
@@ -137,6 +173,8 @@ class _Splitter:
             case search.Not(inner):
                 found = self.sql(inner)
                 return None if found is None else _Sql(f"NOT ({found.text})", found.parameters)
+            case search.Uids() if not self._uids_in_sql:
+                return None
             case _:
                 return _simple_sql(key, self._now)
 
@@ -144,8 +182,7 @@ class _Splitter:
         """The tree with what SQL can decide replaced by columns, cheap parts first."""
         found = self.sql(key)
         if found is not None:
-            self.columns.append(found)
-            return _Column(len(self.columns) - 1)
+            return self._columns.setdefault(found, _Column(len(self._columns)))
         match key:
             case search.And(keys):
                 return search.And(tuple(sorted(map(self.residual, keys), key=_is_text)))  # type: ignore[arg-type]  # residual trees reuse the nodes
@@ -222,36 +259,57 @@ def _tops(key: search.Key) -> Iterable[search.Key]:
     return [top for one in key.keys for top in _tops(one)] if isinstance(key, search.And) else (key,)
 
 
+def _chosen(tops: Iterable[search.Key]) -> tuple[UidSet | None, list[search.Key]]:
+    """The UIDs that are left by the sets among the keys (None when there are none), and the other keys.
+
+    What the sets leave out is joined, so the cost is that of all ranges together, however many sets there
+    are.
+    """
+    # By identity: one result may be named by thousands of keys.
+    within: dict[int, UidSet] = {}
+    without: dict[int, UidSet] = {}
+    others: list[search.Key] = []
+    for top in tops:
+        match top:
+            case search.Uids(uids):
+                within[id(uids)] = uids
+            case search.Not(search.Uids(uids)):
+                without[id(uids)] = uids
+            case _:
+                others.append(top)
+    if not within and not without:
+        return None, others
+    left_out = chain(without.values(), (_ALL_UIDS - uids for uids in within.values()))
+    return _ALL_UIDS - UidSet.from_ranges(chain.from_iterable(uids.ranges for uids in left_out)), others
+
+
 def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> SearchResult:
     """Messages of the mailbox that match, in order of UID.
 
     Raises:
         ValueError: the key names something only a session knows (a programming error).
     """
-    splitter = _Splitter(txn.now)
-    # By identity: one result may be named by thousands of keys.
-    chosen: dict[int, UidSet] = {}
-    where: list[_Sql] = []
+    chosen, others = _chosen(_tops(key))
+    splitter = _Splitter(txn.now, sum(map(_range_count, others)) <= MAX_OR_RANGES)
+    conditions: list[_Sql] = []
     left: list[_Residual] = []
-    for top in _tops(key):
-        if isinstance(top, search.Uids):
-            chosen[id(top.uids)] = top.uids
-        elif (found := splitter.sql(top)) is not None:
-            where.append(found)
+    for top in others:
+        if (found := splitter.sql(top)) is not None:
+            conditions.append(found)
         else:
             left.append(splitter.residual(top))
+    where = _all_of(conditions)
     residual = search.And(tuple(left))  # type: ignore[arg-type]  # see residual
     # Only fixed text from this module is joined here; every value is a parameter.
     select = "SELECT p.uid, p.modseq" + "".join(f", ({column.text})" for column in splitter.columns)
-    condition = "".join(f" AND ({one.text})" for one in where)
     parameters = [value for column in splitter.columns for value in column.parameters]
-    if not chosen:
-        source = f"placed AS p WHERE p.mailbox_id = ?{condition} ORDER BY p.uid"
+    if chosen is None:
+        source = f"placed AS p WHERE p.mailbox_id = ? AND ({where.text}) ORDER BY p.uid"
         parameters.append(mailbox_id)
     else:
-        source = f"{CHOSEN} WHERE 1{condition}"
-        parameters += (as_json(reduce(UidSet.__and__, chosen.values())), mailbox_id)
-    parameters += [value for one in where for value in one.parameters]
+        source = f"{CHOSEN} WHERE {where.text}"
+        parameters += (as_json(chosen), mailbox_id)
+    parameters += where.parameters
     rows = txn.rows(f"{select} FROM {source}", parameters)
     if search.reads_text(residual):
         rows = list(_matching(txn, mailbox_id, rows, residual, splitter.wanted))

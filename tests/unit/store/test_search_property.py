@@ -72,11 +72,12 @@ def mailbox() -> Iterator[Mailbox]:
 
 TEXTS = st.sampled_from(["", "alpha", "BETA", "größe", "GROSSE", "a b", "zzz"])
 DAYS = st.none() | st.integers(-3, 3).map(lambda n: DAY + timedelta(days=n))
+UIDS = st.sets(st.integers(1, 60), max_size=60).map(lambda numbers: search.Uids(UidSet.of(numbers)))
 LEAVES = st.one_of(
     st.just(search.All()),
     st.integers(0, 31).map(lambda n: search.HasFlag(SystemFlag(n))),
     st.sampled_from(["$work", "$other"]).map(search.HasKeyword),
-    st.sets(st.integers(1, 60), max_size=60).map(lambda numbers: search.Uids(UidSet.of(numbers))),
+    UIDS,
     st.builds(search.DateRange, st.sampled_from(["internal", "sent"]), DAYS, DAYS),
     st.integers(290, 560).map(search.Larger),
     st.integers(290, 560).map(search.Smaller),
@@ -93,6 +94,25 @@ TREES = st.recursive(
     ),
     max_leaves=8,
 )
+
+AMONG_SETS = st.one_of(
+    UIDS,
+    UIDS.map(search.Not),
+    st.builds(search.Or, UIDS, LEAVES),
+    st.builds(search.Or, UIDS.map(search.Not), UIDS),
+    st.builds(lambda *keys: search.Not(search.And(keys)), UIDS, LEAVES),
+)
+SEEN = search.HasFlag(SystemFlag.SEEN)
+STRANGE = tuple(search.Not(search.HasKeyword(f"k{number}")) for number in range(1900))
+BELOW = tuple(search.Larger(size) for size in range(-1500, 405))
+MANY_KEYS = {
+    "equal": search.And((SEEN,) * 1999),
+    "equal keywords": search.And((search.HasKeyword("$work"),) * 1900),
+    "different": search.And((*STRANGE, SEEN)),
+    "under NOT": search.Not(search.And(BELOW)),
+    "beside text": search.And((*BELOW, search.Not(search.HeaderText("SUBJECT", "alpha")))),
+    "with text under NOT": search.Not(search.And((*BELOW, search.HeaderText("SUBJECT", "alpha")))),
+}
 
 
 def plain(text: str) -> str:
@@ -137,5 +157,31 @@ def naive(key: search.Key, mail: Mail) -> bool:
 @given(key=TREES)
 def test_sql_agrees_with_a_naive_filter(mailbox: Mailbox, key: search.Key) -> None:
     """Whatever the tree, the same messages are found."""
+    found = now(mailbox.search(key, ModSeq(0))).uids
+    assert list(found) == [mail.uid for mail in MAILS if naive(key, mail)]
+
+
+@given(keys=st.lists(AMONG_SETS, max_size=30))
+def test_many_sets_of_uids_agree_with_a_naive_filter(mailbox: Mailbox, keys: list[search.Key]) -> None:
+    """However many sets there are and wherever they stand, the same messages are found."""
+    key = search.And(tuple(keys))
+    found = now(mailbox.search(key, ModSeq(0))).uids
+    assert list(found) == [mail.uid for mail in MAILS if naive(key, mail)]
+
+
+@pytest.mark.parametrize("name", MANY_KEYS)
+def test_as_many_keys_as_a_command_may_have_are_answered(mailbox: Mailbox, name: str) -> None:
+    """SQLite refuses expressions that are a thousand levels deep, and a row of ANDs is one level each."""
+    key = MANY_KEYS[name]
+    expected = [mail.uid for mail in MAILS if naive(key, mail)]
+    assert 0 < len(expected) < len(MAILS)
+    assert list(now(mailbox.search(key, ModSeq(0))).uids) == expected
+
+
+def test_many_keys_on_every_level_are_answered(mailbox: Mailbox) -> None:
+    """As deep as a command may nest, with as many keys as it may have spread over the levels."""
+    key: search.Key = SEEN
+    for level in range(99):
+        key = search.Not(search.And((key, *(search.Larger(-20 * level - n) for n in range(19)))))
     found = now(mailbox.search(key, ModSeq(0))).uids
     assert list(found) == [mail.uid for mail in MAILS if naive(key, mail)]
