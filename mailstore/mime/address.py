@@ -40,8 +40,9 @@ _NAMED = re.compile(
     rb'(?:[ \t]*"([^"\\]*)"[ \t]*|([^"(),:;<>@\[\]\\]*))<(' + _WORD + rb")@(" + _WORD + rb")>[ \t]*(?:,|\Z)"
 )
 _BARE = re.compile(rb"[ \t]*(" + _WORD + rb")@(" + _WORD + rb")[ \t]*(?:,|\Z)")
+# Possessive: a quoted string ends in one way only, and each way back would be remembered, 128 bytes a pair.
 _TOKEN = re.compile(
-    rb'(?P<space>\s+)|(?P<word>[^\s"(),:;<>@\[\]]+)|"(?P<quoted>[^"\\]*(?:\\.[^"\\]*)*)"?'
+    rb'(?P<space>\s+)|(?P<word>[^\s"(),:;<>@\[\]]+)|"(?P<quoted>[^"\\]*+(?:\\.[^"\\]*+)*+)"?'
     rb"|(?P<literal>\[[^\]<>,;]*\]?)|(?P<special>.)",
     re.S,
 )

@@ -3,6 +3,9 @@
 A quadratic reader would need minutes to hours for them: the suite's own patience is the check.
 """
 
+import tracemalloc
+from collections.abc import Callable
+
 import pytest
 
 from mailstore.mime import (
@@ -158,3 +161,40 @@ def test_large_attachment() -> None:
         filled = body * (20 * MEGABYTE // len(body))
         root = scan(head + filled + b"\r\n--b--\r\n")
         assert root.children[0].body_size == len(filled)
+
+
+@pytest.mark.parametrize(
+    ("header", "read"),
+    [
+        (b'From: "%b" <a@example.org>\r\n\r\n', envelope),
+        (b'Content-Type: text/plain; name="%b"\r\n\r\n', scan),
+    ],
+)
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_quoted_pairs_take_memory_as_their_text_does(
+    header: bytes, read: Callable[[bytes], object], end: bytes
+) -> None:
+    """A pattern that remembers at each pair how to go back takes a hundred times the text."""
+    text = header % (b"\\x" * (MEGABYTE // 8) + end)
+    tracemalloc.start()
+    try:
+        read(text)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 24 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "mailbox"),
+    [
+        (b'"a \\"b\\" c" <x@y>', b'a "b" c', b"x"),
+        (b'"" <x@y>', b"", b"x"),
+        (b'"a\\\\" <x@y>', b"a\\", b"x"),
+        (b'"\\a\\"\\\\"@y', None, b'a"\\'),
+    ],
+)
+def test_quoted_pairs_in_addresses(written: bytes, name: bytes | None, mailbox: bytes) -> None:
+    """A quoted string ends with the first quote that is not quoted itself."""
+    (address,) = addresses(written)
+    assert (address.name, address.mailbox, address.host) == (name, mailbox, b"y")
