@@ -195,6 +195,8 @@ class Context:
 
     def release(self) -> None:
         """The session is over."""
+        # What is given back has to be gone: it does not wait for the cycle collector.
+        self.connection.abandon()
         self.literals.release()
         self.stop_watching()
         self.leave_mailbox()
