@@ -14,7 +14,7 @@ from deploy.logs import setup
 from deploy.luks import is_on_luks
 from deploy.sockets import CannotListen, bind_all, close_all
 from deploy.supervisor import Supervisor, lock_path, notify_systemd
-from mailstore.account import init_root
+from mailstore.account import has_directory, init_root
 from mailstore.durable import storage_errors
 from mailstore.hardening import process_hardening
 
@@ -47,6 +47,19 @@ def check_volume(config: Config) -> None:
         if not config.allow_unencrypted_volume:
             raise CannotServe(UNENCRYPTED)
         log.warning(UNENCRYPTED_ALLOWED)
+
+
+def check_made(data: Path) -> None:
+    """Refuse a folder without a directory: a volume that is not mounted is no new, empty server.
+
+    Raises:
+        CannotServe: there is none; senders would be told that nobody lives here.
+    """
+    if not has_directory(data):
+        raise CannotServe(
+            f"there is no directory of accounts in {data}: is the volume mounted?"
+            " On a new server 'sealbox account add' or 'sealbox domain add' makes it first"
+        )
 
 
 def check_not_served(data: Path) -> None:
@@ -84,6 +97,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     with storage_errors():
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_volume(config)
+    check_made(config.data)
     init_root(config.data)
     lock = _lock(config.data)
     try:

@@ -159,6 +159,11 @@ def init_root(root: Path, server_key: bytes | None = None) -> None:
     EmbeddedDirectory(_directory_path(root), read_server_key(root)).close()
 
 
+def has_directory(root: Path) -> bool:
+    """Whether a data root has been made here."""
+    return _directory_path(root).exists()
+
+
 def open_directory(root: Path) -> EmbeddedDirectory:
     """The embedded directory of a data root. Raises NotInitialised, StorageFailed, TooNew."""
     server_key = read_server_key(root)

@@ -3,6 +3,7 @@
 import datetime
 import re
 import sys
+import time
 from dataclasses import asdict, replace
 
 import click
@@ -244,7 +245,9 @@ def slot_line(slot: Keyslot) -> str:
     scope = slot.scope
     limits = ["all protocols" if scope.protocols is None else ", ".join(sorted(scope.protocols))]
     limits += ["read-only"] if scope.read_only else []
-    limits += [f"until {_time(scope.not_after)}"] if scope.not_after is not None else []
+    if scope.not_after is not None:
+        ended = "ENDED " if scope.not_after < time.time() else "until "
+        limits.append(ended + _time(scope.not_after))
     return f"{slot.id}  {slot.kind.value:12}  {_time(slot.created)}  {slot.label!r}  ({'; '.join(limits)})"
 
 

@@ -1,6 +1,7 @@
 """sealbox app-password. Exit codes: see deploy/cli/root.py."""
 
 import datetime
+import time
 
 import click
 
@@ -48,6 +49,8 @@ def add(
     not_after = None
     if until is not None:
         not_after = int(until.replace(tzinfo=datetime.UTC).timestamp()) + _SECONDS_PER_DAY - 1
+        if not_after < time.time():
+            raise click.BadParameter("that day is over (UTC): choose a later one", param_hint="'--until'")
     allowed = frozenset(AccessProtocol(protocol) for protocol in protocols) or None
     with cli.directory() as directory:
         secret = current_secret(from_stdin)

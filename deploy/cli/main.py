@@ -1,5 +1,6 @@
 """The command ``sealbox``: its subcommands in one list. Exit codes: see deploy/cli/root.py."""
 
+import os
 from pathlib import Path
 
 import click
@@ -45,6 +46,8 @@ def main(context: click.Context, data: Path | None, config: Path | None) -> None
     --data and --config may stand here or after the subcommand; SEALBOX_DATA and SEALBOX_CONFIG in the
     environment are asked last.
     """
+    # Whatever a command makes is its user's alone.
+    os.umask(0o077)
     context.obj = Places(config, data)
 
 

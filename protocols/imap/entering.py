@@ -11,7 +11,7 @@ from protocols.imap.refusal import Disallowed, Malformed, Refused
 from protocols.sasl import OtherIdentity, SaslError, decode_response, encode_challenge
 from protocols.store_api import AccountApi
 
-_ACCOUNT_CLOSED = b"the account was closed"
+_SESSION_ENDED = b"this session has been ended, please log in again"
 
 
 def capability_text(ctx: Context) -> bytes:
@@ -79,5 +79,5 @@ def enter(ctx: Context, account: AccountApi) -> Answer:
     ctx.account = account
     ctx.state = State.AUTHENTICATED
     ctx.connection.authenticated = True
-    account.on_closed(lambda: ctx.end(_ACCOUNT_CLOSED))
+    account.on_closed(lambda: ctx.end(_SESSION_ENDED))
     return Answer(b"logged in", capability_text(ctx))

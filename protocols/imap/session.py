@@ -187,7 +187,7 @@ class ImapSession:
         except (CancelledError, Refused, Hangup, Unanswered, IdleTimeout, BrokenStream):
             raise
         except AccountClosed as error:
-            self._ctx.end(b"the account was closed")
+            self._ctx.end(b"this session has been ended, please log in again")
             raise refusal_of(error) from None
         except Exception as error:  # noqa: BLE001 - a bug in one command must not end the server's other work
             raise self._failure(parsed.spec.name, error) from None

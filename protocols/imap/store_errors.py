@@ -24,7 +24,7 @@ _WORDS: dict[Meaning, tuple[bytes, bytes]] = {
     Meaning.OVER_QUOTA: (b"the account is full", b"OVERQUOTA"),
     Meaning.LIMIT: (b"a limit of this server would be passed", b"LIMIT"),
     Meaning.TOO_LARGE: (b"the message is too large", b"TOOBIG"),
-    Meaning.ENDED: (b"the account was closed", b"UNAVAILABLE"),
+    Meaning.ENDED: (b"this session has been ended, please log in again", b"UNAVAILABLE"),
     Meaning.FAULT: (b"internal error", b"SERVERBUG"),
     Meaning.OPERATOR: (b"the operator has to see to this", b"CONTACTADMIN"),
 }

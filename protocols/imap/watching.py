@@ -197,7 +197,7 @@ async def tell_between_commands(ctx: Context) -> bool:
     try:
         await tell_news(ctx, Moment.BETWEEN)
     except AccountClosed:
-        ctx.end(b"the account was closed")
+        ctx.end(b"this session has been ended, please log in again")
     except StoreError:
         _overflow(ctx)
     await ctx.output.flush()

@@ -138,7 +138,7 @@ class LmtpSession:
             case ask.Lhlo(name):
                 self._lhlo(name)
             case ask.Mail():
-                self._answer(self._mail(request))
+                self._answer(self._mail(request), "MAIL")
             case ask.Rcpt(recipient):
                 await self._rcpt(recipient)
             case ask.Data():
@@ -151,7 +151,7 @@ class LmtpSession:
             case ask.Noop():
                 self._answer(replies.OK)
             case ask.Vrfy():
-                self._answer(replies.CANNOT_VERIFY)
+                self._answer(replies.CANNOT_VERIFY, "VRFY")
             case ask.Help():
                 self._answer(replies.HELP)
             case ask.StartTls():
@@ -194,10 +194,10 @@ class LmtpSession:
     async def _rcpt(self, address: bytes) -> None:
         transaction = self._transaction
         if transaction is None:
-            self._answer(replies.MAIL_FIRST)
+            self._answer(replies.MAIL_FIRST, "RCPT")
             return
         if transaction.collector.begun:
-            self._answer(replies.BDAT_BEGUN)
+            self._answer(replies.BDAT_BEGUN, "RCPT")
             return
         reply = await self._accept(transaction, address)
         if reply is not replies.RECIPIENT_OK:
@@ -231,7 +231,7 @@ class LmtpSession:
         if refusal is None and self._open_transaction.collector.begun:
             refusal = replies.BDAT_BEGUN
         if refusal is not None:
-            self._answer(refusal)
+            self._answer(refusal, "DATA")
             return
         self._open_transaction.command = "DATA"
         self._open_transaction.collector.begun = True
@@ -321,10 +321,10 @@ class LmtpSession:
 
     async def _start_tls(self) -> None:
         if self._secure:
-            self._answer(replies.TLS_ALREADY)
+            self._answer(replies.TLS_ALREADY, "STARTTLS")
             return
         if not self._can_start_tls:
-            self._answer(replies.NOT_OFFERED)
+            self._answer(replies.NOT_OFFERED, "STARTTLS")
             return
         self._end_transaction()
         self._answer(replies.START_TLS)
@@ -345,13 +345,13 @@ class LmtpSession:
     def _put(self, reply: Reply) -> None:
         self._output += reply.wire
 
-    def _answer(self, reply: Reply) -> None:
-        """Reply to a command, and count errors in a row."""
+    def _answer(self, reply: Reply, command: str = "?") -> None:
+        """Reply to a command, and count errors in a row. ``command`` is what the access log calls it."""
         self._put(reply)
         if reply.code < 500:
             self._errors = 0
             return
-        self._record("?", 0, reply)
+        self._record(command, 0, reply)
         self._errors += 1
         if self._errors > self._limits.errors_max:
             self._close(replies.TOO_MANY_ERRORS)

@@ -93,7 +93,7 @@ _REFUSALS: dict[Meaning, Refusal] = {
     Meaning.LOGIN_FAILED: Refusal(b"wrong name or secret", b"AUTH"),
     Meaning.TRY_LATER: Refusal(b"try again later", b"SYS/TEMP"),
     Meaning.IN_USE: Refusal(b"the maildrop is in use, try again", b"IN-USE"),
-    Meaning.ENDED: Refusal(b"the account was closed", b"SYS/TEMP"),
+    Meaning.ENDED: Refusal(b"this session has been ended, please log in again", b"SYS/TEMP"),
     Meaning.READ_ONLY: Refusal(b"only reading is allowed"),
     Meaning.NO_MESSAGE: Refusal(b"the message is gone"),
 }

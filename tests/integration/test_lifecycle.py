@@ -233,3 +233,17 @@ def test_an_unencrypted_volume_is_refused(own: Server) -> None:
     assert code == 3
     assert len(said) == 1
     assert said[0].startswith("sealbox: the data root does not lie on a LUKS volume: put it on one, or set")
+
+
+def test_an_empty_data_root_is_not_served(own: Server, tmp_path: Path) -> None:
+    """A volume that is not mounted leaves an empty folder; nobody is told that the accounts are gone."""
+    assert own.stop() == 0
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    config = tmp_path / "empty.toml"
+    text = (own.data / "sealbox.toml").read_text("utf-8")
+    config.write_text(re.sub(r"^data = .*$", f'data = "{empty}"', text, flags=re.MULTILINE), "utf-8")
+    done = subprocess.run([*SEALBOX, "serve", "--config", str(config)], capture_output=True, check=False)
+    assert done.returncode == 3
+    assert b"is the volume mounted?" in done.stderr
+    assert list(empty.iterdir()) == []

@@ -46,7 +46,7 @@ def test_no_difference_from_ourselves(path: Path) -> None:
         ("searchres", "C: a4 UID SEARCH RETURN (ALL) NOT $", "C: a4 UID SEARCH RETURN (ALL) $", "a4"),
         ("list", '"/" Lost/Found', '"/" Lost/found', "a4"),
         ("unselect", "S! * <*> EXPUNGE", "S! * <*> EXISTS", "a6"),
-        ("revoked", "S2: * BYE the account was closed\nS2#\n", "", "b1"),
+        ("revoked", "S2: * BYE this session has been ended, please log in again\nS2#\n", "", "b1"),
         ("foreign", "C: GET / HTTP/1.1\nS: * BYE this is an IMAP server\nS#", "C: a NOOP\nS: a OK\nS#", "a"),
     ],
 )

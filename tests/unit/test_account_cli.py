@@ -114,6 +114,14 @@ def test_app_passwords(joe):
     assert answer(joe("app-password", "list", "joe", "--json")) == {"app_passwords": []}
 
 
+def test_a_day_that_is_over_ends_no_app_password(joe):
+    """It would never open anything."""
+    add = ("app-password", "add", "joe", "--label", "x", "--until", "2020-01-01", "--password-stdin")
+    code, _out, err = joe(*add, stdin=PASSWORD)
+    assert code == 2
+    assert "that day is over" in err
+
+
 def test_password_slot_is_no_app_password(joe):
     """Revoking goes for app passwords only."""
     slot = answer(joe("account", "show", "joe", "--json"))["keyslots"][0]["id"]

@@ -208,6 +208,18 @@ def test_a_typing_error_costs_no_trust() -> None:
     assert outcome(world.attempt(b"secret")) is AccountSession
 
 
+def test_right_passwords_clear_an_owners_mistakes() -> None:
+    """A program that polls all day does not keep its user's typing errors alive."""
+    world = Attempts(LoginLimits(account_free_failures=2))
+    assert outcome(world.attempt(b"secret")) is AccountSession
+    world.fail(8)
+    for _ in range(4):
+        done = world.attempt(b"secret")
+        while not done.called:
+            world.clock.advance(1)
+    assert outcome(world.attempt(b"secret")) is AccountSession
+
+
 def test_neighbours_in_an_ipv6_network_are_one() -> None:
     """Failures from a /64 count together."""
     world = Attempts()

@@ -174,7 +174,7 @@ def test_a_secret_revoked_while_the_client_checks_our_proof_gives_no_session() -
     world = ImapWorld()
     client = shown_our_proof(world)
     world.account.close_sessions()
-    assert b"BYE the account was closed" in client.say(b"\r\nb SELECT INBOX\r\n")
+    assert b"BYE this session has been ended, please log in again" in client.say(b"\r\nb SELECT INBOX\r\n")
     assert client.closed and world.account.sessions == []
 
 
