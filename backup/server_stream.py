@@ -89,18 +89,20 @@ class _Reading:
     def number(self, candidates: list[SegmentName]) -> None:
         """Apply the first of the objects with one number that is sound."""
         trouble: SegmentDamaged | ChainBroken | None = None
+        broken: ChainLinkBroken | None = None
         for name in candidates:
             try:
                 self._read(name)
             except ChainLinkBroken as error:
-                self.lost = self._gap = self.lost or error
-                return
+                broken = broken or error
             except (SegmentDamaged, ChainBroken) as error:
                 trouble = trouble or error
                 self.first = self.first or error
                 self.passed_over.append(str(error))
             else:
                 return
+        if broken is not None:
+            self.lost = self._gap = self.lost or broken
         self._gap = self._gap or trouble
 
     def _read(self, name: SegmentName) -> None:

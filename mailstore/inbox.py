@@ -83,18 +83,22 @@ class InboxFiling:
         self._is_long = self._running is not None
         turn.callback(None)
 
+    def _cancel_retry(self) -> None:
+        call, self._retry_call = self._retry_call, None
+        if call is not None and call.active():
+            call.cancel()
+
     async def stop(self) -> None:
         """Begin no more batches, and wait for the one under way."""
         self._stopped = True
-        if self._retry_call is not None:
-            self._retry_call.cancel()
-            self._retry_call = None
+        self._cancel_retry()
         if self._running is not None:
             await self._running
         self._answer(self._waiting)
 
     async def _passes(self) -> None:
         finished = self._running = Deferred()
+        self._cancel_retry()
         try:
             while self._again and not self._stopped:
                 self._again = False
@@ -111,6 +115,8 @@ class InboxFiling:
             raise
         finally:
             self._running = None
+            waiting, self._waiting = self._waiting, []
+            self._answer(waiting)
             finished.callback(None)
 
     def _retry(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from mailstore import search as criteria
 from mailstore import threads
 from mailstore.engine import Txn
-from mailstore.errors import ReadOnly, StorageFailed, StorageFull
+from mailstore.errors import ReadOnly, StorageFull, StoreError
 from mailstore.model import (
     AppendResult,
     ContentRow,
@@ -89,15 +89,17 @@ class Mailbox:
         if self.opened.read_only or found.uid_next <= self._claimed_below:
             return found
         new = [one.uid for one in found.changed if one.uid >= self._claimed_below]
-        self._claimed_below = found.uid_next
         if not new:
+            self._claimed_below = found.uid_next
             return found
         try:
             before = await self._account.write(
                 mailboxes.claim_recent_up_to, self.opened.mailbox_id, found.uid_next
             )
-        except (StorageFull, StorageFailed):
-            return found  # with a full disk \Recent stays for another session; the news count for more
+        except StoreError:
+            # What the command was for is done, and counts for more; \Recent stays for another session.
+            return found
+        self._claimed_below = found.uid_next
         return replace(found, recent=UidSet.of(uid for uid in new if uid > before))
 
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:

@@ -27,7 +27,7 @@ class MemoryGate:
     """Lets runs pass while their memory fits the budget; sites take turns, in order of arrival within one.
 
     Where the account has been opened before, an attempt goes before all others. A site never has more than
-    half of the budget while runs are under way, so that who sends many slows those behind his own only.
+    half of the budget, or one run where that is more, so that who sends many slows those behind his own only.
     """
 
     def __init__(self, budget_kib: int, waiting: int) -> None:
@@ -37,6 +37,7 @@ class MemoryGate:
         self._others: _Queues = OrderedDict()
         self._used_kib: Counter[str] = Counter()
         self._waiting = 0
+        self._is_letting_pass = False
 
     def enter(self, wanted_kib: int, origin: Origin) -> Deferred[Pass]:
         """Fires with what to give back to :meth:`leave`; more than the budget counts as all of it.
@@ -68,18 +69,35 @@ class MemoryGate:
         self._let_pass()
 
     def _let_pass(self) -> None:
+        # Who passes may leave at once, because nobody waits for him any more, and hundreds may do so: in a
+        # loop here, where each calling the next would end at the bound of the stack.
+        if self._is_letting_pass:
+            return
+        self._is_letting_pass = True
+        try:
+            while (found := self._next()) is not None:
+                passed, turn = found
+                turn.callback(passed)
+        finally:
+            self._is_letting_pass = False
+
+    def _next(self) -> tuple[Pass, Deferred[Pass]] | None:
+        """Take who may pass now out of the queue."""
         for queues in (self._trusted, self._others):
-            while (site := self._next_site(queues)) is not None:
-                share, turn = queues[site].popleft()
-                if share > self._free_kib:
-                    queues[site].appendleft((share, turn))
-                    return  # it waits for memory, and so does everybody behind it
-                self._waiting -= 1
-                queues.move_to_end(site)
-                self._drop_if_empty(queues, site)
-                self._free_kib -= share
-                self._used_kib[site] += share
-                turn.callback(Pass(share, site))
+            site = self._next_site(queues)
+            if site is None:
+                continue
+            share, turn = queues[site][0]
+            if share > self._free_kib:
+                return None  # it waits for memory, and so does everybody behind it
+            queues[site].popleft()
+            self._waiting -= 1
+            queues.move_to_end(site)
+            self._drop_if_empty(queues, site)
+            self._free_kib -= share
+            self._used_kib[site] += share
+            return Pass(share, site), turn
+        return None
 
     def _next_site(self, queues: _Queues) -> str | None:
         """The first in turn that may have more."""

@@ -70,10 +70,6 @@ class LoginGuard:
         """Who waits for a turn, and from which site."""
         self._waiting_from: Counter[str] = Counter()
 
-    def delay_s(self, address: str) -> float:
-        """Seconds between attempts from ``address`` now, unless it has opened the account before."""
-        return self._throttle.delay_s(site_of(address), self.limits, self._clock.seconds())
-
     async def login(self, address: str, name: bytes, secret: bytes, protocol: str) -> AccountApi:
         """Try to log in, after the wait that site and account have earned.
 
@@ -102,7 +98,11 @@ class LoginGuard:
 
     async def scram_setup(self, attempt: Attempt) -> ScramSetup:
         """What a SCRAM client is told before it proves anything; no name can be told from another by it."""
-        return await self._store.scram_setup(attempt.name)
+        try:
+            return await self._store.scram_setup(attempt.name)
+        except StoreError:
+            self._take_back(attempt)
+            raise
 
     async def login_scram(
         self, attempt: Attempt, exchange: ScramExchange, protocol: str
@@ -120,12 +120,15 @@ class LoginGuard:
         except (AuthenticationFailed, TooManyLogins, CancelledError):
             raise  # counted already: also whoever hangs up has had his attempt
         except StoreError:
-            # What is wrong is ours: nobody has guessed, and nobody has proved anything.
-            self._note(attempt, self._throttle.take_back, attempt.site, attempt.account, attempt.trusted)
+            self._take_back(attempt)
             raise
         now = self._clock.seconds()
         self._note(attempt, self._throttle.succeeded, attempt.site, attempt.account, attempt.trusted, now)
         return result
+
+    def _take_back(self, attempt: Attempt) -> None:
+        """What is wrong is ours: nobody has guessed, and nobody has proved anything."""
+        self._note(attempt, self._throttle.take_back, attempt.site, attempt.account, attempt.trusted)
 
     def _note(self, attempt: Attempt, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Not waited for: nobody may lose a session that is open because he hangs up just here."""

@@ -225,14 +225,10 @@ class Throttle:
 
     def close(self) -> None:
         """Close the file, if there is one, and go on in memory."""
-        pages, self._pages = self._pages, MemoryPages(self._size)
+        pages = self._pages
         if isinstance(pages, FilePages):
+            self._pages = MemoryPages(self._size)
             pages.close()
-
-    def delay_s(self, site: str, limits: LoginLimits, now: float) -> float:
-        """Seconds between attempts of a site that no account has been opened from."""
-        with self._pages.locked():
-            return _delay_s(self._find(_Area.SITE, site)[1], limits.free_failures, limits, now)
 
     def start(self, site: str, account: str, limits: LoginLimits, now: float) -> Start:
         """Count an attempt and let it start, or say how many seconds are left until one may."""
@@ -301,7 +297,8 @@ class Throttle:
         kept_s = {
             _Area.SITE: limits.forget_after_s,
             _Area.ACCOUNT: limits.forget_after_s,
-            _Area.PAIR: limits.trusted_days * _DAY_S,
+            # A day early, because the next sweep is a day later.
+            _Area.PAIR: (limits.trusted_days - 1) * _DAY_S,
         }
         step = _SWEEP_BUCKETS * _BUCKET_BYTES
         try:
@@ -342,8 +339,9 @@ class Throttle:
 
     def _give_up(self, error: OSError) -> None:
         """Go on without the file: with a broken disk, too, guessers are slowed and owners let in."""
-        self._explain(error)
-        self.close()
+        if isinstance(self._pages, FilePages):  # of several threads that fail together the first
+            self.close()
+            self._explain(error)
 
     def _explain(self, error: OSError) -> None:
         log.error(

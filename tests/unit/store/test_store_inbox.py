@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mailstore.changes import COALESCE_MAX_S, FolderWatch
-from mailstore.errors import StorageFull
+from mailstore.errors import Busy, StorageFull
 from mailstore.filing import LOCK_NAME
 from mailstore.inbox import FILING_RETRY_S
 from mailstore.sealed import pending
@@ -136,6 +136,27 @@ def test_a_full_disk_is_not_tried_again_by_every_look(world: World, monkeypatch:
     monkeypatch.setattr(opened._filer, "insert", insert)
     world.clock.advance(FILING_RETRY_S + 1)
     assert now(account.status("INBOX")).messages == 1
+
+
+def test_filing_that_works_again_is_waited_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure leaves one retry behind, and a success in between ends the pause."""
+    account = world.login()
+    opened = world.store._open[account.account_id]
+    insert = opened._filer.insert
+
+    def busy(*_args: object) -> None:
+        raise Busy
+
+    monkeypatch.setattr(opened._filer, "insert", busy)
+    for _ in range(20):
+        world.deliver(MESSAGE)
+        opened._inbox.file_soon()
+    retries = [call for call in world.clock.getDelayedCalls() if call.func == opened._inbox._retry]
+    assert len(retries) == 1
+    monkeypatch.setattr(opened._filer, "insert", insert)
+    opened._inbox.file_soon()
+    world.deliver(MESSAGE)
+    assert now(account.status("INBOX")).messages == 21
 
 
 def test_the_first_change_is_told_at_once_and_a_storm_together() -> None:
