@@ -304,23 +304,22 @@ def test_run_that_nobody_waits_for_is_not_made(world):
     assert len(world.argon2.runs) == 2
 
 
-def test_hundreds_who_have_hung_up_leave_the_gate_whole(world):
-    """Nobody waits for their runs any more: all of them pass and leave one after the other."""
-    later = Later()
-    params = Argon2Params(time_cost=1, memory_kib=1024, parallelism=1)
-    unlock = unlocker(world, later, argon2_memory_budget_mib=1, waiting_logins=1000, params=params)
-    first = login(unlock, name="first", site="first")
-    later.run()
-    crowd = [login(unlock, name=f"nobody{number}", site=str(number)) for number in range(900)]
-    later.run()
-    for deferred in crowd:
-        deferred.cancel()
-        outcome(deferred)
-    later.run_all()
-    assert type(outcome(first)) is AuthenticationFailed
-    assert unlock.waiting == 0
-    assert unlock._gate._free_kib == unlock._gate._budget_kib
-    assert unlock._flights == {}
+def test_hundreds_who_leave_at_once_leave_the_gate_whole():
+    """Whoever has hung up passes and leaves: one after the other, not each from inside the one before."""
+    gate = MemoryGate(1, 10_000)
+
+    async def abandoned(site):
+        passed = await gate.enter(1, Origin(site))
+        try:
+            raise AccountClosed
+        finally:
+            gate.leave(passed)
+
+    first = gate.enter(1, Origin("first"))
+    crowd = [Deferred.fromCoroutine(abandoned(str(number))) for number in range(3000)]
+    gate.leave(outcome(first))
+    assert {type(outcome(deferred)) for deferred in crowd} == {AccountClosed}
+    assert (gate.waiting, gate._free_kib) == (0, 1)
 
 
 def test_gate_lets_a_giant_pass_alone():
