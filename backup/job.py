@@ -1,8 +1,8 @@
 """The snapshot job: looks which accounts changed, takes snapshots, has them stored, deletes what is too old.
 
-A loop without a reactor, in a process of its own. ``turn`` does what is due now and never waits for the
-network; everything it decides is in the state before anything depends on it, so it may be killed at any
-step and goes on where it was.
+A loop without a reactor, in a process of its own. ``turn`` does what is due now and waits for the network
+only to delete, or when somebody asks; everything it decides is in the state before anything depends on it, so
+it may be killed at any step and goes on where it was.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from backup.snapshot import Snapshotter, fingerprint
 from backup.staging import staged_name, write_segment
 from backup.state import FORGOTTEN, Segment, State, Stream
 from backup.stores import ObjectStore
-from backup.upload import Uploader
+from backup.upload import ServerNames, Uploader
 from mailstore.account import account_paths
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchAccount, StorageFailed, StorageFull
@@ -174,6 +174,9 @@ class Job:
             self._housekeep()
         self._take_server(settled=not self._uploader.busy or everything)
         self._uploader.start(self._state.waiting())
+        if everything and not self._state.waiting():
+            self._uploader.look()
+            self._tell_trouble()
 
     def run_once(self, timeout_s: float = 3600.0) -> bool:
         """Take a snapshot of everything that changed and store it; whether all of it is stored."""
@@ -185,7 +188,7 @@ class Job:
             self._uploader.wait(1.0)
             self.collect()
             self._take_server(settled=not self._uploader.busy)
-        return not self._state.waiting()
+        return not self._state.waiting() and self._uploader.trouble is None
 
     def stop(self) -> None:
         """Let running uploads end and note them."""
@@ -273,10 +276,13 @@ class Job:
         digests = {one: None if value is None else digest_of(value) for one, value in records.items()}
         self._state.keep_server(stream, segment, named, digests)
 
-    def _server_names(self) -> frozenset[str]:
+    def _server_names(self) -> ServerNames:
         stream = stream_of_server(self._public_key)
-        names = [*(one.name for one in self._state.segments(stream)), *self._state.spare()]
-        return frozenset(str(name) for name in names if name.stream == stream)
+        segments = self._state.segments(stream)
+        names = [*(one.name for one in segments), *self._state.spare()]
+        stored = [str(one.name) for one in segments if one.stored]
+        known = frozenset(str(name) for name in names if name.stream == stream)
+        return ServerNames(known, stored[-1] if stored else None)
 
     def _server_full(self, segments: list[Segment]) -> bool:
         found = chains(one.name for one in segments)
@@ -394,6 +400,7 @@ class Job:
 
     def _deleted(self, names: Iterable[SegmentName | str]) -> bool:
         try:
+            self._uploader.require_place()
             self._store.delete([str(name) for name in names])
         except StoreRefused as error:
             # Rules of the bucket delete instead; what they deleted is found out by the listing.

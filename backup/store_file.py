@@ -31,6 +31,13 @@ class FileStore:
         """See ``ObjectStore``."""
         return f"file://{self._place}"
 
+    def place(self) -> str:
+        """See ``ObjectStore``: an empty mount point is another folder than the disk that was on it."""
+        with self._reported():
+            self._require_folder()
+            found = self._folder.stat()
+        return f"{found.st_dev}:{found.st_ino}"
+
     def put(self, name: str, path: Path, sha256: bytes) -> None:
         """See ``ObjectStore``; the file system is trusted with what has been given to it."""
         target = self._path(name)

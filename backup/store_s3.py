@@ -134,6 +134,10 @@ class S3Store:
         """See ``ObjectStore``."""
         return f"s3://{self._place.bucket}/{self._prefix.rstrip('/')}".rstrip("/")
 
+    def place(self) -> str:
+        """See ``ObjectStore``: a bucket is nowhere else while this process runs."""
+        return self.description
+
     def put(self, name: str, path: Path, sha256: bytes) -> None:
         """See ``ObjectStore``; Content-MD5, which R2 knows everywhere, shows damage on the way."""
         size = path.stat().st_size

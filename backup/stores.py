@@ -28,6 +28,9 @@ class ObjectStore(Protocol):
     def description(self) -> str:
         """Where this is, for people; without credentials."""
 
+    def place(self) -> str:
+        """Which folder or bucket answers to that now: another value when a disk was mounted or unmounted."""
+
     def put(self, name: str, path: Path, sha256: bytes) -> None:
         """Create an object from a file whose SHA-256 is given; it is there entirely or not at all.
 

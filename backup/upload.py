@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from backup.errors import ForeignObjects, ObjectExists, ObjectStoreError, StoreRefused, StoreUnavailable
@@ -27,6 +28,19 @@ _FOREIGN = (
     "other snapshots lie under this prefix: another server writes there, or this one lost its state; see "
     "'sealbox backup run --take-over'"
 )
+_ELSEWHERE = (
+    "{} does not hold what was stored there: mount its disk or correct [backup] store; if those snapshots "
+    "are lost, or this is a new place, stop the server and move backup/state.db* away: all is stored anew"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerNames:
+    """Names of the segments of the server's stream that this server knows."""
+
+    known: frozenset[str]
+    newest_stored: str | None
+    """The newest one that the object store has taken; None before the first."""
 
 
 class Uploader:
@@ -39,13 +53,16 @@ class Uploader:
         limits: BackupLimits,
         monotonic: Callable[[], float],
         server_stream: StreamId,
-        server_names: Callable[[], frozenset[str]],
+        server_names: Callable[[], ServerNames],
     ) -> None:
-        """``server_names`` gives the names of all segments of the server's stream that this server knows."""
+        """``server_names`` is asked before uploads begin and before anything is deleted."""
         self._server_stream = server_stream
         self._server_names = server_names
         self._owned = False
         """Nobody else's segments were in the server's stream when this process looked."""
+
+        self._place: str | None = None
+        """Where the newest segment of the server's stream was seen; None until it is looked for."""
 
         self._foreign = False
         self._store = store
@@ -78,7 +95,7 @@ class Uploader:
             return
         # Until it is clear that nobody else writes here, one upload at a time.
         most = self._limits.upload_threads if self._owned else 1
-        known: frozenset[str] | None = None
+        known: ServerNames | None = None
         for segment in waiting:
             stream = segment.name.stream
             if len(self._running) >= most:
@@ -91,6 +108,7 @@ class Uploader:
     def retry_now(self) -> None:
         """Forget what failed before and keep no pause: somebody asks, perhaps after mending it."""
         self._not_before_s, self._pause_s = 0.0, self._limits.retry_first_s
+        self._place = None
         if self._foreign:
             self._foreign = self._owned = False  # all of it is looked at anew
         self.trouble = None
@@ -135,6 +153,19 @@ class Uploader:
         self._not_before_s = float("inf")
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def require_place(self) -> None:
+        """Raises StoreUnavailable when the store is not the one that took the snapshots before."""
+        place = self._store.place()
+        if place != self._place:
+            self._found_there(place, f"{self._server_stream}/", self._server_names())
+
+    def look(self) -> None:
+        """Ask the store, though nothing is to be uploaded, whether it is the right one; ``trouble`` tells."""
+        try:
+            self.require_place()
+        except ObjectStoreError as error:
+            self._failed(error)
+
     def _failed(self, error: BaseException) -> None:
         if isinstance(error, ForeignObjects):
             # Not again: two servers would write one stream. A restart, or somebody who asks, looks anew.
@@ -151,7 +182,7 @@ class Uploader:
         self._not_before_s = self._monotonic() + self._pause_s
         self._pause_s = min(self._pause_s * 2, self._limits.retry_max_s)
 
-    def _put(self, segment: Segment, server_names: frozenset[str]) -> None:
+    def _put(self, segment: Segment, server_names: ServerNames) -> None:
         path = self._staging / staged_name(segment.name)
         if _hash_of(path) != segment.sha256:
             raise _Harmed
@@ -163,18 +194,32 @@ class Uploader:
             if not self._is_ours(segment, path):
                 raise ForeignObjects(_FOREIGN) from None
 
-    def _look_for_others(self, segment: Segment, server_names: frozenset[str]) -> None:
+    def _look_for_others(self, segment: Segment, server_names: ServerNames) -> None:
         """Whether another server writes under this prefix: all of them have one name for their own stream.
 
-        All of it is listed before the first upload of a process, later the number that is to be written.
+        All of it is listed before the first upload of a process and where another folder has come into the
+        place of the one it saw, later the number that is to be written.
         """
-        prefix = f"{self._server_stream}/"
-        if self._owned:
-            if segment.name.stream != self._server_stream:
-                return
-            prefix += f"{segment.name.sequence:08d}-"
-        if any(found.name not in server_names for found in self._store.list(prefix)):
+        place, prefix = self._store.place(), f"{self._server_stream}/"
+        if not self._owned or place != self._place:
+            found = self._found_there(place, prefix, server_names)
+        elif segment.name.stream == self._server_stream:
+            found = {one.name for one in self._store.list(f"{prefix}{segment.name.sequence:08d}-")}
+        else:
+            return
+        if found - server_names.known:
             raise ForeignObjects(_FOREIGN)
+
+    def _found_there(self, place: str, prefix: str, server_names: ServerNames) -> set[str]:
+        """Names in the server's stream; StoreUnavailable without the newest one, which all others follow.
+
+        An unmounted disk leaves an empty folder: what is written there would build on what it does not hold.
+        """
+        found = {one.name for one in self._store.list(prefix)}
+        if server_names.newest_stored not in found | {None}:
+            raise StoreUnavailable(_ELSEWHERE.format(self._store.description))
+        self._place = place
+        return found
 
     def _is_ours(self, segment: Segment, path: Path) -> bool:
         """Whether the object is this very segment: its random box and its last tag are."""

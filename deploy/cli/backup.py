@@ -190,9 +190,7 @@ def run(cli: Cli, take_over: bool, wait_s: float) -> None:
         waiting, trouble = len(state.waiting()), state.setting(TROUBLE) or None
     cli.answer(
         {"stored": stored, "waiting_segments": waiting, "trouble": trouble},
-        "everything that changed is stored"
-        if stored
-        else f"{waiting} snapshots still wait: {trouble or '-'}",
+        "everything that changed is stored" if stored else f"{waiting} snapshots wait: {trouble or '-'}",
     )
     if not stored:
         raise SystemExit(EXIT_BUSY)
@@ -208,10 +206,10 @@ def _ask_job(root: Path, wait_s: float) -> bool:
         time.sleep(_POLL_S)
         if not (folder / RUN_NOW).exists() and not (folder / RUNNING_NOW).exists():
             with opened_state(root) as state:
-                if not state.waiting():
-                    return True
                 if state.setting(TROUBLE):
                     return False
+                if not state.waiting():
+                    return True
     return False
 
 

@@ -35,6 +35,21 @@ def test_a_folder_that_is_not_there_is_named_with_the_next_step(world: CommandsW
     assert world.answer("backup", "run")["trouble"] is None
 
 
+def test_an_empty_folder_where_the_store_was_is_named_with_the_next_step(world: CommandsWorld) -> None:
+    """Also when nothing has changed since: nothing is stored there, whatever the last run said."""
+    world.objects.mkdir()
+    assert world.answer("backup", "run")["stored"]
+    disk = world.objects.rename(world.objects.with_name("disk"))
+    world.objects.mkdir()
+    failed = world.answer("backup", "run", codes=(EXIT_BUSY,))
+    assert not failed["stored"] and not list(world.objects.iterdir())
+    assert failed["trouble"].startswith(f"file://{world.objects} does not hold what was stored there: mount")
+    assert world.answer("backup", "status")["trouble"] == failed["trouble"]
+    world.objects.rmdir()
+    disk.rename(world.objects)
+    assert world.answer("backup", "run")["trouble"] is None
+
+
 def test_a_data_root_that_is_none_is_said_to_be_none(world: CommandsWorld) -> None:
     """And nothing is made in it."""
     for path in world.root.iterdir():

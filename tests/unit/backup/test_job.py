@@ -168,17 +168,91 @@ def test_a_second_server_under_the_same_prefix_is_noticed(world: JobWorld, tmp_p
     other.mail.close()
 
 
-def test_a_lost_state_is_taken_over_and_nothing_is_left_for_ever(world: JobWorld) -> None:
-    """Without its records the server asks before it goes on; then the old objects go in their time."""
-    world.append("one")
-    world.pass_time(200)
-    before = {one.name for one in world.store.list()}
+def _lose_state(world: JobWorld) -> None:
+    """The job goes on without what it knew."""
     world.job.stop()
     world.state.close()
     for path in world.places.folder.glob("state.db*"):
         path.unlink()
     world.state = State(world.places.folder, read_server_key(world.root))
     world.job = world.new_job()
+
+
+def _unmount(world: JobWorld) -> Path:
+    """An empty folder is where the store was; tells where the disk is now."""
+    folder = world.root.with_name("objects")
+    disk = folder.rename(folder.with_name("disk"))
+    folder.mkdir()
+    return disk
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_empty_folder_where_the_store_was_is_not_written_to(world: JobWorld, restarted: bool) -> None:
+    """Unmounted disk or wrong setting: the trouble is told, and all goes on when the store is back."""
+    world.append("one")
+    world.pass_time(200)
+    disk = _unmount(world)
+    if restarted:
+        world.job.stop()
+        world.job = world.new_job()
+    world.append("two")
+    world.pass_time(400)
+    assert not list(world.store.list()) and world.state.waiting()
+    trouble = world.state.setting(TROUBLE)
+    assert trouble and world.store.description in trouble and "mount its disk" in trouble
+    assert not world.job.run_once() and not list(world.store.list())
+    world.root.with_name("objects").rmdir()
+    disk.rename(disk.with_name("objects"))
+    world.pass_time(400)
+    assert world.job.trouble is None and not world.state.waiting()
+    assert world.stored() == [Kind.FULL, Kind.CHANGES]
+    heads = world.read_server(world.places.scratch).server.heads
+    assert heads[world.mail.directory.accounts()[0].account_id].sequence == 2
+
+
+def test_a_wrong_store_is_told_to_somebody_who_asks_with_nothing_to_store(world: JobWorld) -> None:
+    """`backup run` does not say that everything is stored where nothing is."""
+    world.append("one")
+    world.pass_time(200)
+    _unmount(world)
+    assert not world.job.run_once()
+    trouble = world.state.setting(TROUBLE)
+    assert trouble and "mount its disk" in trouble
+
+
+def test_a_store_that_was_lost_is_filled_anew_without_the_state(world: JobWorld) -> None:
+    """What the trouble's text says to do: everything is in the new place, from full segments on."""
+    world.append("one")
+    world.pass_time(200)
+    _unmount(world)
+    _lose_state(world)
+    assert world.job.run_once() and world.job.trouble is None
+    assert world.stored() == [Kind.FULL]
+    assert world.read_server(world.places.scratch).server.heads
+
+
+def test_nothing_counts_as_deleted_while_the_store_is_not_there(world: JobWorld) -> None:
+    """What is past its time is deleted from the disk when it is back, and known until then."""
+    world.append("one")
+    world.pass_time(100)
+    world.append("two")
+    world.pass_time(LIMITS.full_after_days * DAY_S + 7200, 1800)
+    assert world.stored() == [Kind.FULL, Kind.CHANGES, Kind.FULL]
+    disk = _unmount(world)
+    world.pass_time(LIMITS.retention_days * DAY_S, 3600)
+    world.root.with_name("objects").rmdir()
+    disk.rename(disk.with_name("objects"))
+    assert len(world.stored()) == 3
+    world.pass_time(2 * 3600, 1800)
+    assert world.stored() == [Kind.FULL]
+
+
+def test_a_lost_state_is_taken_over_and_nothing_is_left_for_ever(world: JobWorld) -> None:
+    """Without its records the server asks before it goes on; then the old objects go in their time."""
+    world.append("one")
+    world.pass_time(200)
+    before = {one.name for one in world.store.list()}
+    _lose_state(world)
     world.pass_time(200)
     assert world.job.trouble and "take-over" in world.job.trouble
     world.job.stop()
