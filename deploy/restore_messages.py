@@ -39,6 +39,9 @@ _NAME_TRIES = 100
 Old = tuple[PreparedMessage, Flags, int]
 """A message with its flags and internal date."""
 
+_Row = tuple[int, int, str | None, int, int]
+"""Id, flags, keywords, internal date and octets of a message as it lay in its mailbox."""
+
 
 @dataclass(frozen=True, slots=True)
 class RestoredMailbox:
@@ -62,7 +65,8 @@ def restore_mailbox(
     """Append the messages of ``mailbox``, as a snapshot has them, to a new mailbox "Restored ...".
 
     Raises:
-        AuthenticationFailed: the secret opens nothing. NoSuchMailbox: the snapshot has none of that name.
+        AuthenticationFailed: the secret opens nothing.
+        NoSuchMailbox: the snapshot has none of that name; nothing was made.
         BackupError, StoreError: as they say; batches that were appended stay.
     """
     record, key = _opened(root, account, secret, params)
@@ -102,9 +106,10 @@ def _target(sources: Sources, account_id: AccountId, wishes: Wishes) -> Target:
 
 def _copy(then: Database, now: Database, mailbox: str, taken_ms: int) -> RestoredMailbox:
     now_s, limits = int(time.time()), StoreLimits()
+    found = then.read(0, _rows, normalised(mailbox))
     name = now.write(now_s, _new_mailbox, _title(mailbox, taken_ms), limits.max_mailboxes)
     count = 0
-    for batch in _batches(then, normalised(mailbox)):
+    for batch in _batches(then, found):
         now.write(now_s, _append, name, batch)
         count += len(batch)
     return RestoredMailbox(name, count, taken_ms)
@@ -131,9 +136,8 @@ def _append(txn: Txn, name: str, batch: list[Old]) -> None:
     add_messages(txn, require_mailbox(txn, name), batch)
 
 
-def _batches(then: Database, mailbox: str) -> Iterator[list[Old]]:
-    """The messages of the mailbox as it was, a bounded number of octets at a time."""
-    rows = then.read(0, _rows, mailbox)
+def _batches(then: Database, rows: list[_Row]) -> Iterator[list[Old]]:
+    """The messages of these rows, a bounded number of octets at a time."""
     batch: list[Old] = []
     size_bytes = 0
     for message_id, flags, keywords, internal_date, size in rows:
@@ -147,7 +151,7 @@ def _batches(then: Database, mailbox: str) -> Iterator[list[Old]]:
         yield batch
 
 
-def _rows(txn: Txn, mailbox: str) -> list[tuple[int, int, str | None, int, int]]:
+def _rows(txn: Txn, mailbox: str) -> list[_Row]:
     found = txn.value("SELECT id FROM mailbox WHERE name = ?", (mailbox,))
     if found is None:
         raise NoSuchMailbox

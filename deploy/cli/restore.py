@@ -33,7 +33,7 @@ from deploy.restoring import Restored, Restoring, Sources, Wishes
 from mailstore.account import open_directory, read_server_key
 from mailstore.directory import Directory
 from mailstore.durable import make_folder, storage_errors
-from mailstore.errors import NoSuchAccount
+from mailstore.errors import NoSuchAccount, NoSuchMailbox
 from mailstore.keys import AccountId, PrivateKey
 
 _WORK = "restore"
@@ -254,6 +254,9 @@ def _restore_messages(
             with opened_state(cli.root) as state:
                 sources = restoring.by_state(store, listing, state)
                 done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
+    except NoSuchMailbox:
+        sentence = "there was no mailbox of that name then: check the name, or choose another time with --at"
+        raise Refusal(sentence) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     _answer_messages(cli, done)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from commands_world import CommandsWorld
+from store_world import NAME, PASSWORD, World, now
 
+EXIT_REFUSED = 3
 EXIT_BUSY = 5
 
 
@@ -48,6 +50,23 @@ def test_an_empty_folder_where_the_store_was_is_named_with_the_next_step(world: 
     world.objects.rmdir()
     disk.rename(world.objects)
     assert world.answer("backup", "run")["trouble"] is None
+
+
+def test_messages_of_a_mailbox_that_was_not_there_make_no_mailbox(world: CommandsWorld) -> None:
+    """The answer says that there was none, and what to try; no empty mailbox is left behind."""
+    world.objects.mkdir()
+    assert world.answer("backup", "run")["stored"]
+    code, _out, err = world.run(
+        *("restore", NAME.decode(), "--messages", "Later", "--password-stdin"),
+        stdin=f"{PASSWORD.decode()}\n",
+    )
+    assert code == EXIT_REFUSED and "there was no mailbox of that name then" in err
+    mail = World(world.root)
+    account = mail.login()
+    names = [one.name for one in now(account.list_mailboxes()).mailboxes]
+    account.release()
+    mail.close()
+    assert "INBOX" in names and not [name for name in names if name.startswith("Restored")]
 
 
 def test_a_data_root_that_is_none_is_said_to_be_none(world: CommandsWorld) -> None:
