@@ -53,7 +53,7 @@ def test_hundreds_of_idle_connections(server: Server) -> None:
 
 
 def test_slow_literals(server: Server) -> None:
-    """Announcing 60 MB each and sending an octet now and then: some may, the others are told to come later."""
+    """Announcing 60 MB each and trickling: some may, the others are told to come later."""
     with healthy(server), contextlib.ExitStack() as stack:
         wires = [stack.enter_context(session(server)) for _ in range(SLOW_LITERALS)]
         accepted = []
