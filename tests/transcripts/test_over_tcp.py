@@ -22,6 +22,7 @@ POP3_FILES = sorted((FOLDER / "pop3").glob("*.txt"))
 LMTP_FILES = sorted((FOLDER / "lmtp").glob("*.txt"))
 MESSAGE_LIMIT = re.compile(r"^@quota \d+ (\d+)$", re.MULTILINE)
 LEFT_OUT = {
+    "append_memory": ("limit append_max_bytes 3000000", "limits are a setting of the whole server"),
     "idle": ("clock 1801", "the clock of a real server goes its own way"),
     "messagelimit": ("limit message_limit 5", "limits are a setting of the whole server"),
     "savelimit": ("limit message_limit 0", "limits are a setting of the whole server"),
