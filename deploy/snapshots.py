@@ -80,6 +80,8 @@ class Process:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._ending = False
+        # Waiting for a descriptor goes on after a signal (PEP 475), so the signal has to bring one.
+        self._woken, self._waker = os.pipe()
 
     def run(self) -> int:
         """The process's exit code."""
@@ -131,14 +133,15 @@ class Process:
         wanted = Places(self._config.data).folder / RUN_NOW
         left_s = self._config.snapshots.scan_interval_s
         while left_s > 0 and not self._ending and not wanted.exists():
-            readable, _, _ = select.select([CONTROL_FD], [], [], min(_LOOK_S, left_s))
-            if readable and not os.read(CONTROL_FD, 64):
+            readable, _, _ = select.select([CONTROL_FD, self._woken], [], [], min(_LOOK_S, left_s))
+            if CONTROL_FD in readable and not os.read(CONTROL_FD, 64):
                 self._ending = True
             left_s -= _LOOK_S
             job.collect()
 
     def _end(self, _number: int, _frame: object) -> None:
         self._ending = True
+        os.write(self._waker, b"x")
 
 
 def main(arguments: list[str]) -> int:
