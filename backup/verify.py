@@ -76,11 +76,14 @@ def expected_by_state(state: State, before: frozenset[SegmentName] | None = None
     ``before`` is what it remembered before the store was listed. The server goes on meanwhile: what was
     stored or deleted since then may or may not be in the listing, and neither is a finding.
     """
+    # All of it at once: while objects are read, for minutes perhaps, more is stored.
+    known = [
+        (stream, [one for one in state.segments(stream.stream) if one.stored]) for stream in state.streams()
+    ]
     spare = frozenset(state.spare()) | {one.name for one in state.waiting()}
     if before is not None:
-        spare |= before ^ stored_names(state)
-    for stream in state.streams():
-        stored = [one for one in state.segments(stream.stream) if one.stored]
+        spare |= before ^ frozenset(one.name for _, stored in known for one in stored)
+    for stream, stored in known:
         if stored:
             yield Expected(
                 stream.account,

@@ -212,3 +212,22 @@ def test_a_server_that_goes_on_meanwhile_is_no_finding(tmp_path: Path, order: st
     world.job.stop()
     world.state.close()
     world.mail.close()
+
+
+def test_what_is_stored_while_objects_are_read_is_no_finding(tmp_path: Path) -> None:
+    """Reading takes minutes; what is expected is what was known when it began."""
+    world = JobWorld(tmp_path)
+    world.append("one")
+    world.pass_time(400)
+    before = stored_names(world.state)
+    expected = expected_by_state(world.state, before)
+    seen = set(next(expected).names or ())
+    world.append("two")
+    world.pass_time(400)
+    for one in expected:
+        seen |= set(one.names or ())
+    assert seen == before
+    assert stored_names(world.state) > before
+    world.job.stop()
+    world.state.close()
+    world.mail.close()
