@@ -302,15 +302,17 @@ class OpenAccount:
         await self._inbox.filed(patience_s)
 
     async def _file(self, batch: Batch) -> None:
-        await self._writer.run(self._file_in_thread, batch)
+        found = await self._writer.run(self._file_in_thread, batch)
         self._checkpoint_soon()
         # Sessions here need not wait for the file system to say so.
-        self._poll_soon()
+        self._tell(found)
 
-    def _file_in_thread(self, database: Database, batch: Batch) -> None:
-        database.write(int(time.time()), self._filer.insert, batch)
+    def _file_in_thread(self, database: Database, batch: Batch) -> dict[MailboxId, int]:
+        now = int(time.time())
+        database.write(now, self._filer.insert, batch)
         # Before anybody is told: a look that still found the files would wait for another pass.
         self._filer.remove(batch)
+        return database.read(now, mailboxes.modseqs)
 
     # -- changes ---------------------------------------------------------------------------------
 
@@ -350,14 +352,17 @@ class OpenAccount:
         try:
             while self._poll_again and self.closing is None:
                 self._poll_again = False
-                found = await self.read(mailboxes.modseqs)
-                known, self._modseqs = self._modseqs, found
-                for callback, mailbox_id in tuple(self._listeners.items()):
-                    # Names and subscriptions are no mailbox's modseq: "anything" is every commit.
-                    if mailbox_id is None or found.get(mailbox_id) != known.get(mailbox_id):
-                        callback()
+                self._tell(await self.read(mailboxes.modseqs))
         finally:
             self._polling = False
+
+    def _tell(self, found: dict[MailboxId, int]) -> None:
+        """Call the listeners of what has changed."""
+        known, self._modseqs = self._modseqs, found
+        for callback, mailbox_id in tuple(self._listeners.items()):
+            # Names and subscriptions are no mailbox's modseq: "anything" is every commit.
+            if mailbox_id is None or found.get(mailbox_id) != known.get(mailbox_id):
+                callback()
 
     async def _check_keyslots(self) -> None:
         """End the sessions whose keyslot has been revoked; all of them when the account is gone."""
