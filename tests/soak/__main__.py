@@ -133,12 +133,12 @@ def soak(folder: Path, options: argparse.Namespace) -> int:
 def under_load(site: Site, ledger: Ledger, options: argparse.Namespace) -> tuple[int, Idlers]:
     """Load and kills until the time is up, and until everybody is back in."""
     over = threading.Event()
-    idlers = Idlers(site, ledger, options.idle, over)
+    idlers = Idlers(site, ledger, options.idle, options.back_within, over)
     idlers.start()
     threads = load(Actors(site, ledger, over))
     try:
         kills = disturb(site, options.seconds, options.kill_every, random.Random(options.seed))
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 2 * options.back_within
         while idlers.idle < options.idle and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
         if idlers.idle < options.idle:
@@ -157,6 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1800.0)
     parser.add_argument("--idle", type=int, default=500)
     parser.add_argument("--kill-every", type=float, default=20.0)
+    parser.add_argument("--back-within", type=float, default=60.0, help="seconds until idle clients are back")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -10,15 +10,14 @@ import time
 from tests.soak.ledger import Ledger
 from tests.soak.site import PASSWORD, Site
 
-BACK_S = 60.0
-"""Within this time everybody is back in, or the server has failed."""
-
 
 class Idlers:
     """Start with ``start``; ``away`` are those who are not in IDLE at the moment."""
 
-    def __init__(self, site: Site, ledger: Ledger, count: int, over: threading.Event) -> None:
+    def __init__(self, site: Site, ledger: Ledger, count: int, back_s: float, over: threading.Event) -> None:
+        """``back_s``: within this time everybody is back in, or the server has failed."""
         self._site, self._ledger, self._count, self._over = site, ledger, count, over
+        self._back_s = back_s
         self._tls = site.tls()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._all()))
         self.idle = 0
@@ -53,7 +52,7 @@ class Idlers:
                         )
                         await self._enter(reader, writer, account.name)
                     except (OSError, asyncio.IncompleteReadError):
-                        if time.monotonic() - began > BACK_S:
+                        if time.monotonic() - began > self._back_s:
                             self._ledger.is_wrong("an idle client does not get back in")
                             return
                         writer = None
