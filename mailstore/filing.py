@@ -33,11 +33,16 @@ from mailstore.sealed import (
     pending,
     read_sealed,
     remove,
+    sealed_size,
 )
 
 log = logging.getLogger("sealbox.filing")
 
 LOCK_NAME = "filing.lock"
+
+FEW_MESSAGES, FEW_BYTES = 4, 256 * 1024
+"""As much mail as is opened, prepared and filed in one go, so that it is told soon."""
+
 DAMAGED_SUFFIX = ".damaged"
 
 
@@ -84,8 +89,10 @@ class Filer:
         self._mime_limits = mime_limits
         self._listed: deque[SealedId] = deque()
 
-    def load(self) -> Batch | None:
+    def load(self, *, few: bool = False) -> Batch | None:
         """Open the oldest waiting messages; None while another process is filing.
+
+        With ``few`` it takes no longer than a writer may: the batch is empty where a large message is first.
 
         Raises:
             StorageFailed: the inbox cannot be read.
@@ -94,7 +101,7 @@ class Filer:
         if lock < 0:
             return None
         try:
-            return self._load(lock)
+            return self._load(lock, few)
         except BaseException:
             os.close(lock)
             raise
@@ -134,38 +141,35 @@ class Filer:
             return -1
         return lock
 
-    def _load(self, lock: int) -> Batch:
+    def _load(self, lock: int, few: bool) -> Batch:
         if not self._listed:
             # Listed once for many batches: a folder with a year's mail takes a while to read.
             clean_leftovers(self._paths.inbox, now=time.time())
             self._listed.extend(pending(self._paths.inbox))
         found: list[Waiting] = []
-        size_bytes = 0
+        tried, size_bytes = 0, 0
         limits = self._limits
-        while (
-            self._listed
-            and len(found) < limits.filing_batch_messages
-            and size_bytes < limits.filing_batch_bytes
-        ):
-            sealed_id = self._listed.popleft()
+        most = min(FEW_MESSAGES, limits.filing_batch_messages) if few else limits.filing_batch_messages
+        while self._listed and tried < most and size_bytes < limits.filing_batch_bytes:
+            sealed_id = self._listed[0]
             try:
+                if few and size_bytes + sealed_size(self._paths.inbox, sealed_id) > FEW_BYTES:
+                    break
                 blob = read_sealed(self._paths.inbox, sealed_id)
-                facts, message = open_sealed(self._private_key, self._account_id, sealed_id, blob)
+                found.append(self._open(sealed_id, blob))
+                size_bytes += len(blob)
             except NoSuchMessage:
-                continue  # filed and unlinked by the filer before us
+                pass  # filed and unlinked by the filer before us
             except SealedMessageDamaged:
                 self._set_aside(sealed_id)
-                continue
-            size_bytes += len(blob)
-            found.append(
-                Waiting(
-                    sealed_id,
-                    facts.received,
-                    facts.mailbox_hint,
-                    prepare(facts.trace_header + message, self._mime_limits),
-                )
-            )
+            self._listed.popleft()
+            tried += 1
         return Batch(tuple(found), bool(self._listed), lock)
+
+    def _open(self, sealed_id: SealedId, blob: bytes) -> Waiting:
+        facts, message = open_sealed(self._private_key, self._account_id, sealed_id, blob)
+        prepared = prepare(facts.trace_header + message, self._mime_limits)
+        return Waiting(sealed_id, facts.received, facts.mailbox_hint, prepared)
 
     def _set_aside(self, sealed_id: SealedId) -> None:
         """Keep a message that cannot be opened, out of the filer's way, for a human to look at."""

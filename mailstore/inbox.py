@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from mailstore.clock import Clock, DelayedCall
 from mailstore.errors import StoreError
 from mailstore.executor import Executor
-from mailstore.filing import Batch, Filer
+from mailstore.filing import Filer
 
 FILING_RETRY_S = 30.0
 """Seconds until filing is tried again after it failed."""
@@ -32,14 +32,20 @@ class InboxFiling:
         executor: Executor,
         clock: Clock,
         filer: Filer,
-        file: Callable[[Batch], Awaitable[None]],
+        file_few: Callable[[], Awaitable[bool | None]],
+        file_batch: Callable[[], Awaitable[bool | None]],
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
-        """``file`` files a batch in one transaction and unlinks it; ``start`` begins background work."""
+        """``file_few`` and ``file_batch`` file what the filer has listed, in one transaction, and unlink it.
+
+        They return whether there is more, None while another process is filing. ``start`` begins background
+        work.
+        """
         self._executor = executor
         self._clock = clock
         self._filer = filer
-        self._file_batch = file
+        self._file_few = file_few
+        self._file_batch = file_batch
         self._start = start
         self._again = False
         self._running: Deferred[None] | None = None
@@ -131,25 +137,16 @@ class InboxFiling:
 
     async def _pass(self, asking: list[Deferred[None]]) -> None:
         self._filer.relist()
-        more = True
-        while more and not self._stopped:
-            batch = await self._executor.call(self._filer.load)
-            if batch is not None:
+        file: Callable[[], Awaitable[bool | None]] = self._file_few
+        while not self._stopped:
+            more = await file()
+            if more is not None:
                 self._is_shut_out = False
-                more = await self._file(batch)
             elif asking:
                 more = await self._others_at_work(asking)
-            else:
-                more = False  # whoever is filing has seen the same news
-
-    async def _file(self, batch: Batch) -> bool:
-        """File one batch; True when there is more."""
-        try:
-            if batch.messages:
-                await self._file_batch(batch)
-        finally:
-            batch.release()
-        return batch.more
+            if not more:
+                return  # None: whoever is filing has seen the same news
+            file = self._file_batch
 
     async def _others_at_work(self, asking: list[Deferred[None]]) -> bool:
         """Wait until another process has filed what waits now or lets us; True when it is our turn."""

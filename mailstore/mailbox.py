@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mailstore import search as criteria
 from mailstore import threads
-from mailstore.engine import Txn
+from mailstore.engine import Database, Txn
 from mailstore.errors import ReadOnly, StorageFull, StoreError
 from mailstore.model import (
     AppendResult,
@@ -81,16 +81,41 @@ class Mailbox:
         """What changed after ``since``."""
         return await self._claimed(await self._account.read_filed(delta, self.opened.mailbox_id, since))
 
+    async def news(self, since: ModSeq) -> Delta:
+        """What changed after ``since``, for somebody who was told that something did: as it is now."""
+        return await self._claimed(await self._account.read_and_note(self._news, since))
+
+    def _news(self, database: Database, since: ModSeq) -> tuple[Delta, bool]:
+        """In a thread: one crossing in place of two, unless somebody is writing."""
+        now, mailbox_id = int(time.time()), self.opened.mailbox_id
+        found, claimed_up_to = database.read(now, _delta_and_claimed, mailbox_id, since)
+        new = self._unclaimed(found)
+        if not new:
+            return found, False
+        if claimed_up_to >= new[-1]:
+            return self._with_recent(found, new, claimed_up_to), False
+        try:
+            before = database.note(now, mailboxes.claim_recent_up_to, mailbox_id, found.uid_next)
+        except StoreError:
+            return found, False
+        return self._with_recent(found, new, before), True
+
+    def _unclaimed(self, found: Delta) -> list[Uid]:
+        if self.opened.read_only or found.uid_next <= self._claimed_below:
+            return []
+        return [one.uid for one in found.changed if one.uid >= self._claimed_below]
+
+    def _with_recent(self, found: Delta, new: list[Uid], before: Uid) -> Delta:
+        self._claimed_below = found.uid_next
+        return replace(found, recent=UidSet.of(uid for uid in new if uid > before))
+
     async def _claimed(self, found: Delta) -> Delta:
         """``found``, with the new messages that are ``\\Recent`` in this session and so in no other.
 
         That is decided by one transaction, however many sessions of whichever workers hear of them at once.
         """
-        if self.opened.read_only or found.uid_next <= self._claimed_below:
-            return found
-        new = [one.uid for one in found.changed if one.uid >= self._claimed_below]
+        new = self._unclaimed(found)
         if not new:
-            self._claimed_below = found.uid_next
             return found
         try:
             before = await self._account.write(
@@ -99,8 +124,7 @@ class Mailbox:
         except StoreError:
             # What the command was for is done, and counts for more; \Recent stays for another session.
             return found
-        self._claimed_below = found.uid_next
-        return replace(found, recent=UidSet.of(uid for uid in new if uid > before))
+        return self._with_recent(found, new, before)
 
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """Stored answers for a bounded batch of messages; sets ``\\Seen`` when the plan says so."""
@@ -222,6 +246,10 @@ class Mailbox:
         await self._account.write(
             maildrop.discard, self.opened.mailbox_id, uids, self._account.limits.max_mailboxes
         )
+
+
+def _delta_and_claimed(txn: Txn, mailbox_id: MailboxId, since: ModSeq) -> tuple[Delta, Uid]:
+    return delta(txn, mailbox_id, since), mailboxes.recent_claimed_up_to(txn, mailbox_id)
 
 
 def _copy(

@@ -7,6 +7,7 @@ that knows when the WAL may be checkpointed: under the account lock, and nowhere
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -55,6 +56,16 @@ UNCLOSED_RETRY_S = 60.0
 """Seconds until databases are closed that could not be, because somebody held the account's lock."""
 
 DATABASE_SALT_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Filed:
+    """A batch that is filed, and the account afterwards; None when there was nothing to file."""
+
+    batch: Batch
+    modseqs: dict[MailboxId, int] | None
+    looked_s: float
+    """When ``modseqs`` were read, by the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +125,20 @@ class OpenAccount:
 
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._inbox = InboxFiling(
-            worker.executor, worker.clock, self._filer, self._file, lambda work: self._start(work, "filing")
+            worker.executor,
+            worker.clock,
+            self._filer,
+            self._file_few,
+            self._file_batch,
+            lambda work: self._start(work, "filing"),
         )
         self.sessions: set[Session] = set()
         self._listeners: dict[Callable[[], None], MailboxId | None] = {}
         self._modseqs: dict[MailboxId, int] = {}
         self._polling = False
         self._poll_again = False
+        self._filing_few = False
+        self._heard_s: float | None = None
         self._checkpoint_call: DelayedCall | None = None
         self._close_call: DelayedCall | None = None
         self._recheck_call: DelayedCall | None = None
@@ -264,6 +282,16 @@ class OpenAccount:
         self._checkpoint_soon()
         return result
 
+    async def read_and_note(self, fn: Callable[..., tuple[T, bool]], *args: Any) -> T:
+        """Run ``fn(database, *args)`` in a thread; it reads, and writes with ``Database.note`` only.
+
+        It returns its result and whether it has written.
+        """
+        result, wrote = await self._readers.run(fn, *args)
+        if wrote:
+            self._checkpoint_soon()
+        return result
+
     async def prepare(self, data: bytes) -> PreparedMessage:
         """Scan and compress a message in a thread, before any lock is taken."""
         return await self._worker.executor.call(prepare, data, self._worker.mime_limits)
@@ -301,18 +329,59 @@ class OpenAccount:
         """Wait until what lies in the inbox now is filed, but no longer than ``patience_s``."""
         await self._inbox.filed(patience_s)
 
-    async def _file(self, batch: Batch) -> None:
-        found = await self._writer.run(self._file_in_thread, batch)
-        self._checkpoint_soon()
-        # Sessions here need not wait for the file system to say so.
-        self._tell(found)
+    async def _file_few(self) -> bool | None:
+        self._filing_few = True
+        filed: _Filed | None = None
+        try:
+            filed = await self._writer.run(self._file_few_in_thread)
+        finally:
+            self._filing_few = False
+            heard_s, self._heard_s = self._heard_s, None
+            if heard_s is not None and (filed is None or heard_s >= filed.looked_s):
+                self._poll_soon()
+        return await self._after_filing(filed)
 
-    def _file_in_thread(self, database: Database, batch: Batch) -> dict[MailboxId, int]:
-        now = int(time.time())
-        database.write(now, self._filer.insert, batch)
-        # Before anybody is told: a look that still found the files would wait for another pass.
-        self._filer.remove(batch)
-        return database.read(now, mailboxes.modseqs)
+    def _file_few_in_thread(self, database: Database) -> _Filed | None:
+        batch = self._filer.load(few=True)
+        return None if batch is None else self._file_in_thread(database, batch)
+
+    async def _file_batch(self) -> bool | None:
+        # Opening and preparing many messages takes long, and the writer has others to serve.
+        batch = await self._worker.executor.call(self._filer.load)
+        if batch is None:
+            return None
+        try:
+            filed = await self._writer.run(self._file_in_thread, batch)
+        except BaseException:
+            batch.release()
+            raise
+        return await self._after_filing(filed)
+
+    def _file_in_thread(self, database: Database, batch: Batch) -> _Filed:
+        try:
+            if not batch.messages:
+                return _Filed(batch, None, -math.inf)
+            now = int(time.time())
+            database.write(now, self._filer.insert, batch)
+            looked_s = time.monotonic()
+            return _Filed(batch, database.read(now, mailboxes.modseqs), looked_s)
+        except BaseException:
+            batch.release()
+            raise
+
+    async def _after_filing(self, filed: _Filed | None) -> bool | None:
+        """Tell of it, then unlink the files: sessions here need not wait for the file system to say so."""
+        if filed is None:
+            return None
+        batch = filed.batch
+        try:
+            if filed.modseqs is not None:
+                self._checkpoint_soon()
+                self._tell(filed.modseqs)
+                await self._worker.executor.call(self._filer.remove, batch)
+        finally:
+            batch.release()
+        return batch.more
 
     # -- changes ---------------------------------------------------------------------------------
 
@@ -343,6 +412,10 @@ class OpenAccount:
             await self.close()
 
     def _poll_soon(self) -> None:
+        if self._filing_few:
+            # Filing ends with a look of its own, which most likely comes after this.
+            self._heard_s = time.monotonic()
+            return
         self._poll_again = True
         if not self._polling and self.closing is None:
             self._polling = True

@@ -147,6 +147,15 @@ def pending(inbox: Path) -> list[SealedId]:
     return sorted(SealedId(stem) for stem in stems if _ID.fullmatch(stem))
 
 
+def sealed_size(inbox: Path, sealed_id: SealedId) -> int:
+    """Bytes of one waiting message. Raises NoSuchMessage, StorageFailed."""
+    with storage_errors():
+        try:
+            return (inbox / (_checked(sealed_id) + SUFFIX)).stat().st_size
+        except FileNotFoundError:
+            raise NoSuchMessage from None
+
+
 def read_sealed(inbox: Path, sealed_id: SealedId, limits: SealedLimits = DEFAULT_LIMITS) -> bytes:
     """The bytes of one waiting message. Raises NoSuchMessage, SealedMessageDamaged, StorageFailed."""
     with storage_errors():

@@ -59,7 +59,10 @@ class MailboxApi(Protocol):
         """Call ``callback`` when something may have changed; None ends that."""
 
     async def sync(self, since: ModSeq) -> Delta:
-        """What changed."""
+        """What changed; mail that was delivered before is filed first."""
+
+    async def news(self, since: ModSeq) -> Delta:
+        """What changed, for somebody who was told that something did: as it is now."""
 
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """Stored answers for a bounded batch."""

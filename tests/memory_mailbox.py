@@ -234,6 +234,8 @@ class SelectedMailbox:
         await self._turn()
         return self._delta(since)
 
+    news = sync
+
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """See ``MailboxApi``."""
         await self._turn()

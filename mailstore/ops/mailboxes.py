@@ -260,10 +260,15 @@ def claim_recent_up_to(txn: Txn, mailbox_id: MailboxId, uid_next: Uid) -> Uid:
 
     Returns the largest UID that another session has been told of: those above are this session's.
     """
-    before = Uid(txn.value("SELECT max(recent_uid) FROM mailbox WHERE id = ?", (mailbox_id,)) or 0)
+    before = recent_claimed_up_to(txn, mailbox_id)
     if before < uid_next - 1:
         txn.run("UPDATE mailbox SET recent_uid = ? WHERE id = ?", (uid_next - 1, mailbox_id))
     return before
+
+
+def recent_claimed_up_to(txn: Txn, mailbox_id: MailboxId) -> Uid:
+    """The largest UID that some session has been told of as ``\\Recent``; 0 when the mailbox is gone."""
+    return Uid(txn.value("SELECT max(recent_uid) FROM mailbox WHERE id = ?", (mailbox_id,)) or 0)
 
 
 def used(txn: Txn) -> tuple[int, int]:

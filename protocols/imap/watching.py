@@ -30,6 +30,8 @@ class Hint:
         self._ctx = ctx
         self._rest: Any = None
         self.changed = True
+        self.begins = True
+        """Nobody has looked yet."""
 
     @property
     def due(self) -> bool:
@@ -109,7 +111,7 @@ async def tell_news(ctx: Context, moment: Moment) -> None:
     if selected is not None and ctx.wanted.messages:
         counters = now.counters.get(selected.mailbox.opened.mailbox_id)
         if counters is None or counters.highest_modseq != selected.view.modseq:
-            selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
+            selected.view.apply(await selected.mailbox.news(selected.view.modseq))
     await put_news(ctx, now, news)
     await _tell_selected(ctx, moment)
 
@@ -216,9 +218,10 @@ async def tell_in_idle(ctx: Context, hint: Hint) -> None:
     """Look what has happened and tell it (RFC 2177, RFC 5465 section 4)."""
     selected = ctx.selected
     if ctx.watch is None:
-        hint.changed = False
+        told, hint.changed, hint.begins = not hint.begins, False, False
         if selected is not None and ctx.wanted.messages:
-            selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
+            look = selected.mailbox.news if told else selected.mailbox.sync
+            selected.view.apply(await look(selected.view.modseq))
     await tell_news(ctx, Moment.FREE)
 
 

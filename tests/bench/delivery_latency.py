@@ -1,6 +1,6 @@
 """How soon a session hears of new mail, beside Dovecot.
 
-    PYTHONPATH=. .venv/bin/python tests/bench/delivery_latency.py [--messages N] [--gap-ms G]
+    PYTHONPATH=. .venv/bin/python tests/bench/delivery_latency.py [--messages N] [--gap-ms G] [--workers W]
 
 A session waits in IDLE with the inbox selected. Then either a message is delivered over LMTP (Sealbox), and
 the time runs from the final reply to EXISTS; or another session gives APPEND (both servers), and the time
@@ -90,7 +90,7 @@ def sealbox(options: argparse.Namespace, folder: Path, tls: tuple[Path, Path]) -
     root = folder / "root"
     sealbox_root.make_account(root)
     port = free_port()
-    server = sealbox_root.start(root, folder, port, *tls)
+    server = sealbox_root.start(root, folder, port, *tls, workers=options.workers)
     with ExitStack() as closing:
         closing.callback(stop, server)
         until_ready(server, port, tls[0])
@@ -132,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--messages", type=int, default=200)
     parser.add_argument("--gap-ms", type=float, default=50.0)
+    parser.add_argument("--workers", type=int, default=0, help="of Sealbox; 0: one per core")
     options = parser.parse_args()
     socket.setdefaulttimeout(60)
     print(machine())

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from mailstore import search
-from mailstore.engine import Txn
+from mailstore.engine import WRITE_LOCK, Database, Txn
+from mailstore.errors import StorageFailed
+from mailstore.locks import locked
 from mailstore.mailbox import Mailbox
 from mailstore.model import (
     Delta,
@@ -36,6 +38,8 @@ def told_by(mailbox: Mailbox, what: str) -> Delta:
     match what:
         case "sync":
             found: Delta = now(mailbox.sync(since))
+        case "news":
+            found = now(mailbox.news(since))
         case "fetch":
             found = now(mailbox.fetch([], FetchPlan(), since)).delta
         case "store":
@@ -70,15 +74,15 @@ def account(world: World) -> Account:
 
 @pytest.mark.parametrize(
     "what",
-    ["sync", "fetch", "store", "copy", "move", "expunge", "search", "sort", "threads", "replace"],
+    ["sync", "news", "fetch", "store", "copy", "move", "expunge", "search", "sort", "threads", "replace"],
 )
 def test_a_new_message_is_recent_for_the_first_session_alone(account: Account, what: str) -> None:
     """By whichever command it is told of it; neither another session nor a later one is given it again."""
     first, second = now(account.select("INBOX", False)), now(account.select("INBOX", False))
     now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
     assert told_by(first, what).recent == UidSet.of([2])
-    assert told_by(second, "sync").recent == NONE
-    assert told_by(first, "sync").recent == NONE
+    assert told_by(second, "sync").recent == told_by(second, "news").recent == NONE
+    assert told_by(first, "sync").recent == told_by(first, "news").recent == NONE
     assert now(account.select("INBOX", False)).opened.recent == NONE
     assert now(account.status("INBOX")).recent == 0
 
@@ -87,7 +91,7 @@ def test_a_session_that_only_reads_leaves_it_to_another(account: Account) -> Non
     """EXAMINE claims nothing."""
     examined = now(account.select("INBOX", True))
     now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
-    assert told_by(examined, "sync").recent == NONE
+    assert told_by(examined, "sync").recent == told_by(examined, "news").recent == NONE
     assert now(account.select("INBOX", False)).opened.recent == UidSet.of([2])
 
 
@@ -112,7 +116,70 @@ def test_a_select_between_reading_and_claiming_takes_it(
     assert others == [UidSet.of([2])]
 
 
-def test_claiming_what_is_claimed_writes_nothing(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_select_between_news_and_claiming_takes_it(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for a session that waits in IDLE."""
+    first = now(account.select("INBOX", False))
+    now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
+    others: list[UidSet] = []
+    note = Database.note
+
+    def late(database: Database, *args: Any) -> Any:
+        others.append(now(account.select("INBOX", False)).opened.recent)
+        return note(database, *args)
+
+    monkeypatch.setattr(Database, "note", late)
+    assert told_by(first, "news").recent == NONE
+    assert others == [UidSet.of([2])]
+
+
+def test_news_while_somebody_writes_are_claimed_in_turn(account: Account, world: World) -> None:
+    """A reader does not wait for a writer in its thread: the claim goes where all writing goes."""
+    first = now(account.select("INBOX", False))
+    opened = first._account
+    now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
+    since = first.opened.status.highest_modseq
+    with locked(world.paths.folder / WRITE_LOCK, exclusive=True):
+        found = now(opened.read_and_note(first._news, since))
+    assert found.recent == NONE and found.uid_next == 3
+    assert told_by(first, "news").recent == UidSet.of([2])
+
+
+def test_news_that_others_have_claimed_wake_nobody(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taking the writers' lock is heard of by all workers, so it is not taken for nothing."""
+    first, second = now(account.select("INBOX", False)), now(account.select("INBOX", False))
+    now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
+    told_by(first, "news")
+
+    def nothing_to_note(*_args: object) -> None:
+        raise AssertionError("a note was written")
+
+    monkeypatch.setattr(Database, "note", nothing_to_note)
+    assert told_by(second, "news").recent == NONE
+
+
+def test_a_note_leaves_the_next_change_on_disk_as_ever(account: Account) -> None:
+    """``synchronous`` is FULL again behind it, also when it fails."""
+    opened = now(account.select("INBOX", False))._account
+
+    def fails(_txn: Txn) -> None:
+        raise StorageFailed
+
+    def look(database: Database) -> tuple[list[Any], bool]:
+        during = database.note(1, lambda txn: txn.value("PRAGMA synchronous"))
+        with pytest.raises(StorageFailed):
+            database.note(1, fails)
+        return [during, *database.pragma("PRAGMA synchronous")], False
+
+    normal, full = 1, 2
+    assert now(opened.read_and_note(look)) == [normal, (full,)]
+
+
+@pytest.mark.parametrize("how", ["sync", "news"])
+def test_claiming_what_is_claimed_writes_nothing(
+    account: Account, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """Every session in the mailbox claims; only the first changes the database, so the others wake nobody."""
     sessions = [now(account.select("INBOX", False)) for _ in range(3)]
     now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
@@ -125,8 +192,8 @@ def test_claiming_what_is_claimed_writes_nothing(account: Account, monkeypatch: 
 
     monkeypatch.setattr(Txn, "run", noted)
     for session in sessions:
-        told_by(session, "sync")
-        told_by(session, "sync")
+        told_by(session, how)
+        told_by(session, how)
     assert [sql for sql in updates if sql.startswith("UPDATE")] == [
         "UPDATE mailbox SET recent_uid = ? WHERE id = ?"
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mailstore.changes import COALESCE_MAX_S, FolderWatch
+from mailstore.engine import WRITE_LOCK, Txn
 from mailstore.errors import Busy, StorageFull
-from mailstore.filing import LOCK_NAME
+from mailstore.filing import FEW_BYTES, FEW_MESSAGES, LOCK_NAME
 from mailstore.inbox import FILING_RETRY_S
+from mailstore.model import MailboxId
+from mailstore.open_account import OpenAccount
+from mailstore.ops import mailboxes
 from mailstore.sealed import pending
 
 MESSAGE = b"Subject: hello\r\n\r\nworld\r\n"
@@ -157,6 +161,89 @@ def test_filing_that_works_again_is_waited_for_again(world: World, monkeypatch: 
     opened._inbox.file_soon()
     world.deliver(MESSAGE)
     assert now(account.status("INBOX")).messages == 21
+
+
+def test_a_large_message_is_prepared_before_the_writer_is_asked(world: World) -> None:
+    """The first batch of a pass is made in the writer's turn, so it is small, however large the mail."""
+    account = world.login()
+    filer = world.store._open[account.account_id]._filer
+    world.deliver(MESSAGE)
+    world.deliver(MESSAGE + bytes(FEW_BYTES))
+    world.deliver(MESSAGE)
+    sizes = []
+    for few in (True, True, False):
+        batch = filer.load(few=few)
+        assert batch is not None
+        sizes.append((len(batch.messages), batch.more))
+        batch.release()
+    assert sizes == [(1, True), (0, True), (2, False)]
+    assert now(account.status("INBOX")).messages == 3
+
+
+def test_few_messages_are_few_also_where_none_can_be_opened(world: World) -> None:
+    """What is set aside counts, too."""
+    account = world.login()
+    filer = world.store._open[account.account_id]._filer
+    for _ in range(FEW_MESSAGES + 1):
+        world.deliver(MESSAGE)
+    for path in world.paths.inbox.iterdir():
+        path.write_bytes(b"rubbish")
+    batch = filer.load(few=True)
+    assert batch is not None
+    batch.release()
+    assert (len(batch.messages), batch.more) == (0, True)
+    assert len(pending(world.paths.inbox)) == 1
+
+
+@pytest.mark.parametrize("after_the_look", [False, True])
+def test_a_change_heard_of_while_mail_is_filed_is_not_missed(
+    world: World, monkeypatch: pytest.MonkeyPatch, after_the_look: bool
+) -> None:
+    """Filing ends with a look: what is heard before it is covered, behind it there is another one."""
+    account = world.login()
+    opened = world.store._open[account.account_id]
+    heard: list[str] = []
+    account.listen(lambda: heard.append("told"))
+    polls: list[str] = []
+    poll = opened._poll
+
+    async def counted() -> None:
+        polls.append("poll")
+        await poll()
+
+    monkeypatch.setattr(opened, "_poll", counted)
+    insert, modseqs = opened._filer.insert, mailboxes.modseqs
+
+    def told_before(*args: object) -> None:
+        insert(*args)  # type: ignore[arg-type]
+        opened._account_folder_changed(frozenset({WRITE_LOCK}))
+
+    def told_behind(txn: Txn) -> dict[MailboxId, int]:
+        found = modseqs(txn)
+        opened._account_folder_changed(frozenset({WRITE_LOCK}))
+        return found
+
+    if after_the_look:
+        monkeypatch.setattr("mailstore.open_account.mailboxes.modseqs", told_behind)
+    else:
+        monkeypatch.setattr(opened._filer, "insert", told_before)
+    heard.clear()
+    world.deliver(MESSAGE)
+    monkeypatch.setattr("mailstore.open_account.OpenAccount._poll_soon", _without_endless_polls(opened))
+    opened._inbox.file_soon()
+    assert polls == (["poll"] if after_the_look else [])
+    assert heard
+
+
+def _without_endless_polls(opened: OpenAccount) -> Callable[[OpenAccount], None]:
+    """``_poll_soon`` until a poll is running: the test's own news come during that one, too."""
+    poll_soon = type(opened)._poll_soon
+
+    def soon(self: OpenAccount) -> None:
+        if not self._polling:
+            poll_soon(self)
+
+    return soon
 
 
 def test_the_first_change_is_told_at_once_and_a_storm_together() -> None:
