@@ -15,7 +15,7 @@ from store_world import World, now
 from mailstore import account_database as owner
 from mailstore.account import AccountPaths, shared_lock
 from mailstore.engine import DatabaseKey, Txn
-from mailstore.errors import StorageFailed, TooNew
+from mailstore.errors import Busy, StorageFailed, TooNew
 from mailstore.model import NewMessage
 from mailstore.open_account import UNCLOSED_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
@@ -93,6 +93,17 @@ def test_a_process_that_ends_with_an_open_database_leaves_its_log(paths: Account
         change_and_end(paths, KEY, "INSERT INTO t VALUES(1)")
         assert paths.mail_db.read_bytes() == main and paths.wal.stat().st_size > 0
     assert rows(paths) == 1
+
+
+def test_a_database_is_not_made_while_a_snapshot_is_copied(tmp_path: Path) -> None:
+    """Making one writes the main file directly, and a snapshot would have half of it."""
+    paths = AccountPaths(tmp_path)
+    with shared_lock(paths), pytest.raises(Busy):
+        owner.open_database(paths, KEY, give_up=print, wait_s=0.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    with owner.account_database(paths, KEY, wait_s=0.0) as database:
+        database.write(0, lambda txn: txn.run("CREATE TABLE t(x)"))
+    assert rows(paths) == 0
 
 
 def test_what_cannot_be_closed_now_is_closed_later(paths: AccountPaths) -> None:

@@ -14,8 +14,9 @@ from twisted.internet.task import Clock
 from mailstore.changes import COALESCE_MAX_S, FolderWatch
 from mailstore.engine import WRITE_LOCK, Txn
 from mailstore.errors import Busy, StorageFull
-from mailstore.filing import FEW_BYTES, FEW_MESSAGES, LOCK_NAME
+from mailstore.filing import FEW_BYTES, FEW_MESSAGES, LOCK_NAME, Batch
 from mailstore.inbox import FILING_RETRY_S
+from mailstore.limits import StoreLimits
 from mailstore.model import MailboxId
 from mailstore.open_account import OpenAccount
 from mailstore.ops import mailboxes
@@ -140,6 +141,34 @@ def test_a_full_disk_is_not_tried_again_by_every_look(world: World, monkeypatch:
     monkeypatch.setattr(opened._filer, "insert", insert)
     world.clock.advance(FILING_RETRY_S + 1)
     assert now(account.status("INBOX")).messages == 1
+
+
+@pytest.mark.parametrize("batches", [0, 1])
+def test_all_mail_of_a_failed_batch_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    """The inbox was listed before the failure, and what was loaded is no longer on that list."""
+    world = World(tmp_path / "root", StoreLimits(filing_batch_messages=2))
+    account = world.login()
+    opened = world.store._open[account.account_id]
+    insert, left = opened._filer.insert, [batches]
+
+    def full(txn: Txn, batch: Batch) -> None:
+        if not left[0]:
+            raise StorageFull("the disk is full")
+        left[0] -= 1
+        insert(txn, batch)
+
+    monkeypatch.setattr(opened._filer, "insert", full)
+    for _ in range(7):
+        world.deliver(MESSAGE)
+    opened._inbox.file_soon()
+    assert len(pending(world.paths.inbox)) == 7 - 2 * batches
+    monkeypatch.setattr(opened._filer, "insert", insert)
+    world.clock.advance(FILING_RETRY_S + 1)
+    assert pending(world.paths.inbox) == []
+    assert now(account.status("INBOX")).messages == 7
+    world.close()
 
 
 def test_filing_that_works_again_is_waited_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
