@@ -262,6 +262,27 @@ def test_memory_is_bounded() -> None:
     assert world.delay_s("192.0.2.1") == 0
 
 
+def test_who_goes_on_guessing_is_not_forgotten_for_others() -> None:
+    """Only what has been quiet for longest makes room, whatever else comes and goes beside it."""
+    world = Attempts(LoginLimits(addresses_max=8, account_free_failures=10_000))
+    world.fail(8)
+    for number in range(40):
+        world.fail(1, f"203.0.113.{number}")
+        if number % 5 == 0:
+            world.fail(1)
+    assert world.delay_s(HOME) == world.limits.delay_max_s
+
+
+def test_who_has_just_logged_in_is_not_forgotten_for_others() -> None:
+    """Of the sites that are trusted with accounts, too, the one not seen for longest makes room."""
+    limits = LoginLimits(addresses_max=8)
+    throttle = Throttle.in_memory(KEY, limits)
+    for number in range(20):
+        throttle.succeeded(HOME, f"user{number}", False, START_S + number)
+    trusted = [throttle.start(HOME, f"user{number}", limits, START_S + 20).trusted for number in range(20)]
+    assert trusted == [False] * 12 + [True] * 8
+
+
 def test_given_up_while_waiting() -> None:
     """A client that leaves during its delay never reaches the store."""
     world = Attempts()
