@@ -223,6 +223,48 @@ def test_sub_address_chooses_the_mailbox(world: World) -> None:
     assert {name: one.messages for name, one in counts.items()} == {"INBOX": 1, "Lists": 1}
 
 
+def test_sub_address_prefers_the_mailbox_that_is_spelled_like_it(world: World) -> None:
+    """With both "Work" and "work" each gets its own; another spelling goes to one of them."""
+    account = world.login()
+    for name in ("Work", "work"):
+        now(account.create(name))
+    for detail in (b"Work", b"work", b"work"):
+        world.deliver(MESSAGE, b"alice+%s@example.org" % detail)
+    counts = now(account.statuses(["INBOX", "Work", "work"]))
+    assert {name: one.messages for name, one in counts.items()} == {"INBOX": 0, "Work": 1, "work": 2}
+    world.deliver(MESSAGE, b"alice+WORK@example.org")
+    assert now(account.status("INBOX")).messages == 0
+
+
+def test_taking_an_unknown_keyword_away_makes_none(world: World) -> None:
+    """-FLAGS with a keyword that the mailbox has never had leaves it without; a known one is found."""
+    account = world.login()
+    now(account.append("Drafts", [NewMessage(MESSAGE, Flags(SystemFlag.SEEN, ("$Work",)))]))
+    mailbox = now(account.select("Drafts", False))
+    change = Flags(SystemFlag(0), ("unknown", "$wORK"))
+    now(mailbox.store_flags(UidSet.of([1]), StoreMode.REMOVE, change, None, BEGINNING))
+    assert now(account.select("Drafts", True)).opened.keywords == ("$Work",)
+    assert now(mailbox.fetch([1], FetchPlan(), BEGINNING)).rows[0].flags == Flags(SystemFlag.SEEN)
+
+
+@pytest.mark.parametrize("command", ["copy", "move"])
+def test_keywords_go_with_their_messages(world: World, command: str) -> None:
+    """In the spelling of the mailbox they come to, which knows all of them afterwards."""
+    account = world.login()
+    kept = [Flags(SystemFlag.SEEN, ("$Work", "later")), Flags(), Flags(SystemFlag.FLAGGED, ("$Junk",))]
+    now(account.append("Drafts", [NewMessage(MESSAGE, flags) for flags in kept]))
+    now(account.append("Archive", [NewMessage(MESSAGE, Flags(SystemFlag(0), ("$wORK",)))]))
+    drafts = now(account.select("Drafts", False))
+    result = now(getattr(drafts, command)(UidSet(((1, 3),)), "Archive", BEGINNING))
+    assert (result.source, result.destination) == ((1, 2, 3), (2, 3, 4))
+    archive = now(account.select("Archive", True))
+    assert archive.opened.keywords == ("$Junk", "$wORK", "later")
+    found = [row.flags for row in now(archive.fetch([2, 3, 4], FetchPlan(), BEGINNING)).rows]
+    assert found == [Flags(SystemFlag.SEEN, ("$wORK", "later")), *kept[1:]]
+    left = now(account.status("Drafts")).messages
+    assert left == (3 if command == "copy" else 0)
+
+
 def test_seen_is_set_by_fetch_only_where_missing(world: World) -> None:
     """FETCH of content sets \\Seen once and says on which messages."""
     account = world.login()
