@@ -203,9 +203,11 @@ def subscribe(txn: Txn, name: str, max_subscriptions: int) -> None:
         LimitExceeded: too many subscriptions.
     """
     name = for_creation(name)
+    if txn.value("SELECT 1 FROM subscription WHERE name = ?", (name,)):
+        return
     if txn.value("SELECT count(*) FROM subscription") >= max_subscriptions:
         raise LimitExceeded("too many subscriptions")
-    txn.run("INSERT OR IGNORE INTO subscription VALUES(?)", (name,))
+    txn.run("INSERT INTO subscription VALUES(?)", (name,))
 
 
 def unsubscribe(txn: Txn, name: str) -> None:

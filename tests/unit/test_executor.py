@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from deploy import service
 from mailstore.errors import AccountClosed
-from mailstore.executor import Lane
+from mailstore.executor import Executor, Lane
+from mailstore.limits import StoreLimits
 
 
 class ByHand:
@@ -45,6 +50,49 @@ def outcome(deferred: Deferred[Any]) -> list[Any]:
     seen: list[Any] = []
     deferred.addBoth(seen.append)
     return seen
+
+
+class Reactor:
+    """Results come back in the thread that has them."""
+
+    def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
+        """See ``IReactorFromThreads``."""
+        call(*args)
+
+
+def test_so_many_threads_work_at_a_time() -> None:
+    """One job more waits, and counts as waiting."""
+    executor = Executor(Reactor(), 3)  # type: ignore[arg-type]
+    began, go_on = threading.Semaphore(0), threading.Event()
+    finished: list[bool] = []
+
+    def job() -> bool:
+        began.release()
+        return go_on.wait(60)
+
+    jobs = [executor.call(job).addCallback(finished.append) for _ in range(4)]
+    for _ in range(3):
+        assert began.acquire(timeout=60)
+    assert (executor.waiting, executor._pool.max, len(executor._pool.threads)) == (1, 3, 3)
+    assert not began.acquire(blocking=False)
+    go_on.set()
+    executor.stop()
+    assert finished == [True] * len(jobs)
+
+
+def test_a_worker_has_threads_of_two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logins have their own, so that slow readers do not keep others out."""
+    made: list[int] = []
+
+    def enough(_root: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(service, "Executor", lambda _reactor, threads: made.append(threads))
+    monkeypatch.setattr(service, "open_directory", enough)
+    config: Any = SimpleNamespace(store=StoreLimits(threads=5, login_threads=7), data=None)
+    with pytest.raises(InterruptedError):
+        service.Service(None, config)
+    assert made == [5, 7]
 
 
 def test_jobs_share_what_is_open() -> None:

@@ -117,6 +117,7 @@ def recoded(tree):
         (("keyslots", 0, "id"), 12345678),
         (("keyslots", 0, "kind"), "key"),
         (("keyslots", 0, "label"), None),
+        (("keyslots", 0, "label"), ["x"]),
         (("keyslots", 0, "label"), "\ud800"),
         (("keyslots", 0, "label"), "x" * 101),
         (("keyslots", 0, "created"), -1),
@@ -151,6 +152,82 @@ def test_strict_decoding(world, path, value):
     at[path[-1]] = value
     with pytest.raises(HeaderTampered):
         decode_header(recoded(tree))
+
+
+LIMITS = HeaderLimits()
+
+
+@pytest.mark.parametrize(
+    ("path", "fits", "beyond"),
+    [
+        (("generation",), (1, 2**53), (0, 2**53 + 1)),
+        (("scram", "iterations"), (4096, LIMITS.scram_iterations), (4095, LIMITS.scram_iterations + 1)),
+        (("keyslots", 0, "id"), ("0" * 8,), ("0" * 7, "0" * 9)),
+        (("keyslots", 0, "label"), ("", "x" * LIMITS.label_chars), ("x" * (LIMITS.label_chars + 1),)),
+        (("keyslots", 0, "created"), (0, 2**53), (-1, 2**53 + 1)),
+        (("keyslots", 0, "not_after"), (0, 2**53), (-1, 2**53 + 1)),
+        (("keyslots", 0, "time_cost"), (1, LIMITS.argon2_time_cost), (0, LIMITS.argon2_time_cost + 1)),
+        (("keyslots", 0, "memory_kib"), (8, LIMITS.argon2_memory_kib), (7, LIMITS.argon2_memory_kib + 1)),
+        (("keyslots", 0, "parallelism"), (1, 8), (0, 9)),
+    ],
+)
+def test_fields_at_their_bounds(world, path, fits, beyond):
+    """The largest and the smallest value are read, the next ones are not."""
+    for values, good in ((fits, True), (beyond, False)):
+        for value in values:
+            tree = body_of(world)
+            at = tree
+            for step in path[:-1]:
+                at = at[step]
+            at[path[-1]] = value
+            assert decodes(recoded(tree)) is good, (path, value)
+
+
+@pytest.mark.parametrize("most", [1, LIMITS.argon2_parallelism])
+def test_parallelism_at_its_bounds(world, most):
+    """It is bounded by itself, and by the memory, of which each lane has 8 KiB."""
+    limits = HeaderLimits(argon2_parallelism=most)
+    for lanes, memory_kib, good in (
+        (most, 8 * most, True),
+        (most, 8 * most - 1, False),
+        (most + 1, 1000, False),
+    ):
+        tree = body_of(world)
+        tree["keyslots"][0] |= {"parallelism": lanes, "memory_kib": memory_kib}
+        assert decodes(recoded(tree), limits) is good
+
+
+def test_size_of_a_header_at_its_bound(world):
+    """As many slots and octets as there may be are read, one more is not, from the disk as from memory."""
+    tree = body_of(world)
+    other = {**tree["keyslots"][0], "kind": "app-password"}
+    tree["keyslots"] += [{**other, "id": f"{number:08}"} for number in range(2)]
+    raw = recoded(tree)
+    for limits, good in (
+        (HeaderLimits(slots=3, file_bytes=len(raw)), True),
+        (HeaderLimits(slots=2), False),
+        (HeaderLimits(file_bytes=len(raw) - 1), False),
+    ):
+        assert decodes(raw, limits) is good
+        world.paths.keys.write_bytes(raw)
+        try:
+            read_header(world.paths.folder, limits)
+        except HeaderTampered:
+            assert not good
+        else:
+            assert good
+    world.paths.keys.write_bytes(raw + b"\n")
+    with pytest.raises(HeaderTampered):
+        read_header(world.paths.folder, HeaderLimits(file_bytes=len(raw)))
+
+
+def decodes(raw, limits=LIMITS):
+    """Whether it can be a header."""
+    try:
+        decode_header(raw, limits)
+    except HeaderTampered:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("missing", ["version", "keyslots", "public_key"])
@@ -275,6 +352,13 @@ def test_generated_secret_as_password(world):
     for made in (app, recovery):
         with pytest.raises(PasswordUnusable):
             keyring.change_password(made.printed.text().encode())
+
+
+def test_the_longest_label(world):
+    """As many characters as there may be, of whatever script."""
+    label = "\u00e4" * LIMITS.label_chars
+    assert world.keyring().add_app_password(label, Scope()).slot.label == label
+    assert [slot.label for slot in world.keyring().slots()] == ["password", label]
 
 
 @pytest.mark.parametrize("label", ["", "x" * 101, "line\nbreak", "\x1b[2J"])

@@ -10,6 +10,7 @@ from keys_world import TINY, CountingArgon2, fixed_random
 
 from mailstore.errors import AuthenticationFailed, HeaderTampered, PasswordUnusable, TooManyLogins
 from mailstore.keys import (
+    MAX_SECRET_BYTES,
     AccessProtocol,
     AccountId,
     Argon2Params,
@@ -104,7 +105,13 @@ def test_password_in_nfc():
     assert parse_secret("Käse".encode()).password == parse_secret("Ka\u0308se".encode()).password
 
 
-@pytest.mark.parametrize("raw", [b"", b"a\0b", b"\xe4", b"x" * 1025])
+def test_the_longest_secret():
+    """As many octets as there may be, whatever they say; one more is not usable, as below."""
+    assert parse_secret(b"x" * MAX_SECRET_BYTES).password == b"x" * MAX_SECRET_BYTES
+    assert len(parse_secret("\u00e4".encode() * (MAX_SECRET_BYTES // 2)).password) == MAX_SECRET_BYTES
+
+
+@pytest.mark.parametrize("raw", [b"", b"a\0b", b"\xe4", b"x" * (MAX_SECRET_BYTES + 1)])
 def test_unusable_passwords(raw):
     """Empty, NUL, not UTF-8, too long."""
     with pytest.raises(PasswordUnusable):
