@@ -176,3 +176,13 @@ def test_what_broke_others_is_said_where_it_is_tested() -> None:
         assert f"def test_row_{row}_" in tests, row
     for named in re.findall(r"`(tests/[\w/]+(?:\.\w+)?)", text):
         assert (ROOT / named).exists(), named
+
+
+@pytest.mark.parametrize("room", ["mailstore", "protocols", "backup"])
+def test_every_limit_is_named_by_a_fast_test(room: str) -> None:
+    """A bound that no test touches may be off by one, or not kept at all, without anybody noticing."""
+    tree = ast.parse((ROOT / room / "limits.py").read_text("utf-8"))
+    limits = {node.target.id for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
+    fast = [path for place in ("unit", "property") for path in (ROOT / "tests" / place).rglob("*.py")]
+    named = set(re.findall(r"\w+", "".join(path.read_text("utf-8") for path in fast)))
+    assert limits - named == set()
