@@ -1,5 +1,13 @@
 """The image of an account's database while its lock is held: no key, no SQLite (FORMAT.md section 1).
 
+Why it is one committed state, and not an older one than the image before. Only checkpoints write the main
+file, and they hold the lock alone. A log that grows leaves its committed frames as they are; whoever commits
+has written all of its frames before anybody is told, so they are read by whoever looks later. A log that is
+begun anew had been copied to the main file entirely, and its header is written before its first frame: either
+another one is there after the last frame has been read, and ``check`` says so, or all frames were of one log.
+Where no committed frame is found at all, the main file has everything. What is left is a transaction that is
+whole in the log and that SQLite does not know, because its writer was killed; see ``_stands``.
+
 Only the backup job's process and restores use this, because closing a descriptor of mail.db drops
 every POSIX lock that SQLite holds on it in the same process.
 """
@@ -7,7 +15,7 @@ every POSIX lock that SQLite holds on it in the same process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +24,7 @@ from backup.errors import ImageUnreadable
 from backup.segment import PAGE_BYTES, Run
 from mailstore.account import AccountPaths
 from mailstore.page_journal import (
+    Checkpointed,
     FileIdentity,
     forget_until,
     identity,
@@ -139,21 +148,35 @@ def _changed(
         if keep_notes:
             make_journal(journal)
         return None
+    # The newest note is needed as long as the log that it is of is there: see _stands.
+    done_with = keep_notes and not (records and whole and records[-1].salts == whole.position.salts)
     if since is None:
-        if keep_notes:
+        if done_with:
             forget_until(journal, records, now)
         return None
-    salts = since.wal.salts if since.wal else None
-    frames = since.wal.frames if since.wal else 0
-    written = written_since(records, since.main, now, salts, frames)
-    if written is None:
+    seen = since.wal
+    written = written_since(records, since.main, now, seen)
+    if written is None or (seen is not None and not _stands(seen, whole, records)):
         return None
-    if keep_notes:
+    if done_with:
         forget_until(journal, records, since.main)
     if whole is not None:
-        known = frames if salts == whole.position.salts else 0
+        known = seen.frames if seen is not None and seen.salts == whole.position.salts else 0
         written |= {page for page, frame in whole.latest.items() if frame >= known}
     return written
+
+
+def _stands(seen: WalPosition, whole: WalContent | None, records: Sequence[Checkpointed]) -> bool:
+    """Whether all that was read from a log has become part of the database.
+
+    Its last transaction may have been one that SQLite never knew, and another has been written over it since;
+    its pages would stay in the snapshots for good, because nothing tells them (FORMAT.md section 1).
+    """
+    if not seen.checksum:
+        return True  # noted by an earlier version, which knew no better: this once
+    if whole is not None and whole.position.salts == seen.salts:
+        return whole.commits.get(seen.frames) == seen.checksum
+    return any(record.has(seen) for record in records)
 
 
 def _opened(stack: ExitStack, path: Path) -> int | None:

@@ -49,6 +49,7 @@ _STEPS = (
     _SCHEMA,
     ("CREATE TABLE spare (name TEXT PRIMARY KEY, noted_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",),
     ("ALTER TABLE stream ADD COLUMN signed_from INTEGER",),
+    ("ALTER TABLE stream ADD COLUMN wal_checksum BLOB",),
 )
 """What each version adds to the one before."""
 
@@ -352,7 +353,7 @@ class State:
 
 _COLUMNS = (
     "stream, account, fingerprint, keys_sha256, main_inode, main_size, main_mtime_ns,"
-    " wal_salts, wal_frames, wal_pages, announced, gone_ms, proven_ms, signed_from"
+    " wal_salts, wal_frames, wal_pages, announced, gone_ms, proven_ms, signed_from, wal_checksum"
 )
 _STREAMS = " ".join(("SELECT", _COLUMNS, "FROM stream"))
 _SEGMENTS = "SELECT stream, sequence, taken_ms, kind, size_bytes, sha256, content_key, stored FROM segment"
@@ -387,9 +388,10 @@ def _signed(stream: Stream, segment: Segment | None) -> Stream:
 
 
 def _stream(row: Row) -> Stream:
-    wal = WalPosition(row[7], row[8], row[9]) if row[7] is not None else None
+    # Earlier versions noted no checksum.
+    wal = WalPosition(row[7], row[8], row[9], row[14] or b"") if row[7] is not None else None
     position = Position(FileIdentity(*row[4:7]), wal) if row[4] is not None else None
-    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, *row[10:])
+    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, *row[10:14])
 
 
 def _segment(row: Row) -> Segment:
@@ -411,6 +413,7 @@ def _put_stream(txn: Txn, one: Stream) -> None:
         one.gone_ms,
         one.proven_ms,
         one.signed_from,
+        wal.checksum if wal else None,
     )
     names = _COLUMNS.split(", ")
     updates = ", ".join(f"{name}=excluded.{name}" for name in names[1:])

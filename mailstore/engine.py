@@ -19,7 +19,7 @@ from sqlcipher3 import dbapi2 as driver
 
 from mailstore.errors import Busy, StorageFailed, StorageFull, StoreError
 from mailstore.locks import locked
-from mailstore.page_journal import PAGE_JOURNAL, recorded
+from mailstore.page_journal import PAGE_JOURNAL, Checkpoint, recorded
 
 log = logging.getLogger("sealbox.engine")
 
@@ -176,13 +176,15 @@ class Database:
         Returns:
             True when the WAL is empty now; False when a reader was in the way.
         """
-        with _writing(self._path), _noted(self._path):
-            return self._checkpoint()
+        with _writing(self._path), _noted(self._path) as note:
+            return self._checkpoint(note)
 
-    def _checkpoint(self) -> bool:
+    def _checkpoint(self, note: Checkpoint) -> bool:
         with translated():
             self._connection.execute(f"PRAGMA busy_timeout={CHECKPOINT_PATIENCE_MS}")
             try:
+                # Only this one tells how many frames there were: TRUNCATE counts what is left.
+                note.frames = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
                 row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 self._connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -212,9 +214,9 @@ def close_all(databases: Sequence[Database]) -> None:
     if not databases:
         return
     path = databases[-1]._path
-    with _writing(path), _noted(path):
+    with _writing(path), _noted(path) as note:
         try:
-            databases[-1]._checkpoint()
+            databases[-1]._checkpoint(note)
         finally:
             for database in databases:
                 database.close()
@@ -225,9 +227,10 @@ def _writing(path: Path, timeout_s: float = BUSY_TIMEOUT_MS / 1000) -> AbstractC
 
 
 @contextmanager
-def _noted(path: Path) -> Iterator[None]:
-    with translated(), recorded(path, path.with_name(path.name + "-wal"), path.with_name(PAGE_JOURNAL)):
-        yield
+def _noted(path: Path) -> Iterator[Checkpoint]:
+    wal, journal = path.with_name(path.name + "-wal"), path.with_name(PAGE_JOURNAL)
+    with translated(), recorded(path, wal, journal) as note:
+        yield note
 
 
 def open_connection(

@@ -12,17 +12,18 @@ from __future__ import annotations
 import base64
 import json
 import os
+import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mailstore.durable import sync_folder, write_new
-from mailstore.wal import frame_pages
+from mailstore.wal import WalFrames, WalPosition, frames_of
 
 PAGE_JOURNAL = "mail.db-checkpoints"
 """The journal's name, beside mail.db."""
@@ -31,6 +32,7 @@ MAX_JOURNAL_BYTES = 8 * 1024 * 1024
 """A longer journal is thrown away: nobody has read it for long, and a whole copy is due anyway."""
 
 _CRC_CHARS = 8
+_SUMS = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +62,47 @@ class Checkpointed:
 
     salts: bytes
     pages: tuple[int, ...] = field(repr=False)
+    commits: Mapping[int, bytes] = field(repr=False)
+    """As in ``mailstore.wal.WalFrames``."""
+
     before: FileIdentity
-    after: FileIdentity | None
+    after: FileIdentity | None = None
+    frames: int = 0
+    """How many of the frames SQLite knew; 0 while the end was not seen."""
+
+    def has(self, seen: WalPosition) -> bool:
+        """Whether the log was the one that ``seen`` is of, and what was read then was committed."""
+        known = self.salts == seen.salts and seen.frames <= self.frames
+        return known and self.commits.get(seen.frames) == seen.checksum
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """What the one who runs a checkpoint has to tell of it."""
+
+    frames: int = 0
+    """How many frames of the log SQLite knows."""
 
 
 @contextmanager
-def recorded(main: Path, wal: Path, journal: Path) -> Iterator[None]:
+def recorded(main: Path, wal: Path, journal: Path) -> Iterator[Checkpoint]:
     """Note the checkpoint that runs inside; nobody else may write to the database meanwhile.
 
     The first line is on disk before the checkpoint begins, so no change of the main file goes unnoticed
     after a power cut; without its second line it still counts. Raises OSError: the checkpoint may not run.
     """
+    checkpoint = Checkpoint()
     before = identity(main)
     found = _frames(wal) if before is not None and journal.exists() else None
-    if before is None or found is None or not found[1]:
-        yield
+    if before is None or found is None or not found.pages:
+        yield checkpoint
         return
-    salts, pages = found
-    _note(journal, {"before": _plain(before), "salts": salts.hex(), "pages": _packed(pages)})
-    yield
+    first = {"before": _plain(before), "salts": found.salts.hex(), "pages": _packed(found.pages)}
+    _note(journal, {**first, "commits": _packed(_words(found.commits))})
+    yield checkpoint
     after = identity(main)
     if after is not None:
-        _note(journal, {"after": _plain(after)})
+        _note(journal, {"after": _plain(after), "frames": checkpoint.frames})
 
 
 def make_journal(journal: Path) -> None:
@@ -106,17 +127,12 @@ def read_journal(journal: Path) -> list[Checkpointed] | None:
         if tree is None:
             continue
         if "pages" in tree:
-            found.append(
-                Checkpointed(
-                    bytes.fromhex(tree["salts"]),
-                    _unpacked(tree["pages"]),
-                    FileIdentity(*tree["before"]),
-                    None,
-                )
-            )
+            commits = _commits(_unpacked(tree.get("commits", _NOTHING)))
+            pages, before = _unpacked(tree["pages"]), FileIdentity(*tree["before"])
+            found.append(Checkpointed(bytes.fromhex(tree["salts"]), pages, commits, before))
         elif found and found[-1].after is None:
-            last = found[-1]
-            found[-1] = Checkpointed(last.salts, last.pages, last.before, FileIdentity(*tree["after"]))
+            after = FileIdentity(*tree["after"])
+            found[-1] = replace(found[-1], after=after, frames=tree.get("frames", 0))
     return found
 
 
@@ -124,12 +140,11 @@ def written_since(
     records: Sequence[Checkpointed],
     known: FileIdentity,
     now: FileIdentity,
-    salts: bytes | None,
-    frames: int,
+    seen: WalPosition | None,
 ) -> set[int] | None:
     """Pages of the main file that checkpoints have written since it was ``known``; None: not known.
 
-    ``salts`` and ``frames`` tell how far the WAL had been read then: those pages are no news.
+    ``seen`` tells how far the WAL had been read then: those pages are no news.
     """
     start = next((index for index, record in enumerate(records) if record.before == known), None)
     if start is None:
@@ -140,7 +155,7 @@ def written_since(
             return None
     pages: set[int] = set()
     for record in chain:
-        pages.update(record.pages[frames if record.salts == salts else 0 :])
+        pages.update(record.pages[seen.frames if seen is not None and record.salts == seen.salts else 0 :])
     return pages
 
 
@@ -150,13 +165,13 @@ def forget_until(journal: Path, records: Sequence[Checkpointed], known: FileIden
         os.truncate(journal, 0)
 
 
-def _frames(wal: Path) -> tuple[bytes, list[int]] | None:
+def _frames(wal: Path) -> WalFrames | None:
     try:
         descriptor = os.open(wal, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        return frame_pages(lambda offset, size: os.pread(descriptor, size, offset))
+        return frames_of(lambda offset, size: os.pread(descriptor, size, offset))
     finally:
         # This is not the file that SQLite's own locks are on, so closing it drops none of them.
         os.close(descriptor)
@@ -207,8 +222,18 @@ def _plain(one: FileIdentity) -> list[int]:
     return [one.inode, one.size_bytes, one.mtime_ns]
 
 
-def _packed(pages: Sequence[int]) -> str:
-    words = array("I", pages)
+def _words(commits: Mapping[int, bytes]) -> list[int]:
+    """Three for each commit: its number of frames, and its checksum."""
+    return [word for frames, sums in commits.items() for word in (frames, *_SUMS.unpack(sums))]
+
+
+def _commits(words: Sequence[int]) -> dict[int, bytes]:
+    triples = zip(words[::3], words[1::3], words[2::3], strict=True)
+    return {frames: _SUMS.pack(first, second) for frames, first, second in triples}
+
+
+def _packed(numbers: Sequence[int]) -> str:
+    words = array("I", numbers)
     if sys.byteorder == "big":
         words.byteswap()
     return base64.b64encode(zlib.compress(words.tobytes(), 1)).decode("ascii")
@@ -220,3 +245,7 @@ def _unpacked(text: str) -> tuple[int, ...]:
     if sys.byteorder == "big":
         words.byteswap()
     return tuple(words)
+
+
+_NOTHING = _packed(())
+"""Notes of earlier versions tell of no commits."""

@@ -15,6 +15,9 @@ HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 _HEADER = struct.Struct(">IIIIIIII")
 _FRAME = struct.Struct(">IIIIII")
+_SUMS = slice(16, 24)
+"""Where in a frame its checksum is."""
+
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683
 _VERSION = 3_007_000
 _MASK = 0xFFFFFFFF
@@ -36,19 +39,44 @@ class WalPosition:
     database_pages: int
     """Size of the database after the commit, in pages."""
 
+    checksum: bytes
+    """The 8 octets in its last frame that sum up all of the log before it.
+
+    Frames may be replaced by others: see ``WalContent.commits``.
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class WalContent:
-    """The committed frames of a log; ``latest`` maps a page to the number of its newest frame, from 0."""
+    """The committed frames of a log; ``latest`` maps a page to the number of its newest frame, from 0.
+
+    The last transaction may be one that SQLite does not know of. Its writer was killed, or the power failed,
+    when all of it was in the log and nobody could see it yet; as long as other processes have the database
+    open, they write their next transaction over it.
+    """
 
     position: WalPosition
     page_size: int
     latest: dict[int, int] = field(repr=False)
+    commits: dict[int, bytes] = field(repr=False)
+    """Each commit: the number of frames up to and with it, and its checksum."""
 
     def offset(self, page_number: int) -> int:
         """Where in the log the newest version of a page begins. Raises KeyError if it is not there."""
         frame = self.latest[page_number]
         return HEADER_BYTES + frame * (FRAME_HEADER_BYTES + self.page_size) + FRAME_HEADER_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class WalFrames:
+    """Every frame of a log, unchecked: there may be more than were committed, never fewer."""
+
+    salts: bytes
+    pages: list[int] = field(repr=False)
+    """The page of each frame, in order."""
+
+    commits: dict[int, bytes] = field(repr=False)
+    """As in :class:`WalContent`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +98,12 @@ def read_wal(read: Read) -> WalContent | None:
     header = _header(read)
     if header is None:
         return None
-    position, checksum = WalPosition(header.salts, 0, 0), header.checksum
+    checksum = header.checksum
     latest: dict[int, int] = {}
     pending: dict[int, int] = {}
+    commits: dict[int, bytes] = {}
     stride = FRAME_HEADER_BYTES + header.page_size
-    number = position.frames
+    number, size = 0, 0
     while True:
         block = read(HEADER_BYTES + number * stride, stride * _FRAMES_AT_ONCE)
         for start in range(0, len(block) - stride + 1, stride):
@@ -91,28 +120,34 @@ def read_wal(read: Read) -> WalContent | None:
             if database_pages:
                 latest |= pending
                 pending.clear()
-                position = WalPosition(header.salts, number, database_pages)
+                commits[number] = bytes(frame[_SUMS])
+                size = database_pages
         else:
             if len(block) == stride * _FRAMES_AT_ONCE:
                 continue
-        return WalContent(position, header.page_size, latest) if position.frames else None
+        if not commits:
+            return None
+        last = max(commits)
+        position = WalPosition(header.salts, last, size, commits[last])
+        return WalContent(position, header.page_size, latest, commits)
 
 
-def frame_pages(read: Read) -> tuple[bytes, list[int]] | None:
-    """The salts and the page number of every frame in order; None without a valid header.
-
-    Checksums are not checked, so there may be frames more than were committed, never fewer.
-    """
+def frames_of(read: Read) -> WalFrames | None:
+    """What the headers of all frames say; None without a valid header."""
     header = _header(read)
     if header is None:
         return None
     pages: list[int] = []
+    commits: dict[int, bytes] = {}
     stride = FRAME_HEADER_BYTES + header.page_size
     while True:
         raw = read(HEADER_BYTES + len(pages) * stride, FRAME_HEADER_BYTES)
         if len(raw) < FRAME_HEADER_BYTES or raw[8:16] != header.salts:
-            return header.salts, pages
-        pages.append(_FRAME.unpack(raw)[0])
+            return WalFrames(header.salts, pages, commits)
+        page, database_pages, *_ = _FRAME.unpack(raw)
+        pages.append(page)
+        if database_pages:
+            commits[len(pages)] = raw[_SUMS]
 
 
 def _header(read: Read) -> _Header | None:

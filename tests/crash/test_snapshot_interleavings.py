@@ -3,6 +3,10 @@
 Two writers commit, checkpoint (disturbed by readers, too), close and open; the job takes, merges and stores
 snapshots; all of them are killed again and again. Then every stored snapshot is restored and opened.
 ``SEALBOX_SNAPSHOTS`` sets how many are to be taken (default 200), ``SEALBOX_SEED`` what happens.
+
+A writer that is killed between the last octet of its transaction and the moment when others see it leaves a
+transaction that the job reads and the other writer does not know (backup/FORMAT.md section 1): the snapshot
+after that one may be one transaction older, once for each such death.
 """
 
 from __future__ import annotations
@@ -13,10 +17,12 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import snapshot_actors as actors
+from kept import kept_when_failing
 
 from backup.rebuild import Rebuilder
 from backup.restore import list_store
@@ -25,7 +31,7 @@ from backup.segment import Kind, SegmentName, parse_name
 from backup.source import Source
 from backup.store_file import FileStore
 from mailstore.engine import open_connection
-from mailstore.keys import load_private_key, new_private_key
+from mailstore.keys import PrivateKey, load_private_key, new_private_key
 
 pytestmark = pytest.mark.crash
 
@@ -77,13 +83,24 @@ def names_in(store: FileStore) -> list[SegmentName]:
 
 
 def test_every_snapshot_is_a_state_that_was_committed(tmp_path: Path) -> None:
-    """Sound by both checks, with the rows of the model, and never older than the one before."""
-    raw = new_private_key()
-    (tmp_path / "private").write_bytes(raw)
-    actors.make(tmp_path)
-    store = FileStore(tmp_path / "objects")
+    """Sound by both checks, with the rows of the model, and not older than the one before (see above)."""
+    with kept_when_failing(tmp_path):
+        raw = new_private_key()
+        (tmp_path / "private").write_bytes(raw)
+        actors.make(tmp_path)
+        store = FileStore(tmp_path / "objects")
+        deaths_of_writers = act(tmp_path, store)
+        numbers = restored_numbers(tmp_path, store, load_private_key(raw))
+        assert len(numbers) >= WANTED * 0.9
+        older = [before - after for before, after in pairwise(numbers) if after < before]
+        assert len(older) <= deaths_of_writers and set(older) <= {1}
+        assert numbers[-1] > WANTED
+
+
+def act(place: Path, store: FileStore) -> int:
+    """Let all of them work until there are snapshots enough; how often writers were killed."""
     chance = random.Random(SEED)
-    cast = [Actor(role, tmp_path, chance) for role in ("writer", "writer", "job")]
+    cast = [Actor(role, place, chance) for role in ("writer", "writer", "job")]
     until = time.monotonic() + PATIENCE_S
     try:
         while time.monotonic() < until:
@@ -101,20 +118,21 @@ def test_every_snapshot_is_a_state_that_was_committed(tmp_path: Path) -> None:
     assert len(names) >= WANTED
     assert min(actor.deaths for actor in cast) >= DEATHS
     assert {name.kind for name in names} == {Kind.FULL, Kind.CHANGES}
+    return sum(actor.deaths + 1 for actor in cast[:2])
 
-    private = load_private_key(raw)
+
+def restored_numbers(place: Path, store: FileStore, private: PrivateKey) -> list[int]:
+    """The number of the state of every snapshot, in order; each is right."""
     source = Source(store, lambda _name: private, list_store(store).sizes)
-    rebuilder = Rebuilder(source, tmp_path / "scratch", 2)
+    rebuilder = Rebuilder(source, place / "scratch", 2)
     numbers: list[int] = []
     model = actors.Model()
-    for chain in chains(names):
+    for chain in chains(names_in(store)):
         for end in range(1, len(chain.segments) + 1):
-            folder = tmp_path / f"restored{len(numbers)}"
+            folder = place / f"restored{len(numbers)}"
             rebuilder.rebuild(chain.segments[:end], folder)
             numbers.append(check(folder / "mail.db", model))
-    assert len(numbers) >= WANTED * 0.9
-    assert numbers == sorted(numbers)
-    assert numbers[-1] > WANTED
+    return numbers
 
 
 def check(path: Path, model: actors.Model) -> int:

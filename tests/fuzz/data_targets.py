@@ -43,7 +43,7 @@ from mailstore.mime import (
 from mailstore.prepared import decompress, prepare
 from mailstore.sealed import SealedId, open_sealed
 from mailstore.search_form import search_form
-from mailstore.wal import frame_pages, read_wal
+from mailstore.wal import frames_of, read_wal
 from tests.fuzz.target import Target
 from tests.integration.difficult import difficult_messages
 from tests.property.mime_grammar import check_body, check_envelope
@@ -151,9 +151,10 @@ def _reader(blob: bytes):  # type: ignore[no-untyped-def]  # as backup.sealing.R
 def wal(data: bytes) -> None:
     """A write-ahead log that anybody may have written."""
     found = read_wal(_reader(data))
-    pages = frame_pages(_reader(data))
+    frames = frames_of(_reader(data))
     if found is not None:
-        assert pages is not None and found.position.frames <= len(pages[1])
+        assert frames is not None and found.position.frames <= len(frames.pages)
+        assert found.commits.items() <= frames.commits.items()
 
 
 def _messages() -> list[bytes]:

@@ -2,6 +2,7 @@
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from mailstore.page_journal import (
     read_journal,
     written_since,
 )
+from mailstore.wal import WalPosition
 
 KEY = DatabaseKey(b"k" * 32, b"s" * 16)
 PAGE = 4096
@@ -56,7 +58,7 @@ def since(tmp_path: Path, before: FileIdentity) -> set[int] | None:
     """What the journal says was written since ``before``."""
     records = read_journal(tmp_path / PAGE_JOURNAL)
     assert records is not None
-    return written_since(records, before, known(tmp_path / "mail.db"), None, 0)
+    return written_since(records, before, known(tmp_path / "mail.db"), None)
 
 
 def disturbed(txn: Txn, database: Database) -> None:
@@ -151,10 +153,11 @@ def test_pages_that_were_read_from_the_log_are_no_news(tmp_path: Path) -> None:
     add(database, 10)
     database.checkpoint()
     (record,) = read_journal(tmp_path / PAGE_JOURNAL) or []
-    whole = written_since([record], before, known(main), None, 0)
+    whole = written_since([record], before, known(main), None)
     assert whole == set(record.pages)
-    assert written_since([record], before, known(main), record.salts, len(record.pages)) == set()
-    assert written_since([record], before, known(main), b"otherlog", len(record.pages)) == whole
+    seen = WalPosition(record.salts, len(record.pages), 3, record.commits[len(record.pages)])
+    assert written_since([record], before, known(main), seen) == set()
+    assert written_since([record], before, known(main), replace(seen, salts=b"otherlog")) == whole
     close_all([database])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailstore.engine import Database, DatabaseKey, Txn, open_connection
-from mailstore.wal import FRAME_HEADER_BYTES, HEADER_BYTES, Read, frame_pages, read_wal, salts_of
+from mailstore.wal import FRAME_HEADER_BYTES, HEADER_BYTES, Read, frames_of, read_wal, salts_of
 
 KEY = DatabaseKey(b"k" * 32, b"s" * 16)
 PAGE = 4096
@@ -79,9 +79,11 @@ def test_frames_of_an_earlier_log_do_not_count(database: Database, tmp_path: Pat
     content = read_wal(reader(data))
     assert content is not None and content.position.salts == salts_of(reader(data)) != old
     assert HEADER_BYTES + content.position.frames * STRIDE < len(data)
-    found = frame_pages(reader(data))
-    assert found is not None and found[0] == content.position.salts
-    assert set(content.latest) == set(found[1])
+    found = frames_of(reader(data))
+    assert found is not None and found.salts == content.position.salts
+    assert set(content.latest) == set(found.pages)
+    assert found.commits == content.commits
+    assert content.commits[content.position.frames] == content.position.checksum
 
 
 @pytest.mark.parametrize(
@@ -98,5 +100,5 @@ def test_frames_of_an_earlier_log_do_not_count(database: Database, tmp_path: Pat
 def test_what_is_no_log_has_no_frames(data: bytes) -> None:
     """An empty, short or foreign file is answered with None."""
     assert read_wal(reader(data)) is None
-    assert frame_pages(reader(data)) is None
+    assert frames_of(reader(data)) is None
     assert salts_of(reader(data)) is None
