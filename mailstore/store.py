@@ -127,14 +127,16 @@ class MailStore:
     async def _session(self, unlocked: Unlocked) -> Account:
         try:
             opened = await self._opened(unlocked)
-            if unlocked.protocol is AccessProtocol.POP3:
-                # A maildrop is what it is when the session begins; mail that waits belongs to it.
-                await opened.filed(self.limits.maildrop_filing_wait_s)
         except BaseException:
             unlocked.wipe()
             raise
+        # Nothing is waited for between the two: from now on the account stays open because of this session,
+        # and its grace begins anew when it ends, also before it has logged in.
         account = Account(self, opened, unlocked)
         try:
+            if unlocked.protocol is AccessProtocol.POP3:
+                # A maildrop is what it is when the session begins; mail that waits belongs to it.
+                await opened.filed(self.limits.maildrop_filing_wait_s)
             # While this login was under way its keyslot may have been revoked, and the account disabled:
             # from now on the session hears of it, so what has happened before shows here.
             await self.recheck(unlocked)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +41,31 @@ class ImmediateExecutor:
         """Nothing runs."""
 
 
+class SteppingExecutor:
+    """Runs jobs in order, one with each call of ``step``: whatever may happen meanwhile can."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[tuple[defer.Deferred[Any], Callable[[], Any]]] = deque()
+
+    def call(self, fn: Callable[..., T], *args: Any) -> defer.Deferred[T]:
+        """Like ``Executor.call``; cancelling it means only that nobody hears of the result."""
+        done: defer.Deferred[T] = defer.Deferred()
+        self._jobs.append((done, partial(fn, *args)))
+        return done
+
+    def step(self) -> bool:
+        """Run the first job that waits; False when there is none."""
+        if not self._jobs:
+            return False
+        done, job = self._jobs.popleft()
+        outcome = defer.maybeDeferred(job)
+        if done.called:
+            outcome.addErrback(lambda _failure: None)
+        else:
+            outcome.chainDeferred(done)
+        return True
+
+
 class ManualWatcher:
     """Watches nothing; tests say what changed."""
 
@@ -65,7 +92,12 @@ class ManualWatcher:
 class World:
     """One data root with the account ``NAME`` and a store over it."""
 
-    def __init__(self, root: Path, limits: StoreLimits | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limits: StoreLimits | None = None,
+        executor: ImmediateExecutor | SteppingExecutor | None = None,
+    ) -> None:
         self.root = root
         self.clock = task.Clock()
         fresh = not (root / "directory.db").exists()
@@ -73,7 +105,7 @@ class World:
         self.directory = open_directory(root)
         if fresh:
             create_account(root, self.directory, NewAccount(NAME.decode(), PASSWORD), params=TINY)
-        executor = ImmediateExecutor()
+        executor = executor or ImmediateExecutor()
         unlocker = Unlocker(root, self.directory, executor.call, limits=UnlockLimits(params=TINY))
         self.store = MailStore(
             self.clock,

@@ -1,0 +1,113 @@
+"""A login that comes while the account it opens is about to close, met at every step of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from store_world import NAME, PASSWORD, SteppingExecutor, World
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.python.failure import Failure
+
+from mailstore.limits import StoreLimits
+from mailstore.store import Account
+
+T = TypeVar("T")
+GRACE_S = StoreLimits().close_grace_s
+MOST_STEPS = 50
+"""More than any login takes here."""
+
+
+class Steps:
+    """An account whose last session has just ended; everything in threads waits for ``take``."""
+
+    def __init__(self, place: Path) -> None:
+        World(place).close()
+        self.executor = SteppingExecutor()
+        self.world = World(place, executor=self.executor)
+        self.world.clock.advance(0)
+        self.settled(self.login("imap")).release()
+
+    def login(self, protocol: str) -> Deferred[Account]:
+        """A login that has begun."""
+        return ensureDeferred(self.world.store.login(NAME, PASSWORD, protocol))
+
+    def take(self, steps: int) -> None:
+        """Let so many jobs run."""
+        for _ in range(steps):
+            self.executor.step()
+
+    def settled(self, awaited: Deferred[T]) -> T:
+        """What comes of it when everything may run."""
+        outcome: list[T | Failure] = []
+        awaited.addBoth(outcome.append)
+        while self.executor.step():
+            pass
+        assert outcome, "it waits for something"
+        found = outcome[0]
+        if isinstance(found, Failure):
+            found.raiseException()
+        return found  # type: ignore[return-value]  # no failure
+
+    def run(self, work: Awaitable[T]) -> T:
+        """The result of a coroutine."""
+        return self.settled(ensureDeferred(work))  # type: ignore[arg-type]  # a coroutine
+
+    def close(self) -> None:
+        """Stop the store."""
+        self.run(self.world.store.stop())
+        self.world.directory.close()
+
+
+@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+def test_a_login_that_meets_the_end_of_the_grace_gets_a_session_that_lasts(
+    tmp_path: Path, protocol: str
+) -> None:
+    """Whether the account closes before, or stays open: nobody who has logged in is told to go."""
+    for step in range(MOST_STEPS):
+        steps = Steps(tmp_path / str(step))
+        steps.world.clock.advance(GRACE_S - 1)
+        login = steps.login(protocol)
+        steps.take(step)
+        finished_before = login.called
+        steps.world.clock.advance(1)
+        account = steps.settled(login)
+        told: list[str] = []
+        account.on_closed(lambda told=told: told.append("ended"))  # type: ignore[misc]  # bound at once
+        steps.world.clock.advance(GRACE_S + 1)
+        assert steps.run(account.status("INBOX")).messages == 0
+        assert told == []
+        account.release()
+        steps.close()
+        if finished_before:
+            return
+    raise AssertionError("too many steps")
+
+
+@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+def test_a_login_that_hangs_up_leaves_no_account_open(tmp_path: Path, protocol: str) -> None:
+    """Wherever it was: after the grace the database is closed and the key is forgotten."""
+    for step in range(MOST_STEPS):
+        steps = Steps(tmp_path / str(step))
+        steps.world.clock.advance(GRACE_S + 1)
+        while steps.executor.step():
+            pass
+        assert not steps.world.store._open
+        login = steps.login(protocol)
+        steps.take(step)
+        if login.called:
+            steps.settled(login).release()
+            steps.close()
+            return
+        login.cancel()
+        with pytest.raises(CancelledError):
+            steps.settled(login)
+        steps.world.clock.advance(GRACE_S + 1)
+        while steps.executor.step():
+            pass
+        assert not steps.world.store._open
+        assert not steps.world.store._unlocker.is_unlocked(steps.world.directory.accounts()[0].account_id)
+        steps.close()
+    raise AssertionError("too many steps")
