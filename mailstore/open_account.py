@@ -202,7 +202,14 @@ class OpenAccount:
             self.close()
 
     def close(self) -> Deferred[None]:
-        """End all sessions, let running work finish, checkpoint, close, forget the key."""
+        """End all sessions, let running work finish, checkpoint, close, forget the key.
+
+        Called when nobody is here any more; when a restore asks and its process lives; when the key header is
+        gone; and when the worker ends. A login counts as being here from the moment the account is open for
+        it, so the end of a grace never meets one. A single session is ended when its keyslot no longer opens
+        the account; that is not said in the middle of a key change, because the directory is read before the
+        header and written after it. There is no other reason for a session's BYE in here.
+        """
         if self.closing is None:
             self.closing = Deferred.fromCoroutine(self._close())
         return self.closing

@@ -76,7 +76,7 @@ class Picture:
 
     def hear(self, response: bytes) -> None:
         """Take one untagged response into the picture."""
-        assert not response.startswith(b"* BYE"), "the server ended the session"
+        assert not response.startswith(b"* BYE"), response
         self.revision.check(response)
         found = _NUMBERED.match(response)
         if found is None:

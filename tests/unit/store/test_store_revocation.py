@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from store_world import NAME, TINY, World
 
+from mailstore.directory import AccountRecord
 from mailstore.errors import AccountDisabled, AuthenticationFailed, Busy, ScopeDenied, StorageFailed
 from mailstore.keyring import Keyring
-from mailstore.keys import Scope
+from mailstore.keys import AccountId, Scope
 from mailstore.opening import open_as_owner
 from mailstore.store import Account
 from mailstore.unlock import Unlocker
@@ -44,6 +45,42 @@ def test_a_session_that_has_ended_before_anybody_listens_says_so(world: World) -
     account = world.login()
     account.closed_by_store()
     assert closing(account) == [account]
+    account.release()
+
+
+def look_again(world: World) -> None:
+    """Somebody has touched the directory: all sessions are checked."""
+    world.store.watcher.callbacks[world.root](frozenset({"directory.db"}))  # type: ignore[attr-defined]
+
+
+def test_a_check_in_the_middle_of_a_key_change_ends_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header is newer than the directory knows, or both change just before or behind a look at one."""
+    account, ring = world.login(), keyring(world)
+    told = closing(account)
+    advance, read = world.directory.advance_header_generation, world.directory.account
+
+    def between(account_id: AccountId, generation: int) -> None:
+        look_again(world)
+        advance(account_id, generation)
+        look_again(world)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.directory, "advance_header_generation", between)
+        ring.add_app_password("phone", Scope())
+
+    def changed_twice(account_id: AccountId) -> AccountRecord | None:
+        monkeypatch.setattr(world.directory, "account", read)
+        ring.add_app_password("tablet", Scope())
+        found = read(account_id)
+        ring.add_app_password("watch", Scope())
+        return found
+
+    monkeypatch.setattr(world.directory, "account", changed_twice)
+    look_again(world)
+    assert len(ring.slots()) == 4
+    assert told == []
     account.release()
 
 

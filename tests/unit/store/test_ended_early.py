@@ -1,4 +1,4 @@
-"""A login that comes while the account it opens is about to close, met at every step of it."""
+"""No session is ended early: a login that comes while its account is about to close, at every step of it."""
 
 from __future__ import annotations
 
