@@ -93,9 +93,7 @@ class Image:
 
     def check(self) -> None:
         """To be called after the last read. Raises Disturbed: read everything again."""
-        expected = self._wal.position.salts if self._wal is not None else None
-        if salts_of(self._read_wal) != expected and expected is not None:
-            raise Disturbed
+        _check(self._read_wal, self._wal)
 
 
 @contextmanager
@@ -108,7 +106,7 @@ def image_of(
     known at ``since``: for the one who remembers the position, and nobody else.
 
     Raises:
-        ImageUnreadable: this is no database of ours. OSError: it cannot be read.
+        ImageUnreadable: this is no database of ours. Disturbed: try again. OSError: it cannot be read.
     """
     with ExitStack() as stack:
         main = _opened(stack, paths.mail_db)
@@ -119,6 +117,7 @@ def image_of(
         wal = _opened(stack, paths.wal)
         read = _reader(wal)
         whole = read_wal(read)
+        _check(read, whole)
         if whole is None and now.size_bytes == 0:
             yield None
             return
@@ -177,6 +176,12 @@ def _stands(seen: WalPosition, whole: WalContent | None, records: Sequence[Check
     if whole is not None and whole.position.salts == seen.salts:
         return whole.commits.get(seen.frames) == seen.checksum
     return any(record.has(seen) for record in records)
+
+
+def _check(read: Read, whole: WalContent | None) -> None:
+    """Whether the log is still the one that was read; without a committed frame it was none."""
+    if whole is not None and salts_of(read) != whole.position.salts:
+        raise Disturbed
 
 
 def _opened(stack: ExitStack, path: Path) -> int | None:

@@ -166,6 +166,9 @@ class Snapshotter:
                 shared_lock(paths, self._limits.lock_wait_s),
                 image_of(paths, None if full else base.stream.position) as image,
             ):
+                if image is None and base.stream.position is not None and not paths.restored.exists():
+                    # No restore took it away: a full segment without it would outlive those that have it.
+                    raise ImageUnreadable("the database is gone")
                 keys = paths.keys.read_bytes()
                 stream = replace(
                     base.stream,
@@ -192,8 +195,6 @@ class Snapshotter:
         new_keys = full or bool(base.replaced) or hashlib.sha256(keys).digest() != base.stream.keys_sha256
         gone = () if full else tuple(sorted(base.known_mail - mail.names))
         if not full and not changed and not new_keys and not mail.spooled and not gone:
-            if image is not None:
-                image.check()
             return None
         taken_ms = max(int(self._clock() * 1000), base.last_ms + 1)
         kind = Kind.FULL if full else Kind.CHANGES
@@ -210,11 +211,9 @@ class Snapshotter:
         )
 
     def _changed(self, base: _Base, image: Image | None) -> frozenset[int]:
-        if image is None:
-            if base.stream.position is not None:
-                raise ImageUnreadable("the database is gone")
+        if image is None and base.stream.position is None:
             return frozenset()
-        if image.changed is None:
+        if image is None or image.changed is None:
             raise _NeedsFull
         changed = set(image.changed)
         for one in base.replaced:

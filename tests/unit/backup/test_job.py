@@ -21,6 +21,7 @@ from deploy.restoring import adopt_forgotten
 from mailstore.account import (
     NewAccount,
     accept_header,
+    account_paths,
     create_account,
     open_directory,
     read_server_key,
@@ -342,6 +343,39 @@ def test_a_deleted_account_leaves_the_store_by_the_end_of_retention(world: JobWo
     world.pass_time(2 * DAY_S, 3600)
     assert not list(world.store.list(stream.stream))
     assert world.state.stream(record.account_id) is None
+
+
+@pytest.mark.parametrize("told", ["in a changes segment", "by the full one alone"])
+def test_a_deleted_account_is_found_after_the_servers_next_full_segment(
+    world: JobWorld, tmp_path: Path, told: str
+) -> None:
+    """That one describes the present, in which the account is not; what it was, the ones before know."""
+    directory = world.mail.directory
+    wanted = NewAccount("bob@example.org", b"another secret")
+    record = create_account(world.root, directory, wanted, params=TINY)
+    world.pass_time(200)
+    directory.add_domain("example.net")
+    world.pass_time(200)
+    if told == "in a changes segment":
+        directory.remove_account(record.account_id)
+        world.pass_time(200)
+    world.time.now_s += (LIMITS.full_after_days + 1) * DAY_S
+    if told == "by the full one alone":
+        directory.remove_account(record.account_id)
+    directory.add_domain("example.com")
+    world.pass_time(200)
+    server = world.state.stream(SERVER)
+    assert server is not None
+    kinds = [one.name.kind for one in world.state.segments(server.stream)]
+    assert kinds[0] is kinds[-1] is Kind.FULL and Kind.CHANGES in kinds
+    found = world.read_server(tmp_path).server
+    assert record.account_id not in found.accounts
+    assert found.gone[record.account_id].public_key == record.public_key
+    assert found.find(record.name) == found.gone[record.account_id]
+    wanted_state = target(list_store(world.store), record.account_id, found.heads[record.account_id], None)
+    folder, _ = Restorer(world.root, world.source(), tmp_path, 1).rebuild(wanted_state)
+    kept = account_paths(world.root, record.account_id).keys.read_bytes()
+    assert (folder / "keys").read_bytes() == kept
 
 
 def test_an_account_that_came_back_stays_in_the_store(world: JobWorld) -> None:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backup_world import BackupWorld, NewMessage, message, now
+from backup_world import BackupWorld, NewMessage, SegmentName, message, now
 
+from backup.errors import ImageUnreadable
+from backup.limits import BackupLimits
 from backup.segment import Kind
+from backup.staging import staged_name
 from mailstore.errors import NoSuchAccount
 from mailstore.limits import StoreLimits
 from mailstore.model import ModSeq
@@ -149,6 +152,47 @@ def test_a_deleted_account_is_said_to_be_gone(world: BackupWorld) -> None:
     paths.folder.rename(paths.folder.with_name("elsewhere"))
     with pytest.raises(NoSuchAccount):
         world.take()
+
+
+@pytest.mark.parametrize("due", ["changes", "full"])
+def test_a_vanished_database_is_no_good_snapshot(tmp_path: Path, due: str) -> None:
+    """Not even where a full one is due, which would outlive those that have it. Nothing is recorded."""
+    world = BackupWorld(tmp_path, BackupLimits(chain_max_segments=2 if due == "full" else 1_000))
+    append(world, "one")
+    world.take()
+    append(world, "two")
+    settle(world)
+    assert world.take() is not None
+    world.upload()
+    before, database = world.names(), world.mail.paths.mail_db
+    database.rename(database.with_name("elsewhere"))
+    world.mail.deliver(message("waits"))
+    for _ in range(2):
+        with pytest.raises(ImageUnreadable, match="the database is gone"):
+            world.take()
+    assert world.state.waiting() == [] and list((tmp_path / "staging").iterdir()) == []
+    database.with_name("elsewhere").rename(database)
+    segment = world.take()
+    assert segment is not None and segment.name.sequence == before[-1].sequence + 1
+    world.upload()
+    folder, rebuilt = world.rebuild()
+    assert world.subjects(folder) == [b"one", b"two"] and rebuilt.waiting_mail == 1
+    world.close()
+
+
+def test_what_a_crash_left_in_the_staging_folder_is_removed(world: BackupWorld) -> None:
+    """Half a segment, mail put aside: everything but what is recorded and waits for the store."""
+    world.take()
+    (waiting,) = world.state.waiting()
+    staging = world.place / "staging"
+    kept = {staged_name(waiting.name)}
+    other = SegmentName(waiting.name.stream, 2, waiting.name.taken_ms + 1, Kind.CHANGES)
+    for name in (staged_name(other), f"{waiting.name.stream}.spool"):
+        (staging / name).write_bytes(b"half of it")
+    world.snapshotter.clean()
+    assert {path.name for path in staging.iterdir()} == kept
+    world.upload()
+    assert world.rebuild()[1].newest == waiting.name
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ from backup.catalogue import stream_of_server
 from backup.errors import BackupError, ChainBroken, SegmentDamaged, WrongKey
 from backup.rebuild import Rebuilder
 from backup.restore import Restorer, Target, list_store, target
-from backup.segment import SegmentName
+from backup.segment import Header, Kind, SegmentName
 from backup.server_stream import read_server
-from backup.verify import Finding, Verifier, expected_by_server, expected_by_state, stored_names
+from backup.signing import Signer
+from backup.staging import staged_name, write_segment
+from backup.verify import Expected, Finding, Verifier, expected_by_server, expected_by_state, stored_names
+from mailstore.account import read_server_key
 from mailstore.keys import load_private_key, new_private_key
 
 
@@ -163,6 +167,24 @@ def test_an_object_that_nobody_wrote_is_named(stored: JobWorld, bucket: Path, tm
         (str(forged), "the server did not write it")
     ]
     assert str(forged) in {one.key for one in found_by_key(stored, tmp_path)}
+
+
+def test_a_segment_of_another_account_is_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
+    """The server itself wrote and signed it into this account's stream: of nothing else can it be told."""
+    last = segments(stored)[4]
+    name = SegmentName(last.stream, last.sequence + 1, last.taken_ms + 1, Kind.FULL)
+    header = Header(name, "5a" * 16, None, None, (("keys", 4),))
+    signer = Signer(read_server_key(stored.root))
+    written = write_segment(tmp_path, header, (b"keys",), stored.private_key.public, signer)
+    (tmp_path / staged_name(name)).rename(bucket / str(name))
+    account = stored.mail.directory.accounts()[0].account_id
+    expected = Expected(account, last.stream, None, name.sequence, {name.sequence: written.sha256})
+    listing = list_store(stored.store)
+    for key in (stored.private_key, written.content_key):
+        key_for = partial(lambda own, one: own if one == name else stored.private_key, key)
+        verifier = Verifier(stored.store, listing, key_for, tmp_path, deep=True, trust=stored.trust())
+        findings = verifier.verify([expected]).findings
+        assert findings == [Finding(str(name), "it belongs to another account")]
 
 
 def test_a_rolled_back_account_is_noticed_by_the_servers_stream(

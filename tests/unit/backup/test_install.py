@@ -1,0 +1,358 @@
+"""A restore over an account that lives: what it brings back, what it takes away, whom it waits for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from backup_world import BackupWorld, NewMessage, message, now
+from store_world import World
+
+from backup import restore
+from backup.catalogue import Head
+from backup.errors import AccountInUse, NothingToRestore
+from backup.restore import Restorer, Target
+from backup.state import Segment
+from mailstore.account import AccountPaths, exclusive_lock, shared_lock
+from mailstore.errors import Busy
+from mailstore.eviction import asked_to_leave
+from mailstore.keys import AccountId
+from mailstore.limits import StoreLimits
+from mailstore.sealed import pending
+
+MAILBOXES = ("INBOX", "Drafts", "Sent")
+RESTORE_ID = 7
+
+SOMEBODY_INSIDE = """
+import fcntl, os, pathlib, select, sys, time
+path, leaves = pathlib.Path(sys.argv[1]), sys.argv[2] == "leaves"
+database = os.open(path / "mail.db", os.O_RDWR)
+fcntl.lockf(database, fcntl.LOCK_SH, 1, 0x40000002)
+print("inside", flush=True)
+until = time.monotonic() + 60
+while time.monotonic() < until and not (leaves and (path / "leave").exists()):
+    if select.select([sys.stdin], [], [], 0.01)[0]:
+        break
+"""
+"""Another process that has the database open, as SQLite's lock on it says; it leaves when asked, or never."""
+
+
+class Living(BackupWorld):
+    """An account with snapshots, over which they are restored."""
+
+    @property
+    def account_id(self) -> AccountId:
+        """The only account."""
+        return self.mail.directory.accounts()[0].account_id
+
+    @property
+    def paths(self) -> AccountPaths:
+        """Its files."""
+        return self.mail.paths
+
+    @property
+    def restorer(self) -> Restorer:
+        """As a command makes it."""
+        return Restorer(self.place / "root", self.source(), self.place / "scratch", 1)
+
+    def append(self, subject: str, size: int = 500) -> None:
+        """Append to INBOX; the account stays open."""
+        account = self.mail.login()
+        now(account.append("INBOX", [NewMessage(message(subject, size))]))
+        account.release()
+
+    def settle(self) -> None:
+        """Checkpoint and close the account."""
+        self.mail.clock.advance(StoreLimits().close_grace_s + 1)
+
+    def snapshot(self) -> Segment:
+        """A stored one; it has to have something new."""
+        taken = self.take()
+        assert taken is not None
+        self.upload()
+        return taken
+
+    def wanted(self, segment: Segment, *, newest: bool = False) -> Target:
+        """The state after a segment."""
+        names = tuple(name for name in self.names() if name.sequence <= segment.name.sequence)
+        return Target(self.account_id, names, 1, Head(segment.name.stream, len(names), b""), newest)
+
+    def install(self, segment: Segment, patience_s: float = 0.0) -> Path | None:
+        """Restore the state after a segment in place. Nobody of this process is inside meanwhile."""
+        self.settle()
+        folder, _ = self.restorer.rebuild(self.wanted(segment))
+        return self.restorer.install(self.account_id, folder, RESTORE_ID, patience_s)
+
+    def inbox(self) -> list[bytes]:
+        """Subjects of all that is there after a login, in a database that is sound."""
+        self.mail.login().release()
+        return self.subjects(self.paths.folder)
+
+    def validities(self) -> dict[str, int]:
+        """UIDVALIDITY of every mailbox."""
+        account = self.mail.login()
+        found = now(account.statuses(MAILBOXES))
+        account.release()
+        return {name: int(status.uid_validity) for name, status in found.items()}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Living]:
+    """A fresh account."""
+    made = Living(tmp_path)
+    yield made
+    made.close()
+
+
+def test_waiting_mail_of_then_that_was_filed_since_comes_back(world: Living) -> None:
+    """Its row is in no database of then, so its sealed file has to be there again; what came since stays."""
+    world.append("old")
+    world.settle()
+    world.mail.deliver(message("waited"))
+    then = world.snapshot()
+    world.append("new")
+    assert pending(world.paths.inbox) == []
+    world.settle()
+    world.mail.deliver(message("waits"))
+    world.install(then)
+    assert len(pending(world.paths.inbox)) == 2
+    assert world.inbox() == [b"old", b"waited", b"waits"]
+    assert pending(world.paths.inbox) == []
+
+
+def test_mail_that_waits_now_as_it_did_then_comes_once(world: Living) -> None:
+    """The same file is in both."""
+    world.mail.deliver(message("waits"))
+    then = world.snapshot()
+    world.install(then)
+    assert world.inbox() == [b"waits"]
+
+
+def killed_with_a_full_log(world: Living, subject: str) -> dict[str, bytes]:
+    """Leave the account as kill -9 of its worker does, nothing copied back; its files as they are then."""
+    world.append(subject)
+    files = [world.paths.mail_db, world.paths.wal, world.paths.folder / "mail.db-shm"]
+    content = {path.name: path.read_bytes() for path in files}
+    assert len(content["mail.db-wal"]) > 4 * 4096
+    world.settle()
+    assert not world.paths.wal.exists()
+    for name, data in content.items():
+        (world.paths.folder / name).write_bytes(data)
+    return content
+
+
+def test_nothing_of_the_old_database_meets_the_restored_one(world: Living) -> None:
+    """Log, shared memory, notes of checkpoints and search index: also those that kill -9 has left."""
+    world.append("old")
+    then = world.snapshot()
+    world.append("new")
+    world.settle()
+    assert world.paths.page_journal.stat().st_size, "the checkpoint has left its notes"
+    killed_with_a_full_log(world, "newest")
+    world.paths.search_db.write_bytes(b"an index of what there is no more")
+    world.install(then)
+    left = {path.name for path in world.paths.folder.iterdir()}
+    old = (
+        world.paths.wal,
+        world.paths.folder / "mail.db-shm",
+        world.paths.page_journal,
+        world.paths.search_db,
+    )
+    assert left.isdisjoint(path.name for path in old)
+    assert world.inbox() == [b"old"]
+    world.append("after")
+    assert world.inbox() == [b"after", b"old"]
+
+
+def test_what_is_replaced_is_kept_whole(world: Living) -> None:
+    """With its log, without which kill -9 would have cost what was committed last, and with its keys."""
+    world.append("old")
+    then = world.snapshot()
+    content = killed_with_a_full_log(world, "new")
+    keys = world.paths.keys.read_bytes()
+    world.settle()
+    folder, _ = world.restorer.rebuild(world.wanted(then))
+    kept = world.restorer.install(world.account_id, folder, RESTORE_ID, 0.0)
+    assert kept == world.place / "root" / "replaced" / f"{world.account_id}-{RESTORE_ID:014x}"
+    found = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert found == {"keys": keys, "mail.db": content["mail.db"], "mail.db-wal": content["mail.db-wal"]}
+    assert world.inbox() == [b"old"]
+    assert world.subjects(kept) == [b"new", b"old"]
+
+
+def test_a_state_before_the_first_login_takes_todays_database_away(world: Living) -> None:
+    """It had none; the next snapshot says so, too, and is no trouble."""
+    world.mail.deliver(message("waited"))
+    then = world.snapshot()
+    world.append("today")
+    world.snapshot()
+    kept = world.install(then)
+    assert not world.paths.mail_db.exists()
+    after = world.snapshot()
+    folder, rebuilt = world.rebuild(after.name)
+    assert rebuilt.pages == 0 and rebuilt.waiting_mail == 1 and not (folder / "mail.db").exists()
+    assert world.inbox() == [b"waited"]
+    world.settle()
+    assert kept is not None and world.subjects(kept) == [b"today", b"waited"]
+
+
+def test_every_mailbox_gets_a_new_uidvalidity_once(world: Living) -> None:
+    """No client may trust a UID that it saw in the lost future."""
+    world.append("old")
+    then = world.snapshot()
+    world.append("new")
+    before = world.validities()
+    world.install(then)
+    assert world.paths.restored.exists()
+    after = world.validities()
+    assert all(after[name] > before[name] for name in MAILBOXES)
+    assert not world.paths.restored.exists()
+    world.settle()
+    assert world.validities() == after
+
+
+def test_half_of_a_deleted_account_is_no_obstacle(world: Living) -> None:
+    """Its keys are gone, some of its files are not: nothing of them gets into what is restored."""
+    world.append("old")
+    then = world.snapshot()
+    world.append("new")
+    world.settle()
+    world.mail.deliver(message("waits"))
+    world.paths.keys.unlink()
+    assert world.install(then) is None
+    assert world.inbox() == [b"old"]
+    assert {"lock", "keys.lock"} <= {path.name for path in world.paths.folder.iterdir()}
+
+
+def test_scratch_is_empty_afterwards(world: Living) -> None:
+    """After rebuilding the account alone is there, no object any more; after installing nothing."""
+    world.append("one")
+    world.snapshot()
+    world.append("two")
+    then = world.snapshot()
+    world.settle()
+    scratch = world.place / "scratch"
+    folder, _ = world.restorer.rebuild(world.wanted(then))
+    assert list(scratch.iterdir()) == [folder]
+    world.restorer.install(world.account_id, folder, RESTORE_ID, 0.0)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("segments", [1, 3])
+def test_no_sound_state_is_said_to_be_none(world: Living, segments: int) -> None:
+    """However many there are, when nothing of any can be used."""
+    for number in range(segments):
+        world.append(f"m{number}")
+        then = world.snapshot()
+    for path in (world.place / "objects").glob("*/*"):
+        path.write_bytes(b"damaged".ljust(path.stat().st_size))
+    with pytest.raises(NothingToRestore, match="no state of this account is sound"):
+        world.restorer.rebuild(world.wanted(then, newest=True), newest_sound=True)
+
+
+def inode(path: Path) -> int:
+    """What tells a file from another one of the same name."""
+    return path.stat().st_ino
+
+
+def test_the_exchange_waits_for_a_snapshot_under_way(world: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It copies the files that would be exchanged; when it takes too long, nothing has happened."""
+    world.append("old")
+    then = world.snapshot()
+    world.append("new")
+    world.settle()
+    database = inode(world.paths.mail_db)
+    with monkeypatch.context() as patch, shared_lock(world.paths):
+        patch.setattr(restore, "exclusive_lock", partial(exclusive_lock, timeout_s=0.0))
+        with pytest.raises(AccountInUse):
+            world.install(then)
+    assert inode(world.paths.mail_db) == database and not world.paths.restored.exists()
+    assert world.inbox() == [b"new", b"old"]
+    world.install(then)
+    assert world.inbox() == [b"old"]
+
+
+def test_nobody_comes_in_while_files_are_exchanged(world: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a session nor a snapshot; afterwards both."""
+    world.append("old")
+    then = world.snapshot()
+    seen: list[str] = []
+
+    def watched(function: Callable[[AccountPaths, object], None], paths: AccountPaths, other: object) -> None:
+        assert asked_to_leave(paths)
+        with pytest.raises(Busy), shared_lock(paths, 0.0):
+            pass
+        seen.append(function.__name__)
+        function(paths, other)
+
+    for name in ("_keep", "_exchange"):
+        monkeypatch.setattr(restore, name, partial(watched, getattr(restore, name)))
+    world.install(then)
+    assert seen == ["_keep", "_exchange"]
+    assert not asked_to_leave(world.paths) and not world.paths.leave.exists()
+    with shared_lock(world.paths, 0.0):
+        pass
+
+
+@pytest.mark.parametrize("manner", ["leaves", "stays"])
+def test_whoever_is_inside_is_asked_to_leave(world: Living, manner: str) -> None:
+    """Another process has the database open: it goes, or nothing happens and it is told to nobody again."""
+    world.append("old")
+    then = world.snapshot()
+    world.append("new")
+    world.settle()
+    database = inode(world.paths.mail_db)
+    with subprocess.Popen(
+        [sys.executable, "-c", SOMEBODY_INSIDE, str(world.paths.folder), manner],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as inside:
+        assert inside.stdout is not None and inside.stdout.readline() == b"inside\n"
+        if manner == "stays":
+            with pytest.raises(AccountInUse):
+                world.install(then)
+            assert inode(world.paths.mail_db) == database and not world.paths.restored.exists()
+        else:
+            assert world.install(then, patience_s=60.0) is not None
+        assert not world.paths.leave.exists()
+        inside.communicate(b"go\n")
+    assert world.inbox() == ([b"old"] if manner == "leaves" else [b"new", b"old"])
+
+
+def test_an_interrupted_exchange_is_finished_by_the_next(
+    world: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept the first time is what was there before any of it."""
+    world.append("old")
+    then = world.snapshot()
+    world.append("new")
+    world.settle()
+    folder, _ = world.restorer.rebuild(world.wanted(then))
+    again = shutil.copytree(folder, world.place / "again")
+
+    def killed(_paths: AccountPaths, fresh: AccountPaths) -> None:
+        fresh.mail_db.rename(world.paths.mail_db)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(restore, "_exchange", killed)
+        world.restorer.install(world.account_id, folder, RESTORE_ID, 0.0)
+    kept = world.restorer.install(world.account_id, Path(again), RESTORE_ID, 0.0)
+    assert world.inbox() == [b"old"]
+    world.settle()
+    assert kept is not None and world.subjects(kept) == [b"new", b"old"]
+
+
+def test_the_worlds_account_can_be_opened_by_the_next_server(world: Living) -> None:
+    """After a restore nothing but the folder is needed."""
+    world.append("old")
+    then = world.snapshot()
+    world.install(then)
+    world.mail.close()
+    world.mail = World(world.place / "root")
+    assert world.inbox() == [b"old"]
