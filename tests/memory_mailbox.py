@@ -84,6 +84,8 @@ class StoredMailbox:
     messages: dict[int, StoredMessage] = field(default_factory=dict)
     gone: list[tuple[int, int]] = field(default_factory=list)
     listeners: list[Callable[[], None]] = field(default_factory=list)
+    keywords: dict[str, str] = field(default_factory=dict)
+    """Those that were ever used here, in the spelling of the first time, by their lower case."""
     deleted: bool = False
     touch: Callable[[], None] = lambda: None
     """Tells those who listen to the whole account."""
@@ -105,8 +107,14 @@ class StoredMailbox:
         """File a message."""
         uid = self.uid_next
         self.uid_next = Uid(uid + 1)
+        flags = self.spelled(flags)
         self.messages[uid] = StoredMessage(uid, message_id, data, flags, modseq, internal_date)
         return uid
+
+    def spelled(self, flags: Flags) -> Flags:
+        """The flags with keywords as the mailbox spells them; new ones are known from now on."""
+        words = (self.keywords.setdefault(word.lower(), word) for word in flags.keywords)
+        return Flags(flags.system, tuple(dict.fromkeys(words)))
 
     def remove(self, uids: Iterable[int], modseq: ModSeq) -> None:
         """Expunge."""
@@ -197,7 +205,7 @@ class SelectedMailbox:
             box.status(),
             array("I", uids),
             Uid(unseen[0]) if unseen else None,
-            tuple(sorted({word for one in box.messages.values() for word in one.flags.keywords})),
+            tuple(sorted(box.keywords.values())),
             UidSet.of(uid for uid in uids if uid >= box.recent_from),
         )
         if not read_only:
@@ -312,10 +320,8 @@ class SelectedMailbox:
         missing = UidSet.of(uid for uid in uids if uid not in box.messages)
         modified = [one for one in there if unchanged_since is not None and one.modseq > unchanged_since]
         chosen = [one for one in there if one not in modified]
-        # A keyword keeps the spelling it came with.
-        known = {word.lower(): word for one in box.messages.values() for word in one.flags.keywords}
-        spelled = tuple(known.get(word.lower(), word) for word in flags.keywords)
-        flags = Flags(flags.system, spelled)
+        if chosen and mode is not StoreMode.REMOVE:
+            flags = box.spelled(flags)
         modseq: ModSeq | None = None
         written: list[int] = []
         for one in chosen:
@@ -425,7 +431,8 @@ class SelectedMailbox:
         await self.store_flags(uids, StoreMode.ADD, Flags(SystemFlag.SEEN), None, self._box.modseq)
 
     async def discard(self, uids: UidSet) -> None:
-        """See ``MaildropApi``; there has to be a mailbox for them."""
+        """See ``MaildropApi``."""
+        await self._turn(writes=True)
         trash = self._session.trash()
         if self.opened.name == trash:
             await self.remove(uids)

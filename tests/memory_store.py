@@ -245,9 +245,13 @@ class AccountSession:
         return found
 
     def trash(self) -> str:
-        """The name of the mailbox for deleted messages."""
+        """The name of the mailbox for deleted messages, which is made when it is not there."""
         names = (name for name, box in self.data.mailboxes.items() if box.special_use is SpecialUse.TRASH)
-        return next(names, "Trash")
+        name = next(names, "Trash")
+        if name not in self.data.mailboxes:
+            self.data.create(name, SpecialUse.TRASH)
+            self.data.subscriptions.add(name)
+        return name
 
     async def list_mailboxes(self) -> MailboxList:
         """See ``AccountApi``."""
@@ -263,7 +267,7 @@ class AccountSession:
                     any(other.startswith(name + "/") for other in data.mailboxes),
                     f"F{box.mailbox_id}",
                 )
-                for name, box in sorted(data.mailboxes.items())
+                for name, box in sorted(data.mailboxes.items(), key=lambda one: (one[0] != "INBOX", one[0]))
             ),
             tuple(sorted(data.subscriptions - set(data.mailboxes))),
         )
@@ -276,7 +280,8 @@ class AccountSession:
     async def statuses(self, names: Sequence[str]) -> dict[str, MailboxStatus]:
         """See ``AccountApi``."""
         await self.turn()
-        return {name: self.data.mailboxes[name].status() for name in names if name in self.data.mailboxes}
+        there = self.data.mailboxes
+        return {name: there[normalised(name)].status() for name in names if normalised(name) in there}
 
     async def create(self, name: str, special_use: SpecialUse | None = None) -> MailboxStatus:
         """See ``AccountApi``."""
@@ -318,9 +323,12 @@ class AccountSession:
             return
         if new.startswith(old + "/"):
             raise OwnInferior("own inferior")
+        moving = [name for name in self.data.mailboxes if name == old or name.startswith(old + "/")]
+        if any(new + name[len(old) :] in self.data.mailboxes for name in moving):
+            raise MailboxExists("exists")
         if superiors(new) and superiors(new)[-1] not in self.data.mailboxes:
             self.data.create(superiors(new)[-1])
-        for name in [name for name in self.data.mailboxes if name == old or name.startswith(old + "/")]:
+        for name in moving:
             self.data.mailboxes[new + name[len(old) :]] = self.data.mailboxes.pop(name)
         self.data.touch()
 

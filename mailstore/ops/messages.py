@@ -371,14 +371,15 @@ def store_flags(
     Raises:
         LimitExceeded: too many keywords in the mailbox.
     """
-    spelled = known_keywords(txn, mailbox_id, change.keywords, add=mode is not StoreMode.REMOVE)
-    change = Flags(change.system, spelled)
     rows = txn.rows("SELECT p.uid, p.modseq, p.flags, p.keywords FROM " + CHOSEN, (as_json(uids), mailbox_id))
     present = UidSet.of(row[0] for row in rows)
     refused = UidSet()
     if unchanged_since is not None:
         refused = UidSet.of(row[0] for row in rows if row[1] > unchanged_since)
         rows = [row for row in rows if row[0] not in refused]
+    # Where there is no message to carry it a keyword is not added: the mailbox may be gone altogether.
+    is_new = bool(rows) and mode is not StoreMode.REMOVE
+    change = Flags(change.system, known_keywords(txn, mailbox_id, change.keywords, add=is_new))
     written = _write_flags(txn, mailbox_id, rows, mode, change)
     # What was written is above ``since``, so the delta has it; the other rows are as they were.
     found = delta(txn, mailbox_id, since)

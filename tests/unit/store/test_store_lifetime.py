@@ -15,11 +15,12 @@ from mailstore.errors import AuthenticationFailed, StorageFailed, StorageFull, T
 from mailstore.filing import DAMAGED_SUFFIX
 from mailstore.inbox import FILING_RETRY_S
 from mailstore.limits import StoreLimits
-from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, SystemFlag
+from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, StoreMode, SystemFlag
 from mailstore.open_account import UNCLOSED_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
 from mailstore.store import Account
+from mailstore.uidset import UidSet
 
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 LIMITS = StoreLimits()
@@ -137,6 +138,20 @@ def test_other_sessions_hear_of_changes(world: World) -> None:
     now(second.append("Drafts", [NewMessage(MESSAGE)]))
     folder(frozenset({"write.lock"}))
     assert heard == ["drafts"]
+
+
+def test_a_keyword_for_no_message_is_not_kept(world: World) -> None:
+    """STORE that names no message, or in a mailbox that somebody has deleted, adds none and is no error."""
+    first, second = world.login(), world.login()
+    mailbox = now(first.select("Drafts", False))
+    since, new = mailbox.opened.status.highest_modseq, Flags(SystemFlag.NONE, ("new",))
+    for gone in (False, True):
+        if gone:
+            now(second.delete("Drafts"))
+        done = now(mailbox.store_flags(UidSet.of([1]), StoreMode.ADD, new, None, since))
+        assert (done.updated, done.missing, done.delta.mailbox_gone) == ((), UidSet.of([1]), gone)
+        if not gone:
+            assert now(second.select("Drafts", True)).opened.keywords == ()
 
 
 def test_newer_database_is_refused(world: World) -> None:
