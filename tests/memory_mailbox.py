@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -111,6 +112,12 @@ class StoredMailbox:
         self.messages[uid] = StoredMessage(uid, message_id, data, flags, modseq, internal_date)
         return uid
 
+    def known_keywords(self) -> set[str]:
+        """Those of messages, which a test may have put there, and those that were ever used."""
+        return {word for one in self.messages.values() for word in one.flags.keywords} | set(
+            self.keywords.values()
+        )
+
     def spelled(self, flags: Flags) -> Flags:
         """The flags with keywords as the mailbox spells them; new ones are known from now on."""
         words = (self.keywords.setdefault(word.lower(), word) for word in flags.keywords)
@@ -205,7 +212,7 @@ class SelectedMailbox:
             box.status(),
             array("I", uids),
             Uid(unseen[0]) if unseen else None,
-            tuple(sorted(box.keywords.values())),
+            tuple(sorted(box.known_keywords())),
             UidSet.of(uid for uid in uids if uid >= box.recent_from),
         )
         if not read_only:
@@ -428,7 +435,8 @@ class SelectedMailbox:
 
     async def mark_seen(self, uids: UidSet) -> None:
         """See ``MaildropApi``."""
-        await self.store_flags(uids, StoreMode.ADD, Flags(SystemFlag.SEEN), None, self._box.modseq)
+        with self._telling_nobody():
+            await self.store_flags(uids, StoreMode.ADD, Flags(SystemFlag.SEEN), None, self._box.modseq)
 
     async def discard(self, uids: UidSet) -> None:
         """See ``MaildropApi``."""
@@ -437,7 +445,15 @@ class SelectedMailbox:
         if self.opened.name == trash:
             await self.remove(uids)
         else:
-            await self.move(uids, trash, self._box.modseq)
+            with self._telling_nobody():
+                await self.move(uids, trash, self._box.modseq)
+
+    @contextmanager
+    def _telling_nobody(self) -> Iterator[None]:
+        """What is new stays ``\\Recent`` for a session that is told of it."""
+        recent_from = self._box.recent_from
+        yield
+        self._box.recent_from = recent_from
 
     async def remove(self, uids: UidSet) -> None:
         """See ``MaildropApi``."""

@@ -61,6 +61,11 @@ class Actors:
                 step(choose)
             except BROKEN as error:
                 self.ledger.broke(what, error)
+            except imaplib.IMAP4.error as error:
+                if "[UNAVAILABLE]" in str(error):
+                    self.ledger.broke(what, error)  # everybody is coming back at once, and may wait for it
+                else:
+                    self.ledger.is_wrong(f"{what}: {str(error)[:200]}")
             except Exception as error:  # noqa: BLE001  # the soak goes on and reports it
                 self.ledger.is_wrong(f"{what}: {type(error).__name__} {str(error)[:200]}")
             else:
@@ -115,6 +120,8 @@ class Actors:
             _, count = client.select("INBOX")
             exists = int(count[0] or b"0")
             client.uid("FETCH", "1:*", "(FLAGS)")
+            # Others move mail away meanwhile, and this command may say so.
+            exists -= len([number for number in client.response("EXPUNGE")[1] if number])
             if exists:
                 newest = f"{max(1, exists - 50)}:{exists}"
                 client.fetch(newest, "(UID ENVELOPE BODYSTRUCTURE)")
