@@ -12,8 +12,8 @@ from pathlib import Path
 from mailstore.address import require_address
 from mailstore.directory import AccountRecord, Directory, EmbeddedDirectory
 from mailstore.durable import (
-    FOLDER_MODE,
     make_folder,
+    make_folders,
     remove_tree,
     replace_file,
     shred,
@@ -148,7 +148,7 @@ def init_root(root: Path, server_key: bytes | None = None) -> None:
     A lost server key is never replaced beside an existing directory. Raises StorageFailed, StorageFull.
     """
     with storage_errors():
-        root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_folders(root)
         make_folder(root / "accounts")
         # Looked at before the key: another first start makes the key first, then the directory.
         has_directory = _directory_path(root).exists()

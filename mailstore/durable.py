@@ -74,6 +74,14 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def make_folders(folder: Path) -> None:
+    """As ``make_folder``, with the folders above where they are missing; those get the usual mode."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    for one in missing:
+        sync_folder(one.parent)
+
+
 def shred(path: Path) -> None:
     """Overwrite a file and remove it, durably; nothing happens when it is not there. Raises OSError."""
     # Overwriting is for disks that write in place; elsewhere LUKS and the unlink have to do.

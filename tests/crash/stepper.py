@@ -18,7 +18,7 @@ PTRACE_TRACEME, PTRACE_SYSCALL, PTRACE_SETOPTIONS, PTRACE_GET_SYSCALL_INFO = 0, 
 PTRACE_O_TRACESYSGOOD, PTRACE_O_EXITKILL = 1, 0x100000
 SYSCALL_STOP = signal.SIGTRAP | 0x80
 SYSCALL_ENTRY = 1
-INFO_BYTES = 88
+INFO_BYTES, INFO_NUMBER_AT = 88, 24
 
 _OPENAT = {"x86_64": 257, "aarch64": 56}
 _CHANGING = {
@@ -34,7 +34,8 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.ptrace.restype = ctypes.c_long
 
 
-def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> int:
+def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> int:
+    """ptrace(2). Raises OSError."""
     result: int = _libc.ptrace(request, pid, address, data)
     if result < 0:
         raise OSError(ctypes.get_errno(), "ptrace")
@@ -65,20 +66,30 @@ class Outcome:
     said: bytes
 
 
+def syscall_info(pid: int) -> bytes:
+    """What PTRACE_GET_SYSCALL_INFO tells of the system call at which the child has stopped."""
+    info = ctypes.create_string_buffer(INFO_BYTES)
+    ptrace(PTRACE_GET_SYSCALL_INFO, pid, INFO_BYTES, ctypes.addressof(info))
+    return info.raw
+
+
 def _is_step(pid: int) -> bool:
     """Whether the child is about to make a system call that can change a file."""
-    info = ctypes.create_string_buffer(INFO_BYTES)
-    _ptrace(PTRACE_GET_SYSCALL_INFO, pid, INFO_BYTES, ctypes.addressof(info))
-    if info.raw[0] != SYSCALL_ENTRY:
+    info = syscall_info(pid)
+    if info[0] != SYSCALL_ENTRY:
         return False
-    number, _first, _path, flags = struct.unpack_from("=QQQQ", info.raw, 24)
+    number, _first, _path, flags = struct.unpack_from("=QQQQ", info, INFO_NUMBER_AT)
     machine = platform.machine()
     if number == _OPENAT[machine]:
         return bool(flags & _OPEN_CHANGES)
     return number in _CHANGING[machine]
 
 
-def _child(function: Callable[[Callable[[bytes], object], Callable[[], None]], None], write_end: int) -> None:
+Traced = Callable[[Callable[[bytes], object], Callable[[], None]], None]
+"""``function(say, begin)``: what it says is read when it has ended; it is traced from ``begin`` on."""
+
+
+def _child(function: Traced, write_end: int) -> None:
     def begin() -> None:
         _libc.ptrace(PTRACE_TRACEME, 0, None, None)
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -91,22 +102,26 @@ def _child(function: Callable[[Callable[[bytes], object], Callable[[], None]], N
         os._exit(code)
 
 
-def run(
-    function: Callable[[Callable[[bytes], object], Callable[[], None]], None], kill_at: int | None
-) -> Outcome:
-    """Run ``function(say, begin)`` in a child and kill it before step ``kill_at`` (from 1); None: never.
-
-    Steps count from the call of ``begin``. A function that fails raises RuntimeError here.
-    """
+def start(function: Traced) -> tuple[int, int, int]:
+    """Run ``function`` in a child up to ``begin``: its pid, its status and where to read what it says."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if not pid:
         _child(function, write_end)
     os.close(write_end)
-    steps, killed = 0, False
     _, status = os.waitpid(pid, os.WUNTRACED)
     if os.WIFSTOPPED(status):
-        _ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+        ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+    return pid, status, read_end
+
+
+def run(function: Traced, kill_at: int | None) -> Outcome:
+    """Run ``function(say, begin)`` in a child and kill it before step ``kill_at`` (from 1); None: never.
+
+    Steps count from the call of ``begin``. A function that fails raises RuntimeError here.
+    """
+    pid, status, read_end = start(function)
+    steps, killed = 0, False
     while os.WIFSTOPPED(status):
         stop = os.WSTOPSIG(status)
         if stop == SYSCALL_STOP and _is_step(pid):
@@ -115,7 +130,7 @@ def run(
                 os.kill(pid, signal.SIGKILL)
                 killed = True
         if not killed:
-            _ptrace(PTRACE_SYSCALL, pid, 0, 0 if stop in (SYSCALL_STOP, signal.SIGSTOP) else stop)
+            ptrace(PTRACE_SYSCALL, pid, 0, 0 if stop in (SYSCALL_STOP, signal.SIGSTOP) else stop)
         _, status = os.waitpid(pid, 0)
     with os.fdopen(read_end, "rb") as reader:
         said = reader.read()

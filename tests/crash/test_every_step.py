@@ -15,6 +15,7 @@ import stepper
 from steps import Begin, Say, each_step
 from store_world import NAME, PASSWORD, TINY, World, now
 
+from mailstore.account import AccountPaths
 from mailstore.engine import DatabaseKey, open_connection
 from mailstore.keys import KeyLabel, derive
 from mailstore.limits import StoreLimits
@@ -58,8 +59,8 @@ def everything(world: World) -> Counter[bytes]:
     return found
 
 
-def assert_sound(root: Path) -> None:
-    """Both integrity checks are clean, nothing waits, and no file is left from the death."""
+def assert_intact(root: Path) -> AccountPaths:
+    """Both integrity checks of the account's database are clean; its files."""
     world = World(root)
     paths = world.paths
     opened = open_as_owner(root, world.directory, NAME.decode(), PASSWORD, now=0, params=TINY)
@@ -72,6 +73,12 @@ def assert_sound(root: Path) -> None:
     assert database.pragma("PRAGMA cipher_integrity_check") == []
     assert database.pragma("PRAGMA foreign_key_check") == []
     database.close()
+    return paths
+
+
+def assert_sound(root: Path) -> None:
+    """Both integrity checks are clean, nothing waits, and no file is left from the death."""
+    paths = assert_intact(root)
     assert pending(paths.inbox) == []
     left = {path.name for path in paths.folder.iterdir()} - {
         "keys",
@@ -100,10 +107,8 @@ def after_death(root: Path) -> Counter[bytes]:
     return found
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_fresh(root: Path) -> Path:
     """A root whose account nobody has ever logged in to, with mail waiting."""
-    root = tmp_path_factory.mktemp("fresh") / "root"
     world = World(root)
     for message in WAITING:
         world.deliver(message)
@@ -111,10 +116,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_used(root: Path) -> Path:
     """A root whose account has mail, and mail waiting, some of it for a folder."""
-    root = tmp_path_factory.mktemp("used") / "root"
     world = World(root)
     account = world.login()
     now(account.create("Lists"))
@@ -127,6 +130,18 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See ``make_fresh``."""
+    return make_fresh(tmp_path_factory.mktemp("fresh") / "root")
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See ``make_used``."""
+    return make_used(tmp_path_factory.mktemp("used") / "root")
+
+
 def deliver(root: Path, say: Say, begin: Begin) -> None:
     """Two deliveries, each reported when it has returned, as LMTP would."""
     world = World(root)
@@ -136,17 +151,18 @@ def deliver(root: Path, say: Say, begin: Begin) -> None:
         say(number)
 
 
-def test_killed_at_every_step_of_delivery(used: Path, tmp_path: Path) -> None:
+def check_delivered(root: Path, said: bytes) -> None:
     """What was reported is there once; what was not is there once or not at all; nothing else is."""
+    found = after_death(root)
+    for number in (b"1", b"2"):
+        times = found.pop(b"Subject: new " + number + BODY, 0)
+        assert (number in said) <= times <= 1
+    assert found == Counter([*WAITING, *KEPT])
 
-    def check(root: Path, said: bytes) -> None:
-        found = after_death(root)
-        for number in (b"1", b"2"):
-            times = found.pop(b"Subject: new " + number + BODY, 0)
-            assert (number in said) <= times <= 1
-        assert found == Counter([*WAITING, *KEPT])
 
-    assert each_step(used, tmp_path, deliver, check) >= 2 * 5
+def test_killed_at_every_step_of_delivery(used: Path, tmp_path: Path) -> None:
+    """See ``check_delivered``."""
+    assert each_step(used, tmp_path, deliver, check_delivered) >= 2 * 5
 
 
 def file_and_close(root: Path, say: Say, begin: Begin) -> None:
@@ -194,21 +210,21 @@ def move_and_expunge(root: Path, say: Say, begin: Begin) -> None:
     world.clock.advance(LIMITS.checkpoint_delay_s + 1)
 
 
-def test_killed_at_every_step_of_changes(used: Path, tmp_path: Path) -> None:
+def check_changed(root: Path, said: bytes) -> None:
     """MOVE, APPEND and EXPUNGE: what was answered holds, what was not holds entirely or not at all."""
-    appended = b"Subject: appended" + BODY
+    found = after_death(root)
+    times = found.pop(b"Subject: appended" + BODY, 0)
+    least = b"a" in said and b"e" not in said
+    assert least <= times <= (b"x" not in said)
+    assert found == Counter([*WAITING, *KEPT])
+    world = World(root)
+    account = world.login()
+    moved = now(account.status("Archive")).messages
+    assert (b"m" in said) <= moved <= 1
+    account.release()
+    settle(world)
 
-    def check(root: Path, said: bytes) -> None:
-        found = after_death(root)
-        times = found.pop(appended, 0)
-        least = b"a" in said and b"e" not in said
-        assert least <= times <= (b"x" not in said)
-        assert found == Counter([*WAITING, *KEPT])
-        world = World(root)
-        account = world.login()
-        moved = now(account.status("Archive")).messages
-        assert (b"m" in said) <= moved <= 1
-        account.release()
-        settle(world)
 
-    assert each_step(used, tmp_path, move_and_expunge, check) > 10
+def test_killed_at_every_step_of_changes(used: Path, tmp_path: Path) -> None:
+    """See ``check_changed``."""
+    assert each_step(used, tmp_path, move_and_expunge, check_changed) > 10

@@ -65,20 +65,21 @@ def change_keys(root: Path, say: Say, begin: Begin) -> None:
     say(b"revoked ")
 
 
-def test_killed_at_every_step_of_key_changes(template: Path, tmp_path: Path) -> None:
+def check_key_changes(root: Path, said: bytes) -> None:
     """Exactly one of old and new password opens; what was reported as made or revoked is."""
+    words = said.split()
+    old, new = opens(root, PASSWORD), opens(root, NEW_PASSWORD)
+    assert old != new
+    assert new or b"changed" not in words
+    if b"added" in words:
+        by_app_password = opens(root, words[0])
+        assert by_app_password or b"revoking" in words
+        assert not by_app_password or b"revoked" not in words
 
-    def check(root: Path, said: bytes) -> None:
-        words = said.split()
-        old, new = opens(root, PASSWORD), opens(root, NEW_PASSWORD)
-        assert old != new
-        assert new or b"changed" not in words
-        if b"added" in words:
-            by_app_password = opens(root, words[0])
-            assert by_app_password or b"revoking" in words
-            assert not by_app_password or b"revoked" not in words
 
-    assert each_step(template, tmp_path, change_keys, check) > 15
+def test_killed_at_every_step_of_key_changes(template: Path, tmp_path: Path) -> None:
+    """See ``check_key_changes``."""
+    assert each_step(template, tmp_path, change_keys, check_key_changes) > 15
 
 
 def create(root: Path, say: Say, begin: Begin) -> None:
@@ -89,23 +90,24 @@ def create(root: Path, say: Say, begin: Begin) -> None:
     say(b"created")
 
 
-def test_killed_at_every_step_of_making_an_account(template: Path, tmp_path: Path) -> None:
+def check_created(root: Path, said: bytes) -> None:
     """It is there and opens, or it is not there and can be made; the other account is untouched."""
+    world = World(root)
+    there = world.directory.login(BOB) is not None
+    assert there or said != b"created"
+    if not there:
+        assert len(orphan_folders(root, world.directory)) <= 1
+        create_account(root, world.directory, NewAccount(BOB, PASSWORD), params=TINY)
+    account = now(world.store.login(BOB.encode(), PASSWORD, "imap"))
+    assert now(account.status("INBOX")).messages == 0
+    account.release()
+    world.close()
+    assert opens(root, PASSWORD)
 
-    def check(root: Path, said: bytes) -> None:
-        world = World(root)
-        there = world.directory.login(BOB) is not None
-        assert there or said != b"created"
-        if not there:
-            assert len(orphan_folders(root, world.directory)) <= 1
-            create_account(root, world.directory, NewAccount(BOB, PASSWORD), params=TINY)
-        account = now(world.store.login(BOB.encode(), PASSWORD, "imap"))
-        assert now(account.status("INBOX")).messages == 0
-        account.release()
-        world.close()
-        assert opens(root, PASSWORD)
 
-    assert each_step(template, tmp_path, create, check) > 5
+def test_killed_at_every_step_of_making_an_account(template: Path, tmp_path: Path) -> None:
+    """See ``check_created``."""
+    assert each_step(template, tmp_path, create, check_created) > 5
 
 
 def destroy(root: Path, say: Say, begin: Begin) -> None:
@@ -117,18 +119,19 @@ def destroy(root: Path, say: Say, begin: Begin) -> None:
     say(b"destroyed")
 
 
-def test_killed_at_every_step_of_deleting_an_account(template: Path, tmp_path: Path) -> None:
+def check_destroyed(root: Path, said: bytes) -> None:
     """Once it was reported no file is left; before, doing it again finishes it."""
+    world = World(root)
+    for record in world.directory.accounts():
+        assert said != b"destroyed"
+        destroy_account(root, world.directory, record.account_id)
+    assert world.directory.accounts() == []
+    assert orphan_folders(root, world.directory) == []
+    with pytest.raises((AuthenticationFailed, NoSuchAccount)):
+        world.login()
+    world.close()
 
-    def check(root: Path, said: bytes) -> None:
-        world = World(root)
-        for record in world.directory.accounts():
-            assert said != b"destroyed"
-            destroy_account(root, world.directory, record.account_id)
-        assert world.directory.accounts() == []
-        assert orphan_folders(root, world.directory) == []
-        with pytest.raises((AuthenticationFailed, NoSuchAccount)):
-            world.login()
-        world.close()
 
-    assert each_step(template, tmp_path, destroy, check) > 4
+def test_killed_at_every_step_of_deleting_an_account(template: Path, tmp_path: Path) -> None:
+    """See ``check_destroyed``."""
+    assert each_step(template, tmp_path, destroy, check_destroyed) > 4
