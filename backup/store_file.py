@@ -97,12 +97,20 @@ class FileStore:
     def delete(self, names: Sequence[str]) -> None:
         """See ``ObjectStore``."""
         with self._reported():
+            touched: set[Path] = set()
             for name in names:
                 path = self._path(name)
                 path.unlink(missing_ok=True)
+                touched.add(path.parent)
                 for folder in path.parents:
                     if folder == self._place or not _removed(folder):
                         break
+                    touched.discard(folder)
+                    touched.add(folder.parent)
+            # What is forgotten afterwards must not come back with a power cut: nobody would delete it again.
+            for folder in touched:
+                if folder.is_dir():
+                    sync_folder(folder)
 
     def _require_folder(self) -> None:
         if not self._folder.is_dir():

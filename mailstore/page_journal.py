@@ -106,10 +106,12 @@ def recorded(main: Path, wal: Path, journal: Path) -> Iterator[Checkpoint]:
 
 
 def make_journal(journal: Path) -> None:
-    """Begin to keep notes. The caller holds the account's lock. Raises OSError."""
+    """Begin to keep notes. The caller holds the account's lock. Raises OSError.
+
+    The folder is not fsynced: a journal that a power cut takes away is a missing one.
+    """
     if not journal.exists():
         write_new(journal, b"")
-        sync_folder(journal.parent)
 
 
 def read_journal(journal: Path) -> list[Checkpointed] | None:
