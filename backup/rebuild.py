@@ -86,7 +86,6 @@ class Rebuilder:
         assert rebuilt is not None, "there is at least one segment"
         with storage_errors():
             (folder / _PROGRESS).unlink()
-            sync_folder(folder)
             return replace(rebuilt, waiting_mail=sum(1 for _ in (folder / INBOX_PREFIX).iterdir()))
 
 

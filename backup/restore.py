@@ -214,6 +214,8 @@ class Restorer:
             AccountInUse: sessions did not end. Busy, StorageFailed, StorageFull: as they say.
         """
         paths = account_paths(self._root, account_id)
+        # This fsyncs the folder: the note of how far it was rebuilt has to be gone for good before what it
+        # tells of is moved away.
         mark_restored(AccountPaths(folder), restore_id)
         if not paths.keys.exists():
             self._put_new(folder, paths)
@@ -232,8 +234,7 @@ class Restorer:
         with storage_errors():
             for name in ("lock", "keys.lock"):
                 if not (folder / name).exists():
-                    write_new(folder / name, b"")
-            sync_folder(folder)
+                    write_new(folder / name, b"")  # not fsynced: whoever locks makes it again
             make_folder(self._root / "accounts")
             make_folder(paths.folder.parent)
             if paths.folder.exists():
@@ -270,14 +271,15 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths) -> None:
     for path in (paths.wal, paths.mail_db.with_name("mail.db-shm"), paths.page_journal, paths.search_db):
         path.unlink(missing_ok=True)
     sync_folder(paths.folder)
+    # Before the database, which then never is there without the mail that waited with it.
+    for path in fresh.inbox.iterdir():
+        if not (paths.inbox / path.name).exists():
+            os.link(path, paths.inbox / path.name)
+    sync_folder(paths.inbox)
     if fresh.mail_db.exists():
         fresh.mail_db.rename(paths.mail_db)
     else:
         paths.mail_db.unlink(missing_ok=True)
     if fresh.keys.exists():
         fresh.keys.rename(paths.keys)  # else today's keyslots stay
-    for path in fresh.inbox.iterdir():
-        if not (paths.inbox / path.name).exists():
-            os.link(path, paths.inbox / path.name)
-    sync_folder(paths.inbox)
     sync_folder(paths.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -57,7 +58,9 @@ class Source:
     def fetch(self, name: SegmentName, target: Path, progress: Progress | None = None) -> bytes:
         """Copy an object into a local file, going on where an earlier try ended; its SHA-256.
 
-        Not one octet more than one beyond the expected size is asked for.
+        Every piece is on the disk before the next is written, so of what an earlier try has left only the
+        last one may have been torn by a power cut: that is fetched again. Not one octet more than one beyond
+        the expected size is asked for.
 
         Raises:
             SegmentDamaged: it is longer than it should be. ObjectMissing, ObjectStoreError, StorageFull,
@@ -71,11 +74,16 @@ class Source:
                 target.unlink()
             target.touch()
             with target.open("r+b") as file:
+                file.truncate(max(0, target.stat().st_size - GET_BYTES))
                 while piece := file.read(GET_BYTES):
                     digest.update(piece)
+                kept = file.tell()
                 while piece := self.store.get(str(name), file.tell(), min(GET_BYTES, size + 1 - file.tell())):
                     if file.tell() + len(piece) > size:
                         raise SegmentDamaged(str(name), "it is longer than it should be")
+                    if file.tell() > kept:
+                        file.flush()
+                        os.fsync(file.fileno())
                     file.write(piece)
                     digest.update(piece)
                     if progress is not None:
