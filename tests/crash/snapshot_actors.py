@@ -1,6 +1,7 @@
 """The actors of ``test_snapshot_interleavings``: writers of a database and the snapshot job, as processes.
 
 ``python snapshot_actors.py writer|job PLACE SEED``; they work until they are killed, or for ``LIFE_S``.
+``python snapshot_actors.py second PLACE 0`` is the one of ``test_killed_writers``, which does as it is told.
 
 What the database holds follows from one number: transaction n changes the rows that ``step(n)`` says. So
 a restored database is right when its rows are those of a model that took the same steps.
@@ -8,6 +9,7 @@ a restored database is right when its rows are those of a model that took the sa
 
 from __future__ import annotations
 
+import hashlib
 import random
 import sys
 import time
@@ -162,6 +164,33 @@ def job(place: Path, seed: int) -> None:
         time.sleep(chance.choice((0, 0.002, 0.02)))
 
 
+def second(_place: Path, _seed: int) -> None:
+    """Has a database open and does what each line says, a word and a place; answers with a line."""
+    database: Database | None = None
+    for line in sys.stdin:
+        what, place = line.split()
+        paths = account_paths(Path(place) / "root", ACCOUNT)
+        if database is None:
+            database = open_connection(paths.mail_db, KEY)
+        match what:
+            case "write":
+                database.write(0, lambda txn: txn.run("INSERT INTO t(x) VALUES(randomblob(5000))"))
+            case "checkpoint":
+                with exclusive_lock(paths):
+                    database.checkpoint()
+            case "close":
+                with exclusive_lock(paths):
+                    close_all([database])
+                database = None
+        print(digest(database) if database is not None else "closed", flush=True)
+
+
+def digest(database: Database) -> str:
+    """What tells one state of the whole database from another."""
+    rows = database.read(0, lambda txn: txn.rows("SELECT id, x FROM t UNION ALL SELECT -1, number FROM n"))
+    return hashlib.sha256(repr(sorted(rows)).encode()).hexdigest()
+
+
 def _put(store: FileStore, place: Path, name: SegmentName, sha256: bytes) -> None:
     try:
         store.put(str(name), place / "staging" / staged_name(name), sha256)
@@ -170,4 +199,4 @@ def _put(store: FileStore, place: Path, name: SegmentName, sha256: bytes) -> Non
 
 
 if __name__ == "__main__":
-    {"writer": write, "job": job}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+    {"writer": write, "job": job, "second": second}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
