@@ -41,8 +41,8 @@ WHOLE = SectionRead(SectionSpec())
 KEY = load_private_key(new_private_key())
 SERVER_KEY = b"a key of the server, for testing"
 LIMITS = BackupLimits()
-FIRST, SECOND, WAITING = (
-    b"Subject: " + name + b"\r\n\r\nbody\r\n" * 200 for name in (b"1st", b"2nd", b"waits")
+FIRST, SECOND, WAITING, LAST = (
+    b"Subject: " + name + b"\r\n\r\nbody\r\n" * 200 for name in (b"1st", b"2nd", b"waits", b"last")
 )
 CLOSED_S = StoreLimits().close_grace_s + 1
 
@@ -261,6 +261,51 @@ def test_killed_at_every_step_of_a_restore(changed: Path, tmp_path: Path) -> Non
         shutil.rmtree(again)
 
     assert each_step(changed, tmp_path, restore, check) > 25
+
+
+def killed_with_a_full_log(root: Path) -> None:
+    """Another message, after which the worker is killed: nothing of it has been copied back."""
+    world = World(root)
+    account = world.login()
+    world.clock.advance(StoreLimits().checkpoint_delay_s + 1)
+    now(account.append("INBOX", [NewMessage(LAST)]))
+    files = [world.paths.mail_db, world.paths.wal, world.paths.folder / "mail.db-shm"]
+    content = {path: path.read_bytes() for path in files}
+    assert len(content[world.paths.wal]) > 4096
+    account.release()
+    world.clock.advance(CLOSED_S)
+    world.close()
+    for path, data in content.items():
+        path.write_bytes(data)
+
+
+def test_killed_at_every_step_of_a_restore_over_a_full_log(changed: Path, tmp_path: Path) -> None:
+    """The log never meets the restored database. While it is gone and that one is not there yet, what the log
+    had is in the copy that is kept; doing it again finishes it."""
+    template = tmp_path / "template"
+    shutil.copytree(changed, template)
+    killed_with_a_full_log(template)
+    today, then = Counter([FIRST, SECOND, WAITING, LAST]), Counter([FIRST])
+    reached: list[Counter[bytes]] = []
+
+    def check(root: Path, _said: bytes) -> None:
+        again = root.with_name(root.name + "-again")
+        shutil.copytree(root, again)
+        kept = [path.read_bytes() for path in root.glob("replaced/*/mail.db-wal")]
+        found = inbox_of(root)
+        if found not in (today, then):
+            assert found == today - Counter([LAST])
+            assert kept == [template_log]
+        reached.append(found)
+        restore_first(again)
+        assert inbox_of(again) == then
+        shutil.rmtree(again)
+
+    template_log = next(template.glob("accounts/??/*/mail.db-wal")).read_bytes()
+    place = tmp_path / "place"
+    place.mkdir()
+    assert each_step(template, place, restore, check) > 25
+    assert reached[0] == today and reached[-1] == then
 
 
 def test_what_these_tests_open_is_the_accounts_own(changed: Path) -> None:
