@@ -16,6 +16,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -133,6 +134,22 @@ def restored_numbers(place: Path, store: FileStore, private: PrivateKey) -> list
             rebuilder.rebuild(chain.segments[:end], folder)
             numbers.append(check(folder / "mail.db", model))
     return numbers
+
+
+def test_files_of_a_failed_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails once in thousands of runs has to be looked at then."""
+    place, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    place.mkdir()
+    elsewhere.mkdir()
+    (place / "file").write_bytes(b"x")
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    with kept_when_failing(place):
+        assert not list(elsewhere.iterdir())
+    with pytest.raises(AssertionError) as caught, kept_when_failing(place):
+        raise AssertionError
+    (kept,) = elsewhere.iterdir()
+    assert caught.value.__notes__ == [f"the files are kept in {kept}"]
+    assert (kept / "file").read_bytes() == b"x"
 
 
 def check(path: Path, model: actors.Model) -> int:
