@@ -1,0 +1,152 @@
+"""Break the program on purpose, one small change at a time, and see whether the fast tests notice.
+
+    .venv/bin/python -m tests.mutation [--seconds 3600] [--sample N] [--seed S] [--map] [MODULE ...]
+
+Without modules it takes those that lose mail when they are wrong. Each change runs against the fast tests
+that run its line until one fails (``--map`` finds out anew which tests run which line; do that when tests
+have changed). Survivors that have been looked at are explained in ``tests/mutation/survivors.toml`` and
+count for nothing; prints the others, and a line per module. Ends with 1 when a module has less than 90 %
+noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import random
+import sys
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.mutation.covering import Covering, covering
+from tests.mutation.mutants import Mutant, mutants, mutated
+from tests.mutation.trial import Verdict, prepare, try_out
+
+PROJECT = Path(__file__).resolve().parents[2]
+EXPLAINED = Path(__file__).with_name("survivors.toml")
+MODULES = (
+    "mailstore/keys.py",
+    "mailstore/sealed.py",
+    "mailstore/filing.py",
+    "mailstore/wal.py",
+    "mailstore/page_journal.py",
+    "mailstore/uidset.py",
+    "backup/segment.py",
+    "backup/retention.py",
+    "backup/rebuild.py",
+    "backup/restore.py",
+    "backup/verify.py",
+    "protocols/imap/view.py",
+)
+NOTICED_SHARE = 0.9
+ONE_MUTANT_S = 120.0
+MOST_TESTS = 400
+"""Tests run against one mutant at most, the quickest."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How a module did."""
+
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    explained: int = 0
+    survivors: list[tuple[Mutant, Verdict]] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """How many of those that are not explained were noticed."""
+        count = self.verdicts.total() - self.explained
+        return self.verdicts[Verdict.NOTICED] / count if count else 1.0
+
+
+def explanations() -> dict[str, dict[str, str]]:
+    """For each module why some changes of it cannot be noticed, or need not be, by the change's name."""
+    if not EXPLAINED.exists():
+        return {}
+    found: dict[str, dict[str, str]] = tomllib.loads(EXPLAINED.read_text())
+    return found
+
+
+def chosen(options: argparse.Namespace, choose: random.Random) -> list[Mutant]:
+    """The mutants of this run, in random order, so that a run that ends early is a sample."""
+    all_of_them = [
+        one for module in options.modules for one in mutants(module, (PROJECT / module).read_text())
+    ]
+    choose.shuffle(all_of_them)
+    return all_of_them[: options.sample] if options.sample else all_of_them
+
+
+def verdicts(
+    todo: Sequence[Mutant], known: Covering, seconds: float, jobs: int
+) -> Iterator[tuple[Mutant, Verdict]]:
+    """Try one after the other until the time is up."""
+    end = time.monotonic() + seconds
+
+    def one(mutant: Mutant) -> tuple[Mutant, Verdict] | None:
+        if time.monotonic() > end:
+            return None
+        tests = known.tests_of(mutant.module, mutant.lines)[:MOST_TESTS]
+        tree = mutated((PROJECT / mutant.module).read_text(), mutant)
+        return mutant, try_out(mutant.module, tree, tests, ONE_MUTANT_S)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from filter(None, pool.map(one, todo))
+
+
+def check_unchanged(modules: Sequence[str], known: Covering) -> None:
+    """The tests have to pass over modules that are as they are; otherwise everything would look noticed."""
+    for module in modules:
+        source = (PROJECT / module).read_text()
+        tests = known.tests_of(module, (1, source.count("\n")))[:MOST_TESTS]
+        if try_out(module, ast.parse(source), tests, ONE_MUTANT_S * 2) is Verdict.NOTICED:
+            raise SystemExit(f"{module}: the tests fail without a change, or take too long; --map may help")
+
+
+def report(tallies: dict[str, Tally]) -> bool:
+    """Print how each module did; whether all did well."""
+    print(f"\n{'module':32} {'tried':>6} {'noticed':>8} {'explained':>10} {'survived':>9} {'share':>7}")
+    for module, tally in sorted(tallies.items()):
+        noticed, tried = tally.verdicts[Verdict.NOTICED], tally.verdicts.total()
+        left = len(tally.survivors)
+        print(f"{module:32} {tried:6} {noticed:8} {tally.explained:10} {left:9} {tally.share:7.1%}")
+    return all(tally.share >= NOTICED_SHARE for tally in tallies.values())
+
+
+def main() -> int:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--sample", type=int, default=0, help="how many changes to try; 0: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--map", action="store_true", help="find out anew which tests run which line")
+    parser.add_argument("modules", nargs="*", default=MODULES, metavar="MODULE")
+    options = parser.parse_args()
+    known, explained = covering(options.map), explanations()
+    prepare()
+    check_unchanged(options.modules, known)
+    todo = chosen(options, random.Random(options.seed))
+    tallies: dict[str, Tally] = {}
+    for mutant, verdict in verdicts(todo, known, options.seconds, options.jobs):
+        tally = tallies.setdefault(mutant.module, Tally())
+        tally.verdicts[verdict] += 1
+        if verdict is Verdict.NOTICED:
+            continue
+        if mutant.name in explained.get(mutant.module, {}):
+            tally.explained += 1
+            continue
+        tally.survivors.append((mutant, verdict))
+        print(f"{mutant.module}:{mutant.lines[0]}: {verdict.value}: {mutant.name}", flush=True)
+    well = report(tallies)
+    tried = sum(tally.verdicts.total() for tally in tallies.values())
+    print(f"\n{tried} of {len(todo)} changes tried.")
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
