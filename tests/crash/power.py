@@ -18,6 +18,7 @@ at the end. Of each there are: all and none of what is not certain; the first n 
 each one kept alone (a name with those before it in its folder); names without data, data without names, names
 with zeros for data; and the last write torn in several ways. Each of these with late times and without. Where
 there is more than ``most`` to choose from, as many are taken at equal distances, so every run sees the same.
+SEALBOX_EVERY_STATE=1 takes all, and each two lost together.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,11 @@ import backup.snapshot
 from mailstore import page_journal
 
 SECTOR = 512
-MOST = 6 if not os.environ.get("SEALBOX_EVERY_STATE") else 1_000_000
-"""How many of one kind of state are looked at for one moment; SEALBOX_EVERY_STATE=1 takes all."""
+EVERY = bool(os.environ.get("SEALBOX_EVERY_STATE"))
+"""Nothing is left out, and each two that are lost together are looked at too."""
+
+MOST = 1_000_000 if EVERY else 16
+"""How many of one kind of state are looked at for one moment."""
 
 Torn = dict[int, Sequence[Write]]
 """What is left of a write, by its place in the record."""
@@ -219,6 +224,8 @@ def _choices(
         yield f"lost from {_told(record, place)} on", [one for one in open_ones if one < place], None
         yield f"lost only {_told(record, place)}", [one for one in open_ones if one != place], None
         yield f"kept only {_told(record, place)}", _with_names_before(record, open_ones, place), None
+    for pair in combinations(open_ones if EVERY else (), 2):
+        yield f"lost only {pair}", [one for one in open_ones if one not in pair], None
     names = [one for one in open_ones if isinstance(record.operations[one], Put | Remove)]
     data = [one for one in open_ones if one not in set(names)]
     yield "names without data", names, None

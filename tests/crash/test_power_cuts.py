@@ -35,9 +35,12 @@ from test_every_step_of_keys import (
     check_key_changes,
     create,
     destroy,
+    opens,
 )
+from test_every_step_of_snapshots import account_of
 
-from mailstore.account import NewAccount, create_account
+from backup.keypair import generate, read_private_key, read_public_key
+from mailstore.account import AccountPaths, NewAccount, account_paths, create_account
 
 pytestmark = [
     pytest.mark.crash,
@@ -51,6 +54,11 @@ def with_one_message(root: Path) -> Path:
     world.deliver(MESSAGE)
     world.close()
     return root
+
+
+def paths_of(root: Path) -> AccountPaths:
+    """The only account's files."""
+    return account_paths(root, account_of(root))
 
 
 def cut_at_every_moment(
@@ -97,9 +105,35 @@ def test_power_cut_in_making_an_account(place: Path) -> None:
 
 
 def test_power_cut_in_deleting_an_account(place: Path) -> None:
-    """See ``check_destroyed``."""
+    """See ``check_destroyed``; and what would open the account is gone before anything else is."""
     root = with_one_message(place / "root")
-    assert cut_at_every_moment(place, root, destroy, check_destroyed) > 10
+    assert opens(root, PASSWORD)
+    keys = paths_of(root).keys.read_bytes()
+
+    def check(root: Path, said: bytes) -> None:
+        if list(root.glob("accounts/??/*")) and paths_of(root).keys.exists():
+            assert paths_of(root).mail_db.exists() or paths_of(root).keys.read_bytes() != keys
+        check_destroyed(root, said)
+
+    assert cut_at_every_moment(place, root, destroy, check) > 10
+
+
+def test_power_cut_in_making_backup_keys(place: Path) -> None:
+    """Once it was reported the private key is there: without it no snapshot would ever open."""
+    folder = place / "keys"
+    folder.mkdir()
+
+    def work(folder: Path, say: Say, begin: Begin) -> None:
+        begin()
+        generate(folder / "private", folder / "public")
+        say(b"made")
+
+    def check(folder: Path, said: bytes) -> None:
+        if said:
+            private = read_private_key(folder / "private")
+            assert private.public == read_public_key(folder / "public")
+
+    assert cut_at_every_moment(place, folder, work, check) > 10
 
 
 def test_power_cut_in_the_first_start(place: Path) -> None:

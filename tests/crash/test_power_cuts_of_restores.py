@@ -26,7 +26,8 @@ from test_every_step_of_snapshots import (
     inbox_of,
     login_and_append,
 )
-from test_power_cuts_of_snapshots import paths_of, take_if_changed
+from test_power_cuts import paths_of
+from test_power_cuts_of_snapshots import take_if_changed
 
 import backup.source
 from backup.restore import Restorer, list_store, target
@@ -190,3 +191,32 @@ def test_power_cut_in_a_restore_of_a_lost_account(place: Path) -> None:
         assert_intact(root)
 
     assert each_cut(made, place, check) > 50
+
+
+def uid_validity(root: Path) -> int:
+    """INBOX's, as a login is told it."""
+    world = World(root)
+    account = world.login()
+    found: int = now(account.status("INBOX")).uid_validity
+    account.release()
+    world.close()
+    return found
+
+
+def test_power_cut_in_the_first_login_after_a_restore(place: Path) -> None:
+    """No client is told the UIDVALIDITY of before, and what one was told stays."""
+    root = make_changed(place / "root")
+    before = uid_validity(root)
+    record(root, restored_in_child(root, account_of(root)))
+
+    def login(say: Say, begin: Begin) -> None:
+        begin()
+        say(b"%d" % uid_validity(root))
+
+    def check(root: Path, said: bytes) -> None:
+        found = uid_validity(root)
+        assert found != before
+        assert said in (b"", b"%d" % found)
+
+    made, _ = record(root, login)
+    assert each_cut(made, place, check) > 30

@@ -32,6 +32,7 @@ from test_every_step_of_snapshots import (
     inbox_of,
     login_and_append,
 )
+from test_power_cuts import paths_of
 
 from backup.image import image_of
 from backup.limits import DAY_S
@@ -43,7 +44,7 @@ from backup.snapshot import fingerprint
 from backup.source import Source
 from backup.verify import Verifier, expected_by_state
 from mailstore import page_journal
-from mailstore.account import AccountPaths, account_paths, shared_lock
+from mailstore.account import shared_lock
 from mailstore.limits import StoreLimits
 from mailstore.model import ModSeq, NewMessage
 
@@ -54,11 +55,6 @@ pytestmark = [
 
 THIRD, LATER = (b"Subject: " + name + b"\r\n\r\nbody\r\n" * 200 for name in (b"3rd", b"later"))
 LONG_AGO_NS = 1_700_000_000 * 10**9
-
-
-def paths_of(root: Path) -> AccountPaths:
-    """The only account's files."""
-    return account_paths(root, account_of(root))
 
 
 def make_known(root: Path) -> Path:
