@@ -288,7 +288,8 @@ class State:
             rows = txn.rows(f"{_SEGMENTS} WHERE stream=? AND sequence>=?", where)
             _forget_from(txn, where)
             txn.run(
-                "UPDATE stream SET fingerprint='', keys_sha256=NULL, main_inode=NULL, wal_salts=NULL"
+                # A time that no file has: all of it counts as changed, and that there is a file stays known.
+                "UPDATE stream SET fingerprint='', keys_sha256=NULL, main_mtime_ns=-1, wal_salts=NULL"
                 " WHERE stream=?",
                 (name.stream,),
             )

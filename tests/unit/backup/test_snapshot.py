@@ -154,7 +154,7 @@ def test_a_deleted_account_is_said_to_be_gone(world: BackupWorld) -> None:
         world.take()
 
 
-@pytest.mark.parametrize("due", ["changes", "full"])
+@pytest.mark.parametrize("due", ["changes", "full", "full, as a waiting one was lost"])
 def test_a_vanished_database_is_no_good_snapshot(tmp_path: Path, due: str) -> None:
     """Not even where a full one is due, which would outlive those that have it. Nothing is recorded."""
     world = BackupWorld(tmp_path, BackupLimits(chain_max_segments=2 if due == "full" else 1_000))
@@ -164,6 +164,12 @@ def test_a_vanished_database_is_no_good_snapshot(tmp_path: Path, due: str) -> No
     settle(world)
     assert world.take() is not None
     world.upload()
+    if "lost" in due:
+        append(world, "three")
+        settle(world)
+        lost = world.take()
+        assert lost is not None and world.state.lost(lost.name) == [lost.name]
+        world.snapshotter.clean()
     before, database = world.names(), world.mail.paths.mail_db
     database.rename(database.with_name("elsewhere"))
     world.mail.deliver(message("waits"))
@@ -174,9 +180,11 @@ def test_a_vanished_database_is_no_good_snapshot(tmp_path: Path, due: str) -> No
     database.with_name("elsewhere").rename(database)
     segment = world.take()
     assert segment is not None and segment.name.sequence == before[-1].sequence + 1
+    assert segment.name.kind is (Kind.CHANGES if due == "changes" else Kind.FULL)
     world.upload()
     folder, rebuilt = world.rebuild()
-    assert world.subjects(folder) == [b"one", b"two"] and rebuilt.waiting_mail == 1
+    subjects = [b"one", b"three", b"two"] if "lost" in due else [b"one", b"two"]
+    assert world.subjects(folder) == subjects and rebuilt.waiting_mail == 1
     world.close()
 
 

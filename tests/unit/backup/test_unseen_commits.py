@@ -59,6 +59,12 @@ def write_more(living: Living) -> None:
     add(living.database, 4, 90_000)
 
 
+def write_more_and_checkpoint(living: Living) -> None:
+    """The log has been longer than it had been read, with something else in it, and is gone."""
+    write_more(living)
+    assert living.database.checkpoint()
+
+
 def checkpoint(living: Living) -> None:
     """Nothing is written; the log is copied back, as far as SQLite knows it, and cut."""
     assert living.database.checkpoint()
@@ -78,7 +84,10 @@ def begin_anew_slowly(living: Living) -> None:
     add(living.database, 3, 10)
 
 
-@pytest.mark.parametrize("go_on", [write_less, write_more, checkpoint, begin_anew, begin_anew_slowly])
+@pytest.mark.parametrize(
+    "go_on",
+    [write_less, write_more, write_more_and_checkpoint, checkpoint, begin_anew, begin_anew_slowly],
+)
 def test_what_nobody_ever_saw_does_not_stay_in_the_snapshots(
     living: Living, go_on: Callable[[Living], None]
 ) -> None:
@@ -97,7 +106,9 @@ def test_what_nobody_ever_saw_does_not_stay_in_the_snapshots(
     assert living.restored() == rows(living.database)
 
 
-@pytest.mark.parametrize("go_on", [write_less, write_more, begin_anew, begin_anew_slowly])
+@pytest.mark.parametrize(
+    "go_on", [write_less, write_more, write_more_and_checkpoint, begin_anew, begin_anew_slowly]
+)
 def test_what_everybody_saw_costs_no_full_snapshot(living: Living, go_on: Callable[[Living], None]) -> None:
     """However the log goes on: what was read from it is known to have become part of the database."""
     living.take()

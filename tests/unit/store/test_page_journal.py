@@ -161,6 +161,25 @@ def test_pages_that_were_read_from_the_log_are_no_news(tmp_path: Path) -> None:
     close_all([database])
 
 
+def test_a_note_tells_what_of_a_log_was_committed(tmp_path: Path) -> None:
+    """Only a commit of the same log, with the same frames before it, and only among those SQLite knew."""
+    database = opened(tmp_path)
+    for size in (10, 5_000):
+        add(database, size)
+    database.checkpoint()
+    (record,) = read_journal(tmp_path / PAGE_JOURNAL) or []
+    first, last = sorted(record.commits)
+    assert record.frames == last == len(record.pages)
+    seen = WalPosition(record.salts, first, 3, record.commits[first])
+    assert record.has(seen)
+    assert record.has(replace(seen, frames=last, checksum=record.commits[last]))
+    assert not record.has(replace(seen, salts=b"otherlog"))
+    assert not record.has(replace(seen, frames=last))
+    assert not record.has(replace(seen, checksum=record.commits[last]))
+    assert not replace(record, frames=first - 1).has(seen)
+    close_all([database])
+
+
 def test_a_journal_that_grows_too_long_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not kept for ever when nobody reads it; the checkpoint runs all the same."""
     monkeypatch.setattr("mailstore.page_journal.MAX_JOURNAL_BYTES", 100)
