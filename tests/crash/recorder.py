@@ -13,7 +13,9 @@ import os
 import platform
 import struct
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import stepper
 from file_operations import (
@@ -87,6 +89,28 @@ def record(root: Path, function: stepper.Traced) -> tuple[Record, bytes]:
     found = Record(tracer.nodes, tracer.operations)
     assert State.of(found, range(len(found.operations))).contents() == contents(root), "the record is true"
     return found.joined(), said
+
+
+class Immediate:
+    """A pool that does its work in the caller's thread, because only that is recorded."""
+
+    def __init__(self, _threads: int, **_: object) -> None:
+        pass
+
+    def __enter__(self) -> Immediate:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """See ``Executor``."""
+        done: Future[Any] = Future()
+        done.set_result(function(*args))
+        return done
+
+    def shutdown(self, **_: object) -> None:
+        """Nothing runs."""
 
 
 class _Tracer:

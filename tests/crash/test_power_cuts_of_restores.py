@@ -6,14 +6,12 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stepper
 from power import each_cut
-from recorder import record
+from recorder import Immediate, record
 from steps import Begin, Say
 from store_world import World, now
 from test_every_step import assert_intact
@@ -55,28 +53,6 @@ THEN = Counter([FIRST, SECOND, WAITING])
 
 CHECKPOINTED = Counter([FIRST, SECOND, WAITING, THIRD])
 SINCE = Counter([FIRST, SECOND, WAITING, THIRD, FOURTH])
-
-
-class Immediate:
-    """A pool that does its work in the caller's thread, because only that is recorded."""
-
-    def __init__(self, _threads: int) -> None:
-        pass
-
-    def __enter__(self) -> Immediate:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """See ``Executor``."""
-        done: Future[Any] = Future()
-        done.set_result(function(*args))
-        return done
-
-    def shutdown(self, **_: object) -> None:
-        """Nothing runs."""
 
 
 @pytest.fixture(autouse=True)

@@ -99,6 +99,11 @@ def assert_restores(root: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     source = Source(snapshots.store, lambda _name: KEY, listing.sizes)
     Rebuilder(source, root / "scratch", 1).rebuild(names, folder)
+    assert_as_it_is(root, folder)
+
+
+def assert_as_it_is(root: Path, folder: Path) -> None:
+    """What was rebuilt is the account as it is now, octet for octet."""
     paths = paths_of(root)
     with shared_lock(paths), image_of(paths, None, keep_notes=False) as image:
         assert image is not None
