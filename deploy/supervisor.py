@@ -172,15 +172,14 @@ class Supervisor:
             return
         if not self._announced and process.ready_s is None and slot.serves:
             # Nothing has ever worked: another try would not either, and a loop would hide the reason.
-            log.error("a worker could not start; its message above says why")
+            log.error(
+                "a worker could not start (it %s); if it could say why, that stands above", _how(reason)
+            )
             self.failed = True
             self._stop_and_exit()
             return
-        how = (
-            "ended" if reason.check(ProcessDone) else f"died (status {getattr(reason.value, 'status', '?')})"
-        )
         young = process.ready_s is None or self._reactor.seconds() - process.ready_s < YOUNG_S
-        self._start_again(slot, how, young=young)
+        self._start_again(slot, _how(reason), young=young)
 
     def _start_again(self, slot: _Slot, why: str, *, young: bool) -> None:
         """Fill a place again: at once, or after a pause that grows from one early death to the next."""
@@ -271,3 +270,13 @@ def notify_systemd(state: str) -> None:
 def lock_path(data: Path) -> Path:
     """The file whose flock says that a server runs on this data root."""
     return data / "serve.lock"
+
+
+def _how(reason: Failure) -> str:
+    """How a process ended, for the log."""
+    if reason.check(ProcessDone):
+        return "ended"
+    killed_by = getattr(reason.value, "signal", None)
+    if killed_by is not None:
+        return f"was killed by signal {killed_by}"
+    return f"died (status {getattr(reason.value, 'status', '?')})"

@@ -23,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct-horse-battery-staple"  # the password of generated mail
 CHEAP = Argon2Params(1, 64, 1)
 WORKERS = 2
-START_S = 60.0
+START_S = 180.0
 STOP_S = 60.0
 
 
@@ -100,24 +100,26 @@ class Site:
         return ssl.create_default_context(cafile=str(self.certificate))
 
     def start(self) -> None:
-        """Start, and wait until it accepts connections."""
-        with (self.folder / "stderr").open("ab") as errors:
+        """Start, and wait until every worker accepts connections, as systemd would be told.
+
+        A worker that is killed before then is one that cannot start.
+        """
+        ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ready.bind(str(self.folder / "notify"))
+        with (self.folder / "stderr").open("ab") as errors, ready:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "deploy", "serve", "--config", str(self.config)],
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
+                env={**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")},
             )
-        deadline = time.monotonic() + START_S
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.imaps)) == 0:
-                    return
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the server does not start: " + self.errors()[-2000:])
-            # A poll with a deadline: the connection above decides, not this pause.
-            select.select([], [], [], 0.05)
+            deadline = time.monotonic() + START_S
+            while not (select.select([ready], [], [], 0.2)[0] and b"READY=1" in ready.recv(4096)):
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the server does not start: " + self.errors()[-2000:])
+        (self.folder / "notify").unlink()
 
     def errors(self) -> str:
         """What the server has said on standard error."""

@@ -53,8 +53,8 @@ def machine() -> Machine:
 
 
 @pytest.fixture
-def supervisor(machine: Machine, tmp_path: Path) -> Supervisor:
-    """Two workers that serve."""
+def starting(machine: Machine, tmp_path: Path) -> Supervisor:
+    """Two workers that do not serve yet."""
     make_certificate(tmp_path / "c.pem", tmp_path / "k.pem")
     text = (
         f'data = "{tmp_path}"\nworkers = 2\n[tls]\n'
@@ -63,8 +63,14 @@ def supervisor(machine: Machine, tmp_path: Path) -> Supervisor:
     made = Supervisor(machine, config.parse(text, tmp_path / "x"), [], lambda: None)
     for slot in made._slots:
         made._spawn(slot)
-    machine.serve()
     return made
+
+
+@pytest.fixture
+def supervisor(starting: Supervisor, machine: Machine) -> Supervisor:
+    """Two workers that serve."""
+    machine.serve()
+    return starting
 
 
 def test_a_worker_that_served_is_replaced_at_once_however_often_it_is_killed(
@@ -131,3 +137,13 @@ def test_a_machine_out_of_processes_is_tried_again(machine: Machine, supervisor:
     machine.out_of_processes = False
     machine.advance(LONGEST_WITHOUT_WORKER_S)
     assert machine.running
+
+
+def test_a_worker_that_is_killed_before_it_serves_is_said_to_be(
+    machine: Machine, starting: Supervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short of memory, most likely, and then it has left no message of its own."""
+    monkeypatch.setattr(starting, "_stop_and_exit", lambda: None)
+    machine.kill()
+    assert starting.failed
+    assert "was killed by signal 9" in caplog.text
