@@ -383,7 +383,7 @@ class AccountSession:
         self, names: Sequence[str], entries: Sequence[str], max_bytes: int
     ) -> dict[str, dict[str, bytes]]:
         """See ``AccountApi``; one mailbox at a time."""
-        stored = await self.annotations(names[0])
+        stored = await self.annotations(names[0]) if normalised(names[0]) in self.data.mailboxes else {}
         return {names[0]: {entry: stored[entry] for entry in entries if entry in stored}}
 
     async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> dict[str, int]:

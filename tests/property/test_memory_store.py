@@ -23,6 +23,7 @@ from mailstore import mime
 from mailstore import search as criteria
 from mailstore.errors import StoreError
 from mailstore.model import (
+    Counters,
     Delta,
     FetchPlan,
     Flags,
@@ -31,6 +32,7 @@ from mailstore.model import (
     ModSeq,
     NewMessage,
     Opened,
+    Overview,
     SectionRead,
     SortBy,
     SortKey,
@@ -38,6 +40,7 @@ from mailstore.model import (
     StoreMode,
     SystemFlag,
     ThreadAlgorithm,
+    UidValidity,
 )
 from mailstore.schema import DEFAULT_MAILBOXES
 from mailstore.uidset import UidSet
@@ -122,6 +125,8 @@ def plain(value: Any) -> Any:
             return ("delta", changed, () if gone else value.expunged, gone, None if gone else value.recent)
         case MailboxStatus():
             return replace(value, mailbox_id=0, uid_validity=0, highest_modseq=0, object_id="")
+        case Counters():
+            return value.messages, value.unseen, value.uid_next
         case MailboxList():
             listed = [
                 (one.name, one.special_use, one.subscribed, one.has_children) for one in value.mailboxes
@@ -250,6 +255,35 @@ class Stores(RuleBasedStateMachine):
             lambda side: side.sessions[0].statuses([name, "INBOX"]),
             lambda found: {one: plain(value) for one, value in found.items()},
         )
+
+    @rule(name=names, uid=st.integers(1, 4), section=st.sampled_from(SECTIONS))
+    def read_elsewhere(self, name: str, uid: int, section: SectionRead) -> None:
+        """CATENATE's URL, and one whose UIDVALIDITY is of another time."""
+
+        async def read(side: Side) -> Any:
+            validity = (await side.sessions[0].status(name)).uid_validity
+            found = await side.sessions[0].read_section(name, validity, uid, section)
+            return found, await side.sessions[0].read_section(name, UidValidity(validity + 1), uid, section)
+
+        self.both(read)
+
+    @rule(name=names)
+    def annotations_in_lists(self, name: str) -> None:
+        """LIST-METADATA."""
+        entries = ["/private/comment", "/shared/comment"]
+        self.both(lambda side: side.sessions[0].annotations_of([name], entries, WHOLE))
+
+    @rule()
+    def overview(self) -> None:
+        """NOTIFY."""
+
+        def tell(found: Overview) -> Any:
+            named = {info.mailbox_id: info.name for info in found.listed.mailboxes}
+            counted = {named[one]: plain(value) for one, value in found.counters.items()}
+            versions = {named.get(one): sorted(of) for one, of in (found.annotations or {}).items() if of}
+            return plain(found.listed), counted, versions
+
+        self.both(lambda side: side.sessions[0].overview(0), tell)
 
     @invariant()
     def agree(self) -> None:
