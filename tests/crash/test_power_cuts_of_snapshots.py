@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import stepper
-from power import each_cut
+from power import cuts, each_cut, recorded_numbers
 from recorder import record
 from steps import Begin, Say
 from store_world import World, now
@@ -165,6 +165,24 @@ def test_power_cut_in_a_checkpoint_with_notes(place: Path) -> None:
     root = make_known(place / "root")
     made, _ = record(root, lambda say, begin: append_and_close(root, say, begin))
     assert each_cut(made, place, check_appended) > 50
+
+
+def test_power_cut_that_takes_nothing_costs_no_full_snapshot(place: Path) -> None:
+    """Otherwise the tests here would see no page that is left out, because every snapshot would hold all."""
+    root = make_known(place / "root")
+    made, _ = record(root, lambda say, begin: append_and_close(root, say, begin))
+    whole = [cut.state for cut in cuts(made) if cut.how.endswith("all of it kept")]
+    assert len(whole) > 5
+    for number, state in enumerate(whole):
+        folder = place / f"whole{number}"
+        with recorded_numbers(state.build(folder)):
+            take_if_changed(folder)
+        snapshots = Snapshots(folder)
+        (stream,) = snapshots.state.streams()
+        kinds = [one.name.kind for one in snapshots.state.segments(stream.stream)]
+        assert kinds in ([Kind.FULL], [Kind.FULL, Kind.CHANGES])
+        snapshots.state.close()
+    assert len(kinds) == 2
 
 
 def test_power_cut_in_a_checkpoint_that_cannot_be_noted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
