@@ -1,0 +1,158 @@
+"""What the store does with accounts, their keys and the directory."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from backup_world import PASSWORD, TINY
+from everything import (
+    NAME,
+    OTHER,
+    Operation,
+    World,
+)
+from keys_world import outcome
+from twisted.internet.defer import Deferred
+
+from mailstore.account import (
+    NewAccount,
+    accept_header,
+    create_account,
+    destroy_account,
+    init_root,
+    mark_restored,
+    open_directory,
+    orphan_folders,
+    read_server_key,
+    restored_mark,
+)
+from mailstore.directory import EmbeddedDirectory
+from mailstore.errors import AuthenticationFailed
+from mailstore.keys import AccessProtocol, Scope
+from mailstore.pop3_login import may_log_in
+
+
+def _create(world: World) -> None:
+    wanted = NewAccount(OTHER, b"another password")
+    create_account(world.root, world.directory, wanted, params=TINY)
+
+
+def _destroy(world: World) -> None:
+    record = world.directory.login(OTHER)
+    if record is not None:
+        destroy_account(world.root, world.directory, record.account_id)
+
+
+def _no_orphans(world: World) -> None:
+    assert orphan_folders(world.root, world.directory) == []
+
+
+def _header_is_whole(world: World) -> None:
+    assert world.owner().header.slots
+    assert not [path for path in world.paths.folder.iterdir() if path.name.endswith(".tmp")]
+
+
+def _revoke_all(world: World) -> None:
+    for slot in world.keyring().slots()[2:]:
+        world.keyring().revoke(slot.id)
+
+
+def _result(answer: Deferred[Any]) -> Any:
+    found = outcome(answer)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _unlock(world: World, name: str = NAME) -> Any:
+    unlocker = world.mail.store._unlocker
+    return _result(Deferred.fromCoroutine(unlocker.unlock(name, PASSWORD, AccessProtocol.IMAP)))
+
+
+def _unlock_nobody(world: World) -> None:
+    try:
+        _unlock(world, "nobody@example.org")
+    except AuthenticationFailed:
+        return
+    raise AssertionError("nobody was let in")
+
+
+def _unlock_by_scram(world: World) -> None:
+    unlocker = world.mail.store._unlocker
+    _result(Deferred.fromCoroutine(unlocker.scram_setup(NAME)))
+    unlocked, _ = _result(
+        Deferred.fromCoroutine(unlocker.unlock_by_scram(NAME, world.exchange, AccessProtocol.IMAP))
+    )
+    unlocked.wipe()
+
+
+def _recheck(world: World) -> None:
+    assert world.account is not None
+    _result(Deferred.fromCoroutine(world.mail.store.recheck(world.account.unlocked)))
+
+
+ACCOUNTS = [
+    Operation(
+        "init_root",
+        lambda world: init_root(world.spare / "root"),
+        undo=lambda world: shutil.rmtree(world.spare / "root", ignore_errors=True),
+    ),
+    Operation("open_directory", lambda world: open_directory(world.root).close()),
+    Operation("read_server_key", lambda world: read_server_key(world.root)),
+    Operation("create_account", _create, undo=_destroy, check=_no_orphans),
+    Operation("destroy_account", _destroy, prepare=_create, undo=_destroy),
+    Operation("accept_header", lambda world: accept_header(world.root, world.directory, world.account_id)),
+    Operation("mark_restored", lambda world: mark_restored(world.paths, 7), undo=lambda world: unmark(world)),
+    Operation(
+        "restored_mark",
+        lambda world: restored_mark(world.paths),
+        prepare=lambda world: mark_restored(world.paths, 7),
+        undo=lambda world: unmark(world),
+    ),
+    Operation("orphan_folders", lambda world: orphan_folders(world.root, world.directory)),
+    Operation("unlock", lambda world: _unlock(world).wipe()),
+    Operation("unlock by a name that nobody has", _unlock_nobody),
+    Operation("unlock by SCRAM", _unlock_by_scram),
+    Operation(
+        "recheck",
+        _recheck,
+        prepare=lambda world: world.open_session(),
+        undo=lambda world: world.close_session(),
+    ),
+    Operation(
+        "add_app_password",
+        lambda world: world.keyring().add_app_password("tablet", Scope()),
+        undo=_revoke_all,
+        check=_header_is_whole,
+    ),
+    Operation(
+        "change_password", lambda world: world.keyring().change_password(PASSWORD), check=_header_is_whole
+    ),
+    Operation(
+        "revoke",
+        lambda world: world.keyring().revoke(world.made.slot.id),
+        prepare=lambda world: setattr(world, "made", world.keyring().add_app_password("tablet", Scope())),
+        undo=_revoke_all,
+        check=_header_is_whole,
+    ),
+    Operation("may_log_in", lambda world: may_log_in(world.paths.folder, 0, 1e9)),
+    Operation("directory", lambda world: _directory(world)),
+]
+
+
+def unmark(world: World) -> None:
+    """As if nothing had been restored."""
+    world.paths.restored.unlink(missing_ok=True)
+
+
+def _directory(world: World) -> None:
+    directory = EmbeddedDirectory(world.root / "directory.db", read_server_key(world.root))
+    try:
+        directory.resolve(NAME)
+        directory.login("nobody@example.org")
+        directory.set_quota(world.account_id, None)
+        directory.add_alias("alias@example.org", world.account_id)
+        directory.remove_alias("alias@example.org")
+    finally:
+        directory.close()

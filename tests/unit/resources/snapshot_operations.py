@@ -1,0 +1,183 @@
+"""What the snapshot job and restores do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from everything import (
+    SERVER_KEY,
+    Operation,
+    Step,
+    World,
+)
+from mail_operations import append_and_expunge, deliver
+
+from backup.job import Places
+from backup.keypair import generate, read_private_key, read_public_key
+from backup.reading import open_file
+from backup.rebuild import Rebuilder
+from backup.restore import list_store
+from backup.retention import chains
+from backup.segment import SegmentName
+from backup.signing import Signer, Trust
+from backup.staging import staged_name
+from backup.state import Segment, State
+from backup.verify import Verifier, expected_by_state
+from mailstore import set_aside
+
+
+def _copy_of(world: World) -> None:
+    for folder in ("replaced", "backup/scratch/restore"):
+        copy = world.root / folder / f"{world.account_id}-1"
+        copy.mkdir(parents=True)
+        shutil.copy(world.paths.keys, copy / "keys")
+
+
+def _look_for_copies(world: World) -> None:
+    set_aside.replaced_copies(world.root)
+    set_aside.copies_of(world.root, world.account_id)
+
+
+def _no_copies(world: World) -> None:
+    for folder in ("replaced", "backup"):
+        shutil.rmtree(world.root / folder, ignore_errors=True)
+
+
+def _changed(world: World) -> None:
+    world.open_session()
+    append_and_expunge(world)
+    world.close_session()
+    deliver(world)
+
+
+def _forget_segments(world: World) -> None:
+    """As if the newest snapshot had not been taken."""
+    world.empty_inbox()
+    staged = {staged_name(one.name): one for one in world.state.waiting()}
+    for path in world.place.joinpath("staging").iterdir():
+        assert path.name in staged, "a failed snapshot leaves nothing in the staging folder"
+    world.upload()
+
+
+def _newest(world: World) -> tuple[Path, Segment]:
+    """The first segment of the account, in a file."""
+    stream = world.state.stream(world.account_id)
+    assert stream is not None
+    segment = world.state.segments(stream.stream)[0]
+    path = world.spare / "segment"
+    path.write_bytes(world.store.get(str(segment.name), 0, segment.size_bytes))
+    return path, segment
+
+
+def _read_segment(world: World) -> None:
+    path, segment = world.made
+    with open_file(path, segment.name, segment.content_key) as found:
+        found.check()
+        Trust(Signer(SERVER_KEY).public).check(segment.name, signed=found.signed, path=path)
+
+
+def _chain(world: World) -> tuple[SegmentName, ...]:
+    return chains(world.names())[-1].segments
+
+
+def _rebuild(world: World) -> None:
+    source = world.source()
+    Rebuilder(source, world.place / "scratch", 1).rebuild(_chain(world), world.spare / "rebuilt")
+
+
+def _verify(world: World) -> None:
+    keys = {
+        one.name: one.content_key for two in world.state.streams() for one in world.state.segments(two.stream)
+    }
+    verifier = Verifier(world.store, list_store(world.store), keys.get, world.place / "scratch", deep=True)
+    assert verifier.verify(expected_by_state(world.state)).findings == []
+
+
+def _remove(*names: str) -> Step:
+    def remove(world: World) -> None:
+        for name in names:
+            path = world.spare / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    return remove
+
+
+def _empty_scratch(world: World) -> None:
+    _remove("rebuilt")(world)
+    for path in world.place.joinpath("scratch").iterdir():
+        path.unlink()
+
+
+def _state(world: World) -> None:
+    world.spare.joinpath("state").mkdir(exist_ok=True)
+    state = State(world.spare / "state", SERVER_KEY)
+    try:
+        state.tidy()
+        assert state.streams() == []
+    finally:
+        state.close()
+
+
+def _read_keys(world: World) -> None:
+    read_private_key(world.spare / "private")
+    read_public_key(world.spare / "public")
+
+
+def _generate(world: World) -> None:
+    generate(world.spare / "private", world.spare / "public")
+
+
+BACKUP = [
+    Operation(
+        "copies of an account",
+        lambda world: (
+            set_aside.replaced_copies(world.root),
+            set_aside.copies_of(world.root, world.account_id),
+        ),
+        prepare=_copy_of,
+        undo=_no_copies,
+    ),
+    Operation(
+        "remove_expired",
+        lambda world: set_aside.remove_expired(world.root, 1e12),
+        prepare=_copy_of,
+        undo=_no_copies,
+    ),
+    Operation("Places.make", lambda world: Places(world.root).make(), undo=_no_copies),
+    Operation("open the job's state", _state, undo=_remove("state")),
+    Operation(
+        "clean the staging folder",
+        lambda world: world.snapshotter.clean(),
+        prepare=lambda world: (world.place / "staging" / "rubbish").write_bytes(b"x"),
+        undo=lambda world: (world.place / "staging" / "rubbish").unlink(missing_ok=True),
+    ),
+    Operation(
+        "read a segment",
+        _read_segment,
+        prepare=lambda world: setattr(world, "made", _newest(world)),
+        undo=_remove("segment"),
+    ),
+    Operation(
+        "fetch",
+        lambda world: world.source().fetch(_chain(world)[0], world.spare / "fetched"),
+        undo=_remove("fetched"),
+    ),
+    Operation("rebuild", _rebuild, undo=_empty_scratch),
+    Operation("verify", _verify, undo=_empty_scratch),
+    Operation("make a key pair", _generate, undo=_remove("private", "public")),
+    Operation(
+        "read a key pair",
+        _read_keys,
+        prepare=_generate,
+        undo=_remove("private", "public"),
+    ),
+    # These make the chain longer that the others read.
+    Operation("take a snapshot", lambda world: world.take(), prepare=_changed, undo=_forget_segments),
+    Operation(
+        "merge snapshots", lambda world: world.take(merge=True), prepare=_changed, undo=_forget_segments
+    ),
+]
