@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import ExitStack
 from pathlib import Path
 
 from backup.errors import KeyFileInvalid
@@ -27,16 +28,21 @@ def generate(private_path: Path, public_path: Path) -> None:
     """Make a key pair and write its two files, which must not exist.
 
     Raises:
-        FileExistsError: one of them is there. StorageFailed, StorageFull: as they say.
+        FileExistsError: one of them is there. StorageFailed, StorageFull: as they say; neither file stays.
     """
-    if private_path.exists() or public_path.exists():
+    with storage_errors():
+        is_taken = private_path.exists() or public_path.exists()
+    if is_taken:
         raise FileExistsError
     raw = new_private_key()
-    with storage_errors():
-        write_new(private_path, _PRIVATE + base64.b64encode(raw) + b"\n")
-        write_new(public_path, _PUBLIC + base64.b64encode(load_private_key(raw).public) + b"\n")
+    public = load_private_key(raw).public
+    with storage_errors(), ExitStack() as made:
+        for path, label, key in ((private_path, _PRIVATE, raw), (public_path, _PUBLIC, public)):
+            write_new(path, label + base64.b64encode(key) + b"\n")
+            made.callback(path.unlink)
         for folder in {private_path.parent, public_path.parent}:
             sync_folder(folder)
+        made.pop_all()
 
 
 def read_private_key(path: Path) -> PrivateKey:

@@ -182,7 +182,14 @@ class Snapshotter:
                 if header is not None:
                     payload = _payload(header, image, mail, keys)
                     segment = write_segment(self._staging, header, payload, self._public_key, self._signer)
-                self._state.keep(stream, segment, mail.names - base.known_mail, base.known_mail - mail.names)
+                try:
+                    self._state.keep(
+                        stream, segment, mail.names - base.known_mail, base.known_mail - mail.names
+                    )
+                except BaseException:
+                    if segment is not None:  # its name is not used again, and nobody would remove it
+                        (self._staging / staged_name(segment.name)).unlink(missing_ok=True)
+                    raise
                 return segment
         finally:
             spool.unlink(missing_ok=True)

@@ -127,7 +127,8 @@ class Source:
                         return
                     name, target, coming = ahead.popleft()
                     yield name, target, coming.result()
-                    target.unlink(missing_ok=True)
+                    with storage_errors():
+                        target.unlink(missing_ok=True)
 
             try:
                 yield _generate()

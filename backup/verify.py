@@ -22,6 +22,7 @@ from backup.source import KeyFor, Source
 from backup.staging import staged_name
 from backup.state import State
 from backup.stores import ObjectStore
+from mailstore.durable import storage_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,8 @@ class Verifier:
         try:
             digest = source.fetch(name, path, self._progress)
             self._report.segments += 1
-            self._report.bytes_read += path.stat().st_size
+            with storage_errors():
+                self._report.bytes_read += path.stat().st_size
             if wanted not in (None, digest):
                 raise SegmentDamaged(str(name), "it is not the object that was written")
             key = self._key_for(name)
@@ -214,5 +216,6 @@ class Verifier:
                 source.check_writer(segment, path)
                 segment.check()
         finally:
-            path.unlink(missing_ok=True)
+            with storage_errors():
+                path.unlink(missing_ok=True)
         return digest

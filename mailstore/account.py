@@ -151,23 +151,24 @@ def init_root(root: Path, server_key: bytes | None = None) -> None:
         make_folders(root)
         make_folder(root / "accounts")
         # Looked at before the key: another first start makes the key first, then the directory.
-        has_directory = _directory_path(root).exists()
+        is_made = has_directory(root)
         if not _server_key_path(root).exists():
-            if has_directory:
+            if is_made:
                 raise StorageFailed
             _write_server_key(root, server_key or os.urandom(SERVER_KEY_BYTES))
     EmbeddedDirectory(_directory_path(root), read_server_key(root)).close()
 
 
 def has_directory(root: Path) -> bool:
-    """Whether a data root has been made here."""
-    return _directory_path(root).exists()
+    """Whether a data root has been made here. Raises StorageFailed."""
+    with storage_errors():
+        return _directory_path(root).exists()
 
 
 def open_directory(root: Path) -> EmbeddedDirectory:
     """The embedded directory of a data root. Raises NotInitialised, StorageFailed, TooNew."""
     server_key = read_server_key(root)
-    if not _directory_path(root).exists():
+    if not has_directory(root):
         raise NotInitialised
     return EmbeddedDirectory(_directory_path(root), server_key)
 
@@ -374,18 +375,21 @@ def _make_account_folder(paths: AccountPaths, header: Header, master: bytearray)
 
 @contextmanager
 def _lock_file(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
-    if not path.parent.is_dir():
-        raise NoSuchAccount
+    with storage_errors():
+        if not path.parent.is_dir():
+            raise NoSuchAccount
     with locked(path, exclusive=exclusive, timeout_s=timeout_s):
         yield
 
 
 def _measure(folder: Path) -> tuple[int, int]:
+    """How many files are in a folder, and their octets. Raises StorageFailed."""
     sizes = []
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue  # Filing removes sealed messages while we count.
+    with storage_errors():
+        for path in folder.rglob("*"):
+            try:
+                if path.is_file():
+                    sizes.append(path.stat().st_size)
+            except FileNotFoundError:
+                continue  # Filing removes sealed messages while we count.
     return len(sizes), sum(sizes)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mailstore.account import AccountPaths, exclusive_lock
+from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import Busy, NoSuchAccount, StoreError
 from mailstore.locks import LOCK_TIMEOUT_S
@@ -62,7 +63,9 @@ def open_database(
     Raises:
         StorageFailed: not a database, or another key. StorageFull, Busy: as they say.
     """
-    if paths.mail_db.exists():
+    with storage_errors():
+        is_there = paths.mail_db.exists()
+    if is_there:
         return open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=give_up)
     # Creating writes the main file directly, which a snapshot must not see half done.
     with exclusive_lock(paths, wait_s):

@@ -28,8 +28,9 @@ _SQLITE_LOCKS = 0x40000000, 512
 
 def asked_to_leave(paths: AccountPaths) -> bool:
     """Whether the account is to be closed, or to stay closed, now. Raises StorageFailed."""
-    if not paths.leave.exists():
-        return False
+    with storage_errors():
+        if not paths.leave.exists():
+            return False
     try:
         with locked(paths.leave, exclusive=False, timeout_s=0.0):
             return False  # its maker is dead
@@ -47,7 +48,11 @@ def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
     temporary = paths.leave.with_name(f".{paths.leave.name}.{os.urandom(4).hex()}.tmp")
     # Locked before anybody can see it.
     with locked(temporary, exclusive=True), storage_errors():
-        temporary.rename(paths.leave)
+        try:
+            temporary.rename(paths.leave)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         try:
             until = time.monotonic() + timeout_s
             while _is_open(paths):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from mailstore import search as criteria
 from mailstore import threads
 from mailstore.engine import Database, Txn
-from mailstore.errors import ReadOnly, StorageFull, StoreError
+from mailstore.errors import ReadOnly, StorageFailed, StorageFull, StoreError
 from mailstore.model import (
     AppendResult,
     ContentRow,
@@ -132,7 +132,7 @@ class Mailbox:
         if plan.set_seen and not self.opened.read_only:
             try:
                 done = await self._account.write(content.fetch, mailbox_id, uids, plan, since)
-            except StorageFull:
+            except (StorageFull, StorageFailed):
                 pass  # reading goes on when nothing can be written; the flag is set another time
             else:
                 return replace(done, delta=await self._claimed(done.delta))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstore.durable import remove_tree, shred, storage_errors
-from mailstore.errors import StoreError
+from mailstore.errors import HeaderTampered, NoSuchAccount, TooNew
 from mailstore.keyheader import FILE_NAME as KEYS_FILE
 from mailstore.keyheader import read_header
 from mailstore.keys import AccountId
@@ -79,8 +79,8 @@ def remove_expired(root: Path, before_s: float) -> int:
 def _belongs(folder: Path, account_id: AccountId) -> bool:
     try:
         return read_header(folder).header.account_id == account_id
-    except StoreError:
-        return False
+    except (HeaderTampered, TooNew, NoSuchAccount):
+        return False  # a header that cannot be read for now may open everything again tomorrow
 
 
 def _copies(place: Path) -> list[Copy]:

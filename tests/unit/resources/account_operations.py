@@ -11,6 +11,7 @@ from everything import (
     OTHER,
     Operation,
     World,
+    files,
 )
 from keys_world import outcome
 from twisted.internet.defer import Deferred
@@ -44,13 +45,12 @@ def _destroy(world: World) -> None:
         destroy_account(world.root, world.directory, record.account_id)
 
 
-def _no_orphans(world: World) -> None:
-    assert orphan_folders(world.root, world.directory) == []
+def _accounts(world: World) -> object:
+    return len(world.directory.accounts()), len(orphan_folders(world.root, world.directory)), files(world)
 
 
-def _header_is_whole(world: World) -> None:
-    assert world.owner().header.slots
-    assert not [path for path in world.paths.folder.iterdir() if path.name.endswith(".tmp")]
+def _keyslots(world: World) -> object:
+    return sorted(slot.label for slot in world.owner().header.slots), files(world)
 
 
 def _revoke_all(world: World) -> None:
@@ -92,17 +92,37 @@ def _recheck(world: World) -> None:
     _result(Deferred.fromCoroutine(world.mail.store.recheck(world.account.unlocked)))
 
 
+TOUCH = "utime "
+"""Only the time of a file that is there already."""
+
+TREE = r"(lstat|open|scandir|rmdir|unlink) root/(accounts|replaced|backup)/[^.]*$"
+"""The removal of a folder is tried several times."""
+
 ACCOUNTS = [
     Operation(
         "init_root",
         lambda world: init_root(world.spare / "root"),
         undo=lambda world: shutil.rmtree(world.spare / "root", ignore_errors=True),
+        may_go_on=TOUCH,
+        again=True,
     ),
-    Operation("open_directory", lambda world: open_directory(world.root).close()),
+    Operation("open_directory", lambda world: open_directory(world.root).close(), may_go_on=TOUCH),
     Operation("read_server_key", lambda world: read_server_key(world.root)),
-    Operation("create_account", _create, undo=_destroy, check=_no_orphans),
-    Operation("destroy_account", _destroy, prepare=_create, undo=_destroy),
-    Operation("accept_header", lambda world: accept_header(world.root, world.directory, world.account_id)),
+    Operation("create_account", _create, undo=_destroy, state=_accounts, may_go_on=TOUCH),
+    Operation(
+        "destroy_account",
+        _destroy,
+        prepare=_create,
+        undo=_destroy,
+        state=_accounts,
+        may_go_on=f"{TOUCH}|{TREE}",
+        again=True,
+    ),
+    Operation(
+        "accept_header",
+        lambda world: accept_header(world.root, world.directory, world.account_id),
+        may_go_on=TOUCH,
+    ),
     Operation("mark_restored", lambda world: mark_restored(world.paths, 7), undo=lambda world: unmark(world)),
     Operation(
         "restored_mark",
@@ -124,20 +144,31 @@ ACCOUNTS = [
         "add_app_password",
         lambda world: world.keyring().add_app_password("tablet", Scope()),
         undo=_revoke_all,
-        check=_header_is_whole,
+        state=_keyslots,
+        may_go_on=TOUCH,
     ),
     Operation(
-        "change_password", lambda world: world.keyring().change_password(PASSWORD), check=_header_is_whole
+        "change_password",
+        lambda world: world.keyring().change_password(PASSWORD),
+        state=_keyslots,
+        may_go_on=TOUCH,
     ),
     Operation(
         "revoke",
         lambda world: world.keyring().revoke(world.made.slot.id),
         prepare=lambda world: setattr(world, "made", world.keyring().add_app_password("tablet", Scope())),
         undo=_revoke_all,
-        check=_header_is_whole,
+        state=_keyslots,
+        may_go_on=TOUCH,
     ),
-    Operation("may_log_in", lambda world: may_log_in(world.paths.folder, 0, 1e9)),
-    Operation("directory", lambda world: _directory(world)),
+    Operation(
+        "may_log_in",
+        lambda world: may_log_in(world.paths.folder, 0, 1e9),
+        prepare=lambda world: (world.paths.folder / "pop3-login").unlink(missing_ok=True),
+    ),
+    Operation(
+        "directory", lambda world: _directory(world), undo=lambda world: _no_alias(world), may_go_on=TOUCH
+    ),
 ]
 
 
@@ -153,6 +184,10 @@ def _directory(world: World) -> None:
         directory.login("nobody@example.org")
         directory.set_quota(world.account_id, None)
         directory.add_alias("alias@example.org", world.account_id)
-        directory.remove_alias("alias@example.org")
     finally:
         directory.close()
+
+
+def _no_alias(world: World) -> None:
+    for alias in world.directory.aliases():
+        world.directory.remove_alias(alias.address)

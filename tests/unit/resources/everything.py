@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from backup_world import PASSWORD, TINY, BackupWorld, message, now
@@ -112,26 +115,54 @@ class Everything(BackupWorld):
             path.unlink()
 
 
+@contextmanager
+def room() -> Iterator[Path]:
+    """A folder for a world, in memory where there is such: no power is cut off here."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
+        yield Path(place)
+
+
 World = Everything
 Step = Callable[[World], Any]
+
+_RANDOM = re.compile(r"(?<=accounts/)../|[0-9a-f]{16,}")
+_COMES_AND_GOES = re.compile(r"(-wal|-shm|\.lock|-checkpoints|/accounts/..)$")
+
+
+NOWHERE = "$."
 
 
 def nothing(_world: World) -> None:
     """Where there is nothing to do."""
 
 
+def files(world: World) -> list[str]:
+    """All files and folders, but for what comes and goes with an open database."""
+    found = (str(path.relative_to(world.place)) for path in world.place.rglob("*"))
+    return sorted(_RANDOM.sub("*", name) for name in found if not _COMES_AND_GOES.search(name))
+
+
 @dataclass(frozen=True)
 class Operation:
-    """``run`` is what is tried; ``prepare`` and ``undo`` come before and after it, whatever it came to.
-
-    ``check`` says what is wrong with the world after ``run`` failed, and after it succeeded.
-    """
+    """``run`` is what is tried; ``prepare`` and ``undo`` come before and after it, whatever it came to."""
 
     name: str
     run: Step
     prepare: Step = nothing
     undo: Step = nothing
-    check: Step = nothing
+    state: Step = files
+    """What ``run`` changes: a failure leaves it as it was before or as it is afterwards."""
+    undone: bool = False
+    """It raises only what has changed nothing."""
+    goes_on: str = NOWHERE
+    """At which steps a failure does not keep it from success, as a regular expression."""
+    may_go_on: str = NOWHERE
+    """At which it need not."""
+    others: tuple[type[Exception], ...] = ()
+    """What it may raise besides: the object store is on this disk, too."""
+    again: bool = False
+    """A failure may leave a part of the work, which the same call finishes."""
 
     def __str__(self) -> str:
         return self.name

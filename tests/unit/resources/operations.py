@@ -6,10 +6,7 @@ Each is prepared, run and undone, so that it can be run any number of times in o
 from __future__ import annotations
 
 from account_operations import ACCOUNTS
-from everything import Everything, Operation
 from mail_operations import MAIL
 from snapshot_operations import BACKUP
 
 OPERATIONS = [*ACCOUNTS, *MAIL, *BACKUP]
-
-__all__ = ["OPERATIONS", "Everything", "Operation"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from account_operations import TOUCH, TREE
 from everything import (
     SERVER_KEY,
     Operation,
@@ -13,6 +14,7 @@ from everything import (
 )
 from mail_operations import append_and_expunge, deliver
 
+from backup.errors import ObjectStoreError
 from backup.job import Places
 from backup.keypair import generate, read_private_key, read_public_key
 from backup.reading import open_file
@@ -21,7 +23,6 @@ from backup.restore import list_store
 from backup.retention import chains
 from backup.segment import SegmentName
 from backup.signing import Signer, Trust
-from backup.staging import staged_name
 from backup.state import Segment, State
 from backup.verify import Verifier, expected_by_state
 from mailstore import set_aside
@@ -51,13 +52,16 @@ def _changed(world: World) -> None:
     deliver(world)
 
 
-def _forget_segments(world: World) -> None:
-    """As if the newest snapshot had not been taken."""
+def _upload(world: World) -> None:
+    """Nothing waits for the object store."""
     world.empty_inbox()
-    staged = {staged_name(one.name): one for one in world.state.waiting()}
-    for path in world.place.joinpath("staging").iterdir():
-        assert path.name in staged, "a failed snapshot leaves nothing in the staging folder"
+    world.snapshotter.clean()
     world.upload()
+
+
+def _staged(world: World) -> object:
+    """What waits for the object store, in the records and in the folder."""
+    return len(world.state.waiting()), len(list(world.place.joinpath("staging").iterdir()))
 
 
 def _newest(world: World) -> tuple[Path, Segment]:
@@ -81,9 +85,13 @@ def _chain(world: World) -> tuple[SegmentName, ...]:
     return chains(world.names())[-1].segments
 
 
+def _look_for_segments(world: World) -> None:
+    world.made = world.source(), _chain(world)
+
+
 def _rebuild(world: World) -> None:
-    source = world.source()
-    Rebuilder(source, world.place / "scratch", 1).rebuild(_chain(world), world.spare / "rebuilt")
+    source, chain = world.made
+    Rebuilder(source, world.place / "scratch", 1).rebuild(chain, world.spare / "rebuilt")
 
 
 def _verify(world: World) -> None:
@@ -113,13 +121,19 @@ def _empty_scratch(world: World) -> None:
 
 
 def _state(world: World) -> None:
-    world.spare.joinpath("state").mkdir(exist_ok=True)
-    state = State(world.spare / "state", SERVER_KEY)
-    try:
-        state.tidy()
-        assert state.streams() == []
-    finally:
-        state.close()
+    world.made = State(world.spare / "state", SERVER_KEY)
+    assert world.made.streams() == []
+
+
+def _no_state(world: World) -> None:
+    if world.made is not None:
+        world.made.close()
+    _remove("state")(world)
+
+
+def _room_for_state(world: World) -> None:
+    world.made = None
+    (world.spare / "state").mkdir()
 
 
 def _read_keys(world: World) -> None:
@@ -146,9 +160,17 @@ BACKUP = [
         lambda world: set_aside.remove_expired(world.root, 1e12),
         prepare=_copy_of,
         undo=_no_copies,
+        may_go_on=TREE,
+        again=True,
     ),
-    Operation("Places.make", lambda world: Places(world.root).make(), undo=_no_copies),
-    Operation("open the job's state", _state, undo=_remove("state")),
+    Operation("Places.make", lambda world: Places(world.root).make(), undo=_no_copies, again=True),
+    Operation(
+        "open the job's state",
+        _state,
+        prepare=_room_for_state,
+        undo=_no_state,
+        state=lambda world: "open or not",
+    ),
     Operation(
         "clean the staging folder",
         lambda world: world.snapshotter.clean(),
@@ -162,12 +184,25 @@ BACKUP = [
         undo=_remove("segment"),
     ),
     Operation(
-        "fetch",
-        lambda world: world.source().fetch(_chain(world)[0], world.spare / "fetched"),
+        "fetch a segment",
+        lambda world: world.made[0].fetch(world.made[1][0], world.spare / "fetched"),
+        prepare=_look_for_segments,
         undo=_remove("fetched"),
+        may_go_on=TOUCH,
+        others=(ObjectStoreError,),
+        again=True,
     ),
-    Operation("rebuild", _rebuild, undo=_empty_scratch),
-    Operation("verify", _verify, undo=_empty_scratch),
+    Operation(
+        "rebuild",
+        _rebuild,
+        prepare=_look_for_segments,
+        undo=_empty_scratch,
+        state=lambda world: [path.name for path in sorted((world.spare / "rebuilt").rglob("*"))],
+        may_go_on=TOUCH,
+        others=(ObjectStoreError,),
+        again=True,
+    ),
+    Operation("verify", _verify, undo=_empty_scratch, may_go_on=TOUCH, others=(ObjectStoreError,)),
     Operation("make a key pair", _generate, undo=_remove("private", "public")),
     Operation(
         "read a key pair",
@@ -176,8 +211,13 @@ BACKUP = [
         undo=_remove("private", "public"),
     ),
     # These make the chain longer that the others read.
-    Operation("take a snapshot", lambda world: world.take(), prepare=_changed, undo=_forget_segments),
+    Operation("take a snapshot", lambda world: world.take(), prepare=_changed, undo=_upload, state=_staged),
     Operation(
-        "merge snapshots", lambda world: world.take(merge=True), prepare=_changed, undo=_forget_segments
+        "merge snapshots",
+        lambda world: world.take(merge=True),
+        prepare=_changed,
+        undo=_upload,
+        state=_staged,
+        undone=True,
     ),
 ]

@@ -11,11 +11,10 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from operations import OPERATIONS, Everything, Operation
+from everything import Everything, Operation, room
+from operations import OPERATIONS
 
 WARM_ROUNDS, ROUNDS, TRIES = 5, 50, 4
 PIECES, OCTETS = 2, 500
@@ -49,10 +48,9 @@ class Held:
 @pytest.fixture(scope="module")
 def world() -> Iterator[Everything]:
     """One world for all operations: each ends where it began. No disk is needed for this."""
-    memory = Path("/dev/shm")
     logging.disable(logging.CRITICAL)  # pytest keeps what is logged
-    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
-        made = Everything(Path(place))
+    with room() as place:
+        made = Everything(place)
         yield made
         made.close()
     logging.disable(logging.NOTSET)
