@@ -43,7 +43,12 @@ KEY_BYTES = 32
 _DAY_S = 86_400.0
 _DOUBLINGS_MAX = 30
 _SWEEP_BUCKETS = 256
-_LOCK_WAIT_S, _LOCK_POLL_S = 2.0, 0.001
+_LOCK_WAIT_S, _LOCK_POLL_S = 10.0, 0.001
+"""A disk that is slow to write keeps the lock for a while; a process that was stopped keeps it for good."""
+
+LOCK_PAUSE_S = 60.0
+"""Seconds for which nobody waits for the lock again that could not be had in time."""
+
 _FAILURES_MAX = 1_000_000
 
 
@@ -123,6 +128,7 @@ class FilePages:
     def __init__(self, path: Path, size: int) -> None:
         """Open or make the file. Raises OSError."""
         self._lock = threading.Lock()
+        self._again_s = -math.inf
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
             with self.locked():
@@ -141,11 +147,17 @@ class FilePages:
         with self._lock:
             if self._descriptor < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            if not self.may_be_free():
+                raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             self._acquire()
             try:
                 yield
             finally:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def may_be_free(self) -> bool:
+        """Whether it is time to wait for the lock, as far as this process knows."""
+        return time.monotonic() >= self._again_s
 
     def _acquire(self) -> None:
         """A worker that has been stopped while it holds the lock must not stop the others. Raises OSError."""
@@ -155,6 +167,7 @@ class FilePages:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
+                    self._again_s = time.monotonic() + LOCK_PAUSE_S
                     raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
                 time.sleep(_LOCK_POLL_S)
             else:
@@ -204,6 +217,8 @@ class Throttle:
 
     def __init__(self, pages: Pages, key: bytes, limits: LoginLimits) -> None:
         self._pages = pages
+        self._aside: FilePages | None = None
+        """The file while another process keeps its lock."""
         self._key = key
         self._buckets = _buckets(limits)
         self._size = table_bytes(limits)
@@ -225,22 +240,31 @@ class Throttle:
 
     def close(self) -> None:
         """Close the file, if there is one, and go on in memory."""
-        pages = self._pages
+        pages, self._aside = self._aside or self._pages, None
         if isinstance(pages, FilePages):
             self._pages = MemoryPages(self._size)
             pages.close()
 
+    @contextmanager
+    def _locked(self) -> Iterator[Pages]:
+        aside = self._aside
+        if aside is not None and aside.may_be_free():
+            self._pages, self._aside = aside, None
+        pages = self._pages
+        with pages.locked():
+            yield pages
+
     def start(self, site: str, account: str, limits: LoginLimits, now: float) -> Start:
         """Count an attempt and let it start, or say how many seconds are left until one may."""
         try:
-            with self._pages.locked():
-                return self._start(site, account, limits, now)
+            with self._locked() as pages:
+                return self._start(pages, site, account, limits, now)
         except OSError as error:
             self._give_up(error)
             return self.start(site, account, limits, now)
 
-    def _start(self, site: str, account: str, limits: LoginLimits, now: float) -> Start:
-        pair = self._find(_Area.PAIR, site, account)
+    def _start(self, pages: Pages, site: str, account: str, limits: LoginLimits, now: float) -> Start:
+        pair = self._find(pages, _Area.PAIR, site, account)
         opened_s = pair[1].opened_s
         trusted = opened_s > 0 and 0.0 <= now - opened_s <= limits.trusted_days * _DAY_S
         if trusted:
@@ -248,8 +272,8 @@ class Throttle:
             counted = [(pair, limits.account_free_failures)]
         else:
             counted = [
-                (self._find(_Area.SITE, site), limits.free_failures),
-                (self._find(_Area.ACCOUNT, account), limits.account_free_failures),
+                (self._find(pages, _Area.SITE, site), limits.free_failures),
+                (self._find(pages, _Area.ACCOUNT, account), limits.account_free_failures),
             ]
         # A clock that was set back must not make anybody wait for the time to come round again.
         wait_s = max(
@@ -259,7 +283,7 @@ class Throttle:
             return Start(wait_s, trusted)
         for (place, found), _ in counted:
             failures = 0 if _is_forgotten(found, limits, now) else found.failures
-            self._put(place, replace(found, failures=failures + 1, tried_s=now))
+            pages.write(place, replace(found, failures=failures + 1, tried_s=now).pack())
         return Start(0.0, trusted)
 
     def succeeded(self, site: str, account: str, trusted: bool, now: float) -> None:
@@ -269,28 +293,28 @@ class Throttle:
         logins, and a guesser beside him gains little.
         """
         try:
-            with self._pages.locked():
-                self._take_back(site, account, trusted)
-                place, pair = self._find(_Area.PAIR, site, account)
-                self._put(place, replace(pair, failures=pair.failures // 2, opened_s=now))
+            with self._locked() as pages:
+                self._take_back(pages, site, account, trusted)
+                place, pair = self._find(pages, _Area.PAIR, site, account)
+                pages.write(place, replace(pair, failures=pair.failures // 2, opened_s=now).pack())
         except OSError as error:
             self._give_up(error)
 
     def take_back(self, site: str, account: str, trusted: bool) -> None:
         """Take back what ``start`` counted: whether the secret was right was never found out."""
         try:
-            with self._pages.locked():
-                self._take_back(site, account, trusted)
+            with self._locked() as pages:
+                self._take_back(pages, site, account, trusted)
         except OSError as error:
             self._give_up(error)
 
-    def _take_back(self, site: str, account: str, trusted: bool) -> None:
+    def _take_back(self, pages: Pages, site: str, account: str, trusted: bool) -> None:
         if trusted:
-            counted = [self._find(_Area.PAIR, site, account)]
+            counted = [self._find(pages, _Area.PAIR, site, account)]
         else:
-            counted = [self._find(_Area.SITE, site), self._find(_Area.ACCOUNT, account)]
+            counted = [self._find(pages, _Area.SITE, site), self._find(pages, _Area.ACCOUNT, account)]
         for place, found in counted:
-            self._put(place, replace(found, failures=max(found.failures - 1, 0)))
+            pages.write(place, replace(found, failures=max(found.failures - 1, 0)).pack())
 
     def sweep(self, limits: LoginLimits, now: float) -> None:
         """Blank what is older than it may count; the policy on logs allows no older trace of a visit."""
@@ -305,20 +329,20 @@ class Throttle:
             for area in _Area:
                 end = (area.value + 1) * self._buckets * _BUCKET_BYTES
                 for offset in range(area.value * self._buckets * _BUCKET_BYTES, end, step):
-                    with self._pages.locked():
-                        data = self._pages.read(offset, min(step, end - offset))
+                    with self._locked() as pages:
+                        data = pages.read(offset, min(step, end - offset))
                         fresh = b"".join(
                             one.pack() if now - one.touched_s <= kept_s[area] else _EMPTY.pack()
                             for one in (_entry(*fields) for fields in _ENTRY.iter_unpack(data))
                         )
                         if fresh != data:
-                            self._pages.write(offset, fresh)
+                            pages.write(offset, fresh)
         except OSError as error:
             self._give_up(error)
 
     # -- the table -------------------------------------------------------------------------------
 
-    def _find(self, area: _Area, *names: str) -> tuple[int, _Entry]:
+    def _find(self, pages: Pages, area: _Area, *names: str) -> tuple[int, _Entry]:
         """The entry of a name, and where it is or may be written; an empty one if there is none."""
         text = b"".join(
             struct.pack(">I", len(raw)) + raw for raw in (one.encode("utf-8", "replace") for one in names)
@@ -326,7 +350,7 @@ class Throttle:
         digest = blake2b(text, digest_size=_HASH_BYTES + 8, key=self._key, person=area.name.encode()).digest()
         bucket = area.value * self._buckets + int.from_bytes(digest[_HASH_BYTES:], "big") % self._buckets
         offset, key = bucket * _BUCKET_BYTES, digest[:_HASH_BYTES]
-        data = self._pages.read(offset, _BUCKET_BYTES)
+        data = pages.read(offset, _BUCKET_BYTES)
         entries = [_entry(*fields) for fields in _ENTRY.iter_unpack(data)]
         for number, entry in enumerate(entries):
             if entry.key == key:
@@ -334,14 +358,22 @@ class Throttle:
         oldest = min(range(_WAYS), key=lambda number: entries[number].touched_s)
         return offset + oldest * _ENTRY.size, _Entry(key)
 
-    def _put(self, place: int, entry: _Entry) -> None:
-        self._pages.write(place, entry.pack())
-
     def _give_up(self, error: OSError) -> None:
         """Go on without the file: with a broken disk, too, guessers are slowed and owners let in."""
-        if isinstance(self._pages, FilePages):  # of several threads that fail together the first
-            self.close()
-            self._explain(error)
+        pages = self._pages
+        if not isinstance(pages, FilePages):
+            return  # of several threads that fail together the first has seen to it
+        if error.errno == errno.ETIMEDOUT:
+            self._aside, self._pages = pages, MemoryPages(self._size)
+            log.warning(
+                "the file %s in the data root is locked by a process that does not let it go:"
+                " for %d seconds this worker counts failed logins for itself",
+                FILE_NAME,
+                LOCK_PAUSE_S,
+            )
+            return
+        self.close()
+        self._explain(error)
 
     def _explain(self, error: OSError) -> None:
         log.error(

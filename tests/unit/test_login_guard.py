@@ -20,7 +20,16 @@ from mailstore.errors import AuthenticationFailed, Busy, TooManyLogins
 from protocols.limits import LoginLimits
 from protocols.sasl import LoginExchange, PlainExchange, SaslError, decode_response, encode_challenge
 from protocols.sites import site_of
-from protocols.throttle import FILE_NAME, KEY_BYTES, FilePages, Throttle, _Area, _delay_s, table_bytes
+from protocols.throttle import (
+    FILE_NAME,
+    KEY_BYTES,
+    LOCK_PAUSE_S,
+    FilePages,
+    Throttle,
+    _Area,
+    _delay_s,
+    table_bytes,
+)
 from tests.login_guard import make_guard
 from tests.memory_store import AccountSession, MemoryStore
 
@@ -49,7 +58,7 @@ class Attempts:
 
     def delay_s(self, address: str) -> float:
         """Seconds that attempts of an untrusted address have to be apart now."""
-        entry = self.throttle._find(_Area.SITE, site_of(address))[1]
+        entry = self.throttle._find(self.throttle._pages, _Area.SITE, site_of(address))[1]
         return _delay_s(entry, self.limits.free_failures, self.limits, self.clock.seconds())
 
     def fail(self, times: int, address: str = HOME, name: bytes = b"joe") -> None:
@@ -403,15 +412,42 @@ def test_a_harmed_entry_is_read_as_something_that_can_be(tmp_path: Path) -> None
 
 
 def test_a_stopped_worker_that_holds_the_table_stops_nobody(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a moment the others count for themselves, and say so."""
+    """After a while the others count for themselves, and say so; for a minute nobody waits for it again.
+
+    Then, when it has let go, all count together again: a busy disk is no reason to go on alone.
+    """
+    seconds = [0.0]
+    monkeypatch.setattr("protocols.throttle.time.monotonic", lambda: seconds[0])
+    waits: list[float] = []
+
+    def sleep(duration_s: float) -> None:
+        waits.append(duration_s)
+        seconds[0] += 1.0
+
+    monkeypatch.setattr("protocols.throttle.time.sleep", sleep)
     throttle = Throttle.on_disk(tmp_path, KEY, LoginLimits())
+    world, beside = (
+        Attempts(throttle=throttle),
+        Attempts(throttle=Throttle.on_disk(tmp_path, KEY, LoginLimits())),
+    )
+    pages = throttle._pages
     with (tmp_path / FILE_NAME).open("rb") as stopped:
         fcntl.flock(stopped, fcntl.LOCK_EX)
-        assert outcome(Attempts(throttle=throttle).attempt(b"secret")) is AccountSession
-    assert FILE_NAME in caplog.text
+        assert outcome(world.attempt(b"secret")) is AccountSession
+        waited = len(waits)
+        assert waited and FILE_NAME in caplog.text
+        with pytest.raises(OSError), pages.locked():
+            pass  # somebody who was waiting behind the first
+        assert outcome(world.attempt(b"secret")) is AccountSession
+        assert len(waits) == waited
+    seconds[0] += LOCK_PAUSE_S
+    world.fail(3)
+    assert throttle._pages is pages
+    assert beside.delay_s(HOME) == world.delay_s(HOME) > 0
     throttle.close()
+    beside.throttle.close()
 
 
 def test_a_clock_set_back_keeps_nobody_waiting() -> None:
