@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import imaplib
 import json
 import os
@@ -12,6 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,12 +25,29 @@ SEALBOX = [sys.executable, "-m", "deploy"]
 START_S = 60
 STOP_S = 40
 PORT_OFFSETS = (43, 93, 10, 95, 24)
+BASE_STEP = 131
+FIRST_PORT, BLOCK_PORTS, BLOCKS = 20_000, 1_500, 8
+
+
+@functools.cache
+def _block() -> int:
+    """The first of the ports that no other run of the tests uses: below those of outgoing connections."""
+    places = [FIRST_PORT + number * BLOCK_PORTS for number in range(BLOCKS)]
+    for first in places:
+        claim = os.open(f"{tempfile.gettempdir()}/sealbox-ports-{first}", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(claim)
+        else:
+            return first  # the lock is held as long as this process lives
+    return places[os.getpid() % BLOCKS]
 
 
 def free_port_base(above: int | None = None) -> int:
     """A base whose five ports are free at the moment, beyond another one where several are wanted."""
-    first = 20000 + os.getpid() % 7000 if above is None else above + 131
-    for base in range(first, 60000, 131):
+    end = _block() + BLOCK_PORTS - max(PORT_OFFSETS)
+    for base in range(_block() if above is None else above + BASE_STEP, end, BASE_STEP):
         taken = False
         for offset in PORT_OFFSETS:
             with socket.socket() as probe:
@@ -74,7 +94,11 @@ class Server:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, self.errors()
+        if not line:
+            self.process.stdout.close()
+            self.process.wait(STOP_S)
+            self.process = None
+            raise AssertionError(self.errors())
         self.info = json.loads(line)
         return self
 

@@ -215,6 +215,8 @@ def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
 
 def test_no_marker_while_running_or_after_a_clean_stop(server: Server, place: Path) -> None:
     """Delivery to a locked and to an open account, every command and mistake: no file tells a word."""
+    if server.process is None:
+        server.start()
     untouched = (place / "tmp").stat().st_mtime_ns
     for marker in MARKERS:
         deliver(server, marker, "locked")
@@ -260,7 +262,8 @@ def keep_busy(server: Server, number: int, until: threading.Event) -> None:
 
 def test_no_marker_after_kill_in_mid_traffic(server: Server, place: Path) -> None:
     """kill -9 of everything among deliveries, appends and searches: what lies there tells nothing."""
-    server.start()
+    if server.process is None:
+        server.start()
     password = server.password
     until = threading.Event()
     threads = [threading.Thread(target=keep_busy, args=(server, number, until)) for number in range(6)]

@@ -149,6 +149,7 @@ def test_an_account_is_put_back_under_its_sessions(server: SnapshotServer) -> No
 
 def test_without_replace_an_account_is_left_alone(server: SnapshotServer) -> None:
     """It is said to be there already, and is what it was."""
+    stored_now(server)
     before = subjects(server), validity(server)
     (restored,) = sealbox("restore", ADA, "--config", server.config)["restored"]
     assert restored["skipped"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import select
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -20,7 +19,9 @@ from tests.transcripts.runner import ANSWER_S, NotHere, steps
 from tests.transcripts.sealbox_server import free_port
 from tests.transcripts.socket_peer import SocketPeer
 
-START_S = 30.0
+START_S = 60.0
+READINESS = "127.0.3.1"
+"""The address of a user who only sees whether he can log in."""
 _FORMAT = "sdbox"
 _USERS = """\
 passdb {{
@@ -105,19 +106,32 @@ class DovecotServer:
             )
             home = self.folder / "home" / source
             lines.append(f"{source}::{owner.pw_uid}:{owner.pw_gid}::{home}::{rule}\n")
+        home = self.folder / "home" / READINESS
+        lines.append(f"{READINESS}::{owner.pw_uid}:{owner.pw_gid}::{home}::\n")
         (self.folder / "users").write_text("".join(lines))
         (self.folder / "passwords").write_text("joe:{PLAIN}secret\n")
 
     def _until_ready(self) -> None:
+        """Wait until it lets somebody in: it listens before its own processes have found each other."""
         deadline = time.monotonic() + START_S
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.ports["imaps"])) == 0:
-                    return
+        while not self._lets_in():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("Dovecot does not start")
-            # A poll with a deadline: the connection above decides, not this pause.
-            select.select([], [], [], 0.02)
+            # A poll with a deadline: the login above decides, not this pause.
+            select.select([], [], [], 0.1)
+
+    def _lets_in(self) -> bool:
+        try:
+            peer = self.connect(READINESS)
+        except OSError:
+            return False
+        try:
+            peer.send(b"a LOGIN joe secret\r\n")
+            return _until(peer, b"a ").splitlines()[-1].startswith(b"a OK")
+        except (OSError, AssertionError):
+            return False
+        finally:
+            peer.close()
 
     def doveadm(self, *arguments: str) -> None:
         """Run ``doveadm`` with this server's configuration."""
