@@ -47,6 +47,7 @@ NOTICED_SHARE = 0.9
 ONE_MUTANT_S = 120.0
 MOST_TESTS = 400
 """Tests run against one mutant at most, the quickest."""
+CONTROL_TESTS = 40
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ def check_unchanged(modules: Sequence[str], known: Covering) -> None:
     """The tests have to pass over modules that are as they are; otherwise everything would look noticed."""
     for module in modules:
         source = (PROJECT / module).read_text()
-        tests = known.tests_of(module, (1, source.count("\n")))[:MOST_TESTS]
+        tests = known.tests_of(module, (1, source.count("\n")))[:CONTROL_TESTS]
         if try_out(module, ast.parse(source), tests, ONE_MUTANT_S * 2) is Verdict.NOTICED:
             raise SystemExit(f"{module}: the tests fail without a change, or take too long; --map may help")
 
