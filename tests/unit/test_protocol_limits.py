@@ -22,6 +22,7 @@ from tests.login_guard import make_guard
 from tests.memory_store import MemoryStore
 from tests.unit.lmtp.lmtp_world import LmtpWorld
 from tests.unit.pop3.pop3_world import Pop3World
+from tests.wire import ImapWorld
 
 DAY_S = 86_400.0
 TOO_LONG = b"-ERR line too long\r\n"
@@ -130,6 +131,17 @@ def test_lmtp_sizes() -> None:
     assert client.say(b"x" * 19 + b"\r\n.\r\n").startswith(b"552 ")
 
 
+def test_lmtp_chunks() -> None:
+    """All chunks of a message together have the same bound (RFC 3030)."""
+    world = LmtpWorld(message_max_bytes=20)
+    client = world.ready()
+    assert client.say(b"BDAT 5\r\n" + b"x" * 5).startswith(b"250 ")
+    assert client.say(b"BDAT 15 LAST\r\n" + b"x" * 15).startswith(b"250 ")
+    client = world.ready()
+    assert client.say(b"BDAT 5\r\n" + b"x" * 5).startswith(b"250 ")
+    assert client.say(b"BDAT 16 LAST\r\n" + b"x" * 16).startswith(b"552 ")
+
+
 def test_loops_are_looked_for_in_the_beginning() -> None:
     """So many fields are none yet; behind so many octets nobody looks any more."""
     field = b"Received: x\r\n"
@@ -192,6 +204,22 @@ def test_user_agents_are_cut() -> None:
     limits = AccessLogLimits(user_agent_max_chars=5)
     for text, kept in ((b"12345", "12345"), (b"123456", "12345")):
         assert user_agent(((b"name", text),), limits) == kept
+
+
+def test_so_much_input_waits_for_a_session_that_is_busy() -> None:
+    """And then the socket is not read until it is taken."""
+    world = ImapWorld(stream_limits=StreamLimits(pipelined_max_bytes=16))
+    client = world.selected()
+    held = world.hold()
+    client.say(b"a NOOP\r\n")
+    client.say(b"b NOOP\r\nc NOOP\r")
+    assert client.transport.reading
+    client.say(b"\n")
+    assert not client.transport.reading
+    world.account.hold = None
+    held.callback(None)
+    assert client.hear().endswith(b"c OK done\r\n")
+    assert client.transport.reading
 
 
 def test_a_connection_is_at_work_for_so_long() -> None:
