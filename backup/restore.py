@@ -217,7 +217,9 @@ class Restorer:
         # This fsyncs the folder: the note of how far it was rebuilt has to be gone for good before what it
         # tells of is moved away.
         mark_restored(AccountPaths(folder), restore_id)
-        if not paths.keys.exists():
+        with storage_errors():
+            is_there = paths.keys.exists()
+        if not is_there:
             self._put_new(folder, paths)
             return None
         kept = self._root / REPLACED / f"{account_id}-{restore_id:014x}"

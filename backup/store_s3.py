@@ -86,8 +86,10 @@ def find_credentials(path: Path | None, environment: Mapping[str, str] = os.envi
         StoreRefused: a file that does not hold them. StorageFailed: it cannot be read.
     """
     folder = environment.get("CREDENTIALS_DIRECTORY")
-    if path is None and folder and (Path(folder) / _SYSTEMD_CREDENTIAL).exists():
-        path = Path(folder) / _SYSTEMD_CREDENTIAL
+    if path is None and folder:
+        with storage_errors():
+            credential = Path(folder) / _SYSTEMD_CREDENTIAL
+            path = credential if credential.exists() else None
     if path is not None:
         with storage_errors():
             text = path.read_bytes()

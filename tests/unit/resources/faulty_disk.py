@@ -1,6 +1,7 @@
 """A disk that says no at one step of an operation: a call of Python's or a statement of SQLite's.
 
-Closing and locking are no steps: what counts has been fsynced before, and flock asks no disk.
+Closing, locking and looking at an open file are no steps: what counts has been fsynced before it is closed,
+and the rest asks no disk.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _BY_PATH = (
     *("open", "stat", "lstat", "listdir", "scandir", "mkdir", "rmdir", "unlink", "remove"),
     *("rename", "replace", "link", "utime", "truncate"),
 )
-_BY_DESCRIPTOR = ("read", "write", "pread", "pwrite", "fsync", "ftruncate", "posix_fallocate", "fstat")
+_BY_DESCRIPTOR = ("read", "write", "pread", "pwrite", "fsync", "ftruncate", "posix_fallocate")
 _TAKES_SPACE = {"open", "mkdir", "rename", "replace", "link", "write", "pwrite", "fsync", "posix_fallocate"}
 """Calls that may find the disk full; of ``open`` only what makes a file."""
 

@@ -19,13 +19,16 @@ from backup.job import Places
 from backup.keypair import generate, read_private_key, read_public_key
 from backup.reading import open_file
 from backup.rebuild import Rebuilder
-from backup.restore import list_store
+from backup.restore import Restorer, list_store
 from backup.retention import chains
 from backup.segment import SegmentName
 from backup.signing import Signer, Trust
 from backup.state import Segment, State
+from backup.store_s3 import find_credentials
 from backup.verify import Verifier, expected_by_state
 from mailstore import set_aside
+from mailstore.account_database import account_database
+from mailstore.durable import storage_errors
 
 
 def _copy_of(world: World) -> None:
@@ -92,6 +95,30 @@ def _look_for_segments(world: World) -> None:
 def _rebuild(world: World) -> None:
     source, chain = world.made
     Rebuilder(source, world.place / "scratch", 1).rebuild(chain, world.spare / "rebuilt")
+
+
+def _restore(world: World) -> None:
+    """Put back the database of the snapshot, with today's keyslots."""
+    _rebuild(world)
+    folder = world.spare / "rebuilt"
+    with storage_errors():
+        (folder / "keys").unlink()
+    restorer = Restorer(world.root, world.made[0], world.place / "scratch", 1)
+    restorer.install(world.account_id, folder, 7, patience_s=0.0)
+
+
+def _restored(world: World) -> object:
+    with account_database(world.paths, world.key()) as database:
+        assert database.pragma("PRAGMA integrity_check") == [("ok",)]
+        assert database.pragma("PRAGMA cipher_integrity_check") == []
+        count = database.read(0, lambda txn: txn.value("SELECT count(*) FROM placed"))
+    return count, world.owner().header.slots, sorted(path.name for path in world.paths.inbox.iterdir())
+
+
+def _as_before(world: World) -> None:
+    _no_copies(world)
+    _empty_scratch(world)
+    world.paths.restored.unlink(missing_ok=True)
 
 
 def _verify(world: World) -> None:
@@ -201,6 +228,24 @@ BACKUP = [
         may_go_on=TOUCH,
         others=(ObjectStoreError,),
         again=True,
+    ),
+    Operation(
+        "restore in place",
+        _restore,
+        prepare=_look_for_segments,
+        undo=_as_before,
+        state=_restored,
+        may_go_on=f"{TOUCH}|(lstat|open|scandir|rmdir|unlink) spare/rebuilt",
+        others=(ObjectStoreError,),
+        again=True,
+    ),
+    Operation(
+        "find_credentials",
+        lambda world: find_credentials(None, {"CREDENTIALS_DIRECTORY": str(world.spare)}),
+        prepare=lambda world: (world.spare / "sealbox-s3").write_text(
+            'access_key_id = "a"\nsecret_access_key = "b"\n'
+        ),
+        undo=_remove("sealbox-s3"),
     ),
     Operation("verify", _verify, undo=_empty_scratch, may_go_on=TOUCH, others=(ObjectStoreError,)),
     Operation("make a key pair", _generate, undo=_remove("private", "public")),
