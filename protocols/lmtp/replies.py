@@ -53,7 +53,7 @@ DISK_FULL = Reply(452, b"4.3.1", b"no space, try again later")
 MAILBOX_FULL = Reply(452, b"4.2.2", b"mailbox full")
 TOO_MANY_RECIPIENTS = Reply(452, b"4.5.3", b"too many recipients")
 
-LINE_TOO_LONG = Reply(500, b"5.5.6", b"line too long")
+LINE_TOO_LONG = Reply(500, b"5.5.2", b"line too long")
 LINE_NOT_CRLF = Reply(500, b"5.5.2", b"lines must end with CR LF and hold no other CR or LF")
 UNKNOWN_COMMAND = Reply(500, b"5.5.1", b"unknown command")
 USE_LHLO = Reply(500, b"5.5.1", b"this is LMTP: use LHLO")
