@@ -45,6 +45,7 @@ from backup.source import Source
 from backup.verify import Verifier, expected_by_state
 from mailstore import page_journal
 from mailstore.account import shared_lock
+from mailstore.engine import Txn
 from mailstore.limits import StoreLimits
 from mailstore.model import ModSeq, NewMessage
 
@@ -211,6 +212,50 @@ def test_power_cut_after_a_snapshot_of_changes_that_waited_for_no_disk(place: Pa
 
     made, _ = record(root, lambda say, begin: work(root, say, begin))
     assert each_cut(made, place, check_appended) > 50
+
+
+def check_later(root: Path, said: bytes) -> None:
+    """As ``check_appended``, where somebody logs in and writes before the job comes round."""
+    login_and_append(root, LATER)
+    take_if_changed(root)
+    assert_restores(root)
+    found = inbox_of(root)
+    assert_intact(root)
+    assert found.pop(LATER) == found.pop(FIRST) == 1
+    assert (b"2" in said) <= found.pop(SECOND, 0) <= 1
+    assert not found
+
+
+def test_power_cut_after_a_checkpoint_that_a_reader_kept_from_all_copying(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite syncs no log then. What the note tells of must be on the disk before the note is."""
+    monkeypatch.setattr("mailstore.engine.CHECKPOINT_PATIENCE_MS", 1)
+    root = make_known(place / "root")
+
+    def work(root: Path, say: Say, begin: Begin) -> None:
+        world = World(root)
+        account = world.login()
+        opened = world.store._open[account.account_id]
+
+        def many_pages(txn: Txn) -> None:
+            # More than a claim on \Recent: what takes their place is not written again at once.
+            txn.run("INSERT INTO annotation VALUES(NULL, '/private/comment', randomblob(30000))")
+
+        def write_beside(txn: Txn) -> None:
+            txn.value("SELECT count(*) FROM mailbox")
+            begin()
+            now(account.append("INBOX", [NewMessage(SECOND)]))
+            say(b"2")
+            now(opened.read_and_note(lambda database: (database.note(0, many_pages), True)))
+            take_if_changed(root)
+            world.clock.advance(StoreLimits().checkpoint_delay_s + 1)
+            say(b"checkpoint")
+
+        opened._connect().read(0, write_beside)
+
+    made, _ = record(root, lambda say, begin: work(root, say, begin))
+    assert each_cut(made, place, check_later) > 50
 
 
 def make_new(root: Path) -> Path:
