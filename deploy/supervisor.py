@@ -170,11 +170,10 @@ class Supervisor:
             if not any(one.process for one in self._slots) and not self._stopping.called:
                 self._stopping.callback(None)
             return
-        if not self._announced and process.ready_s is None and slot.serves:
-            # Nothing has ever worked: another try would not either, and a loop would hide the reason.
-            log.error(
-                "a worker could not start (it %s); if it could say why, that stands above", _how(reason)
-            )
+        was_killed = getattr(reason.value, "signal", None) is not None
+        if not self._announced and process.ready_s is None and slot.serves and not was_killed:
+            # It has given up by itself: another try would end so, too, and a loop would hide the reason.
+            log.error("a worker could not start; its message above says why")
             self.failed = True
             self._stop_and_exit()
             return

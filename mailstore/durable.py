@@ -66,11 +66,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create ``folder`` (parents must exist) for its owner only, and make that durable."""
-    try:
-        folder.mkdir(mode=FOLDER_MODE)
-    except FileExistsError:
-        return
+    """Create ``folder`` (parents must exist) for its owner only, and make that durable.
+
+    Also where it is there already: whoever made it may not have come to that yet, or have died before.
+    """
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     sync_folder(folder.parent)
 
 

@@ -170,8 +170,8 @@ def forget_until(journal: Path, records: Sequence[Checkpointed], known: FileIden
 def _frames(wal: Path) -> WalFrames | None:
     """What stands in the log, on disk before it is noted.
 
-    Some commits wait for no disk (``Database.note``), and a checkpoint that a reader keeps from copying does not
-    sync the log either: a note that outlives what it tells of would make another transaction pass for it.
+    Some commits wait for no disk (``Database.note``), and a checkpoint that a reader keeps from copying does
+    not sync the log either: a note that outlives what it tells of would make another transaction pass for it.
     """
     try:
         descriptor = os.open(wal, os.O_RDONLY | os.O_CLOEXEC)

@@ -43,7 +43,7 @@ KEY_BYTES = 32
 _DAY_S = 86_400.0
 _DOUBLINGS_MAX = 30
 _SWEEP_BUCKETS = 256
-_LOCK_WAIT_S, _LOCK_POLL_S = 10.0, 0.001
+_LOCK_WAIT_S, _LOCK_WAIT_AGAIN_S, _LOCK_POLL_S = 10.0, 1.0, 0.001
 """A disk that is slow to write keeps the lock for a while; a process that was stopped keeps it for good."""
 
 LOCK_PAUSE_S = 60.0
@@ -161,7 +161,8 @@ class FilePages:
 
     def _acquire(self) -> None:
         """A worker that has been stopped while it holds the lock must not stop the others. Raises OSError."""
-        deadline = time.monotonic() + _LOCK_WAIT_S
+        # Who could not have it last time does not make logins wait for as long again.
+        deadline = time.monotonic() + (_LOCK_WAIT_S if self._again_s == -math.inf else _LOCK_WAIT_AGAIN_S)
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,6 +172,7 @@ class FilePages:
                     raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
                 time.sleep(_LOCK_POLL_S)
             else:
+                self._again_s = -math.inf
                 return
 
     def read(self, offset: int, length: int) -> bytes:
@@ -219,6 +221,8 @@ class Throttle:
         self._pages = pages
         self._aside: FilePages | None = None
         """The file while another process keeps its lock."""
+        self._spare: MemoryPages | None = None
+        """What counts meanwhile, the next time too: a guesser gains nothing by it."""
         self._key = key
         self._buckets = _buckets(limits)
         self._size = table_bytes(limits)
@@ -364,7 +368,8 @@ class Throttle:
         if not isinstance(pages, FilePages):
             return  # of several threads that fail together the first has seen to it
         if error.errno == errno.ETIMEDOUT:
-            self._aside, self._pages = pages, MemoryPages(self._size)
+            self._spare = self._spare or MemoryPages(self._size)
+            self._aside, self._pages = pages, self._spare
             log.warning(
                 "the file %s in the data root is locked by a process that does not let it go:"
                 " for %d seconds this worker counts failed logins for itself",

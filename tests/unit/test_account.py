@@ -6,6 +6,7 @@ import pytest
 from keys_world import NAME, PASSWORD, TINY, make_world
 
 from mailstore import account as account_module
+from mailstore import durable
 from mailstore.account import (
     NewAccount,
     accept_header,
@@ -53,6 +54,15 @@ def test_layout(world):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     for path in (world.paths.keys, world.paths.lock, world.paths.keys_lock):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_folder_is_made_durable_whoever_has_made_it(tmp_path, monkeypatch):
+    """Two accounts may want the same one, or the first to want it may have died before it was durable."""
+    synced = []
+    monkeypatch.setattr(durable, "sync_folder", synced.append)
+    for _ in range(2):
+        durable.make_folder(tmp_path / "a5")
+    assert synced == [tmp_path, tmp_path]
 
 
 def test_created_account_opens(world):

@@ -139,11 +139,22 @@ def test_a_machine_out_of_processes_is_tried_again(machine: Machine, supervisor:
     assert machine.running
 
 
-def test_a_worker_that_is_killed_before_it_serves_is_said_to_be(
-    machine: Machine, starting: Supervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_that_is_killed_before_it_serves_is_started_again(
+    machine: Machine, starting: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Short of memory, most likely, and then it has left no message of its own."""
-    monkeypatch.setattr(starting, "_stop_and_exit", lambda: None)
+    """Short of memory, most likely: that is no reason to end the others, and it has left no message."""
     machine.kill()
-    assert starting.failed
+    machine.advance(LONGEST_WITHOUT_WORKER_S)
+    assert len(machine.running) == 2 and not starting.failed
     assert "was killed by signal 9" in caplog.text
+
+
+def test_a_worker_that_gives_up_before_it_serves_ends_the_server(
+    machine: Machine, starting: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps it from starting, a mistake in the settings or a port, would keep it from starting again."""
+    ended: list[bool] = []
+    monkeypatch.setattr(starting, "_stop_and_exit", lambda: ended.append(True))
+    machine.running.pop().processEnded(Failure(ProcessTerminated(exitCode=1)))
+    machine.advance(LONGEST_WITHOUT_WORKER_S)
+    assert ended and starting.failed and len(machine.running) == 1
