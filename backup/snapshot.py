@@ -30,7 +30,7 @@ from backup.segment import (
 from backup.signing import Signer
 from backup.staging import staged_name, write_segment
 from backup.state import Segment, State, Stream, new_stream
-from mailstore.account import AccountPaths, account_paths, shared_lock
+from mailstore.account import AccountPaths, account_paths, restored_without_database, shared_lock
 from mailstore.durable import storage_errors
 from mailstore.errors import NoSuchAccount, NoSuchMessage
 from mailstore.keys import AccountId, PublicKey
@@ -166,7 +166,8 @@ class Snapshotter:
                 shared_lock(paths, self._limits.lock_wait_s),
                 image_of(paths, None if full else base.stream.position) as image,
             ):
-                if image is None and base.stream.position is not None and not paths.restored.exists():
+                had_one = base.stream.position is not None
+                if image is None and had_one and not restored_without_database(paths):
                     # No restore took it away: a full segment without it would outlive those that have it.
                     raise ImageUnreadable("the database is gone")
                 keys = paths.keys.read_bytes()

@@ -52,6 +52,8 @@ SNAPSHOT_RETENTION_DAYS = 10
 _SECONDS_PER_DAY = 86_400
 _SERVER_KEY = re.compile(rb"[0-9a-f]{64}\n?")
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
+_WITHOUT_DATABASE = b" without a database\n"
+"""Ends the mark of a restore to a state before the first login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,20 +313,36 @@ def accept_header(root: Path, directory: Directory, account_id: AccountId) -> No
 
 
 def mark_restored(paths: AccountPaths, restore_id: int) -> None:
-    """Have the next unlock give every mailbox a new UIDVALIDITY. Raises StorageFull, StorageFailed."""
+    """Have the next unlock give every mailbox a new UIDVALIDITY; notes, too, if no database is restored.
+
+    Raises StorageFull, StorageFailed.
+    """
     with storage_errors():
-        replace_file(paths.restored, b"%d\n" % restore_id)
+        ending = b"\n" if paths.mail_db.exists() else _WITHOUT_DATABASE
+        replace_file(paths.restored, b"%d%b" % (restore_id, ending))
 
 
 def restored_mark(paths: AccountPaths) -> int | None:
     """What :func:`mark_restored` left; None when there is nothing. Raises StorageFailed."""
     with storage_errors():
         try:
-            return int(paths.restored.read_bytes())
+            return int(paths.restored.read_bytes().removesuffix(_WITHOUT_DATABASE))
         except FileNotFoundError:
             return None
         except ValueError:
             raise StorageFailed from None
+
+
+def restored_without_database(paths: AccountPaths) -> bool:
+    """Whether a restore left the account without a database, and nobody has unlocked it since.
+
+    Raises StorageFailed.
+    """
+    with storage_errors():
+        try:
+            return paths.restored.read_bytes().endswith(_WITHOUT_DATABASE)
+        except FileNotFoundError:
+            return False
 
 
 def _directory_path(root: Path) -> Path:

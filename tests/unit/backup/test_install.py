@@ -15,7 +15,7 @@ from store_world import World
 
 from backup import restore
 from backup.catalogue import Head
-from backup.errors import AccountInUse, NothingToRestore
+from backup.errors import AccountInUse, ImageUnreadable, NothingToRestore
 from backup.restore import Restorer, Target
 from backup.state import Segment
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
@@ -199,6 +199,19 @@ def test_a_state_before_the_first_login_takes_todays_database_away(world: Living
     assert world.inbox() == [b"waited"]
     world.settle()
     assert kept is not None and world.subjects(kept) == [b"today", b"waited"]
+
+
+def test_a_database_that_vanishes_after_a_restore_is_not_taken_for_restored_away(world: Living) -> None:
+    """Nobody has logged in since, but the restore brought one: a snapshot without it would be no good."""
+    world.append("old")
+    then = world.snapshot()
+    world.append("new")
+    world.install(then)
+    world.snapshot()
+    world.settle()
+    world.paths.mail_db.unlink()
+    with pytest.raises(ImageUnreadable, match="gone"):
+        world.take()
 
 
 def test_every_mailbox_gets_a_new_uidvalidity_once(world: Living) -> None:
