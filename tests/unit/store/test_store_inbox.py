@@ -264,6 +264,33 @@ def test_a_change_heard_of_while_mail_is_filed_is_not_missed(
     assert heard
 
 
+@pytest.mark.parametrize("why", ["another process files", "an empty batch", "a failure"])
+def test_a_change_heard_of_while_nothing_is_filed_is_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """A pass that files nothing has not looked at the mailboxes either."""
+    account = world.login()
+    opened = world.store._open[account.account_id]
+    heard: list[str] = []
+    account.listen(lambda: heard.append("told"))
+    load = opened._filer.load
+
+    def heard_meanwhile(*, few: bool = False) -> Batch | None:
+        opened._account_folder_changed(frozenset({WRITE_LOCK}))
+        assert not heard  # it is put off until filing is over
+        if why == "a failure":
+            raise StorageFull("the disk is full")
+        return load(few=few)
+
+    monkeypatch.setattr(opened._filer, "load", heard_meanwhile)
+    heard.clear()
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        if why == "another process files":
+            fcntl.flock(other, fcntl.LOCK_EX)
+        opened._inbox.file_soon()
+    assert heard == ["told"]
+
+
 def _without_endless_polls(opened: OpenAccount) -> Callable[[OpenAccount], None]:
     """``_poll_soon`` until a poll is running: the test's own news come during that one, too."""
     poll_soon = type(opened)._poll_soon
