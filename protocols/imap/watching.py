@@ -30,7 +30,7 @@ class Hint:
         self._ctx = ctx
         self._rest: Any = None
         self.changed = True
-        self.begins = True
+        self.first_look = True
         """Nobody has looked yet."""
 
     @property
@@ -218,9 +218,9 @@ async def tell_in_idle(ctx: Context, hint: Hint) -> None:
     """Look what has happened and tell it (RFC 2177, RFC 5465 section 4)."""
     selected = ctx.selected
     if ctx.watch is None:
-        told, hint.changed, hint.begins = not hint.begins, False, False
+        first_look, hint.first_look, hint.changed = hint.first_look, False, False
         if selected is not None and ctx.wanted.messages:
-            look = selected.mailbox.news if told else selected.mailbox.sync
+            look = selected.mailbox.sync if first_look else selected.mailbox.news
             selected.view.apply(await look(selected.view.modseq))
     await tell_news(ctx, Moment.FREE)
 

@@ -6,18 +6,20 @@ import dataclasses
 import json
 import logging
 import zlib
+from collections.abc import Awaitable, Callable
 
 import pytest
 from twisted.internet.defer import Deferred
 
 from mailstore import errors
-from mailstore.model import Flags, SystemFlag
+from mailstore.model import Delta, Flags, ModSeq, SystemFlag
 from protocols.errors import MEANINGS
 from protocols.imap.commands import COMMANDS
 from protocols.imap.handlers import HANDLERS
 from protocols.imap.requests import Request
 from protocols.imap.store_errors import refusal_of
 from protocols.limits import ImapLimits
+from tests.memory_mailbox import SelectedMailbox
 from tests.wire import Client, ImapWorld
 
 SMALL_BATCHES = dataclasses.replace(
@@ -183,6 +185,35 @@ def test_account_closed_under_a_command() -> None:
     text = b"this session has been ended, please log in again"
     assert said == b"a NO [UNAVAILABLE] %b\r\n* BYE %b\r\n" % (text, text)
     assert client.closed
+
+
+def test_idle_files_waiting_mail_once_and_then_looks_without_filing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it begins, mail may wait that nobody has told of; whoever wakes it has filed what it tells of."""
+    looks: list[str] = []
+
+    def noted(name: str) -> Callable[[SelectedMailbox, ModSeq], Awaitable[Delta]]:
+        look = getattr(SelectedMailbox, name)
+
+        def noting(mailbox: SelectedMailbox, since: ModSeq) -> Awaitable[Delta]:
+            looks.append(name)
+            result: Awaitable[Delta] = look(mailbox, since)
+            return result
+
+        return noting
+
+    world = ImapWorld()
+    client = world.selected()
+    for name in ("sync", "news"):
+        monkeypatch.setattr(SelectedMailbox, name, noted(name))
+    for _ in range(2):  # each IDLE has a beginning
+        looks.clear()
+        assert client.say(b"a IDLE\r\n").startswith(b"+ idling\r\n")
+        assert looks == ["sync"]
+        for woken in (1, 2):
+            world.account.deliver(b"Subject: x\r\n\r\n")
+            assert b" EXISTS\r\n" in client.hear()
+            assert looks == ["sync"] + ["news"] * woken
+        assert client.say(b"DONE\r\n") == b"a OK done\r\n"
 
 
 def test_drain_says_goodbye_to_everyone() -> None:
