@@ -134,13 +134,20 @@ def test_a_select_between_news_and_claiming_takes_it(
     assert others == [UidSet.of([2])]
 
 
-def test_news_while_somebody_writes_are_claimed_in_turn(account: Account, world: World) -> None:
+def test_news_while_somebody_writes_are_claimed_in_turn(
+    account: Account, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reader does not wait for a writer in its thread: the claim goes where all writing goes."""
     first = now(account.select("INBOX", False))
     opened = first._account
     now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
     since = first.opened.status.highest_modseq
-    with locked(world.paths.folder / WRITE_LOCK, exclusive=True):
+
+    def waits(_seconds: float) -> None:
+        raise AssertionError("a reader waits for a writer")
+
+    with locked(world.paths.folder / WRITE_LOCK, exclusive=True), monkeypatch.context() as patched:
+        patched.setattr("mailstore.locks.time.sleep", waits)
         found = now(opened.read_and_note(first._news, since))
     assert found.recent == NONE and found.uid_next == 3
     assert told_by(first, "news").recent == UidSet.of([2])

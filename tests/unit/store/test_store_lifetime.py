@@ -71,6 +71,27 @@ def test_checkpoint_waits_for_a_snapshot(world: World) -> None:
     assert wal(world).stat().st_size == 0
 
 
+@pytest.mark.parametrize("change", ["a write", "a note", "filing"])
+def test_the_log_is_emptied_after_each_kind_of_change(world: World, change: str) -> None:
+    """However the WAL has grown, nobody needs to change anything else for it to be copied back."""
+    account = world.login()
+    mailbox = now(account.select("INBOX", False))
+    now(account.append("INBOX", [NewMessage(MESSAGE)]))
+    world.clock.advance(LIMITS.checkpoint_delay_s + 1)
+    assert wal(world).stat().st_size == 0
+    match change:
+        case "a write":
+            now(account.append("INBOX", [NewMessage(MESSAGE)]))
+        case "a note":  # the session that is told of new mail first has it as \Recent
+            assert now(mailbox.news(mailbox.opened.status.highest_modseq)).recent
+        case _:
+            world.deliver(MESSAGE)
+            assert now(account.status("INBOX")).messages == 2
+    assert wal(world).stat().st_size > 0
+    world.clock.advance(LIMITS.checkpoint_delay_s + 1)
+    assert wal(world).stat().st_size == 0
+
+
 def test_delivered_mail_is_filed_at_login_and_while_open(world: World) -> None:
     """Mail waits sealed while nobody is in, and is filed at once while somebody is."""
     world.deliver(MESSAGE)
