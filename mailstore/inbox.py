@@ -20,6 +20,9 @@ from mailstore.filing import Filer
 FILING_RETRY_S = 30.0
 """Seconds until filing is tried again after it failed."""
 
+LOCKED_RETRY_S = 5.0
+"""Seconds until filing is tried again that another process was at: it may have died in the middle of it."""
+
 LOCK_POLL_FIRST_S, LOCK_POLL_MAX_S = 0.001, 0.02
 """Seconds between looks at an inbox that another process is filing; they double."""
 
@@ -51,6 +54,7 @@ class InboxFiling:
         self._running: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
         self._retry_call: DelayedCall | None = None
+        self._locked_call: DelayedCall | None = None
         self._is_long = False
         self._is_shut_out = False
         self._stopped = False
@@ -90,9 +94,11 @@ class InboxFiling:
         turn.callback(None)
 
     def _cancel_retry(self) -> None:
-        call, self._retry_call = self._retry_call, None
-        if call is not None and call.active():
-            call.cancel()
+        calls = self._retry_call, self._locked_call
+        self._retry_call = self._locked_call = None
+        for call in calls:
+            if call is not None and call.active():
+                call.cancel()
 
     async def stop(self) -> None:
         """Begin no more batches, and wait for the one under way."""
@@ -105,15 +111,19 @@ class InboxFiling:
     async def _passes(self) -> None:
         finished = self._running = Deferred()
         self._cancel_retry()
+        left_to_others = False
         try:
             while self._again and not self._stopped:
                 self._again = False
                 asking, self._waiting = self._waiting, []
                 try:
-                    await self._pass(asking)
+                    left_to_others = await self._pass(asking)
                 finally:
                     self._is_long = False
                     self._answer(asking)
+            if left_to_others and not self._stopped:
+                # Whoever is filing has seen the same news, and may die before it has filed.
+                self._locked_call = self._clock.callLater(LOCKED_RETRY_S, self._retry)
         except StoreError:
             # The mail waits in the inbox and is tried again by and by.
             if not self._stopped:
@@ -126,7 +136,7 @@ class InboxFiling:
             finished.callback(None)
 
     def _retry(self) -> None:
-        self._retry_call = None
+        self._cancel_retry()
         self.file_soon()
 
     @staticmethod
@@ -135,7 +145,8 @@ class InboxFiling:
             if not turn.called:
                 turn.callback(None)
 
-    async def _pass(self, asking: list[Deferred[None]]) -> None:
+    async def _pass(self, asking: list[Deferred[None]]) -> bool:
+        """File what lies in the inbox now; True when another process was left to do it."""
         self._filer.relist()
         file: Callable[[], Awaitable[bool | None]] = self._file_few
         while not self._stopped:
@@ -145,8 +156,9 @@ class InboxFiling:
             elif asking:
                 more = await self._others_at_work(asking)
             if not more:
-                return  # None: whoever is filing has seen the same news
+                return more is None or self._is_shut_out
             file = self._file_batch
+        return False
 
     async def _others_at_work(self, asking: list[Deferred[None]]) -> bool:
         """Wait until another process has filed what waits now or lets us; True when it is our turn."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from store_world import World, now
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -15,7 +16,7 @@ from mailstore.changes import COALESCE_MAX_S, FolderWatch
 from mailstore.engine import WRITE_LOCK, Txn
 from mailstore.errors import Busy, StorageFull
 from mailstore.filing import FEW_BYTES, FEW_MESSAGES, LOCK_NAME, Batch
-from mailstore.inbox import FILING_RETRY_S
+from mailstore.inbox import FILING_RETRY_S, LOCKED_RETRY_S
 from mailstore.limits import StoreLimits
 from mailstore.model import MailboxId
 from mailstore.open_account import OpenAccount
@@ -31,6 +32,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     yield world
     world.close()
+
+
+def retries(world: World, opened: OpenAccount) -> list[DelayedCall]:
+    """The calls that will file again."""
+    return [call for call in world.clock.getDelayedCalls() if call.func == opened._inbox._retry]
 
 
 def test_a_look_files_what_nobody_has_told_of(world: World) -> None:
@@ -123,6 +129,58 @@ def test_a_stopped_process_that_holds_the_inbox_costs_one_wait(world: World) -> 
     assert now(account.status("INBOX")).messages == 2
 
 
+@pytest.mark.parametrize("looks", [0, 1])
+def test_mail_of_a_process_that_dies_while_it_files_comes_without_a_look(world: World, looks: int) -> None:
+    """Sessions in IDLE here wait for nobody else: not once that process has died, however long it took."""
+    account = world.login()
+    heard: list[str] = []
+    account.listen(lambda: heard.append("told"))
+    opened = world.store._open[account.account_id]
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        world.deliver(MESSAGE)
+        asked = [Deferred.fromCoroutine(account.status("INBOX")) for _ in range(looks)]
+        world.clock.advance(world.store.limits.filing_wait_s + 0.1)
+        world.clock.advance(0.1)
+        assert all(look.called for look in asked)
+        for _ in range(3 * (1 - looks)):
+            opened._inbox.file_soon()
+        for _ in range(3):
+            assert len(retries(world, opened)) == 1
+            world.clock.advance(LOCKED_RETRY_S + 0.1)
+        heard.clear()
+    world.clock.advance(LOCKED_RETRY_S + 0.1)
+    assert heard and pending(world.paths.inbox) == []
+    assert retries(world, opened) == []
+
+
+def test_filing_that_stops_does_not_try_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it hears only then that another process holds the inbox."""
+    opened = world.store._open[world.login().account_id]
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        world.deliver(MESSAGE)
+        opened._inbox.file_soon()
+        assert retries(world, opened)
+        answer: Deferred[bool | None] = Deferred()
+        monkeypatch.setattr(opened._inbox, "_file_few", lambda: answer)
+        opened._inbox.file_soon()
+        stopped = Deferred.fromCoroutine(opened._inbox.stop())
+        answer.callback(None)
+        assert stopped.called and retries(world, opened) == []
+
+
+def test_filing_that_stops_forgets_to_try_again(world: World) -> None:
+    """Where nothing is under way."""
+    opened = world.store._open[world.login().account_id]
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        opened._inbox.file_soon()
+        assert retries(world, opened)
+        now(opened._inbox.stop())
+        assert retries(world, opened) == []
+
+
 def test_a_full_disk_is_not_tried_again_by_every_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failure a pause holds for everybody, so that reading stays quick."""
     account = world.login()
@@ -184,8 +242,7 @@ def test_filing_that_works_again_is_waited_for_again(world: World, monkeypatch: 
     for _ in range(20):
         world.deliver(MESSAGE)
         opened._inbox.file_soon()
-    retries = [call for call in world.clock.getDelayedCalls() if call.func == opened._inbox._retry]
-    assert len(retries) == 1
+    assert len(retries(world, opened)) == 1
     monkeypatch.setattr(opened._filer, "insert", insert)
     opened._inbox.file_soon()
     world.deliver(MESSAGE)
