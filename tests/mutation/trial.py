@@ -45,6 +45,8 @@ class Verdict(enum.Enum):
 
     NOTICED = "noticed"
     SURVIVED = "survived"
+    TOO_SLOW = "too slow"
+    """The tests did not end in time: the change makes them wait, or the machine is busy."""
     UNTESTED = "untested"
     """No fast test runs the line."""
 
@@ -60,7 +62,7 @@ def prepare() -> None:
 def try_out(module: str, tree: ast.Module, tests: Sequence[str], seconds: float) -> Verdict:
     """Run ``tests`` in order, with ``tree`` in the place of the module, until one fails.
 
-    What does not end within ``seconds`` counts as noticed.
+    A loop without end meets the limit on CPU time, and so counts as noticed.
     """
     if not tests:
         return Verdict.UNTESTED
@@ -73,6 +75,8 @@ def try_out(module: str, tree: ast.Module, tests: Sequence[str], seconds: float)
     finally:
         _end_group(pid)
         shutil.rmtree(scratch, ignore_errors=True)
+    if status is None:
+        return Verdict.TOO_SLOW
     return Verdict.SURVIVED if status == _ALL_PASSED else Verdict.NOTICED
 
 
@@ -101,7 +105,7 @@ def _child(module: str, tree: ast.Module, tests: Sequence[str], scratch: Path, s
         os.setsid()
         os.nice(5)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds // 2, seconds // 2 + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         output = os.open(scratch / "output", os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(output, 1)
