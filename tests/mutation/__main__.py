@@ -121,9 +121,8 @@ def check_unchanged(modules: Sequence[str], known: Covering) -> None:
 
 def report(tallies: dict[str, Tally]) -> bool:
     """Print how each module did; whether all did well."""
-    print(
-        f"\n{'module':32} {'tried':>6} {'noticed':>8} {'too slow':>8} {'explained':>10} {'survived':>9} {'share':>7}"
-    )
+    columns = f"{'tried':>6} {'noticed':>8} {'too slow':>8} {'explained':>10} {'survived':>9} {'share':>7}"
+    print(f"\n{'module':32} {columns}")
     for module, tally in sorted(tallies.items()):
         noticed, tried = tally.verdicts[Verdict.NOTICED], tally.verdicts.total()
         slow, left = tally.verdicts[Verdict.TOO_SLOW], len(tally.survivors)
