@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backup.errors import BackupError
-from backup.image import Disturbed, image_of
+from backup.image import TRIES, Disturbed, image_of
 from backup.limits import BackupLimits
 from backup.rebuild import Rebuilder, Rebuilt
 from backup.retention import chains
@@ -114,10 +114,12 @@ class Drill:
 
     def _compare(self, stream: Stream, folder: Path, rebuilt: Rebuilt) -> tuple[int, str | None]:
         """Pages that have not changed since the snapshot have to be the same in both."""
-        try:
-            return self._compare_now(stream, folder, rebuilt)
-        except Disturbed:
-            return 0, None  # writers go on: the next drill compares
+        for _ in range(TRIES):
+            try:
+                return self._compare_now(stream, folder, rebuilt)
+            except Disturbed:
+                continue
+        return 0, "it could not be compared: writers begin the log anew again and again"
 
     def _compare_now(self, stream: Stream, folder: Path, rebuilt: Rebuilt) -> tuple[int, str | None]:
         paths = account_paths(self._root, AccountId(stream.account))

@@ -38,6 +38,9 @@ _PLAIN_SQLITE = b"SQLite format 3\0"
 _PAGES_AT_ONCE = 256
 """Neighbouring pages of the main file that are read with one call: a megabyte."""
 
+TRIES = 5
+"""How often an image is read that writers disturb, each time under the account's lock anew."""
+
 
 class Disturbed(Exception):
     """A writer began the log anew while it was read: what was copied is to be thrown away."""

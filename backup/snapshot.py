@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backup.errors import ImageUnreadable
-from backup.image import Disturbed, Image, image_of
+from backup.image import TRIES, Disturbed, Image, image_of
 from backup.limits import BackupLimits
 from backup.reading import open_file
 from backup.retention import chains, due_for_full
@@ -38,7 +38,6 @@ from mailstore.page_journal import identity
 from mailstore.sealed import SUFFIX, pending, read_sealed
 
 _COPY_BYTES = 1024 * 1024
-_TRIES = 5
 
 
 def fingerprint(paths: AccountPaths) -> str | None:
@@ -123,7 +122,7 @@ class Snapshotter:
         paths = account_paths(self._root, account_id)
         base = self._base(account_id, merge=merge)
         full = self._full(base)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 with storage_errors():
                     taken = self._attempt(paths, base, full=full)

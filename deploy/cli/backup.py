@@ -399,7 +399,7 @@ def prune(cli: Cli) -> None:
 )
 @command
 def drill(cli: Cli, accounts: int | None) -> None:
-    """Restore some accounts to scratch and compare them with the living ones; exit code 6 if one differs."""
+    """Restore some accounts to scratch and compare them with the living; exit code 6 if one is not proven."""
     config = configured(cli)
     count = accounts or config.snapshots.drill_accounts
     store = open_store(config.backup, config.snapshots)

@@ -16,7 +16,7 @@ from raw_world import Living, add, disturbed_checkpoint, rows
 from backup import image
 from backup.drill import Drill
 from backup.errors import ImageUnreadable
-from backup.image import Image
+from backup.image import TRIES, Disturbed, Image
 from backup.limits import BackupLimits
 from backup.segment import PAGE_BYTES, Kind
 from mailstore.wal import Read, WalContent, read_wal
@@ -156,6 +156,11 @@ def test_a_log_that_is_begun_anew_every_time_is_given_up(
     assert living.restored() == rows(living.database)
 
 
+def drill_over(living: Living) -> Drill:
+    """As a command makes it."""
+    return Drill(living.place / "root", living.state, living.store, living.place / "scratch", BackupLimits())
+
+
 def test_a_drill_takes_it_for_no_damage(living: Living, monkeypatch: pytest.MonkeyPatch) -> None:
     """It compares pages of the log, too; what has been written over them says nothing about a restore."""
     begin_anew = [to_be_begun_anew(living, 0)]
@@ -167,7 +172,7 @@ def test_a_drill_takes_it_for_no_damage(living: Living, monkeypatch: pytest.Monk
             begin_anew.pop()()
         return page(self, number)
 
-    drill = Drill(living.place / "root", living.state, living.store, living.place / "scratch", BackupLimits())
+    drill = drill_over(living)
     (stream,) = living.state.streams()
     with monkeypatch.context() as patch:
         patch.setattr(Image, "page", disturbed)
@@ -177,3 +182,27 @@ def test_a_drill_takes_it_for_no_damage(living: Living, monkeypatch: pytest.Monk
     (stream,) = living.state.streams()
     drilled = drill.run(stream, 1)
     assert drilled.trouble is None and drilled.compared == drilled.pages > 0
+
+
+@pytest.mark.parametrize(("times", "is_proven"), [(TRIES - 1, True), (TRIES, False)])
+def test_a_drill_that_could_not_compare_proves_nothing(
+    living: Living, monkeypatch: pytest.MonkeyPatch, times: int, is_proven: bool
+) -> None:
+    """It tries again, and says so where that was in vain."""
+    living.take()
+    page, left = Image.page, [True] * times
+
+    def disturbed(self: Image, number: int) -> bytes:
+        if left:
+            left.pop()
+            raise Disturbed
+        return page(self, number)
+
+    monkeypatch.setattr(Image, "page", disturbed)
+    drill = drill_over(living)
+    (stream,) = living.state.streams()
+    drilled = drill.run(stream, 1)
+    assert not left
+    assert drilled.pages > 0 and drilled.compared == (drilled.pages if is_proven else 0)
+    assert (drilled.trouble is None) == is_proven
+    assert [one.proven_ms for one in living.state.streams()] == [1 if is_proven else None]
