@@ -169,6 +169,24 @@ def test_an_object_that_nobody_wrote_is_named(stored: JobWorld, bucket: Path, tm
     assert str(forged) in {one.key for one in found_by_key(stored, tmp_path)}
 
 
+def test_a_second_object_of_a_number_is_named_once(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
+    """As what it is, left over; its size is nobody's concern."""
+    name = segments(stored)[2]
+    second = SegmentName(name.stream, name.sequence, name.taken_ms + 1, name.kind)
+    (bucket / str(second)).write_bytes((bucket / str(name)).read_bytes() + b"more")
+    (only,) = found_by_state(stored, tmp_path, deep=False)
+    assert only.key == str(second) and only.why.startswith("it is left over")
+
+
+def test_a_living_server_knows_what_it_wrote_as_far_as_it_is_there(stored: JobWorld, bucket: Path) -> None:
+    """Neither what is missing nor what somebody else has put there."""
+    first, *rest = segments(stored)
+    (bucket / str(first)).unlink()
+    forged = SegmentName(first.stream, 99, first.taken_ms, first.kind)
+    (bucket / str(forged)).write_bytes(b"anything")
+    assert list_store(stored.store).known_to(stored.state).streams[first.stream] == tuple(rest)
+
+
 def test_a_segment_of_another_account_is_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
     """The server itself wrote and signed it into this account's stream: of nothing else can it be told."""
     last = segments(stored)[4]
