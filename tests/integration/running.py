@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.readiness import Readiness
+
 SEALBOX = [sys.executable, "-m", "deploy"]
 START_S = 60
 STOP_S = 40
@@ -109,14 +111,15 @@ class Server:
         """
         config = self.data.parent / f"{self.data.name}.toml"
         config.write_text(change((self.data / "sealbox.toml").read_text("utf-8")), "utf-8")
+        ready = Readiness()
         with (self.data.parent / f"{self.data.name}.err").open("ab") as errors:
             self.process = subprocess.Popen(
                 [*SEALBOX, "serve", "--config", str(config)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, **self.environment},
+                env={**ready.environment, **self.environment},
             )
-        eventually(lambda: _listening(self.info["imaps"]), START_S)
+        ready.wait(self.process, START_S, self.errors)
         return self
 
     def errors(self) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.first_run import make_certificate
 from mailstore.account import NewAccount, create_account, init_root, open_directory
 from mailstore.keys import Argon2Params
+from tests.readiness import Readiness
 from tests.soak.ledger import Account
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -100,26 +99,18 @@ class Site:
         return ssl.create_default_context(cafile=str(self.certificate))
 
     def start(self) -> None:
-        """Start, and wait until every worker accepts connections, as systemd would be told.
-
-        A worker that is killed before then is one that cannot start.
-        """
-        ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        ready.bind(str(self.folder / "notify"))
-        with (self.folder / "stderr").open("ab") as errors, ready:
+        """Start, and wait until every worker accepts connections."""
+        ready = Readiness()
+        with (self.folder / "stderr").open("ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "deploy", "serve", "--config", str(self.config)],
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env={**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")},
+                env=ready.environment,
             )
-            deadline = time.monotonic() + START_S
-            while not (select.select([ready], [], [], 0.2)[0] and b"READY=1" in ready.recv(4096)):
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("the server does not start: " + self.errors()[-2000:])
-        (self.folder / "notify").unlink()
+        ready.wait(self._process, START_S, self.errors)
 
     def errors(self) -> str:
         """What the server has said on standard error."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import select
 import socket
 import ssl
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from deploy.first_run import make_certificate
 from mailstore.account import init_root, open_directory
 from mailstore.keys import Argon2Params
+from tests.readiness import Readiness
 
 CHEAP = Argon2Params(1, 64, 1)
 START_S = 60.0
@@ -41,8 +40,9 @@ class SealboxServer:
         make_certificate(*self._tls)
         init_root(self.root)
         self.directory = open_directory(self.root)
-        self._process = self._start()
-        self._until_ready()
+        ready = Readiness()
+        self._process = self._start(ready)
+        ready.wait(self._process, START_S, self.errors)
 
     def _settings(self) -> str:
         lines = [
@@ -69,7 +69,7 @@ class SealboxServer:
         ]
         return "\n".join(lines)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, ready: Readiness) -> subprocess.Popen[bytes]:
         config = self._folder / "sealbox.toml"
         config.write_text(self._settings())
         with (self._folder / "stderr").open("wb") as errors:
@@ -79,18 +79,8 @@ class SealboxServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
+                env=ready.environment,
             )
-
-    def _until_ready(self) -> None:
-        deadline = time.monotonic() + START_S
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.ports["imaps"])) == 0:
-                    return
-            assert self._process.poll() is None, self.errors()
-            assert time.monotonic() < deadline, "the server does not start"
-            # A poll with a deadline: the connection above decides, not this pause.
-            select.select([], [], [], 0.02)
 
     def errors(self) -> str:
         """What the server has said on standard error."""
