@@ -13,6 +13,9 @@ from hypothesis import settings
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
+UMASK = os.umask(0o022)
+os.umask(UMASK)
+
 
 @pytest.fixture(autouse=True)
 def private_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -25,7 +28,6 @@ def private_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 @pytest.fixture(autouse=True)
 def same_umask() -> Iterator[None]:
     """Commands run in the tests' own process set theirs; other programs that tests start would inherit it."""
-    before = os.umask(0o022)
-    os.umask(before)
+    os.umask(UMASK)  # a fixture of the module may have run one
     yield
-    os.umask(before)
+    os.umask(UMASK)

@@ -124,4 +124,5 @@ def start(folder: Path, setup: Setup) -> subprocess.Popen[bytes]:
             more=more,
         )
     )
-    return subprocess.Popen([BINARY, "-F", "-c", str(config)], stdin=subprocess.DEVNULL)
+    # Its processes run as several users, which have to read what it writes.
+    return subprocess.Popen([BINARY, "-F", "-c", str(config)], stdin=subprocess.DEVNULL, umask=0o022)

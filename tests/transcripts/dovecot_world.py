@@ -92,7 +92,11 @@ class DovecotServer:
             more=_MORE,
         )
         self._process = dovecot.start(folder, setup)
-        self._until_ready()
+        try:
+            self._until_ready()
+        except BaseException:
+            self.stop()
+            raise
 
     def _write_users(self, transcripts: Sequence[Path]) -> None:
         owner = dovecot.mail_owner()
