@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mailstore.errors import StorageFailed, StorageFull
@@ -70,7 +70,8 @@ def make_folder(folder: Path) -> None:
 
     Also where it is there already: whoever made it may not have come to that yet, or have died before.
     """
-    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    with suppress(FileExistsError):  # exist_ok would pass over any other error, too
+        folder.mkdir(mode=FOLDER_MODE)
     sync_folder(folder.parent)
 
 
