@@ -21,7 +21,7 @@ from mailstore.account_database import checkpoint, close_databases, close_kept, 
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
 from mailstore.durable import storage_errors
-from mailstore.engine import WRITE_LOCK, Database, DatabaseKey
+from mailstore.engine import WRITE_LOCK, Database, DatabaseKey, Txn
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor, Lane
@@ -137,7 +137,8 @@ class OpenAccount:
         self._modseqs: dict[MailboxId, int] = {}
         self._polling = False
         self._poll_again = False
-        self._filing_few = False
+        self._look_follows = False
+        """A transaction that files is under way: nobody else commits until it has, and looked."""
         self._heard_s: float | None = None
         self._checkpoint_call: DelayedCall | None = None
         self._close_call: DelayedCall | None = None
@@ -337,12 +338,11 @@ class OpenAccount:
         await self._inbox.filed(patience_s)
 
     async def _file_few(self) -> bool | None:
-        self._filing_few = True
         filed: _Filed | None = None
         try:
             filed = await self._writer.run(self._file_few_in_thread)
         finally:
-            self._filing_few = False
+            self._look_follows = False
             heard_s, self._heard_s = self._heard_s, None
             if heard_s is not None and (filed is None or heard_s >= filed.looked_s):
                 self._poll_soon()
@@ -350,7 +350,12 @@ class OpenAccount:
 
     def _file_few_in_thread(self, database: Database) -> _Filed | None:
         batch = self._filer.load(few=True)
-        return None if batch is None else self._file_in_thread(database, batch)
+        return None if batch is None else self._file_in_thread(database, batch, self._insert_few)
+
+    def _insert_few(self, txn: Txn, batch: Batch) -> None:
+        # Not before: while the writers' lock is waited for, others change things, and that is told at once.
+        self._look_follows = True
+        self._filer.insert(txn, batch)
 
     async def _file_batch(self) -> bool | None:
         # Opening and preparing many messages takes long, and the writer has others to serve.
@@ -358,18 +363,20 @@ class OpenAccount:
         if batch is None:
             return None
         try:
-            filed = await self._writer.run(self._file_in_thread, batch)
+            filed = await self._writer.run(self._file_in_thread, batch, self._filer.insert)
         except BaseException:
             batch.release()
             raise
         return await self._after_filing(filed)
 
-    def _file_in_thread(self, database: Database, batch: Batch) -> _Filed:
+    def _file_in_thread(
+        self, database: Database, batch: Batch, insert: Callable[[Txn, Batch], None]
+    ) -> _Filed:
         try:
             if not batch.messages:
                 return _Filed(batch, None, -math.inf)
             now = int(time.time())
-            database.write(now, self._filer.insert, batch)
+            database.write(now, insert, batch)
             looked_s = time.monotonic()
             return _Filed(batch, database.read(now, mailboxes.modseqs), looked_s)
         except BaseException:
@@ -419,7 +426,7 @@ class OpenAccount:
             await self.close()
 
     def _poll_soon(self) -> None:
-        if self._filing_few:
+        if self._look_follows:
             # Filing ends with a look of its own, which most likely comes after this.
             self._heard_s = time.monotonic()
             return

@@ -217,11 +217,13 @@ def _is_due(ctx: Context) -> bool:
 async def tell_in_idle(ctx: Context, hint: Hint) -> None:
     """Look what has happened and tell it (RFC 2177, RFC 5465 section 4)."""
     selected = ctx.selected
+    first_look, hint.first_look = hint.first_look, False
     if ctx.watch is None:
-        first_look, hint.first_look, hint.changed = hint.first_look, False, False
-        if selected is not None and ctx.wanted.messages:
-            look = selected.mailbox.sync if first_look else selected.mailbox.news
-            selected.view.apply(await look(selected.view.modseq))
+        hint.changed = False
+    # With NOTIFY further looks are at the whole account, and begin with what has been filed.
+    if selected is not None and ctx.wanted.messages and (first_look or ctx.watch is None):
+        look = selected.mailbox.sync if first_look else selected.mailbox.news
+        selected.view.apply(await look(selected.view.modseq))
     await tell_news(ctx, Moment.FREE)
 
 
@@ -229,7 +231,7 @@ async def tell_in_idle(ctx: Context, hint: Hint) -> None:
 def changes_heard(ctx: Context) -> Iterator[Hint]:
     """A hint for whatever this session has to look at, as long as the block lasts."""
     if ctx.watch is not None:
-        ctx.watch.hint.changed = True
+        ctx.watch.hint.changed = ctx.watch.hint.first_look = True
         yield ctx.watch.hint
         return
     hint = Hint(ctx)

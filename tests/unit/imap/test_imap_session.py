@@ -187,7 +187,10 @@ def test_account_closed_under_a_command() -> None:
     assert client.closed
 
 
-def test_idle_files_waiting_mail_once_and_then_looks_without_filing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("notify", [b"", b"n NOTIFY SET (selected (MessageNew MessageExpunge))\r\n"])
+def test_idle_files_waiting_mail_once_and_then_looks_without_filing(
+    monkeypatch: pytest.MonkeyPatch, notify: bytes
+) -> None:
     """When it begins, mail may wait that nobody has told of; whoever wakes it has filed what it tells of."""
     looks: list[str] = []
 
@@ -203,6 +206,8 @@ def test_idle_files_waiting_mail_once_and_then_looks_without_filing(monkeypatch:
 
     world = ImapWorld()
     client = world.selected()
+    if notify:
+        assert b"n OK" in client.say(notify)
     for name in ("sync", "news"):
         monkeypatch.setattr(SelectedMailbox, name, noted(name))
     for _ in range(2):  # each IDLE has a beginning

@@ -249,6 +249,26 @@ def test_filing_that_works_again_is_waited_for_again(world: World, monkeypatch: 
     assert now(account.status("INBOX")).messages == 21
 
 
+def test_a_change_heard_of_before_mail_is_filed_is_looked_at_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the writer's turn and lock are waited for: only what files itself tells of all before it."""
+    account = world.login()
+    opened = world.store._open[account.account_id]
+    account.listen(lambda: None)
+    load, looks = opened._filer.load, []
+
+    def heard_first(*, few: bool) -> Batch | None:
+        opened._account_folder_changed(frozenset({WRITE_LOCK}))
+        looks.append(opened._heard_s)
+        return load(few=few)
+
+    monkeypatch.setattr(opened._filer, "load", heard_first)
+    world.deliver(MESSAGE)
+    assert now(account.status("INBOX")).messages == 1
+    assert looks == [None]
+
+
 def test_a_large_message_is_prepared_before_the_writer_is_asked(world: World) -> None:
     """The first batch of a pass is made in the writer's turn, so it is small, however large the mail."""
     account = world.login()
