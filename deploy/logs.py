@@ -1,19 +1,22 @@
 """The process log: standard error, one line an event, never a secret, content or address.
 
 Exceptions are shown by their kind and where they came from, not by their text, which may quote what
-a client sent.
+a client sent; also those that nobody catches, which Python would print with it.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 from types import TracebackType
 from typing import Any
 
 from twisted.logger import ILogObserver, LogLevel, globalLogBeginner
 from zope.interface import provider
+
+log = logging.getLogger("sealbox.uncaught")
 
 _Trace = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -39,6 +42,19 @@ def _twisted_event(event: dict[str, Any]) -> None:
         logging.getLogger("twisted").error("%s", event.get("log_namespace", "error"))
 
 
+def _ended_by(kind: type[BaseException], _error: BaseException, trace: TracebackType | None) -> None:
+    log.critical("the process ends by an exception\n%s", described(kind, trace))
+
+
+def _thread_ended_by(what: threading.ExceptHookArgs) -> None:
+    log.error("a thread ended by an exception\n%s", described(what.exc_type, what.exc_traceback))
+
+
+def _ignored(what: Any) -> None:
+    """Raised where nobody can catch it, in a finalizer or a callback from C (``sys.unraisablehook``)."""
+    log.error("an exception was ignored\n%s", described(what.exc_type, what.exc_traceback))
+
+
 def setup(level: str, who: str) -> None:
     """Send the log of this process, and Twisted's, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -49,3 +65,4 @@ def setup(level: str, who: str) -> None:
     globalLogBeginner.beginLoggingTo(
         [ILogObserver(_twisted_event)], redirectStandardIO=False, discardBuffer=True
     )
+    sys.excepthook, threading.excepthook, sys.unraisablehook = _ended_by, _thread_ended_by, _ignored

@@ -124,8 +124,8 @@ def soak(folder: Path, options: argparse.Namespace) -> int:
         code = site.stop()
     if code != 0:
         ledger.is_wrong("the server does not end cleanly")
-    if "Traceback" in site.errors():
-        ledger.is_wrong("there is a traceback in the log")
+    for traceback in site.tracebacks():
+        ledger.is_wrong(f"there is a traceback in the log:\n{traceback}")
     report(ledger, kills, grown(site, ledger), idlers)
     return int(bool(ledger.wrong))
 

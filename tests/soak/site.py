@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -24,6 +25,7 @@ CHEAP = Argon2Params(1, 64, 1)
 WORKERS = 2
 START_S = 180.0
 STOP_S = 60.0
+TRACEBACK = re.compile(r'^.*\n(?:  .*\n)*?  File ".*\n(?:  .*\n)*.*', re.MULTILINE)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -115,6 +117,10 @@ class Site:
     def errors(self) -> str:
         """What the server has said on standard error."""
         return (self.folder / "stderr").read_text("utf-8", "replace")
+
+    def tracebacks(self) -> list[str]:
+        """Every exception in what the server has said, from the line before its first place in the source."""
+        return [found.group() for found in TRACEBACK.finditer(self.errors())]
 
     def processes(self) -> dict[int, str]:
         """Process ids and what each is: supervisor, worker, snapshots."""
