@@ -88,25 +88,29 @@ class Process:
         signal.signal(signal.SIGTERM, self._end)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        with ExitStack() as stack:
-            try:
-                job, state = open_job(self._config, stack, patience_s=LOCK_PATIENCE_S)
-            except Busy:
-                log.error("another process takes snapshots of this data root")
-                return 1
-            except (BackupError, StoreError) as error:
-                log.error("no snapshots: %s %s", type(error).__name__, error)
-                return 1
-            os.write(READY_FD, b"ready\n")
-            os.close(READY_FD)
-            next_metrics_s = 0.0
-            while not self._ending:
-                self._turn(job)
-                if time.monotonic() >= next_metrics_s:
-                    next_metrics_s = time.monotonic() + METRICS_S
-                    self._tell(job, state)
-                self._pause(job)
+        try:
+            with ExitStack() as stack:
+                try:
+                    job, state = open_job(self._config, stack, patience_s=LOCK_PATIENCE_S)
+                except Busy:
+                    log.error("another process takes snapshots of this data root")
+                    return 1
+                self._serve(job, state)
+        except (BackupError, StoreError) as error:
+            log.error("no snapshots: %s %s", type(error).__name__, error)
+            return 1
         return 0
+
+    def _serve(self, job: Job, state: State) -> None:
+        os.write(READY_FD, b"ready\n")
+        os.close(READY_FD)
+        next_metrics_s = 0.0
+        while not self._ending:
+            self._turn(job)
+            if time.monotonic() >= next_metrics_s:
+                next_metrics_s = time.monotonic() + METRICS_S
+                self._tell(job, state)
+            self._pause(job)
 
     def _turn(self, job: Job) -> None:
         folder = Places(self._config.data).folder
@@ -137,7 +141,12 @@ class Process:
             if CONTROL_FD in readable and not os.read(CONTROL_FD, 64):
                 self._ending = True
             left_s -= _LOOK_S
-            job.collect()
+            try:
+                job.collect()
+            except StoreError as error:
+                # The next turn tries again.
+                log.error("snapshots: %s %s", type(error).__name__, error)
+                return
 
     def _end(self, _number: int, _frame: object) -> None:
         self._ending = True

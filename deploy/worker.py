@@ -24,6 +24,7 @@ from deploy.logs import setup
 from deploy.service import Service
 from deploy.sockets import SERVICES, ServiceName
 from deploy.supervisor import CONTROL_FD, FIRST_SOCKET_FD, READY_FD, checked_config
+from mailstore.errors import StoreError
 from mailstore.hardening import process_hardening
 
 log = logging.getLogger("sealbox.worker")
@@ -136,7 +137,13 @@ def main(arguments: list[str]) -> int:
     reactor: Any = installed_reactor
     # Only names from the list count; the supervisor writes no others.
     services = [service for name in names for service in SERVICES if service == name]
-    worker = Worker(reactor, config, services, int(number))
+    try:
+        worker = Worker(reactor, config, services, int(number))
+    except (StoreError, OSError) as error:
+        # No traceback: the operator has to do something, and its text may name what it must not.
+        errno = f" (errno {error.errno})" if isinstance(error, OSError) else ""
+        log.error("cannot serve %s: %s%s", config.data, type(error).__name__, errno)
+        return 1
     reactor.callWhenRunning(worker.start)
     reactor.run(installSignalHandlers=True)
     return worker.exit_code

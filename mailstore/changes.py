@@ -17,6 +17,7 @@ from twisted.internet import inotify
 from twisted.python.filepath import FilePath
 
 from mailstore.clock import Clock, DelayedCall
+from mailstore.errors import StorageFailed
 
 log = logging.getLogger("sealbox.changes")
 
@@ -95,17 +96,25 @@ class Watcher:
     """Watches folders for one worker. Folders are named by their path, each watched once."""
 
     def __init__(self, reactor: Any) -> None:
+        """Raises StorageFailed when the system gives no inotify instance."""
         self._clock: Clock = reactor
-        self._inotify = _lasting_inotify(reactor)
+        try:
+            self._inotify = _lasting_inotify(reactor)
+        except inotify.INotifyError:
+            log.error("no inotify instance is left: raise fs.inotify.max_user_instances (sysctl)")
+            raise StorageFailed("changes cannot be watched") from None
         self._inotify.startReading()
         self._folders: dict[bytes, FolderWatch] = {}
 
     def watch(self, folder: Path, names: Container[str], callback: Callable[[frozenset[str]], None]) -> None:
-        """Call ``callback(changed)`` on the reactor soon after files of these names in ``folder`` change."""
+        """Call ``callback(changed)`` on the reactor soon after files of these names in ``folder`` change.
+
+        Raises StorageFailed when the system gives no watch.
+        """
         self._watch(folder, names, callback, _MASK)
 
     def watch_arrivals(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
-        """Call ``callback(arrived)`` soon after files are renamed into the folder."""
+        """Call ``callback(arrived)`` soon after files are renamed into the folder. Raises as ``watch``."""
         self._watch(folder, None, callback, _ARRIVALS | inotify.IN_DELETE_SELF)
 
     def _watch(
@@ -116,8 +125,12 @@ class Watcher:
         mask: int,
     ) -> None:
         path = FilePath(bytes(folder))
+        try:
+            self._inotify.watch(path, mask=mask, callbacks=[self._event])
+        except inotify.INotifyError:
+            log.error("no inotify watch is left: raise fs.inotify.max_user_watches (sysctl)")
+            raise StorageFailed("changes cannot be watched") from None
         self._folders[path.path] = FolderWatch(self._clock, names, callback)
-        self._inotify.watch(path, mask=mask, callbacks=[self._event])
 
     def ignore(self, folder: Path) -> None:
         """Stop watching; a folder that is not watched is no error."""

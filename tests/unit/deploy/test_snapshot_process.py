@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from deploy import snapshots
+from mailstore.errors import StorageFailed, StorageFull
 
 
 def test_a_signal_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +30,44 @@ def test_a_signal_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not waiting.is_alive()
     for descriptor in (control, other_end):
         os.close(descriptor)
+
+
+def test_a_failure_between_two_looks_is_a_line_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The state's database may be busy or its disk full when an upload ends: the next turn notes it."""
+    control, other_end = os.pipe()
+    monkeypatch.setattr(snapshots, "CONTROL_FD", control)
+    monkeypatch.setattr(snapshots, "_LOOK_S", 0.0)
+    config: Any = SimpleNamespace(data=tmp_path, snapshots=SimpleNamespace(scan_interval_s=7200.0))
+    calls: list[int] = []
+
+    def fails() -> None:
+        calls.append(1)
+        raise StorageFull("the disk is full")
+
+    snapshots.Process(config)._pause(SimpleNamespace(collect=fails))  # type: ignore[arg-type]  # all it uses
+    assert len(calls) == 1
+    assert "snapshots: StorageFull the disk is full" in caplog.text
+    for descriptor in (control, other_end):
+        os.close(descriptor)
+
+
+def test_a_failure_at_the_end_is_a_line_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the last notes meet, the process ends with a code, not with a traceback."""
+    monkeypatch.setattr(snapshots.signal, "signal", lambda *_: None)
+
+    def fails() -> None:
+        raise StorageFailed("the database reported an error")
+
+    def opened(_config: object, stack: ExitStack, *, patience_s: float) -> tuple[object, object]:
+        stack.callback(fails)
+        return object(), patience_s
+
+    monkeypatch.setattr(snapshots, "open_job", opened)
+    monkeypatch.setattr(snapshots.Process, "_serve", lambda *_: None)
+    config: Any = SimpleNamespace(data=tmp_path)
+    assert snapshots.Process(config).run() == 1
+    assert "no snapshots: StorageFailed the database reported an error" in caplog.text
