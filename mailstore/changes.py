@@ -32,8 +32,8 @@ _MASK = (
     | inotify.IN_DELETE
     | inotify.IN_DELETE_SELF
 )
-_ARRIVALS = inotify.IN_MOVED_TO
-"""A delivery is a rename; what comes before it, and the filer's own unlinking, is no news."""
+_ARRIVALS = inotify.IN_MOVED_TO | inotify.IN_MODIFY | inotify.IN_DELETE_SELF
+"""A delivery is a write and a rename; what comes between, and the filer's own unlinking, is no news."""
 
 
 class FolderWatch:
@@ -105,6 +105,7 @@ class Watcher:
             raise StorageFailed("changes cannot be watched") from None
         self._inotify.startReading()
         self._folders: dict[bytes, FolderWatch] = {}
+        self._written: dict[bytes, Callable[[str], None]] = {}
 
     def watch(self, folder: Path, names: Container[str], callback: Callable[[frozenset[str]], None]) -> None:
         """Call ``callback(changed)`` on the reactor soon after files of these names in ``folder`` change.
@@ -113,9 +114,15 @@ class Watcher:
         """
         self._watch(folder, names, callback, _MASK)
 
-    def watch_arrivals(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
-        """Call ``callback(arrived)`` soon after files are renamed into the folder. Raises as ``watch``."""
-        self._watch(folder, None, callback, _ARRIVALS | inotify.IN_DELETE_SELF)
+    def watch_arrivals(
+        self, folder: Path, callback: Callable[[frozenset[str]], None], written: Callable[[str], None]
+    ) -> None:
+        """Call ``callback(arrived)`` soon after files are renamed into the folder. Raises as ``watch``.
+
+        ``written(name)`` is called at once when something was written to a file in it.
+        """
+        self._watch(folder, None, callback, _ARRIVALS)
+        self._written[bytes(folder)] = written
 
     def _watch(
         self,
@@ -135,6 +142,7 @@ class Watcher:
     def ignore(self, folder: Path) -> None:
         """Stop watching; a folder that is not watched is no error."""
         path = FilePath(bytes(folder))
+        self._written.pop(path.path, None)
         found = self._folders.pop(path.path, None)
         if found is not None:
             found.cancel()
@@ -143,17 +151,22 @@ class Watcher:
             except KeyError:
                 pass  # the folder was deleted, and inotify dropped it by itself
 
-    def _event(self, _watch: object, path: Any, _mask: int) -> None:
+    def _event(self, _watch: object, path: Any, mask: int) -> None:
         raw = path.path if isinstance(path.path, bytes) else path.path.encode()
         folder, _, name = raw.rpartition(b"/")
-        found = self._folders.get(folder)
-        if found is not None:
-            found.touched(name.decode("ascii", "replace"))
+        heard: Callable[[str], None] | None
+        if mask & inotify.IN_MODIFY:
+            heard = self._written.get(folder)
+        else:
+            heard = found.touched if (found := self._folders.get(folder)) else None
+        if heard is not None:
+            heard(name.decode("ascii", "replace"))
 
     def stop(self) -> None:
         """End all watching and close the inotify instance."""
         for found in self._folders.values():
             found.cancel()
         self._folders.clear()
+        self._written.clear()
         self._inotify.stopReading()
         self._inotify.connectionLost(None)

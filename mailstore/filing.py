@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -26,11 +27,13 @@ from mailstore.names import normalised
 from mailstore.ops.messages import add_messages
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.sealed import (
+    LEFTOVER_AGE_S,
     SUFFIX,
     SealedId,
     clean_leftovers,
     open_sealed,
     pending,
+    read_being_delivered,
     read_sealed,
     remove,
     sealed_size,
@@ -51,6 +54,7 @@ class Waiting:
     """One sealed message, opened and prepared."""
 
     sealed_id: SealedId
+    sealed_bytes: int
     received: int
     mailbox_hint: str | None
     prepared: PreparedMessage
@@ -88,6 +92,33 @@ class Filer:
         self._limits = limits
         self._mime_limits = mime_limits
         self._listed: deque[SealedId] = deque()
+        self._cleaned = 0.0
+        """When leftovers were looked for, in seconds since the epoch."""
+
+        self._foreseeing = threading.Lock()
+        self._foreseen: Waiting | None = None
+
+    def foresee(self, sealed_id: SealedId) -> None:
+        """Open and prepare a small message while its delivery still waits for the disk.
+
+        It counts for nothing until its file is listed under its final name; if it never is, the next one that
+        is foreseen or loaded takes its place. Raises StorageFailed.
+        """
+        with self._foreseeing:
+            self._foreseen = None
+            blob = read_being_delivered(self._paths.inbox, sealed_id, FEW_BYTES)
+            if blob is None:
+                return
+            try:
+                self._foreseen = self._open(sealed_id, blob)
+            except SealedMessageDamaged:
+                return  # it was not written to its end
+
+    def _take_foreseen(self, sealed_id: SealedId) -> Waiting | None:
+        # While it is being prepared it is waited for: that takes less long than to do it again.
+        with self._foreseeing:
+            found, self._foreseen = self._foreseen, None
+        return found if found is not None and found.sealed_id == sealed_id else None
 
     def load(self, *, few: bool = False) -> Batch | None:
         """Open the oldest waiting messages; None while another process is filing.
@@ -144,7 +175,10 @@ class Filer:
     def _load(self, lock: int, few: bool) -> Batch:
         if not self._listed:
             # Listed once for many batches: a folder with a year's mail takes a while to read.
-            clean_leftovers(self._paths.inbox, now=time.time())
+            now = time.time()
+            if not 0 <= now - self._cleaned < LEFTOVER_AGE_S:
+                self._cleaned = now
+                clean_leftovers(self._paths.inbox, now=now)
             self._listed.extend(pending(self._paths.inbox))
         found: list[Waiting] = []
         tried, size_bytes = 0, 0
@@ -155,9 +189,11 @@ class Filer:
             try:
                 if few and size_bytes + sealed_size(self._paths.inbox, sealed_id) > FEW_BYTES:
                     break
-                blob = read_sealed(self._paths.inbox, sealed_id)
-                found.append(self._open(sealed_id, blob))
-                size_bytes += len(blob)
+                waiting = self._take_foreseen(sealed_id)
+                if waiting is None:
+                    waiting = self._open(sealed_id, read_sealed(self._paths.inbox, sealed_id))
+                found.append(waiting)
+                size_bytes += waiting.sealed_bytes
             except NoSuchMessage:
                 pass  # filed and unlinked by the filer before us
             except SealedMessageDamaged:
@@ -169,7 +205,7 @@ class Filer:
     def _open(self, sealed_id: SealedId, blob: bytes) -> Waiting:
         facts, message = open_sealed(self._private_key, self._account_id, sealed_id, blob)
         prepared = prepare(facts.trace_header + message, self._mime_limits)
-        return Waiting(sealed_id, facts.received, facts.mailbox_hint, prepared)
+        return Waiting(sealed_id, len(blob), facts.received, facts.mailbox_hint, prepared)
 
     def _set_aside(self, sealed_id: SealedId) -> None:
         """Keep a message that cannot be opened, out of the filer's way, for a human to look at."""

@@ -8,6 +8,7 @@ then a pass that somebody waits for goes on until that process has filed what th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,6 +17,7 @@ from mailstore.clock import Clock, DelayedCall
 from mailstore.errors import StoreError
 from mailstore.executor import Executor
 from mailstore.filing import Filer
+from mailstore.sealed import SealedId, being_delivered
 
 FILING_RETRY_S = 30.0
 """Seconds until filing is tried again after it failed."""
@@ -58,8 +60,28 @@ class InboxFiling:
         self._is_long = False
         self._is_shut_out = False
         self._stopped = False
+        self._foreseeing: Deferred[None] | None = None
 
-    def file_soon(self) -> None:
+    def foresee(self, name: str) -> None:
+        """Something was written to a file of the inbox: a delivery, which still has to wait for the disk.
+
+        Where filing has nothing to do it may as well open and prepare the message now.
+        """
+        if self._stopped or self._running is not None or self._foreseeing is not None:
+            return
+        sealed_id = being_delivered(name)
+        if sealed_id is not None:
+            self._start(partial(self._foresee, sealed_id))
+
+    async def _foresee(self, sealed_id: SealedId) -> None:
+        finished = self._foreseeing = Deferred()
+        try:
+            await self._executor.call(self._filer.foresee, sealed_id)
+        finally:
+            self._foreseeing = None
+            finished.callback(None)
+
+    def file_soon(self, _arrived: object = None) -> None:
         """File what waits, in the background; calls coalesce."""
         if self._stopped:
             return
@@ -104,6 +126,8 @@ class InboxFiling:
         """Begin no more batches, and wait for the one under way."""
         self._stopped = True
         self._cancel_retry()
+        if self._foreseeing is not None:
+            await self._foreseeing
         if self._running is not None:
             await self._running
         self._answer(self._waiting)

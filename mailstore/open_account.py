@@ -161,7 +161,7 @@ class OpenAccount:
         )
         names = (WRITE_LOCK, self.paths.keys.name, self.paths.leave.name)
         self._worker.watcher.watch(self.paths.folder, names, self._account_folder_changed)
-        self._worker.watcher.watch_arrivals(self.paths.inbox, lambda _names: self._inbox.file_soon())
+        self._worker.watcher.watch_arrivals(self.paths.inbox, self._inbox.file_soon, self._inbox.foresee)
         self._inbox.file_soon()
 
     def _key(self) -> DatabaseKey:

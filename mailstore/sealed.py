@@ -29,7 +29,7 @@ LEFTOVER_AGE_S = 3600.0
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\.([0-9a-f]{16}-[0-9a-f]{16})\.tmp")
 _INFO_LABEL = b"sealbox/1/sealed"
 _FACTS_VERSION = 1
 _HEAD = struct.Struct(">IQ")
@@ -167,6 +167,26 @@ def read_sealed(inbox: Path, sealed_id: SealedId, limits: SealedLimits = DEFAULT
     if len(blob) > limits.blob_bytes:
         raise SealedMessageDamaged
     return blob
+
+
+def being_delivered(name: str) -> SealedId | None:
+    """The message that ``deliver`` writes into this file of an inbox; None if it is another file."""
+    found = _TEMPORARY.fullmatch(name)
+    return SealedId(found[1]) if found else None
+
+
+def read_being_delivered(inbox: Path, sealed_id: SealedId, at_most_bytes: int) -> bytes | None:
+    """What ``deliver`` has written so far, perhaps cut short; None when it is too large, or gone.
+
+    Raises StorageFailed.
+    """
+    with storage_errors():
+        try:
+            with (inbox / f".{_checked(sealed_id)}.tmp").open("rb") as file:
+                blob = file.read(at_most_bytes + 1)
+        except FileNotFoundError:
+            return None
+    return blob if len(blob) <= at_most_bytes else None
 
 
 def remove(inbox: Path, sealed_id: SealedId) -> None:

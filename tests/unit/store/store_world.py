@@ -76,9 +76,12 @@ class ManualWatcher:
         """Like ``Watcher.watch``."""
         self.callbacks[folder] = callback
 
-    def watch_arrivals(self, folder: Path, callback: Callable[[frozenset[str]], None]) -> None:
+    def watch_arrivals(
+        self, folder: Path, callback: Callable[[frozenset[str]], None], written: Callable[[str], None]
+    ) -> None:
         """Like ``Watcher.watch_arrivals``."""
         self.callbacks[folder] = callback
+        self.written = written
 
     def ignore(self, folder: Path) -> None:
         """Like ``Watcher.ignore``."""
@@ -107,6 +110,7 @@ class World:
             create_account(root, self.directory, NewAccount(NAME.decode(), PASSWORD), params=TINY)
         executor = executor or ImmediateExecutor()
         unlocker = Unlocker(root, self.directory, executor.call, limits=UnlockLimits(params=TINY))
+        self.watcher = ManualWatcher()
         self.store = MailStore(
             self.clock,
             root,
@@ -114,7 +118,7 @@ class World:
             unlocker,
             executor,  # type: ignore[arg-type]
             limits or StoreLimits(),
-            ManualWatcher(),  # type: ignore[arg-type]
+            self.watcher,  # type: ignore[arg-type]
         )
 
     @property
