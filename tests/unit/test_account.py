@@ -82,7 +82,12 @@ def test_created_account_opens(world):
         ("ann", PASSWORD, AddressInvalid),
         ("ann@example.org", b"", PasswordUnusable),
         ("ann@example.org", b"a\0b", PasswordUnusable),
-        ("ann@example.org", new_recovery_key(SlotId("k7qm2x9a")).text().encode(), PasswordUnusable),
+        pytest.param(
+            "ann@example.org",
+            new_recovery_key(SlotId("k7qm2x9a")).text().encode(),
+            PasswordUnusable,
+            id="recovery key",
+        ),
     ],
 )
 def test_refused_account_leaves_nothing(world, name, password, error):
