@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mailstore.model import ModSeq, Uid
 from mailstore.names import normalised
@@ -17,18 +17,16 @@ from protocols.budget import MemoryBudget, Reservation
 from protocols.imap import responses
 from protocols.imap.commands import CommandSpec, State
 from protocols.imap.connection import Connection
+from protocols.imap.live import LiveSearch
 from protocols.imap.output import Output
 from protocols.imap.view import EVERYTHING, View, Wanted, Wording
+from protocols.imap.watch import Hint, Watch
 from protocols.limits import AccessLogLimits, ImapLimits, LoadLimits
 from protocols.load import Load, idle
 from protocols.login import LoginGuard
 from protocols.sites import site_of
 from protocols.store_api import AccountApi, MailboxApi
 from protocols.transport import Channel, IdleTimeout
-
-if TYPE_CHECKING:
-    from protocols.imap.live_search import LiveSearch
-    from protocols.imap.watching import Watch
 
 log = logging.getLogger("sealbox.imap")
 
@@ -238,6 +236,10 @@ class Context:
         if self.rev2 and (name in self.respelled or old in self.respelled):
             supplied = self.respelled.get(old, old)
             self.output.put(responses.list_line(attributes, name, self.utf8, old_name=supplied))
+
+    def new_hint(self) -> Hint:
+        """One that wakes this session."""
+        return Hint(self.channel.wake, self.services.clock, self.limits.notify_rest_factor)
 
     def stop_watching(self) -> None:
         """Nothing but the selected mailbox is watched any more."""

@@ -23,10 +23,10 @@ from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection, SectionForm
 from protocols.imap.message_limit import Allowed, allowed, require_page, told
 from protocols.imap.output import Output
 from protocols.imap.refusal import Disallowed
-from protocols.imap.requests import FetchItem, FetchSection, SectionForm
 from protocols.imap.resync import require_qresync, tell_vanished_earlier
 from protocols.imap.search_requests import Page
 from protocols.imap.search_results import on_page

@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from enum import Enum
 
 from mailstore.mime.section import SectionKind, SectionSpec
 from mailstore.model import SectionRead
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.cursor import Cursor
 from protocols.imap.refusal import Malformed
-from protocols.imap.requests import FetchItem, FetchSection, SectionForm
+
+
+class FetchItem(Enum):
+    """FETCH data items that are not message content."""
+
+    UID = b"UID"
+    FLAGS = b"FLAGS"
+    INTERNALDATE = b"INTERNALDATE"
+    SIZE = b"RFC822.SIZE"
+    ENVELOPE = b"ENVELOPE"
+    BODY = b"BODY"
+    BODYSTRUCTURE = b"BODYSTRUCTURE"
+    MODSEQ = b"MODSEQ"
+    EMAILID = b"EMAILID"
+    THREADID = b"THREADID"
+    SAVEDATE = b"SAVEDATE"
+    PREVIEW = b"PREVIEW"
+
+
+class SectionForm(Enum):
+    """How message content is told (RFC 3501 section 6.4.5, RFC 3516 section 4.2)."""
+
+    AS_STORED = "BODY"
+    DECODED = "BINARY"
+    DECODED_SIZE = "BINARY.SIZE"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSection:
+    """A FETCH data item that is message content; ``label`` is how the response names it."""
+
+    read: SectionRead
+    label: bytes
+    peek: bool
+    form: SectionForm = SectionForm.AS_STORED
+
 
 _ITEM_NAME = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")

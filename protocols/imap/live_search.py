@@ -6,7 +6,7 @@ After a command that changed anything, and in IDLE, only messages that changed a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
@@ -14,30 +14,13 @@ from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Moment, Selected
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
+from protocols.imap.live import LiveSearch
 from protocols.imap.message_limit import told
-from protocols.imap.requests import FetchItem, FetchSection
 from protocols.imap.search_command import Numbering, resolve, search
 from protocols.imap.search_requests import CancelUpdate, Search, SearchReturn
-from protocols.imap.view import View
 
 _DONE = Answer(b"done")
-
-
-@dataclass(slots=True)
-class LiveSearch:
-    """One search of which changes are told. ``uids`` is what the client believes was found."""
-
-    key: criteria.Key = field(repr=False)
-    by_uid: bool
-    uids: UidSet
-    items: tuple[FetchItem | FetchSection, ...] = ()
-    """What to tell of new messages that it finds (RFC 5465 section 7)."""
-
-    def line(self, tag: bytes, view: View, word: bytes, uids: UidSet) -> bytes:
-        """ADDTO or REMOVEFROM; position 0, for results are in no particular order (section 4.3)."""
-        shown = uids if self.by_uid else UidSet.of(seq for uid in uids if (seq := view.seq_of(uid)))
-        kind = b"UID " if self.by_uid else b""
-        return b'* ESEARCH (TAG "%s") %s%s (0 %s)\r\n' % (tag, kind, word, shown.to_bytes())
 
 
 def _frozen(key: criteria.Key, view: Numbering) -> criteria.Key:

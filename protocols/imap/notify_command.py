@@ -11,7 +11,8 @@ from protocols.imap.notify_changes import ANY_VERSION, Interest, Told, TooMuch
 from protocols.imap.notify_requests import Event, EventGroup, Filter, Notify
 from protocols.imap.refusal import Disallowed
 from protocols.imap.view import NOTHING, Wanted
-from protocols.imap.watching import Hint, Watch, put_news, selected_id, tell_news
+from protocols.imap.watch import Watch
+from protocols.imap.watching import put_news, selected_id, tell_news
 
 _DONE = Answer(b"done")
 _METADATA_ONLY = EventGroup(
@@ -60,7 +61,7 @@ def _wanted(groups: Sequence[EventGroup]) -> Wanted:
 
 async def _watch(ctx: Context, groups: Sequence[EventGroup], pushes: bool) -> tuple[Watch, Overview]:
     """A watch of what is now; it has to be stopped when it is not put into force. Raises TooMuch."""
-    account, interest, hint = ctx.the_account(), Interest(groups), Hint(ctx)
+    account, interest, hint = ctx.the_account(), Interest(groups), ctx.new_hint()
     # It listens before it looks, so that nothing falls in between.
     hint.changed = False
     stop = account.listen(hint.note)

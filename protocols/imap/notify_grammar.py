@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 from protocols.imap.cursor import Cursor
-from protocols.imap.fetch_items_grammar import read_items
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection, read_items
 from protocols.imap.notify_requests import MESSAGE_EVENTS, Event, EventGroup, Filter, Notify
 from protocols.imap.refusal import Disallowed, Malformed
-from protocols.imap.requests import FetchItem, FetchSection
 
 _FILTERS = {one.value: one for one in Filter}
 _SELECTED = {Filter.SELECTED, Filter.SELECTED_DELAYED}

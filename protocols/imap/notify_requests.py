@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from protocols.imap.requests import FetchItem, FetchSection
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
 
 
 class Filter(Enum):

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from mailstore.model import SortBy, SortKey, ThreadAlgorithm
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.cursor import Cursor
-from protocols.imap.fetch_items_grammar import read_items
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection, read_items
 from protocols.imap.refusal import Disallowed, Malformed
-from protocols.imap.requests import FetchItem, FetchSection
 from protocols.imap.search_grammar import SearchParser, read_charset
 from protocols.imap.search_requests import (
     CancelUpdate,

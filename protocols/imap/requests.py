@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mailstore.model import Flags, ModSeq, SectionRead, SpecialUse, StoreMode, UidValidity
+from mailstore.model import Flags, ModSeq, SpecialUse, StoreMode, UidValidity
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.append_requests import Append, Replace
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
 from protocols.imap.metadata_requests import GetMetadata, SetMetadata
 from protocols.imap.notify_requests import Notify
 from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
@@ -220,41 +221,6 @@ class Expunge:
     """EXPUNGE (section 6.4.3); with UIDs it is UID EXPUNGE (RFC 4315 section 2.1)."""
 
     uids: SequenceSet | None = None
-
-
-class FetchItem(Enum):
-    """FETCH data items that are not message content."""
-
-    UID = b"UID"
-    FLAGS = b"FLAGS"
-    INTERNALDATE = b"INTERNALDATE"
-    SIZE = b"RFC822.SIZE"
-    ENVELOPE = b"ENVELOPE"
-    BODY = b"BODY"
-    BODYSTRUCTURE = b"BODYSTRUCTURE"
-    MODSEQ = b"MODSEQ"
-    EMAILID = b"EMAILID"
-    THREADID = b"THREADID"
-    SAVEDATE = b"SAVEDATE"
-    PREVIEW = b"PREVIEW"
-
-
-class SectionForm(Enum):
-    """How message content is told (RFC 3501 section 6.4.5, RFC 3516 section 4.2)."""
-
-    AS_STORED = "BODY"
-    DECODED = "BINARY"
-    DECODED_SIZE = "BINARY.SIZE"
-
-
-@dataclass(frozen=True, slots=True)
-class FetchSection:
-    """A FETCH data item that is message content; ``label`` is how the response names it."""
-
-    read: SectionRead
-    label: bytes
-    peek: bool
-    form: SectionForm = SectionForm.AS_STORED
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from mailstore.model import SortBy, SortKey, ThreadAlgorithm
 from mailstore.search import Key
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
 from protocols.imap.refusal import Refused
-
-if TYPE_CHECKING:
-    from protocols.imap.requests import FetchItem, FetchSection
 
 
 class SearchReturn(Enum):

@@ -7,9 +7,8 @@ they are told once, when the client has taken what was said before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from mailstore.errors import AccountClosed, StoreError
 from mailstore.model import MailboxId, Overview, Uid
@@ -17,65 +16,12 @@ from mailstore.uidset import UidSet
 from protocols.imap import live_search, responses
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.fetch_command import push
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
 from protocols.imap.listing import attributes_of
-from protocols.imap.notify_changes import ListNews, MetadataNews, News, StatusNews, Told, TooMuch
-from protocols.imap.requests import FetchItem, FetchSection, StatusItem
+from protocols.imap.notify_changes import ListNews, MetadataNews, News, StatusNews, TooMuch
+from protocols.imap.requests import StatusItem
 from protocols.imap.view import NOTHING
-
-
-class Hint:
-    """Whether something may have changed since the last look; it begins with yes."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-        self._rest: Any = None
-        self.changed = True
-        self.first_look = True
-        """Nobody has looked yet."""
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to look."""
-        return self.changed and self._rest is None
-
-    def note(self) -> None:
-        """Something may have changed."""
-        self.changed = True
-        if self._rest is None:
-            self._ctx.channel.wake()
-
-    def looked(self, seconds: float) -> None:
-        """A look has taken so long: the next one is due after a while, so that others have their turn."""
-        rest_s = seconds * self._ctx.limits.notify_rest_factor
-        if rest_s > 0 and self._rest is None:
-            self._rest = self._ctx.services.clock.callLater(rest_s, self._rested)
-
-    def _rested(self) -> None:
-        self._rest = None
-        if self.changed:
-            self._ctx.channel.wake()
-
-    def stop(self) -> None:
-        """Nobody will look again."""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
-
-
-class Watch:
-    """What a session watches. ``pushes`` tells that the client listens between commands, too (NOTIFY)."""
-
-    def __init__(self, hint: Hint, deaf: Callable[[], None], told: Told, pushes: bool) -> None:
-        """``deaf`` ends the hints."""
-        self.hint = hint
-        self.told = told
-        self.pushes = pushes
-        self._deaf = deaf
-
-    def stop(self) -> None:
-        """The end of it."""
-        self._deaf()
-        self.hint.stop()
+from protocols.imap.watch import Hint
 
 
 def selected_id(ctx: Context) -> MailboxId | None:
@@ -234,7 +180,7 @@ def changes_heard(ctx: Context) -> Iterator[Hint]:
         ctx.watch.hint.changed = ctx.watch.hint.first_look = True
         yield ctx.watch.hint
         return
-    hint = Hint(ctx)
+    hint = ctx.new_hint()
     selected: Selected | None = ctx.selected
     if selected is not None:
         selected.mailbox.on_change(hint.note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,27 @@ def test_imports_point_one_way(path: Path) -> None:
     own = path.relative_to(ROOT).parts[0]
     rooms = {module.split(".")[0] for module in imports(path)} & set(PACKAGES)
     assert rooms <= ALLOWED[own]
+
+
+def module_of(path: Path) -> str:
+    """The name by which others import the file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Every file can be read after those that it imports; what is imported for types alone counts."""
+    modules = {module_of(path): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        named = graph[module] = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                named.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                named |= inner & modules.keys() or {node.module}
+        named &= modules.keys() - {module}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from mailstore.errors import AuthenticationFailed
 from protocols.access_log import user_agent
-from protocols.imap.watching import Hint
+from protocols.imap.context import Context
 from protocols.limits import AccessLogLimits, ImapLimits, LmtpLimits, LoginLimits, StreamLimits
 from protocols.lmtp.message import is_loop
 from protocols.throttle import KEY_BYTES, Throttle
@@ -244,7 +244,7 @@ def test_notify_rests_in_proportion_to_its_work() -> None:
         limits=ImapLimits(notify_rest_factor=3.0),
         services=SimpleNamespace(clock=clock),
     )
-    hint = Hint(ctx)
+    hint = Context.new_hint(ctx)
     hint.looked(2.0)
     hint.note()
     clock.advance(5.9)

@@ -27,6 +27,7 @@ from protocols.imap import rights_requests as rights
 from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
 from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection, SectionForm
 from protocols.imap.search_grammar import SUGGESTED_CHARSETS
 from protocols.imap.search_requests import CancelUpdate, MultiSearch, Page, SearchReturn, Source, Sources
 from protocols.limits import ImapLimits
@@ -82,7 +83,7 @@ REQUESTS: dict[bytes, ask.Request] = {
         "x", False, True, ask.Resync(UidValidity(7), ModSeq(12), UidSet.of((1, 2, 3, 9)), by_number=True)
     ),
     b"UID FETCH 1 (SAVEDATE EMAILID) (CHANGEDSINCE 5 VANISHED)": ask.Fetch(
-        ONE, (ask.FetchItem.SAVEDATE, ask.FetchItem.EMAILID), ModSeq(5), by_uid=True, vanished=True
+        ONE, (FetchItem.SAVEDATE, FetchItem.EMAILID), ModSeq(5), by_uid=True, vanished=True
     ),
     b"EXAMINE &AOk-": ask.Select("é", read_only=True),
     b"CREATE a/b/": ask.Create("a/b"),
@@ -163,37 +164,35 @@ REQUESTS: dict[bytes, ask.Request] = {
     b"UNSELECT": ask.Unselect(),
     b"EXPUNGE": ask.Expunge(),
     b"UID EXPUNGE 1:*": ask.Expunge(numbers((1, STAR))),
-    b"FETCH 1 FLAGS": ask.Fetch(ONE, (ask.FetchItem.FLAGS,)),
+    b"FETCH 1 FLAGS": ask.Fetch(ONE, (FetchItem.FLAGS,)),
     b"FETCH 1 binary.peek[1.2]<0.9>": ask.Fetch(
         ONE,
         (
-            ask.FetchSection(
+            FetchSection(
                 SectionRead(SectionSpec((1, 2)), 0, 9, decoded=True),
                 b"BINARY[1.2]<0>",
                 peek=True,
-                form=ask.SectionForm.DECODED,
+                form=SectionForm.DECODED,
             ),
         ),
     ),
     b"FETCH 1 BINARY.SIZE[]": ask.Fetch(
         ONE,
         (
-            ask.FetchSection(
-                SectionRead(SectionSpec()), b"BINARY.SIZE[]", peek=True, form=ask.SectionForm.DECODED_SIZE
+            FetchSection(
+                SectionRead(SectionSpec()), b"BINARY.SIZE[]", peek=True, form=SectionForm.DECODED_SIZE
             ),
         ),
     ),
-    b"FETCH 1 PREVIEW (lazy)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,)),
-    b"FETCH 1 (PREVIEW (LAZY) PREVIEW) (CHANGEDSINCE 5)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)),
-    b"FETCH 1 PREVIEW (CHANGEDSINCE 5)": ask.Fetch(ONE, (ask.FetchItem.PREVIEW,), ModSeq(5)),
+    b"FETCH 1 PREVIEW (lazy)": ask.Fetch(ONE, (FetchItem.PREVIEW,)),
+    b"FETCH 1 (PREVIEW (LAZY) PREVIEW) (CHANGEDSINCE 5)": ask.Fetch(ONE, (FetchItem.PREVIEW,), ModSeq(5)),
+    b"FETCH 1 PREVIEW (CHANGEDSINCE 5)": ask.Fetch(ONE, (FetchItem.PREVIEW,), ModSeq(5)),
     b"UID FETCH 4:2 (UID RFC822.SIZE)": ask.Fetch(
-        numbers((4, 2)), (ask.FetchItem.UID, ask.FetchItem.SIZE), by_uid=True
+        numbers((4, 2)), (FetchItem.UID, FetchItem.SIZE), by_uid=True
     ),
-    b"FETCH 1 (FLAGS) (CHANGEDSINCE 12345678901)": ask.Fetch(
-        ONE, (ask.FetchItem.FLAGS,), ModSeq(12345678901)
-    ),
+    b"FETCH 1 (FLAGS) (CHANGEDSINCE 12345678901)": ask.Fetch(ONE, (FetchItem.FLAGS,), ModSeq(12345678901)),
     b"UID FETCH 1 FLAGS (CHANGEDSINCE 1 PARTIAL -1:-9)": ask.Fetch(
-        ONE, (ask.FetchItem.FLAGS,), ModSeq(1), by_uid=True, page=Page(-1, -9)
+        ONE, (FetchItem.FLAGS,), ModSeq(1), by_uid=True, page=Page(-1, -9)
     ),
     b"STORE 1 +FLAGS.SILENT (\\Deleted $x)": ask.Store(
         ONE, StoreMode.ADD, Flags(SystemFlag.DELETED, ("$x",)), silent=True
@@ -263,7 +262,7 @@ def test_sections(item: bytes) -> None:
     parsed = parse(b"FETCH 1 (" + item + b")")
     assert isinstance(parsed, Parsed)
     assert isinstance(parsed.request, ask.Fetch)
-    assert parsed.request.items == (ask.FetchSection(*SECTIONS[item]),)
+    assert parsed.request.items == (FetchSection(*SECTIONS[item]),)
 
 
 SEEN = key.HasFlag(SystemFlag.SEEN)

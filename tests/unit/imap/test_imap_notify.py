@@ -21,9 +21,9 @@ from mailstore.model import (
 )
 from protocols.imap.commands import Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived
+from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
 from protocols.imap.notify_changes import Interest, StatusNews, Told
 from protocols.imap.notify_requests import Event, EventGroup, Filter, Notify
-from protocols.imap.requests import FetchItem, FetchSection
 from protocols.limits import ImapLimits
 from tests.wire import Client, ImapWorld
 
