@@ -43,6 +43,10 @@ class AccountInUse(BackupError):
     """Sessions keep the account open and did not end in time."""
 
 
+class MailIsThere(BackupError):
+    """The account has lost its key header and still holds mail, which nobody has said to replace."""
+
+
 class ImageUnreadable(BackupError):
     """The files of an account do not make an image: damaged, or not a database of this program."""
 

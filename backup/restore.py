@@ -207,7 +207,8 @@ class Restorer:
         """Put a rebuilt account in place; where what was there is kept, None when nothing was.
 
         Without a key header in ``folder`` the one that is in place stays. Sessions are ended, and have
-        ``patience_s`` for it; mail that is delivered or waits meanwhile stays.
+        ``patience_s`` for it; mail that is delivered or waits meanwhile stays. An account whose key header is
+        lost is treated like any other: its database may be all there is of its newest mail.
         After a crash at any point, rebuilding and installing again finishes it.
 
         Raises:
@@ -218,19 +219,19 @@ class Restorer:
         # tells of is moved away.
         mark_restored(AccountPaths(folder), restore_id)
         with storage_errors():
-            is_there = paths.keys.exists()
+            is_there = paths.folder.exists()
         if not is_there:
             self._put_new(folder, paths)
             return None
         kept = self._root / REPLACED / f"{account_id}-{restore_id:014x}"
         try:
             with evicted(paths, patience_s), exclusive_lock(paths), storage_errors():
-                _keep(paths, kept)
+                was_kept = _keep(paths, kept)
                 _exchange(paths, AccountPaths(folder))
         except Busy:
             raise AccountInUse("sessions keep the account open: try again, or stop the server") from None
         shutil.rmtree(folder, ignore_errors=True)
-        return kept
+        return kept if was_kept else None
 
     def _put_new(self, folder: Path, paths: AccountPaths) -> None:
         with storage_errors():
@@ -239,8 +240,6 @@ class Restorer:
                     write_new(folder / name, b"")  # not fsynced: whoever locks makes it again
             make_folder(self._root / "accounts")
             make_folder(paths.folder.parent)
-            if paths.folder.exists():
-                shutil.rmtree(paths.folder)  # without keys: an account that was being deleted
             folder.rename(paths.folder)
             sync_folder(paths.folder.parent)
 
@@ -255,14 +254,18 @@ def _to_blame(
     return chain[at]
 
 
-def _keep(paths: AccountPaths, kept: Path) -> None:
-    """Link what is going to be replaced into a folder of its own."""
+def _keep(paths: AccountPaths, kept: Path) -> bool:
+    """Link what is going to be replaced into a folder of its own; whether there is anything."""
+    there = [path for path in (paths.mail_db, paths.wal, paths.keys) if path.exists()]
+    if not there:
+        return False
     make_folder(kept.parent)
     make_folder(kept)
-    for path in (paths.mail_db, paths.wal, paths.keys):
-        if path.exists() and not (kept / path.name).exists():
+    for path in there:
+        if not (kept / path.name).exists():
             os.link(path, kept / path.name)
     sync_folder(kept)
+    return True
 
 
 def _exchange(paths: AccountPaths, fresh: AccountPaths) -> None:
@@ -273,6 +276,7 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths) -> None:
     for path in (paths.wal, paths.mail_db.with_name("mail.db-shm"), paths.page_journal, paths.search_db):
         path.unlink(missing_ok=True)
     sync_folder(paths.folder)
+    make_folder(paths.inbox)  # a deletion that was interrupted may have got past it
     # Before the database, which then never is there without the mail that waited with it.
     for path in fresh.inbox.iterdir():
         if not (paths.inbox / path.name).exists():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from backup.candidates import credible
 from backup.catalogue import Head, Server, stream_of_server
-from backup.errors import BackupError, NothingToRestore
+from backup.errors import BackupError, MailIsThere, NothingToRestore
 from backup.keyslots import Difference
 from backup.restore import Listing, Restorer, Target, restore_server, target
 from backup.segment import SERVER, SegmentName
@@ -20,7 +20,7 @@ from backup.source import Source
 from backup.state import FORGOTTEN, Segment, State, Stream
 from backup.stores import ObjectStore
 from deploy.restored_keys import Keyslots, choose_keys
-from mailstore.account import accept_header, account_paths, open_directory
+from mailstore.account import accept_header, account_paths, holds_mail, open_directory
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors, write_new
 from mailstore.errors import NoSuchAccount, StoreError
@@ -170,6 +170,11 @@ class Restoring:
                 if paths.restored.exists():
                     accept_header(self._root, directory, wanted.account_id)
                 return Restored(wanted.account_id, record.name, skipped=True)
+            if not self._wishes.replace and holds_mail(paths):
+                raise MailIsThere(
+                    "its key header is missing, but its mail is there: with --replace it is restored, its"
+                    " database kept beside, and waiting mail stays"
+                )
             folder, rebuilt = self._restorer.rebuild(wanted, newest_sound=self._wishes.newest_sound)
             keyslots, differ = choose_keys(
                 paths,

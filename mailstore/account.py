@@ -303,6 +303,12 @@ def orphan_folders(root: Path, directory: Directory) -> list[AccountId]:
     return sorted(account_id for account_id in found if account_id not in known)
 
 
+def holds_mail(paths: AccountPaths) -> bool:
+    """Whether an account's folder has a database, or mail that waits. Raises StorageFailed."""
+    with storage_errors():
+        return paths.mail_db.exists() or (paths.inbox.is_dir() and any(paths.inbox.iterdir()))
+
+
 def accept_header(root: Path, directory: Directory, account_id: AccountId) -> None:
     """Make the directory take the word of the header on disk: the last step of a restore.
 

@@ -10,6 +10,7 @@ from store_world import NAME, PASSWORD, World, now
 
 EXIT_REFUSED = 3
 EXIT_BUSY = 5
+EXIT_STORAGE = 6
 
 
 @pytest.fixture
@@ -67,6 +68,28 @@ def test_messages_of_a_mailbox_that_was_not_there_make_no_mailbox(world: Command
     account.release()
     mail.close()
     assert "INBOX" in names and not [name for name in names if name.startswith("Restored")]
+
+
+@pytest.mark.parametrize("left", ["a database", "mail that waits"])
+def test_an_account_that_lost_its_keys_is_not_replaced_unasked(world: CommandsWorld, left: str) -> None:
+    """Its mail may be newer than any snapshot: the answer says what --replace does, and nothing happens."""
+    world.objects.mkdir()
+    assert world.answer("backup", "run")["stored"]
+    mail = World(world.root)
+    paths = mail.paths
+    if left == "a database":
+        mail.login().release()
+    else:
+        mail.deliver(b"Subject: waits\r\n\r\n")
+    mail.close()
+    paths.keys.unlink()
+    before = {path: path.read_bytes() for path in paths.folder.rglob("*") if path.is_file()}
+    (refused,) = world.answer("restore", NAME.decode(), codes=(EXIT_STORAGE,))["restored"]
+    assert refused["trouble"].startswith("its key header is missing, but its mail is there: with --replace")
+    assert {path: path.read_bytes() for path in paths.folder.rglob("*") if path.is_file()} == before
+    (restored,) = world.answer("restore", NAME.decode(), "--replace")["restored"]
+    assert restored["trouble"] is None and bool(restored["kept"]) == (left == "a database")
+    assert paths.keys.exists() and len(list(paths.inbox.iterdir())) == (left == "mail that waits")
 
 
 def test_a_data_root_that_is_none_is_said_to_be_none(world: CommandsWorld) -> None:

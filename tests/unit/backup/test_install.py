@@ -229,17 +229,37 @@ def test_every_mailbox_gets_a_new_uidvalidity_once(world: Living) -> None:
     assert world.validities() == after
 
 
-def test_half_of_a_deleted_account_is_no_obstacle(world: Living) -> None:
-    """Its keys are gone, some of its files are not: nothing of them gets into what is restored."""
+def test_an_account_that_lost_its_keys_loses_no_mail(world: Living) -> None:
+    """Its database and the log, which hold what no snapshot has, are kept; what waits is filed."""
     world.append("old")
     then = world.snapshot()
-    world.append("new")
-    world.settle()
+    content = killed_with_a_full_log(world, "newest")
     world.mail.deliver(message("waits"))
     world.paths.keys.unlink()
+    folder, _ = world.restorer.rebuild(world.wanted(then))
+    kept = world.restorer.install(world.account_id, folder, RESTORE_ID, 0.0)
+    assert kept is not None
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
+        name: content[name] for name in ("mail.db", "mail.db-wal")
+    }
+    assert world.inbox() == [b"old", b"waits"]
+    assert world.subjects(kept) == [b"newest", b"old"]
+
+
+def test_half_of_a_deleted_account_is_no_obstacle(world: Living) -> None:
+    """Whatever is left of it: its inbox may be gone, too, and there may be nothing to keep."""
+    world.append("old")
+    then = world.snapshot()
+    world.settle()
+    for path in (world.paths.keys, world.paths.mail_db, world.paths.lock):
+        path.unlink()
+    world.paths.inbox.rmdir()
     assert world.install(then) is None
+    assert not (world.place / "root" / "replaced").exists()
     assert world.inbox() == [b"old"]
-    assert {"lock", "keys.lock"} <= {path.name for path in world.paths.folder.iterdir()}
+    world.settle()
+    world.mail.deliver(message("after"))
+    assert world.inbox() == [b"after", b"old"]
 
 
 def test_scratch_is_empty_afterwards(world: Living) -> None:
@@ -335,6 +355,25 @@ def test_whoever_is_inside_is_asked_to_leave(world: Living, manner: str) -> None
         assert not world.paths.leave.exists()
         inside.communicate(b"go\n")
     assert world.inbox() == ([b"old"] if manner == "leaves" else [b"new", b"old"])
+
+
+def test_who_is_inside_an_account_that_lost_its_keys_is_asked_to_leave(world: Living) -> None:
+    """A worker may have its database open still."""
+    world.append("old")
+    then = world.snapshot()
+    world.settle()
+    database = inode(world.paths.mail_db)
+    world.paths.keys.unlink()
+    with subprocess.Popen(
+        [sys.executable, "-c", SOMEBODY_INSIDE, str(world.paths.folder), "stays"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as inside:
+        assert inside.stdout is not None and inside.stdout.readline() == b"inside\n"
+        with pytest.raises(AccountInUse):
+            world.install(then)
+        inside.communicate(b"go\n")
+    assert inode(world.paths.mail_db) == database and not world.paths.restored.exists()
 
 
 def test_an_interrupted_exchange_is_finished_by_the_next(
