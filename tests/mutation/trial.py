@@ -14,8 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 MEMORY_BYTES = 6 << 30
@@ -59,25 +61,48 @@ def prepare() -> None:
         raise RuntimeError("a library has installed the reactor")
 
 
-def try_out(module: str, tree: ast.Module, tests: Sequence[str], seconds: float) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the tests make of a mutant; ``by`` is the one that failed, None where it could not say so."""
+
+    verdict: Verdict
+    by: str | None = None
+
+
+def try_out(module: str, tree: ast.Module, tests: Sequence[str], seconds: float) -> Outcome:
     """Run ``tests`` in order, with ``tree`` in the place of the module, until one fails.
 
     A loop without end meets the limit on CPU time, and so counts as noticed.
     """
     if not tests:
-        return Verdict.UNTESTED
+        return Outcome(Verdict.UNTESTED)
     scratch = Path(tempfile.mkdtemp(prefix="sealbox-mutant-"))
     pid = os.fork()
     if not pid:
         _child(module, tree, tests, scratch, int(seconds))
     try:
         status = _wait(pid, time.monotonic() + seconds)
+        failed = scratch / "failed"
+        by = failed.read_text("utf-8") if failed.exists() else None
     finally:
         _end_group(pid)
         shutil.rmtree(scratch, ignore_errors=True)
     if status is None:
-        return Verdict.TOO_SLOW
-    return Verdict.SURVIVED if status == _ALL_PASSED else Verdict.NOTICED
+        return Outcome(Verdict.TOO_SLOW)
+    return Outcome(Verdict.SURVIVED) if status == _ALL_PASSED else Outcome(Verdict.NOTICED, by)
+
+
+class _Failed:
+    """A plugin of pytest: writes down which test failed, or which file of tests could not be read."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self._place.write_text(report.nodeid, "utf-8")
+
+    pytest_collectreport = pytest_runtest_logreport
 
 
 def _wait(pid: int, deadline: float) -> int | None:
@@ -117,7 +142,8 @@ def _child(module: str, tree: ast.Module, tests: Sequence[str], scratch: Path, s
         import pytest
 
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:warnings", "-W", "ignore"]
-        code = int(pytest.main([*options, f"--basetemp={scratch / 'tests'}", "--hypothesis-seed=0", *tests]))
+        options += [f"--basetemp={scratch / 'tests'}", "--hypothesis-seed=0"]
+        code = int(pytest.main([*options, *tests], plugins=[_Failed(scratch / "failed")]))
     finally:
         os._exit(code)
 
