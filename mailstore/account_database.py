@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mailstore.account import AccountPaths, exclusive_lock
+from mailstore.damage import DamagedDatabase
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import Busy, NoSuchAccount, StoreError
@@ -35,7 +36,7 @@ def account_database(
     """An account's database, open inside. It waits ``wait_s`` for the lock before it leaves the WAL as it is.
 
     Raises:
-        StorageFailed: not a database, or another key. StorageFull, Busy: as they say.
+        DatabaseDamaged: not a database, or another key. StorageFull, StorageFailed, Busy: as they say.
     """
 
     def close(database: Database) -> None:
@@ -55,21 +56,23 @@ def open_database(
     give_up: Callable[[Database], object],
     cache_kib: int = CACHE_KIB,
     wait_s: float = LOCK_TIMEOUT_S,
+    damage: DamagedDatabase | None = None,
 ) -> Database:
     """A connection, for :func:`close_databases` to close. Creates the database where there is none.
 
     ``give_up`` is given a connection that turned out to be of no use; it has to be closed in the same way.
+    ``damage`` is shared by the connections of one opening.
 
     Raises:
-        StorageFailed: not a database, or another key. StorageFull, Busy: as they say.
+        DatabaseDamaged: not a database, or another key. StorageFull, StorageFailed, Busy: as they say.
     """
     with storage_errors():
         is_there = paths.mail_db.exists()
     if is_there:
-        return open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=give_up)
+        return open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=give_up, damage=damage)
     # Creating writes the main file directly, which a snapshot must not see half done.
     with exclusive_lock(paths, wait_s):
-        return open_connection(paths.mail_db, key, cache_kib=cache_kib)
+        return open_connection(paths.mail_db, key, cache_kib=cache_kib, damage=damage)
 
 
 def checkpoint(paths: AccountPaths, database: Database) -> bool:
@@ -107,7 +110,7 @@ def close_databases(
                 _kept.append((paths, left))
         if not isinstance(error, Busy):
             raise
-        log.warning("a database stays open: its account's lock is held")
+        log.warning("account %s: the database stays open: its lock is held", paths.folder.name)
         return False
     return True
 
@@ -120,6 +123,6 @@ def close_kept() -> bool:
         try:
             close_databases(paths, databases, wait_s=0.0)
         except StoreError as error:
-            log.error("closing a database failed: %s", type(error).__name__)
+            log.error("account %s: closing the database failed: %s", paths.folder.name, type(error).__name__)
     with _kept_guard:
         return not _kept

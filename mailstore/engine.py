@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from sqlcipher3 import dbapi2 as driver
 
-from mailstore.errors import Busy, StorageFailed, StorageFull, StoreError
+from mailstore.damage import DamagedDatabase, named
+from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, StoreError
 from mailstore.locks import locked
 from mailstore.page_journal import PAGE_JOURNAL, Checkpoint, recorded
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 Value = int | str | bytes | float | None
 Row = tuple[Any, ...]
 
-SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_FULL = 5, 6, 10, 13
+SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_NOTADB = 5, 6, 10, 11, 13, 26
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a writer in another process before ``Busy``."""
 
@@ -50,12 +51,13 @@ class DatabaseKey:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(damage: DamagedDatabase) -> Iterator[None]:
     """Turn driver errors into StoreError; the driver's text goes nowhere, its code to the log.
 
     Raises:
         Busy: another process kept the write lock for ``BUSY_TIMEOUT_MS``.
         StorageFull: no space left; the transaction is rolled back.
+        DatabaseDamaged: a page is not what was written, or the key is another one; ``damage`` tells of it.
         StorageFailed: anything else the driver reports.
     """
     try:
@@ -71,12 +73,15 @@ def translated() -> Iterator[None]:
             raise Busy("the database is busy") from None
         if primary == SQLITE_FULL or "disk is full" in text:
             raise StorageFull("the disk is full") from None
-        log.error("database error %s (code %s)", type(exc).__name__, code)
+        if isinstance(code, int) and primary in (SQLITE_CORRUPT, SQLITE_NOTADB):
+            damage.tell(code)
+            raise DatabaseDamaged("the database is damaged") from None
+        log.error("%s: database error %s (code %s)", named(damage.path), type(exc).__name__, code)
         raise StorageFailed("the database reported an error") from None
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("the disk is full") from None
-        log.error("input/output error (errno %s)", exc.errno)
+        log.error("%s: input/output error (errno %s)", named(damage.path), exc.errno)
         raise StorageFailed("the file system reported an error") from None
 
 
@@ -127,9 +132,10 @@ class Database:
     closed: without the account's lock. A process that ends with an open connection leaves the WAL as it is.
     """
 
-    def __init__(self, connection: driver.Connection, path: Path) -> None:
+    def __init__(self, connection: driver.Connection, damage: DamagedDatabase) -> None:
         self._connection = connection
-        self._path = path
+        self._path = damage.path
+        self._damage = damage
         self.closed = False
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
@@ -159,7 +165,7 @@ class Database:
                 self.pragma("PRAGMA synchronous=FULL")
 
     def _transact(self, begin: str, now: int, fn: Callable[..., T], *args: Any) -> T:
-        with translated():
+        with translated(self._damage):
             self._connection.execute(begin)
             try:
                 result = fn(Txn(self._connection, now), *args)
@@ -176,11 +182,11 @@ class Database:
         Returns:
             True when the WAL is empty now; False when a reader was in the way.
         """
-        with _writing(self._path), _noted(self._path) as note:
+        with _writing(self._path), _noted(self._damage) as note:
             return self._checkpoint(note)
 
     def _checkpoint(self, note: Checkpoint) -> bool:
-        with translated():
+        with translated(self._damage):
             self._connection.execute(f"PRAGMA busy_timeout={CHECKPOINT_PATIENCE_MS}")
             try:
                 # Only this one tells how many frames there were: TRUNCATE counts what is left.
@@ -192,7 +198,7 @@ class Database:
 
     def pragma(self, sql: str) -> list[Row]:
         """Run one of our own fixed PRAGMA statements outside a transaction."""
-        with translated():
+        with translated(self._damage):
             result: list[Row] = self._connection.execute(sql).fetchall()
             return result
 
@@ -200,7 +206,7 @@ class Database:
         """Close, once. The last close of a file checkpoints it: see ``close_all``."""
         if self.closed:
             return
-        with translated():
+        with translated(self._damage):
             self._connection.close()
         self.closed = True
         ctypes.pythonapi.Py_DecRef(ctypes.py_object(self._connection))
@@ -213,8 +219,8 @@ def close_all(databases: Sequence[Database]) -> None:
     """
     if not databases:
         return
-    path = databases[-1]._path
-    with _writing(path), _noted(path) as note:
+    damage = databases[-1]._damage
+    with _writing(damage.path), _noted(damage) as note:
         try:
             databases[-1]._checkpoint(note)
         finally:
@@ -227,9 +233,10 @@ def _writing(path: Path, timeout_s: float = BUSY_TIMEOUT_MS / 1000) -> AbstractC
 
 
 @contextmanager
-def _noted(path: Path) -> Iterator[Checkpoint]:
+def _noted(damage: DamagedDatabase) -> Iterator[Checkpoint]:
+    path = damage.path
     wal, journal = path.with_name(path.name + "-wal"), path.with_name(PAGE_JOURNAL)
-    with translated(), recorded(path, wal, journal) as note:
+    with translated(damage), recorded(path, wal, journal) as note:
         yield note
 
 
@@ -239,18 +246,21 @@ def open_connection(
     *,
     cache_kib: int = 8192,
     give_up: Callable[[Database], object] = Database.close,
+    damage: DamagedDatabase | None = None,
 ) -> Database:
     """Open or create the SQLCipher database at ``path``.
 
-    ``give_up`` closes the connection when it turns out to be of no use.
+    ``give_up`` closes the connection when it turns out to be of no use; connections that are given the same
+    ``damage`` log it once.
 
     Raises:
-        StorageFailed: not a database, or another key.
+        DatabaseDamaged: not a database, or another key.
         StorageFull: no space for the first pages.
     """
-    with translated():
+    damage = damage or DamagedDatabase(path)
+    with translated(damage):
         connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
-        database = Database(connection, path)
+        database = Database(connection, damage)
         try:
             # Raw key plus salt: no PBKDF2, the key is already uniformly random.
             connection.execute(f"PRAGMA key=\"x'{key.key.hex()}{key.salt.hex()}'\"")

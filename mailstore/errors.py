@@ -109,6 +109,10 @@ class StorageFailed(StoreError):
     """Input/output error, damaged file or an unexpected database error; the cause is in the log."""
 
 
+class DatabaseDamaged(StorageFailed):
+    """A database has pages that are not what was written, or belongs to another key; the log names it."""
+
+
 class SealedMessageDamaged(StoreError):
     """A sealed message cannot be opened with the account's private key, or is cut short."""
 

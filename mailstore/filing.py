@@ -8,7 +8,6 @@ in threads. One filer at a time per account holds a lock; it saves work, correct
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import threading
 import time
@@ -16,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from mailstore.account import AccountPaths
+from mailstore.damage import tell
 from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import Txn
 from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged
@@ -27,6 +27,7 @@ from mailstore.names import normalised
 from mailstore.ops.messages import add_messages
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.sealed import (
+    DAMAGED_SUFFIX,
     LEFTOVER_AGE_S,
     SUFFIX,
     SealedId,
@@ -39,14 +40,10 @@ from mailstore.sealed import (
     sealed_size,
 )
 
-log = logging.getLogger("sealbox.filing")
-
 LOCK_NAME = "filing.lock"
 
 FEW_MESSAGES, FEW_BYTES = 4, 256 * 1024
 """As much mail as is opened, prepared and filed in one go, so that it is told soon."""
-
-DAMAGED_SUFFIX = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +206,11 @@ class Filer:
 
     def _set_aside(self, sealed_id: SealedId) -> None:
         """Keep a message that cannot be opened, out of the filer's way, for a human to look at."""
-        log.error("a sealed message cannot be opened; it is kept with the ending %s", DAMAGED_SUFFIX)
         path = self._paths.inbox / (sealed_id + SUFFIX)
+        aside = path.with_suffix(DAMAGED_SUFFIX)
         with storage_errors():
-            path.rename(path.with_suffix(DAMAGED_SUFFIX))
+            path.rename(aside)
+        tell(self._account_id, f"inbox/{aside.name} is kept and cannot be opened")
 
     def insert(self, txn: Txn, batch: Batch) -> None:
         """File a batch; messages that were filed before are passed over."""

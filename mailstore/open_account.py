@@ -20,6 +20,7 @@ from mailstore.account import AccountPaths, restored_mark
 from mailstore.account_database import checkpoint, close_databases, close_kept, open_database
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
+from mailstore.damage import DamagedDatabase
 from mailstore.durable import storage_errors
 from mailstore.engine import WRITE_LOCK, Database, DatabaseKey, Txn
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
@@ -120,6 +121,7 @@ class OpenAccount:
         self._writer: Lane[Database] = Lane(worker.executor, 1, self._connect_writer)
         self._readers: Lane[Database] = Lane(worker.executor, limits.reader_connections, self._connect)
         self._searchers: Lane[Database] = Lane(worker.executor, limits.search_connections, self._connect)
+        self._damage = DamagedDatabase(paths.mail_db)
         self._useless: list[Database] = []
         """Connections that could not be made ready; they are closed with the others."""
 
@@ -172,7 +174,8 @@ class OpenAccount:
 
     def _connect(self) -> Database:
         cache_kib = self._worker.limits.cache_kib
-        return open_database(self.paths, self._key(), cache_kib=cache_kib, give_up=self._useless.append)
+        give_up, damage = self._useless.append, self._damage
+        return open_database(self.paths, self._key(), cache_kib=cache_kib, give_up=give_up, damage=damage)
 
     def _connect_writer(self) -> Database:
         database = self._connect()
@@ -236,7 +239,7 @@ class OpenAccount:
             if not await self._worker.executor.call(self._close_databases, databases):
                 self._close_kept_later()
         except StoreError as exc:
-            log.error("closing a database failed: %s", type(exc).__name__)
+            log.error("account %s: closing the database failed: %s", self.account_id, type(exc).__name__)
         finally:
             self._hold.wipe()
             self._worker.forget(self)
@@ -326,10 +329,9 @@ class OpenAccount:
         done.addErrback(self._background_failed, what)
         return done
 
-    @staticmethod
-    def _background_failed(failure: Any, what: str) -> None:
+    def _background_failed(self, failure: Any, what: str) -> None:
         if failure.check(AccountClosed, CancelledError) is None:
-            log.error("%s failed: %s", what, failure.type.__name__)
+            log.error("account %s: %s failed: %s", self.account_id, what, failure.type.__name__)
 
     # -- filing ----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mailstore.account import account_paths, read_server_key
 from mailstore.address import read_login_name
+from mailstore.damage import tell
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import make_folder, replace_file
 from mailstore.errors import (
@@ -194,7 +195,13 @@ def _find(root: Path, directory: Directory, name: str | bytes) -> _Found:
     except NoSuchAccount:
         return _Found(None, None, None)  # being destroyed
     except (HeaderTampered, TooNew) as error:
+        _tell(record, error)
         return _Found(record, None, error)
+
+
+def _tell(record: AccountRecord, error: BaseException) -> None:
+    if isinstance(error, HeaderTampered):
+        tell(record.account_id, f"{KEYS_FILE} is damaged or was exchanged")
 
 
 def _read_decoy(root: Path) -> None:
@@ -216,8 +223,9 @@ def _opened(
         private_key = check_header(signed, master, expected(record))
         if signed.header.generation > record.header_generation:
             directory.advance_header_generation(record.account_id, signed.header.generation)
-    except BaseException:
+    except BaseException as error:
         wipe(master)
+        _tell(record, error)
         raise
     return Opened(record, signed.header, slot, master, private_key)
 

@@ -25,6 +25,7 @@ SealedId = NewType("SealedId", str)
 
 MAGIC = b"SEALBOX\x01"
 SUFFIX = ".sealed"
+DAMAGED_SUFFIX = ".damaged"
 LEFTOVER_AGE_S = 3600.0
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
@@ -145,6 +146,12 @@ def pending(inbox: Path) -> list[SealedId]:
             raise NoSuchAccount from None
     stems = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
     return sorted(SealedId(stem) for stem in stems if _ID.fullmatch(stem))
+
+
+def set_aside(inbox: Path) -> list[Path]:
+    """Messages that could not be opened, which filing has put out of its way. Raises StorageFailed."""
+    with storage_errors():
+        return sorted(inbox.glob("*" + DAMAGED_SUFFIX))
 
 
 def sealed_size(inbox: Path, sealed_id: SealedId) -> int:

@@ -64,6 +64,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.AccountClosed: Meaning.ENDED,
     errors.StorageFull: Meaning.TRY_LATER,
     errors.StorageFailed: Meaning.OPERATOR,
+    errors.DatabaseDamaged: Meaning.OPERATOR,
     errors.SealedMessageDamaged: Meaning.OPERATOR,
     errors.TooNew: Meaning.OPERATOR,
 }

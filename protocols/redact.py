@@ -5,10 +5,18 @@ from __future__ import annotations
 import secrets
 import traceback
 
+from protocols.store_api import AccountApi
+
 
 def correlation_id() -> str:
     """A short random name that ties a reply to a line in the log."""
     return secrets.token_hex(4)
+
+
+def incident(command: bytes, name: str, account: AccountApi | None, error: BaseException) -> str:
+    """The log's line about a command that failed; ``name`` is its :func:`correlation_id`."""
+    whose = f", account {account.account_id}" if account is not None else ""
+    return f"{command.decode('ascii')} failed, id {name}{whose}: {describe(error)}"
 
 
 def describe(error: BaseException) -> str:

@@ -13,13 +13,14 @@ from deploy import config as configuration
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
+from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord
 from mailstore.errors import MailboxNameInvalid, NoSuchAccount
 from mailstore.keyheader import read_header
 from mailstore.keys import Keyslot
 from mailstore.model import Pop3Settings
 from mailstore.names import for_creation
-from mailstore.sealed import pending
+from mailstore.sealed import pending, set_aside
 
 _SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _LOGIN_DELAY_MAX_S = 86_400
@@ -68,12 +69,13 @@ def show(cli: Cli, name: str) -> None:
         aliases = [alias.address for alias in directory.aliases(record.account_id)]
     paths = account_paths(cli.root, record.account_id)
     slots = read_header(paths.folder).header.slots
-    waiting = len(pending(paths.inbox))
+    waiting, damaged = len(pending(paths.inbox)), len(set_aside(paths.inbox))
     fields = {
         **_record_fields(record),
         "aliases": aliases,
         "pop3": asdict(record.pop3),
         "waiting_messages": waiting,
+        "damaged_messages": damaged,
         "keyslots": [slot_fields(slot) for slot in slots],
         "folder": str(paths.folder),
     }
@@ -82,6 +84,7 @@ def show(cli: Cli, name: str) -> None:
         _record_line(record),
         f"folder   {paths.folder}",
         f"waiting  {waiting} sealed messages",
+        *([f"damaged  {damaged} in inbox/*.damaged: see {GUIDE}"] if damaged else []),
         f"pop3     {_pop3_line(record.pop3)}",
         *(f"alias    {alias}" for alias in aliases),
         *(f"keyslot  {slot_line(slot)}" for slot in slots),

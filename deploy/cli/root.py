@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from backup.errors import BackupError, ChainBroken, ImageUnreadable, SegmentDamaged, StoreUnavailable
 from deploy import config as configuration
 from mailstore.account import open_directory
+from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord, EmbeddedDirectory
 from mailstore.errors import (
     AccountDisabled,
@@ -35,6 +36,7 @@ from mailstore.errors import (
     AddressInvalid,
     AuthenticationFailed,
     Busy,
+    DatabaseDamaged,
     DomainInUse,
     HeaderTampered,
     LastKeyslot,
@@ -89,6 +91,7 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (Busy, EXIT_BUSY, "another process holds the lock: try again in a moment"),
     (TooManyLogins, EXIT_BUSY, "not enough memory for key derivation: try again in a moment"),
     (StorageFull, EXIT_STORAGE, "the disk is full, nothing was changed: make room and try again"),
+    (DatabaseDamaged, EXIT_STORAGE, f"a database is damaged, the line above says which: see {GUIDE}"),
     (StorageFailed, EXIT_STORAGE, "reading or writing the data failed: check the disk and the permissions"),
     (HeaderTampered, EXIT_TAMPERED, "the key header is not the one this program wrote: restore it"),
     (TooNew, EXIT_TAMPERED, "a newer program wrote this data: upgrade this one"),

@@ -32,7 +32,7 @@ from protocols.imap.refusal import Disallowed, Malformed, Refused
 from protocols.imap.store_errors import incident_of, refusal_of
 from protocols.imap.view import uid_required
 from protocols.imap.watching import tell_between_commands, tell_news
-from protocols.redact import correlation_id, describe
+from protocols.redact import correlation_id, incident
 from protocols.transport import Channel, IdleTimeout
 
 _TROUBLE = {
@@ -194,12 +194,12 @@ class ImapSession:
 
     def _failure(self, name: bytes, error: Exception) -> Refused:
         """The answer to an error of the store or of ours; what somebody has to look at is logged."""
-        incident = correlation_id()
-        found = incident_of(error, incident)
+        incident_id = correlation_id()
+        found = incident_of(error, incident_id)
         if found is None:
             assert isinstance(error, StoreError), "everything else is an incident"
             return refusal_of(error)
-        log.error("%s failed, id %s: %s", name.decode("ascii"), incident, describe(error))
+        log.error("%s", incident(name, incident_id, self._ctx.account, error))
         return found
 
     def _refuse(self, tag: bytes, name: bytes, refusal: Refused, counts: bool) -> None:

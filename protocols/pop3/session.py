@@ -32,7 +32,7 @@ from protocols.pop3.context import EVERYDAY_CODES, Hangup, Pop3Services, Refusal
 from protocols.pop3.maildrop import NoSuchNumber
 from protocols.pop3.retrieval import Sender
 from protocols.pop3.transaction import Transaction
-from protocols.redact import correlation_id, describe
+from protocols.redact import correlation_id, incident
 from protocols.transport import Channel, IdleTimeout
 
 _TLS_HANDSHAKE = b"\x16\x03"
@@ -190,7 +190,8 @@ class Pop3Session:
         known = error if isinstance(error, StoreError) else StoreError()
         match meaning_of(known):
             case Meaning.FAULT | Meaning.OPERATOR:
-                log.error("%s failed, id %s: %s", name.decode("ascii"), correlation_id(), describe(error))
+                account = self._transaction.account if self._transaction is not None else None
+                log.error("%s", incident(name, correlation_id(), account, error))
             case Meaning.ENDED:
                 self._over = True
         if self._sender.in_response:

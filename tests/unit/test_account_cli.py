@@ -1,6 +1,7 @@
 """The commands: secrets from standard input only, JSON on request, exit codes, one clear sentence."""
 
 import json
+from pathlib import Path
 
 import click
 import pytest
@@ -45,6 +46,16 @@ def answer(result):
     code, out, err = result
     assert (code, err) == (0, "")
     return json.loads(out)
+
+
+def test_damaged_waiting_mail_is_shown(joe):
+    """A message that cannot be opened waits for the operator, and is said to be there."""
+    folder = Path(answer(joe("account", "show", "joe", "--json"))["folder"])
+    assert "\ndamaged" not in joe("account", "show", "joe")[1]
+    (folder / "inbox" / "0123456789abcdef-0123456789abcdef.damaged").write_bytes(b"x")
+    assert answer(joe("account", "show", "joe", "--json"))["damaged_messages"] == 1
+    said = joe("account", "show", "joe")[1]
+    assert "damaged  1 in inbox/*.damaged: see deploy/OPERATIONS.md" in said
 
 
 def test_add_list_show(joe):

@@ -162,7 +162,8 @@ def test_what_the_operator_has_to_repair_is_said_and_logged(
         said = client.say(b"a NOOP\r\n")
     assert said.startswith(b"a NO [CONTACTADMIN] the operator has to see to this (")
     incident = said.rpartition(b"(")[2].rstrip(b")\r\n").decode()
-    assert incident in caplog.text and "hush" not in caplog.text
+    assert f"NOOP failed, id {incident}, account {world.account.sessions[0].account_id}: " in caplog.text
+    assert "hush" not in caplog.text
     assert client.say(b"b NOOP\r\n") == b"b OK done\r\n"
 
 

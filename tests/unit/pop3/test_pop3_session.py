@@ -301,13 +301,15 @@ def test_draining_lets_the_running_command_finish() -> None:
     assert world.stored == []
 
 
-def test_a_bug_is_answered_without_its_text() -> None:
-    """An unknown exception becomes a fixed text, and the session goes on."""
+def test_a_bug_is_answered_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    """An unknown exception becomes a fixed text, and the session goes on; the log names the account."""
     world = Pop3World(ONE)
     client = world.logged_in()
     world.account.failure = ValueError("secret text")
     assert client.say(b"RETR 1\r\n") == b"-ERR [SYS/PERM] internal error\r\n"
     assert client.say(b"NOOP\r\n") == b"+OK done\r\n"
+    assert f", account {world.account.sessions[0].account_id}: ValueError at " in caplog.text
+    assert "secret text" not in caplog.text
 
 
 def test_the_access_log_has_commands_and_no_arguments() -> None:

@@ -11,8 +11,7 @@ from store_world import NAME, PASSWORD, TINY, World, now
 
 from mailstore.account import NewAccount, create_account, destroy_account, exclusive_lock, shared_lock
 from mailstore.engine import SQLITE_FULL, open_connection, translated
-from mailstore.errors import AuthenticationFailed, StorageFailed, StorageFull, TooNew
-from mailstore.filing import DAMAGED_SUFFIX
+from mailstore.errors import AuthenticationFailed, DatabaseDamaged, StorageFull, TooNew
 from mailstore.inbox import FILING_RETRY_S
 from mailstore.limits import StoreLimits
 from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, StoreMode, SystemFlag
@@ -137,7 +136,7 @@ def test_damaged_sealed_message_is_kept_aside(world: World) -> None:
     sealed.write_bytes(blob)
     world.deliver(MESSAGE)
     assert now(world.login().status("INBOX")).messages == 1
-    assert [path.suffix for path in world.paths.inbox.iterdir()] == [DAMAGED_SUFFIX]
+    assert [path.suffix for path in world.paths.inbox.iterdir()] == [".damaged"]
 
 
 def test_other_sessions_hear_of_changes(world: World) -> None:
@@ -197,7 +196,7 @@ def test_database_needs_the_right_key(world: World) -> None:
     account.release()
     world.clock.advance(LIMITS.close_grace_s + 1)
     wrong = type(key)(bytes(32), key.salt)
-    with pytest.raises(StorageFailed, match=r"^the database reported an error$"):
+    with pytest.raises(DatabaseDamaged, match=r"^the database is damaged$"):
         open_connection(world.paths.mail_db, wrong)
     assert PASSWORD.decode() not in repr(key)
 

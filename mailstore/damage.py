@@ -1,0 +1,51 @@
+"""How the log tells of damaged files: the account's id and the file, and where to read on."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+log = logging.getLogger("sealbox.damage")
+
+GUIDE = "deploy/OPERATIONS.md"
+ACCOUNT_SECTION = "An account is damaged"
+SERVER_SECTION = "The server's own files are damaged"
+"""Headings of ``GUIDE``."""
+
+
+def named(path: Path) -> str:
+    """``account ID: mail.db`` for a database in an account's folder, else ``backup/state.db``."""
+    if _is_of_account(path):
+        return f"account {path.parent.name}: {path.name}"
+    return f"{path.parent.name}/{path.name}"
+
+
+def read_on(path: Path) -> str:
+    """Which section of the operator's guide is about this file."""
+    section = ACCOUNT_SECTION if _is_of_account(path) else SERVER_SECTION
+    return f'see {GUIDE}, "{section}"'
+
+
+def _is_of_account(path: Path) -> bool:
+    return len(path.parents) > 2 and path.parents[2].name == "accounts"
+
+
+def tell(account_id: str, what: str) -> None:
+    """Log that a file of an account is damaged, and where to read on."""
+    log.error('account %s: %s: see %s, "%s"', account_id, what, GUIDE, ACCOUNT_SECTION)
+
+
+class DamagedDatabase:
+    """Says once that a database is damaged. All connections of one opening share it."""
+
+    __slots__ = ("_told", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._told = False
+
+    def tell(self, code: int) -> None:
+        """Log it, the first time. ``code`` is SQLite's."""
+        if not self._told:
+            self._told = True
+            log.error("%s is damaged (code %d): %s", named(self.path), code, read_on(self.path))
