@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from mailstore.errors import NoSuchMailbox, StoreError
 from mailstore.model import NewMessage
 from protocols.imap import responses
-from protocols.imap.append_grammar import append_target
-from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
 from protocols.imap.connection import Piece
 from protocols.imap.context import Answer, Context
-from protocols.imap.cursor import Cursor
-from protocols.imap.message_url import MessageUrl, echoed, parse_url
-from protocols.imap.refusal import Disallowed
+from protocols.imap.grammar.append import Append, AppendMessage, Replace, Url, append_target
+from protocols.imap.grammar.cursor import Cursor
+from protocols.imap.grammar.message_url import MessageUrl, echoed, parse_url
+from protocols.imap.grammar.refusal import Disallowed
 
 
 async def append(ctx: Context, request: Append) -> Answer:

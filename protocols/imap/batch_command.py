@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from itertools import islice
 
-from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
-from protocols.imap.refusal import Disallowed
+from protocols.imap.grammar.fetch import UidBatches
+from protocols.imap.grammar.refusal import Disallowed
 
 _SIZE_MIN = 500
 """Smaller batches are refused; RFC 10022 section 3.1.3 has clients ask for no fewer."""
 
 
-async def uid_batches(ctx: Context, request: ask.UidBatches) -> Answer:
+async def uid_batches(ctx: Context, request: UidBatches) -> Answer:
     """UIDBATCHES; the result of an earlier SEARCH stays saved (RFC 5182)."""
     if request.size < _SIZE_MIN:
         raise Disallowed(b"larger batches please", b"TOOFEW")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protocols.imap.commands import State
+from protocols.imap.grammar.table import State
 from protocols.limits import ImapLimits
 from protocols.sasl import MECHANISMS
 from protocols.scram import SCRAM, SCRAM_PLUS

@@ -15,8 +15,8 @@ from mailstore.uidset import UidSet
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget, Reservation
 from protocols.imap import responses
-from protocols.imap.commands import CommandSpec, State
 from protocols.imap.connection import Connection
+from protocols.imap.grammar.table import CommandSpec, State
 from protocols.imap.live import LiveSearch
 from protocols.imap.output import Output
 from protocols.imap.view import EVERYTHING, View, Wanted, Wording

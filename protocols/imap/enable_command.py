@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
+from protocols.imap.grammar.refusal import Malformed
+from protocols.imap.grammar.session import Enable
 from protocols.imap.notify_command import watch_metadata
-from protocols.imap.refusal import Malformed
 
 
 def _utf8_accept(ctx: Context) -> None:
@@ -44,7 +44,7 @@ _METADATA = b"METADATA"
 _SPELLING = {b"IMAP4REV2": b"IMAP4rev2"}
 
 
-async def enable(ctx: Context, request: ask.Enable) -> Answer:
+async def enable(ctx: Context, request: Enable) -> Answer:
     """ENABLE: what is unknown is ignored, ENABLED is always sent.
 
     Raises:

@@ -20,15 +20,15 @@ from mailstore.model import (
     Uid,
 )
 from mailstore.uidset import SequenceSet, UidSet
-from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
-from protocols.imap.fetch_items_grammar import FetchItem, FetchSection, SectionForm
+from protocols.imap.grammar.fetch import Fetch
+from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, SectionForm
+from protocols.imap.grammar.page import Page
+from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.message_limit import Allowed, allowed, require_page, told
 from protocols.imap.output import Output
-from protocols.imap.refusal import Disallowed
 from protocols.imap.resync import require_qresync, tell_vanished_earlier
-from protocols.imap.search_requests import Page
 from protocols.imap.search_results import on_page
 from protocols.imap.view import View
 from protocols.redact import correlation_id, describe
@@ -151,7 +151,7 @@ class _Shape:
         return _Response(output, said, bool(self.values))
 
 
-def _wanted(request: ask.Fetch, condstore: bool, selected: Selected) -> _Wanted:
+def _wanted(request: Fetch, condstore: bool, selected: Selected) -> _Wanted:
     items = [item for item in request.items if isinstance(item, FetchItem)]
     sections = tuple(item for item in request.items if isinstance(item, FetchSection))
     # RFC 3501 section 6.4.8: UID is always told (but for RFC 9586, where the response is called by it);
@@ -188,7 +188,7 @@ async def _paged(
     return on_page(found.uids, page)
 
 
-async def fetch(ctx: Context, request: ask.Fetch) -> Answer:
+async def fetch(ctx: Context, request: Fetch) -> Answer:
     """FETCH and UID FETCH."""
     selected = ctx.the_mailbox()
     view = selected.view
@@ -219,7 +219,7 @@ async def push(
 ) -> None:
     """Tell of messages unasked (RFC 5465 section 5.2); none becomes ``\\Seen`` by that."""
     peeked = (replace(one, peek=True) if isinstance(one, FetchSection) else one for one in items)
-    request = ask.Fetch(SequenceSet(()), tuple(peeked), by_uid=True)
+    request = Fetch(SequenceSet(()), tuple(peeked), by_uid=True)
     await _send(ctx, selected, Allowed(uids), _wanted(request, ctx.condstore, selected))
 
 

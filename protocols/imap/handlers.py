@@ -22,42 +22,72 @@ from protocols.imap import (
     store_command,
     unauthenticate_command,
 )
-from protocols.imap import requests as ask
-from protocols.imap.append_requests import Append, Replace
 from protocols.imap.context import Answer, Context
-from protocols.imap.metadata_requests import GetMetadata, SetMetadata
-from protocols.imap.notify_requests import Notify
-from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
-from protocols.imap.search_requests import CancelUpdate, MultiSearch, RefusedSearch, Search, Thread
+from protocols.imap.grammar.append import Append, Replace
+from protocols.imap.grammar.fetch import Copy, Expunge, Fetch, Move, Store, UidBatches
+from protocols.imap.grammar.mailbox import (
+    Create,
+    Delete,
+    GetQuota,
+    GetQuotaRoot,
+    List,
+    Lsub,
+    Rename,
+    SetQuota,
+    Status,
+    Subscribe,
+    Unsubscribe,
+)
+from protocols.imap.grammar.metadata import GetMetadata, SetMetadata
+from protocols.imap.grammar.notify import Notify
+from protocols.imap.grammar.rights import ChangeAcl, GetAcl, ListRights, MyRights
+from protocols.imap.grammar.search import CancelUpdate, MultiSearch, RefusedSearch, Search, Thread
+from protocols.imap.grammar.select import Close, Select, Unselect
+from protocols.imap.grammar.session import (
+    Authenticate,
+    Capability,
+    Check,
+    Compress,
+    Enable,
+    Identify,
+    Idle,
+    Login,
+    Logout,
+    Namespace,
+    Noop,
+    StartTls,
+    Unauthenticate,
+)
+from protocols.imap.grammar.table import Request
 
 # Any: each handler takes the one request type it is listed under.
 Handler = Callable[[Context, Any], Awaitable[Answer]]
 
-HANDLERS: dict[type[ask.Request], Handler] = {
-    ask.Capability: login_commands.capability,
-    ask.Noop: login_commands.noop,
-    ask.Check: login_commands.noop,
-    ask.Logout: login_commands.logout,
-    ask.StartTls: login_commands.start_tls,
-    ask.Authenticate: login_commands.authenticate,
-    ask.Login: login_commands.login,
-    ask.Unauthenticate: unauthenticate_command.unauthenticate,
-    ask.Identify: login_commands.identify,
-    ask.Enable: enable_command.enable,
-    ask.Compress: login_commands.compress,
-    ask.Create: mailbox_commands.create,
-    ask.Delete: mailbox_commands.delete,
-    ask.Rename: mailbox_commands.rename,
-    ask.Subscribe: mailbox_commands.subscribe,
-    ask.Unsubscribe: mailbox_commands.unsubscribe,
-    ask.List: mailbox_commands.list_mailboxes,
-    ask.Lsub: mailbox_commands.lsub,
-    ask.Namespace: mailbox_commands.namespace,
-    ask.Status: mailbox_commands.status,
+HANDLERS: dict[type[Request], Handler] = {
+    Capability: login_commands.capability,
+    Noop: login_commands.noop,
+    Check: login_commands.noop,
+    Logout: login_commands.logout,
+    StartTls: login_commands.start_tls,
+    Authenticate: login_commands.authenticate,
+    Login: login_commands.login,
+    Unauthenticate: unauthenticate_command.unauthenticate,
+    Identify: login_commands.identify,
+    Enable: enable_command.enable,
+    Compress: login_commands.compress,
+    Create: mailbox_commands.create,
+    Delete: mailbox_commands.delete,
+    Rename: mailbox_commands.rename,
+    Subscribe: mailbox_commands.subscribe,
+    Unsubscribe: mailbox_commands.unsubscribe,
+    List: mailbox_commands.list_mailboxes,
+    Lsub: mailbox_commands.lsub,
+    Namespace: mailbox_commands.namespace,
+    Status: mailbox_commands.status,
     Append: append_commands.append,
-    ask.GetQuota: mailbox_commands.get_quota,
-    ask.GetQuotaRoot: mailbox_commands.get_quota_root,
-    ask.SetQuota: mailbox_commands.set_quota,
+    GetQuota: mailbox_commands.get_quota,
+    GetQuotaRoot: mailbox_commands.get_quota_root,
+    SetQuota: mailbox_commands.set_quota,
     MyRights: rights_commands.my_rights,
     GetAcl: rights_commands.get_acl,
     ListRights: rights_commands.list_rights,
@@ -66,19 +96,19 @@ HANDLERS: dict[type[ask.Request], Handler] = {
     GetMetadata: metadata_commands.get_metadata,
     SetMetadata: metadata_commands.set_metadata,
     Notify: notify_command.notify,
-    ask.Select: selected_commands.select,
-    ask.Close: selected_commands.close,
-    ask.Unselect: selected_commands.unselect,
-    ask.Expunge: selected_commands.expunge,
-    ask.Store: store_command.store,
-    ask.UidBatches: batch_command.uid_batches,
-    ask.Copy: selected_commands.copy,
-    ask.Move: selected_commands.move,
-    ask.Idle: selected_commands.idle,
+    Select: selected_commands.select,
+    Close: selected_commands.close,
+    Unselect: selected_commands.unselect,
+    Expunge: selected_commands.expunge,
+    Store: store_command.store,
+    UidBatches: batch_command.uid_batches,
+    Copy: selected_commands.copy,
+    Move: selected_commands.move,
+    Idle: selected_commands.idle,
     Search: live_search.live_search,
     CancelUpdate: live_search.cancel_update,
     RefusedSearch: search_command.refused_search,
     MultiSearch: multisearch.multisearch,
     Thread: search_command.thread,
-    ask.Fetch: fetch_command.fetch,
+    Fetch: fetch_command.fetch,
 }

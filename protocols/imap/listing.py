@@ -6,14 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mailstore.model import HIERARCHY_DELIMITER, MailboxInfo, MailboxList
-from protocols.imap.requests import List, ListReturn, ListSelection
+from protocols.imap.grammar.mailbox import List, ListReturn, ListSelection, has_wildcard
 
 _WILDCARDS = "*%"
-
-
-def has_wildcard(text: str) -> bool:
-    """Whether a pattern is more than a name."""
-    return "*" in text or "%" in text
 
 
 class Patterns:

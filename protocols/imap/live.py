@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mailstore import search as criteria
 from mailstore.uidset import UidSet
-from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
+from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.view import View
 
 

@@ -14,11 +14,11 @@ from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Moment, Selected
-from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
+from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.search import CancelUpdate, Search, SearchReturn
 from protocols.imap.live import LiveSearch
 from protocols.imap.message_limit import told
 from protocols.imap.search_command import Numbering, resolve, search
-from protocols.imap.search_requests import CancelUpdate, Search, SearchReturn
 
 _DONE = Answer(b"done")
 

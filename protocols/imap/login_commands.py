@@ -6,27 +6,37 @@ from functools import partial
 
 from mailstore.errors import AuthenticationFailed
 from protocols.access_log import user_agent
-from protocols.imap import requests as ask
 from protocols.imap import responses, scram_command
-from protocols.imap.commands import State
 from protocols.imap.compress import CompressedChannel
 from protocols.imap.context import Answer, Context
 from protocols.imap.entering import ask_client, capability_text, enter, failed, rejected
+from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.grammar.session import (
+    Authenticate,
+    Capability,
+    Check,
+    Compress,
+    Identify,
+    Login,
+    Logout,
+    Noop,
+    StartTls,
+)
+from protocols.imap.grammar.table import State
 from protocols.imap.output import Output
-from protocols.imap.refusal import Disallowed
 from protocols.imap.shedding import can_wait
 from protocols.load import is_high
 from protocols.sasl import MECHANISMS, Credentials, SaslError, read_credentials
 from protocols.scram import SCRAM, SCRAM_PLUS
 
 
-async def capability(ctx: Context, request: ask.Capability) -> Answer:
+async def capability(ctx: Context, request: Capability) -> Answer:
     """CAPABILITY."""
     ctx.output.put(responses.untagged(capability_text(ctx)))
     return Answer(b"done")
 
 
-async def noop(ctx: Context, request: ask.Noop | ask.Check) -> Answer:
+async def noop(ctx: Context, request: Noop | Check) -> Answer:
     """NOOP and CHECK: tell what changed."""
     if ctx.selected is not None:
         view = ctx.selected.view
@@ -34,7 +44,7 @@ async def noop(ctx: Context, request: ask.Noop | ask.Check) -> Answer:
     return Answer(b"done")
 
 
-async def logout(ctx: Context, request: ask.Logout) -> Answer:
+async def logout(ctx: Context, request: Logout) -> Answer:
     """LOGOUT: BYE comes before the tagged OK (section 6.1.3), and nothing else does any more."""
     ctx.stop_watching()
     ctx.leave_mailbox()
@@ -43,7 +53,7 @@ async def logout(ctx: Context, request: ask.Logout) -> Answer:
     return Answer(b"done")
 
 
-async def start_tls(ctx: Context, request: ask.StartTls) -> Answer:
+async def start_tls(ctx: Context, request: StartTls) -> Answer:
     """STARTTLS: nothing from before the handshake survives (section 6.2.1, RFC 3207 section 4.2)."""
     if ctx.services.tls is None:
         raise Disallowed(b"TLS is not available", b"UNAVAILABLE")
@@ -59,12 +69,12 @@ def _begin_tls(ctx: Context) -> None:
     ctx.state = State.NOT_AUTHENTICATED
 
 
-async def login(ctx: Context, request: ask.Login) -> Answer:
+async def login(ctx: Context, request: Login) -> Answer:
     """LOGIN."""
     return await _log_in(ctx, Credentials(request.name, request.secret))
 
 
-async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
+async def authenticate(ctx: Context, request: Authenticate) -> Answer:
     """AUTHENTICATE with or without initial response; the client may abort with ``*`` (section 6.2.2)."""
     if request.mechanism in (SCRAM, SCRAM_PLUS):
         return await scram_command.authenticate(ctx, request)
@@ -87,7 +97,7 @@ async def _log_in(ctx: Context, credentials: Credentials) -> Answer:
     return enter(ctx, account)
 
 
-async def identify(ctx: Context, request: ask.Identify) -> Answer:
+async def identify(ctx: Context, request: Identify) -> Answer:
     """ID (RFC 2971): our name and no version; the client's name is for the access log.
 
     Clients that work in the background are put off while the worker is loaded (see ``shedding``).
@@ -100,7 +110,7 @@ async def identify(ctx: Context, request: ask.Identify) -> Answer:
     return Answer(b"done")
 
 
-async def compress(ctx: Context, request: ask.Compress) -> Answer:
+async def compress(ctx: Context, request: Compress) -> Answer:
     """COMPRESS (RFC 4978): everything after this command and its answer is deflated."""
     if request.mechanism != b"DEFLATE":
         raise Disallowed(b"mechanism not supported", b"CANNOT")

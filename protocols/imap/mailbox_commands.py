@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mailstore.model import SpecialUse
-from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
+from protocols.imap.grammar.mailbox import (
+    Create,
+    Delete,
+    GetQuota,
+    GetQuotaRoot,
+    List,
+    ListReturn,
+    Lsub,
+    Rename,
+    SetQuota,
+    Status,
+    StatusItem,
+    Subscribe,
+    Unsubscribe,
+)
+from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.grammar.session import Namespace
 from protocols.imap.listing import Line, list_lines, lsub_lines
 from protocols.imap.metadata_commands import metadata_line, special_use_entry
-from protocols.imap.refusal import Disallowed
 from protocols.imap.rights_commands import my_rights_line
 
 _DONE = Answer(b"done")
@@ -19,7 +34,7 @@ _METADATA_BATCH_BYTES = 256 * 1024
 """Annotations of how many mailboxes are read at once for LIST."""
 
 
-async def create(ctx: Context, request: ask.Create) -> Answer:
+async def create(ctx: Context, request: Create) -> Answer:
     """CREATE; one mailbox has at most one special use here (RFC 6154 section 3)."""
     if len(request.special_use) > 1:
         raise Disallowed(b"one special-use attribute at most", b"USEATTR")
@@ -34,7 +49,7 @@ async def create(ctx: Context, request: ask.Create) -> Answer:
     return Answer(b"done", b"MAILBOXID " + responses.object_id(made.object_id))
 
 
-async def delete(ctx: Context, request: ask.Delete) -> Answer:
+async def delete(ctx: Context, request: Delete) -> Answer:
     """DELETE; the session's own selected mailbox is left first when it was the one."""
     await ctx.the_account().delete(request.mailbox)
     if ctx.watch is not None:
@@ -46,7 +61,7 @@ async def delete(ctx: Context, request: ask.Delete) -> Answer:
     return _DONE
 
 
-async def rename(ctx: Context, request: ask.Rename) -> Answer:
+async def rename(ctx: Context, request: Rename) -> Answer:
     """RENAME."""
     await ctx.the_account().rename(request.old, request.new)
     if ctx.watch is not None:
@@ -55,7 +70,7 @@ async def rename(ctx: Context, request: ask.Rename) -> Answer:
     return _DONE
 
 
-async def subscribe(ctx: Context, request: ask.Subscribe) -> Answer:
+async def subscribe(ctx: Context, request: Subscribe) -> Answer:
     """SUBSCRIBE."""
     await ctx.the_account().subscribe(request.mailbox)
     if ctx.watch is not None:
@@ -63,7 +78,7 @@ async def subscribe(ctx: Context, request: ask.Subscribe) -> Answer:
     return _DONE
 
 
-async def unsubscribe(ctx: Context, request: ask.Unsubscribe) -> Answer:
+async def unsubscribe(ctx: Context, request: Unsubscribe) -> Answer:
     """UNSUBSCRIBE."""
     await ctx.the_account().unsubscribe(request.mailbox)
     if ctx.watch is not None:
@@ -71,7 +86,7 @@ async def unsubscribe(ctx: Context, request: ask.Unsubscribe) -> Answer:
     return _DONE
 
 
-async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
+async def list_mailboxes(ctx: Context, request: List) -> Answer:
     """LIST, with STATUS behind each line when asked for (RFC 5819)."""
     if not request.extended and request.patterns == ("",):
         # RFC 3501 section 6.3.8: the question for the delimiter and the root of the reference.
@@ -86,7 +101,7 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
     for line in lines:
         await ctx.give_way()
         ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, line.child_info))
-        if line.exists and ask.ListReturn.MYRIGHTS in request.returned:
+        if line.exists and ListReturn.MYRIGHTS in request.returned:
             ctx.output.put(my_rights_line(ctx, line.name))
         status = statuses.get(line.name)
         if status is not None:
@@ -103,7 +118,7 @@ async def list_mailboxes(ctx: Context, request: ask.List) -> Answer:
             stored = {**entries.get(line.name, {}), **special_use_entry(line.attributes)}
             ctx.output.put(metadata_line(ctx, line.name, {one: stored.get(one) for one in request.metadata}))
         await ctx.output.drain()
-    if ask.StatusItem.HIGHESTMODSEQ in request.status:
+    if StatusItem.HIGHESTMODSEQ in request.status:
         ctx.enable_condstore()
     return _DONE
 
@@ -118,7 +133,7 @@ async def _found(ctx: Context, lines: Iterable[Line | None]) -> list[Line]:
     return found
 
 
-async def lsub(ctx: Context, request: ask.Lsub) -> Answer:
+async def lsub(ctx: Context, request: Lsub) -> Answer:
     """LSUB."""
     listed = await ctx.the_account().list_mailboxes()
     for line in await _found(ctx, lsub_lines(listed, request.reference, request.pattern)):
@@ -128,16 +143,16 @@ async def lsub(ctx: Context, request: ask.Lsub) -> Answer:
     return _DONE
 
 
-async def namespace(ctx: Context, request: ask.Namespace) -> Answer:
+async def namespace(ctx: Context, request: Namespace) -> Answer:
     """NAMESPACE: one personal namespace, nobody else's (RFC 2342)."""
     ctx.output.put(responses.untagged(b'NAMESPACE (("" "/")) NIL NIL'))
     return _DONE
 
 
-async def status(ctx: Context, request: ask.Status) -> Answer:
+async def status(ctx: Context, request: Status) -> Answer:
     """STATUS."""
     found = await ctx.the_account().status(request.mailbox)
-    if ask.StatusItem.HIGHESTMODSEQ in request.items:
+    if StatusItem.HIGHESTMODSEQ in request.items:
         ctx.enable_condstore()
     ctx.output.put(
         responses.status_line(request.mailbox, found, request.items, ctx.limits.append_max_bytes, ctx.utf8)
@@ -145,7 +160,7 @@ async def status(ctx: Context, request: ask.Status) -> Answer:
     return _DONE
 
 
-async def get_quota(ctx: Context, request: ask.GetQuota) -> Answer:
+async def get_quota(ctx: Context, request: GetQuota) -> Answer:
     """GETQUOTA; the only quota root is ``""``."""
     if request.root:
         raise Disallowed(b"no such quota root", b"NONEXISTENT")
@@ -153,7 +168,7 @@ async def get_quota(ctx: Context, request: ask.GetQuota) -> Answer:
     return _DONE
 
 
-async def get_quota_root(ctx: Context, request: ask.GetQuotaRoot) -> Answer:
+async def get_quota_root(ctx: Context, request: GetQuotaRoot) -> Answer:
     """GETQUOTAROOT: every mailbox counts for the one root."""
     quota = await ctx.the_account().quota()
     ctx.output.put(responses.untagged(b'QUOTAROOT %s ""' % responses.mailbox(request.mailbox, ctx.utf8)))
@@ -161,6 +176,6 @@ async def get_quota_root(ctx: Context, request: ask.GetQuotaRoot) -> Answer:
     return _DONE
 
 
-async def set_quota(ctx: Context, request: ask.SetQuota) -> Answer:
+async def set_quota(ctx: Context, request: SetQuota) -> Answer:
     """SETQUOTA is the operator's business."""
     raise Disallowed(b"quotas are set by the operator", b"NOPERM")

@@ -15,7 +15,7 @@ from mailstore.model import Uid
 from mailstore.uidset import UidSet
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
-from protocols.imap.refusal import Disallowed
+from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.view import View
 from protocols.limits import ImapLimits
 

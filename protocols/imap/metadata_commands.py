@@ -9,8 +9,8 @@ from mailstore.model import SpecialUse
 from mailstore.names import normalised
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
-from protocols.imap.metadata_requests import Depth, GetMetadata, SetMetadata
-from protocols.imap.refusal import Disallowed
+from protocols.imap.grammar.metadata import Depth, GetMetadata, SetMetadata
+from protocols.imap.grammar.refusal import Disallowed
 
 SPECIAL_USE = "/private/specialuse"
 """RFC 6154 section 4: the special use of a mailbox, as an entry."""

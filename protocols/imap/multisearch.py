@@ -12,11 +12,11 @@ from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context
 from protocols.imap.fuzzy import BETTER, scores
+from protocols.imap.grammar.refusal import Malformed
+from protocols.imap.grammar.search import MultiSearch, Search, SearchReturn, Source, Sources
 from protocols.imap.listing import superiors
 from protocols.imap.live_search import live_search
-from protocols.imap.refusal import Malformed
 from protocols.imap.search_command import resolve
-from protocols.imap.search_requests import MultiSearch, Search, SearchReturn, Source, Sources
 
 _DONE = Answer(b"done")
 _HERE = Sources(Source.SELECTED)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from mailstore.model import INBOX, Counters, MailboxId, MailboxStatus, ModSeq, Overview, Uid
 from mailstore.names import normalised, superiors
+from protocols.imap.grammar.mailbox import StatusItem
+from protocols.imap.grammar.notify import Event, EventGroup, Filter
 from protocols.imap.notify_names import Names, name_changes
-from protocols.imap.notify_requests import Event, EventGroup, Filter
-from protocols.imap.requests import StatusItem
 
 _NO_EVENTS: frozenset[Event] = frozenset()
 ANY_VERSION = -1

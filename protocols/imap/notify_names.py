@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from mailstore.model import HIERARCHY_DELIMITER, MailboxId, Overview
 from mailstore.names import superiors
-from protocols.imap.notify_requests import Event
+from protocols.imap.grammar.notify import Event
 
 Events = Callable[[str, bool], frozenset[Event]]
 """What is to be told of a mailbox of this name, which is subscribed or not."""

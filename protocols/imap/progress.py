@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from protocols.imap import responses
-from protocols.imap.commands import Parsed
 from protocols.imap.context import Context
+from protocols.imap.grammar.table import Parsed
 
 _UNCOUNTED = b'INPROGRESS ("%b" NIL NIL)'
 """One transaction does all the work, so how far it has come is not known (RFC 9585 section 4)."""

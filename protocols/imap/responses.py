@@ -21,8 +21,8 @@ from mailstore.model import (
     Uid,
 )
 from mailstore.uidset import UidSet
-from protocols.imap.requests import StatusItem
-from protocols.imap.utf7 import mailbox_to_wire
+from protocols.imap.grammar.mailbox import StatusItem
+from protocols.imap.grammar.utf7 import mailbox_to_wire
 
 BLOCK_ROWS = 500
 """Rows formatted at a time: enough to amortise, small enough to keep the reactor free."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mailstore.model import Delta, ModSeq
 from mailstore.uidset import UidSet
-from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Context, Selected
-from protocols.imap.refusal import Malformed
+from protocols.imap.grammar.refusal import Malformed
+from protocols.imap.grammar.select import Resync
 
 
 def require_qresync(ctx: Context) -> None:
@@ -20,7 +20,7 @@ def require_qresync(ctx: Context) -> None:
         raise Malformed(b"QRESYNC is not enabled")
 
 
-async def tell_missed(ctx: Context, selected: Selected, resync: ask.Resync) -> None:
+async def tell_missed(ctx: Context, selected: Selected, resync: Resync) -> None:
     """What SELECT adds: UIDs that are gone, then flags that changed (section 3.2.5.1).
 
     Nothing when UIDVALIDITY has changed: whatever the client knows is worthless then.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context
-from protocols.imap.refusal import Disallowed
-from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
+from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.grammar.rights import ChangeAcl, GetAcl, ListRights, MyRights
 from protocols.store_api import AccountApi
 
 _OWNER = b"lrswipkxtecda"

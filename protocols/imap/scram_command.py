@@ -6,15 +6,15 @@ from functools import partial
 
 from mailstore.errors import AuthenticationFailed
 from protocols import scram
-from protocols.imap import requests as ask
 from protocols.imap.context import Answer, Context
 from protocols.imap.entering import ask_client, enter, failed, rejected
-from protocols.imap.refusal import Disallowed
+from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.grammar.session import Authenticate
 from protocols.sasl import SaslError
 from protocols.scram_login import ScramLogin
 
 
-async def authenticate(ctx: Context, request: ask.Authenticate) -> Answer:
+async def authenticate(ctx: Context, request: Authenticate) -> Answer:
     """The whole exchange, with or without initial response (RFC 3501 section 6.2.2, RFC 4959)."""
     binding = ctx.channel.channel_binding()
     if request.mechanism == scram.SCRAM_PLUS and binding is None:

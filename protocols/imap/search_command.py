@@ -13,9 +13,9 @@ from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.fuzzy import BETTER, Degree, relaxed, scores
+from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.grammar.search import RefusedSearch, Search, SearchReturn, Thread
 from protocols.imap.message_limit import require_whole, searched
-from protocols.imap.refusal import Disallowed
-from protocols.imap.search_requests import RefusedSearch, Search, SearchReturn, Thread
 
 _DONE = Answer(b"done")
 _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE, SearchReturn.UPDATE, SearchReturn.CONTEXT}

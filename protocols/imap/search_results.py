@@ -8,7 +8,8 @@ from typing import TypeVar
 from mailstore.model import ModSeq, ThreadNode, Uid
 from mailstore.uidset import UidSet
 from protocols.imap import responses
-from protocols.imap.search_requests import Page, Search, SearchReturn
+from protocols.imap.grammar.page import Page
+from protocols.imap.grammar.search import Search, SearchReturn
 
 T = TypeVar("T")
 

@@ -8,13 +8,15 @@ from mailstore import search as criteria
 from mailstore.errors import NoSuchMailbox
 from mailstore.model import CopyResult, Opened, SystemFlag, Uid
 from mailstore.uidset import UidSet
-from protocols.imap import requests as ask
 from protocols.imap import responses
-from protocols.imap.commands import State
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context, Selected, Unanswered
+from protocols.imap.grammar.fetch import Copy, Expunge, Move
+from protocols.imap.grammar.refusal import Disallowed, Malformed
+from protocols.imap.grammar.select import Close, Select, Unselect
+from protocols.imap.grammar.session import Idle
+from protocols.imap.grammar.table import State
 from protocols.imap.message_limit import allowed, require_saving, told
-from protocols.imap.refusal import Disallowed, Malformed
 from protocols.imap.resync import require_qresync, tell_missed
 from protocols.imap.view import View, uid_required
 from protocols.imap.watching import changes_heard, tell_in_idle
@@ -23,7 +25,7 @@ _EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
 _DONE = Answer(b"done")
 
 
-async def select(ctx: Context, request: ask.Select) -> Answer:
+async def select(ctx: Context, request: Select) -> Answer:
     """SELECT and EXAMINE; a failed one leaves nothing selected (section 6.3.1)."""
     if request.resync is not None:
         require_qresync(ctx)
@@ -72,7 +74,7 @@ def _put_recent_and_unseen(ctx: Context, view: View, opened: Opened) -> None:
         ctx.output.put(responses.tagged(b"*", b"OK", b"first unseen", b"UNSEEN %d" % unseen))
 
 
-async def close(ctx: Context, request: ask.Close) -> Answer:
+async def close(ctx: Context, request: Close) -> Answer:
     """CLOSE: expunges in silence, but not when opened for reading only (section 6.4.2)."""
     selected = ctx.the_mailbox()
     if not selected.read_only:
@@ -81,13 +83,13 @@ async def close(ctx: Context, request: ask.Close) -> Answer:
     return _DONE
 
 
-async def unselect(ctx: Context, request: ask.Unselect) -> Answer:
+async def unselect(ctx: Context, request: Unselect) -> Answer:
     """UNSELECT (RFC 3691)."""
     ctx.leave_mailbox()
     return _DONE
 
 
-async def expunge(ctx: Context, request: ask.Expunge) -> Answer:
+async def expunge(ctx: Context, request: Expunge) -> Answer:
     """EXPUNGE and UID EXPUNGE; HIGHESTMODSEQ tells a QRESYNC client that it is up to date."""
     selected = ctx.the_mailbox()
     view = selected.view
@@ -129,7 +131,7 @@ def _copy_uid(result: CopyResult) -> bytes:
     )
 
 
-async def copy(ctx: Context, request: ask.Copy) -> Answer:
+async def copy(ctx: Context, request: Copy) -> Answer:
     """COPY with COPYUID (RFC 4315 section 3)."""
     selected = ctx.the_mailbox()
     view = selected.view
@@ -148,7 +150,7 @@ async def copy(ctx: Context, request: ask.Copy) -> Answer:
     return Answer(b"copied", _copy_uid(result))
 
 
-async def move(ctx: Context, request: ask.Move) -> Answer:
+async def move(ctx: Context, request: Move) -> Answer:
     """MOVE: COPYUID comes untagged, before the EXPUNGEs (RFC 6851 section 4.3).
 
     Moving what somebody else has moved already is no failure.
@@ -176,7 +178,7 @@ async def move(ctx: Context, request: ask.Move) -> Answer:
     return told(ctx, _DONE, part.code)
 
 
-async def idle(ctx: Context, request: ask.Idle) -> Answer:
+async def idle(ctx: Context, request: Idle) -> Answer:
     """IDLE (RFC 2177): tell changes as they come until the client says DONE.
 
     With NOTIFY these are the ones that the client has asked for (RFC 5465 section 4).

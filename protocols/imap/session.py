@@ -11,7 +11,6 @@ from mailstore.errors import AccountClosed, StoreError
 from protocols.access_log import Entry
 from protocols.imap import responses
 from protocols.imap.append_commands import is_welcome
-from protocols.imap.commands import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
 from protocols.imap.compress import BrokenStream
 from protocols.imap.connection import (
     CommandReceived,
@@ -26,9 +25,10 @@ from protocols.imap.connection import (
 )
 from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment, Unanswered, log
 from protocols.imap.entering import capability_text
+from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
+from protocols.imap.grammar.table import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
 from protocols.imap.handlers import HANDLERS
 from protocols.imap.progress import signs_of_life
-from protocols.imap.refusal import Disallowed, Malformed, Refused
 from protocols.imap.store_errors import incident_of, refusal_of
 from protocols.imap.view import uid_required
 from protocols.imap.watching import tell_between_commands, tell_news

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from mailstore.errors import StoreError
 from mailstore.model import MessageFlags, ModSeq, StoreResult
 from mailstore.uidset import UidSet
-from protocols.imap import requests as ask
 from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Selected
+from protocols.imap.grammar.fetch import Store
+from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.message_limit import Allowed, allowed, told
-from protocols.imap.refusal import Disallowed
 from protocols.imap.view import View
 
 _EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
@@ -33,7 +33,7 @@ class _Outcome:
     missing: bool = False
 
 
-async def store(ctx: Context, request: ask.Store) -> Answer:
+async def store(ctx: Context, request: Store) -> Answer:
     """STORE and UID STORE."""
     selected = ctx.the_mailbox()
     view = selected.view
@@ -47,7 +47,7 @@ async def store(ctx: Context, request: ask.Store) -> Answer:
     return told(ctx, _answer(view, request, outcome), part.code)
 
 
-def _answer(view: View, request: ask.Store, outcome: _Outcome) -> Answer:
+def _answer(view: View, request: Store, outcome: _Outcome) -> Answer:
     if outcome.modified:
         # RFC 7162 section 3.1.3: the numbers are of the kind the command used.
         failed = outcome.modified
@@ -57,7 +57,7 @@ def _answer(view: View, request: ask.Store, outcome: _Outcome) -> Answer:
     return _EXPUNGED if outcome.missing and not request.by_uid else _DONE
 
 
-async def _store_in_batches(ctx: Context, selected: Selected, request: ask.Store, part: Allowed) -> _Outcome:
+async def _store_in_batches(ctx: Context, selected: Selected, request: Store, part: Allowed) -> _Outcome:
     view, outcome, began = selected.view, _Outcome(), selected.view.modseq
     try:
         for batch in part.batches(ctx.limits.store_batch_rows):
@@ -88,11 +88,11 @@ def _numbered(view: View, rows: tuple[MessageFlags, ...]) -> Iterator[tuple[int,
     return ((seq, row) for seq, row in zip(numbers, rows, strict=True) if seq)
 
 
-def _tells_uids(ctx: Context, request: ask.Store) -> bool:
+def _tells_uids(ctx: Context, request: Store) -> bool:
     return (request.by_uid or ctx.qresync) and not ctx.uid_only
 
 
-def _report(ctx: Context, view: View, request: ask.Store, result: StoreResult, since: ModSeq) -> None:
+def _report(ctx: Context, view: View, request: Store, result: StoreResult, since: ModSeq) -> None:
     """Say what the messages look like now; with .SILENT only what the client cannot know.
 
     When another session may have changed the same messages just before, .SILENT keeps quiet about

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mailstore.errors import StoreError
 from protocols.errors import Meaning, meaning_of
-from protocols.imap.refusal import Disallowed, Refused
+from protocols.imap.grammar.refusal import IMPOSSIBLE_NAME, Disallowed, Refused
 
 LOGIN_FAILED = b"authentication failed"
 
@@ -15,7 +15,7 @@ _WORDS: dict[Meaning, tuple[bytes, bytes]] = {
     Meaning.ALREADY_EXISTS: (b"the mailbox exists already", b"ALREADYEXISTS"),
     Meaning.NO_MAILBOX: (b"no such mailbox", b"NONEXISTENT"),
     Meaning.NO_MESSAGE: (b"a message was expunged meanwhile", b"EXPUNGEISSUED"),
-    Meaning.BAD_NAME: (b"such a mailbox name is not possible", b"CANNOT"),
+    Meaning.BAD_NAME: IMPOSSIBLE_NAME,
     Meaning.OWN_INFERIOR: (b"a mailbox cannot become its own inferior", b"CANNOT"),
     Meaning.INBOX_STAYS: (b"INBOX cannot be deleted", b"CANNOT"),
     Meaning.HAS_CHILDREN: (b"the mailbox has inferiors", b"HASCHILDREN"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from protocols.imap import requests as ask
-from protocols.imap.commands import State
 from protocols.imap.compress import CompressedChannel
 from protocols.imap.context import Answer, Context
 from protocols.imap.entering import capability_text
+from protocols.imap.grammar.session import Unauthenticate
+from protocols.imap.grammar.table import State
 from protocols.imap.output import Output
 
 
-async def unauthenticate(ctx: Context, request: ask.Unauthenticate) -> Answer:
+async def unauthenticate(ctx: Context, request: Unauthenticate) -> Answer:
     """UNAUTHENTICATE: nothing is expunged, and nothing of the old user is left in the session.
 
     The account closes without the grace that LOGOUT leaves it, so its key is forgotten at once unless

@@ -15,8 +15,8 @@ from itertools import islice
 from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap import responses
-from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
-from protocols.imap.refusal import Malformed
+from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.refusal import Malformed
 
 
 def uid_required() -> Malformed:

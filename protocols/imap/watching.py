@@ -16,10 +16,10 @@ from mailstore.uidset import UidSet
 from protocols.imap import live_search, responses
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.fetch_command import push
-from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
+from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.mailbox import StatusItem
 from protocols.imap.listing import attributes_of
 from protocols.imap.notify_changes import ListNews, MetadataNews, News, StatusNews, TooMuch
-from protocols.imap.requests import StatusItem
 from protocols.imap.view import NOTHING
 from protocols.imap.watch import Hint
 

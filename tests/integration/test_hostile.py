@@ -13,7 +13,7 @@ from healthy import healthy
 from imap_wire import Wire, connect, session
 from running import Server
 
-from protocols.imap.commands import COMMANDS
+from protocols.imap.grammar.table import COMMANDS
 from protocols.limits import ImapLimits
 
 pytestmark = pytest.mark.integration

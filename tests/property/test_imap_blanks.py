@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.imap.commands import Parsed, parse_command
 from protocols.imap.connection import CommandReceived, Piece
+from protocols.imap.grammar.table import Parsed, parse_command
 from protocols.limits import ImapLimits
 from tests.unit.imap.test_imap_grammar import REQUESTS, received
 from tests.wire import ImapWorld

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.budget import MemoryBudget, Reservation
-from protocols.imap.commands import Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded, Event, Fatal
+from protocols.imap.grammar.table import Parsed, Unparsed, parse_command
 from protocols.limits import ImapLimits
 
 LIMITS = dataclasses.replace(

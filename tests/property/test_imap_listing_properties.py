@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstore.model import MailboxId, MailboxInfo, MailboxList
+from protocols.imap.grammar.mailbox import List, ListSelection
 from protocols.imap.listing import Patterns, list_lines, lsub_lines
-from protocols.imap.requests import List, ListSelection
 
 NAMES = st.text("ab/", max_size=8)
 

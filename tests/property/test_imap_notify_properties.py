@@ -20,9 +20,9 @@ from mailstore.model import (
     UidValidity,
 )
 from mailstore.names import superiors
+from protocols.imap.grammar.mailbox import StatusItem
+from protocols.imap.grammar.notify import Event, EventGroup, Filter
 from protocols.imap.notify_changes import Interest, ListNews, MetadataNews, News, StatusNews, Told
-from protocols.imap.notify_requests import Event, EventGroup, Filter
-from protocols.imap.requests import StatusItem
 
 NAMES = ["INBOX", "a", "b", "a/x", "b/x", "a/x/m", "c"]
 ENTRIES = ["/private/1", "/private/2"]

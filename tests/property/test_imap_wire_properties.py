@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.imap import responses, utf7
+from protocols.imap import responses
 from protocols.imap.connection import CommandReceived, Connection
-from protocols.imap.cursor import Cursor
+from protocols.imap.grammar import utf7
+from protocols.imap.grammar.cursor import Cursor
 from protocols.limits import ImapLimits
 
 LIMITS = ImapLimits()

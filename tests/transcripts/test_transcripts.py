@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from protocols.imap.capabilities import capabilities
-from protocols.imap.commands import State
+from protocols.imap.grammar.table import State
 from protocols.limits import ImapLimits
 from tests.transcripts.memory_world import MemoryWorld
 from tests.transcripts.runner import Transcript

@@ -18,7 +18,7 @@ from mailstore.mime.collation import unicode_casemap
 from mailstore.model import ModSeq, NewMessage
 from mailstore.names import for_creation
 from protocols.access_log import user_agent
-from protocols.imap import utf7
+from protocols.imap.grammar import utf7
 from protocols.limits import AccessLogLimits
 from tests.growth import LINEAR_AT_MOST, growth
 from tests.unit.store.store_world import World, now

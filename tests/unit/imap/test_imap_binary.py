@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from protocols.imap.commands import Unparsed, parse_command
 from protocols.imap.connection import CommandReceived
+from protocols.imap.grammar.table import Unparsed, parse_command
 from protocols.limits import ImapLimits
 from tests.wire import ImapWorld
 

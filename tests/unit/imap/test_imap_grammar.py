@@ -21,15 +21,58 @@ from mailstore.model import (
     UidValidity,
 )
 from mailstore.uidset import STAR, SequenceSet, UidSet
-from protocols.imap import metadata_requests as metadata
-from protocols.imap import requests as ask
-from protocols.imap import rights_requests as rights
-from protocols.imap.append_requests import Append, AppendMessage, Replace, Url
-from protocols.imap.commands import COMMANDS, Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
-from protocols.imap.fetch_items_grammar import FetchItem, FetchSection, SectionForm
-from protocols.imap.search_grammar import SUGGESTED_CHARSETS
-from protocols.imap.search_requests import CancelUpdate, MultiSearch, Page, SearchReturn, Source, Sources
+from protocols.imap.grammar.append import Append, AppendMessage, Replace, Url
+from protocols.imap.grammar.fetch import Copy, Expunge, Fetch, Move, Store, UidBatches
+from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, SectionForm
+from protocols.imap.grammar.mailbox import (
+    Create,
+    Delete,
+    GetQuota,
+    GetQuotaRoot,
+    List,
+    ListReturn,
+    ListSelection,
+    Lsub,
+    Rename,
+    SetQuota,
+    Status,
+    StatusItem,
+    Subscribe,
+    Unsubscribe,
+)
+from protocols.imap.grammar.metadata import Depth, GetMetadata, SetMetadata
+from protocols.imap.grammar.notify import Notify
+from protocols.imap.grammar.page import Page
+from protocols.imap.grammar.rights import ChangeAcl, GetAcl, ListRights, MyRights
+from protocols.imap.grammar.search import (
+    CancelUpdate,
+    MultiSearch,
+    RefusedSearch,
+    Search,
+    SearchReturn,
+    Source,
+    Sources,
+    Thread,
+)
+from protocols.imap.grammar.search_keys import SUGGESTED_CHARSETS
+from protocols.imap.grammar.select import Close, Resync, Select, Unselect
+from protocols.imap.grammar.session import (
+    Authenticate,
+    Capability,
+    Check,
+    Compress,
+    Enable,
+    Identify,
+    Idle,
+    Login,
+    Logout,
+    Namespace,
+    Noop,
+    StartTls,
+    Unauthenticate,
+)
+from protocols.imap.grammar.table import COMMANDS, Parsed, Request, Unparsed, parse_command
 from protocols.limits import ImapLimits
 
 LIMITS = ImapLimits()
@@ -58,82 +101,76 @@ def numbers(*ranges: tuple[int, int]) -> SequenceSet:
 
 
 ONE = numbers((1, 1))
-REQUESTS: dict[bytes, ask.Request] = {
-    b"CAPABILITY": ask.Capability(),
-    b"noop": ask.Noop(),
-    b"LOGOUT": ask.Logout(),
-    b"NOTIFY none": ask.Notify(),
-    b"STARTTLS": ask.StartTls(),
-    b"AUTHENTICATE plain": ask.Authenticate(b"PLAIN"),
-    b"AUTHENTICATE PLAIN AGEAYg==": ask.Authenticate(b"PLAIN", b"AGEAYg=="),
-    b"AUTHENTICATE PLAIN =": ask.Authenticate(b"PLAIN", b""),
-    b'LOGIN joe "p\\"w"': ask.Login(b"joe", b'p"w'),
-    b'LOGIN {4+}\r\na"\xe9b {1+}\r\n%': ask.Login(b'a"\xe9b', b"%"),
-    b"ID NIL": ask.Identify(None),
-    b"ID ()": ask.Identify(()),
-    b'ID ("Name" "x" "os" NIL)': ask.Identify(((b"name", b"x"), (b"os", None))),
-    b"ENABLE condstore X": ask.Enable((b"CONDSTORE", b"X")),
-    b"SELECT inbox": ask.Select("INBOX"),
-    b'SELECT "inbox/a"': ask.Select("INBOX/a"),
-    b"SELECT x (CONDSTORE)": ask.Select("x", condstore=True),
-    b"EXAMINE x (CONDSTORE QRESYNC (7 12))": ask.Select(
-        "x", True, True, ask.Resync(UidValidity(7), ModSeq(12))
+REQUESTS: dict[bytes, Request] = {
+    b"CAPABILITY": Capability(),
+    b"noop": Noop(),
+    b"LOGOUT": Logout(),
+    b"NOTIFY none": Notify(),
+    b"STARTTLS": StartTls(),
+    b"AUTHENTICATE plain": Authenticate(b"PLAIN"),
+    b"AUTHENTICATE PLAIN AGEAYg==": Authenticate(b"PLAIN", b"AGEAYg=="),
+    b"AUTHENTICATE PLAIN =": Authenticate(b"PLAIN", b""),
+    b'LOGIN joe "p\\"w"': Login(b"joe", b'p"w'),
+    b'LOGIN {4+}\r\na"\xe9b {1+}\r\n%': Login(b'a"\xe9b', b"%"),
+    b"ID NIL": Identify(None),
+    b"ID ()": Identify(()),
+    b'ID ("Name" "x" "os" NIL)': Identify(((b"name", b"x"), (b"os", None))),
+    b"ENABLE condstore X": Enable((b"CONDSTORE", b"X")),
+    b"SELECT inbox": Select("INBOX"),
+    b'SELECT "inbox/a"': Select("INBOX/a"),
+    b"SELECT x (CONDSTORE)": Select("x", condstore=True),
+    b"EXAMINE x (CONDSTORE QRESYNC (7 12))": Select("x", True, True, Resync(UidValidity(7), ModSeq(12))),
+    b"SELECT x (QRESYNC (7 12 1:3,9 (1:2 5,9)))": Select(
+        "x", False, True, Resync(UidValidity(7), ModSeq(12), UidSet.of((1, 2, 3, 9)), by_number=True)
     ),
-    b"SELECT x (QRESYNC (7 12 1:3,9 (1:2 5,9)))": ask.Select(
-        "x", False, True, ask.Resync(UidValidity(7), ModSeq(12), UidSet.of((1, 2, 3, 9)), by_number=True)
-    ),
-    b"UID FETCH 1 (SAVEDATE EMAILID) (CHANGEDSINCE 5 VANISHED)": ask.Fetch(
+    b"UID FETCH 1 (SAVEDATE EMAILID) (CHANGEDSINCE 5 VANISHED)": Fetch(
         ONE, (FetchItem.SAVEDATE, FetchItem.EMAILID), ModSeq(5), by_uid=True, vanished=True
     ),
-    b"EXAMINE &AOk-": ask.Select("é", read_only=True),
-    b"CREATE a/b/": ask.Create("a/b"),
-    b"CREATE a (USE (\\Sent))": ask.Create("a", (SpecialUse.SENT,)),
-    b"DELETE a": ask.Delete("a"),
-    b"RENAME a b": ask.Rename("a", "b"),
-    b"SUBSCRIBE a]": ask.Subscribe("a]"),
-    b"UNSUBSCRIBE a": ask.Unsubscribe("a"),
-    b'LIST "" *': ask.List("", ("*",)),
-    b'LIST "" ""': ask.List("", ("",)),
-    b'LIST () "" (a% "b c")': ask.List("", ("a%", "b c"), extended=True),
-    b'LIST (SUBSCRIBED RECURSIVEMATCH) "" % RETURN (CHILDREN STATUS (MESSAGES SIZE))': ask.List(
+    b"EXAMINE &AOk-": Select("é", read_only=True),
+    b"CREATE a/b/": Create("a/b"),
+    b"CREATE a (USE (\\Sent))": Create("a", (SpecialUse.SENT,)),
+    b"DELETE a": Delete("a"),
+    b"RENAME a b": Rename("a", "b"),
+    b"SUBSCRIBE a]": Subscribe("a]"),
+    b"UNSUBSCRIBE a": Unsubscribe("a"),
+    b'LIST "" *': List("", ("*",)),
+    b'LIST "" ""': List("", ("",)),
+    b'LIST () "" (a% "b c")': List("", ("a%", "b c"), extended=True),
+    b'LIST (SUBSCRIBED RECURSIVEMATCH) "" % RETURN (CHILDREN STATUS (MESSAGES SIZE))': List(
         "",
         ("%",),
-        frozenset({ask.ListSelection.SUBSCRIBED, ask.ListSelection.RECURSIVEMATCH}),
-        frozenset({ask.ListReturn.CHILDREN}),
-        (ask.StatusItem.MESSAGES, ask.StatusItem.SIZE),
+        frozenset({ListSelection.SUBSCRIBED, ListSelection.RECURSIVEMATCH}),
+        frozenset({ListReturn.CHILDREN}),
+        (StatusItem.MESSAGES, StatusItem.SIZE),
         extended=True,
     ),
-    b'LSUB "" *': ask.Lsub("", "*"),
-    b'GETMETADATA "" /Shared/Comment': metadata.GetMetadata("", ("/shared/comment",)),
-    b"GETMETADATA (DEPTH 1 MAXSIZE 9) a (/private /shared/x /private)": metadata.GetMetadata(
-        "a", ("/private", "/shared/x"), metadata.Depth.CHILDREN, 9
+    b'LSUB "" *': Lsub("", "*"),
+    b'GETMETADATA "" /Shared/Comment': GetMetadata("", ("/shared/comment",)),
+    b"GETMETADATA (DEPTH 1 MAXSIZE 9) a (/private /shared/x /private)": GetMetadata(
+        "a", ("/private", "/shared/x"), Depth.CHILDREN, 9
     ),
-    b"GETMETADATA a (depth infinity) (/private)": metadata.GetMetadata(
-        "a", ("/private",), metadata.Depth.ALL
-    ),
-    b"SETMETADATA a (/private/x NIL /shared/y ~{2+}\r\n\0b)": metadata.SetMetadata(
+    b"GETMETADATA a (depth infinity) (/private)": GetMetadata("a", ("/private",), Depth.ALL),
+    b"SETMETADATA a (/private/x NIL /shared/y ~{2+}\r\n\0b)": SetMetadata(
         "a", {"/private/x": None, "/shared/y": b"\0b"}
     ),
-    b'LIST "" * RETURN (METADATA (/private/x) MYRIGHTS)': ask.List(
+    b'LIST "" * RETURN (METADATA (/private/x) MYRIGHTS)': List(
         "",
         ("*",),
-        returned=frozenset({ask.ListReturn.MYRIGHTS}),
+        returned=frozenset({ListReturn.MYRIGHTS}),
         extended=True,
         metadata=("/private/x",),
     ),
-    b"MYRIGHTS a": rights.MyRights("a"),
-    b"GETACL &AOk-": rights.GetAcl("é"),
-    b'LISTRIGHTS a "x y"': rights.ListRights("a", b"x y"),
-    b"SETACL a joe +lrs": rights.ChangeAcl("a"),
-    b'SETACL a joe ""': rights.ChangeAcl("a"),
-    b"DELETEACL a -joe": rights.ChangeAcl("a"),
-    b"UNAUTHENTICATE": ask.Unauthenticate(),
-    b"NAMESPACE": ask.Namespace(),
-    b"UIDBATCHES 500": ask.UidBatches(500),
-    b"UIDBATCHES 2000 10:20": ask.UidBatches(2000, 10, 20),
-    b"STATUS a (MESSAGES UIDNEXT messages)": ask.Status(
-        "a", (ask.StatusItem.MESSAGES, ask.StatusItem.UIDNEXT)
-    ),
+    b"MYRIGHTS a": MyRights("a"),
+    b"GETACL &AOk-": GetAcl("é"),
+    b'LISTRIGHTS a "x y"': ListRights("a", b"x y"),
+    b"SETACL a joe +lrs": ChangeAcl("a"),
+    b'SETACL a joe ""': ChangeAcl("a"),
+    b"DELETEACL a -joe": ChangeAcl("a"),
+    b"UNAUTHENTICATE": Unauthenticate(),
+    b"NAMESPACE": Namespace(),
+    b"UIDBATCHES 500": UidBatches(500),
+    b"UIDBATCHES 2000 10:20": UidBatches(2000, 10, 20),
+    b"STATUS a (MESSAGES UIDNEXT messages)": Status("a", (StatusItem.MESSAGES, StatusItem.UIDNEXT)),
     b"APPEND a {2+}\r\nhi": Append("a", (AppendMessage(Flags(), None, (b"hi",)),)),
     b'APPEND a (\\Seen x) "17-Jul-1996 02:44:25 -0700" {1+}\r\n\0': Append(
         "a", (AppendMessage(Flags(SystemFlag.SEEN, ("x",)), 837596665, (b"\0",)),)
@@ -159,13 +196,13 @@ REQUESTS: dict[bytes, ask.Request] = {
         "a",
         (AppendMessage(Flags(), None, (b"x",)), AppendMessage(Flags(SystemFlag.NONE, ("y",)), None, (b"z",))),
     ),
-    b"CHECK": ask.Check(),
-    b"CLOSE": ask.Close(),
-    b"UNSELECT": ask.Unselect(),
-    b"EXPUNGE": ask.Expunge(),
-    b"UID EXPUNGE 1:*": ask.Expunge(numbers((1, STAR))),
-    b"FETCH 1 FLAGS": ask.Fetch(ONE, (FetchItem.FLAGS,)),
-    b"FETCH 1 binary.peek[1.2]<0.9>": ask.Fetch(
+    b"CHECK": Check(),
+    b"CLOSE": Close(),
+    b"UNSELECT": Unselect(),
+    b"EXPUNGE": Expunge(),
+    b"UID EXPUNGE 1:*": Expunge(numbers((1, STAR))),
+    b"FETCH 1 FLAGS": Fetch(ONE, (FetchItem.FLAGS,)),
+    b"FETCH 1 binary.peek[1.2]<0.9>": Fetch(
         ONE,
         (
             FetchSection(
@@ -176,7 +213,7 @@ REQUESTS: dict[bytes, ask.Request] = {
             ),
         ),
     ),
-    b"FETCH 1 BINARY.SIZE[]": ask.Fetch(
+    b"FETCH 1 BINARY.SIZE[]": Fetch(
         ONE,
         (
             FetchSection(
@@ -184,42 +221,40 @@ REQUESTS: dict[bytes, ask.Request] = {
             ),
         ),
     ),
-    b"FETCH 1 PREVIEW (lazy)": ask.Fetch(ONE, (FetchItem.PREVIEW,)),
-    b"FETCH 1 (PREVIEW (LAZY) PREVIEW) (CHANGEDSINCE 5)": ask.Fetch(ONE, (FetchItem.PREVIEW,), ModSeq(5)),
-    b"FETCH 1 PREVIEW (CHANGEDSINCE 5)": ask.Fetch(ONE, (FetchItem.PREVIEW,), ModSeq(5)),
-    b"UID FETCH 4:2 (UID RFC822.SIZE)": ask.Fetch(
-        numbers((4, 2)), (FetchItem.UID, FetchItem.SIZE), by_uid=True
-    ),
-    b"FETCH 1 (FLAGS) (CHANGEDSINCE 12345678901)": ask.Fetch(ONE, (FetchItem.FLAGS,), ModSeq(12345678901)),
-    b"UID FETCH 1 FLAGS (CHANGEDSINCE 1 PARTIAL -1:-9)": ask.Fetch(
+    b"FETCH 1 PREVIEW (lazy)": Fetch(ONE, (FetchItem.PREVIEW,)),
+    b"FETCH 1 (PREVIEW (LAZY) PREVIEW) (CHANGEDSINCE 5)": Fetch(ONE, (FetchItem.PREVIEW,), ModSeq(5)),
+    b"FETCH 1 PREVIEW (CHANGEDSINCE 5)": Fetch(ONE, (FetchItem.PREVIEW,), ModSeq(5)),
+    b"UID FETCH 4:2 (UID RFC822.SIZE)": Fetch(numbers((4, 2)), (FetchItem.UID, FetchItem.SIZE), by_uid=True),
+    b"FETCH 1 (FLAGS) (CHANGEDSINCE 12345678901)": Fetch(ONE, (FetchItem.FLAGS,), ModSeq(12345678901)),
+    b"UID FETCH 1 FLAGS (CHANGEDSINCE 1 PARTIAL -1:-9)": Fetch(
         ONE, (FetchItem.FLAGS,), ModSeq(1), by_uid=True, page=Page(-1, -9)
     ),
-    b"STORE 1 +FLAGS.SILENT (\\Deleted $x)": ask.Store(
+    b"STORE 1 +FLAGS.SILENT (\\Deleted $x)": Store(
         ONE, StoreMode.ADD, Flags(SystemFlag.DELETED, ("$x",)), silent=True
     ),
-    b"STORE 1 FLAGS ()": ask.Store(ONE, StoreMode.REPLACE, Flags()),
-    b"UID STORE 1 (UNCHANGEDSINCE 5) -FLAGS a A \\Seen": ask.Store(
+    b"STORE 1 FLAGS ()": Store(ONE, StoreMode.REPLACE, Flags()),
+    b"UID STORE 1 (UNCHANGEDSINCE 5) -FLAGS a A \\Seen": Store(
         ONE, StoreMode.REMOVE, Flags(SystemFlag.SEEN, ("a",)), unchanged_since=ModSeq(5), by_uid=True
     ),
     b"ESEARCH IN (inboxes subtree (a b)) RETURN (COUNT) ALL": MultiSearch(
         (Sources(Source.INBOXES), Sources(Source.SUBTREE, ("a", "b"))),
-        ask.Search(key.All(), frozenset({SearchReturn.COUNT}), by_uid=True),
+        Search(key.All(), frozenset({SearchReturn.COUNT}), by_uid=True),
     ),
     b'CANCELUPDATE "a1" "b"': CancelUpdate((b"a1", b"b")),
-    b"SORT (SIZE) utf-8 ALL": ask.Search(key.All(), order=(SortBy(SortKey.SIZE),)),
-    b"UID SORT (CC) utf-8 ALL": ask.Search(key.All(), by_uid=True, order=(SortBy(SortKey.CC),)),
-    b"THREAD references utf-8 ALL": ask.Thread(ThreadAlgorithm.REFERENCES, key.All()),
-    b"UID THREAD REFS utf-8 ALL": ask.Thread(ThreadAlgorithm.REFS, key.All(), by_uid=True),
-    b"COPY 1 a": ask.Copy(ONE, "a"),
-    b"UID COPY 1 a": ask.Copy(ONE, "a", by_uid=True),
-    b"MOVE 1 a": ask.Move(ONE, "a"),
-    b"UID MOVE 1 a": ask.Move(ONE, "a", by_uid=True),
-    b"IDLE": ask.Idle(),
-    b'GETQUOTA ""': ask.GetQuota(b""),
-    b"GETQUOTAROOT inbox": ask.GetQuotaRoot("INBOX"),
-    b'SETQUOTA "" (STORAGE 512)': ask.SetQuota(b""),
-    b"COMPRESS deflate": ask.Compress(b"DEFLATE"),
-    b"SEARCH ALL": ask.Search(key.All()),
+    b"SORT (SIZE) utf-8 ALL": Search(key.All(), order=(SortBy(SortKey.SIZE),)),
+    b"UID SORT (CC) utf-8 ALL": Search(key.All(), by_uid=True, order=(SortBy(SortKey.CC),)),
+    b"THREAD references utf-8 ALL": Thread(ThreadAlgorithm.REFERENCES, key.All()),
+    b"UID THREAD REFS utf-8 ALL": Thread(ThreadAlgorithm.REFS, key.All(), by_uid=True),
+    b"COPY 1 a": Copy(ONE, "a"),
+    b"UID COPY 1 a": Copy(ONE, "a", by_uid=True),
+    b"MOVE 1 a": Move(ONE, "a"),
+    b"UID MOVE 1 a": Move(ONE, "a", by_uid=True),
+    b"IDLE": Idle(),
+    b'GETQUOTA ""': GetQuota(b""),
+    b"GETQUOTAROOT inbox": GetQuotaRoot("INBOX"),
+    b'SETQUOTA "" (STORAGE 512)': SetQuota(b""),
+    b"COMPRESS deflate": Compress(b"DEFLATE"),
+    b"SEARCH ALL": Search(key.All()),
 }
 
 
@@ -261,7 +296,7 @@ def test_sections(item: bytes) -> None:
     """A section becomes what to read and how to name it in the response."""
     parsed = parse(b"FETCH 1 (" + item + b")")
     assert isinstance(parsed, Parsed)
-    assert isinstance(parsed.request, ask.Fetch)
+    assert isinstance(parsed.request, Fetch)
     assert parsed.request.items == (FetchSection(*SECTIONS[item]),)
 
 
@@ -297,7 +332,7 @@ def test_search_keys(line: bytes) -> None:
     """Each search program becomes its tree."""
     parsed = parse(b"UID SEARCH " + line)
     assert isinstance(parsed, Parsed)
-    assert parsed.request == ask.Search(SEARCHES[line], None, b"MODSEQ" in line, by_uid=True)
+    assert parsed.request == Search(SEARCHES[line], None, b"MODSEQ" in line, by_uid=True)
 
 
 def test_partial() -> None:
@@ -305,8 +340,8 @@ def test_partial() -> None:
     first, last = parse(b"SEARCH RETURN (PARTIAL 1:5 COUNT) ALL"), parse(b"SEARCH RETURN (PARTIAL -1:-5) ALL")
     assert isinstance(first, Parsed)
     assert isinstance(last, Parsed)
-    assert first.request == ask.Search(key.All(), frozenset({SearchReturn.COUNT}), page=Page(1, 5))
-    assert last.request == ask.Search(key.All(), frozenset(), page=Page(-1, -5))
+    assert first.request == Search(key.All(), frozenset({SearchReturn.COUNT}), page=Page(1, 5))
+    assert last.request == Search(key.All(), frozenset(), page=Page(-1, -5))
 
 
 def test_sort_and_thread() -> None:
@@ -318,8 +353,8 @@ def test_sort_and_thread() -> None:
     assert isinstance(sort, Parsed)
     assert isinstance(thread, Parsed)
     order = (SortBy(SortKey.DATE, reverse=True), SortBy(SortKey.DISPLAY_FROM))
-    assert sort.request == ask.Search(key.All(), order=order)
-    assert thread.request == ask.Thread(ThreadAlgorithm.REFS, key.All(), by_uid=True)
+    assert sort.request == Search(key.All(), order=order)
+    assert thread.request == Thread(ThreadAlgorithm.REFS, key.All(), by_uid=True)
 
 
 def test_suggested_charsets_are_known() -> None:
@@ -334,7 +369,7 @@ def test_refused_search_with_save_reaches_the_session() -> None:
     """RFC 5182 section 2.1: NO empties the saved result, so somebody has to do it."""
     refused = parse(b"SEARCH RETURN (SAVE) CHARSET klingon ALL")
     assert isinstance(refused, Parsed)
-    assert isinstance(refused.request, ask.RefusedSearch)
+    assert isinstance(refused.request, RefusedSearch)
     assert isinstance(parse(b"SEARCH RETURN (SAVE) FOO"), Unparsed)
 
 
@@ -343,8 +378,8 @@ def test_search_return_options() -> None:
     empty, some = parse(b"SEARCH RETURN () ALL"), parse(b"SEARCH RETURN (MIN count) CHARSET utf-8 ALL")
     assert isinstance(empty, Parsed)
     assert isinstance(some, Parsed)
-    assert empty.request == ask.Search(key.All(), frozenset({SearchReturn.ALL}))
-    assert some.request == ask.Search(key.All(), frozenset({SearchReturn.MIN, SearchReturn.COUNT}))
+    assert empty.request == Search(key.All(), frozenset({SearchReturn.ALL}))
+    assert some.request == Search(key.All(), frozenset({SearchReturn.MIN, SearchReturn.COUNT}))
 
 
 MISTAKES: dict[bytes, tuple[bytes, bytes]] = {
@@ -468,7 +503,7 @@ def test_utf8_mode() -> None:
     select = parse('SELECT "é&"'.encode(), utf8=True)
     append = parse(b"APPEND a UTF8 (~{2+}\r\nhi)", utf8=True)
     assert isinstance(select, Parsed)
-    assert select.request == ask.Select("é&")
+    assert select.request == Select("é&")
     assert isinstance(append, Parsed)
     assert append.request == Append("a", (AppendMessage(Flags(), None, (b"hi",)),))
     assert isinstance(parse(b"SEARCH CHARSET UTF-8 ALL", utf8=True), Unparsed)

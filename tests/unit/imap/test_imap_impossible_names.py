@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.imap.commands import Unparsed
+from protocols.imap.grammar.table import Unparsed
 from tests.unit.imap.test_imap_grammar import parse
 
 

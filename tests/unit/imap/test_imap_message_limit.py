@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailstore.model import Uid
 from protocols.imap.capabilities import capabilities
-from protocols.imap.commands import State
+from protocols.imap.grammar.table import State
 from protocols.imap.message_limit import Allowed, allowed
 from protocols.limits import ImapLimits
 from tests.wire import ImapWorld

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mailstore.mime.section import SectionKind, SectionSpec
 from mailstore.model import SectionRead, Uid, UidValidity
-from protocols.imap.message_url import MessageUrl, echoed, parse_url
+from protocols.imap.grammar.message_url import MessageUrl, echoed, parse_url
 from protocols.limits import ImapLimits
 from tests.wire import ImapWorld
 

@@ -19,11 +19,11 @@ from mailstore.model import (
     Uid,
     UidValidity,
 )
-from protocols.imap.commands import Parsed, Unparsed, parse_command
 from protocols.imap.connection import CommandReceived
-from protocols.imap.fetch_items_grammar import FetchItem, FetchSection
+from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.notify import Event, EventGroup, Filter, Notify
+from protocols.imap.grammar.table import Parsed, Unparsed, parse_command
 from protocols.imap.notify_changes import Interest, StatusNews, Told
-from protocols.imap.notify_requests import Event, EventGroup, Filter, Notify
 from protocols.limits import ImapLimits
 from tests.wire import Client, ImapWorld
 

@@ -13,7 +13,7 @@ from mailstore.errors import StorageFailed
 from mailstore.model import MailboxId, MailboxStatus, ModSeq, Opened, ThreadNode, Uid, UidValidity
 from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap.fuzzy import Degree, scores
-from protocols.imap.search_requests import Page
+from protocols.imap.grammar.page import Page
 from protocols.imap.search_results import on_page, thread_line
 from protocols.imap.view import View
 from protocols.limits import ImapLimits

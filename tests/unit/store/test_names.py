@@ -6,7 +6,7 @@ import pytest
 from store_world import World, now
 
 from mailstore.names import normalised
-from protocols.imap import utf7
+from protocols.imap.grammar import utf7
 
 
 @pytest.mark.parametrize("name", ["inbox", "Inbox/Sub", "INBOX"])

@@ -12,9 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from mailstore.model import SectionRead, Uid, UidValidity
 from mailstore.uidset import MAX_NUMBER
-from protocols.imap.cursor import Cursor
-from protocols.imap.fetch_items_grammar import parse_section
-from protocols.imap.refusal import Refused
+from protocols.imap.grammar.cursor import Cursor
+from protocols.imap.grammar.fetch_items import parse_section
+from protocols.imap.grammar.refusal import Refused
 from protocols.limits import ImapLimits
 
 _ABSOLUTE = re.compile(rb"imap://(?:([^/@;]*)(?:;AUTH=[^/@;]+)?@)?[^/@;]+(?=/)", re.IGNORECASE)

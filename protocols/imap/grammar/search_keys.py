@@ -13,8 +13,8 @@ from mailstore import search
 from mailstore.mime.charsets import codec_of
 from mailstore.model import SystemFlag
 from mailstore.uidset import MAX_NUMBER, SequenceSet, UidSet
-from protocols.imap.cursor import MAX_NUMBER_64, Cursor
-from protocols.imap.refusal import Disallowed, Malformed
+from protocols.imap.grammar.cursor import MAX_NUMBER_64, Cursor
+from protocols.imap.grammar.refusal import Disallowed, Malformed
 
 _NUMBERS = re.compile(rb"[0-9*$]")
 SUGGESTED_CHARSETS = (

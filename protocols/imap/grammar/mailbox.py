@@ -1,31 +1,148 @@
-"""Arguments of commands about mailboxes: LIST, LSUB, STATUS, CREATE. Pure."""
+"""Commands about mailboxes and quotas (RFC 3501 section 6.3, RFC 5258, RFC 9208). Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeVar
 
 from mailstore.model import SpecialUse
-from protocols.imap.cursor import Cursor
-from protocols.imap.listing import has_wildcard
-from protocols.imap.metadata_grammar import metadata_entries
-from protocols.imap.refusal import Disallowed, Malformed
-from protocols.imap.requests import (
-    Create,
-    List,
-    ListReturn,
-    ListSelection,
-    Lsub,
-    Rename,
-    Status,
-    StatusItem,
-)
+from protocols.imap.grammar.cursor import Cursor
+from protocols.imap.grammar.metadata import metadata_entries
+from protocols.imap.grammar.refusal import Disallowed, Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """CREATE (section 6.3.3) with USE (RFC 6154 section 3)."""
+
+    mailbox: str
+    special_use: tuple[SpecialUse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """DELETE (section 6.3.4)."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """RENAME (section 6.3.5)."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """SUBSCRIBE (section 6.3.6)."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """UNSUBSCRIBE (section 6.3.7)."""
+
+    mailbox: str
+
+
+class ListSelection(Enum):
+    """Selection options (RFC 5258 section 3.1, RFC 6154 section 5.1)."""
+
+    SUBSCRIBED = b"SUBSCRIBED"
+    REMOTE = b"REMOTE"
+    RECURSIVEMATCH = b"RECURSIVEMATCH"
+    SPECIAL_USE = b"SPECIAL-USE"
+
+
+class ListReturn(Enum):
+    """Return options (RFC 5258 section 3.2, RFC 6154 section 5.2, RFC 8440 section 3)."""
+
+    SUBSCRIBED = b"SUBSCRIBED"
+    CHILDREN = b"CHILDREN"
+    SPECIAL_USE = b"SPECIAL-USE"
+    MYRIGHTS = b"MYRIGHTS"
+
+
+class StatusItem(Enum):
+    """STATUS data items (section 6.3.10, RFCs 7162, 7889, 8438, 9208)."""
+
+    MESSAGES = b"MESSAGES"
+    RECENT = b"RECENT"
+    UIDNEXT = b"UIDNEXT"
+    UIDVALIDITY = b"UIDVALIDITY"
+    UNSEEN = b"UNSEEN"
+    SIZE = b"SIZE"
+    HIGHESTMODSEQ = b"HIGHESTMODSEQ"
+    APPENDLIMIT = b"APPENDLIMIT"
+    DELETED = b"DELETED"
+    DELETED_STORAGE = b"DELETED-STORAGE"
+    MAILBOXID = b"MAILBOXID"
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """LIST (section 6.3.8), extended (RFC 5258) or not.
+
+    ``status`` holds the items of LIST-STATUS (RFC 5819). ``extended`` tells the extended syntax:
+    there an empty pattern is not the question for the delimiter (RFC 5258 section 3).
+    ``metadata`` names the entries of LIST-METADATA (RFC 9590).
+    """
+
+    reference: str
+    patterns: tuple[str, ...]
+    selection: frozenset[ListSelection] = frozenset()
+    returned: frozenset[ListReturn] = frozenset()
+    status: tuple[StatusItem, ...] = ()
+    extended: bool = False
+    metadata: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lsub:
+    """LSUB (section 6.3.9)."""
+
+    reference: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """STATUS (section 6.3.10)."""
+
+    mailbox: str
+    items: tuple[StatusItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuota:
+    """GETQUOTA (RFC 9208 section 4.1.2)."""
+
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuotaRoot:
+    """GETQUOTAROOT (RFC 9208 section 4.1.3)."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuota:
+    """SETQUOTA (RFC 9208 section 4.1.1)."""
+
+    root: bytes
+
 
 _SELECTION = {option.value: option for option in ListSelection}
 _RETURN = {option.value: option for option in ListReturn}
 _STATUS = {item.value: item for item in StatusItem}
 _SPECIAL_USE = {use.value.upper().encode(): use for use in SpecialUse}
-
 T = TypeVar("T")
 
 
@@ -167,3 +284,44 @@ def parse_rename(cursor: Cursor) -> Rename:
     new = cursor.mailbox()
     cursor.end()
     return Rename(old, new)
+
+
+def one_mailbox(build: Callable[[str], T]) -> Callable[[Cursor], T]:
+    """What parses a mailbox, the only argument, into the request that ``build`` makes of it."""
+
+    def parse(cursor: Cursor) -> T:
+        cursor.space()
+        mailbox = cursor.mailbox()
+        cursor.end()
+        return build(mailbox)
+
+    return parse
+
+
+def parse_getquota(cursor: Cursor) -> GetQuota:
+    """``getquota`` behind its name (RFC 9208 section 4.1.2)."""
+    cursor.space()
+    root = cursor.astring(b"quota root")
+    cursor.end()
+    return GetQuota(root)
+
+
+def parse_setquota(cursor: Cursor) -> SetQuota:
+    """``setquota`` behind its name; the limits are checked for form only: nobody changes a quota here."""
+    cursor.space()
+    root = cursor.astring(b"quota root")
+    cursor.space()
+
+    def limit() -> None:
+        cursor.atom(b"resource")
+        cursor.space()
+        cursor.number(b"limit", 2**63 - 1)
+
+    cursor.parenthesised(limit, may_be_empty=True)
+    cursor.end()
+    return SetQuota(root)
+
+
+def has_wildcard(text: str) -> bool:
+    """Whether a pattern is more than a name."""
+    return "*" in text or "%" in text

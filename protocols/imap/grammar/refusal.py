@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+IMPOSSIBLE_NAME = (b"such a mailbox name is not possible", b"CANNOT")
+"""Text and code of the refusal of a mailbox name, be it found by the grammar or by the store."""
+
 
 class Refused(Exception):
     """Ends a command with a tagged NO or BAD (RFC 3501 section 7.1)."""

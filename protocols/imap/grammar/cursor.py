@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TypeVar
 
-from mailstore.errors import MailboxNameInvalid
 from mailstore.model import Flags, ModSeq, SystemFlag, Uid
 from mailstore.uidset import MAX_NUMBER, STAR, Range, SequenceSet, UidSet
 from protocols.imap.connection import Literal, Piece
-from protocols.imap.refusal import Malformed, Refused
-from protocols.imap.store_errors import refusal_of
-from protocols.imap.utf7 import mailbox_from_wire
+from protocols.imap.grammar.refusal import IMPOSSIBLE_NAME, Disallowed, Malformed, Refused
+from protocols.imap.grammar.utf7 import mailbox_from_wire
 from protocols.limits import ImapLimits
 
 T = TypeVar("T")
@@ -283,7 +281,7 @@ class Cursor:
                 self.respelled[name] = spelled
             return name
         except ValueError:
-            self._impossible = refusal_of(MailboxNameInvalid("no mailbox can have this name"))
+            self._impossible = Disallowed(*IMPOSSIBLE_NAME)
             return ""
 
     def flag(self) -> SystemFlag | str:

@@ -1,13 +1,44 @@
-"""Arguments of SELECT and EXAMINE (RFC 3501 section 6.3.1, RFC 7162 sections 3.1.8 and 3.2.5). Pure."""
+"""SELECT, EXAMINE and what ends them (RFC 3501 section 6.3.1, RFC 7162 sections 3.1.8 and 3.2.5). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from mailstore.model import UidValidity
+from mailstore.model import ModSeq, UidValidity
 from mailstore.uidset import UidSet
-from protocols.imap.cursor import Cursor
-from protocols.imap.requests import Resync, Select
+from protocols.imap.grammar.cursor import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """What a client remembers of a mailbox (RFC 7162 section 3.2.5); UIDs None means all it could know."""
+
+    uid_validity: UidValidity
+    modseq: ModSeq
+    known_uids: UidSet | None = None
+    by_number: bool = False
+    """Whether sequence numbers were given to match with UIDs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """SELECT (section 6.3.1) and EXAMINE (section 6.3.2), with the parameters of RFC 7162."""
+
+    mailbox: str
+    read_only: bool = False
+    condstore: bool = False
+    resync: Resync | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """CLOSE (section 6.4.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unselect:
+    """UNSELECT (RFC 3691)."""
 
 
 def parse_selecting(read_only: bool) -> Callable[[Cursor], Select]:

@@ -9,8 +9,8 @@ from enum import Enum
 from mailstore.mime.section import SectionKind, SectionSpec
 from mailstore.model import SectionRead
 from mailstore.uidset import MAX_NUMBER
-from protocols.imap.cursor import Cursor
-from protocols.imap.refusal import Malformed
+from protocols.imap.grammar.cursor import Cursor
+from protocols.imap.grammar.refusal import Malformed
 
 
 class FetchItem(Enum):

@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 
-from protocols.imap.cursor import Cursor
-from protocols.imap.refusal import Malformed
-from protocols.imap.rights_requests import ChangeAcl, GetAcl, ListRights, MyRights
+from protocols.imap.grammar.cursor import Cursor
+from protocols.imap.grammar.refusal import Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class MyRights:
+    """MYRIGHTS (section 3.5)."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetAcl:
+    """GETACL (section 3.3)."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListRights:
+    """LISTRIGHTS (section 3.4)."""
+
+    mailbox: str
+    identifier: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAcl:
+    """SETACL (section 3.1) or DELETEACL (section 3.2): checked for form only, nobody can do either."""
+
+    mailbox: str
+
 
 _RIGHTS = re.compile(rb"[+-]?[lrswipkxteacd]*\Z")
 

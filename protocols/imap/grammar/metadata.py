@@ -3,9 +3,37 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from enum import Enum
 
-from protocols.imap.cursor import Cursor
-from protocols.imap.metadata_requests import Depth, GetMetadata, SetMetadata
+from protocols.imap.grammar.cursor import Cursor
+
+
+class Depth(Enum):
+    """How far below a named entry to look (section 4.2.2)."""
+
+    ENTRY = b"0"
+    CHILDREN = b"1"
+    ALL = b"INFINITY"
+
+
+@dataclass(frozen=True, slots=True)
+class GetMetadata:
+    """GETMETADATA (section 4.2); the mailbox ``""`` is the server. ``max_size`` in octets."""
+
+    mailbox: str
+    entries: tuple[str, ...] = field(repr=False)
+    depth: Depth = Depth.ENTRY
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata:
+    """SETMETADATA (section 4.3); None takes an entry away."""
+
+    mailbox: str
+    values: dict[str, bytes | None] = field(repr=False)
+
 
 _ENTRY = re.compile(rb"/(?:private|shared)(?:/[^\x00-\x1f/*%\x7f-\xff]+)*\Z", re.IGNORECASE)
 _OPTIONS = re.compile(rb"\( *(?:MAXSIZE|DEPTH) ", re.IGNORECASE)

@@ -1,0 +1,1 @@
+"""What a client asks for: octets in, requests out. Pure; knows no other wing."""
