@@ -24,7 +24,7 @@ from backup.errors import (
     SegmentDamaged,
 )
 from backup.rebuild import Rebuilder, Rebuilt
-from backup.segment import SegmentName, StreamId, parse_name
+from backup.segment import PAGE_BYTES, SegmentName, StreamId, parse_name
 from backup.source import Progress, Source
 from backup.state import State
 from backup.stores import ObjectStore
@@ -37,7 +37,7 @@ from mailstore.account import (
     open_directory,
 )
 from mailstore.durable import make_folder, storage_errors, sync_folder, write_new
-from mailstore.errors import AccountExists, Busy
+from mailstore.errors import AccountExists, Busy, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.keys import AccountId
 from mailstore.set_aside import REPLACED
@@ -203,21 +203,26 @@ class Restorer:
         why = "the server's stream names it and it is missing in the object store"
         return ChainBroken(f"{wanted.head.stream}/{number:08d}", why)
 
-    def install(self, account_id: AccountId, folder: Path, restore_id: int, patience_s: float) -> Path | None:
+    def install(
+        self, account_id: AccountId, folder: Path, rebuilt: Rebuilt, restore_id: int, patience_s: float
+    ) -> Path | None:
         """Put a rebuilt account in place; where what was there is kept, None when nothing was.
 
-        Without a key header in ``folder`` the one that is in place stays. Sessions are ended, and have
-        ``patience_s`` for it; mail that is delivered or waits meanwhile stays. An account whose key header is
-        lost is treated like any other: its database may be all there is of its newest mail.
+        ``folder`` has to hold what ``rebuilt`` says, otherwise the account stays as it is. Without a key
+        header in it the one that is in place stays. Sessions are ended, and have ``patience_s`` for it; mail
+        that is delivered or waits meanwhile stays. An account whose key header is lost is treated like any
+        other: its database may be all there is of its newest mail.
         After a crash at any point, rebuilding and installing again finishes it.
 
         Raises:
             AccountInUse: sessions did not end. Busy, StorageFailed, StorageFull: as they say.
         """
-        paths = account_paths(self._root, account_id)
+        paths, fresh = account_paths(self._root, account_id), AccountPaths(folder)
+        with storage_errors():
+            _check_whole(fresh, rebuilt)
         # This fsyncs the folder: the note of how far it was rebuilt has to be gone for good before what it
         # tells of is moved away.
-        mark_restored(AccountPaths(folder), restore_id)
+        mark_restored(fresh, restore_id)
         with storage_errors():
             is_there = paths.folder.exists()
         if not is_there:
@@ -226,8 +231,9 @@ class Restorer:
         kept = self._root / REPLACED / f"{account_id}-{restore_id:014x}"
         try:
             with evicted(paths, patience_s), exclusive_lock(paths), storage_errors():
+                _check_whole(fresh, rebuilt)  # sessions had their time to leave meanwhile
                 was_kept = _keep(paths, kept)
-                _exchange(paths, AccountPaths(folder))
+                _exchange(paths, fresh, rebuilt)
         except Busy:
             raise AccountInUse("sessions keep the account open: try again, or stop the server") from None
         shutil.rmtree(folder, ignore_errors=True)
@@ -254,6 +260,19 @@ def _to_blame(
     return chain[at]
 
 
+def _check_whole(fresh: AccountPaths, rebuilt: Rebuilt) -> None:
+    """Refuse a folder without the database that was rebuilt, or with one where none was.
+
+    Raises OSError, StorageFailed.
+    """
+    if rebuilt.pages:
+        is_whole = fresh.mail_db.stat().st_size == rebuilt.pages * PAGE_BYTES
+    else:
+        is_whole = not fresh.mail_db.exists()
+    if not is_whole:
+        raise StorageFailed
+
+
 def _keep(paths: AccountPaths, kept: Path) -> bool:
     """Link what is going to be replaced into a folder of its own; whether there is anything."""
     there = [path for path in (paths.mail_db, paths.wal, paths.keys) if path.exists()]
@@ -268,7 +287,7 @@ def _keep(paths: AccountPaths, kept: Path) -> bool:
     return True
 
 
-def _exchange(paths: AccountPaths, fresh: AccountPaths) -> None:
+def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> None:
     """Put the restored files where the old ones are; the inbox stays and gets what waited then."""
     # First of all: whatever follows, clients are told that their UIDs are no good any more.
     fresh.restored.rename(paths.restored)
@@ -282,7 +301,7 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths) -> None:
         if not (paths.inbox / path.name).exists():
             os.link(path, paths.inbox / path.name)
     sync_folder(paths.inbox)
-    if fresh.mail_db.exists():
+    if rebuilt.pages:
         fresh.mail_db.rename(paths.mail_db)
     else:
         paths.mail_db.unlink(missing_ok=True)

@@ -186,7 +186,8 @@ class Restoring:
                 self._wishes.keyslots,
             )
             restore_id = secrets.randbits(56)
-            kept = self._restorer.install(wanted.account_id, folder, restore_id, self._wishes.sessions_end_s)
+            patience_s = self._wishes.sessions_end_s
+            kept = self._restorer.install(wanted.account_id, folder, rebuilt, restore_id, patience_s)
             accept_header(self._root, directory, wanted.account_id)
         finally:
             directory.close()

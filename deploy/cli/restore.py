@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -13,7 +15,7 @@ from backup.restore import list_store
 from backup.state import State
 from deploy import restoring
 from deploy.cli.asking import current_secret, password_stdin_option
-from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
+from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
     chosen_store,
@@ -21,6 +23,7 @@ from deploy.cli.snapshot_store import (
     parse_time,
     private_key,
     progress_bar,
+    scratch_folder,
     signed_by,
     size_text,
     store_options,
@@ -33,10 +36,14 @@ from deploy.restoring import Restored, Restoring, Sources, Wishes
 from mailstore.account import open_directory, read_server_key
 from mailstore.directory import Directory
 from mailstore.durable import make_folder, storage_errors
-from mailstore.errors import NoSuchAccount, NoSuchMailbox
+from mailstore.errors import Busy, NoSuchAccount, NoSuchMailbox
 from mailstore.keys import AccountId, PrivateKey
+from mailstore.locks import locked
 
 _WORK = "restore"
+_LOCK = "restore.lock"
+"""flock in the folder of the snapshots' state, held by the one restore that may be at work."""
+
 _MOST_NAMED = 20
 """Objects that were passed over are named one by one up to so many."""
 
@@ -81,7 +88,8 @@ def restore(
     """Bring ACCOUNTS back from their snapshots: addresses or ids.
 
     With --private-key and the store nothing else is needed, not even the old server. What is there
-    already is left alone without --replace; calling it again goes on where it was interrupted.
+    already is left alone without --replace; calling it again goes on where it was interrupted. One restore
+    runs at a time; with --messages any number.
     """
     if bool(accounts) == everyone:
         raise Refusal("name the accounts, or say --all", EXIT_USAGE)
@@ -99,19 +107,32 @@ def restore(
         secret = current_secret(from_stdin)
         _restore_messages(cli, root, accounts[0], messages, secret, wishes, options)
         return
-    work = _work(root)
-    found, sources = _restore(cli, root, work, accounts, wishes, options)
-    shutil.rmtree(work, ignore_errors=all(one.trouble is None for one in found))
+    with _work(root) as work:
+        found, sources = _restore(cli, root, work, accounts, wishes, options)
+        if all(one.trouble is None for one in found):
+            shutil.rmtree(work, ignore_errors=True)
     _answer(cli, root, found, sources.passed_over)
 
 
-def _work(root: Path) -> Path:
-    """The folder in which accounts are rebuilt; an interrupted restore goes on in it."""
+@contextmanager
+def _work(root: Path) -> Iterator[Path]:
+    """The folder in which accounts are rebuilt, by one restore at a time; an interrupted one goes on in it.
+
+    Raises Refusal when another restore is at work.
+    """
+    places = Places(root)
     with storage_errors():
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        Places(root).make()
-        make_folder(Places(root).scratch / _WORK)
-    return Places(root).scratch / _WORK
+        places.make()
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(places.folder / _LOCK, exclusive=True, timeout_s=0.0))
+        except Busy:
+            sentence = "another restore is at work in this data root: try again when it has ended"
+            raise Refusal(sentence, EXIT_BUSY) from None
+        with storage_errors():
+            make_folder(places.scratch / _WORK)
+        yield places.scratch / _WORK
 
 
 def _restore(
@@ -244,21 +265,20 @@ def _restore_messages(
 ) -> None:
     store, _ = chosen_store(cli, options)
     listing = list_store(store)
-    work = _work(root)
     key = private_key(options)
     try:
-        if key is not None:
-            sources = restoring.by_private_key(store, listing, key, work, wishes)
-            done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
-        else:
-            with opened_state(cli.root) as state:
-                sources = restoring.by_state(store, listing, state)
+        # A folder of its own: somebody may be restoring this account at the same time, or any other.
+        with scratch_folder(root) as work:
+            if key is not None:
+                sources = restoring.by_private_key(store, listing, key, work, wishes)
                 done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
+            else:
+                with opened_state(cli.root) as state:
+                    sources = restoring.by_state(store, listing, state)
+                    done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
     except NoSuchMailbox:
         sentence = "there was no mailbox of that name then: check the name, or choose another time with --at"
         raise Refusal(sentence) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     _answer_messages(cli, done)
 
 

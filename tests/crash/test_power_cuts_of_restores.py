@@ -102,8 +102,8 @@ def restore(snapshots: Snapshots, world: World, account: AccountId, restore_id: 
     sources = by_state(snapshots.store, listing, snapshots.state)
     wanted = target(listing, account, sources.heads[account], None)
     restorer = Restorer(world.root, sources.source, world.root / "scratch", 1)
-    folder, _ = restorer.rebuild(wanted)
-    restorer.install(account, folder, restore_id, 1.0)
+    folder, rebuilt = restorer.rebuild(wanted)
+    restorer.install(account, folder, rebuilt, restore_id, 1.0)
     accept_header(world.root, world.directory, account)
 
 

@@ -100,8 +100,8 @@ class SnapshotWorld:
         restorer = Restorer(fresh, source, scratch, 2)
         for account_id, head in server.heads.items():
             wanted = target(listing, server.accounts[account_id].account_id, head, None)
-            folder, _ = restorer.rebuild(wanted)
-            restorer.install(wanted.account_id, folder, 7, 1.0)
+            folder, rebuilt = restorer.rebuild(wanted)
+            restorer.install(wanted.account_id, folder, rebuilt, 7, 1.0)
             accept_header(fresh, directory, wanted.account_id)
         directory.close()
         return World(fresh)

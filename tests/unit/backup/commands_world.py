@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
-from store_world import NAME, PASSWORD, TINY
+from store_world import NAME, PASSWORD, TINY, World, now
 
 from backup.keypair import generate, read_private_key
 from deploy.cli.main import main
 from deploy.first_run import make_certificate
 from mailstore.account import NewAccount, create_account, init_root, open_directory
+from mailstore.model import NewMessage
 
 
 class CommandsWorld:
@@ -42,6 +43,14 @@ class CommandsWorld:
         made = create_account(self.root, directory, NewAccount(name, PASSWORD), params=TINY)
         directory.close()
         return made.account_id
+
+    def append(self, subject: str) -> None:
+        """Append a message to INBOX, in a server that lives no longer."""
+        mail = World(self.root)
+        account = mail.login()
+        now(account.append("INBOX", [NewMessage(f"Subject: {subject}\r\n\r\n".encode())]))
+        account.release()
+        mail.close()
 
     def run(self, *arguments: object, stdin: str = "") -> tuple[int, str, str]:
         """Exit code, standard output and standard error of a command."""

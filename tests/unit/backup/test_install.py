@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +18,13 @@ from store_world import World
 from backup import restore
 from backup.catalogue import Head
 from backup.errors import AccountInUse, ImageUnreadable, NothingToRestore
+from backup.rebuild import Rebuilt
 from backup.restore import Restorer, Target
+from backup.segment import PAGE_BYTES
 from backup.state import Segment
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
-from mailstore.errors import Busy
-from mailstore.eviction import asked_to_leave
+from mailstore.errors import Busy, StorageFailed
+from mailstore.eviction import asked_to_leave, evicted
 from mailstore.keys import AccountId
 from mailstore.limits import StoreLimits
 from mailstore.sealed import pending
@@ -85,8 +89,8 @@ class Living(BackupWorld):
     def install(self, segment: Segment, patience_s: float = 0.0) -> Path | None:
         """Restore the state after a segment in place. Nobody of this process is inside meanwhile."""
         self.settle()
-        folder, _ = self.restorer.rebuild(self.wanted(segment))
-        return self.restorer.install(self.account_id, folder, RESTORE_ID, patience_s)
+        folder, rebuilt = self.restorer.rebuild(self.wanted(segment))
+        return self.restorer.install(self.account_id, folder, rebuilt, RESTORE_ID, patience_s)
 
     def inbox(self) -> list[bytes]:
         """Subjects of all that is there after a login, in a database that is sound."""
@@ -176,8 +180,8 @@ def test_what_is_replaced_is_kept_whole(world: Living) -> None:
     content = killed_with_a_full_log(world, "new")
     keys = world.paths.keys.read_bytes()
     world.settle()
-    folder, _ = world.restorer.rebuild(world.wanted(then))
-    kept = world.restorer.install(world.account_id, folder, RESTORE_ID, 0.0)
+    folder, rebuilt = world.restorer.rebuild(world.wanted(then))
+    kept = world.restorer.install(world.account_id, folder, rebuilt, RESTORE_ID, 0.0)
     assert kept == world.place / "root" / "replaced" / f"{world.account_id}-{RESTORE_ID:014x}"
     found = {path.name: path.read_bytes() for path in kept.iterdir()}
     assert found == {"keys": keys, "mail.db": content["mail.db"], "mail.db-wal": content["mail.db-wal"]}
@@ -236,8 +240,8 @@ def test_an_account_that_lost_its_keys_loses_no_mail(world: Living) -> None:
     content = killed_with_a_full_log(world, "newest")
     world.mail.deliver(message("waits"))
     world.paths.keys.unlink()
-    folder, _ = world.restorer.rebuild(world.wanted(then))
-    kept = world.restorer.install(world.account_id, folder, RESTORE_ID, 0.0)
+    folder, rebuilt = world.restorer.rebuild(world.wanted(then))
+    kept = world.restorer.install(world.account_id, folder, rebuilt, RESTORE_ID, 0.0)
     assert kept is not None
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
         name: content[name] for name in ("mail.db", "mail.db-wal")
@@ -270,9 +274,9 @@ def test_scratch_is_empty_afterwards(world: Living) -> None:
     then = world.snapshot()
     world.settle()
     scratch = world.place / "scratch"
-    folder, _ = world.restorer.rebuild(world.wanted(then))
+    folder, rebuilt = world.restorer.rebuild(world.wanted(then))
     assert list(scratch.iterdir()) == [folder]
-    world.restorer.install(world.account_id, folder, RESTORE_ID, 0.0)
+    world.restorer.install(world.account_id, folder, rebuilt, RESTORE_ID, 0.0)
     assert list(scratch.iterdir()) == []
 
 
@@ -316,12 +320,12 @@ def test_nobody_comes_in_while_files_are_exchanged(world: Living, monkeypatch: p
     then = world.snapshot()
     seen: list[str] = []
 
-    def watched(function: Callable[[AccountPaths, object], None], paths: AccountPaths, other: object) -> None:
+    def watched(function: Callable[..., object], paths: AccountPaths, *others: object) -> object:
         assert asked_to_leave(paths)
         with pytest.raises(Busy), shared_lock(paths, 0.0):
             pass
         seen.append(function.__name__)
-        function(paths, other)
+        return function(paths, *others)
 
     for name in ("_keep", "_exchange"):
         monkeypatch.setattr(restore, name, partial(watched, getattr(restore, name)))
@@ -384,20 +388,51 @@ def test_an_interrupted_exchange_is_finished_by_the_next(
     then = world.snapshot()
     world.append("new")
     world.settle()
-    folder, _ = world.restorer.rebuild(world.wanted(then))
+    folder, rebuilt = world.restorer.rebuild(world.wanted(then))
     again = shutil.copytree(folder, world.place / "again")
 
-    def killed(_paths: AccountPaths, fresh: AccountPaths) -> None:
+    def killed(_paths: AccountPaths, fresh: AccountPaths, _rebuilt: Rebuilt) -> None:
         fresh.mail_db.rename(world.paths.mail_db)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(restore, "_exchange", killed)
-        world.restorer.install(world.account_id, folder, RESTORE_ID, 0.0)
-    kept = world.restorer.install(world.account_id, Path(again), RESTORE_ID, 0.0)
+        world.restorer.install(world.account_id, folder, rebuilt, RESTORE_ID, 0.0)
+    kept = world.restorer.install(world.account_id, Path(again), rebuilt, RESTORE_ID, 0.0)
     assert world.inbox() == [b"old"]
     world.settle()
     assert kept is not None and world.subjects(kept) == [b"new", b"old"]
+
+
+@pytest.mark.parametrize("lost", ["the folder", "the database", "a page", "after the wait"])
+def test_what_is_not_whole_in_scratch_replaces_nothing(
+    world: Living, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Whoever took it away: the living database is taken away only by a state that had none."""
+    world.append("old")
+    then = world.snapshot()
+    world.append("new")
+    world.settle()
+    database = inode(world.paths.mail_db)
+    folder, rebuilt = world.restorer.rebuild(world.wanted(then))
+    match lost:
+        case "the folder":
+            shutil.rmtree(folder)
+        case "the database":
+            (folder / "mail.db").unlink()
+        case "a page":
+            os.truncate(folder / "mail.db", (rebuilt.pages - 1) * PAGE_BYTES)
+        case _:
+
+            def waited(paths: AccountPaths, timeout_s: float) -> AbstractContextManager[None]:
+                (folder / "mail.db").unlink()
+                return evicted(paths, timeout_s)
+
+            monkeypatch.setattr(restore, "evicted", waited)
+    with pytest.raises(StorageFailed):
+        world.restorer.install(world.account_id, folder, rebuilt, RESTORE_ID, 0.0)
+    assert inode(world.paths.mail_db) == database and not world.paths.restored.exists()
+    assert world.inbox() == [b"new", b"old"]
 
 
 def test_the_worlds_account_can_be_opened_by_the_next_server(world: Living) -> None:

@@ -416,8 +416,8 @@ def test_a_server_is_made_anew_from_store_and_private_key(world: JobWorld, tmp_p
     restorer = Restorer(fresh, world.source(), scratch, 2)
     for account_id, head in server.heads.items():
         wanted = target(listing, server.accounts[account_id].account_id, head, None)
-        folder, _ = restorer.rebuild(wanted)
-        assert restorer.install(wanted.account_id, folder, 7, 1.0) is None
+        folder, rebuilt = restorer.rebuild(wanted)
+        assert restorer.install(wanted.account_id, folder, rebuilt, 7, 1.0) is None
         accept_header(fresh, directory, wanted.account_id)
     directory.close()
     assert read_server_key(fresh) == key

@@ -18,7 +18,7 @@ from backup.errors import ObjectStoreError
 from backup.job import Places
 from backup.keypair import generate, read_private_key, read_public_key
 from backup.reading import open_file
-from backup.rebuild import Rebuilder
+from backup.rebuild import Rebuilder, Rebuilt
 from backup.restore import Restorer, list_store
 from backup.retention import chains
 from backup.segment import SegmentName
@@ -93,18 +93,22 @@ def _look_for_segments(world: World) -> None:
 
 
 def _rebuild(world: World) -> None:
+    _rebuilt(world)
+
+
+def _rebuilt(world: World) -> Rebuilt:
     source, chain = world.made
-    Rebuilder(source, world.place / "scratch", 1).rebuild(chain, world.spare / "rebuilt")
+    return Rebuilder(source, world.place / "scratch", 1).rebuild(chain, world.spare / "rebuilt")
 
 
 def _restore(world: World) -> None:
     """Put back the database of the snapshot, with today's keyslots."""
-    _rebuild(world)
+    rebuilt = _rebuilt(world)
     folder = world.spare / "rebuilt"
     with storage_errors():
         (folder / "keys").unlink()
     restorer = Restorer(world.root, world.made[0], world.place / "scratch", 1)
-    restorer.install(world.account_id, folder, 7, patience_s=0.0)
+    restorer.install(world.account_id, folder, rebuilt, 7, patience_s=0.0)
 
 
 def _restored(world: World) -> object:
