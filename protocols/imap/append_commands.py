@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from mailstore.errors import NoSuchMailbox, StoreError
 from mailstore.model import NewMessage
-from protocols.imap import responses
 from protocols.imap.connection import Piece
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.append import Append, AppendMessage, Replace, Url, append_target
 from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.message_url import MessageUrl, echoed, parse_url
 from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.responses import lines
 
 
 async def append(ctx: Context, request: Append) -> Answer:
@@ -34,7 +34,7 @@ async def append(ctx: Context, request: Append) -> Answer:
     if selected is not None and selected.mailbox.opened.mailbox_id == result.mailbox_id:
         # RFC 3501 section 6.3.11: the new message SHOULD be announced at once.
         selected.view.apply(await selected.mailbox.sync(selected.view.modseq))
-    uids = responses.ordered_set(result.uids)
+    uids = lines.ordered_set(result.uids)
     return Answer(b"appended", b"APPENDUID %d %s" % (result.uid_validity, uids))
 
 
@@ -57,8 +57,8 @@ async def replace(ctx: Context, request: Replace) -> Answer:
         raise
     view.apply(delta)
     ctx.has_put(request.mailbox, result.uids)
-    code = b"APPENDUID %d %s" % (result.uid_validity, responses.ordered_set(result.uids))
-    ctx.output.put(responses.tagged(b"*", b"OK", b"replaced", code))
+    code = b"APPENDUID %d %s" % (result.uid_validity, lines.ordered_set(result.uids))
+    ctx.output.put(lines.tagged(b"*", b"OK", b"replaced", code))
     return Answer(b"done")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import islice
 
-from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.fetch import UidBatches
 from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.responses import lines
 
 _SIZE_MIN = 500
 """Smaller batches are refused; RFC 10022 section 3.1.3 has clients ask for no fewer."""
@@ -22,5 +22,5 @@ async def uid_batches(ctx: Context, request: UidBatches) -> Answer:
     text = b'UIDBATCHES (TAG "%b")' % ctx.tag
     if chosen:
         text += b" " + b",".join(b"%d:%d" % pair for pair in chosen)
-    ctx.output.put(responses.untagged(text))
+    ctx.output.put(lines.untagged(text))
     return Answer(b"done")

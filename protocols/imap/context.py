@@ -14,13 +14,13 @@ from mailstore.names import normalised
 from mailstore.uidset import UidSet
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget, Reservation
-from protocols.imap import responses
 from protocols.imap.connection import Connection
 from protocols.imap.grammar.table import CommandSpec, State
-from protocols.imap.live import LiveSearch
 from protocols.imap.output import Output
-from protocols.imap.view import EVERYTHING, View, Wanted, Wording
-from protocols.imap.watch import Hint, Watch
+from protocols.imap.picture.live import LiveSearch
+from protocols.imap.picture.view import EVERYTHING, View, Wanted, Wording
+from protocols.imap.picture.watch import Hint, Watch
+from protocols.imap.responses import lines
 from protocols.limits import AccessLogLimits, ImapLimits, LoadLimits
 from protocols.load import Load, idle
 from protocols.login import LoginGuard
@@ -235,7 +235,7 @@ class Context:
         """
         if self.rev2 and (name in self.respelled or old in self.respelled):
             supplied = self.respelled.get(old, old)
-            self.output.put(responses.list_line(attributes, name, self.utf8, old_name=supplied))
+            self.output.put(lines.list_line(attributes, name, self.utf8, old_name=supplied))
 
     def new_hint(self) -> Hint:
         """One that wakes this session."""
@@ -263,7 +263,7 @@ class Context:
 
     async def put_in_turns(self, blocks: Iterable[bytes]) -> None:
         """Say what comes in blocks of lines, with a turn of the others now and then."""
-        blocks_a_turn = max(self.limits.lines_batch_rows // responses.BLOCK_ROWS, 1)
+        blocks_a_turn = max(self.limits.lines_batch_rows // lines.BLOCK_ROWS, 1)
         for at, block in enumerate(blocks, 1):
             self.output.put(block)
             await self.output.drain()
@@ -274,10 +274,10 @@ class Context:
         """Tell changed flags until no more are left than may be told at a stretch."""
         most = self.limits.lines_batch_rows
         while self.selected is not None and self.selected.view.backlog > most:
-            lines = self.selected.view.flush_flags(most, self.condstore, self.wanted)
-            if not lines:
+            said = self.selected.view.flush_flags(most, self.condstore, self.wanted)
+            if not said:
                 return
-            self.output.put_all(lines)
+            self.output.put_all(said)
             await self.output.drain()
             await self.turn()
 
@@ -313,4 +313,4 @@ class Context:
         self.condstore = True
         if self.selected is not None:
             code = b"HIGHESTMODSEQ %d" % self.selected.view.modseq
-            self.output.put(responses.tagged(b"*", b"OK", b"CONDSTORE is on", code))
+            self.output.put(lines.tagged(b"*", b"OK", b"CONDSTORE is on", code))

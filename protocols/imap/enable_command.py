@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.grammar.session import Enable
 from protocols.imap.notify_command import watch_metadata
+from protocols.imap.responses import lines
 
 
 def _utf8_accept(ctx: Context) -> None:
@@ -56,9 +56,7 @@ async def enable(ctx: Context, request: Enable) -> Answer:
         for name in known:
             if name in _EARLY:
                 raise Malformed(_SPELLING.get(name, name) + b" cannot be enabled while a mailbox is selected")
-    ctx.output.put(
-        responses.untagged(b" ".join((b"ENABLED", *(_SPELLING.get(name, name) for name in known))))
-    )
+    ctx.output.put(lines.untagged(b" ".join((b"ENABLED", *(_SPELLING.get(name, name) for name in known)))))
     for name in known:
         if name == _METADATA:
             await watch_metadata(ctx)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mailstore.errors import AuthenticationFailed
-from protocols.imap.capabilities import capabilities
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
 from protocols.imap.grammar.table import State
+from protocols.imap.responses.capabilities import capabilities
 from protocols.sasl import OtherIdentity, SaslError, decode_response, encode_challenge
 from protocols.store_api import AccountApi
 

@@ -20,7 +20,6 @@ from mailstore.model import (
     Uid,
 )
 from mailstore.uidset import SequenceSet, UidSet
-from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
 from protocols.imap.grammar.fetch import Fetch
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, SectionForm
@@ -28,9 +27,10 @@ from protocols.imap.grammar.page import Page
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.message_limit import Allowed, allowed, require_page, told
 from protocols.imap.output import Output
+from protocols.imap.picture.view import View
+from protocols.imap.responses import lines
+from protocols.imap.responses.search_results import on_page
 from protocols.imap.resync import require_qresync, tell_vanished_earlier
-from protocols.imap.search_results import on_page
-from protocols.imap.view import View
 from protocols.redact import correlation_id, describe
 
 _CONTENT_BATCH_ROWS = 200
@@ -60,18 +60,18 @@ _FORMATS: dict[FetchItem, bytes] = {
 def _values(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[FetchRow], int | bytes]]:
     getters: dict[FetchItem, Callable[[FetchRow], int | bytes]] = {
         FetchItem.UID: lambda row: row.uid,
-        FetchItem.FLAGS: lambda row: responses.flags(row.flags, bool(recent) and row.uid in recent),
-        FetchItem.INTERNALDATE: lambda row: responses.internal_date(row.internal_date),
+        FetchItem.FLAGS: lambda row: lines.flags(row.flags, bool(recent) and row.uid in recent),
+        FetchItem.INTERNALDATE: lambda row: lines.internal_date(row.internal_date),
         FetchItem.SIZE: lambda row: row.size_bytes,
         FetchItem.ENVELOPE: lambda row: row.envelope or b"NIL",
         FetchItem.BODY: lambda row: row.body or b"NIL",
         FetchItem.BODYSTRUCTURE: lambda row: row.bodystructure or b"NIL",
         FetchItem.MODSEQ: lambda row: row.modseq,
-        FetchItem.EMAILID: lambda row: responses.object_id(row.email_id),
-        FetchItem.THREADID: lambda row: responses.object_id(row.thread_id),
-        FetchItem.SAVEDATE: lambda row: responses.save_date(row.save_date),
+        FetchItem.EMAILID: lambda row: lines.object_id(row.email_id),
+        FetchItem.THREADID: lambda row: lines.object_id(row.thread_id),
+        FetchItem.SAVEDATE: lambda row: lines.save_date(row.save_date),
         # RFC 8970 section 3.2: always UTF-8; "" where a message has no text.
-        FetchItem.PREVIEW: lambda row: responses.quoted((row.preview or "").encode()),
+        FetchItem.PREVIEW: lambda row: lines.quoted((row.preview or "").encode()),
     }
     return [getters[item] for item in items]
 
@@ -255,7 +255,7 @@ def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> It
     view = selected.view
     if set(wanted.items) <= _FLAGS_ONLY and FetchItem.FLAGS in wanted.items:
         numbered = zip(view.seqs_of(row.uid for row in rows), rows, strict=True)
-        yield from responses.flag_lines(
+        yield from lines.flag_lines(
             numbered,
             view.recent,
             FetchItem.UID in wanted.items,
@@ -267,8 +267,8 @@ def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> It
         b"* %d " + view.wording.fetch + b" (" + b" ".join(_FORMATS[item] for item in wanted.items) + b")\r\n"
     )
     values = _values(wanted.items, view.recent)
-    for at in range(0, len(rows), responses.BLOCK_ROWS):
-        block = rows[at : at + responses.BLOCK_ROWS]
+    for at in range(0, len(rows), lines.BLOCK_ROWS):
+        block = rows[at : at + lines.BLOCK_ROWS]
         seqs = view.seqs_of(row.uid for row in block)
         cells = chain.from_iterable(
             (seq, *[value(row) for value in values]) for seq, row in zip(seqs, block, strict=True)

@@ -6,7 +6,7 @@ from functools import partial
 
 from mailstore.errors import AuthenticationFailed
 from protocols.access_log import user_agent
-from protocols.imap import responses, scram_command
+from protocols.imap import scram_command
 from protocols.imap.compress import CompressedChannel
 from protocols.imap.context import Answer, Context
 from protocols.imap.entering import ask_client, capability_text, enter, failed, rejected
@@ -24,6 +24,7 @@ from protocols.imap.grammar.session import (
 )
 from protocols.imap.grammar.table import State
 from protocols.imap.output import Output
+from protocols.imap.responses import lines
 from protocols.imap.shedding import can_wait
 from protocols.load import is_high
 from protocols.sasl import MECHANISMS, Credentials, SaslError, read_credentials
@@ -32,7 +33,7 @@ from protocols.scram import SCRAM, SCRAM_PLUS
 
 async def capability(ctx: Context, request: Capability) -> Answer:
     """CAPABILITY."""
-    ctx.output.put(responses.untagged(capability_text(ctx)))
+    ctx.output.put(lines.untagged(capability_text(ctx)))
     return Answer(b"done")
 
 
@@ -48,7 +49,7 @@ async def logout(ctx: Context, request: Logout) -> Answer:
     """LOGOUT: BYE comes before the tagged OK (section 6.1.3), and nothing else does any more."""
     ctx.stop_watching()
     ctx.leave_mailbox()
-    ctx.output.put(responses.untagged(b"BYE logging out"))
+    ctx.output.put(lines.untagged(b"BYE logging out"))
     ctx.after_answer = lambda: ctx.end(b"")
     return Answer(b"done")
 
@@ -106,7 +107,7 @@ async def identify(ctx: Context, request: Identify) -> Answer:
         ctx.user_agent = user_agent(request.fields, ctx.services.log_limits)
         if can_wait(request.fields) and is_high(ctx.services.load(), ctx.services.load_limits):
             raise Disallowed(b"busy, please come back later", b"UNAVAILABLE")
-    ctx.output.put(responses.untagged(b'ID ("name" "Sealbox")'))
+    ctx.output.put(lines.untagged(b'ID ("name" "Sealbox")'))
     return Answer(b"done")
 
 

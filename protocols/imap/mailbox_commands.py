@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mailstore.model import SpecialUse
-from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.mailbox import (
     Create,
@@ -24,8 +23,9 @@ from protocols.imap.grammar.mailbox import (
 )
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.session import Namespace
-from protocols.imap.listing import Line, list_lines, lsub_lines
 from protocols.imap.metadata_commands import metadata_line, special_use_entry
+from protocols.imap.responses import lines
+from protocols.imap.responses.listing import Line, list_lines, lsub_lines
 from protocols.imap.rights_commands import my_rights_line
 
 _DONE = Answer(b"done")
@@ -46,7 +46,7 @@ async def create(ctx: Context, request: Create) -> Answer:
         ctx.watch.told.created(made, request.mailbox)
     ctx.tell_respelled(request.mailbox, request.mailbox)
     # RFC 8474 section 4.1.
-    return Answer(b"done", b"MAILBOXID " + responses.object_id(made.object_id))
+    return Answer(b"done", b"MAILBOXID " + lines.object_id(made.object_id))
 
 
 async def delete(ctx: Context, request: Delete) -> Answer:
@@ -57,7 +57,7 @@ async def delete(ctx: Context, request: Delete) -> Answer:
     ctx.tell_respelled(request.mailbox, request.mailbox, (b"\\NonExistent",))
     if ctx.selected is not None and ctx.selected.name == request.mailbox:
         ctx.leave_mailbox()
-        ctx.output.put(responses.tagged(b"*", b"OK", b"the mailbox is gone", b"CLOSED"))
+        ctx.output.put(lines.tagged(b"*", b"OK", b"the mailbox is gone", b"CLOSED"))
     return _DONE
 
 
@@ -90,25 +90,23 @@ async def list_mailboxes(ctx: Context, request: List) -> Answer:
     """LIST, with STATUS behind each line when asked for (RFC 5819)."""
     if not request.extended and request.patterns == ("",):
         # RFC 3501 section 6.3.8: the question for the delimiter and the root of the reference.
-        ctx.output.put(responses.list_line((b"\\Noselect",), "", ctx.utf8))
+        ctx.output.put(lines.list_line((b"\\Noselect",), "", ctx.utf8))
         return _DONE
     account = ctx.the_account()
-    lines = await _found(ctx, list_lines(await account.list_mailboxes(), request))
-    existing = [line.name for line in lines if line.exists]
+    found = await _found(ctx, list_lines(await account.list_mailboxes(), request))
+    existing = [line.name for line in found if line.exists]
     position = {name: at for at, name in enumerate(existing)}
     statuses = await account.statuses(existing) if request.status else {}
     entries: dict[str, dict[str, bytes]] = {}
-    for line in lines:
+    for line in found:
         await ctx.give_way()
-        ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, line.child_info))
+        ctx.output.put(lines.list_line(line.attributes, line.name, ctx.utf8, line.child_info))
         if line.exists and ListReturn.MYRIGHTS in request.returned:
             ctx.output.put(my_rights_line(ctx, line.name))
         status = statuses.get(line.name)
         if status is not None:
             ctx.output.put(
-                responses.status_line(
-                    line.name, status, request.status, ctx.limits.append_max_bytes, ctx.utf8
-                )
+                lines.status_line(line.name, status, request.status, ctx.limits.append_max_bytes, ctx.utf8)
             )
         if line.exists and request.metadata:
             if line.name not in entries:
@@ -123,10 +121,10 @@ async def list_mailboxes(ctx: Context, request: List) -> Answer:
     return _DONE
 
 
-async def _found(ctx: Context, lines: Iterable[Line | None]) -> list[Line]:
+async def _found(ctx: Context, listed: Iterable[Line | None]) -> list[Line]:
     """The lines, with turns of the others while they are looked for."""
     found = []
-    for line in lines:
+    for line in listed:
         if line is not None:
             found.append(line)
         await ctx.give_way()
@@ -138,14 +136,14 @@ async def lsub(ctx: Context, request: Lsub) -> Answer:
     listed = await ctx.the_account().list_mailboxes()
     for line in await _found(ctx, lsub_lines(listed, request.reference, request.pattern)):
         await ctx.give_way()
-        ctx.output.put(responses.list_line(line.attributes, line.name, ctx.utf8, command=b"LSUB"))
+        ctx.output.put(lines.list_line(line.attributes, line.name, ctx.utf8, command=b"LSUB"))
         await ctx.output.drain()
     return _DONE
 
 
 async def namespace(ctx: Context, request: Namespace) -> Answer:
     """NAMESPACE: one personal namespace, nobody else's (RFC 2342)."""
-    ctx.output.put(responses.untagged(b'NAMESPACE (("" "/")) NIL NIL'))
+    ctx.output.put(lines.untagged(b'NAMESPACE (("" "/")) NIL NIL'))
     return _DONE
 
 
@@ -155,7 +153,7 @@ async def status(ctx: Context, request: Status) -> Answer:
     if StatusItem.HIGHESTMODSEQ in request.items:
         ctx.enable_condstore()
     ctx.output.put(
-        responses.status_line(request.mailbox, found, request.items, ctx.limits.append_max_bytes, ctx.utf8)
+        lines.status_line(request.mailbox, found, request.items, ctx.limits.append_max_bytes, ctx.utf8)
     )
     return _DONE
 
@@ -164,15 +162,15 @@ async def get_quota(ctx: Context, request: GetQuota) -> Answer:
     """GETQUOTA; the only quota root is ``""``."""
     if request.root:
         raise Disallowed(b"no such quota root", b"NONEXISTENT")
-    ctx.output.put(responses.quota_line(await ctx.the_account().quota()))
+    ctx.output.put(lines.quota_line(await ctx.the_account().quota()))
     return _DONE
 
 
 async def get_quota_root(ctx: Context, request: GetQuotaRoot) -> Answer:
     """GETQUOTAROOT: every mailbox counts for the one root."""
     quota = await ctx.the_account().quota()
-    ctx.output.put(responses.untagged(b'QUOTAROOT %s ""' % responses.mailbox(request.mailbox, ctx.utf8)))
-    ctx.output.put(responses.quota_line(quota))
+    ctx.output.put(lines.untagged(b'QUOTAROOT %s ""' % lines.mailbox(request.mailbox, ctx.utf8)))
+    ctx.output.put(lines.quota_line(quota))
     return _DONE
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from mailstore import search as criteria
 from mailstore.model import Uid
 from mailstore.uidset import UidSet
-from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.refusal import Disallowed
-from protocols.imap.view import View
+from protocols.imap.picture.view import View
+from protocols.imap.responses import lines
 from protocols.limits import ImapLimits
 
 _PART = b"only the last messages were processed"
@@ -121,6 +121,6 @@ def told(ctx: Context, answer: Answer, code: bytes) -> Answer:
     if not code:
         return answer
     if answer.code:
-        ctx.output.put(responses.tagged(b"*", b"NO", _PART, code))
+        ctx.output.put(lines.tagged(b"*", b"NO", _PART, code))
         return answer
     return Answer(_PART, code)

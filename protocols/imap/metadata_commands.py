@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from mailstore.errors import LimitExceeded
 from mailstore.model import SpecialUse
 from mailstore.names import normalised
-from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.metadata import Depth, GetMetadata, SetMetadata
 from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.responses import lines
 
 SPECIAL_USE = "/private/specialuse"
 """RFC 6154 section 4: the special use of a mailbox, as an entry."""
@@ -34,18 +34,17 @@ def chosen(stored: Mapping[str, bytes], entries: Iterable[str], depth: Depth) ->
 def metadata_line(ctx: Context, name: str, values: Mapping[str, bytes | None]) -> bytes:
     """METADATA with values (section 4.4.1)."""
     pairs = b" ".join(
-        b"%s %s" % (responses.astring(entry.encode("ascii")), _value(value))
-        for entry, value in values.items()
+        b"%s %s" % (lines.astring(entry.encode("ascii")), _value(value)) for entry, value in values.items()
     )
-    mailbox = responses.mailbox(name, ctx.utf8) if name else b'""'
-    return responses.untagged(b"METADATA %s (%s)" % (mailbox, pairs))
+    mailbox = lines.mailbox(name, ctx.utf8) if name else b'""'
+    return lines.untagged(b"METADATA %s (%s)" % (mailbox, pairs))
 
 
 def _value(value: bytes | None) -> bytes:
     # RFC 5464 section 5: NUL needs a literal8.
     if value is not None and b"\0" in value:
-        return b"~" + responses.literal(value)
-    return responses.nstring(value)
+        return b"~" + lines.literal(value)
+    return lines.nstring(value)
 
 
 def special_use_entry(attributes: Iterable[bytes]) -> dict[str, bytes]:

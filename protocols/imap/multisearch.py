@@ -9,14 +9,14 @@ from mailstore.errors import NoSuchMailbox
 from mailstore.model import MailboxInfo, MailboxStatus
 from mailstore.names import normalised
 from mailstore.uidset import STAR, SequenceSet, UidSet
-from protocols.imap import responses, search_results
 from protocols.imap.context import Answer, Context
-from protocols.imap.fuzzy import BETTER, scores
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.grammar.search import MultiSearch, Search, SearchReturn, Source, Sources
-from protocols.imap.listing import superiors
 from protocols.imap.live_search import live_search
-from protocols.imap.search_command import resolve
+from protocols.imap.picture.fuzzy import BETTER, scores
+from protocols.imap.picture.numbering import resolve
+from protocols.imap.responses import lines, search_results
+from protocols.imap.responses.listing import superiors
 
 _DONE = Answer(b"done")
 _HERE = Sources(Source.SELECTED)
@@ -69,7 +69,7 @@ async def multisearch(ctx: Context, request: MultiSearch) -> Answer:
 
 def _correlator(ctx: Context, name: str, validity: int) -> bytes:
     """``search-correlator`` (RFC 7377 section 3)."""
-    return b'TAG "%s" MAILBOX %s UIDVALIDITY %d' % (ctx.tag, responses.mailbox(name, ctx.utf8), validity)
+    return b'TAG "%s" MAILBOX %s UIDVALIDITY %d' % (ctx.tag, lines.mailbox(name, ctx.utf8), validity)
 
 
 async def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxInfo]) -> set[str]:

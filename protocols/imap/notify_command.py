@@ -9,9 +9,9 @@ from mailstore.model import Overview
 from protocols.imap.context import Answer, Context, Moment
 from protocols.imap.grammar.notify import Event, EventGroup, Filter, Notify
 from protocols.imap.grammar.refusal import Disallowed
-from protocols.imap.notify_changes import ANY_VERSION, Interest, Told, TooMuch
-from protocols.imap.view import NOTHING, Wanted
-from protocols.imap.watch import Watch
+from protocols.imap.picture.known import ANY_VERSION, Interest, Told, TooMuch
+from protocols.imap.picture.view import NOTHING, Wanted
+from protocols.imap.picture.watch import Watch
 from protocols.imap.watching import put_news, selected_id, tell_news
 
 _DONE = Answer(b"done")

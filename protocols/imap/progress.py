@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from protocols.imap import responses
 from protocols.imap.context import Context
 from protocols.imap.grammar.table import Parsed
+from protocols.imap.responses import lines
 
 _UNCOUNTED = b'INPROGRESS ("%b" NIL NIL)'
 """One transaction does all the work, so how far it has come is not known (RFC 9585 section 4)."""
@@ -27,7 +27,7 @@ def signs_of_life(ctx: Context, parsed: Parsed) -> Iterator[None]:
     if parsed.spec.name not in _WHOLE_LINES:
         yield
         return
-    line = responses.tagged(b"*", b"OK", b"still at it", _UNCOUNTED % parsed.tag)
+    line = lines.tagged(b"*", b"OK", b"still at it", _UNCOUNTED % parsed.tag)
     clock, interval_s = ctx.services.clock, ctx.limits.progress_interval_s
     timer: Any = None
 

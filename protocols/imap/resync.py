@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mailstore.model import Delta, ModSeq
 from mailstore.uidset import UidSet
-from protocols.imap import responses
 from protocols.imap.context import Context, Selected
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.grammar.select import Resync
+from protocols.imap.responses import lines
 
 
 def require_qresync(ctx: Context) -> None:
@@ -32,7 +32,7 @@ async def tell_missed(ctx: Context, selected: Selected, resync: Resync) -> None:
     missed = await tell_vanished_earlier(ctx, selected, known, resync.modseq)
     rows = [row for row in missed.changed if row.modseq > resync.modseq and row.uid in known]
     numbered = [pair for pair in zip(view.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]]
-    told = responses.flag_lines(numbered, view.recent, not ctx.uid_only, True, view.wording.fetch)
+    told = lines.flag_lines(numbered, view.recent, not ctx.uid_only, True, view.wording.fetch)
     await ctx.put_in_turns(told)
     view.told(row for _, row in numbered)
 
@@ -58,5 +58,5 @@ async def tell_vanished_earlier(ctx: Context, selected: Selected, uids: UidSet, 
         )
     )
     if gone:
-        ctx.output.put(responses.vanished_line(gone, earlier=True))
+        ctx.output.put(lines.vanished_line(gone, earlier=True))
     return missed

@@ -6,10 +6,10 @@ the answers say just that.
 
 from __future__ import annotations
 
-from protocols.imap import responses
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.rights import ChangeAcl, GetAcl, ListRights, MyRights
+from protocols.imap.responses import lines
 from protocols.store_api import AccountApi
 
 _OWNER = b"lrswipkxtecda"
@@ -26,7 +26,7 @@ def rights(account: AccountApi) -> bytes:
 def my_rights_line(ctx: Context, name: str) -> bytes:
     """MYRIGHTS (section 3.8), also behind a line of LIST (RFC 8440 section 3)."""
     mine = rights(ctx.the_account())
-    return responses.untagged(b"MYRIGHTS %s %s" % (responses.mailbox(name, ctx.utf8), mine))
+    return lines.untagged(b"MYRIGHTS %s %s" % (lines.mailbox(name, ctx.utf8), mine))
 
 
 async def my_rights(ctx: Context, request: MyRights) -> Answer:
@@ -48,19 +48,19 @@ async def _administered(ctx: Context, name: str) -> AccountApi:
 async def get_acl(ctx: Context, request: GetAcl) -> Answer:
     """GETACL: one entry, the owner's."""
     account = await _administered(ctx, request.mailbox)
-    name = responses.mailbox(request.mailbox, ctx.utf8)
-    owner = responses.astring(account.name.encode("utf-8"))
-    ctx.output.put(responses.untagged(b"ACL %s %s %s" % (name, owner, _OWNER)))
+    name = lines.mailbox(request.mailbox, ctx.utf8)
+    owner = lines.astring(account.name.encode("utf-8"))
+    ctx.output.put(lines.untagged(b"ACL %s %s %s" % (name, owner, _OWNER)))
     return _DONE
 
 
 async def list_rights(ctx: Context, request: ListRights) -> Answer:
     """LISTRIGHTS: the owner always has all rights, others can be given none."""
     account = await _administered(ctx, request.mailbox)
-    name = responses.mailbox(request.mailbox, ctx.utf8)
+    name = lines.mailbox(request.mailbox, ctx.utf8)
     always = _OWNER if request.identifier.lower() == account.name.encode("utf-8").lower() else b'""'
-    identifier = responses.astring(request.identifier)
-    ctx.output.put(responses.untagged(b"LISTRIGHTS %s %s %s" % (name, identifier, always)))
+    identifier = lines.astring(request.identifier)
+    ctx.output.put(lines.untagged(b"LISTRIGHTS %s %s %s" % (name, identifier, always)))
     return _DONE
 
 

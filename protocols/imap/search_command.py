@@ -4,86 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, assert_never
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
 from mailstore.model import Delta, FetchPlan, ModSeq, SortBy, SortKey, Uid
-from mailstore.uidset import SequenceSet, UidSet
-from protocols.imap import responses, search_results
+from mailstore.uidset import UidSet
 from protocols.imap.context import Answer, Context, Selected
-from protocols.imap.fuzzy import BETTER, Degree, relaxed, scores
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.search import RefusedSearch, Search, SearchReturn, Thread
 from protocols.imap.message_limit import require_whole, searched
+from protocols.imap.picture.fuzzy import BETTER, scores
+from protocols.imap.picture.numbering import resolve
+from protocols.imap.responses import lines, search_results
 
 _DONE = Answer(b"done")
 _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE, SearchReturn.UPDATE, SearchReturn.CONTEXT}
-
-
-class Numbering(Protocol):
-    """What criteria can name besides messages as such; the view of the selected mailbox has it all."""
-
-    @property
-    def largest_uid(self) -> int:
-        """What ``*`` means."""
-
-    @property
-    def recent(self) -> UidSet:
-        """Messages that are ``\\Recent`` in this session."""
-
-    @property
-    def saved(self) -> UidSet:
-        """``$``. Raises Malformed where there is none."""
-
-    def numbered(self, numbers: SequenceSet) -> UidSet:
-        """The UIDs of sequence numbers. Raises Malformed where there are none."""
-
-
-def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEGINNINGS) -> criteria.Key:
-    """Replace what only the session knows by UIDs, and FUZZY by what it means to the given degree.
-
-    The tree's depth is bounded by the grammar.
-
-    Raises:
-        Malformed: sequence numbers or ``$`` where there are none.
-    """
-    match key:
-        case criteria.And(keys):
-            return criteria.And(tuple(resolve(one, view, degree) for one in keys))
-        case criteria.Or(left, right):
-            return criteria.Or(resolve(left, view, degree), resolve(right, view, degree))
-        case criteria.Not(inner):
-            return criteria.Not(resolve(inner, view, degree))
-        case criteria.Fuzzy(inner):
-            return resolve(relaxed(inner, degree), view, degree)
-        case criteria.SeqNums(numbers):
-            return criteria.Uids(view.numbered(numbers))
-        case criteria.UidNumbers(numbers):
-            return criteria.Uids(numbers.resolve(view.largest_uid))
-        case criteria.Recent():
-            return criteria.Uids(view.recent)
-        case criteria.SavedResult():
-            return criteria.Uids(view.saved)
-        case (
-            criteria.All()
-            | criteria.Uids()
-            | criteria.HasFlag()
-            | criteria.HasKeyword()
-            | criteria.DateRange()
-            | criteria.Larger()
-            | criteria.Smaller()
-            | criteria.WithinSeconds()
-            | criteria.HeaderText()
-            | criteria.BodyText()
-            | criteria.AnyText()
-            | criteria.ModSeqAtLeast()
-            | criteria.EmailIdIs()
-            | criteria.ThreadIdIs()
-        ):
-            return key
-        case _:
-            assert_never(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +90,7 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
     numbers: Sequence[int] = uids if request.by_uid else seqs
     modseq = result.highest_modseq if request.uses_modseq else None
     if request.returned is None:
-        line = search_results.sort_line if request.order else responses.search_line
+        line = search_results.sort_line if request.order else lines.search_line
         ctx.output.put(line(numbers, modseq))
         return Found(uids, code)
     if SearchReturn.SAVE in request.returned:

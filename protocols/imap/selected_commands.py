@@ -8,7 +8,6 @@ from mailstore import search as criteria
 from mailstore.errors import NoSuchMailbox
 from mailstore.model import CopyResult, Opened, SystemFlag, Uid
 from mailstore.uidset import UidSet
-from protocols.imap import responses
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context, Selected, Unanswered
 from protocols.imap.grammar.fetch import Copy, Expunge, Move
@@ -17,8 +16,9 @@ from protocols.imap.grammar.select import Close, Select, Unselect
 from protocols.imap.grammar.session import Idle
 from protocols.imap.grammar.table import State
 from protocols.imap.message_limit import allowed, require_saving, told
+from protocols.imap.picture.view import View, uid_required
+from protocols.imap.responses import lines
 from protocols.imap.resync import require_qresync, tell_missed
-from protocols.imap.view import View, uid_required
 from protocols.imap.watching import changes_heard, tell_in_idle
 
 _EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
@@ -34,7 +34,7 @@ async def select(ctx: Context, request: Select) -> Answer:
     if ctx.selected is not None:
         ctx.leave_mailbox()
         # RFC 7162 section 3.2.11: what follows is about the new mailbox.
-        ctx.output.put(responses.tagged(b"*", b"OK", b"the previous mailbox is closed", b"CLOSED"))
+        ctx.output.put(lines.tagged(b"*", b"OK", b"the previous mailbox is closed", b"CLOSED"))
     mailbox = await ctx.the_account().select(request.mailbox, request.read_only)
     opened = mailbox.opened
     view = View(opened, ctx.wording)
@@ -44,20 +44,18 @@ async def select(ctx: Context, request: Select) -> Answer:
     ctx.state = State.SELECTED
     put = ctx.output.put
     ctx.output.put_all(view.flags_defined())
-    put(responses.untagged(b"%d EXISTS" % view.exists))
+    put(lines.untagged(b"%d EXISTS" % view.exists))
     if ctx.rev2:
         # RFC 9051 section 6.3.2: the name is told, RECENT and UNSEEN are no more.
         supplied = ctx.respelled.get(request.mailbox)
-        put(responses.list_line((), opened.name, ctx.utf8, old_name=supplied))
+        put(lines.list_line((), opened.name, ctx.utf8, old_name=supplied))
     else:
         _put_recent_and_unseen(ctx, view, opened)
-    put(responses.tagged(b"*", b"OK", b"UIDs are valid", b"UIDVALIDITY %d" % opened.status.uid_validity))
-    put(responses.tagged(b"*", b"OK", b"predicted next UID", b"UIDNEXT %d" % opened.status.uid_next))
-    put(responses.tagged(b"*", b"OK", b"highest", b"HIGHESTMODSEQ %d" % opened.status.highest_modseq))
+    put(lines.tagged(b"*", b"OK", b"UIDs are valid", b"UIDVALIDITY %d" % opened.status.uid_validity))
+    put(lines.tagged(b"*", b"OK", b"predicted next UID", b"UIDNEXT %d" % opened.status.uid_next))
+    put(lines.tagged(b"*", b"OK", b"highest", b"HIGHESTMODSEQ %d" % opened.status.highest_modseq))
     # RFC 8474 section 4.2.
-    put(
-        responses.tagged(b"*", b"OK", b"its id", b"MAILBOXID " + responses.object_id(opened.status.object_id))
-    )
+    put(lines.tagged(b"*", b"OK", b"its id", b"MAILBOXID " + lines.object_id(opened.status.object_id)))
     if request.resync is not None:
         await tell_missed(ctx, ctx.selected, request.resync)
     return Answer(b"selected", b"READ-ONLY" if opened.read_only else b"READ-WRITE")
@@ -65,13 +63,13 @@ async def select(ctx: Context, request: Select) -> Answer:
 
 def _put_recent_and_unseen(ctx: Context, view: View, opened: Opened) -> None:
     """RECENT and UNSEEN (RFC 3501 section 6.3.1)."""
-    ctx.output.put(responses.untagged(b"%d RECENT" % len(opened.recent)))
+    ctx.output.put(lines.untagged(b"%d RECENT" % len(opened.recent)))
     if ctx.uid_only:
         # RFC 9586 section 3: no sequence number is told, and this one has no other form.
         return
     unseen = view.seq_of(opened.first_unseen) if opened.first_unseen is not None else None
     if unseen is not None:
-        ctx.output.put(responses.tagged(b"*", b"OK", b"first unseen", b"UNSEEN %d" % unseen))
+        ctx.output.put(lines.tagged(b"*", b"OK", b"first unseen", b"UNSEEN %d" % unseen))
 
 
 async def close(ctx: Context, request: Close) -> Answer:
@@ -126,8 +124,8 @@ def _up_to_date(ctx: Context, view: View) -> Answer:
 def _copy_uid(result: CopyResult) -> bytes:
     return b"COPYUID %d %s %s" % (
         result.uid_validity,
-        responses.ordered_set(result.source),
-        responses.ordered_set(result.destination),
+        lines.ordered_set(result.source),
+        lines.ordered_set(result.destination),
     )
 
 
@@ -172,7 +170,7 @@ async def move(ctx: Context, request: Move) -> Answer:
     if result.source:
         ctx.has_put(request.mailbox, result.destination)
         await ctx.turn_after(len(result.source))
-        ctx.output.put(responses.tagged(b"*", b"OK", b"moved", _copy_uid(result)))
+        ctx.output.put(lines.tagged(b"*", b"OK", b"moved", _copy_uid(result)))
         await ctx.turn_after(len(result.source))
         return told(ctx, _up_to_date(ctx, view), part.code)
     return told(ctx, _DONE, part.code)

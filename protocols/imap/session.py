@@ -9,7 +9,6 @@ from twisted.internet.defer import CancelledError
 
 from mailstore.errors import AccountClosed, StoreError
 from protocols.access_log import Entry
-from protocols.imap import responses
 from protocols.imap.append_commands import is_welcome
 from protocols.imap.compress import BrokenStream
 from protocols.imap.connection import (
@@ -28,9 +27,10 @@ from protocols.imap.entering import capability_text
 from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
 from protocols.imap.grammar.table import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
 from protocols.imap.handlers import HANDLERS
+from protocols.imap.picture.view import uid_required
 from protocols.imap.progress import signs_of_life
-from protocols.imap.store_errors import incident_of, refusal_of
-from protocols.imap.view import uid_required
+from protocols.imap.responses import lines
+from protocols.imap.responses.failures import incident_of, refusal_of
 from protocols.imap.watching import tell_between_commands, tell_news
 from protocols.redact import correlation_id, incident
 from protocols.transport import Channel, IdleTimeout
@@ -70,18 +70,18 @@ class ImapSession:
         try:
             # What can be offered depends on what the handshake brings.
             await ctx.channel.handshake(ctx.patience_s())
-            ctx.output.put(responses.tagged(b"*", b"OK", b"Sealbox ready", capability_text(ctx)))
+            ctx.output.put(lines.tagged(b"*", b"OK", b"Sealbox ready", capability_text(ctx)))
             await ctx.output.flush()
             await self._serve()
             if ctx.goodbye:
-                ctx.output.put(responses.untagged(b"BYE " + ctx.goodbye))
+                ctx.output.put(lines.untagged(b"BYE " + ctx.goodbye))
             await ctx.output.flush()
         except (Hangup, BrokenStream):
             return
         except IdleTimeout:
             # RFC 3501 section 5.4.
             reason = b"no login in time" if ctx.account is None else b"idle for too long"
-            ctx.output.put(responses.untagged(b"BYE " + reason))
+            ctx.output.put(lines.untagged(b"BYE " + reason))
             await ctx.output.flush()
         finally:
             ctx.release()
@@ -205,7 +205,7 @@ class ImapSession:
     def _refuse(self, tag: bytes, name: bytes, refusal: Refused, counts: bool) -> None:
         """A refusal that no handler has seen; too many in a row end the connection."""
         ctx = self._ctx
-        ctx.output.put(responses.tagged(tag, refusal.status, refusal.text, refusal.code))
+        ctx.output.put(lines.tagged(tag, refusal.status, refusal.text, refusal.code))
         self._record(name, refusal.status, refusal.code)
         if counts:
             self._bad_in_row += 1
@@ -217,7 +217,7 @@ class ImapSession:
     async def _answer(self, tag: bytes, name: bytes, answer: Answer) -> None:
         """The tagged response, then what has to happen right behind it."""
         ctx = self._ctx
-        ctx.output.put(responses.tagged(tag, answer.status, answer.text, answer.code))
+        ctx.output.put(lines.tagged(tag, answer.status, answer.text, answer.code))
         self._record(name, answer.status, answer.code)
         after, ctx.after_answer = ctx.after_answer, None
         if after is not None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from mailstore.errors import StoreError
 from mailstore.model import MessageFlags, ModSeq, StoreResult
 from mailstore.uidset import UidSet
-from protocols.imap import responses
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.fetch import Store
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.message_limit import Allowed, allowed, told
-from protocols.imap.view import View
+from protocols.imap.picture.view import View
+from protocols.imap.responses import lines
 
 _EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
 _DONE = Answer(b"done")
@@ -99,14 +99,14 @@ def _report(ctx: Context, view: View, request: Store, result: StoreResult, since
     nothing: the pending update stays and tells the whole state.
     """
     if not request.silent:
-        lines = responses.flag_lines(
+        said = lines.flag_lines(
             _numbered(view, result.updated),
             view.recent,
             _tells_uids(ctx, request),
             ctx.condstore,
             view.wording.fetch,
         )
-        ctx.output.put_all(lines)
+        ctx.output.put_all(said)
         view.told(result.updated)
         return
     # Ours is the first transaction after ``since`` when its modseq is the next one.
@@ -117,5 +117,5 @@ def _report(ctx: Context, view: View, request: Store, result: StoreResult, since
     )
     if ctx.condstore:
         numbered = ((seq, row.uid, row.modseq) for seq, row in _numbered(view, ours))
-        ctx.output.put_all(responses.modseq_lines(numbered, _tells_uids(ctx, request), view.wording.fetch))
+        ctx.output.put_all(lines.modseq_lines(numbered, _tells_uids(ctx, request), view.wording.fetch))
     view.told(ours)

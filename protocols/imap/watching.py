@@ -13,15 +13,16 @@ from contextlib import contextmanager
 from mailstore.errors import AccountClosed, StoreError
 from mailstore.model import MailboxId, Overview, Uid
 from mailstore.uidset import UidSet
-from protocols.imap import live_search, responses
+from protocols.imap import live_search
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.fetch_command import push
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.grammar.mailbox import StatusItem
-from protocols.imap.listing import attributes_of
-from protocols.imap.notify_changes import ListNews, MetadataNews, News, StatusNews, TooMuch
-from protocols.imap.view import NOTHING
-from protocols.imap.watch import Hint
+from protocols.imap.picture.known import ListNews, MetadataNews, News, StatusNews, TooMuch
+from protocols.imap.picture.view import NOTHING
+from protocols.imap.picture.watch import Hint
+from protocols.imap.responses import lines
+from protocols.imap.responses.listing import attributes_of
 
 
 def selected_id(ctx: Context) -> MailboxId | None:
@@ -69,15 +70,15 @@ async def _tell_selected(ctx: Context, moment: Moment) -> None:
     for one that has only asked with UPDATE (section 7).
     """
     found = await live_search.tell_changes(ctx, moment)
-    lines = [one.line for one in found]
+    said = [one.line for one in found]
     if ctx.notified:
-        ctx.output.put_all(lines)
+        ctx.output.put_all(said)
         await _tell_data(ctx, found)
         return
     try:
         await _tell_data(ctx, found)
     finally:
-        ctx.output.put_all(lines)
+        ctx.output.put_all(said)
 
 
 async def _tell_data(ctx: Context, found: Sequence[live_search.Come]) -> None:
@@ -119,15 +120,15 @@ async def put_news(ctx: Context, now: Overview, news: Sequence[News]) -> None:
                     StatusItem.HIGHESTMODSEQ: counters.highest_modseq,
                 }
                 chosen = {item: values[item] for item in items}
-                ctx.output.put(responses.status_values_line(name, chosen, ctx.utf8))
+                ctx.output.put(lines.status_values_line(name, chosen, ctx.utf8))
             case ListNews(name, old_name):
                 attributes = attributes_of(infos.get(name), name in subscribed, True)
-                ctx.output.put(responses.list_line(attributes, name, ctx.utf8, old_name=old_name))
+                ctx.output.put(lines.list_line(attributes, name, ctx.utf8, old_name=old_name))
             case MetadataNews(name, entries):
                 # RFC 5464 section 4.4.2: names only.
-                words = b" ".join(responses.astring(entry.encode("ascii")) for entry in entries)
-                mailbox = responses.mailbox(name, ctx.utf8) if name else b'""'
-                ctx.output.put(responses.untagged(b"METADATA %s %s" % (mailbox, words)))
+                words = b" ".join(lines.astring(entry.encode("ascii")) for entry in entries)
+                mailbox = lines.mailbox(name, ctx.utf8) if name else b'""'
+                ctx.output.put(lines.untagged(b"METADATA %s %s" % (mailbox, words)))
         await ctx.output.drain()
 
 
@@ -135,7 +136,7 @@ def _overflow(ctx: Context) -> None:
     """No more notifications, as if NOTIFY NONE had been said (section 5.8)."""
     ctx.stop_watching()
     ctx.wanted = NOTHING
-    ctx.output.put(responses.tagged(b"*", b"OK", b"no more notifications", b"NOTIFICATIONOVERFLOW"))
+    ctx.output.put(lines.tagged(b"*", b"OK", b"no more notifications", b"NOTIFICATIONOVERFLOW"))
 
 
 async def tell_between_commands(ctx: Context) -> bool:

@@ -42,7 +42,7 @@ MODULES = (
     "backup/rebuild.py",
     "backup/restore.py",
     "backup/verify.py",
-    "protocols/imap/view.py",
+    "protocols/imap/picture/view.py",
 )
 NOTICED_SHARE = 0.9
 ONE_MUTANT_S = 240.0

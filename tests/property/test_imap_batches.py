@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mailstore.model import MailboxId, MailboxStatus, ModSeq, Opened, Uid, UidValidity
 from mailstore.uidset import UidSet
-from protocols.imap.view import View
+from protocols.imap.picture.view import View
 
 
 @given(st.sets(st.integers(1, 10_000), max_size=200), st.integers(1, 60))

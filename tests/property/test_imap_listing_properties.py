@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mailstore.model import MailboxId, MailboxInfo, MailboxList
 from protocols.imap.grammar.mailbox import List, ListSelection
-from protocols.imap.listing import Patterns, list_lines, lsub_lines
+from protocols.imap.responses.listing import Patterns, list_lines, lsub_lines
 
 NAMES = st.text("ab/", max_size=8)
 

@@ -22,7 +22,7 @@ from mailstore.model import (
 from mailstore.names import superiors
 from protocols.imap.grammar.mailbox import StatusItem
 from protocols.imap.grammar.notify import Event, EventGroup, Filter
-from protocols.imap.notify_changes import Interest, ListNews, MetadataNews, News, StatusNews, Told
+from protocols.imap.picture.known import Interest, ListNews, MetadataNews, News, StatusNews, Told
 
 NAMES = ["INBOX", "a", "b", "a/x", "b/x", "a/x/m", "c"]
 ENTRIES = ["/private/1", "/private/2"]

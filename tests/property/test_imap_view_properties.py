@@ -24,8 +24,8 @@ from mailstore.model import (
     UidValidity,
 )
 from mailstore.uidset import STAR, SequenceSet, UidSet
-from protocols.imap import responses
-from protocols.imap.view import View
+from protocols.imap.picture.view import View
+from protocols.imap.responses import lines
 
 LINE = re.compile(
     rb"\* (\d+) (EXISTS|EXPUNGE|FETCH \((?:UID (\d+) )?FLAGS \(([^)]*)\)(?: MODSEQ \((\d+)\))?\))\Z"
@@ -75,9 +75,9 @@ class Client:
     view: View
     known: list[tuple[int, bytes]]
 
-    def read(self, lines: list[bytes], server: Server, may_expunge: bool) -> None:
+    def read(self, said: list[bytes], server: Server, may_expunge: bool) -> None:
         """Follow untagged lines, checking that each is legal when it comes."""
-        for line in b"".join(lines).splitlines():
+        for line in b"".join(said).splitlines():
             if line.endswith(b" RECENT") or line.startswith((b"* FLAGS", b"* OK [PERMANENTFLAGS")):
                 continue
             found = LINE.match(line)
@@ -99,7 +99,7 @@ class Client:
 
 def flags_of(row: MessageFlags | None) -> bytes:
     """The flags as the wire shows them."""
-    return responses.flags(row.flags) if row is not None else b""
+    return lines.flags(row.flags) if row is not None else b""
 
 
 class Sessions(RuleBasedStateMachine):
@@ -193,8 +193,8 @@ def test_expunging_a_large_mailbox_is_linear() -> None:
     gone = UidSet.of(range(1, 100_001, 2))
     started = time.process_time()
     view.apply(Delta(ModSeq(1), ModSeq(2), Uid(100_001), (), gone))
-    lines = view.flush(allow_expunge=True, modseqs=False)
+    said = view.flush(allow_expunge=True, modseqs=False)
     spent = time.process_time() - started
     assert view.exists == 50_000
-    assert b"".join(lines).startswith(b"* 99999 EXPUNGE\r\n* 99997 EXPUNGE\r\n")
+    assert b"".join(said).startswith(b"* 99999 EXPUNGE\r\n* 99997 EXPUNGE\r\n")
     assert spent < 2

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.imap import responses
 from protocols.imap.connection import CommandReceived, Connection
 from protocols.imap.grammar import utf7
 from protocols.imap.grammar.cursor import Cursor
+from protocols.imap.responses import lines
 from protocols.limits import ImapLimits
 
 LIMITS = ImapLimits()
@@ -85,7 +85,7 @@ def test_known_modified_utf7() -> None:
 def test_mailbox_round_trip(name: str, utf8: bool) -> None:
     """A mailbox name without control characters comes back as it was, in NFC."""
     name = unicodedata.normalize("NFC", name)
-    reader = cursor(responses.mailbox(name, utf8), utf8)
+    reader = cursor(lines.mailbox(name, utf8), utf8)
     assert reader.mailbox() == name
     reader.end()
 
@@ -93,7 +93,7 @@ def test_mailbox_round_trip(name: str, utf8: bool) -> None:
 @given(st.binary(max_size=60).filter(lambda text: b"\0" not in text and b"{" not in text))
 def test_string_round_trip(text: bytes) -> None:
     """A string comes back octet for octet, quoted or as a literal."""
-    reader = cursor(responses.astring(text))
+    reader = cursor(lines.astring(text))
     assert reader.astring(b"string") == text
     reader.end()
 
@@ -101,14 +101,14 @@ def test_string_round_trip(text: bytes) -> None:
 @given(st.integers(-2_000_000_000, 200_000_000_000))
 def test_internal_date_round_trip(seconds: int) -> None:
     """A date-time names the same second."""
-    assert cursor(responses.internal_date(seconds)).date_time() == seconds
+    assert cursor(lines.internal_date(seconds)).date_time() == seconds
 
 
 @given(st.lists(st.integers(1, 60), unique=True, max_size=40))
 def test_ordered_set_keeps_order(numbers: list[int]) -> None:
     """Written out again, a COPYUID set is the list it came from."""
     read: list[int] = []
-    for part in filter(None, responses.ordered_set(numbers).split(b",")):
+    for part in filter(None, lines.ordered_set(numbers).split(b",")):
         low, _, high = part.partition(b":")
         read += range(int(low), int(high or low) + 1)
     assert read == numbers

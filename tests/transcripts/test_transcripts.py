@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from protocols.imap.capabilities import capabilities
 from protocols.imap.grammar.table import State
+from protocols.imap.responses.capabilities import capabilities
 from protocols.limits import ImapLimits
 from tests.transcripts.memory_world import MemoryWorld
 from tests.transcripts.runner import Transcript

@@ -138,7 +138,7 @@ def test_twisted_stays_where_it_belongs(path: Path) -> None:
     name = name_of(path)
     if name.startswith("mailstore/"):
         assert not uses or name in TWISTED_IN_MAILSTORE
-    if name.startswith("protocols/imap/grammar/"):
+    if name.startswith(("protocols/imap/grammar/", "protocols/imap/responses/", "protocols/imap/picture/")):
         assert not uses
     if name.startswith("protocols/") and path.stem.endswith(PURE_IN_PROTOCOLS):
         assert not uses or path.stem == "login_commands"

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstore.model import Uid
-from protocols.imap.capabilities import capabilities
 from protocols.imap.grammar.table import State
 from protocols.imap.message_limit import Allowed, allowed
+from protocols.imap.responses.capabilities import capabilities
 from protocols.limits import ImapLimits
 from tests.wire import ImapWorld
 

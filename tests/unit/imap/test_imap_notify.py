@@ -23,7 +23,7 @@ from protocols.imap.connection import CommandReceived
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.grammar.notify import Event, EventGroup, Filter, Notify
 from protocols.imap.grammar.table import Parsed, Unparsed, parse_command
-from protocols.imap.notify_changes import Interest, StatusNews, Told
+from protocols.imap.picture.known import Interest, StatusNews, Told
 from protocols.limits import ImapLimits
 from tests.wire import Client, ImapWorld
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mailstore.errors import StorageFailed
 from mailstore.model import MailboxId, MailboxStatus, ModSeq, Opened, ThreadNode, Uid, UidValidity
 from mailstore.uidset import STAR, SequenceSet, UidSet
-from protocols.imap.fuzzy import Degree, scores
 from protocols.imap.grammar.page import Page
-from protocols.imap.search_results import on_page, thread_line
-from protocols.imap.view import View
+from protocols.imap.picture.fuzzy import Degree, scores
+from protocols.imap.picture.view import View
+from protocols.imap.responses.search_results import on_page, thread_line
 from protocols.limits import ImapLimits
 from tests.wire import ImapWorld
 

@@ -16,7 +16,7 @@ from mailstore.model import Delta, Flags, ModSeq, SystemFlag
 from protocols.errors import MEANINGS
 from protocols.imap.grammar.table import COMMANDS, Request
 from protocols.imap.handlers import HANDLERS
-from protocols.imap.store_errors import refusal_of
+from protocols.imap.responses.failures import refusal_of
 from protocols.limits import ImapLimits
 from tests.memory_mailbox import SelectedMailbox
 from tests.wire import Client, ImapWorld

@@ -14,9 +14,9 @@ from itertools import islice
 
 from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
 from mailstore.uidset import SequenceSet, UidSet
-from protocols.imap import responses
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.grammar.refusal import Malformed
+from protocols.imap.responses import lines
 
 
 def uid_required() -> Malformed:
@@ -224,7 +224,7 @@ class View:
     def flags_defined(self) -> list[bytes]:
         """FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1): what can be set here."""
         self._new_keywords = False
-        return responses.flags_defined(tuple(self._keywords.values()), self._read_only)
+        return lines.flags_defined(tuple(self._keywords.values()), self._read_only)
 
     def new_keywords(self) -> list[bytes]:
         """The same, when keywords have come up that the client was not told of."""
@@ -247,14 +247,14 @@ class View:
         EXPUNGE comes first and from the top, then EXISTS, then FETCH. Without ``allow_expunge``
         gone messages keep their places. ``modseqs`` adds UID and MODSEQ (RFC 7162 section 3.2.4).
         """
-        lines = self.new_keywords() if wanted.flags else []
+        said = self.new_keywords() if wanted.flags else []
         if allow_expunge and self._gone:
-            lines += self._expunge()
+            said += self._expunge()
         if self._new and wanted.messages:
             self._uids.extend(self._new)
-            lines.append(b"* %d EXISTS\r\n" % len(self._uids))
+            said.append(b"* %d EXISTS\r\n" % len(self._uids))
             if not self._read_only and self.wording.recent:
-                lines.append(b"* %d RECENT\r\n" % len(self.recent))
+                said.append(b"* %d RECENT\r\n" % len(self.recent))
             # The client asks for the flags of messages it has just heard of.
             for uid in self._new:
                 self._changed.pop(uid, None)
@@ -266,21 +266,21 @@ class View:
                 pair for pair in zip(self.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]
             ]
             uids = (modseqs or wanted.uids) and not self.wording.uid_only
-            lines += responses.flag_lines(numbered, self.recent, uids, modseqs, self.wording.fetch)
+            said += lines.flag_lines(numbered, self.recent, uids, modseqs, self.wording.fetch)
             self._changed = {}
-        return lines
+        return said
 
     def flush_flags(self, most: int, modseqs: bool, wanted: Wanted = EVERYTHING) -> list[bytes]:
         """Tell changed flags of up to ``most`` messages, which is legal at any time; for long backlogs."""
         if not wanted.flags:
             return []
-        lines = self.new_keywords()
+        said = self.new_keywords()
         uids = sorted(islice((uid for uid in self._changed if uid <= self.largest_uid), most))
         rows = [self._changed.pop(uid) for uid in uids]
         numbered = [pair for pair in zip(self.seqs_of(uids), rows, strict=True) if pair[0]]
         with_uids = (modseqs or wanted.uids) and not self.wording.uid_only
-        lines += responses.flag_lines(numbered, self.recent, with_uids, modseqs, self.wording.fetch)
-        return lines
+        said += lines.flag_lines(numbered, self.recent, with_uids, modseqs, self.wording.fetch)
+        return said
 
     def _expunge(self) -> list[bytes]:
         """Drop the gone messages in one pass and say so."""
@@ -297,6 +297,6 @@ class View:
         self.saved -= self._gone
         gone, self._gone = self._gone, UidSet()
         if self.wording.vanished:
-            return [responses.vanished_line(gone)]
+            return [lines.vanished_line(gone)]
         seqs.reverse()
-        return responses.expunge_lines(seqs)
+        return lines.expunge_lines(seqs)

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from mailstore.model import ModSeq, ThreadNode, Uid
 from mailstore.uidset import UidSet
-from protocols.imap import responses
 from protocols.imap.grammar.page import Page
 from protocols.imap.grammar.search import Search, SearchReturn
+from protocols.imap.responses import lines
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def saved_by(request: Search, uids: Sequence[Uid]) -> UidSet:
 
 def sort_line(numbers: Sequence[int], modseq: ModSeq | None) -> bytes:
     """SORT (RFC 5256 section 4), with MODSEQ when that was searched (RFC 7162 section 3.1.6)."""
-    return responses.search_line(numbers, modseq).replace(b"* SEARCH", b"* SORT", 1)
+    return lines.search_line(numbers, modseq).replace(b"* SEARCH", b"* SORT", 1)
 
 
 def esearch_line(
@@ -57,7 +57,7 @@ def esearch_line(
     ``numbers`` are in order of the result, so with SORT the first is MIN (RFC 5267 section 3.1).
     """
     wanted = request.returned or frozenset()
-    listed: Callable[[Sequence[int]], bytes] = responses.ordered_set
+    listed: Callable[[Sequence[int]], bytes] = lines.ordered_set
     parts = [b"* ESEARCH (%s)" % correlator]
     if request.by_uid:
         parts.append(b"UID")

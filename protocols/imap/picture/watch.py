@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from protocols.imap.notify_changes import Told
+from protocols.imap.picture.known import Told
 
 
 class Hint:

@@ -13,7 +13,7 @@ from mailstore.model import INBOX, Counters, MailboxId, MailboxStatus, ModSeq, O
 from mailstore.names import normalised, superiors
 from protocols.imap.grammar.mailbox import StatusItem
 from protocols.imap.grammar.notify import Event, EventGroup, Filter
-from protocols.imap.notify_names import Names, name_changes
+from protocols.imap.picture.names import Names, name_changes
 
 _NO_EVENTS: frozenset[Event] = frozenset()
 ANY_VERSION = -1

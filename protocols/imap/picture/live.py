@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mailstore import search as criteria
 from mailstore.uidset import UidSet
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
-from protocols.imap.view import View
+from protocols.imap.picture.view import View
 
 
 @dataclass(slots=True)
