@@ -34,7 +34,7 @@ from tests.soak.ledger import Account, Ledger
 from tests.soak.site import PASSWORD, PROJECT, Site
 
 LOAD_S = (3.0, 12.0)
-TASK_S = 300.0
+TASK_S = 900.0
 GUEST_ROOT = "/data/root"
 SHARED = "/tmp/shared"  # as the machine sees it
 

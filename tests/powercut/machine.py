@@ -23,7 +23,7 @@ MODULES = (
 )
 DISK_BYTES = 2 << 30
 MEMORY_MIB = 1536
-START_S = 180.0
+START_S = 900.0
 PASSPHRASE = "correct-horse"  # of a disk that holds generated mail
 _FIRST = """#!/bin/busybox sh
 export PATH=/bin
