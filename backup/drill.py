@@ -1,12 +1,11 @@
 """Restore accounts to scratch and compare them with the living ones. A backup nobody has restored is a hope.
 
-Without any key of a user: the rebuilt image has to look like a SQLCipher file page by page, and every
+Without any key of a user: key header and database have to look like ours (``backup.soundness``), and every
 page that has not changed since the snapshot has to be the living database's, octet by octet.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from backup.limits import BackupLimits
 from backup.rebuild import Rebuilder, Rebuilt
 from backup.retention import chains
 from backup.segment import PAGE_BYTES, SERVER, SegmentName
+from backup.soundness import wrong_database, wrong_keys_in
 from backup.source import Source
 from backup.state import Segment, State, Stream
 from backup.stores import ObjectStore
@@ -26,11 +26,6 @@ from mailstore.account import account_paths, shared_lock
 from mailstore.durable import storage_errors
 from mailstore.errors import StoreError
 from mailstore.keys import AccountId
-
-_HMAC_SHA256_RESERVE = 48
-"""Octets at the end of every page: initialisation vector (16) and HMAC-SHA-256 (32)."""
-
-_PLAIN_SQLITE = b"SQLite format 3\0"
 
 Opens = Callable[[AccountId, Path], str | None]
 """Opens a rebuilt account with a configured secret and compares it; what is wrong, or None."""
@@ -102,7 +97,7 @@ class Drill:
         rebuilder = Rebuilder(source, self._scratch, self._limits.upload_threads)
         hashes = {name.sequence: one.sha256 for name, one in stored.items()}
         rebuilt = rebuilder.rebuild(chain, folder, expected=hashes)
-        trouble = _looks_wrong(folder / "mail.db", rebuilt)
+        trouble = wrong_keys_in(folder, stream.account) or wrong_database(folder / "mail.db", rebuilt.pages)
         if trouble is not None:
             return Drilled(stream.account, rebuilt.pages, trouble=trouble)
         newest = self._state.segments(stream.stream)[-1].name == rebuilt.newest
@@ -141,19 +136,3 @@ class Drill:
                         return same, f"page {number} is not the living database's"
                     same += 1
             return same, None
-
-
-def _looks_wrong(path: Path, rebuilt: Rebuilt) -> str | None:
-    """Whether the pages cannot be SQLCipher's; as much as can be told without a key."""
-    if not rebuilt.pages:
-        return None if not path.exists() else "there is a database where none should be"
-    with storage_errors(), path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != rebuilt.pages * PAGE_BYTES:
-            return "the database is not as long as its snapshot says"
-        for number in range(1, rebuilt.pages + 1):
-            page = file.read(PAGE_BYTES)
-            if number == 1 and page.startswith(_PLAIN_SQLITE):
-                return "the database is not encrypted"
-            if not any(page[-_HMAC_SHA256_RESERVE:]):
-                return f"page {number} has no authentication code"
-    return None

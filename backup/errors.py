@@ -39,6 +39,10 @@ class NothingToRestore(BackupError):
     """There is no snapshot of that account, or none as old as was asked for."""
 
 
+class KeysDamaged(BackupError):
+    """The key header of a snapshot opens nothing, and no other may take its place."""
+
+
 class AccountInUse(BackupError):
     """Sessions keep the account open and did not end in time."""
 

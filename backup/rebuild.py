@@ -7,7 +7,7 @@ predecessor must be what was applied before. Knows nothing of where the account 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,9 @@ class Rebuilt:
     passed_over: tuple[str, ...] = ()
     """Objects that were no part of it after all, each with the reason."""
 
+    damage: str | None = None
+    """What is wrong with the database, which was so when the snapshot was taken; as far as can be told."""
+
 
 class Rebuilder:
     """Rebuilds accounts below ``scratch``, which has room for an account and its largest segment."""
@@ -49,12 +52,13 @@ class Rebuilder:
         *,
         account: str | None = None,
         expected: Mapping[int, bytes] | None = None,
+        check: Callable[[OpenSegment], None] = OpenSegment.check,
     ) -> Rebuilt:
         """The state after the last of ``names``, a full segment and the changes behind it.
 
         ``account`` is whose segments they have to be, ``expected`` gives hashes that are known otherwise,
-        by sequence. A folder that an earlier try has left is gone on with as far as it fits. Segments that
-        are good are applied before a bad one is met.
+        by sequence; ``check`` reads all of a segment. A folder that an earlier try has left is gone on with
+        as far as it fits. Segments that are good are applied before a bad one is met.
 
         Raises:
             SegmentDamaged, ChainBroken: naming the object. ObjectStoreError, StorageFull, StorageFailed.
@@ -74,7 +78,7 @@ class Rebuilder:
                         with open_file(path, name, self._source.key(name)) as segment:
                             self._source.check_writer(segment, path)
                             check_origin(segment, account, previous)
-                            segment.check()
+                            check(segment)
                             _apply(segment, folder)
                     except (SegmentDamaged, ChainBroken):
                         path.unlink(missing_ok=True)  # it may be good again when it is fetched again

@@ -23,8 +23,10 @@ from backup.errors import (
     ObjectMissing,
     SegmentDamaged,
 )
+from backup.reading import OpenSegment
 from backup.rebuild import Rebuilder, Rebuilt
 from backup.segment import PAGE_BYTES, SegmentName, StreamId, parse_name
+from backup.soundness import check_sound, wrong_database
 from backup.source import Progress, Source
 from backup.state import State
 from backup.stores import ObjectStore
@@ -154,7 +156,8 @@ class Restorer:
 
         What turns out not to be a segment is passed over where another object has the same number, and
         behind the newest one that the server's stream names; ``Rebuilt.passed_over`` tells of it. With
-        ``newest_sound`` everything else that is damaged or missing means the newest state before it.
+        ``newest_sound`` everything else that is damaged or missing, or was damaged already when the snapshot
+        was taken, means the newest state before it.
 
         Raises:
             SegmentDamaged, ChainBroken: naming the object. NothingToRestore: no state is sound.
@@ -165,12 +168,15 @@ class Restorer:
         candidates = Candidates(wanted.names)
         passed_over: list[str] = []
         looked_at: set[SegmentName] = set()
+        check = check_sound if newest_sound else OpenSegment.check
         while chain := candidates.way():
             if wanted.newest and not newest_sound and chain[-1].sequence < wanted.head.sequence:
                 raise self._missing(wanted, chain[-1].sequence)
             try:
                 self._look_at(chain, candidates, looked_at)
-                rebuilt = self._rebuilder.rebuild(chain, folder, account=wanted.account_id, expected=expected)
+                rebuilt = self._rebuilder.rebuild(
+                    chain, folder, account=wanted.account_id, expected=expected, check=check
+                )
             except (SegmentDamaged, ChainBroken) as error:
                 bad = _to_blame(error, chain, candidates)
                 if not (newest_sound or candidates.has_other(bad) or bad.sequence > wanted.head.sequence):
@@ -178,7 +184,8 @@ class Restorer:
                 candidates.drop(bad)
                 passed_over.append(str(error))
             else:
-                return folder, replace(rebuilt, passed_over=tuple(passed_over))
+                damage = wrong_database(folder / "mail.db", rebuilt.pages)
+                return folder, replace(rebuilt, passed_over=tuple(passed_over), damage=damage)
         raise NothingToRestore("no state of this account is sound")
 
     def _look_at(

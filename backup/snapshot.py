@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from backup.errors import ImageUnreadable
@@ -20,6 +21,7 @@ from backup.retention import chains, due_for_full
 from backup.segment import (
     INBOX_PREFIX,
     KEYS_FILE,
+    PAGE_BYTES,
     DatabasePart,
     Header,
     Kind,
@@ -28,9 +30,11 @@ from backup.segment import (
     runs_of,
 )
 from backup.signing import Signer
+from backup.soundness import wrong_keys, wrong_page
 from backup.staging import staged_name, write_segment
 from backup.state import Segment, State, Stream, new_stream
 from mailstore.account import AccountPaths, account_paths, restored_without_database, shared_lock
+from mailstore.damage import tell
 from mailstore.durable import storage_errors
 from mailstore.errors import NoSuchAccount, NoSuchMessage
 from mailstore.keys import AccountId, PublicKey
@@ -180,8 +184,12 @@ class Snapshotter:
                 header = self._header(base, image, mail, keys, full=full)
                 segment = None
                 if header is not None:
-                    payload = _payload(header, image, mail, keys)
+                    wrong: list[str] = []
+                    payload = _payload(header, image, mail, keys, wrong.append)
                     segment = write_segment(self._staging, header, payload, self._public_key, self._signer)
+                    # Taken all the same: mail that waits is in it, and what is sound of the database.
+                    for what in wrong[:1]:
+                        tell(header.account, f"snapshot taken, but {what}")
                 try:
                     self._state.keep(
                         stream, segment, mail.names - base.known_mail, base.known_mail - mail.names
@@ -231,12 +239,24 @@ class Snapshotter:
         return frozenset(page for page in changed if page <= image.pages)
 
 
-def _payload(header: Header, image: Image | None, mail: _Mail, keys: bytes) -> Iterator[bytes]:
+def _payload(
+    header: Header, image: Image | None, mail: _Mail, keys: bytes, found_wrong: Callable[[str], None]
+) -> Iterator[bytes]:
+    """The content in its order; what cannot be of a sound account is told once it has been read."""
+    wrong = None
     if image is not None and header.database is not None:
-        yield from image.content(header.database.runs)
+        numbers = iter(pages_of(header.database.runs))
+        for data in image.content(header.database.runs):
+            first, more = next(numbers), len(data) // PAGE_BYTES - 1
+            next(islice(numbers, more, more), None)
+            wrong = wrong or wrong_page(first, data)
+            yield data
         image.check()
     if header.files and header.files[0][0] == KEYS_FILE:
+        wrong = wrong or wrong_keys(keys, header.account)
         yield keys
+    if wrong is not None:
+        found_wrong(wrong)
     if mail.spooled:
         with mail.spool.open("rb") as file:
             while piece := file.read(_COPY_BYTES):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
+from backup.errors import KeysDamaged
 from backup.keyslots import Difference, difference, newest_keys, one_master_key
 from backup.rebuild import Rebuilt
 from backup.segment import SegmentName
@@ -41,6 +42,7 @@ def choose_keys(
     key the one of the time stays. Where the living account's stays, ``folder`` has none afterwards.
 
     Raises:
+        KeysDamaged: the one of the time is no header, and no other may take its place; nothing was changed.
         StorageFull, StorageFailed: as they say.
     """
     then = _header(folder)
@@ -50,18 +52,35 @@ def choose_keys(
     if newer is None:
         raw = newest_keys(source, names, rebuilt.newest)
         newer = _decoded(raw)
-    if then is None or newer is None or not one_master_key(then, newer):
+    if then is None:
+        _require(newer, wanted)
+        found = Difference()
+    elif newer is None or not one_master_key(then, newer):
         return Keyslots.THEN, Difference()
-    found = difference(then, newer)
-    if wanted is Keyslots.THEN:
-        return Keyslots.THEN, found
+    else:
+        found = difference(then, newer)
+        if wanted is Keyslots.THEN:
+            return Keyslots.THEN, found
     with storage_errors():
         if living is not None:
             # Not copied but left where it is: a password that is changed meanwhile stays changed.
-            (folder / "keys").unlink()
+            (folder / "keys").unlink(missing_ok=True)
         elif raw is not None:
             replace_file(folder / "keys", raw)
     return Keyslots.NOW, found
+
+
+def _require(newer: Header | None, wanted: Keyslots) -> None:
+    """Whether a newer header takes the place of one that is damaged in the snapshot. Raises KeysDamaged."""
+    if newer is None:
+        raise KeysDamaged(
+            "the snapshot's key header is damaged, and there is no newer one: choose an earlier time"
+            " with --at, or --newest-sound"
+        )
+    if wanted is Keyslots.THEN:
+        raise KeysDamaged(
+            "the snapshot's key header is damaged: choose an earlier time with --at, or leave out --keyslots"
+        )
 
 
 def _living(paths: AccountPaths, record: AccountRecord) -> Header | None:

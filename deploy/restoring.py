@@ -94,6 +94,9 @@ class Restored:
     passed_over: tuple[str, ...] = ()
     """Objects of its stream that were no part of it, each with the reason."""
 
+    damage: str | None = None
+    """What is wrong with the database that is back; see ``Rebuilt.damage``."""
+
     keyslots: Keyslots = Keyslots.THEN
     difference: Difference = field(default_factory=Difference)
     """Between the keyslots of then and of now, where both are known."""
@@ -198,6 +201,7 @@ class Restoring:
             rebuilt.pages,
             kept,
             passed_over=rebuilt.passed_over,
+            damage=rebuilt.damage,
             keyslots=keyslots,
             difference=differ,
         )

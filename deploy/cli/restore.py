@@ -212,6 +212,7 @@ def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, .
             "kept": str(one.kept) if one.kept else None,
             "skipped": one.skipped,
             "trouble": one.trouble,
+            "damage": one.damage,
             "passed_over": one.passed_over,
             "keyslots": one.keyslots,
             "keyslots_only_then": one.difference.only_then,
@@ -227,7 +228,7 @@ def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, .
         cli.remark(f"passed over {text}")
     if passed_over[_MOST_NAMED:]:
         cli.remark(f"passed over {len(passed_over) - _MOST_NAMED} more: 'sealbox backup verify' names them")
-    if any(one.trouble for one in found):
+    if any(one.trouble or one.damage for one in found):
         raise SystemExit(EXIT_STORAGE)
     if any(one.skipped for one in found):
         cli.remark("accounts that are there were left alone: --replace replaces them")
@@ -240,7 +241,10 @@ def _line(one: Restored) -> str:
     if one.skipped:
         return f"{name}  is there already, left alone"
     kept = f"; what was there is in {one.kept}" if one.kept else ""
-    return f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.pages * 4096)}{kept}{_secrets(one)}"
+    done = f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.pages * 4096)}{kept}{_secrets(one)}"
+    if one.damage:
+        return f"{done}; BUT DAMAGED: {one.damage}: restore an earlier time with --at, or --newest-sound"
+    return done
 
 
 def _secrets(one: Restored) -> str:

@@ -16,10 +16,34 @@ from backup.state import Segment, State
 from backup.store_file import FileStore
 from mailstore.account import AccountPaths, account_paths
 from mailstore.engine import Database, DatabaseKey, Txn, close_all, open_connection
-from mailstore.keys import AccountId, load_private_key, new_private_key
+from mailstore.keyheader import Header, encode_header
+from mailstore.keys import (
+    MASTER_KEY_BYTES,
+    NONCE_BYTES,
+    PRIVATE_KEY_BYTES,
+    PUBLIC_KEY_BYTES,
+    SALT_BYTES,
+    TAG_BYTES,
+    AccountId,
+    PublicKey,
+    WrappedKey,
+    load_private_key,
+    new_private_key,
+)
+from mailstore.model import ScramSetup
 
 KEY = DatabaseKey(b"k" * 32, b"s" * 16)
 ACCOUNT = AccountId("5a" * 16)
+HEADER = Header(
+    ACCOUNT,
+    1,
+    PublicKey(bytes(PUBLIC_KEY_BYTES)),
+    WrappedKey(bytes(NONCE_BYTES), bytes(PRIVATE_KEY_BYTES + TAG_BYTES)),
+    ScramSetup(bytes(SALT_BYTES)),
+    (),
+)
+"""Opens nothing, and is one by its form."""
+
 Rows = dict[int, int]
 
 
@@ -30,7 +54,7 @@ class Living:
         self.place = place
         self.paths: AccountPaths = account_paths(place / "root", ACCOUNT)
         self.paths.inbox.mkdir(parents=True)
-        self.paths.keys.write_bytes(b"keys")
+        self.paths.keys.write_bytes(encode_header(HEADER, bytes(MASTER_KEY_BYTES)))
         for folder in ("backup", "staging", "objects", "scratch"):
             (place / folder).mkdir()
         private = load_private_key(new_private_key())
