@@ -154,6 +154,15 @@ def test_too_large_to_read():
     blob = seal(PAIR.public, ACCOUNT, ID, MESSAGE, FACTS)
     with pytest.raises(SealedMessageDamaged):
         open_sealed(PAIR, ACCOUNT, ID, blob, SealedLimits(blob_bytes=len(blob) - 1))
+    assert open_sealed(PAIR, ACCOUNT, ID, blob, SealedLimits(blob_bytes=len(blob))) == (FACTS, MESSAGE)
+
+
+def test_too_large_to_read_from_the_inbox(tmp_path):
+    """A file of just the limit is read; no more than an octet of a longer one is."""
+    deliver(tmp_path, ID, b"x" * 100)
+    assert read_sealed(tmp_path, ID, SealedLimits(blob_bytes=100)) == b"x" * 100
+    with pytest.raises(SealedMessageDamaged):
+        read_sealed(tmp_path, ID, SealedLimits(blob_bytes=99))
 
 
 @pytest.mark.parametrize(

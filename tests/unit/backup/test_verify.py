@@ -89,6 +89,14 @@ def test_what_was_written_is_in_order(stored: JobWorld, tmp_path: Path) -> None:
     assert len(segments(stored)) == 5
 
 
+def test_what_no_key_is_known_of_is_counted(stored: JobWorld, tmp_path: Path) -> None:
+    """Its bytes are held against what was written, and not a word more is said for it."""
+    verifier = Verifier(stored.store, list_store(stored.store), lambda _name: None, tmp_path, deep=True)
+    report = verifier.verify(expected_by_state(stored.state))
+    assert report.findings == []
+    assert report.unopened == report.segments > 1
+
+
 def test_every_flipped_octet_is_found_and_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
     """Anywhere in any object of the account; the restore stops before it."""
     chance = random.Random(3)

@@ -190,6 +190,22 @@ def test_a_journal_that_grows_too_long_is_removed(tmp_path: Path, monkeypatch: p
     close_all([database])
 
 
+def test_notes_stand_one_behind_the_other(tmp_path: Path) -> None:
+    """Only behind a line that a crash has cut begins a new one, so that the next note can be read."""
+    database = opened(tmp_path)
+    journal = tmp_path / PAGE_JOURNAL
+    for _ in range(2):
+        add(database, 10)
+        database.checkpoint()
+    whole = journal.read_bytes()
+    assert b"\n\n" not in whole and whole.endswith(b"\n")
+    journal.write_bytes(whole[:-2])
+    add(database, 10)
+    database.checkpoint()
+    assert journal.read_bytes().startswith(whole[:-2] + b"\n")
+    close_all([database])
+
+
 def test_the_journal_is_emptied_when_all_of_it_is_known(tmp_path: Path) -> None:
     """And only then."""
     database = opened(tmp_path)
