@@ -31,6 +31,7 @@ from mailstore.errors import (
 )
 from mailstore.keys import AccountId, KeyLabel, PublicKey, derive
 from mailstore.model import Pop3Settings
+from mailstore.room import require_room_to_open
 
 # Connections and rows are Any below: sqlcipher3 ships no type information.
 SCHEMA_VERSION = 2
@@ -397,6 +398,8 @@ class EmbeddedDirectory:
 
 
 def _open(path: Path, raw_key: str) -> Any:
+    with storage_errors():
+        require_room_to_open(path)
     connection = sqlcipher.connect(str(path), isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA cipher_log_level = NONE")

@@ -21,6 +21,7 @@ from mailstore.damage import DamagedDatabase, named
 from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, StoreError
 from mailstore.locks import locked
 from mailstore.page_journal import PAGE_JOURNAL, Checkpoint, recorded
+from mailstore.room import ROOM_TO_WRITE_BYTES, require_room, require_room_to_open
 
 log = logging.getLogger("sealbox.engine")
 
@@ -149,6 +150,7 @@ class Database:
         BEGIN IMMEDIATE takes SQLite's write lock at once, so that no reader has to be upgraded later. Our
         own in front of it keeps commits out while a checkpoint notes what it is going to copy.
         """
+        self._require_room()
         with _writing(self._path):
             return self._transact("BEGIN IMMEDIATE", now, fn, *args)
 
@@ -157,12 +159,17 @@ class Database:
 
         Raises Busy at once when there is one.
         """
+        self._require_room()
         with _writing(self._path, 0.0):
             self.pragma("PRAGMA synchronous=NORMAL")
             try:
                 return self._transact("BEGIN IMMEDIATE", now, fn, *args)
             finally:
                 self.pragma("PRAGMA synchronous=FULL")
+
+    def _require_room(self) -> None:
+        with translated(self._damage):
+            require_room(self._path.parent, ROOM_TO_WRITE_BYTES)
 
     def _transact(self, begin: str, now: int, fn: Callable[..., T], *args: Any) -> T:
         with translated(self._damage):
@@ -259,6 +266,7 @@ def open_connection(
     """
     damage = damage or DamagedDatabase(path)
     with translated(damage):
+        require_room_to_open(path)
         connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
         database = Database(connection, damage)
         try:

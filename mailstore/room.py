@@ -1,0 +1,58 @@
+"""Room on the volume: asked for before SQLite needs memory that the disk may not have.
+
+SQLite maps the index of its log (``-shm``). When it lengthens that file it writes one octet in each 4096,
+so that a full disk is an error and not a page fault (os_unix.c, ``unixShmMap``). On file systems whose blocks
+are smaller, or that write elsewhere what they change, the rest of a page gets its room only when it is first
+written to; where there is none the kernel sends SIGBUS, and everybody's session ends with the process. So the
+room is asked for first. What else fills the disk in the same moment can still take it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mailstore.errors import StorageFull
+
+ROOM_TO_OPEN_BYTES = 96 * 1024
+"""Free at least when a database is opened that nobody has open: its index, and what the file system adds."""
+
+ROOM_TO_WRITE_BYTES = 256 * 1024
+"""Free at least when a transaction begins to write, so that logins still find room when writing stops."""
+
+INDEX_BYTES = 32 * 1024
+"""Of a log's index, for the first and every further ``_WAL_BYTES`` of log."""
+
+_WAL_BYTES = 4096 * 4096
+_STAT_BLOCK_BYTES = 512
+
+
+def free_bytes(folder: Path) -> int | None:
+    """What anybody may still write on the volume of ``folder``; None where unknown. Raises OSError."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+
+def require_room(folder: Path, needed_bytes: int) -> None:
+    """Raises StorageFull when fewer octets are free on the volume of ``folder``. Raises OSError."""
+    free = free_bytes(folder)
+    if free is not None and free < needed_bytes:
+        raise StorageFull("the disk is full")
+
+
+def require_room_to_open(database: Path) -> None:
+    """Raises StorageFull when a database might not be opened for want of room. Raises OSError.
+
+    The index that another connection has made needs none.
+    """
+    wal, index = _stat(database, "-wal"), _stat(database, "-shm")
+    needed = INDEX_BYTES * (1 + (wal.st_size // _WAL_BYTES if wal else 0))
+    if index is None or index.st_blocks * _STAT_BLOCK_BYTES < needed:
+        require_room(database.parent, ROOM_TO_OPEN_BYTES - INDEX_BYTES + needed)
+
+
+def _stat(database: Path, ending: str) -> os.stat_result | None:
+    try:
+        return database.with_name(database.name + ending).stat()
+    except FileNotFoundError:
+        return None
