@@ -1,6 +1,7 @@
 """How loaded a worker is: how late the reactor comes to its work, and how much waits for threads.
 
-``is_high`` decides; it is pure. What can wait for a day is put off then (``protocols.imap.shedding``).
+``is_high`` decides; it is pure. What can wait for a day is put off then
+(``protocols.imap.commands.shedding``).
 """
 
 from __future__ import annotations

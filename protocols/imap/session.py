@@ -9,7 +9,9 @@ from twisted.internet.defer import CancelledError
 
 from mailstore.errors import AccountClosed, StoreError
 from protocols.access_log import Entry
-from protocols.imap.append_commands import is_welcome
+from protocols.imap.commands.append import is_welcome
+from protocols.imap.commands.entering import capability_text
+from protocols.imap.commands.handlers import HANDLERS
 from protocols.imap.compress import BrokenStream
 from protocols.imap.connection import (
     CommandReceived,
@@ -23,10 +25,8 @@ from protocols.imap.connection import (
     Piece,
 )
 from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment, Unanswered, log
-from protocols.imap.entering import capability_text
 from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
 from protocols.imap.grammar.table import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
-from protocols.imap.handlers import HANDLERS
 from protocols.imap.picture.view import uid_required
 from protocols.imap.progress import signs_of_life
 from protocols.imap.responses import lines

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from mailstore.executor import Executor
 from mailstore.memory_gate import MemoryGate, Pass
 from mailstore.model import Origin
-from protocols.imap.shedding import can_wait
+from protocols.imap.commands.shedding import can_wait
 from protocols.limits import LoadLimits
 from protocols.load import MEASUREMENTS, Load, LoadMeter, idle, is_high
 

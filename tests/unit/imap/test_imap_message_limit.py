@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstore.model import Uid
+from protocols.imap.commands.message_limit import Allowed, allowed
 from protocols.imap.grammar.table import State
-from protocols.imap.message_limit import Allowed, allowed
 from protocols.imap.responses.capabilities import capabilities
 from protocols.limits import ImapLimits
 from tests.wire import ImapWorld

@@ -7,8 +7,8 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.imap.commands.metadata import chosen
 from protocols.imap.grammar.metadata import Depth
-from protocols.imap.metadata_commands import chosen
 from protocols.limits import ImapLimits
 from tests.wire import ImapWorld
 

@@ -7,9 +7,9 @@ from typing import cast
 
 from mailstore.model import MailboxId, MailboxInfo
 from mailstore.search import All
+from protocols.imap.commands.multisearch import _chosen
 from protocols.imap.context import Context
 from protocols.imap.grammar.search import MultiSearch, Search, Source, Sources
-from protocols.imap.multisearch import _chosen
 from protocols.limits import ImapLimits
 from tests.growth import LINEAR_AT_MOST, growth
 from tests.wire import ImapWorld

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from mailstore import errors
 from mailstore.model import Delta, Flags, ModSeq, SystemFlag
 from protocols.errors import MEANINGS
+from protocols.imap.commands.handlers import HANDLERS
 from protocols.imap.grammar.table import COMMANDS, Request
-from protocols.imap.handlers import HANDLERS
 from protocols.imap.responses.failures import refusal_of
 from protocols.limits import ImapLimits
 from tests.memory_mailbox import SelectedMailbox

@@ -20,17 +20,17 @@ from mailstore.model import (
     Uid,
 )
 from mailstore.uidset import SequenceSet, UidSet
+from protocols.imap.commands.message_limit import Allowed, allowed, require_page, told
+from protocols.imap.commands.resync import require_qresync, tell_vanished_earlier
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
 from protocols.imap.grammar.fetch import Fetch
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, SectionForm
 from protocols.imap.grammar.page import Page
 from protocols.imap.grammar.refusal import Disallowed
-from protocols.imap.message_limit import Allowed, allowed, require_page, told
 from protocols.imap.output import Output
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines
 from protocols.imap.responses.search_results import on_page
-from protocols.imap.resync import require_qresync, tell_vanished_earlier
 from protocols.redact import correlation_id, describe
 
 _CONTENT_BATCH_ROWS = 200

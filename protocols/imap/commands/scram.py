@@ -6,8 +6,8 @@ from functools import partial
 
 from mailstore.errors import AuthenticationFailed
 from protocols import scram
+from protocols.imap.commands.entering import ask_client, enter, failed, rejected
 from protocols.imap.context import Answer, Context
-from protocols.imap.entering import ask_client, enter, failed, rejected
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.session import Authenticate
 from protocols.sasl import SaslError

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from mailstore.errors import StoreError
 from mailstore.model import MessageFlags, ModSeq, StoreResult
 from mailstore.uidset import UidSet
+from protocols.imap.commands.message_limit import Allowed, allowed, told
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.fetch import Store
 from protocols.imap.grammar.refusal import Disallowed
-from protocols.imap.message_limit import Allowed, allowed, told
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines
 

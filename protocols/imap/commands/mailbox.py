@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mailstore.model import SpecialUse
+from protocols.imap.commands.metadata import metadata_line, special_use_entry
+from protocols.imap.commands.rights import my_rights_line
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.mailbox import (
     Create,
@@ -23,10 +25,8 @@ from protocols.imap.grammar.mailbox import (
 )
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.session import Namespace
-from protocols.imap.metadata_commands import metadata_line, special_use_entry
 from protocols.imap.responses import lines
 from protocols.imap.responses.listing import Line, list_lines, lsub_lines
-from protocols.imap.rights_commands import my_rights_line
 
 _DONE = Answer(b"done")
 _VIRTUAL = frozenset({SpecialUse.ALL, SpecialUse.FLAGGED})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from protocols.imap.commands.entering import capability_text
 from protocols.imap.compress import CompressedChannel
 from protocols.imap.context import Answer, Context
-from protocols.imap.entering import capability_text
 from protocols.imap.grammar.session import Unauthenticate
 from protocols.imap.grammar.table import State
 from protocols.imap.output import Output

@@ -6,10 +6,11 @@ from functools import partial
 
 from mailstore.errors import AuthenticationFailed
 from protocols.access_log import user_agent
-from protocols.imap import scram_command
+from protocols.imap.commands import scram
+from protocols.imap.commands.entering import ask_client, capability_text, enter, failed, rejected
+from protocols.imap.commands.shedding import can_wait
 from protocols.imap.compress import CompressedChannel
 from protocols.imap.context import Answer, Context
-from protocols.imap.entering import ask_client, capability_text, enter, failed, rejected
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.session import (
     Authenticate,
@@ -25,7 +26,6 @@ from protocols.imap.grammar.session import (
 from protocols.imap.grammar.table import State
 from protocols.imap.output import Output
 from protocols.imap.responses import lines
-from protocols.imap.shedding import can_wait
 from protocols.load import is_high
 from protocols.sasl import MECHANISMS, Credentials, SaslError, read_credentials
 from protocols.scram import SCRAM, SCRAM_PLUS
@@ -78,7 +78,7 @@ async def login(ctx: Context, request: Login) -> Answer:
 async def authenticate(ctx: Context, request: Authenticate) -> Answer:
     """AUTHENTICATE with or without initial response; the client may abort with ``*`` (section 6.2.2)."""
     if request.mechanism in (SCRAM, SCRAM_PLUS):
-        return await scram_command.authenticate(ctx, request)
+        return await scram.authenticate(ctx, request)
     mechanism = MECHANISMS.get(request.mechanism)
     if mechanism is None:
         raise Disallowed(b"mechanism not supported", b"CANNOT")

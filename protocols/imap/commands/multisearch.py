@@ -9,10 +9,10 @@ from mailstore.errors import NoSuchMailbox
 from mailstore.model import MailboxInfo, MailboxStatus
 from mailstore.names import normalised
 from mailstore.uidset import STAR, SequenceSet, UidSet
+from protocols.imap.commands.live_search import live_search
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.grammar.search import MultiSearch, Search, SearchReturn, Source, Sources
-from protocols.imap.live_search import live_search
 from protocols.imap.picture.fuzzy import BETTER, scores
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.responses import lines, search_results

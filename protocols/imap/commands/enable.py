@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from protocols.imap.commands.notify import watch_metadata
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.grammar.session import Enable
-from protocols.imap.notify_command import watch_metadata
 from protocols.imap.responses import lines
 
 

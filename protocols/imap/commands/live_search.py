@@ -12,14 +12,14 @@ from mailstore import search as criteria
 from mailstore.errors import StoreError
 from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
+from protocols.imap.commands.message_limit import told
+from protocols.imap.commands.search import search
 from protocols.imap.context import Answer, Context, Moment, Selected
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.grammar.search import CancelUpdate, Search, SearchReturn
-from protocols.imap.message_limit import told
 from protocols.imap.picture.live import LiveSearch
 from protocols.imap.picture.numbering import Numbering, resolve
 from protocols.imap.responses import lines
-from protocols.imap.search_command import search
 
 _DONE = Answer(b"done")
 

@@ -9,10 +9,10 @@ from mailstore import search as criteria
 from mailstore.errors import StoreError
 from mailstore.model import Delta, FetchPlan, ModSeq, SortBy, SortKey, Uid
 from mailstore.uidset import UidSet
+from protocols.imap.commands.message_limit import require_whole, searched
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.search import RefusedSearch, Search, SearchReturn, Thread
-from protocols.imap.message_limit import require_whole, searched
 from protocols.imap.picture.fuzzy import BETTER, scores
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.responses import lines, search_results
