@@ -34,7 +34,7 @@ from mailstore.account import (
     AccountPaths,
     account_paths,
     exclusive_lock,
-    init_root,
+    make_root,
     mark_restored,
     open_directory,
 )
@@ -91,7 +91,7 @@ def restore_server(root: Path, server: Server) -> None:
     Raises:
         StorageFailed, StorageFull: as they say; calling it again goes on.
     """
-    init_root(root, server.server_key)
+    make_root(root, server.server_key)
     directory = open_directory(root)
     try:
         for domain in server.domains:

@@ -22,6 +22,8 @@ from mailstore.wal import WalPosition
 
 T = TypeVar("T")
 
+STATE_FILE = "state.db"
+
 FORGOTTEN = "forgotten-"
 """Begins the account of a stream that was found in the object store and is nobody's, as far as is known."""
 
@@ -112,7 +114,7 @@ class State:
         key = DatabaseKey(
             derive(server_key, KeyLabel.BACKUP_STATE, 32), derive(server_key, KeyLabel.BACKUP_STATE_SALT, 16)
         )
-        self._database: Database = open_connection(folder / "state.db", key)
+        self._database: Database = open_connection(folder / STATE_FILE, key)
         try:
             self._database.write(0, _migrate)
         except BaseException:

@@ -21,7 +21,15 @@ from mailstore.durable import (
     sync_folder,
     write_new,
 )
-from mailstore.errors import AccountExists, NoSuchAccount, NotInitialised, PasswordUnusable, StorageFailed
+from mailstore.errors import (
+    AccountExists,
+    DirectoryLost,
+    NoSuchAccount,
+    NotInitialised,
+    PasswordUnusable,
+    ServerKeyLost,
+    StorageFailed,
+)
 from mailstore.hardening import wipe
 from mailstore.keyheader import FILE_NAME as KEYS_FILE
 from mailstore.keyheader import LOCK_NAME as KEYS_LOCK
@@ -144,10 +152,21 @@ def keys_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> Iterato
         yield
 
 
-def init_root(root: Path, server_key: bytes | None = None) -> None:
-    """Make the data root, the server's key (the one given, else a new one) and the directory, where missing.
+def init_root(root: Path) -> None:
+    """Make the data root, a server's key and the directory, where missing.
 
-    A lost server key is never replaced beside an existing directory. Raises StorageFailed, StorageFull.
+    Beside accounts, or one without the other, nothing is made anew. Raises ServerKeyLost, DirectoryLost,
+    StorageFailed, StorageFull.
+    """
+    check_root(root)
+    make_root(root, None)
+
+
+def make_root(root: Path, server_key: bytes | None) -> None:
+    """As ``init_root`` with the server's key that is given, which a restore knows: also beside accounts.
+
+    Raises:
+        ServerKeyLost: there is a directory, and no key is given. StorageFailed, StorageFull: as they say.
     """
     with storage_errors():
         make_folders(root)
@@ -155,10 +174,34 @@ def init_root(root: Path, server_key: bytes | None = None) -> None:
         # Looked at before the key: another first start makes the key first, then the directory.
         is_made = has_directory(root)
         if not _server_key_path(root).exists():
-            if is_made:
-                raise StorageFailed
+            if is_made and server_key is None:
+                raise ServerKeyLost
             _write_server_key(root, server_key or os.urandom(SERVER_KEY_BYTES))
     EmbeddedDirectory(_directory_path(root), read_server_key(root)).close()
+
+
+def check_root(root: Path) -> None:
+    """Whether the server's own files are there where accounts are.
+
+    Raises ServerKeyLost, DirectoryLost, StorageFailed.
+    """
+    try:
+        read_server_key(root)
+    except NotInitialised:
+        return
+    if not has_directory(root) and _has_accounts(root):
+        raise DirectoryLost
+
+
+def has_server(root: Path) -> bool:
+    """Whether the server's key and its directory are there. Raises StorageFailed."""
+    with storage_errors():
+        return _server_key_path(root).exists() and has_directory(root)
+
+
+def _has_accounts(root: Path) -> bool:
+    with storage_errors():
+        return next((root / "accounts").glob(f"??/*/{KEYS_FILE}"), None) is not None
 
 
 def has_directory(root: Path) -> bool:
@@ -168,22 +211,26 @@ def has_directory(root: Path) -> bool:
 
 
 def open_directory(root: Path) -> EmbeddedDirectory:
-    """The embedded directory of a data root. Raises NotInitialised, StorageFailed, TooNew."""
+    """The embedded directory of a data root.
+
+    Raises NotInitialised, ServerKeyLost, DirectoryLost, DatabaseDamaged, StorageFailed, TooNew.
+    """
     server_key = read_server_key(root)
     if not has_directory(root):
-        raise NotInitialised
+        raise DirectoryLost if _has_accounts(root) else NotInitialised
     return EmbeddedDirectory(_directory_path(root), server_key)
 
 
 def read_server_key(root: Path) -> bytes:
-    """The server's 32-byte key. Raises NotInitialised, StorageFailed."""
+    """The server's 32-byte key. Raises NotInitialised, ServerKeyLost, StorageFailed."""
     with storage_errors():
         try:
             raw = _server_key_path(root).read_bytes()
         except FileNotFoundError:
-            raise NotInitialised from None
+            is_lost = has_directory(root) or _has_accounts(root)
+            raise (ServerKeyLost if is_lost else NotInitialised) from None
     if not _SERVER_KEY.fullmatch(raw):
-        raise StorageFailed
+        raise ServerKeyLost
     return bytes.fromhex(raw.decode("ascii"))
 
 

@@ -35,6 +35,12 @@ def tell(account_id: str, what: str) -> None:
     log.error('account %s: %s: see %s, "%s"', account_id, what, GUIDE, ACCOUNT_SECTION)
 
 
+def tell_directory(path: Path, code: int) -> None:
+    """Log that the directory cannot be read; ``code`` is SQLite's."""
+    why = f"is damaged (code {code}), or server.key is not the one it was made with"
+    log.error("%s %s: %s", named(path), why, read_on(path))
+
+
 class DamagedDatabase:
     """Says once that a database is damaged. All connections of one opening share it."""
 

@@ -17,10 +17,12 @@ from typing import Any, Protocol
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from mailstore.address import read_address, read_domain, read_login_name, require_address, require_domain
+from mailstore.damage import tell_directory
 from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.errors import (
     AccountExists,
     Busy,
+    DatabaseDamaged,
     DomainInUse,
     NoSuchAccount,
     NoSuchAddress,
@@ -375,7 +377,7 @@ class EmbeddedDirectory:
 
     @contextmanager
     def _read(self) -> Iterator[Any]:
-        with _translated():
+        with _translated(self._path):
             try:
                 connection = self._idle.get_nowait()
             except Empty:
@@ -418,12 +420,16 @@ def _open(path: Path, raw_key: str) -> Any:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(path: Path) -> Iterator[None]:
     # Driver texts can quote statements and values, so they are not carried along.
     try:
         yield
     except sqlcipher.Error as error:
-        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        code = getattr(error, "sqlite_errorcode", 0)
+        match code & 0xFF:
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                tell_directory(path, code)
+                raise DatabaseDamaged from None
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 raise Busy from None
             case sqlite3.SQLITE_FULL:

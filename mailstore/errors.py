@@ -113,6 +113,14 @@ class DatabaseDamaged(StorageFailed):
     """A database has pages that are not what was written, or belongs to another key; the log names it."""
 
 
+class ServerKeyLost(StorageFailed):
+    """There are accounts or a directory, and the server's key is not there, or is no key."""
+
+
+class DirectoryLost(StorageFailed):
+    """There are accounts, and no directory that knows them."""
+
+
 class SealedMessageDamaged(StoreError):
     """A sealed message cannot be opened with the account's private key, or is cut short."""
 

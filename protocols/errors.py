@@ -65,6 +65,8 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.StorageFull: Meaning.TRY_LATER,
     errors.StorageFailed: Meaning.OPERATOR,
     errors.DatabaseDamaged: Meaning.OPERATOR,
+    errors.ServerKeyLost: Meaning.OPERATOR,
+    errors.DirectoryLost: Meaning.OPERATOR,
     errors.SealedMessageDamaged: Meaning.OPERATOR,
     errors.TooNew: Meaning.OPERATOR,
 }

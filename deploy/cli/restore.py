@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
+from backup.catalogue import Server
 from backup.job import Places
 from backup.restore import list_store
-from backup.state import State
+from backup.state import STATE_FILE, State
 from deploy import restoring
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
@@ -33,7 +34,7 @@ from deploy.config import FILE_NAME
 from deploy.restore_messages import RestoredMailbox, restore_mailbox
 from deploy.restored_keys import Keyslots
 from deploy.restoring import Restored, Restoring, Sources, Wishes
-from mailstore.account import open_directory, read_server_key
+from mailstore.account import has_server, open_directory, read_server_key
 from mailstore.directory import Directory
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchAccount, NoSuchMailbox
@@ -109,6 +110,8 @@ def restore(
         return
     with _work(root) as work:
         found, sources = _restore(cli, root, work, accounts, wishes, options)
+        if not found:
+            raise Refusal("there is nothing to restore: no account of this directory has a snapshot there")
         if all(one.trouble is None for one in found):
             shutil.rmtree(work, ignore_errors=True)
     _answer(cli, root, found, sources.passed_over)
@@ -148,13 +151,16 @@ def _restore(
     listing = list_store(store)
     if key is not None:
         sources = restoring.by_private_key(store, listing, key, work, wishes)
-        new_server = not (root / "directory.db").exists()
+        new_server = not has_server(root)
+        new_state = not (Places(root).folder / STATE_FILE).exists()
         if sources.server is not None and new_server:
             made = restoring.make_server(root, sources.server, FILE_NAME)
             cli.remark(f"made the server's directory in {root}" + (f" and {made}" if made else ""))
         found = _accounts(cli, root, work, sources, accounts, wishes)
-        if new_server:
+        if new_server and new_state:
             _adopt(root, sources, key)
+        elif not accounts and sources.server is not None:
+            _tell_unknown(cli, root, sources.server)
         return found, sources
     with opened_state(cli.root) as state:
         sources = restoring.by_state(store, listing, state)
@@ -192,6 +198,20 @@ def _find(directory: Directory, sources: Sources, wanted: str) -> AccountId:
 def _everyone(directory: Directory, sources: Sources) -> list[AccountId]:
     """All accounts of the directory that have snapshots; of those without there is nothing to restore."""
     return [record.account_id for record in directory.accounts() if record.account_id in sources.heads]
+
+
+def _tell_unknown(cli: Cli, root: Path, server: Server) -> None:
+    """Accounts that the snapshots know and this directory does not are not restored unasked."""
+    directory = open_directory(root)
+    try:
+        unknown = server.accounts.keys() - {record.account_id for record in directory.accounts()}
+    finally:
+        directory.close()
+    if unknown:
+        cli.remark(
+            f"{len(unknown)} accounts of the snapshots are not in this directory: 'sealbox backup list"
+            " --private-key' names them, 'sealbox restore' with a name brings that one back"
+        )
 
 
 def _adopt(root: Path, sources: Sources, key: PrivateKey) -> None:

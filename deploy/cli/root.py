@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from backup.errors import BackupError, ChainBroken, ImageUnreadable, SegmentDamaged, StoreUnavailable
 from deploy import config as configuration
 from mailstore.account import open_directory
-from mailstore.damage import GUIDE
+from mailstore.damage import GUIDE, SERVER_SECTION
 from mailstore.directory import AccountRecord, EmbeddedDirectory
 from mailstore.errors import (
     AccountDisabled,
@@ -37,6 +37,7 @@ from mailstore.errors import (
     AuthenticationFailed,
     Busy,
     DatabaseDamaged,
+    DirectoryLost,
     DomainInUse,
     HeaderTampered,
     LastKeyslot,
@@ -48,6 +49,7 @@ from mailstore.errors import (
     NotInitialised,
     PasswordUnusable,
     ScopeDenied,
+    ServerKeyLost,
     StorageFailed,
     StorageFull,
     StoreError,
@@ -91,6 +93,17 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (Busy, EXIT_BUSY, "another process holds the lock: try again in a moment"),
     (TooManyLogins, EXIT_BUSY, "not enough memory for key derivation: try again in a moment"),
     (StorageFull, EXIT_STORAGE, "the disk is full, nothing was changed: make room and try again"),
+    (
+        ServerKeyLost,
+        EXIT_STORAGE,
+        "server.key is missing or damaged, though there is a directory or accounts:"
+        f' see {GUIDE}, "{SERVER_SECTION}"',
+    ),
+    (
+        DirectoryLost,
+        EXIT_STORAGE,
+        f'directory.db is missing, though there are accounts: see {GUIDE}, "{SERVER_SECTION}"',
+    ),
     (DatabaseDamaged, EXIT_STORAGE, f"a database is damaged, the line above says which: see {GUIDE}"),
     (StorageFailed, EXIT_STORAGE, "reading or writing the data failed: check the disk and the permissions"),
     (HeaderTampered, EXIT_TAMPERED, "the key header is not the one this program wrote: restore it"),

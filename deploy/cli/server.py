@@ -12,7 +12,8 @@ import click
 from deploy import config as configuration
 from deploy import first_run, serving
 from deploy.cli.root import EXIT_REFUSED, EXIT_USAGE, Places, explain
-from mailstore.errors import StoreError
+from mailstore.account import check_root
+from mailstore.errors import DirectoryLost, ServerKeyLost, StoreError
 
 _CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file."
@@ -71,9 +72,13 @@ def check_config(context: click.Context, config: Path | None, data: Path | None,
     path = configuration.find(config or given.config, data or given.data)
     mistakes: tuple[str, ...] = ()
     try:
-        configuration.load(path)
+        check_root(configuration.load(path).data)
     except configuration.ConfigError as exc:
         mistakes = exc.mistakes
+    except (ServerKeyLost, DirectoryLost) as exc:
+        mistakes = (explain(exc)[0],)
+    except StoreError:
+        pass  # it is the server that has to be able to read its data
     if as_json:
         click.echo(json.dumps({"config": str(path), "mistakes": mistakes}))
     elif mistakes:

@@ -20,7 +20,7 @@ from backup.job import Places
 from backup.keypair import read_private_key
 from backup.limits import BackupLimits
 from backup.signing import PUBLIC_BYTES, Signer
-from backup.state import State
+from backup.state import STATE_FILE, State
 from backup.stores import ObjectStore
 from deploy import config as configuration
 from deploy.cli.root import EXIT_USAGE, Cli, Refusal
@@ -28,7 +28,7 @@ from deploy.config import BackupSection
 from deploy.object_store import open_store
 from mailstore.account import read_server_key
 from mailstore.durable import storage_errors
-from mailstore.errors import NotInitialised
+from mailstore.errors import NotInitialised, ServerKeyLost
 from mailstore.keys import PrivateKey
 
 ANYBODY = "anybody"
@@ -109,7 +109,7 @@ def signed_by(root: Path, options: StoreOptions) -> bytes | None:
     if options.signed_by is None:
         try:
             return Signer(read_server_key(root)).public
-        except NotInitialised:
+        except (NotInitialised, ServerKeyLost):
             return None
     if options.signed_by == ANYBODY:
         return None
@@ -126,7 +126,7 @@ def signed_by(root: Path, options: StoreOptions) -> bytes | None:
 def opened_state(root: Path) -> Iterator[State]:
     """The server's own knowledge of its snapshots. Raises Refusal when it has none."""
     places = Places(root)
-    if not (places.folder / "state.db").exists():
+    if not (places.folder / STATE_FILE).exists():
         raise Refusal(
             "this server has taken no snapshots yet: 'sealbox backup run' takes them now;"
             " with --private-key the store itself is read"

@@ -18,6 +18,7 @@ from mailstore.errors import (
     NoSuchAddress,
     NoSuchDomain,
     NotInitialised,
+    ServerKeyLost,
     StorageFailed,
     TooNew,
 )
@@ -227,7 +228,7 @@ def test_lost_server_key(root):
     (root / "server.key").rename(root / "elsewhere")
     with pytest.raises(StorageFailed):
         init_root(root)
-    with pytest.raises(NotInitialised):
+    with pytest.raises(ServerKeyLost):
         open_directory(root)
     (root / "elsewhere").rename(root / "server.key")
     (root / "directory.db").rename(root / "elsewhere")
