@@ -89,6 +89,18 @@ def test_segments_that_were_applied_are_not_fetched_again(world: BackupWorld, tm
         assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
 
 
+def test_what_was_rebuilt_of_another_state_is_begun_anew(world: BackupWorld, tmp_path: Path) -> None:
+    """The note of an earlier try names a segment that is not in the chain: nothing of it counts."""
+    chain = chain_of(world)
+    (tmp_path / "s").mkdir()
+    rebuilder = Rebuilder(world.source(), tmp_path / "s", 1)
+    folder = tmp_path / "r"
+    folder.mkdir()
+    (folder / "restoring").write_text(f"{chain[0].stream}/00000009-1-full 00 account 7\n")
+    assert rebuilder.rebuild(chain, folder).newest == chain[-1]
+    assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
+
+
 def test_a_download_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Octets that are there are hashed, not fetched, but for the last piece: a power cut may have torn it."""
     monkeypatch.setattr(source_module, "GET_BYTES", 100)

@@ -14,11 +14,12 @@ from job_world import JobWorld
 from backup.catalogue import stream_of_server
 from backup.errors import BackupError, ChainBroken, SegmentDamaged, WrongKey
 from backup.rebuild import Rebuilder
-from backup.restore import Restorer, Target, list_store, target
-from backup.segment import Header, Kind, SegmentName
+from backup.restore import Listing, Restorer, Target, list_store, target
+from backup.segment import Header, Kind, SegmentName, StreamId
 from backup.server_stream import read_server
 from backup.signing import Signer
 from backup.staging import staged_name, write_segment
+from backup.store_file import FileStore
 from backup.verify import Expected, Finding, Verifier, expected_by_server, expected_by_state, stored_names
 from mailstore.account import read_server_key
 from mailstore.keys import load_private_key, new_private_key
@@ -279,3 +280,43 @@ def test_what_is_stored_while_objects_are_read_is_no_finding(tmp_path: Path) -> 
     world.job.stop()
     world.state.close()
     world.mail.close()
+
+
+@pytest.mark.parametrize(
+    ("there", "newest", "missing"),
+    [
+        ((1, 2, 3), 3, []),
+        ((1, 2, 3), 0, []),
+        ((2, 3), 3, []),  # what is older has gone in its time
+        ((), 0, []),
+        ((), 1, ["00000001"]),
+        ((), 3, ["00000003"]),
+        ((1, 3), 3, ["00000002"]),
+        ((1, 4), 4, ["00000002 to 00000003"]),
+        ((1, 2), 3, ["00000003"]),
+        ((1, 2), 4, ["00000003 to 00000004"]),
+    ],
+)
+def test_what_is_missing_is_named_by_its_numbers(
+    there: tuple[int, ...], newest: int, missing: list[str], tmp_path: Path
+) -> None:
+    """With the private key alone only the numbers tell, and the newest one that the server's stream names."""
+    stream = StreamId("5" * 32)
+    names = tuple(SegmentName(stream, number, 1000 * number, Kind.FULL) for number in there)
+    listing = Listing({stream: names}, dict.fromkeys(names, 100), 0)
+    verifier = Verifier(FileStore(tmp_path), listing, lambda _name: None, tmp_path, deep=False)
+    report = verifier.verify([Expected("account", stream, None, newest)])
+    assert [one.key for one in report.findings] == [f"{stream}/{numbers}" for numbers in missing]
+    assert (report.streams, report.segments) == (1, len(there))
+
+
+def test_of_a_deleted_account_nothing_has_to_be_there(stored: JobWorld, tmp_path: Path) -> None:
+    """Its snapshots go in their time, which the server's stream does not tell."""
+    server = stored.read_server(tmp_path, newest_sound=True).server
+    ((account, head),) = server.heads.items()
+    mine = stream_of_server(stored.private_key.public)
+    (_, living) = expected_by_server(server, mine)
+    assert (living.account, living.newest) == (account, head.sequence)
+    del server.accounts[account]
+    (_, deleted) = expected_by_server(server, mine)
+    assert (deleted.account, deleted.newest) == (account, 0)
