@@ -24,7 +24,7 @@ from backup.catalogue import (
 )
 from backup.errors import ImageUnreadable, SegmentDamaged, StoreRefused, StoreUnavailable
 from backup.limits import DAY_S, BackupLimits
-from backup.retention import chains, due_for_full, expired
+from backup.retention import Chain, chains, dated_ahead, due_for_full, expired
 from backup.schedule import Schedule
 from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, StreamId, parse_name
 from backup.signing import Signer
@@ -33,6 +33,8 @@ from backup.staging import staged_name, write_segment
 from backup.state import FORGOTTEN, Segment, State, Stream
 from backup.stores import ObjectStore
 from backup.upload import ServerNames, Uploader
+from backup.wall_clock import FILE as CLOCK_FILE
+from backup.wall_clock import ClockWatch
 from mailstore.account import account_paths
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchAccount, StorageFailed, StorageFull
@@ -44,12 +46,6 @@ log = logging.getLogger("sealbox.backup")
 
 HOUSEKEEPING_S = 3600.0
 """Seconds between two looks for what is too old."""
-
-CLOCK_JUMP_S = 3600.0
-"""A wall clock that moves so much more or less than time passes has jumped."""
-
-CLOCK_DISTRUST_S = 86_400.0
-"""Seconds after a jump in which nothing is deleted: age is what decides, and it may be wrong."""
 
 FAILED_PAUSE_S = 60.0
 """Seconds until an account is tried again whose snapshot failed."""
@@ -90,6 +86,11 @@ class Places:
         return self.root / SCRATCH
 
     @property
+    def clock(self) -> Path:
+        """How the wall clock went."""
+        return self.folder / CLOCK_FILE
+
+    @property
     def lock(self) -> Path:
         """flock of whoever takes snapshots."""
         return self.folder / "job.lock"
@@ -121,10 +122,20 @@ class Job:
         self._facts = facts
         self._limits = limits
         self._clocks = clocks or Clocks()
+        self._watch = ClockWatch(
+            places.clock, self._clocks.wall, self._clocks.monotonic, state.newest_stored_ms()
+        )
         self._schedule = Schedule(limits)
         self._signer = Signer(facts().server_key)
         self._snapshotter = Snapshotter(
-            places.root, state, places.staging, public_key, self._signer, limits, self._clocks.wall
+            places.root,
+            state,
+            places.staging,
+            public_key,
+            self._signer,
+            limits,
+            self._clocks.wall,
+            lambda: self._watch.sure_ms,
         )
         self._uploader = Uploader(
             store,
@@ -137,8 +148,6 @@ class Job:
         self._next_housekeeping_s = 0.0
         self._directory_mark: object = None
         self._accounts: list[AccountId] = []
-        self._clocks_were = self._clocks.wall(), self._clocks.monotonic()
-        self._no_pruning_before_s = 0.0
         self._facts_are_new = True
         self._server_taken_s = self._clocks.monotonic()
         self._told_trouble = state.setting(TROUBLE) or ""
@@ -148,6 +157,11 @@ class Job:
     def trouble(self) -> str | None:
         """Why snapshots do not get into the store, for people."""
         return self._uploader.trouble
+
+    @property
+    def clock_doubt_s(self) -> float:
+        """Seconds for which the wall clock has to run evenly before anything is deleted; 0 when it has."""
+        return self._watch.doubt_s
 
     def oldest_change_s(self) -> float:
         """Age in seconds of the oldest change that has no snapshot yet; 0 when there is none."""
@@ -160,6 +174,7 @@ class Job:
             StoreError: the directory or the state cannot be read.
         """
         self.collect()
+        self._watch.look()
         if everything:
             self._uploader.retry_now()
             self._tell_trouble()
@@ -191,9 +206,11 @@ class Job:
         return not self._state.waiting() and self._uploader.trouble is None
 
     def stop(self) -> None:
-        """Let running uploads end and note them."""
+        """Let running uploads end and note them, and how the clock went."""
         self._uploader.stop()
         self.collect()
+        self._watch.look()
+        self._watch.note()
 
     # -- accounts --------------------------------------------------------------------------------
 
@@ -209,9 +226,11 @@ class Job:
                 before = known.fingerprint if known and known.gone_ms is None else ""
                 self._schedule.seen(account, found, before, now_s)
         self._schedule.keep_only(self._accounts)
+        now_ms, sure_ms = self._now_ms(), self._watch.sure_ms
         for gone in streams.keys() - set(self._accounts) - {SERVER}:
-            if streams[gone].gone_ms is None:
-                self._state.gone(gone, self._now_ms())
+            gone_ms = streams[gone].gone_ms
+            if gone_ms is None or dated_ahead(gone_ms, now_ms, sure_ms):
+                self._state.gone(gone, max(now_ms, sure_ms))
 
     def _list_accounts(self) -> None:
         """Read the directory again when its file has changed."""
@@ -262,11 +281,11 @@ class Job:
             return
         self._server_taken_s = now_s
         content = encode(records, heads)
-        last_ms = segments[-1].name.taken_ms if segments else 0
+        taken_ms = self._now_ms()
+        if segments and not (full and dated_ahead(segments[-1].name.taken_ms, taken_ms, self._watch.sure_ms)):
+            taken_ms = max(taken_ms, segments[-1].name.taken_ms + 1)
         sequence = segments[-1].name.sequence + 1 if segments else 1
-        name = SegmentName(
-            stream.stream, sequence, max(self._now_ms(), last_ms + 1), Kind.FULL if full else Kind.CHANGES
-        )
+        name = SegmentName(stream.stream, sequence, taken_ms, Kind.FULL if full else Kind.CHANGES)
         header = Header(
             name, SERVER, segments[-1].sha256 if segments else None, None, ((SERVER_FILE, len(content)),)
         )
@@ -289,9 +308,15 @@ class Job:
         # What was taken over from a lost server cannot be built on: its hash is not known here.
         if not found or not segments[-1].sha256:
             return True
+        return self._is_due(found[-1], segments)
+
+    def _is_due(self, newest: Chain, segments: list[Segment]) -> bool:
+        """Whether a stream's newest chain is to be followed by a new one."""
+        now_ms = self._now_ms()
+        if dated_ahead(newest.segments[-1].taken_ms, now_ms, self._watch.sure_ms):
+            return True
         size_of = {one.name: one.size_bytes for one in segments}
-        sizes = [size_of[name] for name in found[-1].segments]
-        return due_for_full(found[-1], sizes, self._now_ms(), self._limits)
+        return due_for_full(newest, [size_of[name] for name in newest.segments], now_ms, self._limits)
 
     def _heads(self, *, everything: bool) -> dict[str, Head | None]:
         return {
@@ -322,36 +347,28 @@ class Job:
 
     def _housekeep(self) -> None:
         """Replace chains that are too old, delete what nobody needs any more, copy the state's log back."""
-        now_ms = self._now_ms()
         for stream in self._state.streams():
             segments = self._state.segments(stream.stream)
             found = chains(one.name for one in segments)
-            if found and stream.gone_ms is None and stream.account != SERVER:
-                size_of = {one.name: one.size_bytes for one in segments}
-                sizes = [size_of[name] for name in found[-1].segments]
-                if due_for_full(found[-1], sizes, now_ms, self._limits):
-                    self._take(AccountId(stream.account))
-        if self._clock_is_trusted():
-            self.prune()
-            self.remove_expired()
+            if not found or stream.gone_ms is not None or stream.account == SERVER:
+                continue
+            if self._is_due(found[-1], segments):
+                self._take(AccountId(stream.account))
+        self.prune()
+        self.remove_expired()
+        self._watch.note()
         self._state.tidy()
 
-    def _clock_is_trusted(self) -> bool:
-        """Whether the wall clock has gone on evenly for a while."""
-        wall_s, monotonic_s = self._clocks.wall(), self._clocks.monotonic()
-        jump_s = (wall_s - self._clocks_were[0]) - (monotonic_s - self._clocks_were[1])
-        self._clocks_were = wall_s, monotonic_s
-        if abs(jump_s) > CLOCK_JUMP_S:
-            log.error("the clock jumped by %.0f s: no snapshots are deleted for a day", jump_s)
-            self._no_pruning_before_s = monotonic_s + CLOCK_DISTRUST_S
-        return monotonic_s >= self._no_pruning_before_s
-
     def prune(self) -> list[SegmentName]:
-        """Delete what merging left over, and segments that are past their time: those are told."""
+        """Delete what merging left over, and segments that are past their time: those are told.
+
+        What is past its time is not known while the clock is in doubt.
+        """
         left_over = self._state.left_over()
         if left_over and self._deleted(left_over):
             self._state.cleared(left_over)
-        doomed = self._expired()
+        self._watch.look()
+        doomed = self._expired() if not self._watch.doubt_s else []
         if doomed and self._deleted(doomed):
             self._state.pruned(doomed)
             return doomed
@@ -382,7 +399,13 @@ class Job:
         return doomed
 
     def remove_expired(self) -> int:
-        """Remove what restores have set aside or left unfinished, after the retention time; how many."""
+        """Remove what restores have set aside or left unfinished, after the retention time; how many.
+
+        None while the clock is in doubt.
+        """
+        self._watch.look()
+        if self._watch.doubt_s:
+            return 0
         expired_s = self._clocks.wall() - self._limits.retention_days * DAY_S
         return remove_expired(self._places.root, expired_s)
 

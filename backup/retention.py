@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from backup.limits import DAY_S, BackupLimits
 from backup.segment import Kind, SegmentName
 
 _MS = 1000
+
+AHEAD_MS = 3_600_000
+"""A segment is dated ahead when its time is so much later than now; less may be a clock set by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,28 @@ def chains(names: Iterable[SegmentName]) -> list[Chain]:
         elif found and found[-1][-1].sequence == sequence - 1:
             found[-1].append(name)
     return [Chain(tuple(one)) for one in found]
+
+
+def dated_ahead(taken_ms: int, now_ms: int, sure_ms: int) -> bool:
+    """Whether a time was noted while the clock was ahead, and the clock is right again.
+
+    ``sure_ms`` is the latest time at which the clock was believed: before that one it is behind.
+    """
+    return taken_ms > now_ms + AHEAD_MS and now_ms >= sure_ms
+
+
+def misdated(names: Iterable[SegmentName], now_ms: int) -> list[SegmentName]:
+    """The segments of one stream, in order, of which it shows that the clock was ahead when they were taken.
+
+    They lie in the future, or one with a larger number is older. No point in time leads to them.
+    """
+    found: list[SegmentName] = []
+    earliest_ms = now_ms + AHEAD_MS
+    for name in sorted(names, key=lambda one: one.sequence, reverse=True):
+        if name.taken_ms > earliest_ms:
+            found.append(name)
+        earliest_ms = min(earliest_ms, name.taken_ms)
+    return found[::-1]
 
 
 def due_for_full(chain: Chain, sizes: Sequence[int], now_ms: int, limits: BackupLimits) -> bool:
@@ -86,10 +110,13 @@ def expired(
     if not found:
         return []
     kept: set[SegmentName] = set(found[-1].segments)
-    for chain, following in pairwise(found):
-        changed_ms = (*chain.segments[1:], following.full)[0].taken_ms
+    # Where the clock was ahead, the ones that follow tell that a segment is older than it says.
+    earliest_ms = min(one.taken_ms for one in found[-1].segments)
+    for chain in found[-2::-1]:
+        changed_ms = min([earliest_ms, *(one.taken_ms for one in chain.segments[1:])])
         if now_ms - changed_ms < retention_ms:
             kept.update(chain.segments)
+        earliest_ms = min(changed_ms, chain.full.taken_ms)
     numbers = {name.sequence for name in kept}
     newest_full = found[-1].full.sequence
     doomed = [
@@ -97,6 +124,6 @@ def expired(
         for name in names
         if name not in kept and (name.sequence < newest_full or name.sequence in numbers)
     ]
-    if now_ms - found[0].full.taken_ms >= retention_ms:
+    if now_ms - earliest_ms >= retention_ms:
         doomed += adopted
     return sorted(doomed)

@@ -17,7 +17,7 @@ from backup.errors import ImageUnreadable
 from backup.image import TRIES, Disturbed, Image, image_of
 from backup.limits import BackupLimits
 from backup.reading import open_file
-from backup.retention import chains, due_for_full
+from backup.retention import chains, dated_ahead, due_for_full
 from backup.segment import (
     INBOX_PREFIX,
     KEYS_FILE,
@@ -42,6 +42,8 @@ from mailstore.page_journal import identity
 from mailstore.sealed import SUFFIX, pending, read_sealed
 
 _COPY_BYTES = 1024 * 1024
+_NEVER_MS = 2**63
+"""A time that no clock gets to: nothing is dated back."""
 
 
 def fingerprint(paths: AccountPaths) -> str | None:
@@ -79,10 +81,9 @@ class _Base:
         """The new segment's number."""
         return _sequence(self.before, self.replaced)
 
-    @property
-    def last_ms(self) -> int:
-        """When the newest of all was taken; time goes forward in a stream whatever the clock does."""
-        return max((one.name.taken_ms for one in (*self.before, *self.replaced)), default=0)
+    def is_dated_ahead(self, now_ms: int, sure_ms: int) -> bool:
+        """Whether the newest that stays was taken while the clock was ahead, and the clock is right again."""
+        return bool(self.before) and dated_ahead(self.before[-1].name.taken_ms, now_ms, sure_ms)
 
 
 class Snapshotter:
@@ -97,7 +98,9 @@ class Snapshotter:
         signer: Signer,
         limits: BackupLimits,
         clock: Callable[[], float] = time.time,
+        sure_ms: Callable[[], int] = lambda: _NEVER_MS,
     ) -> None:
+        """``sure_ms`` is the latest time at which ``clock`` was believed, in ms since the epoch."""
         self._root = root
         self._state = state
         self._staging = staging
@@ -105,6 +108,7 @@ class Snapshotter:
         self._signer = signer
         self._limits = limits
         self._clock = clock
+        self._sure_ms = sure_ms
 
     def clean(self) -> None:
         """Remove what a crash has left in the staging folder. Raises StorageFailed."""
@@ -153,9 +157,12 @@ class Snapshotter:
             return True
         if base.before and not base.before[-1].sha256:
             return True  # taken over from a lost server: anybody may have written it
+        now_ms = int(self._clock() * 1000)
+        if base.is_dated_ahead(now_ms, self._sure_ms()):
+            return True
         size_of = {one.name: one.size_bytes for one in base.before}
         sizes = [size_of[name] for name in found[-1].segments]
-        return due_for_full(found[-1], sizes, int(self._clock() * 1000), self._limits)
+        return due_for_full(found[-1], sizes, now_ms, self._limits)
 
     def _attempt(self, paths: AccountPaths, base: _Base, *, full: bool) -> Segment | None:
         mark = fingerprint(paths)
@@ -211,19 +218,30 @@ class Snapshotter:
         gone = () if full else tuple(sorted(base.known_mail - mail.names))
         if not full and not changed and not new_keys and not mail.spooled and not gone:
             return None
-        taken_ms = max(int(self._clock() * 1000), base.last_ms + 1)
         kind = Kind.FULL if full else Kind.CHANGES
         database = None
         if image is not None:
             database = DatabasePart(image.pages, ((1, image.pages),) if full else runs_of(changed))
         return Header(
-            SegmentName(base.stream.stream, base.sequence, taken_ms, kind),
+            SegmentName(base.stream.stream, base.sequence, self._taken_ms(base, kind), kind),
             base.stream.account,
             base.before[-1].sha256 if base.before else None,
             database,
             (*(((KEYS_FILE, len(keys)),) if new_keys else ()), *mail.spooled),
             gone,
         )
+
+    def _taken_ms(self, base: _Base, kind: Kind) -> int:
+        """Now; but time goes forward in a stream whatever the clock does.
+
+        Unless a clock that was ahead is right again: a full segment, which builds on nothing, then has its
+        true time.
+        """
+        now_ms = int(self._clock() * 1000)
+        earlier = base.replaced
+        if kind is not Kind.FULL or not base.is_dated_ahead(now_ms, self._sure_ms()):
+            earlier = (*base.before, *base.replaced)
+        return max([now_ms, *(one.name.taken_ms + 1 for one in earlier)])
 
     def _changed(self, base: _Base, image: Image | None) -> frozenset[int]:
         if image is None and base.stream.position is None:

@@ -248,11 +248,11 @@ class State:
         return dict(self._read(lambda txn: txn.rows("SELECT name, sha256 FROM record")))
 
     def gone(self, account: str, now_ms: int) -> None:
-        """The account exists no longer."""
+        """The account exists no longer; of several times at which this was found the earliest counts."""
         self._database.write(
             0,
             lambda txn: txn.run(
-                "UPDATE stream SET gone_ms=? WHERE account=? AND gone_ms IS NULL", (now_ms, account)
+                "UPDATE stream SET gone_ms=?1 WHERE account=?2 AND ifnull(gone_ms > ?1, 1)", (now_ms, account)
             ),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from backup.catalogue import Head, Server, stream_of_server
 from backup.errors import BackupError, MailIsThere, NothingToRestore
 from backup.keyslots import Difference
 from backup.restore import Listing, Restorer, Target, restore_server, target
+from backup.retention import misdated
 from backup.segment import SERVER, SegmentName
 from backup.server_stream import read_server
 from backup.signing import Signer, Trust
@@ -200,11 +202,22 @@ class Restoring:
             rebuilt.newest.taken_ms,
             rebuilt.pages,
             kept,
-            passed_over=rebuilt.passed_over,
+            passed_over=(*rebuilt.passed_over, *self._not_found_by_time(wanted)),
             damage=rebuilt.damage,
             keyslots=keyslots,
             difference=differ,
         )
+
+    def _not_found_by_time(self, wanted: Target) -> tuple[str, ...]:
+        """Tells of snapshots that no point in time leads to, as the clock was ahead."""
+        if self._wishes.at_ms is None:
+            return ()
+        names = self._sources.listing.streams.get(wanted.head.stream, ())
+        ahead = set(misdated(names, int(time.time() * 1000))) - set(wanted.names)
+        if not ahead:
+            return ()
+        why = "dated ahead by a wrong clock, so no time leads to them; without --at the newest state comes"
+        return (f"{len(ahead)} snapshots of {wanted.account_id}: {why}",)
 
     def _record(self, directory: Directory, account_id: AccountId) -> AccountRecord:
         """The account's entry; one that was deleted comes back with what the server's stream says."""

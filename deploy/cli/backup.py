@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from contextlib import ExitStack
@@ -15,11 +16,12 @@ from backup.job import TROUBLE, Places, refused_deletes
 from backup.keypair import generate, read_public_key
 from backup.limits import DAY_S
 from backup.restore import Listing, list_store
-from backup.retention import chains
+from backup.retention import chains, misdated
 from backup.segment import SERVER, SegmentName, StreamId
 from backup.signing import Signer
 from backup.state import State, Stream
 from backup.verify import Report, Verifier, expected_by_server, expected_by_state, stored_names
+from backup.wall_clock import read_look
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
@@ -82,6 +84,7 @@ def status(cli: Cli) -> None:
         waiting = [one.size_bytes for one in state.waiting()]
         streams = [one for one in state.streams() if one.account != SERVER]
         accounts = [_account_fields(state, stream, names) for stream in streams]
+        look = read_look(Places(cli.root).clock)
         trouble, refused = state.setting(TROUBLE) or None, refused_deletes(state)
     aside = replaced_copies(cli.root)
     missing = sorted(set(names.values()) - {str(one["name"]) for one in accounts})
@@ -93,6 +96,7 @@ def status(cli: Cli) -> None:
         "running": running,
         "trouble": trouble,
         "deletes_refused": refused,
+        "clock_doubt_s": look.doubt_s if look else 0.0,
         "waiting_segments": len(waiting),
         "waiting_bytes": sum(waiting),
         "without_snapshot": missing,
@@ -106,11 +110,19 @@ def status(cli: Cli) -> None:
         f"waiting for the store: {len(waiting)} snapshots, {size_text(sum(waiting))}",
         *([f"TROUBLE: {trouble}"] if trouble else []),
         *([f"old snapshots are not deleted: {refused}"] if refused else []),
+        *([_doubt(look.doubt_s)] if look and look.doubt_s else []),
         *_aside_lines(aside, config),
         *(f"{name}  no snapshot yet" for name in missing),
         *(_account_line(one) for one in accounts),
     ]
     cli.answer(fields, *lines)
+
+
+def _doubt(doubt_s: float) -> str:
+    return (
+        "nothing is deleted for its age: the clock has jumped, or nobody has looked at it for a day;"
+        f" it has to run evenly for {math.ceil(doubt_s / 3600)} h more"
+    )
 
 
 def _aside_fields(one: Copy, config: Config, names: dict[str, str]) -> Fields:
@@ -145,6 +157,7 @@ def _account_fields(state: State, stream: Stream, names: dict[str, str]) -> Fiel
         "oldest": utc(points[0].taken_ms) if points else None,
         "newest": utc(points[-1].taken_ms) if points else None,
         "bytes": sum(one.size_bytes for one in stored),
+        "dated_ahead": len(misdated(points, int(time.time() * 1000))),
         "proven": utc(stream.proven_ms) if stream.proven_ms else None,
     }
 
@@ -154,8 +167,14 @@ def _account_line(one: Fields) -> str:
     size = size_text(int(str(one["bytes"])))
     return (
         f"{name}  newest {one['newest'] or 'none'}, {one['points']} points since {one['oldest'] or '-'},"
-        f" {size}, restore proven {one['proven'] or 'never'}"
+        f" {size}, restore proven {one['proven'] or 'never'}{_ahead(one)}"
     )
+
+
+def _ahead(one: Fields) -> str:
+    if not one["dated_ahead"]:
+        return ""
+    return f"; {one['dated_ahead']} DATED AHEAD by a wrong clock: no --at leads to them"
 
 
 def _job_runs(root: Path) -> bool:
@@ -240,9 +259,10 @@ def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
         raise Refusal("there are no snapshots of that account")
     if account is not None:
         _, address, points = found[0]
+        ahead = frozenset(misdated(points, int(time.time() * 1000)))
         cli.answer(
-            {"name": address, "points": [_point(one, listing) for one in points]},
-            *(f"{utc(one.taken_ms)}  {one.kind}  {size_text(listing.sizes[one])}" for one in points),
+            {"name": address, "points": [_point(one, listing, ahead) for one in points]},
+            *(_point_line(one, listing, ahead) for one in points),
         )
         return
     fields = [
@@ -265,13 +285,19 @@ def _range(points: list[SegmentName]) -> dict[str, str | None]:
     }
 
 
-def _point(name: SegmentName, listing: Listing) -> Fields:
+def _point(name: SegmentName, listing: Listing, ahead: frozenset[SegmentName]) -> Fields:
     return {
         "time": utc(name.taken_ms),
         "kind": str(name.kind),
         "bytes": listing.sizes[name],
         "object": str(name),
+        "dated_ahead": name in ahead,
     }
+
+
+def _point_line(name: SegmentName, listing: Listing, ahead: frozenset[SegmentName]) -> str:
+    wrong = "  DATED AHEAD by a wrong clock" if name in ahead else ""
+    return f"{utc(name.taken_ms)}  {name.kind}  {size_text(listing.sizes[name])}{wrong}"
 
 
 def _known_streams(
@@ -383,11 +409,12 @@ def prune(cli: Cli) -> None:
             raise Refusal("the server's snapshot job is running and prunes by itself", EXIT_BUSY) from None
         deleted = job.prune() + job.prune_left_over()
         job.remove_expired()
-        refused = refused_deletes(state)
+        refused, doubt_s = refused_deletes(state), job.clock_doubt_s
     cli.answer(
-        {"deleted": [str(name) for name in deleted], "refused": refused},
+        {"deleted": [str(name) for name in deleted], "refused": refused, "clock_doubt_s": doubt_s},
         f"{len(deleted)} segments deleted" if refused is None else f"the store refuses deletions: {refused}",
         *(["rules of the bucket have to delete instead: see deploy/OPERATIONS.md"] if refused else []),
+        *([_doubt(doubt_s)] if doubt_s else []),
     )
     if refused is not None:
         raise SystemExit(EXIT_REFUSED)

@@ -62,7 +62,7 @@ def test_a_busy_account_does_not_wait_for_ever(world: JobWorld) -> None:
 
 @pytest.mark.parametrize("jump_s", [-400 * DAY_S, 400 * DAY_S])
 def test_a_clock_that_jumps_stops_nothing(world: JobWorld, jump_s: float) -> None:
-    """Snapshots go on in order while it is wrong and when it is right again; nothing is deleted for it."""
+    """Snapshots go on while it is wrong and when it is right again; nothing is deleted for it."""
     for number, jump in enumerate((0.0, jump_s, 0.0)):
         world.jump_s = jump
         world.append(f"m{number}")
@@ -72,7 +72,8 @@ def test_a_clock_that_jumps_stops_nothing(world: JobWorld, jump_s: float) -> Non
     stream = world.state.stream(world.mail.directory.accounts()[0].account_id)
     assert stream is not None
     taken = [one.name.taken_ms for one in world.state.segments(stream.stream)]
-    assert taken == sorted(taken)
+    # What a clock that is behind says is never taken for the truth.
+    assert (taken == sorted(taken)) is (jump_s < 0)
     world.pass_time(3 * DAY_S, 3600)
     assert not world.state.waiting() and world.job.trouble is None
 
