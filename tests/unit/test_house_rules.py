@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -39,17 +40,37 @@ TWISTED_IN_MAILSTORE = {
     "mailstore/unlock.py",
 }
 
-PURE_IN_PROTOCOLS = (
-    "grammar",
-    "commands",
-    "connection",
-    "view",
-    "responses",
-    "requests",
-    "utf7",
-    "lines",
-    "message",
+PURE = (
+    "protocols/lines.py",
+    "protocols/imap/connection.py",
+    "protocols/imap/grammar/",
+    "protocols/imap/responses/",
+    "protocols/imap/picture/",
+    "protocols/pop3/commands.py",
+    "protocols/pop3/requests.py",
+    "protocols/lmtp/connection.py",
+    "protocols/lmtp/grammar.py",
+    "protocols/lmtp/message.py",
+    "protocols/lmtp/requests.py",
 )
+"""Files and folders that run without an event loop, whatever they import included."""
+
+WINGS = {"grammar", "responses", "picture"}
+IMAP = {
+    "connection": set[str](),
+    "output": set[str](),
+    "compress": set[str](),
+    "grammar": {"connection"},
+    "responses": {"grammar"},
+    "picture": {"grammar", "responses"},
+    "context": {"connection", "output"} | WINGS,
+    "progress": {"context"} | WINGS,
+    "commands": {"connection", "output", "compress", "context", "watching"} | WINGS,
+    "watching": {"context", "commands"} | WINGS,
+    "session": {"connection", "compress", "context", "progress", "commands", "watching"} | WINGS,
+    "server": {"context", "session"},
+}
+"""What the wings of protocols/imap, and the files beside them, may import of each other."""
 
 STORE_FACE = {
     "mailstore.errors",
@@ -96,20 +117,41 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_no_imports_go_in_a_circle() -> None:
-    """Every file can be read after those that it imports; what is imported for types alone counts."""
-    modules = {module_of(path): path for path in FILES}
-    graph: dict[str, set[str]] = {}
-    for module, path in modules.items():
-        named = graph[module] = set()
+MODULES = {module_of(path): path for path in FILES}
+
+
+@cache
+def graph() -> dict[str, set[str]]:
+    """The modules of ours that each module imports; what is imported for types alone counts."""
+    found: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        named = found[module] = set()
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 named.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                named |= inner & modules.keys() or {node.module}
-        named &= modules.keys() - {module}
-    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+                named |= inner & MODULES.keys() or {node.module}
+        named &= MODULES.keys() - {module}
+    return found
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Every file can be read after those that it imports."""
+    TopologicalSorter(graph()).prepare()  # raises CycleError, which names the circle
+
+
+def room_of(module: str) -> str:
+    """The wing of protocols/imap that a module is in, or the module itself beside the wings."""
+    return module.removeprefix("protocols.imap.").split(".")[0]
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if one.startswith("protocols.imap.")])
+def test_the_wings_of_imap_know_each_other_one_way(module: str) -> None:
+    """The grammar knows no other wing, the picture no command, and only the server knows the session."""
+    own = room_of(module)
+    known = {room_of(one) for one in graph()[module] if one.startswith("protocols.imap.")}
+    assert known <= IMAP[own] | {own}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -133,15 +175,25 @@ def test_only_its_owner_opens_and_closes_a_database(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_twisted_stays_where_it_belongs(path: Path) -> None:
-    """Grammar, operations and everything below them run without an event loop."""
+    """Operations and everything below them run without an event loop."""
     uses = any(module.split(".")[0] == "twisted" for module in imports(path))
     name = name_of(path)
     if name.startswith("mailstore/"):
         assert not uses or name in TWISTED_IN_MAILSTORE
-    if name.startswith(("protocols/imap/grammar/", "protocols/imap/responses/", "protocols/imap/picture/")):
-        assert not uses
-    if name.startswith("protocols/") and path.stem.endswith(PURE_IN_PROTOCOLS):
-        assert not uses or path.stem == "login_commands"
+
+
+@pytest.mark.parametrize("place", PURE)
+def test_what_is_pure_leads_to_no_event_loop(place: str) -> None:
+    """Grammar, responses and the client's picture can be read, run and tested without Twisted."""
+    reached = {module for module, path in MODULES.items() if name_of(path).startswith(place)}
+    assert reached, "there is no such file or folder"
+    waiting = list(reached)
+    while waiting:
+        for module in graph()[waiting.pop()] - reached:
+            reached.add(module)
+            waiting.append(module)
+    loops = ("twisted", "asyncio")
+    assert not [one for one in reached if any(name.split(".")[0] in loops for name in imports(MODULES[one]))]
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if name_of(p).startswith("protocols/")], ids=name_of)
