@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backup.drill import Opens
 from deploy.config import Config
+from deploy.restore_check import unsound
 from mailstore.account import AccountPaths, account_paths
 from mailstore.account_database import account_database
 from mailstore.directory import Directory
@@ -52,10 +53,9 @@ class _Mailbox:
 def _differs(restored: AccountPaths, living: AccountPaths, key: DatabaseKey) -> str | None:
     """What proves that the restored database is not an earlier state of the living one; None for nothing."""
     with account_database(restored, key) as database:
-        if database.pragma("PRAGMA integrity_check") != [("ok",)]:
-            return "the restored database is not sound"
-        if database.pragma("PRAGMA cipher_integrity_check"):
-            return "pages of the restored database are not authentic"
+        wrong = unsound(database)
+        if wrong is not None:
+            return f"in what was restored, {wrong}"
         then = database.read(0, _mailboxes)
     with account_database(living, key) as database:
         now = database.read(0, _mailboxes)

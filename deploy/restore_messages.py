@@ -69,8 +69,8 @@ def restore_mailbox(
         NoSuchMailbox: the snapshot has none of that name; nothing was made.
         BackupError, StoreError: as they say; batches that were appended stay.
     """
-    record, key = _opened(root, account, secret, params)
-    wanted = _target(sources, record.account_id, wishes)
+    record, key = opened_key(root, account, secret, params)
+    wanted = wanted_state(sources, record.account_id, wishes)
     restorer = Restorer(root, sources.source, work, wishes.threads)
     folder, rebuilt = restorer.rebuild(wanted, newest_sound=wishes.newest_sound)
     living = account_paths(root, record.account_id)
@@ -79,9 +79,10 @@ def restore_mailbox(
         return _copy(then, now, mailbox, rebuilt.newest.taken_ms)
 
 
-def _opened(
+def opened_key(
     root: Path, account: str, secret: bytes, params: Argon2Params
 ) -> tuple[AccountRecord, DatabaseKey]:
+    """The account and its database's key, by the owner's secret. Raises AuthenticationFailed, StoreError."""
     directory = open_directory(root)
     try:
         record = directory.login(account) or directory.account(AccountId(account))
@@ -97,7 +98,8 @@ def _opened(
         directory.close()
 
 
-def _target(sources: Sources, account_id: AccountId, wishes: Wishes) -> Target:
+def wanted_state(sources: Sources, account_id: AccountId, wishes: Wishes) -> Target:
+    """The state of an account that is asked for. Raises NothingToRestore."""
     head = sources.heads.get(account_id)
     if head is None:
         raise NothingToRestore("there is no snapshot of this account")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from mailstore.set_aside import SCRATCH
+
 log = logging.getLogger("sealbox.damage")
 
 GUIDE = "deploy/OPERATIONS.md"
@@ -15,19 +17,24 @@ SERVER_SECTION = "The server's own files are damaged"
 
 def named(path: Path) -> str:
     """``account ID: mail.db`` for a database in an account's folder, else ``backup/state.db``."""
-    if _is_of_account(path):
+    if _is_living(path):
         return f"account {path.parent.name}: {path.name}"
-    return f"{path.parent.name}/{path.name}"
+    copy = " (put together from snapshots)" if _is_copy(path) else ""
+    return f"{path.parent.name}/{path.name}{copy}"
 
 
 def read_on(path: Path) -> str:
     """Which section of the operator's guide is about this file."""
-    section = ACCOUNT_SECTION if _is_of_account(path) else SERVER_SECTION
+    section = ACCOUNT_SECTION if _is_living(path) or _is_copy(path) else SERVER_SECTION
     return f'see {GUIDE}, "{section}"'
 
 
-def _is_of_account(path: Path) -> bool:
+def _is_living(path: Path) -> bool:
     return len(path.parents) > 2 and path.parents[2].name == "accounts"
+
+
+def _is_copy(path: Path) -> bool:
+    return SCRATCH.name in path.parts
 
 
 def tell(account_id: str, what: str) -> None:

@@ -1,4 +1,4 @@
-"""sealbox backup: keygen, status, run, list, verify, prune, drill. Exit codes: see deploy/cli/root.py."""
+"""sealbox backup and its commands. Exit codes: see deploy/cli/root.py."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from backup.signing import Signer
 from backup.state import State, Stream
 from backup.verify import Report, Verifier, expected_by_server, expected_by_state, stored_names
 from backup.wall_clock import read_look
+from deploy.cli.check import check
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
@@ -55,6 +56,9 @@ Fields = dict[str, object]
 @click.group(epilog=EPILOG)
 def backup() -> None:
     """Take, look at, check and thin out snapshots; 'sealbox restore' brings them back."""
+
+
+backup.add_command(check)
 
 
 @backup.command(epilog=EPILOG)

@@ -19,6 +19,7 @@ from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
+    chosen_sources,
     chosen_store,
     opened_state,
     parse_time,
@@ -287,19 +288,10 @@ def _restore_messages(
     wishes: Wishes,
     options: StoreOptions,
 ) -> None:
-    store, _ = chosen_store(cli, options)
-    listing = list_store(store)
-    key = private_key(options)
     try:
         # A folder of its own: somebody may be restoring this account at the same time, or any other.
-        with scratch_folder(root) as work:
-            if key is not None:
-                sources = restoring.by_private_key(store, listing, key, work, wishes)
-                done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
-            else:
-                with opened_state(cli.root) as state:
-                    sources = restoring.by_state(store, listing, state)
-                    done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
+        with scratch_folder(root) as work, chosen_sources(cli, work, wishes, options) as sources:
+            done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
     except NoSuchMailbox:
         sentence = "there was no mailbox of that name then: check the name, or choose another time with --at"
         raise Refusal(sentence) from None

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from backup.job import Places
 from backup.keypair import read_private_key
 from backup.limits import BackupLimits
+from backup.restore import list_store
 from backup.signing import PUBLIC_BYTES, Signer
 from backup.state import STATE_FILE, State
 from backup.stores import ObjectStore
@@ -26,6 +27,7 @@ from deploy import config as configuration
 from deploy.cli.root import EXIT_USAGE, Cli, Refusal
 from deploy.config import BackupSection
 from deploy.object_store import open_store
+from deploy.restoring import Sources, Wishes, by_private_key, by_state
 from mailstore.account import read_server_key
 from mailstore.durable import storage_errors
 from mailstore.errors import NotInitialised, ServerKeyLost
@@ -136,6 +138,21 @@ def opened_state(root: Path) -> Iterator[State]:
         yield state
     finally:
         state.close()
+
+
+@contextmanager
+def chosen_sources(cli: Cli, work: Path, wishes: Wishes, options: StoreOptions) -> Iterator[Sources]:
+    """The snapshots by the private key if it was given, else by what the server knows.
+
+    Raises Refusal, KeyFileInvalid, and as ``read_server`` does.
+    """
+    store, _ = chosen_store(cli, options)
+    listing, key = list_store(store), private_key(options)
+    if key is not None:
+        yield by_private_key(store, listing, key, work, wishes)
+        return
+    with opened_state(cli.root) as state:
+        yield by_state(store, listing, state)
 
 
 @contextmanager

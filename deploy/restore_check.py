@@ -1,0 +1,69 @@
+"""Prove that a point in time is sound, with the owner's secret; nothing that is in place is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.restore import Restorer
+from deploy.restore_messages import opened_key, wanted_state
+from deploy.restoring import Sources, Wishes
+from mailstore.account import AccountPaths
+from mailstore.account_database import account_database
+from mailstore.engine import Database
+from mailstore.errors import DatabaseDamaged
+from mailstore.keys import Argon2Params
+
+_BAD_PAGE = "HMAC verification failed for page "
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A state, of when it is (ms since the epoch), how large, and what is wrong with it; None for nothing."""
+
+    taken_ms: int
+    pages: int
+    wrong: str | None
+
+
+def check_state(
+    root: Path,
+    sources: Sources,
+    work: Path,
+    wishes: Wishes,
+    account: str,
+    secret: bytes,
+    params: Argon2Params,
+) -> Checked:
+    """Rebuild the state that ``wishes`` choose in ``work``, open it with the account's key, read all of it.
+
+    Raises:
+        AuthenticationFailed: the secret opens nothing. BackupError, StoreError: as they say.
+    """
+    record, key = opened_key(root, account, secret, params)
+    restorer = Restorer(root, sources.source, work, wishes.threads)
+    folder, rebuilt = restorer.rebuild(
+        wanted_state(sources, record.account_id, wishes), newest_sound=wishes.newest_sound
+    )
+    wrong = None
+    if rebuilt.pages:
+        try:
+            with account_database(AccountPaths(folder), key) as database:
+                wrong = unsound(database)
+        except DatabaseDamaged:
+            wrong = "its first page is not authentic"
+    return Checked(rebuilt.newest.taken_ms, rebuilt.pages, wrong)
+
+
+def unsound(database: Database) -> str | None:
+    """What SQLCipher and SQLite find wrong with a database, reading every page; None for nothing.
+
+    Raises DatabaseDamaged where a page cannot be read that the look itself needs.
+    """
+    for row in database.pragma("PRAGMA cipher_integrity_check"):
+        text = str(row[0])
+        page = text.removeprefix(_BAD_PAGE)
+        return f"page {page} is not authentic" if page.isdecimal() else "pages are not authentic"
+    if database.pragma("PRAGMA integrity_check") != [("ok",)]:
+        return "the database is not sound"
+    return None
