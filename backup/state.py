@@ -186,7 +186,9 @@ class State:
             _forget_from(txn, where)
             _put_segment(txn, segment)
             txn.many(
-                "INSERT INTO waiting_mail VALUES(?, ?, ?, NULL)",
+                # One that was gone is back, as after a restore, while its removal still waits to be stored.
+                "INSERT INTO waiting_mail VALUES(?, ?, ?, NULL)"
+                " ON CONFLICT DO UPDATE SET added=excluded.added, removed=NULL",
                 [(stream.stream, name, segment.name.sequence) for name in added],
             )
             txn.many(

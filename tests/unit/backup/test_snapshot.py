@@ -53,6 +53,30 @@ def test_an_account_nobody_has_opened_yet(world: BackupWorld) -> None:
     assert world.take() is None
 
 
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_waiting_message_that_comes_back_is_in_the_next_snapshot(
+    world: BackupWorld, merge: bool, stays: bool
+) -> None:
+    """As a restore brings it back, while the snapshot without it still waits for the object store."""
+    world.mail.deliver(message("one"))
+    assert world.take() is not None
+    world.upload()
+    (file,) = world.mail.paths.inbox.iterdir()
+    content = file.read_bytes()
+    file.unlink()
+    assert world.take() is not None
+    file.write_bytes(content)
+    assert world.take(merge=merge) is not None
+    if not stays:
+        file.unlink()
+        assert world.take() is not None
+    world.upload()
+    folder, _ = world.rebuild()
+    assert pending(folder / "inbox") == pending(world.mail.paths.inbox)
+    assert world.take() is None
+
+
 def test_full_then_changes_then_nothing(world: BackupWorld) -> None:
     """The second snapshot is small, the third does not exist; both states open and are sound."""
     append(world, *(f"old {number}" for number in range(50)), size=5_000)
