@@ -213,18 +213,23 @@ class Filer:
         tell(self._account_id, f"inbox/{aside.name} is kept and cannot be opened")
 
     def insert(self, txn: Txn, batch: Batch) -> None:
-        """File a batch; messages that were filed before are passed over."""
+        """File a batch; messages that were filed before are passed over, and remembered for as long again.
+
+        What is past its time is forgotten when no more is listed: until then it may still lie in the inbox.
+        """
         fresh: dict[MailboxId, list[tuple[PreparedMessage, Flags, int]]] = {}
         inbox = MailboxId(txn.value("SELECT id FROM mailbox WHERE name = ?", (INBOX,)))
         for waiting in batch.messages:
-            if txn.value("SELECT 1 FROM filed WHERE sealed_id = ?", (waiting.sealed_id,)):
+            known = txn.value("SELECT 1 FROM filed WHERE sealed_id = ?", (waiting.sealed_id,))
+            txn.run("INSERT OR REPLACE INTO filed VALUES(?, ?)", (waiting.sealed_id, txn.now))
+            if known:
                 continue
-            txn.run("INSERT INTO filed VALUES(?, ?)", (waiting.sealed_id, txn.now))
             target = _target(txn, waiting.mailbox_hint) or inbox
             fresh.setdefault(target, []).append((waiting.prepared, Flags(), waiting.received))
         for mailbox_id, messages in fresh.items():
             add_messages(txn, mailbox_id, messages)
-        txn.run("DELETE FROM filed WHERE filed_at < ?", (txn.now - self._limits.filed_memory_s,))
+        if not batch.more:
+            txn.run("DELETE FROM filed WHERE filed_at < ?", (txn.now - self._limits.filed_memory_s,))
 
     def remove(self, batch: Batch) -> None:
         """Unlink what a committed transaction has filed."""

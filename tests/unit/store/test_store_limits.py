@@ -284,6 +284,34 @@ def test_filed_mail_is_remembered_for_so_long(tmp_path: Path) -> None:
             assert database.read(0, lambda txn: txn.value("SELECT count(*) FROM filed")) == count
 
 
+@pytest.mark.parametrize("kills", [1, 2])
+def test_what_a_killed_worker_did_not_unlink_is_filed_once_however_late_the_next_login_is(
+    tmp_path: Path, kills: int
+) -> None:
+    """Its ids are past their time by then, in every batch of the pass, and again after another kill."""
+    with limited(tmp_path / "root", DEFAULTS) as world:
+        account = world.login()
+        opened = world.store._open[account.account_id]
+        with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            waiting(world, *[10] * (2 * FEW_MESSAGES + 1))
+            unlinked = {path: path.read_bytes() for path in world.paths.inbox.iterdir()}
+        opened._filer._limits = StoreLimits(filing_batch_messages=FEW_MESSAGES)
+        database = now(opened._writer.run(lambda database: database))
+        for age_s in range(0, (kills + 1) * (DEFAULTS.filed_memory_s + 1), DEFAULTS.filed_memory_s + 1):
+            for path, content in unlinked.items():
+                path.write_bytes(content)
+            opened._filer.relist()
+            few = more = True
+            while more:
+                batch = opened._filer.load(few=few)
+                assert batch is not None
+                database.write(1_800_000_000 + age_s, opened._filer.insert, batch)
+                batch.release()
+                few, more = False, batch.more
+        assert database.read(0, lambda txn: txn.value("SELECT count(*) FROM placed")) == len(unlinked)
+
+
 def test_a_pop3_login_waits_for_filing_for_so_long(tmp_path: Path) -> None:
     """And then shows what there is."""
     limits = StoreLimits(maildrop_filing_wait_s=7.0, filing_wait_s=1.0)
