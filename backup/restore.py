@@ -33,7 +33,6 @@ from backup.stores import ObjectStore
 from mailstore.account import (
     AccountPaths,
     account_paths,
-    exclusive_lock,
     make_root,
     mark_restored,
     open_directory,
@@ -237,7 +236,7 @@ class Restorer:
             return None
         kept = self._root / REPLACED / f"{account_id}-{restore_id:014x}"
         try:
-            with evicted(paths, patience_s), exclusive_lock(paths), storage_errors():
+            with evicted(paths, patience_s), storage_errors():
                 _check_whole(fresh, rebuilt)  # sessions had their time to leave meanwhile
                 was_kept = _keep(paths, kept)
                 _exchange(paths, fresh, rebuilt)

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from mailstore.account import AccountPaths, exclusive_lock
+from mailstore.account import AccountPaths, exclusive_lock, shared_lock
 from mailstore.damage import DamagedDatabase
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import Busy, NoSuchAccount, StoreError
+from mailstore.eviction import asked_to_leave
 from mailstore.locks import LOCK_TIMEOUT_S
 
 log = logging.getLogger("sealbox.store")
@@ -58,21 +59,57 @@ def open_database(
     wait_s: float = LOCK_TIMEOUT_S,
     damage: DamagedDatabase | None = None,
 ) -> Database:
-    """A connection, for :func:`close_databases` to close. Creates the database where there is none.
+    """This process's first connection, for :func:`close_databases` to close. Creates a missing database.
 
-    ``give_up`` is given a connection that turned out to be of no use; it has to be closed in the same way.
-    ``damage`` is shared by the connections of one opening.
+    It comes in under the account's lock: a restore, which has that alone while it exchanges files, sees it
+    before or comes after. ``give_up`` is given a connection that turned out to be of no use; it has to be
+    closed in the same way. ``damage`` is shared by the connections of one opening.
 
     Raises:
-        DatabaseDamaged: not a database, or another key. StorageFull, StorageFailed, Busy: as they say.
+        DatabaseDamaged: not a database, or another key. StorageFull, StorageFailed: as they say.
+        Busy: the lock is held for longer than ``wait_s``, or the account is being restored.
     """
-    with storage_errors():
-        is_there = paths.mail_db.exists()
-    if is_there:
-        return open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=give_up, damage=damage)
-    # Creating writes the main file directly, which a snapshot must not see half done.
-    with exclusive_lock(paths, wait_s):
-        return open_connection(paths.mail_db, key, cache_kib=cache_kib, damage=damage)
+    useless: list[Database] = []
+
+    def come_in() -> Database:
+        if asked_to_leave(paths):
+            raise Busy("the account is being restored")
+        made = open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=useless.append, damage=damage)
+        try:
+            # From its first read on SQLite holds a lock on the file, by which others see that it is open.
+            made.pragma("PRAGMA schema_version")
+        except BaseException:
+            useless.append(made)
+            raise
+        return made
+
+    try:
+        with shared_lock(paths, wait_s), storage_errors():
+            if paths.mail_db.exists():
+                return come_in()
+        # Creating writes the main file directly, which a snapshot must not see half done.
+        with exclusive_lock(paths, wait_s):
+            return come_in()
+    except BaseException:
+        for database in useless:
+            give_up(database)  # not before: it is closed under that lock
+        raise
+
+
+def another_connection(
+    paths: AccountPaths,
+    key: DatabaseKey,
+    *,
+    give_up: Callable[[Database], object],
+    cache_kib: int = CACHE_KIB,
+    damage: DamagedDatabase | None = None,
+) -> Database:
+    """One more connection while :func:`open_database`'s is open, and keeps restores away: it takes no lock.
+
+    Raises:
+        DatabaseDamaged, StorageFull, StorageFailed, Busy: as they say.
+    """
+    return open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=give_up, damage=damage)
 
 
 def checkpoint(paths: AccountPaths, database: Database) -> bool:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mailstore.account import AccountPaths
+from mailstore.account import AccountPaths, exclusive_lock
 from mailstore.durable import storage_errors
 from mailstore.errors import Busy
 from mailstore.locks import locked
@@ -40,10 +40,10 @@ def asked_to_leave(paths: AccountPaths) -> bool:
 
 @contextmanager
 def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
-    """Nobody has the account open inside. Not for a process that may have it open itself.
+    """Nobody has the account open inside, and its lock is held. Not for a process that has it open itself.
 
     Raises:
-        Busy: sessions did not end within ``timeout_s``. StorageFailed, StorageFull: as they say.
+        Busy: sessions, or a snapshot, did not end in time. StorageFailed, StorageFull: as they say.
     """
     temporary = paths.leave.with_name(f".{paths.leave.name}.{os.urandom(4).hex()}.tmp")
     # Locked before anybody can see it.
@@ -55,13 +55,22 @@ def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
             raise
         try:
             until = time.monotonic() + timeout_s
-            while _is_open(paths):
-                if time.monotonic() > until:
-                    raise Busy
-                time.sleep(_POLL_S)
-            yield
+            while True:
+                _wait_until_closed(paths, until)
+                with exclusive_lock(paths):
+                    # Whoever asked before ``leave`` was there may have come in since, under that lock.
+                    if not _is_open(paths):
+                        yield
+                        return
         finally:
             paths.leave.unlink(missing_ok=True)
+
+
+def _wait_until_closed(paths: AccountPaths, until: float) -> None:
+    while _is_open(paths):
+        if time.monotonic() > until:
+            raise Busy
+        time.sleep(_POLL_S)
 
 
 def _is_open(paths: AccountPaths) -> bool:

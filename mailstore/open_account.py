@@ -16,25 +16,22 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from mailstore.account import AccountPaths, restored_mark
-from mailstore.account_database import checkpoint, close_databases, close_kept, open_database
+from mailstore.account import AccountPaths
+from mailstore.account_database import checkpoint, close_databases, close_kept
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
-from mailstore.damage import DamagedDatabase
-from mailstore.durable import storage_errors
-from mailstore.engine import WRITE_LOCK, Database, DatabaseKey, Txn
+from mailstore.connections import Connections
+from mailstore.engine import WRITE_LOCK, Database, Txn
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor, Lane
 from mailstore.filing import Batch, Filer
 from mailstore.inbox import InboxFiling
-from mailstore.keys import KeyLabel
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.model import MailboxId
 from mailstore.ops import mailboxes
 from mailstore.prepared import PreparedMessage, prepare
-from mailstore.schema import migrate
 from mailstore.search import Key, reads_text
 from mailstore.unlock import Unlocked
 
@@ -43,7 +40,6 @@ log = logging.getLogger("sealbox.store")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-KEY_BYTES = 32
 RECHECK_RETRY_S = 1.0
 """Seconds until sessions are checked again whose keyslot could not be looked at."""
 
@@ -55,8 +51,6 @@ EXPIRY_LOOK_S = 3600.0
 
 UNCLOSED_RETRY_S = 60.0
 """Seconds until databases are closed that could not be, because somebody held the account's lock."""
-
-DATABASE_SALT_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +112,11 @@ class OpenAccount:
         self._worker = worker
         self._hold = hold
         limits = worker.limits
-        self._writer: Lane[Database] = Lane(worker.executor, 1, self._connect_writer)
-        self._readers: Lane[Database] = Lane(worker.executor, limits.reader_connections, self._connect)
-        self._searchers: Lane[Database] = Lane(worker.executor, limits.search_connections, self._connect)
-        self._damage = DamagedDatabase(paths.mail_db)
-        self._useless: list[Database] = []
-        """Connections that could not be made ready; they are closed with the others."""
-
+        self._connections = Connections(paths, hold, limits.cache_kib)
+        executor, another = worker.executor, self._connections.another
+        self._writer: Lane[Database] = Lane(executor, 1, self._connections.first)
+        self._readers: Lane[Database] = Lane(executor, limits.reader_connections, another)
+        self._searchers: Lane[Database] = Lane(executor, limits.search_connections, another)
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._inbox = InboxFiling(
             worker.executor,
@@ -156,43 +148,16 @@ class OpenAccount:
             TooNew: the database belongs to a newer program.
             StorageFailed, StorageFull, Busy: as they say.
         """
-        if await self._worker.executor.call(asked_to_leave, self.paths):
-            raise Busy("the account is being restored")
         self._modseqs = await self._writer.run(
             lambda database: database.read(int(time.time()), mailboxes.modseqs)
         )
         names = (WRITE_LOCK, self.paths.keys.name, self.paths.leave.name)
         self._worker.watcher.watch(self.paths.folder, names, self._account_folder_changed)
         self._worker.watcher.watch_arrivals(self.paths.inbox, self._inbox.file_soon, self._inbox.foresee)
+        # Somebody may have asked since the database was opened and before it was watched for.
+        if await self._worker.executor.call(asked_to_leave, self.paths) or self.closing is not None:
+            raise Busy("the account is being restored")
         self._inbox.file_soon()
-
-    def _key(self) -> DatabaseKey:
-        return DatabaseKey(
-            self._hold.derive(KeyLabel.DATABASE, KEY_BYTES),
-            self._hold.derive(KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
-        )
-
-    def _connect(self) -> Database:
-        cache_kib = self._worker.limits.cache_kib
-        give_up, damage = self._useless.append, self._damage
-        return open_database(self.paths, self._key(), cache_kib=cache_kib, give_up=give_up, damage=damage)
-
-    def _connect_writer(self) -> Database:
-        database = self._connect()
-        try:
-            migrate(database, int(time.time()))
-            self._finish_restore(database)
-        except BaseException:
-            self._useless.append(database)
-            raise
-        return database
-
-    def _finish_restore(self, database: Database) -> None:
-        restore_id = restored_mark(self.paths)
-        if restore_id is not None:
-            database.write(int(time.time()), mailboxes.after_restore, restore_id)
-            with storage_errors():
-                self.paths.restored.unlink(missing_ok=True)
 
     def close_after(self, seconds: float) -> None:
         """Close unless a session comes (or goes) before ``seconds`` have passed."""
@@ -233,7 +198,7 @@ class OpenAccount:
             *await self._searchers.close(),
             *await self._readers.close(),
             *await self._writer.close(),
-            *self._useless,
+            *self._connections.useless,
         ]
         try:
             if not await self._worker.executor.call(self._close_databases, databases):

@@ -13,9 +13,10 @@ import pytest
 from store_world import World, now
 
 from mailstore import account_database as owner
-from mailstore.account import AccountPaths, shared_lock
+from mailstore.account import AccountPaths, exclusive_lock, shared_lock
 from mailstore.engine import DatabaseKey, Txn
 from mailstore.errors import Busy, StorageFailed, TooNew
+from mailstore.locks import locked
 from mailstore.model import NewMessage
 from mailstore.open_account import UNCLOSED_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
@@ -34,6 +35,16 @@ folder, key, salt, change = sys.argv[1:]
 key = DatabaseKey(bytes.fromhex(key), bytes.fromhex(salt))
 database = open_database(AccountPaths(Path(folder)), key, give_up=print)
 database.write(0, lambda txn: txn.run(change))
+"""
+
+
+IS_OPEN = """
+import sys
+from pathlib import Path
+from mailstore.account import AccountPaths
+from mailstore.eviction import _is_open
+
+sys.exit(not _is_open(AccountPaths(Path(sys.argv[1]))))
 """
 
 
@@ -134,11 +145,51 @@ def test_a_database_that_does_not_open_is_not_checkpointed_either(paths: Account
     assert rows(paths) == 1
 
 
+def test_a_database_that_does_not_open_is_closed_at_once(paths: AccountPaths) -> None:
+    """Not while the lock is held under which it was opened: that would be in its own way."""
+    with pytest.raises(StorageFailed), owner.account_database(paths, WRONG, wait_s=0.0):
+        pytest.fail("it opened")
+    assert owner._kept == []
+
+
+@pytest.mark.parametrize("database", ["there", "made"])
+def test_an_open_database_is_seen_from_its_first_moment(paths: AccountPaths, database: str) -> None:
+    """A restore looks for it in the next one, under the lock under which it was opened."""
+    if database == "made":
+        paths.mail_db.unlink()
+
+    def look() -> bool:
+        command = [sys.executable, "-c", IS_OPEN, str(paths.folder)]
+        return subprocess.run(command, check=False, timeout=60).returncode == 0
+
+    assert not look()
+    opened = owner.open_database(paths, KEY, give_up=print)
+    assert look()
+    assert owner.close_databases(paths, [opened])
+    assert not look()
+
+
+def test_an_account_being_restored_is_not_opened(paths: AccountPaths) -> None:
+    """By no command either: what it would write would go away with what is replaced."""
+    refused = pytest.raises(Busy, match="being restored")
+    with locked(paths.leave, exclusive=True), refused, owner.account_database(paths, KEY):
+        pytest.fail("it opened")
+    assert rows(paths) == 0
+
+
+def test_a_reader_waits_for_nobody_who_has_the_lock(world: World) -> None:
+    """The writer's connection keeps restores away from all others of its process."""
+    account = world.login()
+    with exclusive_lock(world.paths):
+        assert now(account.status("INBOX")).messages == 0
+    account.release()
+
+
 def test_an_account_of_a_newer_program_is_left_alone_while_a_snapshot_is_copied(world: World) -> None:
     """The login is refused for its reason, at once; the connection is closed when the lock is free."""
     account = world.login()
     now(account.append("Drafts", [NewMessage(b"Subject: x\r\n\r\n")]))
-    key = world.store._open[account.account_id]._key()
+    key = world.store._open[account.account_id]._connections.key()
     account.release_at_once()
     world.clock.advance(0)
     with owner.account_database(world.paths, key) as database:

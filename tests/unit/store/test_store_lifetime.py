@@ -178,7 +178,7 @@ def test_newer_database_is_refused(world: World) -> None:
     """A database of a newer program is not touched."""
     account = world.login()
     opened = world.store._open[account.account_id]
-    key = opened._key()
+    key = opened._connections.key()
     account.release()
     world.clock.advance(LIMITS.close_grace_s + 1)
     database = open_connection(world.paths.mail_db, key)
@@ -192,7 +192,7 @@ def test_newer_database_is_refused(world: World) -> None:
 def test_database_needs_the_right_key(world: World) -> None:
     """Another key opens nothing, and the error says nothing."""
     account = world.login()
-    key = world.store._open[account.account_id]._key()
+    key = world.store._open[account.account_id]._connections.key()
     account.release()
     world.clock.advance(LIMITS.close_grace_s + 1)
     wrong = type(key)(bytes(32), key.salt)
