@@ -125,6 +125,9 @@ class Server:
     gone: dict[str, AccountRecord] = field(default_factory=dict, repr=False)
     """Accounts that were deleted since, as they were."""
 
+    former: dict[str, list[Head]] = field(default_factory=dict, repr=False)
+    """Of accounts that began anew, as after a --take-over: heads of their earlier streams, oldest first."""
+
     def apply(self, name: SegmentName, data: bytes) -> None:
         """Add the ``server.json`` of the next segment. Raises SegmentDamaged."""
         try:
@@ -142,6 +145,9 @@ class Server:
                 self.gone[account] = before
         for account, head in tree.get("heads", {}).items():
             if head is not None:
+                last = self.heads.get(account)
+                if last is not None and last.stream != head["stream"]:
+                    self.former.setdefault(account, []).append(last)
                 self.heads[account] = Head(
                     StreamId(head["stream"]),
                     int(head["sequence"]),

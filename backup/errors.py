@@ -1,5 +1,9 @@
 """The BackupError tree: everything the backup room may raise on purpose. Texts never hold names of users."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class BackupError(Exception):
     """Base of every error that a caller of the backup room is meant to handle."""
@@ -37,6 +41,14 @@ class WrongKey(BackupError):
 
 class NothingToRestore(BackupError):
     """There is no snapshot of that account, or none as old as was asked for."""
+
+
+class NothingSound(NothingToRestore):
+    """Of all snapshots none makes a sound state. ``passed_over`` tells of each why."""
+
+    def __init__(self, passed_over: Sequence[str]) -> None:
+        super().__init__("no state of this account is sound")
+        self.passed_over = tuple(passed_over)
 
 
 class KeysDamaged(BackupError):

@@ -19,6 +19,7 @@ from backup.errors import (
     AccountInUse,
     ChainBroken,
     ChainLinkBroken,
+    NothingSound,
     NothingToRestore,
     ObjectMissing,
     SegmentDamaged,
@@ -159,7 +160,7 @@ class Restorer:
         was taken, means the newest state before it.
 
         Raises:
-            SegmentDamaged, ChainBroken: naming the object. NothingToRestore: no state is sound.
+            SegmentDamaged, ChainBroken: naming the object. NothingSound: no state is.
             ObjectStoreError, StorageFull, StorageFailed: as they say.
         """
         folder = self._scratch / wanted.account_id
@@ -185,7 +186,7 @@ class Restorer:
             else:
                 damage = wrong_database(folder / "mail.db", rebuilt.pages)
                 return folder, replace(rebuilt, passed_over=tuple(passed_over), damage=damage)
-        raise NothingToRestore("no state of this account is sound")
+        raise NothingSound(passed_over)
 
     def _look_at(
         self, chain: Sequence[SegmentName], candidates: Candidates, looked_at: set[SegmentName]

@@ -154,6 +154,7 @@ class _Reading:
             if before is not None:
                 # Only the newest full segment describes the present; others tell of accounts that are gone.
                 fresh.heads, fresh.gone = dict(before.heads), before.gone | before.accounts
+                fresh.former = before.former
             fresh.apply(name, content)
             self.server, self.lost = fresh, None
         else:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from backup.candidates import credible
 from backup.catalogue import Head, Server, stream_of_server
-from backup.errors import BackupError, MailIsThere, NothingToRestore
+from backup.errors import BackupError, MailIsThere, NothingSound, NothingToRestore
 from backup.keyslots import Difference
+from backup.rebuild import Rebuilt
 from backup.restore import Listing, Restorer, Target, restore_server, target
 from backup.retention import misdated
 from backup.segment import SERVER, SegmentName
@@ -30,6 +33,12 @@ from mailstore.keys import AccountId, PrivateKey, PublicKey
 
 SESSIONS_END_S = 60.0
 """How long sessions have to end before an account is replaced under them."""
+
+_NOTHING_SOUND = "no state of this account is sound"
+_NOTHING_SOUND_HERE = (
+    f"{_NOTHING_SOUND} of those that this server remembers: --private-key also finds what was stored"
+    " before a --take-over"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +69,8 @@ def by_private_key(
     server = read.server
     public = wishes.signed_by or (Signer(server.server_key).public if server.server_key else None)
     if public is not None:
-        signed_from = {
-            head.stream: head.signed_from for head in server.heads.values() if head.signed_from is not None
-        }
+        heads = chain(server.heads.values(), *server.former.values())
+        signed_from = {head.stream: head.signed_from for head in heads if head.signed_from is not None}
         source = replace(source, trust=Trust(public, signed_from))
     return Sources(source, listing, server.heads, server, tuple(read.passed_over))
 
@@ -180,7 +188,7 @@ class Restoring:
                     "its key header is missing, but its mail is there: with --replace it is restored, its"
                     " database kept beside, and waiting mail stays"
                 )
-            folder, rebuilt = self._restorer.rebuild(wanted, newest_sound=self._wishes.newest_sound)
+            wanted, folder, rebuilt = self._rebuilt(wanted)
             keyslots, differ = choose_keys(
                 paths,
                 folder,
@@ -218,6 +226,28 @@ class Restoring:
             return ()
         why = "dated ahead by a wrong clock, so no time leads to them; without --at the newest state comes"
         return (f"{len(ahead)} snapshots of {wanted.account_id}: {why}",)
+
+    def _rebuilt(self, wanted: Target) -> tuple[Target, Path, Rebuilt]:
+        """What is wanted, put together; with --newest-sound, where nothing of it is, what was before it."""
+        if not self._wishes.newest_sound:
+            return wanted, *self._restorer.rebuild(wanted)
+        passed_over: list[str] = []
+        for one in (wanted, *self._earlier(wanted.account_id)):
+            try:
+                folder, rebuilt = self._restorer.rebuild(one, newest_sound=True)
+            except NothingSound as error:
+                passed_over += error.passed_over
+            else:
+                passed_over += rebuilt.passed_over
+                return one, folder, replace(rebuilt, passed_over=tuple(passed_over))
+        raise NothingToRestore(_NOTHING_SOUND if self._sources.server else _NOTHING_SOUND_HERE)
+
+    def _earlier(self, account: AccountId) -> Iterator[Target]:
+        """The account in the streams that it had before, the latest first."""
+        server = self._sources.server
+        for head in reversed(server.former.get(account, []) if server is not None else []):
+            with suppress(NothingToRestore):
+                yield target(self._sources.listing, account, head, self._wishes.at_ms)
 
     def _record(self, directory: Directory, account_id: AccountId) -> AccountRecord:
         """The account's entry; one that was deleted comes back with what the server's stream says."""

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from backup.restore import Listing, list_store
 from backup.retention import chains, misdated
 from backup.segment import SERVER, SegmentName, StreamId
 from backup.signing import Signer
-from backup.state import State, Stream
+from backup.state import FORGOTTEN, State, Stream
 from backup.verify import Report, Verifier, expected_by_server, expected_by_state, stored_names
 from backup.wall_clock import read_look
 from deploy.cli.check import check
@@ -50,6 +51,7 @@ from mailstore.locks import locked
 from mailstore.set_aside import Copy, replaced_copies
 
 _POLL_S = 0.2
+_FROM_BEFORE = "from before a --take-over: 'sealbox backup list --private-key' says whose"
 Fields = dict[str, object]
 
 
@@ -167,7 +169,8 @@ def _account_fields(state: State, stream: Stream, names: dict[str, str]) -> Fiel
 
 
 def _account_line(one: Fields) -> str:
-    name = one["name"] or f"{one['account']} (deleted)"
+    why = _FROM_BEFORE if str(one["account"]).startswith(FORGOTTEN) else "deleted"
+    name = one["name"] or f"{one['account']} ({why})"
     size = size_text(int(str(one["bytes"])))
     return (
         f"{name}  newest {one['newest'] or 'none'}, {one['points']} points since {one['oldest'] or '-'},"
@@ -255,15 +258,23 @@ def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
         with opened_state(cli.root) as state:
             listing = listing.known_to(state)
     found = []
-    for name, address, stream in _known_streams(cli, options, listing):
-        points = [one for chain in chains(listing.streams.get(stream, ())) for one in chain.segments]
+    for name, address, streams in _known_streams(cli, options, listing):
+        points = [
+            one
+            for stream in streams
+            for chain in chains(listing.streams.get(stream, ()))
+            for one in chain.segments
+        ]
         if account in (None, name, address):
             found.append((name, address, points))
     if account is not None and not found:
         raise Refusal("there are no snapshots of that account")
     if account is not None:
         _, address, points = found[0]
-        ahead = frozenset(misdated(points, int(time.time() * 1000)))
+        now_ms = int(time.time() * 1000)
+        ahead = frozenset(
+            one for _, of in groupby(points, lambda one: one.stream) for one in misdated(of, now_ms)
+        )
         cli.answer(
             {"name": address, "points": [_point(one, listing, ahead) for one in points]},
             *(_point_line(one, listing, ahead) for one in points),
@@ -306,22 +317,28 @@ def _point_line(name: SegmentName, listing: Listing, ahead: frozenset[SegmentNam
 
 def _known_streams(
     cli: Cli, options: StoreOptions, listing: Listing
-) -> list[tuple[str, str | None, StreamId]]:
-    """Account, address and stream of every account with snapshots."""
+) -> list[tuple[str, str | None, list[StreamId]]]:
+    """Account, address and streams of every account with snapshots, the streams of before first."""
     key = private_key(options)
     if key is not None:
         with scratch_folder(cli.root) as scratch:
             server = _sources(cli, options, listing, key, scratch).server
         assert server is not None, "by the private key there is always one"
         everyone = server.gone | server.accounts
-        return [
-            (one, everyone[one].name if one in everyone else None, head.stream)
+        found = [
+            (
+                one,
+                everyone[one].name if one in everyone else None,
+                [former.stream for former in (*server.former.get(one, ()), head)],
+            )
             for one, head in server.heads.items()
         ]
+        owned = {stream for name, _, streams in found if not name.startswith(FORGOTTEN) for stream in streams}
+        return [one for one in found if not (one[0].startswith(FORGOTTEN) and owned.issuperset(one[2]))]
     with opened_state(cli.root) as state, cli.directory() as directory:
         names = {str(record.account_id): record.name for record in directory.accounts()}
         return [
-            (one.account, names.get(one.account), one.stream)
+            (one.account, names.get(one.account), [one.stream])
             for one in state.streams()
             if one.account != SERVER
         ]
