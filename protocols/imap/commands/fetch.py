@@ -254,14 +254,7 @@ def _blocks(selected: Selected, wanted: _Wanted, rows: Sequence[FetchRow]) -> It
     """Responses without content, a block of rows formatted at a time."""
     view = selected.view
     if set(wanted.items) <= _FLAGS_ONLY and FetchItem.FLAGS in wanted.items:
-        numbered = zip(view.seqs_of(row.uid for row in rows), rows, strict=True)
-        yield from lines.flag_lines(
-            numbered,
-            view.recent,
-            FetchItem.UID in wanted.items,
-            FetchItem.MODSEQ in wanted.items,
-            view.wording.fetch,
-        )
+        yield from view.flag_lines(rows, FetchItem.UID in wanted.items, FetchItem.MODSEQ in wanted.items)
         return
     template = (
         b"* %d " + view.wording.fetch + b" (" + b" ".join(_FORMATS[item] for item in wanted.items) + b")\r\n"

@@ -6,7 +6,7 @@ After a command that changed anything, and in IDLE, only messages that changed a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
@@ -112,7 +112,7 @@ async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSe
     view, mailbox = selected.view, selected.mailbox
     delta = await mailbox.sync(selected.live_modseq)
     # The view was told of the earlier changes by the commands themselves.
-    view.apply(replace(delta, changed=tuple(row for row in delta.changed if row.modseq > view.modseq)))
+    view.catch_up(delta)
     changed = UidSet.of(row.uid for row in delta.changed)
     found: list[tuple[bytes, LiveSearch, UidSet, UidSet]] = []
     for tag, one in selected.live.items():

@@ -31,10 +31,8 @@ async def tell_missed(ctx: Context, selected: Selected, resync: Resync) -> None:
     known = resync.known_uids if resync.known_uids is not None else UidSet(((1, view.uid_ceiling),))
     missed = await tell_vanished_earlier(ctx, selected, known, resync.modseq)
     rows = [row for row in missed.changed if row.modseq > resync.modseq and row.uid in known]
-    numbered = [pair for pair in zip(view.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]]
-    told = lines.flag_lines(numbered, view.recent, not ctx.uid_only, True, view.wording.fetch)
-    await ctx.put_in_turns(told)
-    view.told(row for _, row in numbered)
+    await ctx.put_in_turns(view.flag_lines(rows, uids=not ctx.uid_only, modseqs=True))
+    view.told(rows)
 
 
 async def tell_vanished_earlier(ctx: Context, selected: Selected, uids: UidSet, since: ModSeq) -> Delta:
@@ -47,16 +45,7 @@ async def tell_vanished_earlier(ctx: Context, selected: Selected, uids: UidSet, 
     missed = await selected.mailbox.sync(min(since, view.modseq))
     gone = (missed.expunged & uids) - view.present(missed.expunged)
     # Every sync goes into the view, so that no later one has to find it again.
-    view.apply(
-        Delta(
-            view.modseq,
-            missed.highest,
-            missed.uid_next,
-            tuple(row for row in missed.changed if row.modseq > view.modseq),
-            missed.expunged,
-            missed.mailbox_gone,
-        )
-    )
+    view.catch_up(missed)
     if gone:
         ctx.output.put(lines.vanished_line(gone, earlier=True))
     return missed

@@ -8,11 +8,10 @@ message by message, a failed test of one message keeps no other one from being c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mailstore.errors import StoreError
-from mailstore.model import MessageFlags, ModSeq, StoreResult
+from mailstore.model import ModSeq, StoreResult
 from mailstore.uidset import UidSet
 from protocols.imap.commands.message_limit import Allowed, allowed, told
 from protocols.imap.context import Answer, Context, Selected
@@ -83,11 +82,6 @@ async def _tell_after_all(selected: Selected, began: ModSeq) -> None:
     selected.view.apply(await selected.mailbox.sync(began))
 
 
-def _numbered(view: View, rows: tuple[MessageFlags, ...]) -> Iterator[tuple[int, MessageFlags]]:
-    numbers = view.seqs_of(row.uid for row in rows)
-    return ((seq, row) for seq, row in zip(numbers, rows, strict=True) if seq)
-
-
 def _tells_uids(ctx: Context, request: Store) -> bool:
     return (request.by_uid or ctx.qresync) and not ctx.uid_only
 
@@ -99,14 +93,7 @@ def _report(ctx: Context, view: View, request: Store, result: StoreResult, since
     nothing: the pending update stays and tells the whole state.
     """
     if not request.silent:
-        said = lines.flag_lines(
-            _numbered(view, result.updated),
-            view.recent,
-            _tells_uids(ctx, request),
-            ctx.condstore,
-            view.wording.fetch,
-        )
-        ctx.output.put_all(said)
+        ctx.output.put_all(view.flag_lines(result.updated, _tells_uids(ctx, request), ctx.condstore))
         view.told(result.updated)
         return
     # Ours is the first transaction after ``since`` when its modseq is the next one.
@@ -116,6 +103,6 @@ def _report(ctx: Context, view: View, request: Store, result: StoreResult, since
         if row.modseq == since + 1 and (result.written is None or row.uid in result.written)
     )
     if ctx.condstore:
-        numbered = ((seq, row.uid, row.modseq) for seq, row in _numbered(view, ours))
+        numbered = ((seq, row.uid, row.modseq) for seq, row in view.with_numbers(ours))
         ctx.output.put_all(lines.modseq_lines(numbered, _tells_uids(ctx, request), view.wording.fetch))
     view.told(ours)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypeVar
 
 from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.responses import lines
+
+Row = TypeVar("Row", MessageFlags, FetchRow)
 
 
 def uid_required() -> Malformed:
@@ -221,6 +224,10 @@ class View:
         if self.wording.recent:
             self.recent |= delta.recent
 
+    def catch_up(self, delta: Delta) -> None:
+        """The same with a delta that goes back further than ``modseq``: flags changed earlier are no news."""
+        self.apply(replace(delta, changed=tuple(row for row in delta.changed if row.modseq > self.modseq)))
+
     def flags_defined(self) -> list[bytes]:
         """FLAGS and PERMANENTFLAGS (RFC 3501 sections 7.2.6 and 7.1): what can be set here."""
         self._new_keywords = False
@@ -229,6 +236,15 @@ class View:
     def new_keywords(self) -> list[bytes]:
         """The same, when keywords have come up that the client was not told of."""
         return self.flags_defined() if self._new_keywords else []
+
+    def with_numbers(self, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
+        """Each of ``rows``, ascending by UID, with its number; without those the client does not know."""
+        numbers = self.seqs_of(row.uid for row in rows)
+        return (pair for pair in zip(numbers, rows, strict=True) if pair[0])
+
+    def flag_lines(self, rows: Sequence[Row], uids: bool, modseqs: bool) -> Iterator[bytes]:
+        """FETCH responses with FLAGS in blocks; ``rows`` as for ``with_numbers``."""
+        return lines.flag_lines(self.with_numbers(rows), self.recent, uids, modseqs, self.wording.fetch)
 
     def told(self, rows: Iterable[MessageFlags | FetchRow]) -> None:
         """The client has just been sent these flags: forget what they make superfluous."""
@@ -262,11 +278,7 @@ class View:
             self._new = []
         if self._changed and wanted.flags:
             rows = [row for _, row in sorted(self._changed.items())]
-            numbered = [
-                pair for pair in zip(self.seqs_of(row.uid for row in rows), rows, strict=True) if pair[0]
-            ]
-            uids = (modseqs or wanted.uids) and not self.wording.uid_only
-            said += lines.flag_lines(numbered, self.recent, uids, modseqs, self.wording.fetch)
+            said += self.flag_lines(rows, (modseqs or wanted.uids) and not self.wording.uid_only, modseqs)
             self._changed = {}
         return said
 
@@ -277,9 +289,7 @@ class View:
         said = self.new_keywords()
         uids = sorted(islice((uid for uid in self._changed if uid <= self.largest_uid), most))
         rows = [self._changed.pop(uid) for uid in uids]
-        numbered = [pair for pair in zip(self.seqs_of(uids), rows, strict=True) if pair[0]]
-        with_uids = (modseqs or wanted.uids) and not self.wording.uid_only
-        said += lines.flag_lines(numbered, self.recent, with_uids, modseqs, self.wording.fetch)
+        said += self.flag_lines(rows, (modseqs or wanted.uids) and not self.wording.uid_only, modseqs)
         return said
 
     def _expunge(self) -> list[bytes]:
