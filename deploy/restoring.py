@@ -28,7 +28,7 @@ from deploy.restored_keys import Keyslots, choose_keys
 from mailstore.account import accept_header, account_paths, holds_mail, open_directory
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors, write_new
-from mailstore.errors import NoSuchAccount, StoreError
+from mailstore.errors import HeaderTampered, NoSuchAccount, StoreError
 from mailstore.keys import AccountId, PrivateKey, PublicKey
 
 SESSIONS_END_S = 60.0
@@ -148,7 +148,7 @@ class Restoring:
                     raise NothingToRestore("there is no snapshot of this account")
                 found.append(target(self._sources.listing, account, head, self._wishes.at_ms))
             except BackupError as error:
-                hopeless.append(Restored(account, None, trouble=str(error)))
+                hopeless.append(Restored(account, self._name(account), trouble=str(error)))
         return found, hopeless
 
     def restore(self, targets: Sequence[Target]) -> list[Restored]:
@@ -159,6 +159,9 @@ class Restoring:
     def _one(self, wanted: Target) -> Restored:
         try:
             return self._restore(wanted)
+        except HeaderTampered:
+            why = "its key header is damaged or was exchanged: --replace restores it"
+            return Restored(wanted.account_id, self._name(wanted.account_id), trouble=why)
         except (BackupError, StoreError) as error:
             text = str(error) or type(error).__name__
             return Restored(wanted.account_id, self._name(wanted.account_id), trouble=text)

@@ -182,9 +182,10 @@ def enable(cli: Cli, name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @command
 def delete(cli: Cli, name: str, yes: bool) -> None:
-    """Delete an account: keys first, then every file. There is no way back.
+    """Delete an account: keys first, then every file.
 
-    The answer says what is left (snapshots in the backup store) and until when.
+    The answer says what is left (snapshots in the backup store) and until when. That long the backup private
+    key brings it back: 'sealbox restore NAME --private-key FILE'. Without snapshots nothing does.
     """
     with cli.directory() as directory:
         record = find_account(directory, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from contextlib import ExitStack
 from itertools import groupby
@@ -12,7 +11,6 @@ from pathlib import Path
 import click
 
 from backup.catalogue import stream_of_server
-from backup.drill import Drill, Drilled
 from backup.job import TROUBLE, Places, refused_deletes
 from backup.keypair import generate, read_public_key
 from backup.limits import DAY_S
@@ -23,7 +21,7 @@ from backup.signing import Signer
 from backup.state import FORGOTTEN, State, Stream
 from backup.verify import Report, Verifier, expected_by_server, expected_by_state, stored_names
 from backup.wall_clock import read_look
-from deploy.cli.check import check
+from deploy.cli.check import check, drill
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
@@ -39,7 +37,6 @@ from deploy.cli.snapshot_store import (
     utc,
 )
 from deploy.config import Config
-from deploy.drill_login import opener
 from deploy.object_store import open_store
 from deploy.restoring import Sources, Wishes, adopt_forgotten, by_private_key
 from deploy.snapshots import RUN_NOW, RUNNING_NOW, open_job
@@ -61,6 +58,7 @@ def backup() -> None:
 
 
 backup.add_command(check)
+backup.add_command(drill)
 
 
 @backup.command(epilog=EPILOG)
@@ -75,7 +73,7 @@ def keygen(cli: Cli, private: Path, public: Path) -> None:
         raise Refusal("one of the files is there already: a key is never overwritten") from None
     cli.answer(
         {"private": str(private), "public": str(public)},
-        f"public key:  {public}  (set backup.public_key to it)",
+        f"public key:  {public.absolute()}  (set backup.public_key to it)",
         f"private key: {private}  (keep it off this server; without it a lost server stays lost)",
     )
 
@@ -134,7 +132,7 @@ def _doubt(doubt_s: float) -> str:
 def _aside_fields(one: Copy, config: Config, names: dict[str, str]) -> Fields:
     return {
         "folder": str(one.folder),
-        "name": names.get(one.folder.name.partition("-")[0]),
+        "name": names.get(_owner(one)),
         "bytes": one.size_bytes,
         "until": utc(_until_ms(one, config)),
     }
@@ -145,7 +143,17 @@ def _aside_lines(aside: list[Copy], config: Config) -> list[str]:
         return []
     size = size_text(sum(one.size_bytes for one in aside))
     first, last = (utc(_until_ms(one, config)) for one in (aside[0], aside[-1]))
-    return [f"kept aside by restores: {len(aside)} accounts, {size}; removed from {first} to {last}"]
+    accounts = len({_owner(one) for one in aside})
+    what = f"{_counted(len(aside), 'copies', 'copy')} of {_counted(accounts, 'accounts', 'account')}"
+    return [f"kept aside by restores: {what}, {size}; removed from {first} to {last}"]
+
+
+def _owner(one: Copy) -> str:
+    return one.folder.name.partition("-")[0]
+
+
+def _counted(number: int, many: str, one: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _until_ms(one: Copy, config: Config) -> int:
@@ -268,7 +276,12 @@ def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
         if account in (None, name, address):
             found.append((name, address, points))
     if account is not None and not found:
-        raise Refusal("there are no snapshots of that account")
+        raise Refusal(
+            "there are no snapshots of that account"
+            if options.private_key is not None
+            else "there are no snapshots of that account that this server can name: of one that was deleted,"
+            " or that lay here before a --take-over, --private-key lists them"
+        )
     if account is not None:
         _, address, points = found[0]
         now_ms = int(time.time() * 1000)
@@ -439,52 +452,3 @@ def prune(cli: Cli) -> None:
     )
     if refused is not None:
         raise SystemExit(EXIT_REFUSED)
-
-
-@backup.command(epilog=EPILOG)
-@click.option(
-    "--accounts", type=click.IntRange(1), metavar="N", help="How many; default snapshots.drill_accounts."
-)
-@command
-def drill(cli: Cli, accounts: int | None) -> None:
-    """Restore some accounts to scratch and compare them with the living; exit code 6 if one is not proven."""
-    config = configured(cli)
-    count = accounts or config.snapshots.drill_accounts
-    store = open_store(config.backup, config.snapshots)
-    with (
-        opened_state(cli.root) as state,
-        cli.directory() as directory,
-        scratch_folder(cli.root) as scratch,
-    ):
-        names = {str(record.account_id): record.name for record in directory.accounts()}
-        opens = opener(config, directory, cli.params)
-        drills = Drill(cli.root, state, store, scratch, config.snapshots, opens)
-        chosen = drills.choose(count, random.SystemRandom())
-        found = [drills.run(stream, int(time.time() * 1000)) for stream in chosen]
-    fields = [_drill_fields(one, names) for one in found]
-    cli.answer({"drilled": fields}, *(_drill_line(one, names) for one in found))
-    if not found:
-        raise Refusal("there is nothing in the store to restore yet")
-    if any(one.trouble for one in found):
-        raise SystemExit(EXIT_STORAGE)
-
-
-def _drill_fields(one: Drilled, names: dict[str, str]) -> Fields:
-    return {
-        "account": one.account,
-        "name": names.get(one.account),
-        "pages": one.pages,
-        "pages_compared": one.compared,
-        "opened": one.opened,
-        "trouble": one.trouble,
-    }
-
-
-def _drill_line(one: Drilled, names: dict[str, str]) -> str:
-    if one.trouble:
-        return f"{names.get(one.account, one.account)}  NOT proven: {one.trouble}"
-    opened = ", opened and compared" if one.opened else ""
-    return (
-        f"{names.get(one.account, one.account)}  proven: {one.pages} pages restored,"
-        f" {one.compared} equal to the living database{opened}"
-    )

@@ -1,14 +1,20 @@
-"""sealbox backup check. Exit codes: see deploy/cli/root.py."""
+"""sealbox backup check and drill: what a restore would bring. Exit codes: see deploy/cli/root.py."""
 
 from __future__ import annotations
 
+import random
+import time
+
 import click
 
+from backup.drill import Drill, Drilled
 from deploy.cli.asking import current_secret, password_stdin_option
-from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, command
+from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
     chosen_sources,
+    configured,
+    opened_state,
     parse_time,
     scratch_folder,
     signed_by,
@@ -16,8 +22,12 @@ from deploy.cli.snapshot_store import (
     store_options,
     utc,
 )
+from deploy.drill_login import opener
+from deploy.object_store import open_store
 from deploy.restore_check import check_state
 from deploy.restoring import Wishes
+
+Fields = dict[str, object]
 
 
 @click.command(epilog=EPILOG)
@@ -47,3 +57,52 @@ def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: Sto
     )
     if found.wrong is not None:
         raise SystemExit(EXIT_STORAGE)
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--accounts", type=click.IntRange(1), metavar="N", help="How many; default snapshots.drill_accounts."
+)
+@command
+def drill(cli: Cli, accounts: int | None) -> None:
+    """Restore some accounts to scratch and compare them with the living; exit code 6 if one is not proven."""
+    config = configured(cli)
+    count = accounts or config.snapshots.drill_accounts
+    store = open_store(config.backup, config.snapshots)
+    with (
+        opened_state(cli.root) as state,
+        cli.directory() as directory,
+        scratch_folder(cli.root) as scratch,
+    ):
+        names = {str(record.account_id): record.name for record in directory.accounts()}
+        opens = opener(config, directory, cli.params)
+        drills = Drill(cli.root, state, store, scratch, config.snapshots, opens)
+        chosen = drills.choose(count, random.SystemRandom())
+        found = [drills.run(stream, int(time.time() * 1000)) for stream in chosen]
+    fields = [_drill_fields(one, names) for one in found]
+    cli.answer({"drilled": fields}, *(_drill_line(one, names) for one in found))
+    if not found:
+        raise Refusal("there is nothing in the store to restore yet")
+    if any(one.trouble for one in found):
+        raise SystemExit(EXIT_STORAGE)
+
+
+def _drill_fields(one: Drilled, names: dict[str, str]) -> Fields:
+    return {
+        "account": one.account,
+        "name": names.get(one.account),
+        "pages": one.pages,
+        "pages_compared": one.compared,
+        "opened": one.opened,
+        "trouble": one.trouble,
+    }
+
+
+def _drill_line(one: Drilled, names: dict[str, str]) -> str:
+    if one.trouble:
+        return f"{names.get(one.account, one.account)}  NOT proven: {one.trouble}"
+    opened = ", opened and compared" if one.opened else ""
+    return (
+        f"{names.get(one.account, one.account)}  proven: {one.pages} pages restored,"
+        f" {one.compared} equal to the living database{opened}"
+    )

@@ -5,18 +5,19 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import click
 
 from backup.catalogue import Server
+from backup.errors import BackupError
 from backup.job import Places
 from backup.restore import list_store
 from backup.state import STATE_FILE, State
 from deploy import restoring
 from deploy.cli.asking import current_secret, password_stdin_option
-from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
+from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
     chosen_sources,
@@ -109,13 +110,28 @@ def restore(
         secret = current_secret(from_stdin)
         _restore_messages(cli, root, accounts[0], messages, secret, wishes, options)
         return
+    is_new = not root.exists()
     with _work(root) as work:
-        found, sources = _restore(cli, root, work, accounts, wishes, options)
+        with _cleared(root) if is_new else nullcontext():
+            found, sources = _restore(cli, root, work, accounts, wishes, options)
         if not found:
             raise Refusal("there is nothing to restore: no account of this directory has a snapshot there")
         if all(one.trouble is None for one in found):
             shutil.rmtree(work, ignore_errors=True)
     _answer(cli, root, found, sources.passed_over)
+    if accounts and all(one.skipped for one in found):
+        raise SystemExit(EXIT_REFUSED)
+
+
+@contextmanager
+def _cleared(root: Path) -> Iterator[None]:
+    """Leave no data root behind that a restore has made for itself, where nothing could be restored."""
+    try:
+        yield
+    except BackupError:
+        if [path.name for path in root.iterdir()] == [Places(root).folder.name]:
+            shutil.rmtree(root, ignore_errors=True)
+        raise
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def test_the_status_says_what_is_kept_aside_and_until_when(world: CommandsWorld)
     """With its size, and the account's name."""
     (aside,) = world.answer("backup", "status")["replaced"]
     assert aside["name"] == NAME.decode() and aside["bytes"] > 0
-    assert "kept aside by restores: 1 accounts" in world.run("backup", "status")[1]
+    assert "kept aside by restores: 1 copy of 1 account," in world.run("backup", "status")[1]
 
 
 @pytest.fixture
