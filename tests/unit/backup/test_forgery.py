@@ -16,6 +16,7 @@ from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, Strea
 from backup.signing import Signer
 from backup.staging import staged_name, write_segment
 
+EXIT_REFUSED = 3
 EXIT_STORAGE = 6
 
 
@@ -96,7 +97,8 @@ def test_a_forged_server_is_passed_over_where_its_key_is_known(
     assert [one.partition(":")[0] for one in done["passed_over"]] == [str(forged)]
     assert (tmp_path / "new" / "sealbox.toml").read_text() != "forged"
     # The living server knows its own key.
-    assert world.answer("restore", NAME.decode(), "--private-key", world.private_key_file)["restored"]
+    living = ("restore", NAME.decode(), "--private-key", world.private_key_file)
+    assert world.answer(*living, codes=(EXIT_REFUSED,))["restored"][0]["skipped"]
 
 
 def test_a_wrong_signing_key_is_said_to_be_wrong(world: CommandsWorld, tmp_path: Path) -> None:
