@@ -9,7 +9,7 @@ is only a hint to look: events coalesce, and one that says nothing new does no h
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class FolderWatch:
     """One watched folder: reports its first change at once, and further ones together."""
 
     def __init__(
-        self, clock: Clock, names: Container[str] | None, callback: Callable[[frozenset[str]], None]
+        self, clock: Clock, names: Collection[str] | None, callback: Callable[[frozenset[str]], None]
     ) -> None:
         """``names`` are the files that matter; None means all."""
         self._clock = clock
@@ -65,6 +65,11 @@ class FolderWatch:
             self._pause_s = min(max(2 * self._pause_s, COALESCE_FIRST_S), COALESCE_MAX_S)
         self._call = self._clock.callLater(self._pause_s, self._report)
 
+    def touched_anyhow(self) -> None:
+        """Any file may have changed: what happened is not known."""
+        for name in ("",) if self._matter is None else self._matter:
+            self.touched(name)
+
     def _report(self) -> None:
         self._call = None
         self._reported_s = self._clock.seconds()
@@ -78,18 +83,26 @@ class FolderWatch:
             self._call = None
 
 
-class _Inotify(inotify.INotify):
-    """Goes on when a watched folder is deleted, where Twisted's own closes the whole instance."""
+_NO_WATCH = 2**32 - 1
+"""The watch that IN_Q_OVERFLOW is reported for: -1 (inotify(7))."""
 
-    def __init__(self, reactor: Any) -> None:
+
+class _Inotify(inotify.INotify):
+    """Goes on when a watched folder is deleted, where Twisted's own closes the whole instance.
+
+    It also tells when events were lost, which Twisted's passes over.
+    """
+
+    def __init__(self, reactor: Any, lost: Callable[..., None]) -> None:
         super().__init__(reactor)  # type: ignore[no-untyped-call]  # Twisted annotates no inotify
+        self._watchpoints[_NO_WATCH] = inotify._Watch(FilePath(b"/"), callbacks=[lost])
 
     def loseConnection(self) -> None:  # noqa: N802  # Twisted's name
         """Called for each deleted folder; all the others are still to be watched."""
 
 
-def _lasting_inotify(reactor: Any) -> inotify.INotify:
-    return _Inotify(reactor)
+def _lasting_inotify(reactor: Any, lost: Callable[..., None]) -> inotify.INotify:
+    return _Inotify(reactor, lost)
 
 
 class Watcher:
@@ -99,7 +112,7 @@ class Watcher:
         """Raises StorageFailed when the system gives no inotify instance."""
         self._clock: Clock = reactor
         try:
-            self._inotify = _lasting_inotify(reactor)
+            self._inotify = _lasting_inotify(reactor, self._lost)
         except inotify.INotifyError:
             log.error("no inotify instance is left: raise fs.inotify.max_user_instances (sysctl)")
             raise StorageFailed("changes cannot be watched") from None
@@ -107,7 +120,7 @@ class Watcher:
         self._folders: dict[bytes, FolderWatch] = {}
         self._written: dict[bytes, Callable[[str], None]] = {}
 
-    def watch(self, folder: Path, names: Container[str], callback: Callable[[frozenset[str]], None]) -> None:
+    def watch(self, folder: Path, names: Collection[str], callback: Callable[[frozenset[str]], None]) -> None:
         """Call ``callback(changed)`` on the reactor soon after files of these names in ``folder`` change.
 
         Raises StorageFailed when the system gives no watch.
@@ -127,7 +140,7 @@ class Watcher:
     def _watch(
         self,
         folder: Path,
-        names: Container[str] | None,
+        names: Collection[str] | None,
         callback: Callable[[frozenset[str]], None],
         mask: int,
     ) -> None:
@@ -161,6 +174,12 @@ class Watcher:
             heard = found.touched if (found := self._folders.get(folder)) else None
         if heard is not None:
             heard(name.decode("ascii", "replace"))
+
+    def _lost(self, *_event: object) -> None:
+        """The kernel's queue was full while this process was busy, or stopped: look at everything."""
+        log.warning("the queue of inotify has overflowed (sysctl fs.inotify.max_queued_events)")
+        for found in tuple(self._folders.values()):
+            found.touched_anyhow()
 
     def stop(self) -> None:
         """End all watching and close the inotify instance."""

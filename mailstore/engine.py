@@ -33,6 +33,9 @@ SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_NO
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a writer in another process before ``Busy``."""
 
+BRIEF_PATIENCE_S = 5.0
+"""How long what only goes along with reading waits for a writer in another process."""
+
 CHECKPOINT_PATIENCE_MS = 1_000
 """How long a checkpoint waits for readers before it leaves the rest for later."""
 
@@ -144,14 +147,18 @@ class Database:
         """Run ``fn(txn, *args)`` in a read transaction: one consistent state of the database."""
         return self._transact("BEGIN", now, fn, *args)
 
-    def write(self, now: int, fn: Callable[..., T], *args: Any) -> T:
+    def write(
+        self, now: int, fn: Callable[..., T], *args: Any, patience_s: float = BUSY_TIMEOUT_MS / 1000
+    ) -> T:
         """Run ``fn(txn, *args)`` in a write transaction; commits, or rolls back on any error.
+
+        Raises Busy when a writer in another process lets nobody in for ``patience_s``.
 
         BEGIN IMMEDIATE takes SQLite's write lock at once, so that no reader has to be upgraded later. Our
         own in front of it keeps commits out while a checkpoint notes what it is going to copy.
         """
         self._require_room()
-        with _writing(self._path):
+        with _writing(self._path, patience_s):
             return self._transact("BEGIN IMMEDIATE", now, fn, *args)
 
     def note(self, now: int, fn: Callable[..., T], *args: Any) -> T:

@@ -42,6 +42,9 @@ from mailstore.sealed import (
 
 LOCK_NAME = "filing.lock"
 
+FORGET_EVERY_S = 3600
+"""Seconds between two times that ids of filed messages are forgotten."""
+
 FEW_MESSAGES, FEW_BYTES = 4, 256 * 1024
 """As much mail as is opened, prepared and filed in one go, so that it is told soon."""
 
@@ -92,6 +95,9 @@ class Filer:
         self._cleaned = 0.0
         """When leftovers were looked for, in seconds since the epoch."""
 
+        self._forgot = 0
+        """When ids of filed messages were forgotten, in seconds since the epoch."""
+
         self._foreseeing = threading.Lock()
         self._foreseen: Waiting | None = None
 
@@ -110,6 +116,10 @@ class Filer:
                 self._foreseen = self._open(sealed_id, blob)
             except SealedMessageDamaged:
                 return  # it was not written to its end
+
+    def forget(self) -> None:
+        """Keep no message that was foreseen; its delivery may have died."""
+        self._foreseen = None
 
     def _take_foreseen(self, sealed_id: SealedId) -> Waiting | None:
         # While it is being prepared it is waited for: that takes less long than to do it again.
@@ -216,6 +226,7 @@ class Filer:
         """File a batch; messages that were filed before are passed over, and remembered for as long again.
 
         What is past its time is forgotten when no more is listed: until then it may still lie in the inbox.
+        That is done now and then, for all that is remembered has to be looked through.
         """
         fresh: dict[MailboxId, list[tuple[PreparedMessage, Flags, int]]] = {}
         inbox = MailboxId(txn.value("SELECT id FROM mailbox WHERE name = ?", (INBOX,)))
@@ -228,7 +239,8 @@ class Filer:
             fresh.setdefault(target, []).append((waiting.prepared, Flags(), waiting.received))
         for mailbox_id, messages in fresh.items():
             add_messages(txn, mailbox_id, messages)
-        if not batch.more:
+        if not batch.more and not 0 <= txn.now - self._forgot < FORGET_EVERY_S:
+            self._forgot = txn.now
             txn.run("DELETE FROM filed WHERE filed_at < ?", (txn.now - self._limits.filed_memory_s,))
 
     def remove(self, batch: Batch) -> None:

@@ -98,7 +98,7 @@ class InboxFiling:
         """
         if self._stopped or self._retry_call is not None or self._is_long:
             return
-        if self._is_shut_out:
+        if self._is_shut_out and not await self._executor.call(self._filer.is_free):
             self.file_soon()
             return
         turn: Deferred[None] = Deferred()
@@ -130,6 +130,7 @@ class InboxFiling:
             await self._foreseeing
         if self._running is not None:
             await self._running
+        self._filer.forget()
         self._answer(self._waiting)
 
     async def _passes(self) -> None:

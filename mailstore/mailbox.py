@@ -9,7 +9,7 @@ from dataclasses import replace
 from mailstore import search as criteria
 from mailstore import threads
 from mailstore.engine import Database, Txn
-from mailstore.errors import ReadOnly, StorageFailed, StorageFull, StoreError
+from mailstore.errors import Busy, ReadOnly, StorageFailed, StorageFull, StoreError
 from mailstore.model import (
     AppendResult,
     ContentRow,
@@ -118,7 +118,7 @@ class Mailbox:
         if not new:
             return found
         try:
-            before = await self._account.write(
+            before = await self._account.write_on_the_way(
                 mailboxes.claim_recent_up_to, self.opened.mailbox_id, found.uid_next
             )
         except StoreError:
@@ -131,8 +131,8 @@ class Mailbox:
         mailbox_id = self.opened.mailbox_id
         if plan.set_seen and not self.opened.read_only:
             try:
-                done = await self._account.write(content.fetch, mailbox_id, uids, plan, since)
-            except (StorageFull, StorageFailed):
+                done = await self._account.write_on_the_way(content.fetch, mailbox_id, uids, plan, since)
+            except (Busy, StorageFull, StorageFailed):
                 pass  # reading goes on when nothing can be written; the flag is set another time
             else:
                 return replace(done, delta=await self._claimed(done.delta))

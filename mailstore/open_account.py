@@ -21,7 +21,7 @@ from mailstore.account_database import checkpoint, close_databases, close_kept
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
 from mailstore.connections import Connections
-from mailstore.engine import WRITE_LOCK, Database, Txn
+from mailstore.engine import BRIEF_PATIENCE_S, WRITE_LOCK, Database, Txn
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor, Lane
@@ -255,6 +255,17 @@ class OpenAccount:
     async def write(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a write transaction in a thread; changes are on disk afterwards."""
         result: T = await self._writer.run(lambda database: database.write(int(time.time()), fn, *args))
+        self._checkpoint_soon()
+        return result
+
+    async def write_on_the_way(self, fn: Callable[..., T], *args: Any) -> T:
+        """As ``write``, for what goes along with reading: nobody waits long for another process to let it in.
+
+        Raises Busy when it does not.
+        """
+        result: T = await self._writer.run(
+            lambda database: database.write(int(time.time()), fn, *args, patience_s=BRIEF_PATIENCE_S)
+        )
         self._checkpoint_soon()
         return result
 

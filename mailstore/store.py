@@ -21,6 +21,7 @@ from mailstore.directory import Directory, Recipient
 from mailstore.engine import Txn
 from mailstore.errors import (
     AccountClosed,
+    Busy,
     MessageTooLarge,
     NoSuchAccount,
     OverQuota,
@@ -378,9 +379,9 @@ class Account:
         if opened.recent and not read_only:
             # Only the claim on \\Recent has to write; it is made in the transaction that is answered.
             try:
-                opened = await self._opened.write(mailboxes.select_and_claim, name)
-            except (StorageFull, StorageFailed):
-                pass  # with a full disk mail can still be read; \Recent stays for another session
+                opened = await self._opened.write_on_the_way(mailboxes.select_and_claim, name)
+            except (Busy, StorageFull, StorageFailed):
+                pass  # mail can be read where nothing can be written; \Recent stays for another session
         return Mailbox(self._opened, opened, self._limits, self._writable)
 
     async def _limits(self) -> tuple[int | None, int | None]:

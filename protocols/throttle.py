@@ -223,6 +223,8 @@ class Throttle:
         """The file while another process keeps its lock."""
         self._spare: MemoryPages | None = None
         """What counts meanwhile, the next time too: a guesser gains nothing by it."""
+        self._switching = threading.Lock()
+        """Of threads that begin and that give up together none may lose the file."""
         self._key = key
         self._buckets = _buckets(limits)
         self._size = table_bytes(limits)
@@ -251,10 +253,10 @@ class Throttle:
 
     @contextmanager
     def _locked(self) -> Iterator[Pages]:
-        aside = self._aside
-        if aside is not None and aside.may_be_free():
-            self._pages, self._aside = aside, None
-        pages = self._pages
+        with self._switching:
+            if self._aside is not None and self._aside.may_be_free():
+                self._pages, self._aside = self._aside, None
+            pages = self._pages
         with pages.locked():
             yield pages
 
@@ -364,12 +366,14 @@ class Throttle:
 
     def _give_up(self, error: OSError) -> None:
         """Go on without the file: with a broken disk, too, guessers are slowed and owners let in."""
-        pages = self._pages
-        if not isinstance(pages, FilePages):
-            return  # of several threads that fail together the first has seen to it
+        with self._switching:
+            pages = self._pages
+            if not isinstance(pages, FilePages):
+                return  # of several threads that fail together the first has seen to it
+            if error.errno == errno.ETIMEDOUT:
+                self._spare = self._spare or MemoryPages(self._size)
+                self._aside, self._pages = pages, self._spare
         if error.errno == errno.ETIMEDOUT:
-            self._spare = self._spare or MemoryPages(self._size)
-            self._aside, self._pages = pages, self._spare
             log.warning(
                 "the file %s in the data root is locked by a process that does not let it go:"
                 " for %d seconds this worker counts failed logins for itself",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import fcntl
 import math
 import os
@@ -455,6 +456,28 @@ def test_a_stopped_worker_that_holds_the_table_stops_nobody(
     assert beside.delay_s(HOME) == world.delay_s(HOME) > 0
     throttle.close()
     beside.throttle.close()
+
+
+def test_threads_that_begin_and_give_up_together_keep_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One takes the file up again while another finds it locked: either all of it happens, or nothing."""
+    throttle = Throttle.on_disk(tmp_path, KEY, LoginLimits())
+    pages = throttle._pages
+    throttle._give_up(OSError(errno.ETIMEDOUT, "locked"))
+    assert throttle._aside is pages
+    seen: list[bool] = []
+
+    def looked_at(_pages: FilePages) -> bool:
+        seen.append(throttle._switching.locked())
+        return True
+
+    monkeypatch.setattr(FilePages, "may_be_free", looked_at)
+    with throttle._locked() as found:
+        assert found is pages
+    assert seen[0]
+    assert (throttle._pages, throttle._aside) == (pages, None)
+    throttle.close()
 
 
 def test_a_clock_set_back_keeps_nobody_waiting() -> None:

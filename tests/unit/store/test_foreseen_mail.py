@@ -91,6 +91,10 @@ def test_a_foreseen_message_whose_delivery_dies_is_never_filed(
     with pytest.raises(Killed):
         world.deliver(MESSAGE)
     monkeypatch.undo()
+    filer = account._opened._filer
+    assert filer._foreseen is not None
+    filer.forget()
+    assert filer._foreseen is None
     world.deliver(b"Subject: another\r\n\r\n")
     assert now(account.status("INBOX")).messages == 1
 
@@ -176,7 +180,7 @@ def test_what_is_written_is_heard_at_once_and_what_arrives_soon(
 ) -> None:
     """Writing does not delay the news of an arrival, which coalesces."""
     instance, clock = Inotify(), Clock()
-    monkeypatch.setattr(changes, "_lasting_inotify", lambda _reactor: instance)
+    monkeypatch.setattr(changes, "_lasting_inotify", lambda *_: instance)
     watcher = changes.Watcher(clock)
     arrived: list[frozenset[str]] = []
     written: list[str] = []
@@ -201,7 +205,9 @@ def test_an_account_does_not_close_while_a_message_is_foreseen(world: World) -> 
     inbox._executor = type("Slow", (), {"call": staticmethod(lambda *_: under_way)})()
     inbox.foresee(f".{sealed.new_sealed_id()}.tmp")
     inbox.foresee(f".{sealed.new_sealed_id()}.tmp")  # one at a time
+    inbox._filer._foreseen = object()  # type: ignore[assignment]  # what a thread would leave
     stopped = Deferred.fromCoroutine(inbox.stop())
     assert not stopped.called
     under_way.callback(None)
     assert stopped.called
+    assert inbox._filer._foreseen is None

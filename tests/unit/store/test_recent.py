@@ -204,3 +204,25 @@ def test_claiming_what_is_claimed_writes_nothing(
     assert [sql for sql in updates if sql.startswith("UPDATE")] == [
         "UPDATE mailbox SET recent_uid = ? WHERE id = ?"
     ]
+
+
+@pytest.mark.parametrize("what", ["sync", "news", "fetch", "select", "seen"])
+def test_reading_goes_on_while_another_process_lets_no_writer_in(
+    account: Account, world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """``\\Recent`` and ``\\Seen`` go along with reading: mail is not kept back for them."""
+    monkeypatch.setattr("mailstore.open_account.BRIEF_PATIENCE_S", 0.0)
+    mailbox = now(account.select("INBOX", False))
+    now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
+    with locked(world.paths.folder / WRITE_LOCK, exclusive=True):
+        if what == "select":
+            recent = now(account.select("INBOX", False)).opened.recent
+        elif what == "seen":
+            result = now(mailbox.fetch([2], FetchPlan(set_seen=True), mailbox.opened.status.highest_modseq))
+            assert [row.uid for row in result.rows] == [2]
+            recent = result.delta.recent
+        else:
+            recent = told_by(mailbox, what).recent
+    # RFC 3501 section 2.3.2: where it cannot be told who is first, a message should be taken for recent.
+    assert recent == (UidSet.of([2]) if what == "select" else NONE)
+    assert now(account.select("INBOX", False)).opened.recent == UidSet.of([2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_world import World, now
@@ -15,7 +16,7 @@ from twisted.internet.task import Clock
 from mailstore.changes import COALESCE_MAX_S, FolderWatch
 from mailstore.engine import WRITE_LOCK, Txn
 from mailstore.errors import Busy, StorageFull
-from mailstore.filing import FEW_BYTES, FEW_MESSAGES, LOCK_NAME, Batch
+from mailstore.filing import FEW_BYTES, FEW_MESSAGES, FORGET_EVERY_S, LOCK_NAME, Batch
 from mailstore.inbox import FILING_RETRY_S, LOCKED_RETRY_S
 from mailstore.limits import StoreLimits
 from mailstore.model import MailboxId
@@ -123,7 +124,6 @@ def test_a_stopped_process_that_holds_the_inbox_costs_one_wait(world: World) -> 
         assert look.called
         for _ in range(5):
             assert now(account.status("INBOX")).messages == 0
-    now(account.status("INBOX"))
     assert now(account.status("INBOX")).messages == 1
     world.deliver(MESSAGE)
     assert now(account.status("INBOX")).messages == 2
@@ -377,6 +377,28 @@ def _without_endless_polls(opened: OpenAccount) -> Callable[[OpenAccount], None]
             poll_soon(self)
 
     return soon
+
+
+def test_ids_of_filed_mail_are_forgotten_now_and_then(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with every message: all that is remembered has to be looked through for it."""
+    account = world.login()
+    seconds = [1_700_000_000.0]
+    monkeypatch.setattr("time.time", lambda: seconds[0])
+    statements: list[str] = []
+    run = Txn.run
+
+    def noted(txn: Txn, sql: str, parameters: Any = ()) -> Any:
+        statements.append(sql)
+        return run(txn, sql, parameters)
+
+    monkeypatch.setattr(Txn, "run", noted)
+    counts = []
+    for passed_s in (0, 10, FORGET_EVERY_S, 10, -FORGET_EVERY_S):
+        seconds[0] += passed_s
+        world.deliver(MESSAGE)
+        now(account.status("INBOX"))
+        counts.append(sum("DELETE FROM filed" in sql for sql in statements))
+    assert counts == [1, 1, 2, 2, 3]
 
 
 def test_the_first_change_is_told_at_once_and_a_storm_together() -> None:

@@ -318,7 +318,8 @@ def test_a_full_disk_stops_no_reading(world: World, monkeypatch: pytest.MonkeyPa
     async def full(*_args: object) -> None:
         raise StorageFull("the disk is full")
 
-    monkeypatch.setattr(opened, "write", full)
+    for name in ("write", "write_on_the_way"):
+        monkeypatch.setattr(opened, name, full)
     result = now(mailbox.fetch([1], FetchPlan(set_seen=True), ModSeq(0)))
     assert [row.uid for row in result.rows] == [1]
     assert not result.seen_now
