@@ -100,7 +100,7 @@ class TlsSection(_Section):
     @field_validator("certificate", "private_key")
     @classmethod
     def _readable(cls, path: Path) -> Path:
-        if not path.is_file() or not os.access(path, os.R_OK):
+        if not path.is_file() or not os.access(path, os.R_OK, effective_ids=True):
             raise ValueError("the file is missing or cannot be read")
         return path
 

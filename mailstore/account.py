@@ -55,6 +55,7 @@ from mailstore.printed import SlotKind
 from mailstore.scram import new_scram_setup
 from mailstore.set_aside import copies_of, shred_keys
 
+SERVER_KEY_NAME = "server.key"
 SERVER_KEY_BYTES = 32
 SNAPSHOT_RETENTION_DAYS = 10
 _SECONDS_PER_DAY = 86_400
@@ -403,7 +404,7 @@ def _directory_path(root: Path) -> Path:
 
 
 def _server_key_path(root: Path) -> Path:
-    return root / "server.key"
+    return root / SERVER_KEY_NAME
 
 
 def _write_server_key(root: Path, server_key: bytes) -> None:

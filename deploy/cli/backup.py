@@ -22,6 +22,7 @@ from backup.state import FORGOTTEN, State, Stream
 from backup.verify import Report, Verifier, expected_by_server, expected_by_state, stored_names
 from backup.wall_clock import read_look
 from deploy.cli.check import check, drill
+from deploy.cli.owner import as_caller
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
@@ -68,7 +69,8 @@ backup.add_command(drill)
 def keygen(cli: Cli, private: Path, public: Path) -> None:
     """Make the backup key pair: the public key stays on the server, the private one belongs elsewhere."""
     try:
-        generate(private, public)
+        with as_caller():
+            generate(private, public)
     except FileExistsError:
         raise Refusal("one of the files is there already: a key is never overwritten") from None
     cli.answer(

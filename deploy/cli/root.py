@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from backup.errors import BackupError, ChainBroken, ImageUnreadable, SegmentDamaged, StoreUnavailable
 from deploy import config as configuration
+from deploy.cli.owner import Owner, other_owner, working_as
 from mailstore.account import open_directory
 from mailstore.damage import GUIDE, SERVER_SECTION
 from mailstore.directory import AccountRecord, EmbeddedDirectory
@@ -207,6 +208,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
         **kwargs: P.kwargs,
     ) -> None:
         given = context.find_object(Places) or Places()
+        owner: Owner | None = None
         try:
             # A --config said here is nearer than a --data said on the group.
             nearest = data if data is not None or config is not None else given.data
@@ -217,11 +219,15 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
                 argon2_params(chosen, nearest),
                 configuration.find(chosen, nearest),
             )
-            function(cli, *args, **kwargs)
+            owner = other_owner(cli.root)
+            with working_as(owner):
+                function(cli, *args, **kwargs)
         except Refusal as refusal:
             _fail(refusal.sentence, refusal.exit_code, as_json)
         except StoreError as error:
             sentence, exit_code = explain(error)
+            if owner is not None and exit_code == EXIT_STORAGE:
+                sentence += f" (it was tried as {owner}, whose the data are)"
             _fail(sentence, exit_code, as_json)
         except BackupError as error:
             # Its texts are sentences, and hold nothing but names of objects.

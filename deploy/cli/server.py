@@ -11,6 +11,7 @@ import click
 
 from deploy import config as configuration
 from deploy import first_run, serving
+from deploy.cli.owner import other_owner
 from deploy.cli.root import EXIT_REFUSED, EXIT_USAGE, Places, explain
 from mailstore.account import check_root
 from mailstore.errors import DirectoryLost, ServerKeyLost, StoreError
@@ -40,6 +41,15 @@ def _load(context: click.Context, config: Path | None, data: Path | None) -> con
         sys.exit(EXIT_USAGE)
 
 
+def _refuse_as_root(data: Path) -> None:
+    try:
+        owner = other_owner(data)
+    except StoreError as exc:
+        _refuse(*explain(exc))
+    if owner is not None:
+        _refuse(f"the data in {data} belong to {owner}: start the server as that user")
+
+
 def _serve(config: configuration.Config, on_ready: first_run.Ready, about_ports: str = "") -> None:
     try:
         serving.run(config, on_ready)
@@ -58,6 +68,7 @@ def _serve(config: configuration.Config, on_ready: first_run.Ready, about_ports:
 def serve(context: click.Context, config: Path | None, data: Path | None) -> None:
     """Serve IMAP, POP3 and LMTP until SIGTERM; SIGHUP reloads certificates and limits."""
     loaded = _load(context, config, data)
+    _refuse_as_root(loaded.data)
     _serve(loaded, lambda: click.echo(f"sealbox: serving {loaded.data}", err=True))
 
 
@@ -99,6 +110,7 @@ def quickstart(data: Path, port_base: int, as_json: bool) -> None:
 
     Ports are N+43 (IMAP), N+93 (IMAPS), N+10 (POP3), N+95 (POP3S) and N+24 (LMTP).
     """
+    _refuse_as_root(data)
     try:
         serving.check_not_served(data.resolve())
         prepared = first_run.prepare(data.resolve(), port_base)

@@ -24,6 +24,7 @@ from backup.signing import PUBLIC_BYTES, Signer
 from backup.state import STATE_FILE, State
 from backup.stores import ObjectStore
 from deploy import config as configuration
+from deploy.cli.owner import as_caller
 from deploy.cli.root import EXIT_USAGE, Cli, Refusal
 from deploy.config import BackupSection
 from deploy.object_store import open_store
@@ -95,12 +96,16 @@ def chosen_store(cli: Cli, options: StoreOptions) -> tuple[ObjectStore, BackupLi
     )
     if not options.store.startswith(("file:///", "s3://")):
         raise Refusal("--store has to be s3://BUCKET/PREFIX or file:///FOLDER", EXIT_USAGE)
-    return open_store(section, BackupLimits()), BackupLimits()
+    with as_caller():
+        return open_store(section, BackupLimits()), BackupLimits()
 
 
 def private_key(options: StoreOptions) -> PrivateKey | None:
     """The operator's private key, if it was given. Raises KeyFileInvalid, StorageFailed."""
-    return None if options.private_key is None else read_private_key(options.private_key)
+    if options.private_key is None:
+        return None
+    with as_caller():
+        return read_private_key(options.private_key)
 
 
 def signed_by(root: Path, options: StoreOptions) -> bytes | None:
