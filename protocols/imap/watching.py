@@ -14,8 +14,8 @@ from mailstore.errors import AccountClosed, StoreError
 from mailstore.model import MailboxId, Overview, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.commands import live_search
-from protocols.imap.commands.fetch import push
 from protocols.imap.context import Context, Moment, Selected
+from protocols.imap.fetch_sender import push
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.grammar.mailbox import StatusItem
 from protocols.imap.picture.known import ListNews, MetadataNews, News, StatusNews, TooMuch

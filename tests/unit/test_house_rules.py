@@ -65,8 +65,9 @@ IMAP = {
     "picture": {"grammar", "responses"},
     "context": {"connection", "output"} | WINGS,
     "progress": {"context"} | WINGS,
-    "commands": {"connection", "output", "compress", "context", "watching"} | WINGS,
-    "watching": {"context", "commands"} | WINGS,
+    "fetch_sender": {"context", "output"} | WINGS,
+    "commands": {"connection", "output", "compress", "context", "fetch_sender", "watching"} | WINGS,
+    "watching": {"context", "fetch_sender", "commands"} | WINGS,
     "session": {"connection", "compress", "context", "progress", "commands", "watching"} | WINGS,
     "server": {"context", "session"},
 }
