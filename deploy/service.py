@@ -13,13 +13,13 @@ from twisted.python.failure import Failure
 
 from deploy.config import Config
 from deploy.factories import Factories, Shared
+from deploy.leftovers import Leftovers
 from deploy.sockets import ServiceName
 from deploy.unix_listener import UnixListener
 from mailstore.account import open_directory, read_server_key
 from mailstore.changes import Watcher
 from mailstore.executor import Executor
 from mailstore.keys import KeyLabel, derive
-from mailstore.set_aside import remove_expired
 from mailstore.store import MailStore
 from mailstore.unlock import Unlocker
 from protocols.access_log import FileAccessLog
@@ -69,6 +69,9 @@ class Service:
         self._shared = Shared(reactor, self._store, guard, literals, deliveries, self._meter.load)
         self._access_log = self._new_access_log(config)
         self._cleaning = LoopingCall(self._clean)
+        # With snapshots their own process does it.
+        is_due = self._number == 0 and not config.backup.store
+        self._leftovers = Leftovers(config.data, reactor.seconds) if is_due else None
         self._ports: list[tuple[ServiceName, bool, Any]] = []
         self._live: list[StreamFactory] = []
         """Factories that have or may get connections, those of earlier configurations too."""
@@ -111,10 +114,9 @@ class Service:
             self._access_log.delete_expired(),
             self._logins.call(self._throttle.sweep, limits, now_s),
         ]
-        if self._number == 0 and not self._config.backup.store:
-            # With snapshots their own process does it.
+        if self._leftovers is not None:
             kept_s = self._config.snapshots.retention_days * DAY_S
-            due.append(self._executor.call(remove_expired, self._config.data, now_s - kept_s))
+            due.append(self._executor.call(self._leftovers.remove, kept_s))
         return gatherResults([one.addErrback(self._cleaning_failed) for one in due])
 
     @staticmethod
@@ -154,6 +156,8 @@ class Service:
         await gatherResults([Deferred.fromCoroutine(one.drain(patience_s)) for one in self._live])
         await self._store.stop()
         await self._access_log.flush()
+        if self._leftovers is not None:
+            await self._executor.call(self._leftovers.stop).addErrback(self._cleaning_failed)
         self._directory.close()
         self._executor.stop()
         self._logins.stop()

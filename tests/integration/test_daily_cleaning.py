@@ -24,6 +24,8 @@ def test_what_was_replaced_long_ago_is_removed_at_the_start(tmp_path: Path) -> N
         (folder / "keys").write_bytes(b"keyslots of the past")
     past_s = time.time() - (BackupLimits().retention_days + 1) * DAY_S
     os.utime(old, (past_s, past_s))
+    # The clock has gone evenly for long enough.
+    (server.data / "clock").write_text(f"{time.time():.0f} 0 {time.time():.0f}\n")
     server.start()
     eventually(lambda: not old.exists())
     assert young.exists()
