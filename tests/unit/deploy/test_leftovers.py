@@ -51,6 +51,16 @@ def test_a_copy_goes_when_its_time_is_over_and_no_sooner(tmp_path: Path) -> None
     assert not machine.copy.exists()
 
 
+def test_a_server_that_was_killed_knows_how_the_clock_went_until_the_last_look(tmp_path: Path) -> None:
+    """So that what is due is removed at its next start, not a day later."""
+    machine = Machine(tmp_path)
+    machine.pass_days(10)
+    assert machine.copy.exists()
+    machine.now_s += HOUR_S
+    machine.start()
+    assert not machine.copy.exists()
+
+
 def test_a_start_with_a_clock_that_is_ahead_removes_no_copy(tmp_path: Path) -> None:
     """Nor does one that is right again, each after a server that was killed."""
     machine = Machine(tmp_path)
