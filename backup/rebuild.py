@@ -15,9 +15,11 @@ from backup.errors import ChainBroken, ChainLinkBroken, ObjectMissing, SegmentDa
 from backup.reading import OpenSegment, open_file
 from backup.segment import INBOX_PREFIX, KEYS_FILE, PAGE_BYTES, Kind, SegmentName
 from backup.source import Progress, Source
-from mailstore.durable import make_folder, replace_file, storage_errors, sync_folder, write_new
+from mailstore.durable import make_folder, remove_tree, replace_file, storage_errors, sync_folder, write_new
 
 _PROGRESS = "restoring"
+_PARTS = ("mail.db", KEYS_FILE, "inbox", _PROGRESS)
+"""What a folder may hold when it is gone on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,10 @@ class Rebuilder:
             raise ChainBroken(str(names[0]) if names else "nothing", "there is no full segment to begin with")
         with storage_errors():
             make_folder(folder)
-            make_folder(folder / "inbox")
         done, rebuilt = _progress_in(folder, names)
+        with storage_errors():
+            _clear(folder, done)
+            make_folder(folder / "inbox")
         with self._source.fetched(names[done:], self._scratch, self._threads, self._progress) as coming:
             try:
                 for name, path, digest in coming:
@@ -79,6 +83,8 @@ class Rebuilder:
                             self._source.check_writer(segment, path)
                             check_origin(segment, account, previous)
                             check(segment)
+                            if rebuilt is not None:
+                                _note_progress(folder, rebuilt, begun=name)
                             _apply(segment, folder)
                     except (SegmentDamaged, ChainBroken):
                         path.unlink(missing_ok=True)  # it may be good again when it is fetched again
@@ -93,21 +99,38 @@ class Rebuilder:
             return replace(rebuilt, waiting_mail=sum(1 for _ in (folder / INBOX_PREFIX).iterdir()))
 
 
-def _note_progress(folder: Path, rebuilt: Rebuilt) -> None:
-    facts = (rebuilt.newest, rebuilt.sha256.hex(), rebuilt.account, rebuilt.pages)
+def _clear(folder: Path, done: int) -> None:
+    """Remove what is no part of what an earlier try has ``done``, which may be all.
+
+    A log above all: it would be taken for the restored database's.
+    """
+    if not done:
+        remove_tree(folder / _PROGRESS)  # before what it tells of
+    for path in folder.iterdir():
+        if not done or path.name not in _PARTS:
+            remove_tree(path)
+
+
+def _note_progress(folder: Path, rebuilt: Rebuilt, begun: SegmentName | None = None) -> None:
+    """Note what ``folder`` holds, and of which segment it may hold a part since."""
+    facts = (rebuilt.newest, rebuilt.sha256.hex(), rebuilt.account, rebuilt.pages, begun or "")
     with storage_errors():
         replace_file(folder / _PROGRESS, " ".join(map(str, facts)).encode("ascii") + b"\n")
 
 
 def _progress_in(folder: Path, names: Sequence[SegmentName]) -> tuple[int, Rebuilt | None]:
-    """How many of ``names`` an earlier try has applied, and what it came to."""
+    """How many of ``names`` an earlier try has applied, and what it came to.
+
+    Nothing counts where it had begun with a segment that is not the next one: half of that may be there.
+    """
     with storage_errors():
         try:
             facts = (folder / _PROGRESS).read_text("ascii").split()
         except FileNotFoundError:
             return 0, None
     for position, name in enumerate(names):
-        if len(facts) == 4 and str(name) == facts[0]:  # as many as are noted
+        following = [str(one) for one in names[position + 1 : position + 2]]
+        if len(facts) >= 4 and str(name) == facts[0] and facts[4:] in ([], following):  # as many as are noted
             return position + 1, Rebuilt(facts[2], name, bytes.fromhex(facts[1]), int(facts[3]))
     return 0, None
 
@@ -144,9 +167,6 @@ def check_origin(segment: OpenSegment, account: str | None, previous: bytes | No
 def _apply(segment: OpenSegment, folder: Path) -> None:
     header = segment.header
     with storage_errors():
-        if segment.name.kind is Kind.FULL:
-            for path in (folder / "mail.db", folder / KEYS_FILE, *(folder / "inbox").iterdir()):
-                path.unlink(missing_ok=True)
         if header.database is not None:
             descriptor = os.open(folder / "mail.db", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

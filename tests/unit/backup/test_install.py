@@ -16,7 +16,7 @@ from backup_world import message
 from living_world import MAILBOXES, RESTORE_ID, SOMEBODY_INSIDE, Living, inode
 from store_world import World
 
-from backup import restore
+from backup import rebuild, restore
 from backup.errors import AccountInUse, ImageUnreadable, NothingToRestore
 from backup.rebuild import Rebuilt
 from backup.segment import PAGE_BYTES
@@ -93,6 +93,34 @@ def test_nothing_of_the_old_database_meets_the_restored_one(world: Living) -> No
     assert world.inbox() == [b"old"]
     world.append("after")
     assert world.inbox() == [b"after", b"old"]
+
+
+@pytest.mark.parametrize("work", ["begun anew", "gone on with"])
+def test_nothing_that_lies_in_scratch_comes_along(world: Living, work: str) -> None:
+    """The account's folder is lost, and this one takes its place: without log or index of another state."""
+    world.append("one")
+    first = world.snapshot()
+    world.append("two")
+    then = world.snapshot()
+    planted = killed_with_a_full_log(world, "future")
+    world.settle()
+    shutil.rmtree(world.paths.folder)
+    folder = world.place / "scratch" / world.account_id
+    if work == "gone on with":
+        _, applied = world.restorer.rebuild(world.wanted(first))
+        rebuild._note_progress(folder, applied)
+    else:
+        folder.mkdir()
+        (folder / "mail.db").write_bytes(planted["mail.db"])
+    for name in ("mail.db-wal", "mail.db-shm"):
+        (folder / name).write_bytes(planted[name])
+    (folder / "search.db").write_bytes(b"an index of another state")
+    (folder / "inbox").mkdir(exist_ok=True)
+    rebuilt_folder, rebuilt = world.restorer.rebuild(world.wanted(then))
+    assert rebuilt_folder == folder
+    assert {path.name for path in folder.iterdir()} == {"mail.db", "keys", "inbox"}
+    assert world.restorer.install(world.account_id, folder, rebuilt, RESTORE_ID, 0.0) is None
+    assert world.inbox() == [b"one", b"two"]
 
 
 def test_what_is_replaced_is_kept_whole(world: Living) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from backup_world import BackupWorld, NewMessage, message, now
 
+from backup import rebuild as rebuild_module
 from backup import source as source_module
 from backup import store_s3
 from backup.catalogue import Head
@@ -20,6 +22,7 @@ from backup.retention import chains
 from backup.segment import Kind, SegmentName
 from backup.source import GET_BYTES, Source
 from backup.store_file import FileStore
+from mailstore.durable import remove_tree
 from mailstore.keys import AccountId
 
 
@@ -98,6 +101,55 @@ def test_what_was_rebuilt_of_another_state_is_begun_anew(world: BackupWorld, tmp
     folder.mkdir()
     (folder / "restoring").write_text(f"{chain[0].stream}/00000009-1-full 00 account 7\n")
     assert rebuilder.rebuild(chain, folder).newest == chain[-1]
+    assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
+
+
+@pytest.mark.parametrize("wanted", [2, 3, 4])
+def test_half_of_a_segment_is_in_no_other_state(
+    world: BackupWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: int
+) -> None:
+    """Killed while the third was applied: the state before it is begun anew, those with it go on there."""
+    chain = chain_of(world)
+    (tmp_path / "s").mkdir()
+    store = Fading(tmp_path / "objects")
+    rebuilder, folder = Rebuilder(world.source(store), tmp_path / "s", 1), tmp_path / "r"
+    applied = iter(range(4))
+    truncate = os.ftruncate
+
+    def killed(descriptor: int, size: int) -> None:
+        if next(applied) == 2:
+            raise KeyboardInterrupt
+        truncate(descriptor, size)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rebuild_module.os, "ftruncate", killed)
+        rebuilder.rebuild(chain, folder)
+    store.asked = []
+    rebuilder.rebuild(chain[:wanted], folder)
+    assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"][:wanted]
+    assert (str(chain[0]) in {name for name, _ in store.asked}) == (wanted == 2)
+
+
+def test_the_note_goes_before_what_it_tells_of(
+    world: BackupWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the work for one state is cleared for another: the first is not gone on with."""
+    chain = chain_of(world)
+    (tmp_path / "s").mkdir()
+    rebuilder, folder = Rebuilder(world.source(), tmp_path / "s", 1), tmp_path / "r"
+    rebuild_module._note_progress(folder, rebuilder.rebuild(chain[:2], folder))
+
+    def killed(path: Path) -> None:
+        remove_tree(path)
+        raise KeyboardInterrupt
+
+    listed = Path.iterdir
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rebuild_module, "remove_tree", killed)
+        patch.setattr(Path, "iterdir", lambda folder: iter(sorted(listed(folder))))  # the note comes last
+        rebuilder.rebuild(chain[:1], folder)
+    assert {path.name for path in folder.iterdir()} == {"mail.db", "keys", "inbox"}
+    rebuilder.rebuild(chain, folder)
     assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
 
 
