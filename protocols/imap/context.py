@@ -202,25 +202,6 @@ class Context:
         if account is not None:
             account.release()
 
-    def tell_changes(self, moment: Moment) -> None:
-        """Put what is pending, legal now and wanted."""
-        if self.selected is None:
-            return
-        view, wanted = self.selected.view, self.wanted
-        match moment:
-            case Moment.NUMBERS_IN_USE:
-                may_expunge = False
-            case Moment.FREE:
-                may_expunge = wanted.messages
-            case Moment.EXPUNGING:
-                may_expunge = True
-            case Moment.BETWEEN:
-                may_expunge = wanted.messages and wanted.at_once
-        self.output.put_all(view.flush(may_expunge, self.condstore, wanted))
-        if view.mailbox_gone:
-            # RFC 2180 section 3: a mailbox deleted under a session may end it.
-            self.end(b"the selected mailbox was deleted")
-
     def has_put(self, mailbox: str, uids: Sequence[Uid]) -> None:
         """The session itself has put messages into a mailbox: nobody has to tell its client (RFC 5465)."""
         if self.selected is not None and self.selected.name == normalised(mailbox):
@@ -269,17 +250,6 @@ class Context:
             await self.output.drain()
             if at % blocks_a_turn == 0:
                 await self.turn()
-
-    async def tell_backlog(self) -> None:
-        """Tell changed flags until no more are left than may be told at a stretch."""
-        most = self.limits.lines_batch_rows
-        while self.selected is not None and self.selected.view.backlog > most:
-            said = self.selected.view.flush_flags(most, self.condstore, self.wanted)
-            if not said:
-                return
-            self.output.put_all(said)
-            await self.output.drain()
-            await self.turn()
 
     def forget_enabled(self) -> None:
         """Nothing is enabled or watched, as at the beginning."""

@@ -31,7 +31,7 @@ from protocols.imap.picture.view import uid_required
 from protocols.imap.progress import signs_of_life
 from protocols.imap.responses import lines
 from protocols.imap.responses.failures import incident_of, refusal_of
-from protocols.imap.watching import tell_between_commands, tell_news
+from protocols.imap.telling import tell_between_commands, tell_news, tell_pending
 from protocols.redact import correlation_id, incident
 from protocols.transport import Channel, IdleTimeout
 
@@ -166,7 +166,8 @@ class ImapSession:
         except Unanswered:
             self._record(parsed.spec.name, b"BYE", b"")
             return
-        ctx.tell_changes(Moment.during(parsed.spec))
+        # A command that was refused has told nothing yet, and telling may itself have brought up more.
+        tell_pending(ctx, Moment.during(parsed.spec))
         await self._answer(parsed.tag, parsed.spec.name, answer)
 
     def _illegal(self, spec: CommandSpec) -> Refused | None:

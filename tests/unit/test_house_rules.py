@@ -66,9 +66,9 @@ IMAP = {
     "context": {"connection", "output"} | WINGS,
     "progress": {"context"} | WINGS,
     "fetch_sender": {"context", "output"} | WINGS,
-    "commands": {"connection", "output", "compress", "context", "fetch_sender", "watching"} | WINGS,
-    "watching": {"context", "fetch_sender", "commands"} | WINGS,
-    "session": {"connection", "compress", "context", "progress", "commands", "watching"} | WINGS,
+    "telling": {"context", "fetch_sender"} | WINGS,
+    "commands": {"connection", "output", "compress", "context", "fetch_sender", "telling"} | WINGS,
+    "session": {"connection", "compress", "context", "progress", "commands", "telling"} | WINGS,
     "server": {"context", "session"},
 }
 """What the wings of protocols/imap, and the files beside them, may import of each other."""
@@ -153,6 +153,13 @@ def test_the_wings_of_imap_know_each_other_one_way(module: str) -> None:
     own = room_of(module)
     known = {room_of(one) for one in graph()[module] if one.startswith("protocols.imap.")}
     assert known <= IMAP[own] | {own}
+
+
+def test_pending_changes_are_sent_from_one_place() -> None:
+    """Whether EXPUNGE may be sent is decided where everything pending is told, and nowhere else."""
+    imap = [path for path in FILES if name_of(path).startswith("protocols/imap/")]
+    senders = {name_of(path) for path in imap if re.search(r"view\.flush", path.read_text("utf-8"))}
+    assert senders == {"protocols/imap/telling.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
-from mailstore.model import Delta, FetchPlan, ModSeq, SortBy, SortKey, Uid
+from mailstore.model import FetchPlan, ModSeq, SortBy, SortKey, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.commands.message_limit import require_whole, searched
 from protocols.imap.context import Answer, Context, Selected
@@ -16,6 +16,7 @@ from protocols.imap.grammar.search import RefusedSearch, Search, SearchReturn, T
 from protocols.imap.picture.fuzzy import BETTER, scores
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.responses import lines, search_results
+from protocols.imap.telling import tell_delta
 
 _DONE = Answer(b"done")
 _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE, SearchReturn.UPDATE, SearchReturn.CONTEXT}
@@ -116,13 +117,6 @@ async def _better(selected: Selected, request: Search) -> tuple[UidSet, ...]:
         selected.view.apply(result.delta)
         found.append(UidSet.of(result.uids))
     return tuple(found)
-
-
-async def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:
-    """Say what is new in the mailbox, as far as may be while numbers are told."""
-    selected.view.apply(delta)
-    await ctx.tell_backlog()
-    ctx.output.put_all(selected.view.flush(False, ctx.condstore, ctx.wanted))
 
 
 async def _modseq_of_ends(

@@ -111,3 +111,8 @@ def thread_line(nodes: Sequence[ThreadNode], number: Callable[[Uid], int]) -> by
         else:
             nest(below)
     return b"* THREAD%s%s\r\n" % (b" " if out else b"", b"".join(out))
+
+
+def no_update_line(tag: bytes, text: bytes) -> bytes:
+    """NOUPDATE: the result of the search with this tag is not kept up to date (RFC 5267 section 4.3.1)."""
+    return lines.tagged(b"*", b"NO", text, b'NOUPDATE "%s"' % tag)

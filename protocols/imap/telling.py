@@ -1,5 +1,6 @@
 """Telling a client what happened without being asked: the selected mailbox, and all that NOTIFY watches.
 
+Nothing else sends pending changes: ``tell_news`` looks for more first, ``tell_pending`` does not.
 The store only says that something may have changed (``AccountApi.listen``). Then one read shows the
 account as it is, and ``Told`` knows what of it is new to the client. However many changes there were,
 they are told once, when the client has taken what was said before.
@@ -9,25 +10,67 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from mailstore import search as criteria
 from mailstore.errors import AccountClosed, StoreError
-from mailstore.model import MailboxId, Overview, Uid
+from mailstore.model import Delta, MailboxId, ModSeq, Overview, Uid
 from mailstore.uidset import UidSet
-from protocols.imap.commands import live_search
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.fetch_sender import push
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.grammar.mailbox import StatusItem
 from protocols.imap.picture.known import ListNews, MetadataNews, News, StatusNews, TooMuch
+from protocols.imap.picture.live import LiveSearch
+from protocols.imap.picture.numbering import resolve
 from protocols.imap.picture.view import NOTHING
 from protocols.imap.picture.watch import Hint
-from protocols.imap.responses import lines
+from protocols.imap.responses import lines, search_results
 from protocols.imap.responses.listing import attributes_of
 
 
 def selected_id(ctx: Context) -> MailboxId | None:
     """The mailbox that is selected."""
     return None if ctx.selected is None else ctx.selected.mailbox.opened.mailbox_id
+
+
+def tell_pending(ctx: Context, moment: Moment) -> None:
+    """Put what is pending, legal now and wanted."""
+    if ctx.selected is None:
+        return
+    view, wanted = ctx.selected.view, ctx.wanted
+    match moment:
+        case Moment.NUMBERS_IN_USE:
+            may_expunge = False
+        case Moment.FREE:
+            may_expunge = wanted.messages
+        case Moment.EXPUNGING:
+            may_expunge = True
+        case Moment.BETWEEN:
+            may_expunge = wanted.messages and wanted.at_once
+    ctx.output.put_all(view.flush(may_expunge, ctx.condstore, wanted))
+    if view.mailbox_gone:
+        # RFC 2180 section 3: a mailbox deleted under a session may end it.
+        ctx.end(b"the selected mailbox was deleted")
+
+
+async def _tell_backlog(ctx: Context) -> None:
+    """Tell changed flags until no more are left than may be told at a stretch."""
+    most = ctx.limits.lines_batch_rows
+    while ctx.selected is not None and ctx.selected.view.backlog > most:
+        said = ctx.selected.view.flush_flags(most, ctx.condstore, ctx.wanted)
+        if not said:
+            return
+        ctx.output.put_all(said)
+        await ctx.output.drain()
+        await ctx.turn()
+
+
+async def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:
+    """Say what is new in the mailbox, as far as may be while numbers are told."""
+    selected.view.apply(delta)
+    await _tell_backlog(ctx)
+    tell_pending(ctx, Moment.NUMBERS_IN_USE)
 
 
 async def tell_news(ctx: Context, moment: Moment) -> None:
@@ -69,7 +112,7 @@ async def _tell_selected(ctx: Context, moment: Moment) -> None:
     Data of new messages stand behind ADDTO for a client that uses NOTIFY (section 5.2), and before it
     for one that has only asked with UPDATE (section 7).
     """
-    found = await live_search.tell_changes(ctx, moment)
+    found = await _tell_with_searches(ctx, moment)
     said = [one.line for one in found]
     if ctx.notified:
         ctx.output.put_all(said)
@@ -81,7 +124,74 @@ async def _tell_selected(ctx: Context, moment: Moment) -> None:
         ctx.output.put_all(said)
 
 
-async def _tell_data(ctx: Context, found: Sequence[live_search.Come]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Come:
+    """What has come to a result: its ADDTO, and what the client wants to know of new messages."""
+
+    line: bytes
+    uids: UidSet
+    items: tuple[FetchItem | FetchSection, ...]
+
+
+async def _tell_with_searches(ctx: Context, moment: Moment) -> list[_Come]:
+    """All that is pending and legal now, with the changes of live searches around it; ADDTO is left to say.
+
+    REMOVEFROM of what is expunged comes while its number is still the one that the client knows,
+    everything else once the client has heard what the messages are like now (RFC 5465 section 5.1).
+    """
+    await _tell_backlog(ctx)
+    selected = ctx.selected
+    if selected is None or not selected.live or selected.live_modseq == selected.view.modseq:
+        tell_pending(ctx, moment)
+        return []
+    try:
+        found = await _refresh(ctx, selected)
+    except StoreError:
+        for tag in selected.live:
+            ctx.output.put(search_results.no_update_line(tag, b"updates are not possible now"))
+        selected.live.clear()
+        found = []
+    tell_pending(ctx, moment)
+    for tag, one, gone, _ in found:
+        if gone:
+            ctx.output.put(one.line(tag, selected.view, b"REMOVEFROM", gone))
+    view = selected.view
+    return [
+        _Come(one.line(tag, view, b"ADDTO", come), come, one.items) for tag, one, _, come in found if come
+    ]
+
+
+async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSearch, UidSet, UidSet]]:
+    """Bring all results up to date, tell what was expunged, and return what else left them or came.
+
+    After a command that changed anything, and in IDLE, only messages that changed are looked at again.
+    """
+    view, mailbox = selected.view, selected.mailbox
+    delta = await mailbox.sync(selected.live_modseq)
+    # The view was told of the earlier changes by the commands themselves.
+    view.catch_up(delta)
+    changed = UidSet.of(row.uid for row in delta.changed)
+    found: list[tuple[bytes, LiveSearch, UidSet, UidSet]] = []
+    for tag, one in selected.live.items():
+        matching = UidSet()
+        if changed:
+            key = criteria.And((criteria.Uids(changed), resolve(one.key, view)))
+            result = await mailbox.search(key, view.modseq)
+            view.apply(result.delta)
+            matching = UidSet.of(result.uids)
+        expunged = one.uids & delta.expunged
+        gone = (one.uids & (changed - matching)) - expunged
+        come = matching - one.uids
+        one.uids = (one.uids - expunged - gone) | come
+        if expunged:
+            ctx.output.put(one.line(tag, view, b"REMOVEFROM", expunged))
+        if gone or come:
+            found.append((tag, one, gone, come))
+    selected.live_modseq = ModSeq(delta.highest)
+    return found
+
+
+async def _tell_data(ctx: Context, found: Sequence[_Come]) -> None:
     """One FETCH for a new message, whoever wants it told, and none for what the client made itself."""
     selected = ctx.selected
     if selected is None or not selected.view.announced:
