@@ -134,7 +134,3 @@ class SequenceSet:
             a, b = first or largest, last or largest
             out.append((a, b) if a <= b else (b, a))
         return UidSet.from_ranges(out)
-
-    def largest_named(self) -> int:
-        """The largest number written out, 0 when only ``*`` occurs."""
-        return max((max(pair) for pair in self.ranges), default=0)

@@ -167,6 +167,8 @@ class Sessions(RuleBasedStateMachine):
         if at < len(self.clients):
             client = self.clients[at]
             client.view.apply(self.server.delta(client.view.modseq))
+            # Whatever came and went meanwhile: no message has had a larger UID.
+            assert client.view.uid_ceiling == self.server.uid_next - 1
 
     @invariant()
     def numbers_agree(self) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from job_world import JobWorld
 
+from backup.candidates import Candidates
 from backup.catalogue import stream_of_server
-from backup.errors import BackupError, ChainBroken, SegmentDamaged, WrongKey
+from backup.errors import BackupError, ChainBroken, ChainLinkBroken, SegmentDamaged, WrongKey
 from backup.rebuild import Rebuilder
-from backup.restore import Listing, Restorer, Target, list_store, target
+from backup.restore import Listing, Restorer, Target, _to_blame, list_store, target
 from backup.segment import Header, Kind, SegmentName, StreamId
 from backup.server_stream import read_server
 from backup.signing import Signer
@@ -165,6 +167,37 @@ def test_harm_is_named_and_not_restored(
         restorer.rebuild(newest(stored, tmp_path))
     _, rebuilt = restorer.rebuild(newest(stored, tmp_path), newest_sound=True)
     assert rebuilt.newest in names[1:4]
+
+
+def test_a_damaged_newest_segment_is_never_passed_over_unasked(
+    stored: JobWorld, bucket: Path, tmp_path: Path
+) -> None:
+    """Not for a point in time either: an older state would be taken for the one that was asked for."""
+    names = segments(stored)
+    wanted = newest(stored, tmp_path)
+    head = replace(wanted.head, sequence=names[3].sequence, sha256=b"")
+    then = replace(wanted, names=tuple(names[:4]), head=head, newest=False)
+    damaged = bucket / str(names[3])
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    restorer = Restorer(stored.root, stored.source(), tmp_path, 1)
+    with pytest.raises(SegmentDamaged) as caught:
+        restorer.rebuild(then)
+    assert caught.value.key == str(names[3])
+
+
+def test_the_object_that_another_does_not_build_on_is_to_blame() -> None:
+    """When there is another one of its number; otherwise the one that does not build on it."""
+    stream = StreamId("5" * 32)
+    one, two, other, three, four = (
+        SegmentName(stream, number, taken, Kind.CHANGES)
+        for number, taken in ((1, 1), (2, 2), (2, 3), (3, 4), (4, 5))
+    )
+    error = ChainLinkBroken(str(three), "it does not build on the object before it")
+    chain = (one, other, three, four)
+    assert _to_blame(error, chain, Candidates((one, two, other, three, four))) == other
+    assert _to_blame(error, chain, Candidates((one, other, three, four))) == three
+    damaged = SegmentDamaged(str(three), "it is damaged")
+    assert _to_blame(damaged, chain, Candidates((one, two, other, three, four))) == three
 
 
 def test_an_object_that_nobody_wrote_is_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
