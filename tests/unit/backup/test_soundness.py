@@ -155,3 +155,13 @@ def test_a_damaged_key_header_never_replaces_a_sound_one(commands: CommandsWorld
     mail = World(commands.root)
     mail.login(PASSWORD).release()
     mail.close()
+
+
+def test_newest_sound_brings_back_a_key_header_whose_damage_was_stored(commands: CommandsWorld) -> None:
+    """The living one opens nothing, nor does the newest snapshot's: the one before it does."""
+    damaged(commands, KEYS)
+    code, out, err = commands.run("restore", NAME.decode(), "--replace", "--newest-sound")
+    assert code == 0 and KEYS in err, out
+    mail = World(commands.root)
+    mail.login(PASSWORD).release()
+    mail.close()
