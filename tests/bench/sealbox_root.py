@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mailstore.account import NewAccount, account_paths, create_account, init_root, open_directory
+from mailstore.connections import DATABASE_SALT_BYTES, KEY_BYTES
 from mailstore.engine import Database, DatabaseKey, open_connection
 from mailstore.keys import Argon2Params, KeyLabel, derive
 from mailstore.model import INBOX, Flags
-from mailstore.open_account import DATABASE_SALT_BYTES, KEY_BYTES
 from mailstore.opening import Opened, open_as_owner
 from mailstore.ops.messages import add_messages
 from mailstore.ops.rows import require_mailbox

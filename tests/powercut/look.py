@@ -11,9 +11,9 @@ from pathlib import Path
 
 from mailstore.account import account_paths, open_directory
 from mailstore.account_database import account_database
+from mailstore.connections import DATABASE_SALT_BYTES, KEY_BYTES
 from mailstore.engine import DatabaseKey
 from mailstore.keys import KeyLabel, derive
-from mailstore.open_account import DATABASE_SALT_BYTES, KEY_BYTES
 from mailstore.opening import open_as_owner
 from tests.soak.site import CHEAP
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, exclusive_lock
+from mailstore.connections import DATABASE_SALT_BYTES, KEY_BYTES
 from mailstore.engine import Database, DatabaseKey, Txn, open_connection
 from mailstore.errors import NoSuchAccount
 from mailstore.keyring import Keyring
 from mailstore.keys import KeyLabel, Scope, derive
 from mailstore.model import INBOX, ModSeq, SpecialUse, StoreMode
 from mailstore.names import superiors
-from mailstore.open_account import DATABASE_SALT_BYTES, KEY_BYTES
 from mailstore.opening import Opened, open_as_owner
 from mailstore.ops import mailboxes
 from mailstore.ops.messages import add_messages, store_flags
