@@ -1,16 +1,19 @@
-"""How the log tells of damaged files: the account's id and the file, and where to read on."""
+"""How the log tells of damaged files and full disks: the account's id and the file, and where to read on."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
+from mailstore.errors import StorageFull
+from mailstore.room import volume_of
 from mailstore.set_aside import SCRATCH
 
 log = logging.getLogger("sealbox.damage")
 
 GUIDE = "deploy/OPERATIONS.md"
 ACCOUNT_SECTION = "An account is damaged"
+FULL_SECTION = "The disk is full"
 SERVER_SECTION = "The server's own files are damaged"
 """Headings of ``GUIDE``."""
 
@@ -48,14 +51,28 @@ def tell_directory(path: Path, code: int) -> None:
     log.error("%s %s: %s", named(path), why, read_on(path))
 
 
-class DamagedDatabase:
-    """Says once that a database is damaged. All connections of one opening share it."""
+def disk_full(whose: str, path: Path) -> None:
+    """Log that the volume of ``path`` has no room for what ``whose`` needs, and where to read on."""
+    log.error(
+        '%s: the disk is full (%s): make room, see %s, "%s"', whose, volume_of(path), GUIDE, FULL_SECTION
+    )
 
-    __slots__ = ("_told", "path")
+
+class DamagedDatabase:
+    """Says once that a database is damaged, or its disk full. All connections of one opening share it."""
+
+    __slots__ = ("_told", "_told_full", "path")
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._told = False
+        self._told = self._told_full = False
+
+    def full(self) -> StorageFull:
+        """Log that there is no room, the first time; what to raise."""
+        if not self._told_full:
+            self._told_full = True
+            disk_full(named(self.path), self.path)
+        return StorageFull("the disk is full")
 
     def tell(self, code: int) -> None:
         """Log it, the first time. ``code`` is SQLite's."""

@@ -33,7 +33,7 @@ from mailstore.errors import (
 )
 from mailstore.keys import AccountId, KeyLabel, PublicKey, derive
 from mailstore.model import Pop3Settings
-from mailstore.room import require_room_to_open
+from mailstore.room import is_full, require_room_to_open
 
 # Connections and rows are Any below: sqlcipher3 ships no type information.
 SCHEMA_VERSION = 2
@@ -433,6 +433,8 @@ def _translated(path: Path) -> Iterator[None]:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 raise Busy from None
             case sqlite3.SQLITE_FULL:
+                raise StorageFull from None
+            case sqlite3.SQLITE_IOERR if is_full(path.parent):
                 raise StorageFull from None
             case _:
                 raise StorageFailed from None

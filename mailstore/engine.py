@@ -10,7 +10,7 @@ import ctypes
 import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from mailstore.damage import DamagedDatabase, named
 from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, StoreError
 from mailstore.locks import locked
 from mailstore.page_journal import PAGE_JOURNAL, Checkpoint, recorded
-from mailstore.room import ROOM_TO_WRITE_BYTES, require_room, require_room_to_open
+from mailstore.room import ROOM_TO_WRITE_BYTES, is_full, log_bytes, require_room, require_room_to_open
 
 log = logging.getLogger("sealbox.engine")
 
@@ -66,6 +66,8 @@ def translated(damage: DamagedDatabase) -> Iterator[None]:
     """
     try:
         yield
+    except StorageFull:
+        raise damage.full() from None
     except StoreError:
         raise
     except driver.Error as exc:
@@ -75,8 +77,8 @@ def translated(damage: DamagedDatabase) -> Iterator[None]:
         primary = code & 0xFF if isinstance(code, int) else None
         if primary in (SQLITE_BUSY, SQLITE_LOCKED) or "locked" in text:
             raise Busy("the database is busy") from None
-        if primary == SQLITE_FULL or "disk is full" in text:
-            raise StorageFull("the disk is full") from None
+        if primary == SQLITE_FULL or "disk is full" in text or (primary == SQLITE_IOERR and _no_room(damage)):
+            raise damage.full() from None
         if isinstance(code, int) and primary in (SQLITE_CORRUPT, SQLITE_NOTADB):
             damage.tell(code)
             raise DatabaseDamaged("the database is damaged") from None
@@ -84,9 +86,16 @@ def translated(damage: DamagedDatabase) -> Iterator[None]:
         raise StorageFailed("the database reported an error") from None
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("the disk is full") from None
+            raise damage.full() from None
         log.error("%s: input/output error (errno %s)", named(damage.path), exc.errno)
         raise StorageFailed("the file system reported an error") from None
+
+
+def _no_room(damage: DamagedDatabase) -> bool:
+    # SQLite calls it an error of input and output when it cannot lengthen the index of its log.
+    with suppress(OSError):
+        return is_full(damage.path.parent)
+    return False
 
 
 class Txn:
@@ -176,7 +185,8 @@ class Database:
 
     def _require_room(self) -> None:
         with translated(self._damage):
-            require_room(self._path.parent, ROOM_TO_WRITE_BYTES)
+            # What the log holds has to fit into the main file too, or it could never be checkpointed.
+            require_room(self._path.parent, ROOM_TO_WRITE_BYTES + log_bytes(self._path))
 
     def _transact(self, begin: str, now: int, fn: Callable[..., T], *args: Any) -> T:
         with translated(self._damage):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from mailstore.account import AccountPaths
 from mailstore.damage import tell
 from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import Txn
-from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged
+from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged, StorageFull
 from mailstore.keys import AccountId, PrivateKey
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
@@ -26,6 +27,7 @@ from mailstore.model import INBOX, Flags, MailboxId
 from mailstore.names import normalised
 from mailstore.ops.messages import add_messages
 from mailstore.prepared import PreparedMessage, prepare
+from mailstore.room import ROOM_TO_FILE_BYTES, free_bytes, log_bytes
 from mailstore.sealed import (
     DAMAGED_SUFFIX,
     LEFTOVER_AGE_S,
@@ -191,10 +193,12 @@ class Filer:
         tried, size_bytes = 0, 0
         limits = self._limits
         most = min(FEW_MESSAGES, limits.filing_batch_messages) if few else limits.filing_batch_messages
+        room_bytes = self._room_bytes()
         while self._listed and tried < most and size_bytes < limits.filing_batch_bytes:
             sealed_id = self._listed[0]
             try:
-                if few and size_bytes + sealed_size(self._paths.inbox, sealed_id) > FEW_BYTES:
+                with_it = size_bytes + sealed_size(self._paths.inbox, sealed_id)
+                if (few and with_it > FEW_BYTES) or (found and with_it > room_bytes):
                     break
                 waiting = self._take_foreseen(sealed_id)
                 if waiting is None:
@@ -208,6 +212,16 @@ class Filer:
             self._listed.popleft()
             tried += 1
         return Batch(tuple(found), bool(self._listed), lock)
+
+    def _room_bytes(self) -> int:
+        """How much mail may be filed at once: it goes into the log and from there into the main file.
+
+        A log that fills the disk would keep logins out.
+        """
+        with storage_errors():
+            free = free_bytes(self._paths.inbox)
+            taken = ROOM_TO_FILE_BYTES + log_bytes(self._paths.mail_db)
+        return sys.maxsize if free is None else (free - taken) // 2
 
     def _open(self, sealed_id: SealedId, blob: bytes) -> Waiting:
         facts, message = open_sealed(self._private_key, self._account_id, sealed_id, blob)
@@ -226,8 +240,10 @@ class Filer:
         """File a batch; messages that were filed before are passed over, and remembered for as long again.
 
         What is past its time is forgotten when no more is listed: until then it may still lie in the inbox.
-        That is done now and then, for all that is remembered has to be looked through.
+        That is done now and then, for all that is remembered has to be looked through. Raises StorageFull.
         """
+        if sum(waiting.sealed_bytes for waiting in batch.messages) > self._room_bytes():
+            raise StorageFull("the disk is full")
         fresh: dict[MailboxId, list[tuple[PreparedMessage, Flags, int]]] = {}
         inbox = MailboxId(txn.value("SELECT id FROM mailbox WHERE name = ?", (INBOX,)))
         for waiting in batch.messages:

@@ -12,6 +12,9 @@ class StoreLimits:
     max_message_bytes: int = 64 * 1024 * 1024
     """Largest message that is delivered or appended."""
 
+    min_free_bytes: int = 64 * 1024 * 1024
+    """Room on the volume that deliveries and APPEND leave for logins and deleting; a 16th of it at most."""
+
     max_mailboxes: int = 5_000
     """Most mailboxes in one account."""
 

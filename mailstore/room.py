@@ -20,6 +20,12 @@ ROOM_TO_OPEN_BYTES = 96 * 1024
 ROOM_TO_WRITE_BYTES = 256 * 1024
 """Free at least when a transaction begins to write, so that logins still find room when writing stops."""
 
+ROOM_TO_FILE_BYTES = 2 * ROOM_TO_WRITE_BYTES
+"""Filing leaves so much, so that others can still delete and log in for the first time."""
+
+MARGIN_SHARE = 16
+"""Of a small volume, the margin that new mail leaves is one part of so many."""
+
 INDEX_BYTES = 32 * 1024
 """Of a log's index, for the first and every further ``_WAL_BYTES`` of log."""
 
@@ -40,13 +46,47 @@ def require_room(folder: Path, needed_bytes: int) -> None:
         raise StorageFull("the disk is full")
 
 
+def require_margin(folder: Path, margin_bytes: int, new_bytes: int) -> None:
+    """Raises StorageFull when ``new_bytes`` would not leave the margin free. Raises OSError.
+
+    What only brings mail stops there, so that logins, filing and deleting still have room.
+    """
+    found = os.statvfs(folder)
+    margin_bytes = min(margin_bytes, found.f_blocks * found.f_frsize // MARGIN_SHARE)
+    require_room(folder, margin_bytes + new_bytes)
+
+
+def log_bytes(database: Path) -> int:
+    """Octets of a database's log; a checkpoint may need as much in its main file. Raises OSError."""
+    found = _stat(database, "-wal")
+    return 0 if found is None else found.st_size
+
+
+def is_full(folder: Path) -> bool:
+    """Whether so little is free that SQLite's errors of input and output come from that. Raises OSError."""
+    free = free_bytes(folder)
+    return free is not None and free < ROOM_TO_OPEN_BYTES
+
+
+def volume_of(path: Path) -> str:
+    """Where the volume is mounted that ``path`` lies on, and what is free there, for the operator."""
+    folder = path.absolute()
+    while not folder.is_dir() or not (folder.is_mount() or folder == folder.parent):
+        folder = folder.parent
+    try:
+        free = free_bytes(folder)
+    except OSError:
+        free = None
+    return str(folder) if free is None else f"{folder}, {free // 1024} KiB free"
+
+
 def require_room_to_open(database: Path) -> None:
     """Raises StorageFull when a database might not be opened for want of room. Raises OSError.
 
     The index that another connection has made needs none.
     """
-    wal, index = _stat(database, "-wal"), _stat(database, "-shm")
-    needed = INDEX_BYTES * (1 + (wal.st_size // _WAL_BYTES if wal else 0))
+    index = _stat(database, "-shm")
+    needed = INDEX_BYTES * (1 + log_bytes(database) // _WAL_BYTES)
     if index is None or index.st_blocks * _STAT_BLOCK_BYTES < needed:
         require_room(database.parent, ROOM_TO_OPEN_BYTES - INDEX_BYTES + needed)
 

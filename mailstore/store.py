@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
 from mailstore import search as criteria
-from mailstore.account import AccountPaths, account_paths
+from mailstore.account import account_paths
 from mailstore.changes import Watcher
 from mailstore.clock import Clock
 from mailstore.directory import Directory, Recipient
@@ -33,6 +34,7 @@ from mailstore.executor import Executor
 from mailstore.keys import AccessProtocol, AccountId, Scope
 from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
+from mailstore.margin import Margin, bytes_on_disk
 from mailstore.mime import DEFAULT_LIMITS, MimeLimits
 from mailstore.model import (
     NOWHERE,
@@ -93,6 +95,7 @@ class MailStore:
         self._open: dict[AccountId, OpenAccount] = {}
         self._opening: dict[AccountId, Deferred[None]] = {}
         self._stopped = False
+        self._margin = Margin(root)
         watcher.watch(root, (DIRECTORY_NAME,), self._root_changed)
 
     # -- logging in ------------------------------------------------------------------------------
@@ -221,7 +224,7 @@ class MailStore:
             raise MessageTooLarge("the message is too large")
         if recipient.quota_bytes is not None:
             paths = account_paths(self._root, recipient.account_id)
-            used = await self.executor.call(_bytes_on_disk, paths)
+            used = await self.executor.call(bytes_on_disk, paths)
             if used + size_bytes > recipient.quota_bytes:
                 raise OverQuota("the storage limit is reached")
 
@@ -237,7 +240,12 @@ class MailStore:
     def _deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         sealed_id = new_sealed_id()
         blob = seal(recipient.public_key, recipient.account_id, sealed_id, message, facts)
-        deliver(account_paths(self._root, recipient.account_id).inbox, sealed_id, blob)
+        with self.room_for(recipient.account_id, len(blob)):
+            deliver(account_paths(self._root, recipient.account_id).inbox, sealed_id, blob)
+
+    def room_for(self, account_id: AccountId, new_bytes: int) -> AbstractContextManager[None]:
+        """What brings new mail runs inside, in a thread. Raises StorageFull, StorageFailed."""
+        return self._margin.kept(account_id, self.limits.min_free_bytes, new_bytes)
 
     async def quota_limit(self, account_id: AccountId) -> int | None:
         """The account's storage limit in bytes; None means unlimited."""
@@ -250,16 +258,6 @@ class MailStore:
 def _pass_on(result: Any, turn: Deferred[None]) -> Any:
     turn.callback(None)
     return result
-
-
-def _bytes_on_disk(paths: AccountPaths) -> int:
-    total = 0
-    for path in (paths.mail_db, paths.mail_db.with_name("mail.db-wal"), *paths.inbox.iterdir()):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
 
 
 class Account:
@@ -391,21 +389,25 @@ class Account:
         """Append messages to a mailbox, all or none (RFC 3502).
 
         Raises:
-            NoSuchMailbox, OverQuota, MessageTooLarge, LimitExceeded, ReadOnly: nothing was appended.
+            NoSuchMailbox, OverQuota, MessageTooLarge, LimitExceeded, ReadOnly, StorageFull: nothing was
+                appended.
         """
         self._writable()
         if any(len(one.data) > self._store.limits.max_message_bytes for one in new):
             raise MessageTooLarge("the message is too large")
         limits = await self._limits()
-        prepared = await self._store.executor.call(
-            lambda: [prepare(one.data, self._store.mime_limits) for one in new]
-        )
+        prepared = await self._store.executor.call(self._prepare, new)
         now = int(time.time())
         filed = [
             (ready, one.flags, now if one.internal_date is None else one.internal_date)
             for ready, one in zip(prepared, new, strict=True)
         ]
         return await self._opened.write(_append, name, filed, limits)
+
+    def _prepare(self, new: Sequence[NewMessage]) -> list[PreparedMessage]:
+        # Once in the log of the database, and from the next checkpoint on also in its main file.
+        with self._store.room_for(self.account_id, 2 * sum(len(one.data) for one in new)):
+            return [prepare(one.data, self._store.mime_limits) for one in new]
 
     async def read_section(
         self, name: str, uid_validity: UidValidity, uid: Uid, section: SectionRead

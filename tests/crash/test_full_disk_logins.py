@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import os
+import smtplib
+from collections.abc import Callable, Iterator
 from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
-from small_disks import KINDS, fill, small_disk
+from imap_wire import connect, session
+from running import Server, eventually
+from small_disks import KINDS, fill, free_bytes, small_disk
 
 from mailstore.directory import EmbeddedDirectory
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import StoreError
+from mailstore.room import ROOM_TO_WRITE_BYTES
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
 KEY = DatabaseKey(bytes(32), bytes(16))
 ENOUGH_KIB = 512
 FREE_KIB = (*range(0, 132, 4), ENOUGH_KIB)
+PASSWORD = "a password that is long enough"
+NAMES = tuple(f"user{number}@example.org" for number in range(2))
+SETTINGS = "\n[store]\nclose_grace_s = 0.0\nfiling_wait_s = 60.0\n"
+BODY = b"\r\n\r\n" + os.urandom(30_000).hex().encode() + b"\r\n"
 
 
 def open_and_write(path: Path) -> None:
@@ -76,3 +85,87 @@ def test_no_database_is_opened_into_a_page_that_the_disk_does_not_have(tmp_path:
         answers = {free_kib: said for free_kib, *said in (told.get(timeout=60) for _ in FREE_KIB)}
         assert {one for said in answers.values() for one in said} == {"StorageFull", "done"}
         assert answers[0] == ["StorageFull"] * 2 and answers[ENOUGH_KIB] == ["done"] * 2
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A server on a small disk, what it says elsewhere; an account is closed as soon as nobody is in it."""
+    with small_disk(tmp_path, request.param) as disk:
+        (tmp_path / "data").symlink_to(disk)
+        server = Server(tmp_path / "data", environment={"XDG_STATE_HOME": str(tmp_path / "state")}).start()
+        try:
+            for name in NAMES:
+                server.cli("account", "add", name, "--password-stdin", stdin=PASSWORD + "\n")
+            assert server.stop() == 0
+            server.start_with(lambda text: text + SETTINGS)
+            yield server
+        finally:
+            if server.process is not None:
+                server.kill()
+
+
+def log_in(server: Server, name: str) -> bytes:
+    """The answer to a login, after which a mailbox is read and the account closed again."""
+    with connect(server) as wire:
+        answer = wire.command(f'LOGIN "{name}" "{PASSWORD}"'.encode())
+        if answer.status != b"OK":
+            return answer.tagged.partition(b" ")[2]
+        assert wire.command(b"SELECT INBOX").status == b"OK"
+        assert wire.command(b"FETCH 1 (FLAGS BODY.PEEK[])").status == b"OK"
+        wire.command(b"LOGOUT")
+    return b"OK"
+
+
+def fill_with_mail(server: Server) -> None:
+    """Mail until no more is taken."""
+    refused = 0
+    while refused < 3:
+        try:
+            server.deliver(b"Subject: more" + BODY, to=NAMES[0])
+        except smtplib.SMTPResponseException as error:
+            assert error.smtp_code == 452
+            refused += 1
+
+
+def assert_in_and_deleting(server: Server) -> None:
+    """Everybody gets in, with waiting mail too; nothing is added, and what is there can be deleted."""
+    assert [log_in(server, name) for name in NAMES * 2] == [b"OK"] * 4
+    with session(server, user=NAMES[0], password=PASSWORD) as wire:
+        while (appended := wire.append(b"INBOX", b"Subject: one more" + BODY)).status == b"OK":
+            pass
+        assert appended.tagged.endswith(b"NO [UNAVAILABLE] try again later")
+        # At the latest when the log of what was filed and appended has been copied back.
+        eventually(lambda: wire.command(b"STORE 2 +FLAGS (\\Deleted)").status == b"OK")
+        assert wire.command(b"EXPUNGE").status == b"OK"
+
+
+def assert_nobody_ends(server: Server, disk: Path) -> None:
+    """Something else takes the rest: sessions go on reading, logins are let in or told to try later."""
+    with session(server, user=NAMES[0], password=PASSWORD) as wire:
+        for free_kib in (0, 12, 20, 28, 40, 60, 90, 130):
+            fill(disk, free_kib * 1024)
+            answers = [log_in(server, name) for name in NAMES]
+            assert set(answers) <= {b"OK", b"NO [UNAVAILABLE] try again later"}
+            assert free_kib or answers[1] != b"OK", "the disk was not full"
+            assert wire.command(b"FETCH 1 (FLAGS BODY.PEEK[])").status == b"OK"
+        fill(disk, 1024 * 1024)
+        assert [log_in(server, name) for name in NAMES] == [b"OK"] * 2
+
+
+def test_a_full_disk_lets_in_and_ends_nobody_and_is_named(server: Server) -> None:
+    """Mail leaves room to log in and delete; where others take it, the log says whose login fails."""
+    for name in NAMES:
+        server.deliver(b"Subject: first" + BODY, to=name)
+        assert log_in(server, name) == b"OK"
+    workers = server.workers()
+    disk = server.data.resolve()
+    fill_with_mail(server)
+    assert free_bytes(disk) > 2 * ROOM_TO_WRITE_BYTES
+    assert_in_and_deleting(server)
+    assert f"new mail is refused: the disk is full ({disk}, " in server.errors()
+    assert_nobody_ends(server, disk)
+    assert server.workers() == workers
+    told = server.errors()
+    assert f"mail.db: the disk is full ({disk}, " in told
+    assert not [word for word in ("OperationalError", "Traceback", "example.org") if word in told]
+    assert server.stop() == 0

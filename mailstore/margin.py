@@ -1,0 +1,55 @@
+"""What an account takes on the disk, and the room that new mail leaves there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mailstore.account import AccountPaths
+from mailstore.damage import disk_full
+from mailstore.durable import storage_errors
+from mailstore.errors import StorageFull
+from mailstore.keys import AccountId
+from mailstore.room import require_margin
+
+TELL_AGAIN_S = 60.0
+"""Seconds until the log says again that new mail is refused."""
+
+
+class Margin:
+    """For all deliveries and APPENDs of a worker; used in threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._tell_from_s = time.monotonic()
+
+    @contextmanager
+    def kept(self, account_id: AccountId, margin_bytes: int, new_bytes: int) -> Iterator[None]:
+        """Room for ``new_bytes`` beside the margin, when it begins. Raises StorageFull, StorageFailed."""
+        try:
+            with storage_errors():
+                require_margin(self._root, margin_bytes, new_bytes)
+            yield
+        except StorageFull:
+            self._tell(account_id)
+            raise
+
+    def _tell(self, account_id: AccountId) -> None:
+        # Two threads that say it at once do no harm.
+        now_s = time.monotonic()
+        if now_s >= self._tell_from_s:
+            self._tell_from_s = now_s + TELL_AGAIN_S
+            disk_full(f"account {account_id}: new mail is refused", self._root)
+
+
+def bytes_on_disk(paths: AccountPaths) -> int:
+    """Octets of an account's database and waiting mail. Raises OSError."""
+    total = 0
+    for path in (paths.mail_db, paths.wal, *paths.inbox.iterdir()):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
