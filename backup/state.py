@@ -116,7 +116,8 @@ class State:
         )
         self._database: Database = open_connection(folder / STATE_FILE, key)
         try:
-            self._database.write(0, _migrate)
+            if self._read(_version) != SCHEMA_VERSION:
+                self._database.write(0, _migrate)
         except BaseException:
             self.close()
             raise
@@ -364,8 +365,12 @@ _STREAMS = " ".join(("SELECT", _COLUMNS, "FROM stream"))
 _SEGMENTS = "SELECT stream, sequence, taken_ms, kind, size_bytes, sha256, content_key, stored FROM segment"
 
 
+def _version(txn: Txn) -> int:
+    return int(txn.value("PRAGMA user_version"))
+
+
 def _migrate(txn: Txn) -> None:
-    version = txn.value("PRAGMA user_version")
+    version = _version(txn)
     if version > SCHEMA_VERSION:
         raise TooNew
     for step in _STEPS[version:]:

@@ -433,9 +433,9 @@ def _translated(path: Path) -> Iterator[None]:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 raise Busy from None
             case sqlite3.SQLITE_FULL:
-                raise StorageFull from None
+                raise StorageFull("the disk is full") from None
             case sqlite3.SQLITE_IOERR if is_full(path.parent):
-                raise StorageFull from None
+                raise StorageFull("the disk is full") from None
             case _:
                 raise StorageFailed from None
 

@@ -23,7 +23,7 @@ def storage_errors() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise StorageFull from error
+            raise StorageFull("the disk is full") from error
         raise StorageFailed from error
 
 

@@ -176,7 +176,9 @@ class FileAccessLog:
         return done
 
     def _failed(self, failure: Failure) -> None:
-        log.error("the access log cannot be written: %s", type(failure.value).__name__)
+        error = failure.value
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+        log.error("the access log in %s cannot be written: %s", self._folder, why)
 
     def _written(self, result: None) -> None:
         writing, self._writing = self._writing, None

@@ -29,7 +29,7 @@ from backup.errors import BackupError, ChainBroken, ImageUnreadable, SegmentDama
 from deploy import config as configuration
 from deploy.cli.owner import Owner, other_owner, working_as
 from mailstore.account import open_directory
-from mailstore.damage import GUIDE, SERVER_SECTION
+from mailstore.damage import FULL_SECTION, GUIDE, SERVER_SECTION
 from mailstore.directory import AccountRecord, EmbeddedDirectory
 from mailstore.errors import (
     AccountDisabled,
@@ -58,6 +58,7 @@ from mailstore.errors import (
     TooNew,
 )
 from mailstore.keys import Argon2Params
+from mailstore.room import volume_of
 
 P = ParamSpec("P")
 
@@ -93,7 +94,7 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (LimitExceeded, EXIT_REFUSED, "the account has too many of these: remove one first"),
     (Busy, EXIT_BUSY, "another process holds the lock: try again in a moment"),
     (TooManyLogins, EXIT_BUSY, "not enough memory for key derivation: try again in a moment"),
-    (StorageFull, EXIT_STORAGE, "the disk is full, nothing was changed: make room and try again"),
+    (StorageFull, EXIT_STORAGE, f'the disk is full: make room and try again, see {GUIDE}, "{FULL_SECTION}"'),
     (
         ServerKeyLost,
         EXIT_STORAGE,
@@ -209,6 +210,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
     ) -> None:
         given = context.find_object(Places) or Places()
         owner: Owner | None = None
+        cli: Cli | None = None
         try:
             # A --config said here is nearer than a --data said on the group.
             nearest = data if data is not None or config is not None else given.data
@@ -225,7 +227,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
         except Refusal as refusal:
             _fail(refusal.sentence, refusal.exit_code, as_json)
         except StoreError as error:
-            sentence, exit_code = explain(error)
+            sentence, exit_code = explain(error, cli.root if cli else None)
             if owner is not None and exit_code == EXIT_STORAGE:
                 sentence += f" (it was tried as {owner}, whose the data are)"
             _fail(sentence, exit_code, as_json)
@@ -246,10 +248,12 @@ def _exit_code(error: BackupError) -> int:
             return EXIT_REFUSED
 
 
-def explain(error: StoreError) -> tuple[str, int]:
-    """The sentence and the exit code for an error of the store."""
+def explain(error: StoreError, root: Path | None = None) -> tuple[str, int]:
+    """The sentence and the exit code for an error of the store; ``root`` is where the data are."""
     for kind, exit_code, sentence in _SENTENCES:
         if isinstance(error, kind):
+            if kind is StorageFull and root is not None:
+                sentence += f" (the data: {volume_of(root)})"
             return sentence, exit_code
     return "unexpected error of the store: please report it", 1
 

@@ -58,7 +58,7 @@ def _serve(config: configuration.Config, on_ready: first_run.Ready, about_ports:
     except serving.CannotServe as exc:
         _refuse(str(exc))
     except StoreError as exc:
-        _refuse(*explain(exc))
+        _refuse(*explain(exc, config.data))
 
 
 @click.command()
@@ -115,7 +115,7 @@ def quickstart(data: Path, port_base: int, as_json: bool) -> None:
         serving.check_not_served(data.resolve())
         prepared = first_run.prepare(data.resolve(), port_base)
     except StoreError as exc:
-        _refuse(*explain(exc))
+        _refuse(*explain(exc, data))
     except (serving.CannotServe, first_run.CannotPrepare) as exc:
         _refuse(str(exc))
     _serve(prepared.config, lambda: first_run.announce(prepared, as_json), "; --port-base chooses others")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import smtplib
+import subprocess
 from collections.abc import Callable, Iterator
 from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
 from imap_wire import connect, session
-from running import Server, eventually
+from running import SEALBOX, Server, eventually
 from small_disks import KINDS, fill, free_bytes, small_disk
 
 from mailstore.directory import EmbeddedDirectory
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import StoreError
-from mailstore.room import ROOM_TO_WRITE_BYTES
+from mailstore.room import ROOM_TO_OPEN_BYTES, ROOM_TO_WRITE_BYTES
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration]
 
@@ -27,6 +28,9 @@ FREE_KIB = (*range(0, 132, 4), ENOUGH_KIB)
 PASSWORD = "a password that is long enough"
 NAMES = tuple(f"user{number}@example.org" for number in range(2))
 SETTINGS = "\n[store]\nclose_grace_s = 0.0\nfiling_wait_s = 60.0\n"
+BALLAST_BYTES = 2 * 1024 * 1024
+"""What is taken away to make room again."""
+
 BODY = b"\r\n\r\n" + os.urandom(30_000).hex().encode() + b"\r\n"
 
 
@@ -97,6 +101,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
             for name in NAMES:
                 server.cli("account", "add", name, "--password-stdin", stdin=PASSWORD + "\n")
             assert server.stop() == 0
+            (disk / "ballast").write_bytes(bytes(BALLAST_BYTES))
             server.start_with(lambda text: text + SETTINGS)
             yield server
         finally:
@@ -148,8 +153,23 @@ def assert_nobody_ends(server: Server, disk: Path) -> None:
             assert set(answers) <= {b"OK", b"NO [UNAVAILABLE] try again later"}
             assert free_kib or answers[1] != b"OK", "the disk was not full"
             assert wire.command(b"FETCH 1 (FLAGS BODY.PEEK[])").status == b"OK"
-        fill(disk, 1024 * 1024)
+        (disk / "filler").unlink()
+        (disk / "ballast").unlink()
         assert [log_in(server, name) for name in NAMES] == [b"OK"] * 2
+
+
+def assert_start(server: Server, disk: Path) -> None:
+    """Without room the answer says which disk is full; with a little the server starts and lets in."""
+    assert server.stop() == 0
+    fill(disk, 0)
+    serve = [*SEALBOX, "serve", "--config", str(server.data.parent / f"{server.data.name}.toml")]
+    refused = subprocess.run(serve, capture_output=True, timeout=60, check=False)
+    assert refused.returncode == 6
+    assert b"sealbox: the disk is full: make room" in refused.stderr
+    assert b"(the data: %s, 0 KiB free)" % bytes(disk) in refused.stderr
+    fill(disk, 2 * ROOM_TO_OPEN_BYTES)
+    server.start_with(lambda text: text + SETTINGS)
+    assert log_in(server, NAMES[1]) == b"OK"
 
 
 def test_a_full_disk_lets_in_and_ends_nobody_and_is_named(server: Server) -> None:
@@ -168,4 +188,5 @@ def test_a_full_disk_lets_in_and_ends_nobody_and_is_named(server: Server) -> Non
     told = server.errors()
     assert f"mail.db: the disk is full ({disk}, " in told
     assert not [word for word in ("OperationalError", "Traceback", "example.org") if word in told]
+    assert_start(server, disk)
     assert server.stop() == 0

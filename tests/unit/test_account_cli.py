@@ -1,7 +1,9 @@
 """The commands: secrets from standard input only, JSON on request, exit codes, one clear sentence."""
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -288,3 +290,15 @@ def test_every_error_this_module_can_meet_is_explained():
         assert sentence[0].islower()
         assert not sentence.endswith(".")
     assert all(explain(kind())[0] for kind in all_errors())
+
+
+def test_a_full_disk_is_named_with_its_volume_and_the_next_step(joe, monkeypatch):
+    """Whoever reads it at night knows which disk, how full, and where to read on."""
+    full = SimpleNamespace(f_blocks=1000, f_bavail=3, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _path: full)
+    code, _out, err = joe("account", "list")
+    assert code == 6
+    said = (
+        'the disk is full: make room and try again, see deploy/OPERATIONS.md, "The disk is full" (the data:'
+    )
+    assert said in err and ", 12 KiB free)" in err

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, World, now
+
+from mailstore.room import ROOM_TO_OPEN_BYTES
 
 EXIT_REFUSED = 3
 EXIT_BUSY = 5
@@ -100,3 +104,19 @@ def test_a_data_root_that_is_none_is_said_to_be_none(world: CommandsWorld) -> No
     code, _out, err = world.run("backup", "run")
     assert code != 0 and "check the disk" not in err
     assert not (world.root / "backup").exists()
+
+
+def test_commands_that_only_read_need_no_room_to_write(
+    world: CommandsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status is never needed more than when the disk is nearly full; when it is full that is said."""
+    world.objects.mkdir()
+    assert world.answer("backup", "run")["stored"]
+    free = ROOM_TO_OPEN_BYTES
+    volume = SimpleNamespace(f_blocks=1 << 30, f_bavail=free // 4096, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _path: volume)
+    assert world.answer("backup", "status")["accounts"][0]["points"] == 1
+    world.answer("backup", "verify")
+    volume.f_bavail = 0
+    code, _out, err = world.run("backup", "status")
+    assert code == EXIT_STORAGE and "the disk is full: make room" in err and ", 0 KiB free)" in err
