@@ -311,6 +311,7 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> Non
     if rebuilt.pages:
         fresh.mail_db.rename(paths.mail_db)
     else:
+        paths.made.unlink(missing_ok=True)  # otherwise what follows would be taken for a loss
         paths.mail_db.unlink(missing_ok=True)
     if fresh.keys.exists():
         fresh.keys.rename(paths.keys)  # else today's keyslots stay

@@ -102,6 +102,11 @@ class AccountPaths:
         return self.folder / "restored"
 
     @property
+    def made(self) -> Path:
+        """An empty file: mail.db has been made, so one that is missing or empty now was lost."""
+        return self.folder / "made"
+
+    @property
     def leave(self) -> Path:
         """Asks everybody to leave; see ``mailstore.eviction``."""
         return self.folder / "leave"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from mailstore.account import AccountPaths, restored_mark
 from mailstore.account_database import another_connection, open_database
-from mailstore.damage import DamagedDatabase
-from mailstore.durable import storage_errors
+from mailstore.damage import DamagedDatabase, tell
+from mailstore.durable import storage_errors, sync_folder, write_new
 from mailstore.engine import Database, DatabaseKey
+from mailstore.errors import DatabaseDamaged
 from mailstore.keys import KeyLabel
 from mailstore.ops import mailboxes
 from mailstore.schema import migrate
@@ -43,6 +45,7 @@ class Connections:
             TooNew: the database belongs to a newer program. DatabaseDamaged: it is none, or another key's.
             StorageFailed, StorageFull: as they say. Busy: also while the account is being restored.
         """
+        self._check_not_lost()
         database = open_database(
             self._paths,
             self.key(),
@@ -53,6 +56,7 @@ class Connections:
         try:
             migrate(database, int(time.time()))
             self._finish_restore(database)
+            self._note_made()
         except BaseException:
             self.useless.append(database)
             raise
@@ -71,6 +75,23 @@ class Connections:
             give_up=self.useless.append,
             damage=self._damage,
         )
+
+    def _check_not_lost(self) -> None:
+        """SQLite would make a new database, and the user would find an empty mailbox in place of the mail."""
+        with storage_errors():
+            if not self._paths.made.exists():
+                return
+            size_bytes = self._paths.mail_db.stat().st_size if self._paths.mail_db.exists() else 0
+        if not size_bytes:
+            tell(self._paths.folder.name, "mail.db is lost: the file is missing or empty")
+            raise DatabaseDamaged
+
+    def _note_made(self) -> None:
+        with storage_errors():
+            if not self._paths.made.exists():
+                with suppress(FileExistsError):  # another worker was quicker
+                    write_new(self._paths.made, b"")
+                sync_folder(self._paths.folder)
 
     def _finish_restore(self, database: Database) -> None:
         restore_id = restored_mark(self._paths)

@@ -87,7 +87,7 @@ def assert_sound(root: Path) -> None:
         "filing.lock",
         "write.lock",
     }
-    assert left <= {"mail.db", "search.db", "inbox"}
+    assert left <= {"mail.db", "made", "search.db", "inbox"}
     assert list(paths.inbox.iterdir()) == []
 
 
