@@ -220,6 +220,22 @@ def test_a_second_object_of_a_number_is_named_once(stored: JobWorld, bucket: Pat
     assert only.key == str(second) and only.why.startswith("it is left over")
 
 
+def test_of_two_objects_of_a_number_one_has_to_be_the_one_that_was_written(
+    stored: JobWorld, bucket: Path, tmp_path: Path
+) -> None:
+    """With the private key alone the server's stream tells the hash of the newest one."""
+    name = segments(stored)[4]
+    later = SegmentName(name.stream, name.sequence, name.taken_ms + 1000, name.kind)
+    (bucket / str(later)).write_bytes((bucket / str(name)).read_bytes())
+    not_written = "it is not the object that was written"
+    # The copy does not say its own name; the right one is there.
+    found = {(one.key, one.why) for one in found_by_key(stored, tmp_path)}
+    assert {key for key, _ in found} == {str(later)} and (str(later), not_written) not in found
+    (bucket / str(name)).write_bytes(bytes(100))
+    found = {(one.key, one.why) for one in found_by_key(stored, tmp_path)}
+    assert (str(later), not_written) in found
+
+
 def test_a_living_server_knows_what_it_wrote_as_far_as_it_is_there(stored: JobWorld, bucket: Path) -> None:
     """Neither what is missing nor what somebody else has put there."""
     first, *rest = segments(stored)
