@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from job_world import JobWorld
@@ -15,7 +17,7 @@ from job_world import JobWorld
 from backup.candidates import Candidates
 from backup.catalogue import stream_of_server
 from backup.errors import BackupError, ChainBroken, ChainLinkBroken, SegmentDamaged, WrongKey
-from backup.rebuild import Rebuilder
+from backup.rebuild import Rebuilder, follows_not
 from backup.restore import Listing, Restorer, Target, _to_blame, list_store, target
 from backup.segment import Header, Kind, SegmentName, StreamId
 from backup.server_stream import read_server
@@ -183,6 +185,28 @@ def test_a_damaged_newest_segment_is_never_passed_over_unasked(
     with pytest.raises(SegmentDamaged) as caught:
         restorer.rebuild(then)
     assert caught.value.key == str(names[3])
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "previous", "otherwise"),
+    [
+        (Kind.FULL, None, b"there", False),  # the first one behind a restore knows no predecessor
+        (Kind.FULL, b"there", b"there", False),
+        (Kind.FULL, b"other", b"there", True),
+        (Kind.CHANGES, None, b"there", True),
+        (Kind.CHANGES, b"there", b"there", False),
+        (Kind.CHANGES, b"other", b"there", True),
+        (Kind.CHANGES, b"other", None, False),
+        (Kind.CHANGES, None, None, False),
+    ],
+)
+def test_a_segment_says_what_it_builds_on(
+    kind: Kind, named: bytes | None, previous: bytes | None, otherwise: bool
+) -> None:
+    """``previous`` is what is there; where that is not known nothing contradicts it."""
+    name = SegmentName(StreamId("5" * 32), 2, 2, kind)
+    segment: Any = SimpleNamespace(name=name, header=SimpleNamespace(previous=named))
+    assert follows_not(segment, previous) is otherwise
 
 
 def test_the_object_that_another_does_not_build_on_is_to_blame() -> None:
