@@ -105,7 +105,7 @@ SESSION = [
         "fetch",
         lambda world: now(world.made.fetch(world.made.opened.uids, FetchPlan(set_seen=True), BEGINNING)),
         goes_on=r"(open .*write\.lock|BEGIN IMMEDIATE|UPDATE)",
-        may_go_on="(SELECT|COMMIT)",
+        may_go_on=r"(SELECT|COMMIT|stat .*mail\.db-wal)",
     ),
     Operation(
         "select",
@@ -115,7 +115,7 @@ SESSION = [
         _mailboxes,
         undone=True,
         goes_on=r"(open .*write\.lock|BEGIN IMMEDIATE|UPDATE)",
-        may_go_on="(SELECT|COMMIT)",
+        may_go_on=r"(SELECT|COMMIT|stat .*mail\.db-wal)",
     ),
     _on_draft("examine", lambda world: now(_session(world).select("Drafts", True))),
     _on_draft(
@@ -281,7 +281,13 @@ def _open_session(world: World) -> None:
 
 MAIL = [
     # The login goes on where the inbox cannot be read: its mail waits for another try.
-    Operation("log in", _open_session, undo=_end_session, goes_on=r"(open .*filing\.lock|listdir .*inbox)"),
+    Operation(
+        "log in",
+        _open_session,
+        undo=_end_session,
+        goes_on=r"(open .*filing\.lock|listdir .*inbox)",
+        may_go_on=r"stat .*mail\.db-wal",  # also asked before mail is filed, which waits then
+    ),
     # Nobody waits for it: what could not be closed or checkpointed is tried again, the log stays until then.
     Operation("close the account", _end_session, prepare=_open_session, undo=_all_closed, goes_on="."),
     *SESSION,
