@@ -281,7 +281,7 @@ def test_the_quick_start_leaves_no_key(tmp_path: Path, held: Held, monkeypatch: 
 
 def test_restoring_a_mailbox_leaves_no_key(world: World, held: Held) -> None:
     """The master key is gone before the snapshot is fetched."""
-    restore_messages._opened(world.root, NAME, PASSWORD, TINY)
+    restore_messages.opened_key(world.root, NAME, PASSWORD, TINY)
     assert len(held) == 1 and held.keys == 0
 
 
