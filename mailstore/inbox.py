@@ -96,11 +96,13 @@ class InboxFiling:
         while a pass is at work that somebody has waited for in vain, and while another process holds on to
         the inbox and files nothing: each costs one wait.
         """
-        if self._stopped or self._retry_call is not None or self._is_long:
+        if self._waits_for_nobody():
             return
         if self._is_shut_out and not await self._executor.call(self._filer.is_free):
             self.file_soon()
             return
+        if self._waits_for_nobody():
+            return  # since it was asked whether the inbox is free
         turn: Deferred[None] = Deferred()
         self._waiting.append(turn)
         patience = self._clock.callLater(patience_s, self._ran_out, turn)
@@ -110,6 +112,10 @@ class InboxFiling:
         finally:
             if patience.active():
                 patience.cancel()
+
+    def _waits_for_nobody(self) -> bool:
+        """Whether nothing is filed now, or not soon, that somebody could wait for."""
+        return self._stopped or self._retry_call is not None or self._is_long
 
     def _ran_out(self, turn: Deferred[None]) -> None:
         self._is_long = self._running is not None

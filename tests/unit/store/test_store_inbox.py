@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -377,6 +378,22 @@ def _without_endless_polls(opened: OpenAccount) -> Callable[[OpenAccount], None]
             poll_soon(self)
 
     return soon
+
+
+def test_who_asks_while_the_account_closes_waits_for_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the inbox is free again is known only when the account has stopped filing."""
+    account = world.login()
+    inbox = account._opened._inbox
+    free: Deferred[bool] = Deferred()
+    inbox._is_shut_out = True
+    monkeypatch.setattr(inbox, "_executor", SimpleNamespace(call=lambda *_: free))
+    asked = Deferred.fromCoroutine(inbox.filed(world.store.limits.filing_wait_s))
+    now(inbox.stop())
+    assert not asked.called
+    free.callback(True)
+    assert asked.called
 
 
 def test_ids_of_filed_mail_are_forgotten_now_and_then(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
