@@ -14,7 +14,7 @@ from pathlib import Path
 
 from backup.errors import NothingToRestore
 from backup.restore import Restorer, Target, target
-from deploy.restoring import Sources, Wishes
+from backup.restore_accounts import Sources, Wishes
 from mailstore.account import AccountPaths, account_paths, open_directory
 from mailstore.account_database import account_database
 from mailstore.directory import AccountRecord

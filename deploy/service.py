@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from backup.leftovers import Leftovers
 from deploy.config import Config
 from deploy.factories import Factories, Shared
-from deploy.leftovers import Leftovers
 from deploy.sockets import ServiceName
 from deploy.unix_listener import UnixListener
 from mailstore.account import open_directory, read_server_key

@@ -15,6 +15,7 @@ from backup.job import TROUBLE, Places, refused_deletes
 from backup.keypair import generate, read_public_key
 from backup.limits import DAY_S
 from backup.restore import Listing, list_store
+from backup.restore_accounts import Sources, Wishes, adopt_forgotten, by_private_key
 from backup.retention import chains, misdated
 from backup.segment import SERVER, SegmentName, StreamId
 from backup.signing import Signer
@@ -39,7 +40,6 @@ from deploy.cli.snapshot_store import (
 )
 from deploy.config import Config
 from deploy.object_store import open_store
-from deploy.restoring import Sources, Wishes, adopt_forgotten, by_private_key
 from deploy.snapshots import RUN_NOW, RUNNING_NOW, open_job
 from mailstore.account import read_server_key
 from mailstore.durable import storage_errors

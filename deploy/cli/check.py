@@ -8,6 +8,7 @@ import time
 import click
 
 from backup.drill import Drill, Drilled
+from backup.restore_accounts import Wishes
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
@@ -25,7 +26,6 @@ from deploy.cli.snapshot_store import (
 from deploy.drill_login import opener
 from deploy.object_store import open_store
 from deploy.restore_check import check_state
-from deploy.restoring import Wishes
 
 Fields = dict[str, object]
 

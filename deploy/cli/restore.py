@@ -10,12 +10,14 @@ from pathlib import Path
 
 import click
 
+from backup import restore_accounts
 from backup.catalogue import Server
 from backup.errors import BackupError
 from backup.job import Places
 from backup.restore import list_store
+from backup.restore_accounts import Restored, Restoring, Sources, Wishes
+from backup.restored_keys import Keyslots
 from backup.state import STATE_FILE, State
-from deploy import restoring
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
@@ -34,8 +36,6 @@ from deploy.cli.snapshot_store import (
 )
 from deploy.config import FILE_NAME
 from deploy.restore_messages import RestoredMailbox, restore_mailbox
-from deploy.restored_keys import Keyslots
-from deploy.restoring import Restored, Restoring, Sources, Wishes
 from mailstore.account import has_server, open_directory, read_server_key
 from mailstore.directory import Directory
 from mailstore.durable import make_folder, storage_errors
@@ -167,11 +167,11 @@ def _restore(
     key = private_key(options)
     listing = list_store(store)
     if key is not None:
-        sources = restoring.by_private_key(store, listing, key, work, wishes)
+        sources = restore_accounts.by_private_key(store, listing, key, work, wishes)
         new_server = not has_server(root)
         new_state = not (Places(root).folder / STATE_FILE).exists()
         if sources.server is not None and new_server:
-            made = restoring.make_server(root, sources.server, FILE_NAME)
+            made = restore_accounts.make_server(root, sources.server, FILE_NAME)
             cli.remark(f"made the server's directory in {root}" + (f" and {made}" if made else ""))
         found = _accounts(cli, root, work, sources, accounts, wishes)
         if new_server and new_state:
@@ -180,7 +180,7 @@ def _restore(
             _tell_unknown(cli, root, sources.server)
         return found, sources
     with opened_state(cli.root) as state:
-        sources = restoring.by_state(store, listing, state)
+        sources = restore_accounts.by_state(store, listing, state)
         return _accounts(cli, root, work, sources, accounts, wishes), sources
 
 
@@ -234,7 +234,7 @@ def _tell_unknown(cli: Cli, root: Path, server: Server) -> None:
 def _adopt(root: Path, sources: Sources, key: PrivateKey) -> None:
     state = State(Places(root).folder, read_server_key(root))
     try:
-        restoring.adopt_streams(state, sources, key.public, int(time.time() * 1000))
+        restore_accounts.adopt_streams(state, sources, key.public, int(time.time() * 1000))
     finally:
         state.close()
 

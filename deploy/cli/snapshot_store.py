@@ -20,6 +20,7 @@ from backup.job import Places
 from backup.keypair import read_private_key
 from backup.limits import BackupLimits
 from backup.restore import list_store
+from backup.restore_accounts import Sources, Wishes, by_private_key, by_state
 from backup.signing import PUBLIC_BYTES, Signer
 from backup.state import STATE_FILE, State
 from backup.stores import ObjectStore
@@ -28,7 +29,6 @@ from deploy.cli.owner import as_caller
 from deploy.cli.root import EXIT_USAGE, Cli, Refusal
 from deploy.config import BackupSection
 from deploy.object_store import open_store
-from deploy.restoring import Sources, Wishes, by_private_key, by_state
 from mailstore.account import read_server_key
 from mailstore.durable import storage_errors
 from mailstore.errors import NotInitialised, ServerKeyLost

@@ -15,6 +15,7 @@ from backup.errors import ObjectExists
 from backup.limits import DAY_S, BackupLimits
 from backup.rebuild import Rebuilder
 from backup.restore import Restorer, list_store, target
+from backup.restore_accounts import by_state
 from backup.retention import chains, expired
 from backup.segment import Kind, SegmentName
 from backup.signing import Signer
@@ -24,7 +25,6 @@ from backup.staging import staged_name
 from backup.state import State
 from backup.store_file import FileStore
 from backup.verify import Verifier, expected_by_state
-from deploy.restoring import by_state
 from mailstore.account import accept_header
 from mailstore.keys import AccountId, load_private_key, new_private_key
 from mailstore.limits import StoreLimits

@@ -29,7 +29,7 @@ from test_power_cuts_of_snapshots import take_if_changed
 
 import backup.source
 from backup.restore import Restorer, list_store, target
-from deploy.restoring import by_state
+from backup.restore_accounts import by_state
 from mailstore.account import accept_header
 from mailstore.errors import AuthenticationFailed, StoreError
 from mailstore.keys import AccountId

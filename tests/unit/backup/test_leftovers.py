@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from backup.leftovers import Leftovers
 from backup.limits import DAY_S
-from deploy.leftovers import Leftovers
 
 KEPT_S = 10.0 * DAY_S
 HOUR_S = 3600

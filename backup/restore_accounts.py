@@ -17,6 +17,7 @@ from backup.errors import BackupError, MailIsThere, NothingSound, NothingToResto
 from backup.keyslots import Difference
 from backup.rebuild import Rebuilt
 from backup.restore import Listing, Restorer, Target, restore_server, target
+from backup.restored_keys import Keyslots, choose_keys
 from backup.retention import misdated
 from backup.segment import SERVER, SegmentName
 from backup.server_stream import read_server
@@ -24,7 +25,6 @@ from backup.signing import Signer, Trust
 from backup.source import Source
 from backup.state import FORGOTTEN, Segment, State, Stream
 from backup.stores import ObjectStore
-from deploy.restored_keys import Keyslots, choose_keys
 from mailstore.account import accept_header, account_paths, holds_mail, open_directory
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors, write_new
