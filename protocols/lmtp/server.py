@@ -7,8 +7,8 @@ from typing import Any
 
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget
+from protocols.envelope.delivery import DeliveryStore
 from protocols.limits import LmtpLimits, StreamLimits
-from protocols.lmtp.delivery import DeliveryStore
 from protocols.lmtp.session import LmtpServices, LmtpSession
 from protocols.transport import Channel, Endable, StreamFactory
 

@@ -14,11 +14,10 @@ from typing import Any, assert_never
 
 from protocols.access_log import AccessLog, Entry
 from protocols.budget import MemoryBudget
-from protocols.limits import LmtpLimits
-from protocols.lmtp import connection as heard
-from protocols.lmtp import replies
-from protocols.lmtp import requests as ask
-from protocols.lmtp.delivery import (
+from protocols.envelope import connection as heard
+from protocols.envelope import replies
+from protocols.envelope import requests as ask
+from protocols.envelope.delivery import (
     FAILURES,
     Accepted,
     Delivery,
@@ -26,9 +25,10 @@ from protocols.lmtp.delivery import (
     Transaction,
     find_recipient,
 )
-from protocols.lmtp.grammar import parse_command
-from protocols.lmtp.message import Collector, Failure, Trace
-from protocols.lmtp.replies import Reply
+from protocols.envelope.grammar import parse_command
+from protocols.envelope.message import Collector, Failure, Trace
+from protocols.envelope.replies import Reply
+from protocols.limits import LmtpLimits
 from protocols.transport import Channel, IdleTimeout
 
 SWALLOWED_MESSAGES = 2

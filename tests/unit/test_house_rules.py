@@ -48,10 +48,10 @@ PURE = (
     "protocols/imap/picture/",
     "protocols/pop3/commands.py",
     "protocols/pop3/requests.py",
-    "protocols/lmtp/connection.py",
-    "protocols/lmtp/grammar.py",
-    "protocols/lmtp/message.py",
-    "protocols/lmtp/requests.py",
+    "protocols/envelope/connection.py",
+    "protocols/envelope/grammar.py",
+    "protocols/envelope/message.py",
+    "protocols/envelope/requests.py",
 )
 """Files and folders that run without an event loop, whatever they import included."""
 

@@ -13,9 +13,9 @@ from twisted.internet.task import Clock
 
 from mailstore.errors import AuthenticationFailed
 from protocols.access_log import user_agent
+from protocols.envelope.message import is_loop
 from protocols.imap.context import Context
 from protocols.limits import AccessLogLimits, ImapLimits, LmtpLimits, LoginLimits, StreamLimits
-from protocols.lmtp.message import is_loop
 from protocols.throttle import KEY_BYTES, Throttle
 from protocols.transport import Channel, StreamConnection
 from tests.login_guard import make_guard

@@ -8,12 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.envelope import replies
+from protocols.envelope import requests as ask
+from protocols.envelope.connection import (
+    CommandLine,
+    Connection,
+    DataEnded,
+    DataReceived,
+    Foreign,
+    Unreadable,
+)
+from protocols.envelope.grammar import parse_command
+from protocols.envelope.replies import Reply
 from protocols.limits import LmtpLimits
-from protocols.lmtp import replies
-from protocols.lmtp import requests as ask
-from protocols.lmtp.connection import CommandLine, Connection, DataEnded, DataReceived, Foreign, Unreadable
-from protocols.lmtp.grammar import parse_command
-from protocols.lmtp.replies import Reply
 
 LIMITS = LmtpLimits()
 

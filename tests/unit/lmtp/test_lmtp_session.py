@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from mailstore import errors
 from mailstore.errors import StoreError
-from protocols.lmtp.replies import Reply, reply_for
+from protocols.envelope.replies import Reply, reply_for
 from tests.wire import TLS, Client
 
 DELIVERED = b"250 2.0.0 delivered\r\n"

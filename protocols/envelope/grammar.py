@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from protocols.envelope import replies
+from protocols.envelope import requests as ask
+from protocols.envelope.replies import Reply
 from protocols.limits import LmtpLimits
-from protocols.lmtp import replies
-from protocols.lmtp import requests as ask
-from protocols.lmtp.replies import Reply
 
 _VERB = re.compile(rb"([A-Za-z]{1,16})(?: +(.*))?", re.DOTALL)
 _LHLO_NAME = re.compile(rb"[A-Za-z0-9._\-\x80-\xff]{1,255}|\[[A-Za-z0-9.:\-]{1,250}\]")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from protocols.envelope.grammar import is_foreign
 from protocols.limits import LmtpLimits
 from protocols.lines import LineBuffer, LongLine, MailData
-from protocols.lmtp.grammar import is_foreign
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from twisted.internet.defer import CancelledError
 from mailstore.directory import Recipient
 from mailstore.errors import StoreError
 from mailstore.sealed import Facts
+from protocols.envelope import replies
+from protocols.envelope.message import Collector, Failure, Trace, is_loop
+from protocols.envelope.replies import Reply
 from protocols.limits import LmtpLimits
-from protocols.lmtp import replies
-from protocols.lmtp.message import Collector, Failure, Trace, is_loop
-from protocols.lmtp.replies import Reply
 from protocols.redact import correlation_id, describe
 
 log = logging.getLogger("sealbox.lmtp")
