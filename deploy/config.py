@@ -37,8 +37,8 @@ from mailstore.mime import MimeLimits
 from mailstore.unlock import UnlockLimits
 from protocols.limits import (
     AccessLogLimits,
+    EnvelopeLimits,
     ImapLimits,
-    LmtpLimits,
     LoadLimits,
     LoginLimits,
     Pop3Limits,
@@ -208,7 +208,7 @@ StreamSection = _section_of(StreamLimits)
 LoadSection = _section_of(LoadLimits)
 ImapSection = _section_of(ImapLimits)
 Pop3Section = _section_of(Pop3Limits)
-LmtpSection = _section_of(LmtpLimits)
+LmtpSection = _section_of(EnvelopeLimits)
 LoginSection = _section_of(LoginLimits)
 SnapshotsSection = _section_of(BackupLimits)
 
@@ -264,7 +264,7 @@ class Config:
     load: LoadLimits
     imap: ImapLimits
     pop3: Pop3Limits
-    lmtp: LmtpLimits
+    lmtp: EnvelopeLimits
     login: LoginLimits
     backup: BackupSection
     snapshots: BackupLimits
@@ -307,7 +307,7 @@ def parse(text: str, path: Path) -> Config:
     store, imap, lmtp = (
         _limits(file.store, StoreLimits),
         _limits(file.imap, ImapLimits),
-        _limits(file.lmtp, LmtpLimits),
+        _limits(file.lmtp, EnvelopeLimits),
     )
     # No protocol promises to take a message that the store would refuse.
     largest = store.max_message_bytes

@@ -206,8 +206,8 @@ class AccessLogLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class LmtpLimits:
-    """Bounds on LMTP connections. Sizes in bytes, times in seconds."""
+class EnvelopeLimits:
+    """Bounds on connections that bring mail in envelopes, as LMTP's do. Sizes in bytes, times in seconds."""
 
     message_max_bytes: int = 64 * MIB
     """Announced as SIZE (RFC 1870); a larger message is answered 552."""

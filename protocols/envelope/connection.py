@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from protocols.envelope.grammar import is_foreign
-from protocols.limits import LmtpLimits
+from protocols.limits import EnvelopeLimits
 from protocols.lines import LineBuffer, LongLine, MailData
 
 
@@ -53,9 +53,9 @@ _TLS_HANDSHAKE = b"\x16\x03"
 
 
 class Connection:
-    """The receiving half of one LMTP connection."""
+    """The receiving half of one connection."""
 
-    def __init__(self, limits: LmtpLimits) -> None:
+    def __init__(self, limits: EnvelopeLimits) -> None:
         self._limits = limits
         self._lines = LineBuffer()
         self._data: MailData | None = None

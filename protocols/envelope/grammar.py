@@ -1,5 +1,7 @@
 """From a command line to a request (RFC 5321 section 4.1). Pure; every pattern is linear.
 
+A protocol adds its own verbs, EHLO or LHLO among them, to ``VERBS``.
+
 Strict where leniency could move the border between commands and mail data (BDAT), lenient where
 senders are known to be sloppy (a space after ``FROM:``).
 """
@@ -7,15 +9,15 @@ senders are known to be sloppy (a space after ``FROM:``).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from protocols.envelope import replies
 from protocols.envelope import requests as ask
 from protocols.envelope.replies import Reply
-from protocols.limits import LmtpLimits
+from protocols.limits import EnvelopeLimits
 
 _VERB = re.compile(rb"([A-Za-z]{1,16})(?: +(.*))?", re.DOTALL)
-_LHLO_NAME = re.compile(rb"[A-Za-z0-9._\-\x80-\xff]{1,255}|\[[A-Za-z0-9.:\-]{1,250}\]")
+_GREETING_NAME = re.compile(rb"[A-Za-z0-9._\-\x80-\xff]{1,255}|\[[A-Za-z0-9.:\-]{1,250}\]")
 _PATH = re.compile(
     rb"<(?:@[^<>: ]*:)?"
     rb"(\"(?:[^\"\\\x00-\x1f\x7f]|\\[ -~])*\"@[^<>\x00-\x20\x7f]*|[^<>\x00-\x20\x7f]*)>"
@@ -31,28 +33,33 @@ _FOREIGN = re.compile(
 
 
 def is_foreign(text: bytes) -> bool:
-    """Whether a line is HTTP or the beginning of a TLS handshake: nothing behind it can be LMTP."""
+    """Whether a line is HTTP or the beginning of a TLS handshake: no mail can follow."""
     return _FOREIGN.match(text) is not None
 
 
-def parse_command(line: bytes, limits: LmtpLimits) -> ask.Request | Reply:
-    """The request that a command line makes, or the reply that refuses it."""
+Parse = Callable[[bytes, EnvelopeLimits], ask.Request | Reply]
+"""From what stands behind a verb to the request, or to the reply that refuses it."""
+
+
+def parse_command(line: bytes, limits: EnvelopeLimits, verbs: Mapping[bytes, Parse]) -> ask.Request | Reply:
+    """The request that a command line makes, or the reply that refuses it; never raises."""
     found = _VERB.fullmatch(line.rstrip(b" \t"))
     if found is None:
         return replies.UNKNOWN_COMMAND
-    parse = _VERBS.get(found.group(1).upper())
+    parse = verbs.get(found.group(1).upper())
     if parse is None:
         return replies.UNKNOWN_COMMAND
     return parse(found.group(2) or b"", limits)
 
 
-def _lhlo(argument: bytes, _limits: LmtpLimits) -> ask.Request | Reply:
-    if not _LHLO_NAME.fullmatch(argument) or not _is_utf8(argument):
+def parse_greeting(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Reply:
+    """What EHLO and LHLO are followed by."""
+    if not _GREETING_NAME.fullmatch(argument) or not _is_utf8(argument):
         return replies.SYNTAX
-    return ask.Lhlo(argument)
+    return ask.Greeting(argument)
 
 
-def _mail(argument: bytes, limits: LmtpLimits) -> ask.Request | Reply:
+def _mail(argument: bytes, limits: EnvelopeLimits) -> ask.Request | Reply:
     split = _split_path(argument, b"FROM:", limits)
     if split is None:
         return replies.BAD_SENDER
@@ -82,7 +89,7 @@ def _mail(argument: bytes, limits: LmtpLimits) -> ask.Request | Reply:
     return ask.Mail(sender, size_bytes, smtputf8)
 
 
-def _rcpt(argument: bytes, limits: LmtpLimits) -> ask.Request | Reply:
+def _rcpt(argument: bytes, limits: EnvelopeLimits) -> ask.Request | Reply:
     split = _split_path(argument, b"TO:", limits)
     if split is None or not split[0] or not _is_utf8(split[0]):
         return replies.BAD_ADDRESS
@@ -95,14 +102,14 @@ def _rcpt(argument: bytes, limits: LmtpLimits) -> ask.Request | Reply:
     return ask.Rcpt(recipient)
 
 
-def _bdat(argument: bytes, _limits: LmtpLimits) -> ask.Request | Reply:
+def _bdat(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Reply:
     found = _BDAT.fullmatch(argument)
     if found is None:
         return replies.BAD_BDAT
     return ask.Bdat(int(found.group(1)), found.group(2) is not None)
 
 
-def _split_path(argument: bytes, keyword: bytes, limits: LmtpLimits) -> tuple[bytes, bytes] | None:
+def _split_path(argument: bytes, keyword: bytes, limits: EnvelopeLimits) -> tuple[bytes, bytes] | None:
     """The address in ``keyword<path> rest`` and the rest; None if it has no such form."""
     if argument[: len(keyword)].upper() != keyword:
         return None
@@ -130,7 +137,7 @@ def _unquoted(address: bytes) -> bytes:
     return local + b"@" + found.group(2)
 
 
-def _parameters(rest: bytes, limits: LmtpLimits) -> dict[bytes, bytes | None] | Reply:
+def _parameters(rest: bytes, limits: EnvelopeLimits) -> dict[bytes, bytes | None] | Reply:
     """``*(SP keyword ["=" value])``; each keyword at most once."""
     found: dict[bytes, bytes | None] = {}
     words = rest.split()
@@ -152,28 +159,26 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _bare(request: ask.Request) -> Callable[[bytes, LmtpLimits], ask.Request | Reply]:
+def _bare(request: ask.Request) -> Parse:
     return lambda argument, _limits: replies.SYNTAX if argument else request
 
 
-def _always(answer: ask.Request | Reply) -> Callable[[bytes, LmtpLimits], ask.Request | Reply]:
+def always(answer: ask.Request | Reply) -> Parse:
+    """A verb that is answered in the same way whatever follows it."""
     return lambda _argument, _limits: answer
 
 
-_VERBS: dict[bytes, Callable[[bytes, LmtpLimits], ask.Request | Reply]] = {
-    b"LHLO": _lhlo,
-    b"HELO": _always(replies.USE_LHLO),
-    b"EHLO": _always(replies.USE_LHLO),
+VERBS: Mapping[bytes, Parse] = {
     b"MAIL": _mail,
     b"RCPT": _rcpt,
     b"DATA": _bare(ask.Data()),
     b"BDAT": _bdat,
     b"RSET": _bare(ask.Rset()),
-    b"NOOP": _always(ask.Noop()),
-    b"VRFY": _always(ask.Vrfy()),
-    b"EXPN": _always(replies.NOT_OFFERED),
-    b"AUTH": _always(replies.NOT_OFFERED),
-    b"HELP": _always(ask.Help()),
+    b"NOOP": always(ask.Noop()),
+    b"VRFY": always(ask.Vrfy()),
+    b"EXPN": always(replies.NOT_OFFERED),
+    b"AUTH": always(replies.NOT_OFFERED),
+    b"HELP": always(ask.Help()),
     b"STARTTLS": _bare(ask.StartTls()),
     b"QUIT": _bare(ask.Quit()),
 }

@@ -9,7 +9,9 @@ from email.utils import format_datetime
 from enum import Enum
 
 from protocols.budget import MemoryBudget
-from protocols.limits import LmtpLimits
+from protocols.envelope import replies
+from protocols.envelope.replies import Reply
+from protocols.limits import EnvelopeLimits
 
 _RECEIVED = re.compile(rb"(?:\A|\n)Received[ \t]*:", re.IGNORECASE)
 _HEADER_END = re.compile(rb"(?:\A|\n)\r?\n")
@@ -22,6 +24,14 @@ class Failure(Enum):
     NO_MEMORY = "data_total_max_bytes reached"
     AMBIGUOUS = "two readings of its end"
     LOOP = "too many Received fields"
+
+
+FAILURES: dict[Failure, Reply] = {
+    Failure.TOO_LARGE: replies.TOO_LARGE,
+    Failure.NO_MEMORY: replies.NO_MEMORY_NOW,
+    Failure.AMBIGUOUS: replies.AMBIGUOUS_END,
+    Failure.LOOP: replies.MAIL_LOOP,
+}
 
 
 class Collector:
@@ -69,7 +79,7 @@ class Collector:
         self._held_bytes = 0
 
 
-def is_loop(message: bytes, limits: LmtpLimits) -> bool:
+def is_loop(message: bytes, limits: EnvelopeLimits) -> bool:
     """Whether the header shows that the message goes in circles (RFC 5321 section 6.3)."""
     beginning = message[: limits.loop_scan_max_bytes]
     end = _HEADER_END.search(beginning)
@@ -81,12 +91,14 @@ def is_loop(message: bytes, limits: LmtpLimits) -> bool:
 class Trace:
     """What the trace header tells about a transaction (RFC 5321 section 4.4).
 
-    ``address`` is the peer's, empty for a Unix socket; ``received`` in epoch seconds;
-    ``transaction_id`` is random and means nothing.
+    ``spoken`` is ``LMTP`` or ``ESMTP``; ``greeting_name`` what the peer called itself; ``address`` the
+    peer's, empty for a Unix socket; ``received`` in epoch seconds; ``transaction_id`` is random and means
+    nothing.
     """
 
+    spoken: bytes
     sender: bytes = field(repr=False)
-    lhlo_name: bytes = field(repr=False)
+    greeting_name: bytes = field(repr=False)
     address: str = field(repr=False)
     hostname: bytes
     secure: bool
@@ -97,7 +109,8 @@ class Trace:
     @property
     def protocol(self) -> bytes:
         """The transmission type (RFC 3848, RFC 6531 section 4.3)."""
-        return (b"UTF8LMTP" if self.smtputf8 else b"LMTP") + (b"S" if self.secure else b"")
+        spoken = b"UTF8" + self.spoken.removeprefix(b"E") if self.smtputf8 else self.spoken
+        return spoken + (b"S" if self.secure else b"")
 
     def header(self, recipient: bytes) -> bytes:
         """Return-Path, Delivered-To and Received for one recipient, complete with their CRLFs."""
@@ -106,7 +119,7 @@ class Trace:
             (
                 b"Return-Path: <%s>\r\n" % self.sender,
                 b"Delivered-To: %s\r\n" % recipient,
-                b"Received: from %s%s\r\n" % (self.lhlo_name, _tcp_info(self.address)),
+                b"Received: from %s%s\r\n" % (self.greeting_name, _tcp_info(self.address)),
                 b"\tby %s with %s id %s;\r\n" % (self.hostname, self.protocol, self.transaction_id),
                 b"\t%s\r\n" % date,
             )

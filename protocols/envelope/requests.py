@@ -1,4 +1,4 @@
-"""LMTP commands as values."""
+"""The commands that LMTP and SMTP share, as values."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Lhlo:
-    """LHLO (RFC 2033 section 4.1): ``name`` is a domain or an address literal."""
+class Greeting:
+    """EHLO (RFC 5321 section 4.1.1.1) or LHLO (RFC 2033 section 4.1); a domain or an address literal."""
 
     name: bytes
 
@@ -71,4 +71,4 @@ class Quit:
     """QUIT."""
 
 
-Request = Lhlo | Mail | Rcpt | Bdat | Data | Rset | Noop | Vrfy | Help | StartTls | Quit
+Request = Greeting | Mail | Rcpt | Bdat | Data | Rset | Noop | Vrfy | Help | StartTls | Quit

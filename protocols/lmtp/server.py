@@ -7,8 +7,8 @@ from typing import Any
 
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget
-from protocols.envelope.delivery import DeliveryStore
-from protocols.limits import LmtpLimits, StreamLimits
+from protocols.envelope.recipients import DeliveryStore
+from protocols.limits import EnvelopeLimits, StreamLimits
 from protocols.lmtp.session import LmtpServices, LmtpSession
 from protocols.transport import Channel, Endable, StreamFactory
 
@@ -24,7 +24,7 @@ class LmtpFactory(StreamFactory):
     def __init__(
         self,
         store: DeliveryStore,
-        limits: LmtpLimits,
+        limits: EnvelopeLimits,
         tls: Any,
         access_log: AccessLog,
         clock: Any,

@@ -1,8 +1,8 @@
 """One LMTP connection (RFC 2033): commands against the store, replies in order.
 
-Decisions: a failed message sent in chunks fails again, once per recipient, at ``BDAT LAST``, so that
-a pipelining peer stays in step; a malformed BDAT ends the connection, because the octets behind it
-would be taken for commands.
+What MAIL, RCPT, DATA and BDAT may do is the envelope's (``protocols.envelope``). Decisions: a failed
+message sent in chunks fails again, once per recipient, at ``BDAT LAST``; a malformed BDAT ends the
+connection, because the octets behind it would be taken for commands.
 """
 
 from __future__ import annotations
@@ -17,18 +17,14 @@ from protocols.budget import MemoryBudget
 from protocols.envelope import connection as heard
 from protocols.envelope import replies
 from protocols.envelope import requests as ask
-from protocols.envelope.delivery import (
-    FAILURES,
-    Accepted,
-    Delivery,
-    DeliveryStore,
-    Transaction,
-    find_recipient,
-)
+from protocols.envelope.delivery import Delivery
 from protocols.envelope.grammar import parse_command
-from protocols.envelope.message import Collector, Failure, Trace
+from protocols.envelope.message import Failure, Trace
+from protocols.envelope.recipients import DeliveryStore
 from protocols.envelope.replies import Reply
-from protocols.limits import LmtpLimits
+from protocols.envelope.transaction import Transaction
+from protocols.limits import EnvelopeLimits
+from protocols.lmtp import grammar
 from protocols.transport import Channel, IdleTimeout
 
 SWALLOWED_MESSAGES = 2
@@ -43,7 +39,7 @@ class LmtpServices:
     """
 
     store: DeliveryStore
-    limits: LmtpLimits
+    limits: EnvelopeLimits
     hostname: bytes
     budget: MemoryBudget
     access_log: AccessLog
@@ -124,18 +120,18 @@ class LmtpSession:
             case heard.DataEnded(ambiguous):
                 await self._data_ended(ambiguous)
             case heard.Foreign():
-                self._close(replies.FOREIGN)
+                self._close(grammar.FOREIGN)
 
     # -- commands --------------------------------------------------------------------------------
 
     async def _command(self, line: bytes) -> None:
-        request = parse_command(line, self._limits)
+        request = parse_command(line, self._limits, grammar.VERBS)
         match request:
             case Reply():
                 self._answer(request)
                 if request is replies.BAD_BDAT:
                     self._over = True
-            case ask.Lhlo(name):
+            case ask.Greeting(name):
                 self._lhlo(name)
             case ask.Mail():
                 self._answer(self._mail(request), "MAIL")
@@ -153,7 +149,7 @@ class LmtpSession:
             case ask.Vrfy():
                 self._answer(replies.CANNOT_VERIFY, "VRFY")
             case ask.Help():
-                self._answer(replies.HELP)
+                self._answer(grammar.HELP)
             case ask.StartTls():
                 await self._start_tls()
             case ask.Quit():
@@ -181,79 +177,40 @@ class LmtpSession:
 
     def _mail(self, request: ask.Mail) -> Reply:
         if self._lhlo_name is None:
-            return replies.LHLO_FIRST
+            return grammar.LHLO_FIRST
         if self._transaction is not None:
             return replies.NESTED_MAIL
-        size_bytes = request.size_bytes or 0
-        if size_bytes > self._limits.message_max_bytes:
+        if (request.size_bytes or 0) > self._limits.message_max_bytes:
             return replies.TOO_LARGE
-        collector = Collector(self._services.budget, self._limits.message_max_bytes)
-        self._transaction = Transaction(request.sender, size_bytes, request.smtputf8, collector)
+        self._transaction = Transaction(request, self._limits, self._services.budget)
         return replies.SENDER_OK
 
     async def _rcpt(self, address: bytes) -> None:
-        transaction = self._transaction
-        if transaction is None:
+        if self._transaction is None:
             self._answer(replies.MAIL_FIRST, "RCPT")
             return
-        if transaction.collector.begun:
-            self._answer(replies.BDAT_BEGUN, "RCPT")
+        reply = await self._transaction.rcpt(self._services.store, address)
+        if reply is replies.BDAT_BEGUN:
+            self._answer(reply, "RCPT")
             return
-        reply = await self._accept(transaction, address)
         if reply is not replies.RECIPIENT_OK:
-            transaction.refused += 1
             self._record("RCPT", 0, reply)
         # Unknown recipients are everyday business, so they do not count as errors of the peer.
         self._put(reply)
 
-    async def _accept(self, transaction: Transaction, address: bytes) -> Reply:
-        limits = self._limits
-        if len(transaction.accepted) >= limits.recipients_max:
-            return replies.TOO_MANY_RECIPIENTS
-        if transaction.refused >= limits.refused_recipients_max:
-            return replies.TOO_MANY_RECIPIENTS
-        if not transaction.smtputf8 and not address.isascii():
-            return replies.NEEDS_SMTPUTF8
-        found = await find_recipient(self._services.store, address, transaction.size_bytes)
-        if isinstance(found, Reply):
-            return found
-        transaction.accepted.append(Accepted(address, found))
-        return replies.RECIPIENT_OK
-
-    def _not_ready(self) -> Reply | None:
-        """Why no message can come now."""
-        if self._transaction is None:
-            return replies.MAIL_FIRST
-        return None if self._transaction.accepted else replies.NO_RECIPIENTS
-
     def _data(self) -> None:
-        refusal = self._not_ready()
-        if refusal is None and self._open_transaction.collector.begun:
-            refusal = replies.BDAT_BEGUN
-        if refusal is not None:
-            self._answer(refusal, "DATA")
-            return
-        self._open_transaction.command = "DATA"
-        self._open_transaction.collector.begun = True
-        self._incoming = _Incoming(last=True)
-        self._connection.expect_data()
-        self._answer(replies.SEND_DATA)
+        reply = replies.MAIL_FIRST if self._transaction is None else self._transaction.data()
+        self._answer(reply, "DATA")
+        if reply is replies.SEND_DATA:
+            self._incoming = _Incoming(last=True)
+            self._connection.expect_data()
 
     def _bdat(self, request: ask.Bdat) -> None:
         if request.size_bytes > SWALLOWED_MESSAGES * self._limits.message_max_bytes:
             # Staying in step would mean to read and throw away whatever the peer calls a chunk.
             self._close(replies.CHUNK_TOO_LARGE)
             return
-        refusal = self._not_ready()
-        if refusal is None:
-            transaction = self._open_transaction
-            transaction.command = "BDAT"
-            collector = transaction.collector
-            if collector.failure is not None and not request.last:
-                refusal = replies.CHUNK_AFTER_FAILURE
-            elif collector.received_bytes + request.size_bytes > self._limits.message_max_bytes:
-                collector.fail(Failure.TOO_LARGE)
-            collector.begun = True
+        refusal = replies.MAIL_FIRST if self._transaction is None else self._transaction.bdat(request)
         self._incoming = _Incoming(request.last, refusal)
         self._connection.expect_chunk(request.size_bytes)
 
@@ -263,12 +220,10 @@ class LmtpSession:
         if incoming.refusal is not None:
             self._answer(incoming.refusal)
             return
-        collector = self._open_transaction.collector
         if ambiguous:
-            collector.fail(Failure.AMBIGUOUS)
+            self._open_transaction.collector.fail(Failure.AMBIGUOUS)
         if not incoming.last:
-            failed = collector.failure
-            self._put(replies.CHUNK_OK if failed is None else FAILURES[failed])
+            self._put(self._open_transaction.chunk_ended())
             return
         await self._deliver(self._open_transaction)
         self._end_transaction()
@@ -276,8 +231,9 @@ class LmtpSession:
     async def _deliver(self, transaction: Transaction) -> None:
         services = self._services
         trace = Trace(
+            spoken=b"LMTP",
             sender=transaction.sender,
-            lhlo_name=self._lhlo_name or b"unknown",
+            greeting_name=self._lhlo_name or b"unknown",
             address=self._channel.address,
             hostname=services.hostname,
             secure=self._secure,
@@ -298,7 +254,7 @@ class LmtpSession:
         transaction, self._transaction = self._transaction, None
         if transaction is None:
             return
-        transaction.collector.close()
+        transaction.close()
         self._record(transaction.command, transaction.collector.received_bytes, transaction.worst)
 
     def _record(self, command: str, size_bytes: int, reply: Reply) -> None:

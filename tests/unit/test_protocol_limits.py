@@ -15,7 +15,7 @@ from mailstore.errors import AuthenticationFailed
 from protocols.access_log import user_agent
 from protocols.envelope.message import is_loop
 from protocols.imap.context import Context
-from protocols.limits import AccessLogLimits, ImapLimits, LmtpLimits, LoginLimits, StreamLimits
+from protocols.limits import AccessLogLimits, EnvelopeLimits, ImapLimits, LoginLimits, StreamLimits
 from protocols.throttle import KEY_BYTES, Throttle
 from protocols.transport import Channel, StreamConnection
 from tests.login_guard import make_guard
@@ -145,7 +145,7 @@ def test_lmtp_chunks() -> None:
 def test_loops_are_looked_for_in_the_beginning() -> None:
     """So many fields are none yet; behind so many octets nobody looks any more."""
     field = b"Received: x\r\n"
-    limits = LmtpLimits(received_headers_max=2, loop_scan_max_bytes=3 * len(field))
+    limits = EnvelopeLimits(received_headers_max=2, loop_scan_max_bytes=3 * len(field))
     assert not is_loop(field * 2, limits)
     assert is_loop(field * 3, limits)
     assert not is_loop(field * 3, replace(limits, loop_scan_max_bytes=2 * len(field)))

@@ -14,7 +14,7 @@ from mailstore.errors import OverQuota
 from mailstore.keys import AccountId, PublicKey
 from mailstore.sealed import Facts
 from protocols.budget import MemoryBudget
-from protocols.limits import LmtpLimits, StreamLimits
+from protocols.limits import EnvelopeLimits, StreamLimits
 from protocols.lmtp.server import LmtpFactory
 from tests.wire import TLS, Client, RecordingLog
 
@@ -84,7 +84,7 @@ class LmtpWorld:
         self.clock.advance(1_800_000_000)
         self.store = MemoryDeliveries()
         self.access_log = RecordingLog()
-        self.limits = dataclasses.replace(LmtpLimits(), **limits)
+        self.limits = dataclasses.replace(EnvelopeLimits(), **limits)
         self.budget = MemoryBudget(self.limits.data_total_max_bytes)
         self.factory = LmtpFactory(
             self.store,

@@ -20,20 +20,21 @@ from protocols.envelope.connection import (
 )
 from protocols.envelope.grammar import parse_command
 from protocols.envelope.replies import Reply
-from protocols.limits import LmtpLimits
+from protocols.limits import EnvelopeLimits
+from protocols.lmtp.grammar import USE_LHLO, VERBS
 
-LIMITS = LmtpLimits()
+LIMITS = EnvelopeLimits()
 
 CASES: list[tuple[bytes, ask.Request | Reply]] = [
-    (b"LHLO relay.example.net", ask.Lhlo(b"relay.example.net")),
-    (b"lhlo [127.0.0.1]", ask.Lhlo(b"[127.0.0.1]")),
-    (b"LHLO [IPv6:::1] ", ask.Lhlo(b"[IPv6:::1]")),
+    (b"LHLO relay.example.net", ask.Greeting(b"relay.example.net")),
+    (b"lhlo [127.0.0.1]", ask.Greeting(b"[127.0.0.1]")),
+    (b"LHLO [IPv6:::1] ", ask.Greeting(b"[IPv6:::1]")),
     (b"LHLO", replies.SYNTAX),
     (b"LHLO a b", replies.SYNTAX),
     (b"LHLO a(b)", replies.SYNTAX),
     (b"LHLO " + b"a" * 256, replies.SYNTAX),
-    (b"HELO relay", replies.USE_LHLO),
-    (b"EHLO relay", replies.USE_LHLO),
+    (b"HELO relay", USE_LHLO),
+    (b"EHLO relay", USE_LHLO),
     (b"MAIL FROM:<bob@example.net>", ask.Mail(b"bob@example.net")),
     (b"mail from: <bob@example.net>", ask.Mail(b"bob@example.net")),
     (b"MAIL FROM:<>", ask.Mail(b"")),
@@ -98,7 +99,7 @@ CASES: list[tuple[bytes, ask.Request | Reply]] = [
 @pytest.mark.parametrize(("line", "expected"), CASES)
 def test_command_line(line: bytes, expected: ask.Request | Reply) -> None:
     """The line means this, and arrives the same byte by byte."""
-    assert parse_command(line, LIMITS) == expected
+    assert parse_command(line, LIMITS, VERBS) == expected
     connection = Connection(LIMITS)
     for octet in line + b"\r":
         connection.feed(bytes([octet]))
@@ -147,7 +148,7 @@ def test_any_octets_give_events_in_bounded_memory(data: bytes, cuts: list[int]) 
         event = connection.next_event()
         while event is not None and event != Foreign():
             if isinstance(event, CommandLine):
-                parse_command(event.text, limits)
+                parse_command(event.text, limits, VERBS)
             event = connection.next_event()
         assert connection.buffered_bytes <= limits.line_max_bytes
 

@@ -17,7 +17,7 @@ from mailstore.limits import StoreLimits
 from mailstore.model import ModSeq, Pop3Settings, SpecialUse
 from mailstore.uidset import UidSet
 from protocols.budget import MemoryBudget
-from protocols.limits import LmtpLimits, LoginLimits, Pop3Limits
+from protocols.limits import EnvelopeLimits, LoginLimits, Pop3Limits
 from protocols.lmtp.server import LmtpFactory
 from protocols.pop3.server import Pop3Factory
 from tests.login_guard import make_guard
@@ -40,7 +40,7 @@ def lmtp(world: World) -> Client:
     """An LMTP connection with an open transaction for the account."""
     budget = MemoryBudget(1 << 30)
     factory = LmtpFactory(
-        world.store, LmtpLimits(), TLS, RecordingLog(), world.clock, "mx.example.org", budget
+        world.store, EnvelopeLimits(), TLS, RecordingLog(), world.clock, "mx.example.org", budget
     )
     client = Client(factory)
     said = client.say(b"LHLO relay\r\nMAIL FROM:<bob@example.net>\r\nRCPT TO:<%s>\r\n" % NAME)
@@ -97,7 +97,7 @@ def test_a_full_account_refuses_at_rcpt(world: World) -> None:
     """The quota is asked before the message comes, with its announced size."""
     world.directory.set_quota(world.directory.accounts()[0].account_id, 1000)
     factory = LmtpFactory(
-        world.store, LmtpLimits(), None, RecordingLog(), world.clock, "mx.example.org", MemoryBudget(1000)
+        world.store, EnvelopeLimits(), None, RecordingLog(), world.clock, "mx.example.org", MemoryBudget(1000)
     )
     client = Client(factory)
     client.say(b"LHLO relay\r\nMAIL FROM:<> SIZE=2000\r\n")

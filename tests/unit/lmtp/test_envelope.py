@@ -1,0 +1,107 @@
+"""The envelope by itself, as SMTP will use it: another greeting, other verbs, the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from lmtp_world import MESSAGE, MemoryDeliveries
+from twisted.internet.defer import Deferred
+
+from protocols.budget import MemoryBudget
+from protocols.envelope import replies
+from protocols.envelope import requests as ask
+from protocols.envelope.delivery import Delivery
+from protocols.envelope.grammar import VERBS, parse_command, parse_greeting
+from protocols.envelope.message import Trace
+from protocols.envelope.transaction import Transaction
+from protocols.limits import EnvelopeLimits
+
+Value = TypeVar("Value")
+LIMITS = EnvelopeLimits(recipients_max=2, refused_recipients_max=1, message_max_bytes=100)
+SMTP = {**VERBS, b"EHLO": parse_greeting}
+
+
+def result_now(coroutine: Coroutine[Any, Any, Value]) -> Value:
+    """What a coroutine that waits for nothing returns."""
+    results: list[Value] = []
+    Deferred.fromCoroutine(coroutine).addCallback(results.append)
+    return results[0]
+
+
+def begun(budget: MemoryBudget | None = None) -> Transaction:
+    """A transaction after MAIL."""
+    return Transaction(ask.Mail(b"bob@example.net"), LIMITS, budget or MemoryBudget(1000))
+
+
+def trace(spoken: bytes, secure: bool, smtputf8: bool) -> Trace:
+    """What is known of a transaction over TCP."""
+    return Trace(
+        spoken, b"bob@example.net", b"relay.example.net", "::1", b"mx.example.org", secure, smtputf8, b"1f", 0
+    )
+
+
+def test_another_protocol_adds_its_own_verbs() -> None:
+    """EHLO is a greeting where a protocol says so, and unknown where none does; the rest is shared."""
+    assert parse_command(b"EHLO relay.example.net", LIMITS, SMTP) == ask.Greeting(b"relay.example.net")
+    assert parse_command(b"LHLO relay.example.net", LIMITS, SMTP) is replies.UNKNOWN_COMMAND
+    assert parse_command(b"EHLO relay.example.net", LIMITS, VERBS) is replies.UNKNOWN_COMMAND
+    assert parse_command(b"MAIL FROM:<a@b.example>", LIMITS, SMTP) == ask.Mail(b"a@b.example")
+
+
+def test_the_transmission_type_says_how_the_message_came() -> None:
+    """RFC 3848 and RFC 6531 section 4.3: the E of ESMTP gives way to UTF8, and S tells of TLS."""
+    shown = {
+        trace(spoken, secure, utf8).protocol
+        for spoken in (b"LMTP", b"ESMTP")
+        for secure in (False, True)
+        for utf8 in (False, True)
+    }
+    assert shown == {
+        b"LMTP", b"LMTPS", b"UTF8LMTP", b"UTF8LMTPS", b"ESMTP", b"ESMTPS", b"UTF8SMTP", b"UTF8SMTPS"
+    }  # fmt: skip
+    assert b"with ESMTPS id 1f;" in trace(b"ESMTP", True, False).header(b"joe@example.org")
+
+
+def test_a_transaction_takes_recipients_before_the_message_only() -> None:
+    """RFC 5321 section 3.3: MAIL, RCPT, DATA; and as many recipients as are allowed."""
+    store, transaction = MemoryDeliveries(), begun()
+    assert transaction.data() is replies.NO_RECIPIENTS
+    assert transaction.bdat(ask.Bdat(1, last=True)) is replies.NO_RECIPIENTS
+    assert result_now(transaction.rcpt(store, b"joe@example.org")) is replies.RECIPIENT_OK
+    assert result_now(transaction.rcpt(store, b"nobody@example.org")) is replies.UNKNOWN_RECIPIENT
+    assert result_now(transaction.rcpt(store, b"ann@example.org")) is replies.TOO_MANY_RECIPIENTS
+    assert transaction.data() is replies.SEND_DATA
+    assert result_now(transaction.rcpt(store, b"ann@example.org")) is replies.BDAT_BEGUN
+    assert transaction.data() is replies.BDAT_BEGUN
+    assert [accepted.address for accepted in transaction.accepted] == [b"joe@example.org"]
+
+
+def test_chunks_that_are_too_large_together_fail_and_fail_again() -> None:
+    """RFC 3030 section 2: the peer hears of it at each chunk, and of the message at the last."""
+    store, budget = MemoryDeliveries(), MemoryBudget(1000)
+    transaction = begun(budget)
+    assert result_now(transaction.rcpt(store, b"joe@example.org")) is replies.RECIPIENT_OK
+    assert transaction.bdat(ask.Bdat(60, last=False)) is None
+    transaction.collector.add(b"x" * 60)
+    assert transaction.chunk_ended() is replies.CHUNK_OK
+    assert transaction.bdat(ask.Bdat(60, last=False)) is None
+    assert transaction.chunk_ended() is replies.TOO_LARGE
+    assert transaction.bdat(ask.Bdat(1, last=False)) is replies.CHUNK_AFTER_FAILURE
+    assert transaction.bdat(ask.Bdat(1, last=True)) is None
+    delivery = Delivery(store, transaction, trace(b"ESMTP", True, False), LIMITS)
+    assert result_now(delivery.reply_to(transaction.accepted[0])) is replies.TOO_LARGE
+    transaction.close()
+    assert not store.kept
+    assert budget.used_bytes == 0
+
+
+def test_a_message_is_delivered_without_any_session() -> None:
+    """Whoever collects the message gets a reply for each recipient."""
+    store, transaction = MemoryDeliveries(), begun()
+    assert result_now(transaction.rcpt(store, b"joe@example.org")) is replies.RECIPIENT_OK
+    assert transaction.data() is replies.SEND_DATA
+    transaction.collector.add(MESSAGE)
+    delivery = Delivery(store, transaction, trace(b"ESMTP", True, False), LIMITS)
+    assert result_now(delivery.reply_to(transaction.accepted[0])) is replies.DELIVERED
+    assert [kept.message for kept in store.kept] == [MESSAGE]
