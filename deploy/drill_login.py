@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup.drill import Opens
-from deploy.config import Config
 from deploy.restore_check import unsound
 from mailstore.account import AccountPaths, account_paths
 from mailstore.account_database import account_database
@@ -19,11 +18,8 @@ from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive
 from mailstore.opening import open_as_owner
 
 
-def opener(config: Config, directory: Directory, params: Argon2Params) -> Opens | None:
-    """Opens rebuilt databases of the test account of ``[backup]``; None when there is none."""
-    name, secret = config.backup.drill_account, config.backup.drill_password
-    if name is None or secret is None:
-        return None
+def opener(root: Path, directory: Directory, name: str, secret: Path, params: Argon2Params) -> Opens:
+    """Opens rebuilt databases of the account called ``name``, whose password is in the file ``secret``."""
 
     def opens(account_id: AccountId, folder: Path) -> str | None:
         record = directory.login(name)
@@ -31,14 +27,14 @@ def opener(config: Config, directory: Directory, params: Argon2Params) -> Opens 
             return None
         with storage_errors():
             password = secret.read_bytes().rstrip(b"\r\n")
-        owner = open_as_owner(config.data, directory, name, password, now=time.time(), params=params)
+        owner = open_as_owner(root, directory, name, password, now=time.time(), params=params)
         try:
             key = DatabaseKey(
                 derive(owner.master, KeyLabel.DATABASE, 32), derive(owner.master, KeyLabel.DATABASE_SALT, 16)
             )
         finally:
             wipe(owner.master)
-        return _differs(AccountPaths(folder), account_paths(config.data, account_id), key)
+        return _differs(AccountPaths(folder), account_paths(root, account_id), key)
 
     return opens
 

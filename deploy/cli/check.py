@@ -75,7 +75,8 @@ def drill(cli: Cli, accounts: int | None) -> None:
         scratch_folder(cli.root) as scratch,
     ):
         names = {str(record.account_id): record.name for record in directory.accounts()}
-        opens = opener(config, directory, cli.params)
+        name, secret = config.backup.drill_account, config.backup.drill_password
+        opens = opener(cli.root, directory, name, secret, cli.params) if name and secret else None
         drills = Drill(cli.root, state, store, scratch, config.snapshots, opens)
         chosen = drills.choose(count, random.SystemRandom())
         found = [drills.run(stream, int(time.time() * 1000)) for stream in chosen]

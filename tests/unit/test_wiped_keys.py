@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -289,12 +288,10 @@ def test_a_drill_leaves_no_key(world: World, held: Held, monkeypatch: pytest.Mon
     """The master key is gone before the databases are compared."""
     secret = world.root / "drill"
     secret.write_bytes(PASSWORD + b"\n")
-    backup = SimpleNamespace(drill_account=NAME, drill_password=secret)
-    config: Any = SimpleNamespace(data=world.root, backup=backup)
-    opens = drill_login.opener(config, world.directory, TINY)
+    opens = drill_login.opener(world.root, world.directory, NAME, secret, TINY)
     left: list[int] = []
     monkeypatch.setattr(drill_login, "_differs", lambda *_args: left.append(held.keys))
-    assert opens is not None and opens(world.record.account_id, world.root) is None
+    assert opens(world.record.account_id, world.root) is None
     assert len(held) == 1 and left == [0]
 
 
