@@ -8,7 +8,9 @@ import time
 import click
 
 from backup.drill import Drill, Drilled
+from backup.drill_login import opener
 from backup.restore_accounts import Wishes
+from backup.restore_check import check_state
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
@@ -23,9 +25,7 @@ from deploy.cli.snapshot_store import (
     store_options,
     utc,
 )
-from deploy.drill_login import opener
 from deploy.object_store import open_store
-from deploy.restore_check import check_state
 
 Fields = dict[str, object]
 

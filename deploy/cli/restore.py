@@ -16,6 +16,7 @@ from backup.errors import BackupError
 from backup.job import Places
 from backup.restore import list_store
 from backup.restore_accounts import Restored, Restoring, Sources, Wishes
+from backup.restore_messages import RestoredMailbox, restore_mailbox
 from backup.restored_keys import Keyslots
 from backup.state import STATE_FILE, State
 from deploy.cli.asking import current_secret, password_stdin_option
@@ -35,7 +36,6 @@ from deploy.cli.snapshot_store import (
     utc,
 )
 from deploy.config import FILE_NAME
-from deploy.restore_messages import RestoredMailbox, restore_mailbox
 from mailstore.account import has_server, open_directory, read_server_key
 from mailstore.directory import Directory
 from mailstore.durable import make_folder, storage_errors

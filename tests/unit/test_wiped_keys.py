@@ -13,7 +13,8 @@ from keys_world import NAME, NOW, PASSWORD, TINY, Later, World, at_once, make_wo
 from test_scram_slots import prove
 from twisted.internet.defer import CancelledError, Deferred
 
-from deploy import drill_login, first_run, restore_messages
+from backup import drill_login, restore_messages
+from deploy import first_run
 from deploy.cli.main import main
 from mailstore import account, opening, unlock
 from mailstore.errors import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup.drill import Opens
-from deploy.restore_check import unsound
+from backup.restore_check import unsound
 from mailstore.account import AccountPaths, account_paths
 from mailstore.account_database import account_database
 from mailstore.directory import Directory

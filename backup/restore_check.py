@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backup.restore import Restorer
 from backup.restore_accounts import Sources, Wishes
-from deploy.restore_messages import opened_key, wanted_state
+from backup.restore_messages import opened_key, wanted_state
 from mailstore.account import AccountPaths
 from mailstore.account_database import account_database
 from mailstore.engine import Database
