@@ -13,8 +13,7 @@ from mailstore.account_database import account_database
 from mailstore.directory import Directory
 from mailstore.durable import storage_errors
 from mailstore.engine import DatabaseKey, Txn
-from mailstore.hardening import wipe
-from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive
+from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive, wipe
 from mailstore.opening import open_as_owner
 
 

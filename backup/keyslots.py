@@ -13,9 +13,7 @@ from datetime import UTC, datetime
 from backup.errors import BackupError
 from backup.segment import KEYS_FILE, SegmentName
 from backup.source import Source
-from mailstore.keyheader import Header
-from mailstore.keys import Keyslot
-from mailstore.printed import SlotKind
+from mailstore.keys import Header, Keyslot, SlotKind
 
 
 @dataclass(frozen=True, slots=True)

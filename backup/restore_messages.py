@@ -20,8 +20,7 @@ from mailstore.account_database import account_database
 from mailstore.directory import AccountRecord
 from mailstore.engine import Database, DatabaseKey, Txn
 from mailstore.errors import MailboxExists, NoSuchAccount, NoSuchMailbox
-from mailstore.hardening import wipe
-from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive
+from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive, wipe
 from mailstore.limits import StoreLimits
 from mailstore.model import Flags
 from mailstore.names import normalised

@@ -14,7 +14,7 @@ from mailstore.account import AccountPaths
 from mailstore.directory import AccountRecord
 from mailstore.durable import replace_file, storage_errors
 from mailstore.errors import HeaderTampered, NoSuchAccount, TooNew
-from mailstore.keyheader import Header, decode_header, read_header
+from mailstore.keys import Header, decode_header, read_header
 
 
 class Keyslots(StrEnum):

@@ -14,7 +14,7 @@ from backup.reading import OpenSegment
 from backup.segment import KEYS_FILE, PAGE_BYTES
 from mailstore.durable import storage_errors
 from mailstore.errors import HeaderTampered, TooNew
-from mailstore.keyheader import decode_header
+from mailstore.keys import decode_header
 
 _HMAC_SHA256_RESERVE = 48
 """Octets at the end of every page: initialisation vector (16) and HMAC-SHA-256 (32)."""

@@ -26,8 +26,8 @@ from deploy.samples import sample_messages
 from mailstore.account import NewAccount, create_account, init_root, open_directory
 from mailstore.durable import replace_file, storage_errors, write_new
 from mailstore.keyring import Keyring
+from mailstore.keys import random_characters
 from mailstore.opening import open_as_owner
-from mailstore.printed import random_characters
 
 Ready = Callable[[], None]
 

@@ -16,7 +16,7 @@ from deploy.sockets import CannotListen, bind_all, close_all
 from deploy.supervisor import Supervisor, lock_path, notify_systemd
 from mailstore.account import has_directory, init_root
 from mailstore.durable import storage_errors
-from mailstore.hardening import process_hardening
+from mailstore.keys import process_hardening
 
 log = logging.getLogger("sealbox.serve")
 

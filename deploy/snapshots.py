@@ -27,7 +27,7 @@ from deploy.supervisor import CONTROL_FD, READY_FD, checked_config
 from mailstore.account import open_directory, read_server_key
 from mailstore.durable import storage_errors
 from mailstore.errors import Busy, StoreError
-from mailstore.hardening import process_hardening
+from mailstore.keys import process_hardening
 from mailstore.locks import locked
 
 log = logging.getLogger("sealbox.backup")

@@ -25,7 +25,7 @@ from deploy.service import Service
 from deploy.sockets import SERVICES, ServiceName
 from deploy.supervisor import CONTROL_FD, FIRST_SOCKET_FD, READY_FD, checked_config
 from mailstore.errors import StoreError
-from mailstore.hardening import process_hardening
+from mailstore.keys import process_hardening
 
 log = logging.getLogger("sealbox.worker")
 

@@ -30,29 +30,31 @@ from mailstore.errors import (
     ServerKeyLost,
     StorageFailed,
 )
-from mailstore.hardening import wipe
-from mailstore.keyheader import FILE_NAME as KEYS_FILE
-from mailstore.keyheader import LOCK_NAME as KEYS_LOCK
-from mailstore.keyheader import Header, read_header, write_header
 from mailstore.keys import (
+    KEYS_FILE,
+    KEYS_LOCK,
     AccountId,
     Argon2,
     Argon2Params,
+    Header,
     PublicKey,
     SlotFacts,
+    SlotKind,
     argon2id,
     load_private_key,
     make_slot,
     new_master,
     new_private_key,
+    new_scram_setup,
     new_slot_id,
     parse_secret,
+    read_header,
+    wipe,
     wrap_private_key,
+    write_header,
 )
 from mailstore.locks import LOCK_TIMEOUT_S, locked
 from mailstore.page_journal import PAGE_JOURNAL
-from mailstore.printed import SlotKind
-from mailstore.scram import new_scram_setup
 from mailstore.set_aside import copies_of, shred_keys
 
 SERVER_KEY_NAME = "server.key"

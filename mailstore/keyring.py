@@ -12,24 +12,33 @@ from pathlib import Path
 from mailstore.account import account_paths, keys_lock
 from mailstore.directory import Directory
 from mailstore.errors import AddressInvalid, NoSuchAccount, PasswordUnusable
-from mailstore.keyheader import DEFAULT_LIMITS, Header, HeaderLimits, check_header, read_header, write_header
 from mailstore.keys import (
+    DEFAULT_LIMITS,
     AccountId,
     Argon2,
     Argon2Params,
+    Header,
+    HeaderLimits,
     Keyslot,
+    Printed,
     Scope,
     SlotFacts,
+    SlotId,
+    SlotKind,
     argon2id,
+    check_header,
     choose_slot,
+    make_scram_wrap,
     make_slot,
+    new_app_password,
+    new_recovery_key,
     new_slot_id,
     parse_secret,
+    read_header,
+    write_header,
 )
 from mailstore.locks import LOCK_TIMEOUT_S
 from mailstore.opening import expected
-from mailstore.printed import Printed, SlotId, SlotKind, new_app_password, new_recovery_key
-from mailstore.scram import make_scram_wrap
 
 
 @dataclass(frozen=True, slots=True)

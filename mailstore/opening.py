@@ -25,18 +25,8 @@ from mailstore.errors import (
     StoreError,
     TooNew,
 )
-from mailstore.hardening import lock_in_memory, wipe
-from mailstore.keyheader import FILE_NAME as KEYS_FILE
-from mailstore.keyheader import (
-    Expected,
-    Header,
-    SignedHeader,
-    authenticate,
-    check_header,
-    encode_header,
-    read_header,
-)
 from mailstore.keys import (
+    KEYS_FILE,
     MASTER_KEY_BYTES,
     NONCE_BYTES,
     PRIVATE_KEY_BYTES,
@@ -47,21 +37,32 @@ from mailstore.keys import (
     AccountId,
     Argon2,
     Argon2Params,
+    Expected,
+    Header,
     KeyLabel,
     Keyslot,
     PrivateKey,
     PublicKey,
     Scope,
+    SignedHeader,
+    SlotId,
+    SlotKind,
     WrappedKey,
     argon2id,
+    authenticate,
+    check_header,
     choose_slot,
     derive,
+    dummy_scram_setup,
+    encode_header,
+    lock_in_memory,
+    open_scram_wrap,
     open_slot,
     parse_secret,
+    read_header,
+    wipe,
 )
 from mailstore.model import ScramExchange, ScramSetup
-from mailstore.printed import SlotId, SlotKind
-from mailstore.scram import dummy_scram_setup, open_scram_wrap
 
 _NOBODY = AccountId("0" * 32)
 

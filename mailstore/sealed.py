@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from mailstore.durable import storage_errors, sync_folder, write_new
 from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged, StorageFailed
-from mailstore.keys import AccountId, PrivateKey, PublicKey, load_public_key
-from mailstore.printed import RandomBytes
+from mailstore.keys import AccountId, PrivateKey, PublicKey, RandomBytes, load_public_key
 
 SealedId = NewType("SealedId", str)
 

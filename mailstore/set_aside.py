@@ -11,9 +11,7 @@ from pathlib import Path
 
 from mailstore.durable import remove_tree, shred, storage_errors
 from mailstore.errors import HeaderTampered, NoSuchAccount, TooNew
-from mailstore.keyheader import FILE_NAME as KEYS_FILE
-from mailstore.keyheader import read_header
-from mailstore.keys import AccountId
+from mailstore.keys import KEYS_FILE, AccountId, read_header
 
 REPLACED = "replaced"
 """Folder of a data root: one folder for each account that a restore has replaced, named by its id."""

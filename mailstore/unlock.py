@@ -21,8 +21,6 @@ from twisted.python.failure import Failure
 
 from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import AccountClosed, AuthenticationFailed, HeaderTampered, StoreError
-from mailstore.hardening import lock_in_memory, wipe
-from mailstore.keyheader import authenticate
 from mailstore.keyring import Keyring
 from mailstore.keys import (
     AccessProtocol,
@@ -31,8 +29,12 @@ from mailstore.keys import (
     Argon2Params,
     PrivateKey,
     Scope,
+    SlotId,
     argon2id,
+    authenticate,
     derive,
+    lock_in_memory,
+    wipe,
 )
 from mailstore.memory_gate import MemoryGate
 from mailstore.model import NOWHERE, Origin, ScramExchange, ScramSetup
@@ -47,7 +49,6 @@ from mailstore.opening import (
     prepare,
     scram_setup,
 )
-from mailstore.printed import SlotId
 
 P = ParamSpec("P")
 T = TypeVar("T")

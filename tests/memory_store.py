@@ -26,6 +26,7 @@ from mailstore.errors import (
     SpecialUseTaken,
     StoreError,
 )
+from mailstore.keys.scram import scram_keys
 from mailstore.model import (
     NOWHERE,
     AppendResult,
@@ -50,7 +51,6 @@ from mailstore.model import (
     UidValidity,
 )
 from mailstore.names import for_creation, normalised, superiors
-from mailstore.scram import scram_keys
 from mailstore.search import Key
 from tests.memory_mailbox import SelectedMailbox, StoredMailbox, read_section
 

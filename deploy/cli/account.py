@@ -16,8 +16,7 @@ from mailstore.account import NewAccount, account_paths, create_account, destroy
 from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord
 from mailstore.errors import MailboxNameInvalid, NoSuchAccount
-from mailstore.keyheader import read_header
-from mailstore.keys import Keyslot
+from mailstore.keys import Keyslot, read_header
 from mailstore.model import Pop3Settings
 from mailstore.names import for_creation
 from mailstore.sealed import pending, set_aside

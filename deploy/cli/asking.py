@@ -11,9 +11,8 @@ from deploy.cli.root import EXIT_SECRET, EXIT_USAGE, Cli, Refusal
 from mailstore.directory import EmbeddedDirectory
 from mailstore.errors import AuthenticationFailed
 from mailstore.keyring import Keyring
-from mailstore.keys import MAX_SECRET_BYTES
+from mailstore.keys import MAX_SECRET_BYTES, Typo, meant_as_recovery_key, recovery_key_typo
 from mailstore.opening import open_as_owner
-from mailstore.printed import Typo, meant_as_recovery_key, recovery_key_typo
 
 MIN_PASSWORD_CHARS = 8
 

@@ -24,9 +24,15 @@ from backup.segment import (
 )
 from mailstore import sealed
 from mailstore.errors import HeaderTampered, PasswordUnusable, SealedMessageDamaged, TooNew
-from mailstore.keyheader import decode_header as decode_keys
-from mailstore.keyheader import encode_header
-from mailstore.keys import AccountId, load_private_key, load_public_key, new_private_key, parse_secret
+from mailstore.keys import (
+    AccountId,
+    encode_header,
+    load_private_key,
+    load_public_key,
+    new_private_key,
+    parse_secret,
+)
+from mailstore.keys import decode_header as decode_keys
 from mailstore.mime import (
     SectionKind,
     SectionSpec,

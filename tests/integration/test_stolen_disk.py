@@ -22,7 +22,6 @@ from mailstore.account import (
     read_server_key,
 )
 from mailstore.errors import AuthenticationFailed, HeaderTampered, PasswordUnusable, SealedMessageDamaged
-from mailstore.keyheader import read_header
 from mailstore.keyring import Keyring
 from mailstore.keys import (
     Argon2Params,
@@ -32,9 +31,9 @@ from mailstore.keys import (
     load_private_key,
     open_slot,
     parse_secret,
-    slot_associated_data,
-    unwrap_private_key,
+    read_header,
 )
+from mailstore.keys.slots import slot_associated_data, unwrap_private_key
 from mailstore.opening import open_as_owner
 from mailstore.sealed import Facts, deliver, new_sealed_id, open_sealed, pending, read_sealed, seal
 

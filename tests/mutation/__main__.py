@@ -31,7 +31,7 @@ from tests.mutation.trial import Outcome, Verdict, prepare, try_out
 PROJECT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("survivors.toml")
 MODULES = (
-    "mailstore/keys.py",
+    "mailstore/keys/slots.py",
     "mailstore/sealed.py",
     "mailstore/filing.py",
     "mailstore/wal.py",
@@ -50,7 +50,7 @@ MOST_TESTS = 400
 """Tests run against one mutant at most, the quickest."""
 
 FORKED = {
-    "mailstore/keys.py": ("tests/crash/test_power_cuts.py",),
+    "mailstore/keys/slots.py": ("tests/crash/test_power_cuts.py",),
     "mailstore/sealed.py": ("tests/crash/test_power_cuts.py",),
     "mailstore/filing.py": ("tests/crash/test_power_cuts.py",),
     "mailstore/wal.py": ("tests/crash/test_power_cuts_of_snapshots.py",),

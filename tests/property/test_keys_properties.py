@@ -7,31 +7,29 @@ from hypothesis import strategies as st
 
 from mailstore.address import read_address, read_domain, read_login_name
 from mailstore.errors import HeaderTampered, PasswordUnusable, SealedMessageDamaged, TooNew
-from mailstore.keyheader import Header, decode_header, encode_header
 from mailstore.keys import (
     AccessProtocol,
     AccountId,
     Argon2Params,
+    Header,
     Keyslot,
     PublicKey,
     Scope,
-    ScramWrap,
-    WrappedKey,
-    load_private_key,
-    parse_secret,
-    slot_associated_data,
-)
-from mailstore.model import ScramSetup
-from mailstore.printed import (
-    ALPHABET,
     SlotId,
     SlotKind,
+    WrappedKey,
+    decode_header,
+    encode_header,
+    load_private_key,
     meant_as_recovery_key,
     new_app_password,
     new_recovery_key,
-    read_printed,
+    parse_secret,
     recovery_key_typo,
 )
+from mailstore.keys.printed import ALPHABET, read_printed
+from mailstore.keys.slots import ScramWrap, slot_associated_data
+from mailstore.model import ScramSetup
 from mailstore.sealed import MAGIC, Facts, SealedId, open_sealed, padded_size, seal
 
 MASTER = bytes(range(32))

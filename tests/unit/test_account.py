@@ -27,8 +27,7 @@ from mailstore.errors import (
     PasswordUnusable,
     StorageFull,
 )
-from mailstore.keys import AccountId, Scope
-from mailstore.printed import SlotId, new_recovery_key
+from mailstore.keys import AccountId, Scope, SlotId, new_recovery_key
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
 
 

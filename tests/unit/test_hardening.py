@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-from mailstore.hardening import lock_in_memory, wipe
+from mailstore.keys import lock_in_memory, wipe
 
 PROBE = """
 import ctypes, resource
-from mailstore.hardening import process_hardening
+from mailstore.keys import process_hardening
 done = process_hardening()
 assert done.core_dumps_off and done.not_dumpable
 assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)

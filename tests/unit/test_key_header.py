@@ -23,11 +23,23 @@ from mailstore.errors import (
     StoreError,
     TooNew,
 )
-from mailstore.keyheader import HeaderLimits, check_header, decode_header, encode_header, read_header
-from mailstore.keys import Scope, choose_slot, load_private_key, new_private_key, open_slot, parse_secret
+from mailstore.keys import (
+    HeaderLimits,
+    Scope,
+    SlotId,
+    SlotKind,
+    check_header,
+    choose_slot,
+    decode_header,
+    encode_header,
+    load_private_key,
+    new_private_key,
+    open_slot,
+    parse_secret,
+    read_header,
+)
 from mailstore.locks import locked
 from mailstore.opening import expected
-from mailstore.printed import SlotId, SlotKind
 
 
 @pytest.fixture

@@ -8,18 +8,21 @@ from pathlib import Path
 import pytest
 
 from mailstore.errors import AuthenticationFailed, HeaderTampered, SealedMessageDamaged, TooNew
-from mailstore.keyheader import Expected, check_header, decode_header, encode_header
 from mailstore.keys import (
     AccountId,
+    Expected,
     KeyLabel,
     PublicKey,
+    check_header,
     choose_slot,
+    decode_header,
     derive,
+    encode_header,
     load_private_key,
     open_slot,
     parse_secret,
-    slot_associated_data,
 )
+from mailstore.keys.slots import slot_associated_data
 from mailstore.sealed import Facts, SealedId, open_sealed, padded_size
 
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -5,16 +5,16 @@ import re
 import pytest
 from keys_world import fixed_random
 
-from mailstore.printed import (
+from mailstore.keys import (
     SlotId,
     SlotKind,
     Typo,
     meant_as_recovery_key,
     new_app_password,
     new_recovery_key,
-    read_printed,
     recovery_key_typo,
 )
+from mailstore.keys.printed import read_printed
 
 SLOT = SlotId("k7qm2x9a")
 APP = new_app_password(SLOT, fixed_random("app"))

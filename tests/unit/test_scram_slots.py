@@ -10,10 +10,9 @@ from twisted.internet.defer import Deferred
 
 from mailstore import opening
 from mailstore.errors import AccountDisabled, AuthenticationFailed, ScopeDenied
-from mailstore.keyheader import read_header
-from mailstore.keys import AccessProtocol, AccountId, Scope
+from mailstore.keys import AccessProtocol, AccountId, Scope, open_scram_wrap, read_header
+from mailstore.keys.scram import scram_keys
 from mailstore.model import ScramExchange, ScramSetup
-from mailstore.scram import open_scram_wrap, scram_keys
 from mailstore.unlock import Unlocker, UnlockLimits
 
 IMAP = AccessProtocol.IMAP

@@ -11,23 +11,28 @@ import itertools
 import json
 from pathlib import Path
 
-from mailstore.keyheader import Header, encode_header
 from mailstore.keys import (
     AccessProtocol,
     AccountId,
     Argon2Params,
+    Header,
     KeyLabel,
     Scope,
     SlotFacts,
+    SlotId,
+    SlotKind,
     derive,
+    encode_header,
     load_private_key,
+    make_scram_wrap,
     make_slot,
+    new_app_password,
     new_private_key,
-    slot_associated_data,
+    new_recovery_key,
+    new_scram_setup,
     wrap_private_key,
 )
-from mailstore.printed import SlotId, SlotKind, new_app_password, new_recovery_key
-from mailstore.scram import make_scram_wrap, new_scram_setup
+from mailstore.keys.slots import slot_associated_data
 from mailstore.sealed import Facts, SealedId, padded_size, seal
 
 HERE = Path(__file__).parent

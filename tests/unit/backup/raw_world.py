@@ -16,7 +16,6 @@ from backup.state import Segment, State
 from backup.store_file import FileStore
 from mailstore.account import AccountPaths, account_paths
 from mailstore.engine import Database, DatabaseKey, Txn, close_all, open_connection
-from mailstore.keyheader import Header, encode_header
 from mailstore.keys import (
     MASTER_KEY_BYTES,
     NONCE_BYTES,
@@ -25,8 +24,10 @@ from mailstore.keys import (
     SALT_BYTES,
     TAG_BYTES,
     AccountId,
+    Header,
     PublicKey,
     WrappedKey,
+    encode_header,
     load_private_key,
     new_private_key,
 )

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet.interfaces import ISSLTransport
 from zope.interface import implementer
 
+from mailstore.keys.scram import scram_keys
 from mailstore.model import ScramExchange, ScramSetup
-from mailstore.scram import scram_keys
 from protocols import scram
 from protocols.limits import LoginLimits
 from protocols.sasl import SaslError

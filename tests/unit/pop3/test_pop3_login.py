@@ -8,8 +8,8 @@ import hmac
 from pop3_world import Pop3World
 from twisted.internet.defer import Deferred
 
+from mailstore.keys.scram import scram_keys
 from mailstore.model import ScramSetup
-from mailstore.scram import scram_keys
 from protocols.limits import LoginLimits
 from tests.wire import Client
 

@@ -9,7 +9,7 @@ import pytest
 from store_world import NAME, World, now
 
 from mailstore import errors
-from mailstore.keyheader import FILE_NAME as KEYS_FILE
+from mailstore.keys import KEYS_FILE
 from mailstore.model import NewMessage
 
 PAGE = 4096

@@ -23,7 +23,9 @@ from mailstore.errors import (
     NoSuchKeyslot,
     TooNew,
 )
-from mailstore.keys import (
+from mailstore.keys.printed import SlotId, SlotKind, is_slot_id
+from mailstore.keys.scram import STORED_KEY_BYTES
+from mailstore.keys.slots import (
     MASTER_KEY_BYTES,
     NONCE_BYTES,
     PRIVATE_KEY_BYTES,
@@ -44,13 +46,11 @@ from mailstore.keys import (
     unwrap_private_key,
 )
 from mailstore.model import SCRAM_ITERATIONS, ScramSetup
-from mailstore.printed import SlotId, SlotKind, is_slot_id
-from mailstore.scram import STORED_KEY_BYTES
 
 FORMAT_NAME = "sealbox-keys"
 FORMAT_VERSION = 1
-FILE_NAME = "keys"
-LOCK_NAME = "keys.lock"
+KEYS_FILE = "keys"
+KEYS_LOCK = "keys.lock"
 
 _SEAL_PREFIX = b"hmac-sha256 "
 _SEAL_LINE_BYTES = len(_SEAL_PREFIX) + 64 + 1
@@ -165,7 +165,7 @@ def read_header(account_folder: Path, limits: HeaderLimits = DEFAULT_LIMITS) -> 
     """
     with storage_errors():
         try:
-            with (account_folder / FILE_NAME).open("rb") as file:
+            with (account_folder / KEYS_FILE).open("rb") as file:
                 raw = file.read(limits.file_bytes + 1)
         except FileNotFoundError:
             raise NoSuchAccount from None
@@ -176,9 +176,9 @@ def write_header(account_folder: Path, header: Header, master: bytes | bytearray
     """Put ``header`` in place durably; the caller holds ``keys.lock``. Raises StorageFull, StorageFailed."""
     with storage_errors():
         # A change that was killed may have left a header with slots that are revoked by now.
-        for leftover in account_folder.glob(f".{FILE_NAME}.*.tmp"):
+        for leftover in account_folder.glob(f".{KEYS_FILE}.*.tmp"):
             leftover.unlink()
-        replace_file(account_folder / FILE_NAME, encode_header(header, master))
+        replace_file(account_folder / KEYS_FILE, encode_header(header, master))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM7
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mailstore.errors import AuthenticationFailed, HeaderTampered, PasswordUnusable, TooManyLogins
-from mailstore.printed import (
+from mailstore.keys.printed import (
     SLOT_ID_CHARS,
     Printed,
     RandomBytes,
@@ -112,7 +112,7 @@ Argon2 = Callable[[bytes, bytes, Argon2Params], bytes]
 
 @dataclass(frozen=True, slots=True)
 class ScramWrap:
-    """The master key wrapped a second time, under what SCRAM's client reveals; see scram.py."""
+    """The master key wrapped a second time, under what SCRAM's client reveals; see ``scram``."""
 
     stored_key: bytes = field(repr=False)
     nonce: bytes = field(repr=False)

@@ -19,7 +19,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mailstore.errors import AuthenticationFailed
-from mailstore.keys import (
+from mailstore.keys.printed import Printed, RandomBytes, SlotId
+from mailstore.keys.slots import (
     MASTER_KEY_BYTES,
     NONCE_BYTES,
     SALT_BYTES,
@@ -30,7 +31,6 @@ from mailstore.keys import (
     derive,
 )
 from mailstore.model import ScramExchange, ScramSetup
-from mailstore.printed import Printed, RandomBytes, SlotId
 
 STORED_KEY_BYTES = 32
 
