@@ -13,7 +13,6 @@ from mailstore.account import account_paths, keys_lock
 from mailstore.directory import Directory
 from mailstore.errors import AddressInvalid, NoSuchAccount, PasswordUnusable
 from mailstore.keys import (
-    DEFAULT_LIMITS,
     AccountId,
     Argon2,
     Argon2Params,
@@ -63,7 +62,7 @@ class Keyring:
     params: Argon2Params = field(default_factory=Argon2Params)
     argon2: Argon2 = argon2id
     clock: Callable[[], float] = time.time
-    limits: HeaderLimits = DEFAULT_LIMITS
+    limits: HeaderLimits = field(default_factory=HeaderLimits)
     lock_timeout_s: float = LOCK_TIMEOUT_S
 
     def slots(self) -> tuple[Keyslot, ...]:

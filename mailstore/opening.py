@@ -4,7 +4,6 @@ Split in two so that the cheap part (directory, header, choice of the slot) can 
 for Argon2. Every attempt runs Argon2 exactly once, whether the account exists or not.
 """
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +27,7 @@ from mailstore.errors import (
 from mailstore.keys import (
     KEYS_FILE,
     MASTER_KEY_BYTES,
-    NONCE_BYTES,
-    PRIVATE_KEY_BYTES,
-    PUBLIC_KEY_BYTES,
-    SALT_BYTES,
-    TAG_BYTES,
+    NOBODY,
     AccessProtocol,
     AccountId,
     Argon2,
@@ -42,19 +37,16 @@ from mailstore.keys import (
     KeyLabel,
     Keyslot,
     PrivateKey,
-    PublicKey,
-    Scope,
     SignedHeader,
     SlotId,
-    SlotKind,
-    WrappedKey,
     argon2id,
     authenticate,
     check_header,
     choose_slot,
+    decoy_header,
+    decoy_slot,
     derive,
     dummy_scram_setup,
-    encode_header,
     lock_in_memory,
     open_scram_wrap,
     open_slot,
@@ -63,8 +55,6 @@ from mailstore.keys import (
     wipe,
 )
 from mailstore.model import ScramExchange, ScramSetup
-
-_NOBODY = AccountId("0" * 32)
 
 DECOY_FOLDER = "decoy"
 """Below the data root: a key header that belongs to nobody, made anew when it is missing."""
@@ -115,11 +105,11 @@ def prepare(
     try:
         secret = parse_secret(raw_secret)
     except PasswordUnusable:
-        return Attempt(_dummy_slot(params), b"", record, signed, None)
+        return Attempt(decoy_slot(params), b"", record, signed, None)
     if record is not None and signed is not None:
         chosen = choose_slot(signed.header.slots, secret)
     if chosen is None:
-        return Attempt(_dummy_slot(params), secret.password, record, signed, found.damage)
+        return Attempt(decoy_slot(params), secret.password, record, signed, found.damage)
     slot, secret_bytes = chosen
     return Attempt(slot, secret_bytes, record, signed, found.damage)
 
@@ -129,7 +119,7 @@ def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) 
 
     Raises AuthenticationFailed; once the secret is right (or the header unreadable) HeaderTampered, TooNew.
     """
-    account_id = _NOBODY if attempt.record is None else attempt.record.account_id
+    account_id = NOBODY if attempt.record is None else attempt.record.account_id
     try:
         master = open_slot(account_id, attempt.slot, attempt.secret, argon2=argon2)
     except AuthenticationFailed:
@@ -213,7 +203,7 @@ def _read_decoy(root: Path) -> None:
     except (NoSuchAccount, HeaderTampered, TooNew):
         with suppress(OSError):  # a full disk must not tell who is unknown; the next one tries again
             make_folder(folder)
-            replace_file(folder / KEYS_FILE, _decoy())
+            replace_file(folder / KEYS_FILE, decoy_header())
 
 
 def _opened(
@@ -296,30 +286,3 @@ class Current:
 def expected(record: AccountRecord) -> Expected:
     """What the header must agree with, from the directory's record."""
     return Expected(record.account_id, record.public_key, record.header_generation)
-
-
-def _decoy() -> bytes:
-    random = os.urandom
-    header = Header(
-        account_id=_NOBODY,
-        generation=1,
-        public_key=PublicKey(random(PUBLIC_KEY_BYTES)),
-        private_key=WrappedKey(random(NONCE_BYTES), random(PRIVATE_KEY_BYTES + TAG_BYTES)),
-        scram=ScramSetup(random(SALT_BYTES)),
-        slots=(_dummy_slot(Argon2Params()),),
-    )
-    return encode_header(header, random(MASTER_KEY_BYTES))
-
-
-def _dummy_slot(params: Argon2Params) -> Keyslot:
-    return Keyslot(
-        id=SlotId("0" * 8),
-        kind=SlotKind.PASSWORD,
-        label="",
-        created=0,
-        scope=Scope(),
-        params=params,
-        salt=os.urandom(SALT_BYTES),
-        nonce=os.urandom(NONCE_BYTES),
-        wrapped=os.urandom(MASTER_KEY_BYTES + TAG_BYTES),
-    )

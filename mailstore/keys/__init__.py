@@ -1,18 +1,23 @@
 """The keys of an account: everything that turns a secret into a master key, and nothing else.
 
-Read in this order: ``slots`` (the hierarchy below the master key, keyslots, the key pair), ``printed``
-(secrets that the program makes), ``scram`` (a second way into a keyslot), ``header`` (the file that holds
-them, and what authenticates it), ``hardening`` (keys in memory). FORMAT.md sections 1 to 5 are the
-specification. What is listed below is all that the rest of the program takes from here.
+Read in this order: ``hierarchy`` (what is derived from a master key), ``printed`` (secrets that the program
+makes), ``slots`` (the master key wrapped under a secret), ``scram`` (a second way into a slot), ``pair`` (the
+key pair for arriving mail), ``header`` (the file that holds all of it, and what authenticates it), ``decoy``
+(what an unknown name gets instead), ``hardening`` (keys in memory). FORMAT.md, sections 1 to 5, is the
+specification. The rest of the program takes from here what is listed below, and nothing from the files.
 """
 
+from mailstore.keys.decoy import (
+    NOBODY,
+    decoy_header,
+    decoy_slot,
+)
 from mailstore.keys.hardening import (
     lock_in_memory,
     process_hardening,
     wipe,
 )
 from mailstore.keys.header import (
-    DEFAULT_LIMITS,
     KEYS_FILE,
     KEYS_LOCK,
     Expected,
@@ -22,13 +27,28 @@ from mailstore.keys.header import (
     authenticate,
     check_header,
     decode_header,
-    encode_header,
     read_header,
     write_header,
 )
+from mailstore.keys.hierarchy import (
+    MASTER_KEY_BYTES,
+    AccountId,
+    KeyLabel,
+    RandomBytes,
+    derive,
+    new_master,
+)
+from mailstore.keys.pair import (
+    PRIVATE_KEY_BYTES,
+    PrivateKey,
+    PublicKey,
+    load_private_key,
+    load_public_key,
+    new_private_key,
+    wrap_private_key,
+)
 from mailstore.keys.printed import (
     Printed,
-    RandomBytes,
     SlotId,
     SlotKind,
     Typo,
@@ -45,49 +65,28 @@ from mailstore.keys.scram import (
     open_scram_wrap,
 )
 from mailstore.keys.slots import (
-    MASTER_KEY_BYTES,
     MAX_SECRET_BYTES,
-    NONCE_BYTES,
-    PRIVATE_KEY_BYTES,
-    PUBLIC_KEY_BYTES,
-    SALT_BYTES,
-    TAG_BYTES,
     AccessProtocol,
-    AccountId,
     Argon2,
     Argon2Params,
-    KeyLabel,
     Keyslot,
-    PrivateKey,
-    PublicKey,
     Scope,
     SlotFacts,
-    WrappedKey,
     argon2id,
     choose_slot,
-    derive,
-    load_private_key,
-    load_public_key,
     make_slot,
-    new_master,
-    new_private_key,
     new_slot_id,
     open_slot,
     parse_secret,
-    wrap_private_key,
 )
 
 __all__ = [
-    "DEFAULT_LIMITS",
     "KEYS_FILE",
     "KEYS_LOCK",
     "MASTER_KEY_BYTES",
     "MAX_SECRET_BYTES",
-    "NONCE_BYTES",
+    "NOBODY",
     "PRIVATE_KEY_BYTES",
-    "PUBLIC_KEY_BYTES",
-    "SALT_BYTES",
-    "TAG_BYTES",
     "AccessProtocol",
     "AccountId",
     "Argon2",
@@ -107,15 +106,15 @@ __all__ = [
     "SlotId",
     "SlotKind",
     "Typo",
-    "WrappedKey",
     "argon2id",
     "authenticate",
     "check_header",
     "choose_slot",
     "decode_header",
+    "decoy_header",
+    "decoy_slot",
     "derive",
     "dummy_scram_setup",
-    "encode_header",
     "load_private_key",
     "load_public_key",
     "lock_in_memory",

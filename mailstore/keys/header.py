@@ -23,28 +23,26 @@ from mailstore.errors import (
     NoSuchKeyslot,
     TooNew,
 )
-from mailstore.keys.printed import SlotId, SlotKind, is_slot_id
-from mailstore.keys.scram import STORED_KEY_BYTES
-from mailstore.keys.slots import (
+from mailstore.keys.hierarchy import (
     MASTER_KEY_BYTES,
     NONCE_BYTES,
-    PRIVATE_KEY_BYTES,
-    PUBLIC_KEY_BYTES,
     SALT_BYTES,
     TAG_BYTES,
-    AccessProtocol,
     AccountId,
-    Argon2Params,
     KeyLabel,
-    Keyslot,
+    derive,
+)
+from mailstore.keys.pair import (
+    PRIVATE_KEY_BYTES,
+    PUBLIC_KEY_BYTES,
     PrivateKey,
     PublicKey,
-    Scope,
-    ScramWrap,
     WrappedKey,
-    derive,
     unwrap_private_key,
 )
+from mailstore.keys.printed import SlotId, SlotKind, is_slot_id
+from mailstore.keys.scram import STORED_KEY_BYTES
+from mailstore.keys.slots import AccessProtocol, Argon2Params, Keyslot, Scope, ScramWrap
 from mailstore.model import SCRAM_ITERATIONS, ScramSetup
 
 FORMAT_NAME = "sealbox-keys"

@@ -8,13 +8,13 @@ its keyslot and public; FORMAT.md section 3.2 has the exact layout.
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from mailstore.keys.hierarchy import RandomBytes
+
 SlotId = NewType("SlotId", str)
-RandomBytes = Callable[[int], bytes]
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 SLOT_ID_CHARS = 8

@@ -19,17 +19,17 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mailstore.errors import AuthenticationFailed
-from mailstore.keys.printed import Printed, RandomBytes, SlotId
-from mailstore.keys.slots import (
+from mailstore.keys.hierarchy import (
     MASTER_KEY_BYTES,
     NONCE_BYTES,
     SALT_BYTES,
     AccountId,
     KeyLabel,
-    Keyslot,
-    ScramWrap,
+    RandomBytes,
     derive,
 )
+from mailstore.keys.printed import Printed, SlotId
+from mailstore.keys.slots import Keyslot, ScramWrap
 from mailstore.model import ScramExchange, ScramSetup
 
 STORED_KEY_BYTES = 32

@@ -1,6 +1,6 @@
-"""Keys of an account: the hierarchy below its master key, keyslots and the key pair for arriving mail.
+"""Keyslots: the master key wrapped under Argon2id of one secret each, and which slot a secret may open.
 
-Pure but for randomness, which is a parameter. FORMAT.md sections 1 to 4 are the specification.
+Pure but for randomness, which is a parameter. FORMAT.md section 3 is the specification.
 Passwords are brought to Unicode NFC and may not contain NUL; the full OpaqueString profile (RFC 8265)
 is not applied, because Python's library lacks it, and a half profile would lock people out later.
 """
@@ -11,61 +11,24 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
 
 from argon2.exceptions import HashingError
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from mailstore.errors import AuthenticationFailed, HeaderTampered, PasswordUnusable, TooManyLogins
+from mailstore.errors import AuthenticationFailed, PasswordUnusable, TooManyLogins
+from mailstore.keys.hierarchy import MASTER_KEY_BYTES, NONCE_BYTES, SALT_BYTES, AccountId, RandomBytes
 from mailstore.keys.printed import (
     SLOT_ID_CHARS,
     Printed,
-    RandomBytes,
     SlotId,
     SlotKind,
     random_characters,
     read_printed,
 )
 
-AccountId = NewType("AccountId", str)
-PublicKey = NewType("PublicKey", bytes)
-
-MASTER_KEY_BYTES = 32
-NONCE_BYTES = 12
-SALT_BYTES = 16
-TAG_BYTES = 16
-MLKEM_SEED_BYTES = 64
-MLKEM_PUBLIC_BYTES = 1184
-X25519_BYTES = 32
-PUBLIC_KEY_BYTES = MLKEM_PUBLIC_BYTES + X25519_BYTES
-PRIVATE_KEY_BYTES = MLKEM_SEED_BYTES + X25519_BYTES
 MAX_SECRET_BYTES = 1024
-
-
-class KeyLabel(StrEnum):
-    """Labels for :func:`derive`; a label is used for one purpose and one length only."""
-
-    DATABASE = "sealbox/1/database"
-    SCRAM_DUMMY_SALT = "sealbox/1/scram-dummy-salt"
-    SCRAM_SLOT = "sealbox/1/scram-slot"
-    DATABASE_SALT = "sealbox/1/database-salt"
-    SEARCH = "sealbox/1/search"
-    SEARCH_SALT = "sealbox/1/search-salt"
-    HEADER = "sealbox/1/header"
-    PRIVATE_KEY = "sealbox/1/private-key"
-    DIRECTORY = "sealbox/1/directory"
-    DIRECTORY_SALT = "sealbox/1/directory-salt"
-    LOGIN_THROTTLE = "sealbox/1/login-throttle"
-    BACKUP_STATE = "sealbox/1/backup-state"
-    BACKUP_STATE_SALT = "sealbox/1/backup-state-salt"
-    BACKUP_SIGNING = "sealbox/1/backup-signing"
 
 
 class AccessProtocol(StrEnum):
@@ -141,14 +104,6 @@ class Keyslot:
 
 
 @dataclass(frozen=True, slots=True)
-class WrappedKey:
-    """The account's private key, encrypted under a key derived from the master key."""
-
-    nonce: bytes = field(repr=False)
-    wrapped: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Secret:
     """What a user typed at a login: as a password, and as a generated secret if it has that form."""
 
@@ -173,16 +128,6 @@ def argon2id(secret: bytes, salt: bytes, params: Argon2Params) -> bytes:
         )
     except HashingError:
         raise TooManyLogins from None
-
-
-def derive(master: bytes | bytearray, label: str, length: int) -> bytes:
-    """``length`` bytes for one purpose, from HKDF-SHA256 (RFC 5869; no salt, info = ``label``)."""
-    return HKDF(algorithm=SHA256(), length=length, salt=None, info=label.encode("ascii")).derive(master)
-
-
-def new_master(random: RandomBytes = os.urandom) -> bytearray:
-    """A fresh master key, in a buffer that can be overwritten."""
-    return bytearray(random(MASTER_KEY_BYTES))
 
 
 def parse_secret(raw: bytes) -> Secret:
@@ -287,62 +232,3 @@ def slot_associated_data(account_id: AccountId, slot: Keyslot) -> bytes:
     fields = [text.encode("utf-8") for text in texts]
     fields.append(slot.salt)
     return b"".join(struct.pack(">I", len(data)) + data for data in fields)
-
-
-@dataclass(frozen=True, slots=True)
-class PrivateKey:
-    """The account's private half: ML-KEM-768 seed and X25519 scalar, ready for HPKE."""
-
-    hpke: MLKEM768X25519PrivateKey = field(repr=False)
-    public: PublicKey = field(repr=False)
-
-
-def new_private_key(random: RandomBytes = os.urandom) -> bytes:
-    """The 96 bytes of a fresh private key: ML-KEM-768 seed, then X25519 scalar."""
-    return random(PRIVATE_KEY_BYTES)
-
-
-def load_private_key(raw: bytes) -> PrivateKey:
-    """The key pair of 96 serialised bytes."""
-    mlkem = MLKEM768PrivateKey.from_seed_bytes(raw[:MLKEM_SEED_BYTES])
-    x25519 = X25519PrivateKey.from_private_bytes(raw[MLKEM_SEED_BYTES:])
-    public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
-    return PrivateKey(MLKEM768X25519PrivateKey(mlkem, x25519), PublicKey(public))
-
-
-def load_public_key(public: PublicKey) -> MLKEM768X25519PublicKey:
-    """The HPKE key of 1,216 serialised bytes. Raises HeaderTampered if they are not a key."""
-    if len(public) != PUBLIC_KEY_BYTES:
-        raise HeaderTampered
-    try:
-        mlkem = MLKEM768PublicKey.from_public_bytes(public[:MLKEM_PUBLIC_BYTES])
-        x25519 = X25519PublicKey.from_public_bytes(public[MLKEM_PUBLIC_BYTES:])
-    except ValueError:
-        raise HeaderTampered from None
-    return MLKEM768X25519PublicKey(mlkem, x25519)
-
-
-def wrap_private_key(
-    account_id: AccountId,
-    raw: bytes,
-    master: bytes | bytearray,
-    random: RandomBytes = os.urandom,
-) -> WrappedKey:
-    """Encrypt 96 serialised bytes under the derived private-key key."""
-    nonce = random(NONCE_BYTES)
-    key = derive(master, KeyLabel.PRIVATE_KEY, MASTER_KEY_BYTES)
-    return WrappedKey(nonce, AESGCM(key).encrypt(nonce, raw, _private_key_associated_data(account_id)))
-
-
-def unwrap_private_key(account_id: AccountId, wrapped: WrappedKey, master: bytes | bytearray) -> PrivateKey:
-    """The key pair out of the header. Raises HeaderTampered."""
-    key = derive(master, KeyLabel.PRIVATE_KEY, MASTER_KEY_BYTES)
-    try:
-        raw = AESGCM(key).decrypt(wrapped.nonce, wrapped.wrapped, _private_key_associated_data(account_id))
-    except InvalidTag:
-        raise HeaderTampered from None
-    return load_private_key(raw)
-
-
-def _private_key_associated_data(account_id: AccountId) -> bytes:
-    return f"{KeyLabel.PRIVATE_KEY}/{account_id}".encode("ascii")

@@ -24,15 +24,9 @@ from backup.segment import (
 )
 from mailstore import sealed
 from mailstore.errors import HeaderTampered, PasswordUnusable, SealedMessageDamaged, TooNew
-from mailstore.keys import (
-    AccountId,
-    encode_header,
-    load_private_key,
-    load_public_key,
-    new_private_key,
-    parse_secret,
-)
+from mailstore.keys import AccountId, load_private_key, load_public_key, new_private_key, parse_secret
 from mailstore.keys import decode_header as decode_keys
+from mailstore.keys.header import encode_header
 from mailstore.mime import (
     SectionKind,
     SectionSpec,

@@ -33,7 +33,8 @@ from mailstore.keys import (
     parse_secret,
     read_header,
 )
-from mailstore.keys.slots import slot_associated_data, unwrap_private_key
+from mailstore.keys.pair import unwrap_private_key
+from mailstore.keys.slots import slot_associated_data
 from mailstore.opening import open_as_owner
 from mailstore.sealed import Facts, deliver, new_sealed_id, open_sealed, pending, read_sealed, seal
 

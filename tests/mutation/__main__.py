@@ -31,6 +31,8 @@ from tests.mutation.trial import Outcome, Verdict, prepare, try_out
 PROJECT = Path(__file__).resolve().parents[2]
 EXPLAINED = Path(__file__).with_name("survivors.toml")
 MODULES = (
+    "mailstore/keys/hierarchy.py",
+    "mailstore/keys/pair.py",
     "mailstore/keys/slots.py",
     "mailstore/sealed.py",
     "mailstore/filing.py",
@@ -50,6 +52,8 @@ MOST_TESTS = 400
 """Tests run against one mutant at most, the quickest."""
 
 FORKED = {
+    "mailstore/keys/hierarchy.py": ("tests/crash/test_power_cuts.py",),
+    "mailstore/keys/pair.py": ("tests/crash/test_power_cuts.py",),
     "mailstore/keys/slots.py": ("tests/crash/test_power_cuts.py",),
     "mailstore/sealed.py": ("tests/crash/test_power_cuts.py",),
     "mailstore/filing.py": ("tests/crash/test_power_cuts.py",),

@@ -17,9 +17,7 @@ from mailstore.keys import (
     Scope,
     SlotId,
     SlotKind,
-    WrappedKey,
     decode_header,
-    encode_header,
     load_private_key,
     meant_as_recovery_key,
     new_app_password,
@@ -27,6 +25,8 @@ from mailstore.keys import (
     parse_secret,
     recovery_key_typo,
 )
+from mailstore.keys.header import encode_header
+from mailstore.keys.pair import WrappedKey
 from mailstore.keys.printed import ALPHABET, read_printed
 from mailstore.keys.slots import ScramWrap, slot_associated_data
 from mailstore.model import ScramSetup

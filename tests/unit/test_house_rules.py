@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import mailstore.keys
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("mailstore", "protocols", "backup", "deploy")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -181,6 +183,24 @@ def test_only_its_owner_opens_and_closes_a_database(path: Path) -> None:
     taken = {name.name for one in engine if one.module == "mailstore.engine" for name in one.names}
     assert not taken & {"open_connection", "close_all"}
     assert ".checkpoint()" not in path.read_text("utf-8")
+
+
+def test_keys_can_be_read_alone() -> None:
+    """An auditor of the keys needs no other room, and sees in one list what leaves this one."""
+    inside = {module for module in MODULES if module.startswith("mailstore.keys.")}
+    beneath = {"mailstore.errors", "mailstore.durable", "mailstore.model"}
+    assert {one for module in inside for one in graph()[module]} <= inside | beneath
+    outside = [path for module, path in MODULES.items() if module not in inside]
+    assert not [name_of(path) for path in outside if path.parent.name != "keys" and imports(path) & inside]
+    trees = [ast.parse(path.read_text("utf-8")) for path in outside]
+    taken = [
+        name.name
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "mailstore.keys"
+        for name in node.names
+    ]
+    assert set(taken) == set(mailstore.keys.__all__)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -31,13 +31,13 @@ from mailstore.keys import (
     check_header,
     choose_slot,
     decode_header,
-    encode_header,
     load_private_key,
     new_private_key,
     open_slot,
     parse_secret,
     read_header,
 )
+from mailstore.keys.header import encode_header
 from mailstore.locks import locked
 from mailstore.opening import expected
 

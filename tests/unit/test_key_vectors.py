@@ -17,11 +17,11 @@ from mailstore.keys import (
     choose_slot,
     decode_header,
     derive,
-    encode_header,
     load_private_key,
     open_slot,
     parse_secret,
 )
+from mailstore.keys.header import encode_header
 from mailstore.keys.slots import slot_associated_data
 from mailstore.sealed import Facts, SealedId, open_sealed, padded_size
 

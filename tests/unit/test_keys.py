@@ -34,7 +34,7 @@ from mailstore.keys import (
     parse_secret,
     wrap_private_key,
 )
-from mailstore.keys.slots import unwrap_private_key
+from mailstore.keys.pair import unwrap_private_key
 
 ACCOUNT = AccountId("0123456789abcdef" * 2)
 MASTER = bytes(range(32))

@@ -22,7 +22,6 @@ from mailstore.keys import (
     SlotId,
     SlotKind,
     derive,
-    encode_header,
     load_private_key,
     make_scram_wrap,
     make_slot,
@@ -32,6 +31,7 @@ from mailstore.keys import (
     new_scram_setup,
     wrap_private_key,
 )
+from mailstore.keys.header import encode_header
 from mailstore.keys.slots import slot_associated_data
 from mailstore.sealed import Facts, SealedId, padded_size, seal
 

@@ -18,19 +18,16 @@ from mailstore.account import AccountPaths, account_paths
 from mailstore.engine import Database, DatabaseKey, Txn, close_all, open_connection
 from mailstore.keys import (
     MASTER_KEY_BYTES,
-    NONCE_BYTES,
     PRIVATE_KEY_BYTES,
-    PUBLIC_KEY_BYTES,
-    SALT_BYTES,
-    TAG_BYTES,
     AccountId,
     Header,
     PublicKey,
-    WrappedKey,
-    encode_header,
     load_private_key,
     new_private_key,
 )
+from mailstore.keys.header import encode_header
+from mailstore.keys.hierarchy import NONCE_BYTES, SALT_BYTES, TAG_BYTES
+from mailstore.keys.pair import PUBLIC_KEY_BYTES, WrappedKey
 from mailstore.model import ScramSetup
 
 KEY = DatabaseKey(b"k" * 32, b"s" * 16)
