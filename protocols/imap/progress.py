@@ -13,18 +13,11 @@ from protocols.imap.responses import lines
 _UNCOUNTED = b'INPROGRESS ("%b" NIL NIL)'
 """One transaction does all the work, so how far it has come is not known (RFC 9585 section 4)."""
 
-_WHOLE_LINES = frozenset(
-    name
-    for plain in (b"SEARCH", b"SORT", b"THREAD", b"STORE", b"COPY", b"MOVE", b"EXPUNGE", b"REPLACE")
-    for name in (plain, b"UID " + plain)
-) | {b"SELECT", b"EXAMINE", b"APPEND", b"CLOSE", b"DELETE", b"RENAME"}
-"""Commands that put nothing but whole responses: FETCH may stand in the middle of a literal."""
-
 
 @contextmanager
 def signs_of_life(ctx: Context, parsed: Parsed) -> Iterator[None]:
     """Say every ``progress_interval_s`` that the command is still running, as long as the block lasts."""
-    if parsed.spec.name not in _WHOLE_LINES:
+    if not parsed.spec.shows_progress:
         yield
         return
     line = lines.tagged(b"*", b"OK", b"still at it", _UNCOUNTED % parsed.tag)

@@ -165,10 +165,10 @@ def parse_uid_batches(cursor: Cursor) -> UidBatches:
     return UidBatches(size, first, last)
 
 
-def numbers_and_mailbox(build: Callable[..., Copy | Move], by_uid: bool) -> Callable[[Cursor], Copy | Move]:
+def numbers_and_mailbox(build: Callable[..., Copy | Move]) -> Callable[[Cursor, bool], Copy | Move]:
     """What parses the arguments of COPY or MOVE into what ``build`` makes of them."""
 
-    def parse(cursor: Cursor) -> Copy | Move:
+    def parse(cursor: Cursor, by_uid: bool) -> Copy | Move:
         cursor.space()
         numbers = cursor.sequence_set()
         cursor.space()

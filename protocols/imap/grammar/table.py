@@ -89,6 +89,8 @@ class CommandSpec:
     ``uses_seqs``: the arguments are message sequence numbers, which must mean what the client last
     heard. ``may_expunge``: EXPUNGE may be sent while answering (RFC 3501 section 7.4.1). ``expunges``:
     it is sent even to a client that does not want to hear of changes, for it is the answer itself.
+    ``shows_progress``: the command may run for long and puts nothing but whole responses, so INPROGRESS may
+    come in between (RFC 9585); FETCH may stand in the middle of a literal.
     """
 
     name: bytes
@@ -97,6 +99,7 @@ class CommandSpec:
     uses_seqs: bool = False
     may_expunge: bool = True
     expunges: bool = False
+    shows_progress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,26 @@ def _nothing(request: Request) -> Callable[[Cursor], Request]:
     return parse
 
 
+def _by_number_and_uid(
+    name: bytes,
+    parse: Callable[[Cursor, bool], Request],
+    may_expunge: bool = True,
+    expunges: bool = False,
+    shows_progress: bool = True,
+) -> tuple[CommandSpec, CommandSpec]:
+    """The row of a command, and that of its form with UID (RFC 3501 section 6.4.8).
+
+    ``may_expunge`` is about the first: where messages go by UID, no number has to keep its meaning.
+    """
+    by_number = CommandSpec(
+        name, lambda cursor: parse(cursor, False), _SELECTED, True, may_expunge, expunges, shows_progress
+    )
+    by_uid = CommandSpec(
+        b"UID " + name, lambda cursor: parse(cursor, True), _SELECTED, False, True, expunges, shows_progress
+    )
+    return by_number, by_uid
+
+
 _SPECS = (
     CommandSpec(b"CAPABILITY", _nothing(session.Capability()), _ANY),
     CommandSpec(b"NOOP", _nothing(session.Noop()), _ANY),
@@ -137,18 +160,18 @@ _SPECS = (
     CommandSpec(b"ID", session.parse_id, _TLS),
     CommandSpec(b"UNAUTHENTICATE", _nothing(session.Unauthenticate()), _LOGGED_IN),
     CommandSpec(b"ENABLE", session.parse_enable, _LOGGED_IN),
-    CommandSpec(b"SELECT", select.parse_selecting(read_only=False), _LOGGED_IN),
-    CommandSpec(b"EXAMINE", select.parse_selecting(read_only=True), _LOGGED_IN),
+    CommandSpec(b"SELECT", select.parse_selecting(read_only=False), _LOGGED_IN, shows_progress=True),
+    CommandSpec(b"EXAMINE", select.parse_selecting(read_only=True), _LOGGED_IN, shows_progress=True),
     CommandSpec(b"CREATE", mailbox.parse_create, _LOGGED_IN),
-    CommandSpec(b"DELETE", mailbox.one_mailbox(mailbox.Delete), _LOGGED_IN),
-    CommandSpec(b"RENAME", mailbox.parse_rename, _LOGGED_IN),
+    CommandSpec(b"DELETE", mailbox.one_mailbox(mailbox.Delete), _LOGGED_IN, shows_progress=True),
+    CommandSpec(b"RENAME", mailbox.parse_rename, _LOGGED_IN, shows_progress=True),
     CommandSpec(b"SUBSCRIBE", mailbox.one_mailbox(mailbox.Subscribe), _LOGGED_IN),
     CommandSpec(b"UNSUBSCRIBE", mailbox.one_mailbox(mailbox.Unsubscribe), _LOGGED_IN),
     CommandSpec(b"LIST", mailbox.parse_list, _LOGGED_IN),
     CommandSpec(b"LSUB", mailbox.parse_lsub, _LOGGED_IN),
     CommandSpec(b"NAMESPACE", _nothing(session.Namespace()), _LOGGED_IN),
     CommandSpec(b"STATUS", mailbox.parse_status, _LOGGED_IN),
-    CommandSpec(b"APPEND", append.parse_append, _LOGGED_IN),
+    CommandSpec(b"APPEND", append.parse_append, _LOGGED_IN, shows_progress=True),
     CommandSpec(b"GETQUOTA", mailbox.parse_getquota, _LOGGED_IN),
     CommandSpec(b"GETQUOTAROOT", mailbox.one_mailbox(mailbox.GetQuotaRoot), _LOGGED_IN),
     CommandSpec(b"SETQUOTA", mailbox.parse_setquota, _LOGGED_IN),
@@ -163,41 +186,21 @@ _SPECS = (
     CommandSpec(b"NOTIFY", notify.parse_notify, _LOGGED_IN),
     CommandSpec(b"IDLE", _nothing(session.Idle()), _LOGGED_IN),
     CommandSpec(b"CHECK", _nothing(session.Check()), _SELECTED),
-    CommandSpec(b"CLOSE", _nothing(select.Close()), _SELECTED),
+    CommandSpec(b"CLOSE", _nothing(select.Close()), _SELECTED, shows_progress=True),
     CommandSpec(b"UNSELECT", _nothing(select.Unselect()), _SELECTED),
-    CommandSpec(b"EXPUNGE", _nothing(fetch.Expunge()), _SELECTED, expunges=True),
-    CommandSpec(b"UID EXPUNGE", fetch.parse_uid_expunge, _SELECTED, expunges=True),
-    CommandSpec(
-        b"SEARCH", lambda c: search.parse_search(c, False), _SELECTED, uses_seqs=True, may_expunge=False
-    ),
-    CommandSpec(b"UID SEARCH", lambda c: search.parse_search(c, True), _SELECTED),
+    CommandSpec(b"EXPUNGE", _nothing(fetch.Expunge()), _SELECTED, expunges=True, shows_progress=True),
+    CommandSpec(b"UID EXPUNGE", fetch.parse_uid_expunge, _SELECTED, expunges=True, shows_progress=True),
+    *_by_number_and_uid(b"SEARCH", search.parse_search, may_expunge=False),
     CommandSpec(b"CANCELUPDATE", search.parse_cancel_update, _SELECTED),
     CommandSpec(b"ESEARCH", search.parse_multisearch, _LOGGED_IN),
-    CommandSpec(b"SORT", lambda c: search.parse_sort(c, False), _SELECTED, uses_seqs=True, may_expunge=False),
-    CommandSpec(b"UID SORT", lambda c: search.parse_sort(c, True), _SELECTED),
-    CommandSpec(
-        b"THREAD", lambda c: search.parse_thread(c, False), _SELECTED, uses_seqs=True, may_expunge=False
-    ),
-    CommandSpec(b"UID THREAD", lambda c: search.parse_thread(c, True), _SELECTED),
-    CommandSpec(
-        b"FETCH", lambda c: fetch.parse_fetch(c, False), _SELECTED, uses_seqs=True, may_expunge=False
-    ),
-    CommandSpec(b"UID FETCH", lambda c: fetch.parse_fetch(c, True), _SELECTED),
-    CommandSpec(
-        b"STORE", lambda c: fetch.parse_store(c, False), _SELECTED, uses_seqs=True, may_expunge=False
-    ),
-    CommandSpec(b"UID STORE", lambda c: fetch.parse_store(c, True), _SELECTED),
+    *_by_number_and_uid(b"SORT", search.parse_sort, may_expunge=False),
+    *_by_number_and_uid(b"THREAD", search.parse_thread, may_expunge=False),
+    *_by_number_and_uid(b"FETCH", fetch.parse_fetch, may_expunge=False, shows_progress=False),
+    *_by_number_and_uid(b"STORE", fetch.parse_store, may_expunge=False),
     CommandSpec(b"UIDBATCHES", fetch.parse_uid_batches, _SELECTED),
-    CommandSpec(b"COPY", fetch.numbers_and_mailbox(fetch.Copy, False), _SELECTED, uses_seqs=True),
-    CommandSpec(b"UID COPY", fetch.numbers_and_mailbox(fetch.Copy, True), _SELECTED),
-    CommandSpec(
-        b"MOVE", fetch.numbers_and_mailbox(fetch.Move, False), _SELECTED, uses_seqs=True, expunges=True
-    ),
-    CommandSpec(
-        b"REPLACE", lambda c: append.parse_replace(c, False), _SELECTED, uses_seqs=True, expunges=True
-    ),
-    CommandSpec(b"UID REPLACE", lambda c: append.parse_replace(c, True), _SELECTED, expunges=True),
-    CommandSpec(b"UID MOVE", fetch.numbers_and_mailbox(fetch.Move, True), _SELECTED, expunges=True),
+    *_by_number_and_uid(b"COPY", fetch.numbers_and_mailbox(fetch.Copy)),
+    *_by_number_and_uid(b"MOVE", fetch.numbers_and_mailbox(fetch.Move), expunges=True),
+    *_by_number_and_uid(b"REPLACE", append.parse_replace, expunges=True),
 )
 
 COMMANDS = {spec.name: spec for spec in _SPECS}
