@@ -24,6 +24,7 @@ from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, SectionF
 from protocols.imap.output import Output
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines
+from protocols.imap.telling import tell_keywords
 from protocols.limits import ImapLimits
 from protocols.redact import correlation_id, describe
 
@@ -191,7 +192,7 @@ async def send(ctx: Context, selected: Selected, batches: Iterable[Sequence[Uid]
     for batch in batches:
         result = await selected.mailbox.fetch(batch, asked.plan, view.modseq)
         view.apply(result.delta)
-        ctx.output.put_all(view.new_keywords())
+        tell_keywords(ctx, selected)
         if asked.sections:
             outcome.sent = 0
             await _send_content(ctx, selected, asked, result, outcome)

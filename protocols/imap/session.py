@@ -27,11 +27,12 @@ from protocols.imap.connection import (
 from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment, Unanswered, log
 from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
 from protocols.imap.grammar.table import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
+from protocols.imap.news import tell_between_commands, tell_news
 from protocols.imap.picture.view import uid_required
 from protocols.imap.progress import signs_of_life
 from protocols.imap.responses import lines
 from protocols.imap.responses.failures import incident_of, refusal_of
-from protocols.imap.telling import tell_between_commands, tell_news, tell_pending
+from protocols.imap.telling import tell_pending
 from protocols.redact import correlation_id, incident
 from protocols.transport import Channel, IdleTimeout
 

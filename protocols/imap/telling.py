@@ -1,37 +1,12 @@
-"""Telling a client what happened without being asked: the selected mailbox, and all that NOTIFY watches.
+"""The only place that sends what is pending of the selected mailbox, and decides whether EXPUNGE may be.
 
-Nothing else sends pending changes: ``tell_news`` looks for more first, ``tell_pending`` does not.
-The store only says that something may have changed (``AccountApi.listen``). Then one read shows the
-account as it is, and ``Told`` knows what of it is new to the client. However many changes there were,
-they are told once, when the client has taken what was said before.
+``protocols.imap.news`` looks for more before it tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-
-from mailstore import search as criteria
-from mailstore.errors import AccountClosed, StoreError
-from mailstore.model import Delta, MailboxId, ModSeq, Overview, Uid
-from mailstore.uidset import UidSet
+from mailstore.model import Delta
 from protocols.imap.context import Context, Moment, Selected
-from protocols.imap.fetch_sender import push
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
-from protocols.imap.grammar.mailbox import StatusItem
-from protocols.imap.picture.known import ListNews, MetadataNews, News, StatusNews, TooMuch
-from protocols.imap.picture.live import LiveSearch
-from protocols.imap.picture.numbering import resolve
-from protocols.imap.picture.view import NOTHING
-from protocols.imap.picture.watch import Hint
-from protocols.imap.responses import lines, search_results
-from protocols.imap.responses.listing import attributes_of
-
-
-def selected_id(ctx: Context) -> MailboxId | None:
-    """The mailbox that is selected."""
-    return None if ctx.selected is None else ctx.selected.mailbox.opened.mailbox_id
 
 
 def tell_pending(ctx: Context, moment: Moment) -> None:
@@ -54,7 +29,15 @@ def tell_pending(ctx: Context, moment: Moment) -> None:
         ctx.end(b"the selected mailbox was deleted")
 
 
-async def _tell_backlog(ctx: Context) -> None:
+def tell_keywords(ctx: Context, selected: Selected) -> None:
+    """FLAGS and PERMANENTFLAGS, when keywords have come up that the client was not told of.
+
+    They come before the first response that has such a keyword (RFC 3501 section 7.2.6).
+    """
+    ctx.output.put_all(selected.view.new_keywords())
+
+
+async def tell_backlog(ctx: Context) -> None:
     """Tell changed flags until no more are left than may be told at a stretch."""
     most = ctx.limits.lines_batch_rows
     while ctx.selected is not None and ctx.selected.view.backlog > most:
@@ -69,234 +52,5 @@ async def _tell_backlog(ctx: Context) -> None:
 async def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:
     """Say what is new in the mailbox, as far as may be while numbers are told."""
     selected.view.apply(delta)
-    await _tell_backlog(ctx)
+    await tell_backlog(ctx)
     tell_pending(ctx, Moment.NUMBERS_IN_USE)
-
-
-async def tell_news(ctx: Context, moment: Moment) -> None:
-    """Tell all that is pending, legal now and wanted.
-
-    Raises StoreError when what is new cannot be read for the selected mailbox.
-    """
-    watch = ctx.watch
-    if watch is None or not watch.hint.due:
-        await _tell_selected(ctx, moment)
-        return
-    watch.hint.changed = False
-    clock = ctx.services.clock
-    began = clock.seconds()
-    try:
-        now = await ctx.the_account().overview(watch.told.annotations_version)
-        news = watch.told.news(now, selected_id(ctx), ctx.condstore)
-    except AccountClosed:
-        raise
-    except (StoreError, TooMuch):
-        if not watch.pushes:
-            raise
-        _overflow(ctx)
-        await _tell_selected(ctx, moment)
-        return
-    watch.hint.looked(clock.seconds() - began)
-    selected = ctx.selected
-    if selected is not None and ctx.wanted.messages:
-        counters = now.counters.get(selected.mailbox.opened.mailbox_id)
-        if counters is None or counters.highest_modseq != selected.view.modseq:
-            selected.view.apply(await selected.mailbox.news(selected.view.modseq))
-    await put_news(ctx, now, news)
-    await _tell_selected(ctx, moment)
-
-
-async def _tell_selected(ctx: Context, moment: Moment) -> None:
-    """What is new in the selected mailbox, and what came to results of searches there.
-
-    Data of new messages stand behind ADDTO for a client that uses NOTIFY (section 5.2), and before it
-    for one that has only asked with UPDATE (section 7).
-    """
-    found = await _tell_with_searches(ctx, moment)
-    said = [one.line for one in found]
-    if ctx.notified:
-        ctx.output.put_all(said)
-        await _tell_data(ctx, found)
-        return
-    try:
-        await _tell_data(ctx, found)
-    finally:
-        ctx.output.put_all(said)
-
-
-@dataclass(frozen=True, slots=True)
-class _Come:
-    """What has come to a result: its ADDTO, and what the client wants to know of new messages."""
-
-    line: bytes
-    uids: UidSet
-    items: tuple[FetchItem | FetchSection, ...]
-
-
-async def _tell_with_searches(ctx: Context, moment: Moment) -> list[_Come]:
-    """All that is pending and legal now, with the changes of live searches around it; ADDTO is left to say.
-
-    REMOVEFROM of what is expunged comes while its number is still the one that the client knows,
-    everything else once the client has heard what the messages are like now (RFC 5465 section 5.1).
-    """
-    await _tell_backlog(ctx)
-    selected = ctx.selected
-    if selected is None or not selected.live or selected.live_modseq == selected.view.modseq:
-        tell_pending(ctx, moment)
-        return []
-    try:
-        found = await _refresh(ctx, selected)
-    except StoreError:
-        for tag in selected.live:
-            ctx.output.put(search_results.no_update_line(tag, b"updates are not possible now"))
-        selected.live.clear()
-        found = []
-    tell_pending(ctx, moment)
-    for tag, one, gone, _ in found:
-        if gone:
-            ctx.output.put(one.line(tag, selected.view, b"REMOVEFROM", gone))
-    view = selected.view
-    return [
-        _Come(one.line(tag, view, b"ADDTO", come), come, one.items) for tag, one, _, come in found if come
-    ]
-
-
-async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSearch, UidSet, UidSet]]:
-    """Bring all results up to date, tell what was expunged, and return what else left them or came.
-
-    After a command that changed anything, and in IDLE, only messages that changed are looked at again.
-    """
-    view, mailbox = selected.view, selected.mailbox
-    delta = await mailbox.sync(selected.live_modseq)
-    # The view was told of the earlier changes by the commands themselves.
-    view.catch_up(delta)
-    changed = UidSet.of(row.uid for row in delta.changed)
-    found: list[tuple[bytes, LiveSearch, UidSet, UidSet]] = []
-    for tag, one in selected.live.items():
-        matching = UidSet()
-        if changed:
-            key = criteria.And((criteria.Uids(changed), resolve(one.key, view)))
-            result = await mailbox.search(key, view.modseq)
-            view.apply(result.delta)
-            matching = UidSet.of(result.uids)
-        expunged = one.uids & delta.expunged
-        gone = (one.uids & (changed - matching)) - expunged
-        come = matching - one.uids
-        one.uids = (one.uids - expunged - gone) | come
-        if expunged:
-            ctx.output.put(one.line(tag, view, b"REMOVEFROM", expunged))
-        if gone or come:
-            found.append((tag, one, gone, come))
-    selected.live_modseq = ModSeq(delta.highest)
-    return found
-
-
-async def _tell_data(ctx: Context, found: Sequence[_Come]) -> None:
-    """One FETCH for a new message, whoever wants it told, and none for what the client made itself."""
-    selected = ctx.selected
-    if selected is None or not selected.view.announced:
-        return
-    announced, selected.view.announced = selected.view.announced, []
-    own, selected.own = selected.own, selected.own - UidSet.of(announced)
-    if not ctx.wanted.items and not any(one.items for one in found):
-        return
-    groups: dict[tuple[FetchItem | FetchSection, ...], list[Uid]] = {}
-    for uid in announced:
-        if uid in own:
-            continue
-        items = ctx.wanted.items
-        for one in found:
-            if one.items and uid in one.uids:
-                items += one.items
-        if items:
-            groups.setdefault(tuple(dict.fromkeys(items)), []).append(Uid(uid))
-    for items, uids in groups.items():
-        await push(ctx, selected, uids, items)
-
-
-async def put_news(ctx: Context, now: Overview, news: Sequence[News]) -> None:
-    """Say what is new of mailboxes that are not selected."""
-    infos = {info.name: info for info in now.listed.mailboxes}
-    subscribed = {info.name for info in now.listed.mailboxes if info.subscribed}
-    subscribed.update(now.listed.orphan_subscriptions)
-    for one in news:
-        match one:
-            case StatusNews(name, items, counters):
-                values: dict[StatusItem, int | bytes] = {
-                    StatusItem.MESSAGES: counters.messages,
-                    StatusItem.UIDNEXT: counters.uid_next,
-                    StatusItem.UIDVALIDITY: counters.uid_validity,
-                    StatusItem.UNSEEN: counters.unseen,
-                    StatusItem.HIGHESTMODSEQ: counters.highest_modseq,
-                }
-                chosen = {item: values[item] for item in items}
-                ctx.output.put(lines.status_values_line(name, chosen, ctx.utf8))
-            case ListNews(name, old_name):
-                attributes = attributes_of(infos.get(name), name in subscribed, True)
-                ctx.output.put(lines.list_line(attributes, name, ctx.utf8, old_name=old_name))
-            case MetadataNews(name, entries):
-                # RFC 5464 section 4.4.2: names only.
-                words = b" ".join(lines.astring(entry.encode("ascii")) for entry in entries)
-                mailbox = lines.mailbox(name, ctx.utf8) if name else b'""'
-                ctx.output.put(lines.untagged(b"METADATA %s %s" % (mailbox, words)))
-        await ctx.output.drain()
-
-
-def _overflow(ctx: Context) -> None:
-    """No more notifications, as if NOTIFY NONE had been said (section 5.8)."""
-    ctx.stop_watching()
-    ctx.wanted = NOTHING
-    ctx.output.put(lines.tagged(b"*", b"OK", b"no more notifications", b"NOTIFICATIONOVERFLOW"))
-
-
-async def tell_between_commands(ctx: Context) -> bool:
-    """What NOTIFY promises while there is no command; gives whether there was anything to look at."""
-    if not _is_due(ctx):
-        return False
-    try:
-        await tell_news(ctx, Moment.BETWEEN)
-    except AccountClosed:
-        ctx.end(b"this session has been ended, please log in again")
-    except StoreError:
-        _overflow(ctx)
-    await ctx.output.flush()
-    return True
-
-
-def _is_due(ctx: Context) -> bool:
-    """Whether there may be something to tell now; SELECTED-DELAYED lets what is gone wait."""
-    watch, selected, wanted = ctx.watch, ctx.selected, ctx.wanted
-    if watch is None or not watch.pushes:
-        return False
-    return watch.hint.due or (selected is not None and selected.view.has_pending(wanted, wanted.at_once))
-
-
-async def tell_in_idle(ctx: Context, hint: Hint) -> None:
-    """Look what has happened and tell it (RFC 2177, RFC 5465 section 4)."""
-    selected = ctx.selected
-    first_look, hint.first_look = hint.first_look, False
-    if ctx.watch is None:
-        hint.changed = False
-    # With NOTIFY further looks are at the whole account, and begin with what has been filed.
-    if selected is not None and ctx.wanted.messages and (first_look or ctx.watch is None):
-        look = selected.mailbox.sync if first_look else selected.mailbox.news
-        selected.view.apply(await look(selected.view.modseq))
-    await tell_news(ctx, Moment.FREE)
-
-
-@contextmanager
-def changes_heard(ctx: Context) -> Iterator[Hint]:
-    """A hint for whatever this session has to look at, as long as the block lasts."""
-    if ctx.watch is not None:
-        ctx.watch.hint.changed = ctx.watch.hint.first_look = True
-        yield ctx.watch.hint
-        return
-    hint = ctx.new_hint()
-    selected: Selected | None = ctx.selected
-    if selected is not None:
-        selected.mailbox.on_change(hint.note)
-    try:
-        yield hint
-    finally:
-        if selected is not None:
-            selected.mailbox.on_change(None)

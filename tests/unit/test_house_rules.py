@@ -69,10 +69,12 @@ IMAP = {
     "picture": {"grammar", "responses"},
     "context": {"connection", "output"} | WINGS,
     "progress": {"context"} | WINGS,
-    "fetch_sender": {"context", "output"} | WINGS,
-    "telling": {"context", "fetch_sender"} | WINGS,
-    "commands": {"connection", "output", "compress", "context", "fetch_sender", "telling"} | WINGS,
-    "session": {"connection", "compress", "context", "progress", "commands", "telling"} | WINGS,
+    "telling": {"context"} | WINGS,
+    "fetch_sender": {"context", "output", "telling"} | WINGS,
+    "live_results": {"context", "telling"} | WINGS,
+    "news": {"context", "fetch_sender", "live_results", "telling"} | WINGS,
+    "commands": {"connection", "output", "compress", "context", "fetch_sender", "telling", "news"} | WINGS,
+    "session": {"connection", "compress", "context", "progress", "commands", "telling", "news"} | WINGS,
     "server": {"context", "session"},
 }
 """What the wings of protocols/imap, and the files beside them, may import of each other."""
@@ -159,10 +161,19 @@ def test_the_wings_of_imap_know_each_other_one_way(module: str) -> None:
     assert known <= IMAP[own] | {own}
 
 
+def test_what_is_known_of_a_command_is_a_column_of_the_table() -> None:
+    """No list of commands' names outside the table of commands."""
+    imap = [path for path in FILES if name_of(path).startswith("protocols/imap/")]
+    asking = re.compile(r"spec\.name (not )?in|spec\.name [!=]=")
+    assert not [name_of(path) for path in imap if asking.search(path.read_text("utf-8"))]
+
+
 def test_pending_changes_are_sent_from_one_place() -> None:
     """Whether EXPUNGE may be sent is decided where everything pending is told, and nowhere else."""
     imap = [path for path in FILES if name_of(path).startswith("protocols/imap/")]
-    senders = {name_of(path) for path in imap if re.search(r"view\.flush", path.read_text("utf-8"))}
+    senders = {
+        name_of(path) for path in imap if re.search(r"view\.(flush|new_keywords)", path.read_text("utf-8"))
+    }
     assert senders == {"protocols/imap/telling.py"}
 
 

@@ -9,10 +9,10 @@ from mailstore.model import Overview
 from protocols.imap.context import Answer, Context, Moment
 from protocols.imap.grammar.notify import Event, EventGroup, Filter, Notify
 from protocols.imap.grammar.refusal import Disallowed
+from protocols.imap.news import put_news, selected_id, tell_news
 from protocols.imap.picture.known import ANY_VERSION, Interest, Told, TooMuch
 from protocols.imap.picture.view import NOTHING, Wanted
 from protocols.imap.picture.watch import Watch
-from protocols.imap.telling import put_news, selected_id, tell_news
 
 _DONE = Answer(b"done")
 _METADATA_ONLY = EventGroup(

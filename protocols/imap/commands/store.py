@@ -19,6 +19,7 @@ from protocols.imap.grammar.fetch import Store
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines
+from protocols.imap.telling import tell_keywords
 
 _EXPUNGED = Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED")
 _DONE = Answer(b"done")
@@ -65,7 +66,7 @@ async def _store_in_batches(ctx: Context, selected: Selected, request: Store, pa
                 UidSet.of(batch), request.mode, request.flags, request.unchanged_since, since
             )
             view.apply(result.delta)
-            ctx.output.put_all(view.new_keywords())
+            tell_keywords(ctx, selected)
             _report(ctx, view, request, result, since)
             await ctx.output.drain()
             outcome.modified |= result.modified
