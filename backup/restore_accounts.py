@@ -11,25 +11,23 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from backup.candidates import credible
-from backup.catalogue import Head, Server, stream_of_server
+from backup.catalogue import Head, Server
 from backup.errors import BackupError, MailIsThere, NothingSound, NothingToRestore
 from backup.keyslots import Difference
 from backup.rebuild import Rebuilt
-from backup.restore import Listing, Restorer, Target, restore_server, target
+from backup.restore import Listing, Restorer, Target, target
 from backup.restored_keys import Keyslots, choose_keys
 from backup.retention import misdated
-from backup.segment import SERVER, SegmentName
+from backup.segment import SERVER, StreamId
 from backup.server_stream import read_server
 from backup.signing import Signer, Trust
-from backup.source import Source
-from backup.state import FORGOTTEN, Segment, State, Stream
+from backup.source import Source, keys_of
+from backup.state import FORGOTTEN, State
 from backup.stores import ObjectStore
 from mailstore.account import accept_header, account_paths, holds_mail, open_directory
 from mailstore.directory import AccountRecord, Directory
-from mailstore.durable import storage_errors, write_new
 from mailstore.errors import HeaderTampered, NoSuchAccount, StoreError
-from mailstore.keys import AccountId, PrivateKey, PublicKey
+from mailstore.keys import AccountId, PrivateKey
 
 SESSIONS_END_S = 60.0
 """How long sessions have to end before an account is replaced under them."""
@@ -54,6 +52,66 @@ class Sources:
     passed_over: tuple[str, ...] = ()
     """Objects of the server's stream that were no part of it, each with the reason."""
 
+    def target(self, account_id: AccountId, at_ms: int | None) -> Target:
+        """What to apply for an account's newest state, or the one at a time. Raises NothingToRestore."""
+        head = self.heads.get(account_id)
+        if head is None:
+            raise NothingToRestore("there is no snapshot of this account")
+        return target(self.listing, account_id, head, at_ms)
+
+    def find(self, directory: Directory, wanted: str) -> AccountId:
+        """The account of an address or an id, also of one that was deleted. Raises NoSuchAccount."""
+        record = directory.login(wanted)
+        if record is None and self.server is not None:
+            record = self.server.find(wanted)
+        if record is not None:
+            return record.account_id
+        if wanted in self.heads:
+            return AccountId(wanted)
+        raise NoSuchAccount
+
+    def everyone(self, directory: Directory) -> list[AccountId]:
+        """The directory's accounts that have snapshots; of the others there is nothing to restore."""
+        return [record.account_id for record in directory.accounts() if record.account_id in self.heads]
+
+    def unknown(self, directory: Directory) -> set[str]:
+        """Accounts that the server's stream tells of and the directory does not know."""
+        known = set[str](self.server.accounts if self.server is not None else ())
+        return known - {record.account_id for record in directory.accounts()}
+
+    def streams(self) -> list[AccountStreams]:
+        """Every account with snapshots, and the streams that hold them. Needs ``server``."""
+        assert self.server is not None, "by the private key there is always one"
+        server = self.server
+        known = server.gone | server.accounts
+        found = [
+            AccountStreams(
+                account,
+                known[account].name if account in known else None,
+                tuple(former.stream for former in (*server.former.get(account, ()), head)),
+            )
+            for account, head in server.heads.items()
+        ]
+        owned = {stream for one in found if not one.is_forgotten for stream in one.streams}
+        return [one for one in found if not (one.is_forgotten and owned.issuperset(one.streams))]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStreams:
+    """The streams that hold one account's points in time."""
+
+    account: str
+    name: str | None = field(repr=False)
+    """Its address, as far as it is known."""
+
+    streams: tuple[StreamId, ...]
+    """Those of before a take-over first."""
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether nobody knows whose it is: a stream that was there when a store was taken over."""
+        return self.account.startswith(FORGOTTEN)
+
 
 def by_private_key(
     store: ObjectStore, listing: Listing, private_key: PrivateKey, scratch: Path, wishes: Wishes
@@ -77,17 +135,24 @@ def by_private_key(
 
 def by_state(store: ObjectStore, listing: Listing, state: State) -> Sources:
     """From what the living server remembers; no private key is needed, and nothing else is looked at."""
-    keys: dict[SegmentName, bytes] = {}
     heads: dict[str, Head] = {}
     for stream in state.streams():
         stored = [one for one in state.segments(stream.stream) if one.stored]
-        keys.update((one.name, one.content_key) for one in stored)
         if stored and stream.account != SERVER:
             newest = stored[-1]
             heads[stream.account] = Head(stream.stream, newest.name.sequence, newest.sha256)
-
     known = listing.known_to(state)
-    return Sources(Source(store, lambda name: keys.get(name) or None, known.sizes), known, heads, None)
+    return Sources(Source(store, keys_of(state), known.sizes), known, heads, None)
+
+
+def streams_of_state(state: State, directory: Directory) -> list[AccountStreams]:
+    """Every account of which the living server has taken snapshots."""
+    names = {str(record.account_id): record.name for record in directory.accounts()}
+    return [
+        AccountStreams(one.account, names.get(one.account), (one.stream,))
+        for one in state.streams()
+        if one.account != SERVER
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +207,8 @@ class Restoring:
         found: list[Target] = []
         hopeless: list[Restored] = []
         for account in accounts:
-            head = self._sources.heads.get(account)
             try:
-                if head is None:
-                    raise NothingToRestore("there is no snapshot of this account")
-                found.append(target(self._sources.listing, account, head, self._wishes.at_ms))
+                found.append(self._sources.target(account, self._wishes.at_ms))
             except BackupError as error:
                 hopeless.append(Restored(account, self._name(account), trouble=str(error)))
         return found, hopeless
@@ -262,43 +324,3 @@ class Restoring:
         if record is None:
             raise NoSuchAccount("the directory does not know this account: use --private-key")
         return record
-
-
-def make_server(root: Path, server: Server, file_name: str) -> Path | None:
-    """Server key, directory and configuration where there are none; where the configuration was put."""
-    restore_server(root, server)
-    target_file = root / file_name
-    if target_file.exists() or not server.configuration:
-        return None
-    with storage_errors():
-        write_new(target_file, server.configuration.encode("utf-8"))
-    return target_file
-
-
-def adopt_streams(state: State, sources: Sources, public_key: PublicKey, now_ms: int) -> None:
-    """Let a new server go on with the streams of the lost one, where it left them."""
-    for account, head in sources.heads.items():
-        stream = Stream(head.stream, account, announced=head.sequence, signed_from=head.signed_from)
-        _adopt(state, sources.listing, stream, now_ms)
-    adopt_forgotten(state, sources.listing, public_key, now_ms)
-
-
-def adopt_forgotten(state: State, listing: Listing, public_key: PublicKey, now_ms: int) -> None:
-    """Know of all streams in the store: the server's goes on, the others are deleted in their time.
-
-    Without keys and hashes, which the private key alone brings back.
-    """
-    known = {one.stream for one in state.streams() if one.account != SERVER}
-    server = stream_of_server(public_key)
-    for stream in listing.streams.keys() - known:
-        if stream == server:
-            _adopt(state, listing, Stream(stream, SERVER), now_ms)
-        else:
-            _adopt(state, listing, Stream(stream, f"{FORGOTTEN}{stream}", gone_ms=now_ms), now_ms)
-
-
-def _adopt(state: State, listing: Listing, stream: Stream, now_ms: int) -> None:
-    names = listing.streams.get(stream.stream, ())
-    taken = credible(names, now_ms)
-    segments = [Segment(name, listing.sizes[name], b"", b"", stored=True) for name in taken]
-    state.adopt(stream, segments, set(names) - set(taken), now_ms)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backup.restore import Restorer
 from backup.restore_accounts import Sources, Wishes
-from backup.restore_messages import opened_key, wanted_state
+from backup.restore_messages import opened_key
 from mailstore.account import AccountPaths
 from mailstore.account_database import account_database
 from mailstore.engine import Database
@@ -43,7 +43,7 @@ def check_state(
     record, key = opened_key(root, account, secret, params)
     restorer = Restorer(root, sources.source, work, wishes.threads)
     folder, rebuilt = restorer.rebuild(
-        wanted_state(sources, record.account_id, wishes), newest_sound=wishes.newest_sound
+        sources.target(record.account_id, wishes.at_ms), newest_sound=wishes.newest_sound
     )
     wrong = None
     if rebuilt.pages:

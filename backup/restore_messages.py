@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup.errors import NothingToRestore
-from backup.restore import Restorer, Target, target
+from backup.restore import Restorer
 from backup.restore_accounts import Sources, Wishes
 from mailstore.account import AccountPaths, account_paths, open_directory
 from mailstore.account_database import account_database
@@ -69,7 +68,7 @@ def restore_mailbox(
         BackupError, StoreError: as they say; batches that were appended stay.
     """
     record, key = opened_key(root, account, secret, params)
-    wanted = wanted_state(sources, record.account_id, wishes)
+    wanted = sources.target(record.account_id, wishes.at_ms)
     restorer = Restorer(root, sources.source, work, wishes.threads)
     folder, rebuilt = restorer.rebuild(wanted, newest_sound=wishes.newest_sound)
     living = account_paths(root, record.account_id)
@@ -95,14 +94,6 @@ def opened_key(
             wipe(owner.master)
     finally:
         directory.close()
-
-
-def wanted_state(sources: Sources, account_id: AccountId, wishes: Wishes) -> Target:
-    """The state of an account that is asked for. Raises NothingToRestore."""
-    head = sources.heads.get(account_id)
-    if head is None:
-        raise NothingToRestore("there is no snapshot of this account")
-    return target(sources.listing, account_id, head, wishes.at_ms)
 
 
 def _copy(then: Database, now: Database, mailbox: str, taken_ms: int) -> RestoredMailbox:

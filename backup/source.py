@@ -16,6 +16,7 @@ from backup.reading import OpenSegment, content_key
 from backup.segment import SegmentName
 from backup.signing import Trust
 from backup.staging import staged_name
+from backup.state import State
 from backup.stores import ObjectStore
 from mailstore.durable import storage_errors
 from mailstore.keys import PrivateKey
@@ -28,6 +29,12 @@ KeyFor = Callable[[SegmentName], "bytes | PrivateKey | None"]
 
 Progress = Callable[[int], None]
 """``progress(n)`` is called for each piece of n octets."""
+
+
+def keys_of(state: State) -> KeyFor:
+    """The keys of everything that this server has written and remembers."""
+    keys = {one.name: one.content_key for stream in state.streams() for one in state.segments(stream.stream)}
+    return lambda name: keys.get(name) or None  # of what was taken over from a lost server there is none
 
 
 @dataclass(frozen=True, slots=True)

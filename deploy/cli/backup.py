@@ -15,11 +15,13 @@ from backup.job import TROUBLE, Places, refused_deletes
 from backup.keypair import generate, read_public_key
 from backup.limits import DAY_S
 from backup.restore import Listing, list_store
-from backup.restore_accounts import Sources, Wishes, adopt_forgotten, by_private_key
+from backup.restore_accounts import AccountStreams, Sources, Wishes, by_private_key, streams_of_state
 from backup.retention import chains, misdated
-from backup.segment import SERVER, SegmentName, StreamId
+from backup.segment import SERVER, SegmentName
 from backup.signing import Signer
+from backup.source import keys_of
 from backup.state import FORGOTTEN, State, Stream
+from backup.take_over import adopt_forgotten
 from backup.verify import Report, Verifier, expected_by_server, expected_by_state, stored_names
 from backup.wall_clock import read_look
 from deploy.cli.check import check, drill
@@ -268,15 +270,15 @@ def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
         with opened_state(cli.root) as state:
             listing = listing.known_to(state)
     found = []
-    for name, address, streams in _known_streams(cli, options, listing):
+    for known in _known_streams(cli, options, listing):
         points = [
             one
-            for stream in streams
+            for stream in known.streams
             for chain in chains(listing.streams.get(stream, ()))
             for one in chain.segments
         ]
-        if account in (None, name, address):
-            found.append((name, address, points))
+        if account in (None, known.account, known.name):
+            found.append((known.account, known.name, points))
     if account is not None and not found:
         raise Refusal(
             "there are no snapshots of that account"
@@ -330,33 +332,13 @@ def _point_line(name: SegmentName, listing: Listing, ahead: frozenset[SegmentNam
     return f"{utc(name.taken_ms)}  {name.kind}  {size_text(listing.sizes[name])}{wrong}"
 
 
-def _known_streams(
-    cli: Cli, options: StoreOptions, listing: Listing
-) -> list[tuple[str, str | None, list[StreamId]]]:
-    """Account, address and streams of every account with snapshots, the streams of before first."""
+def _known_streams(cli: Cli, options: StoreOptions, listing: Listing) -> list[AccountStreams]:
     key = private_key(options)
     if key is not None:
         with scratch_folder(cli.root) as scratch:
-            server = _sources(cli, options, listing, key, scratch).server
-        assert server is not None, "by the private key there is always one"
-        everyone = server.gone | server.accounts
-        found = [
-            (
-                one,
-                everyone[one].name if one in everyone else None,
-                [former.stream for former in (*server.former.get(one, ()), head)],
-            )
-            for one, head in server.heads.items()
-        ]
-        owned = {stream for name, _, streams in found if not name.startswith(FORGOTTEN) for stream in streams}
-        return [one for one in found if not (one[0].startswith(FORGOTTEN) and owned.issuperset(one[2]))]
+            return _sources(cli, options, listing, key, scratch).streams()
     with opened_state(cli.root) as state, cli.directory() as directory:
-        names = {str(record.account_id): record.name for record in directory.accounts()}
-        return [
-            (one.account, names.get(one.account), [one.stream])
-            for one in state.streams()
-            if one.account != SERVER
-        ]
+        return streams_of_state(state, directory)
 
 
 def _sources(cli: Cli, options: StoreOptions, listing: Listing, key: PrivateKey, scratch: Path) -> Sources:
@@ -398,19 +380,8 @@ def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
             report = verifier.verify(expected_by_server(sources.server, stream_of_server(key.public)))
         else:
             with opened_state(cli.root) as state:
-                keys = {
-                    one.name: one.content_key
-                    for stream in state.streams()
-                    for one in state.segments(stream.stream)
-                }
-
                 verifier = Verifier(
-                    store,
-                    listing,
-                    lambda name: keys.get(name) or None,
-                    scratch,
-                    deep=not quick,
-                    progress=progress,
+                    store, listing, keys_of(state), scratch, deep=not quick, progress=progress
                 )
                 report = verifier.verify(expected_by_state(state, before))
     _answer_report(cli, report)

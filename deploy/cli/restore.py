@@ -10,15 +10,14 @@ from pathlib import Path
 
 import click
 
-from backup import restore_accounts
-from backup.catalogue import Server
 from backup.errors import BackupError
 from backup.job import Places
 from backup.restore import list_store
-from backup.restore_accounts import Restored, Restoring, Sources, Wishes
+from backup.restore_accounts import Restored, Restoring, Sources, Wishes, by_private_key, by_state
 from backup.restore_messages import RestoredMailbox, restore_mailbox
 from backup.restored_keys import Keyslots
 from backup.state import STATE_FILE, State
+from backup.take_over import adopt_streams, make_server
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
@@ -37,10 +36,9 @@ from deploy.cli.snapshot_store import (
 )
 from deploy.config import FILE_NAME
 from mailstore.account import has_server, open_directory, read_server_key
-from mailstore.directory import Directory
 from mailstore.durable import make_folder, storage_errors
-from mailstore.errors import Busy, NoSuchAccount, NoSuchMailbox
-from mailstore.keys import AccountId, PrivateKey
+from mailstore.errors import Busy, NoSuchMailbox
+from mailstore.keys import PrivateKey
 from mailstore.locks import locked
 
 _WORK = "restore"
@@ -167,20 +165,20 @@ def _restore(
     key = private_key(options)
     listing = list_store(store)
     if key is not None:
-        sources = restore_accounts.by_private_key(store, listing, key, work, wishes)
+        sources = by_private_key(store, listing, key, work, wishes)
         new_server = not has_server(root)
         new_state = not (Places(root).folder / STATE_FILE).exists()
         if sources.server is not None and new_server:
-            made = restore_accounts.make_server(root, sources.server, FILE_NAME)
+            made = make_server(root, sources.server, FILE_NAME)
             cli.remark(f"made the server's directory in {root}" + (f" and {made}" if made else ""))
         found = _accounts(cli, root, work, sources, accounts, wishes)
         if new_server and new_state:
             _adopt(root, sources, key)
         elif not accounts and sources.server is not None:
-            _tell_unknown(cli, root, sources.server)
+            _tell_unknown(cli, root, sources)
         return found, sources
     with opened_state(cli.root) as state:
-        sources = restore_accounts.by_state(store, listing, state)
+        sources = by_state(store, listing, state)
         return _accounts(cli, root, work, sources, accounts, wishes), sources
 
 
@@ -189,7 +187,7 @@ def _accounts(
 ) -> list[Restored]:
     directory = open_directory(root)
     try:
-        chosen = [_find(directory, sources, one) for one in accounts] or _everyone(directory, sources)
+        chosen = [sources.find(directory, one) for one in accounts] or sources.everyone(directory)
     finally:
         directory.close()
     total = 0
@@ -201,27 +199,11 @@ def _accounts(
         return hopeless + Restoring(root, sources, work, wishes, progress).restore(targets)
 
 
-def _find(directory: Directory, sources: Sources, wanted: str) -> AccountId:
-    record = directory.login(wanted)
-    if record is None and sources.server is not None:
-        record = sources.server.find(wanted)
-    if record is not None:
-        return record.account_id
-    if wanted in sources.heads:
-        return AccountId(wanted)
-    raise NoSuchAccount
-
-
-def _everyone(directory: Directory, sources: Sources) -> list[AccountId]:
-    """All accounts of the directory that have snapshots; of those without there is nothing to restore."""
-    return [record.account_id for record in directory.accounts() if record.account_id in sources.heads]
-
-
-def _tell_unknown(cli: Cli, root: Path, server: Server) -> None:
+def _tell_unknown(cli: Cli, root: Path, sources: Sources) -> None:
     """Accounts that the snapshots know and this directory does not are not restored unasked."""
     directory = open_directory(root)
     try:
-        unknown = server.accounts.keys() - {record.account_id for record in directory.accounts()}
+        unknown = sources.unknown(directory)
     finally:
         directory.close()
     if unknown:
@@ -234,7 +216,7 @@ def _tell_unknown(cli: Cli, root: Path, server: Server) -> None:
 def _adopt(root: Path, sources: Sources, key: PrivateKey) -> None:
     state = State(Places(root).folder, read_server_key(root))
     try:
-        restore_accounts.adopt_streams(state, sources, key.public, int(time.time() * 1000))
+        adopt_streams(state, sources, key.public, int(time.time() * 1000))
     finally:
         state.close()
 

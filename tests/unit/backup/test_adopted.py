@@ -14,10 +14,11 @@ from store_world import PASSWORD, TINY, World
 from backup.catalogue import Head
 from backup.limits import DAY_S, BackupLimits
 from backup.restore import list_store
-from backup.restore_accounts import Sources, adopt_forgotten, adopt_streams
+from backup.restore_accounts import Sources
 from backup.retention import expired
 from backup.segment import Kind, SegmentName, StreamId, parse_name
 from backup.state import State
+from backup.take_over import adopt_forgotten, adopt_streams
 from mailstore.account import NewAccount, account_paths, create_account, read_server_key
 from mailstore.keys import AccountId
 

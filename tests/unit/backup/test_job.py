@@ -14,10 +14,10 @@ from store_world import World
 from backup.job import TROUBLE, refused_deletes
 from backup.limits import DAY_S
 from backup.restore import Restorer, list_store, restore_server, target
-from backup.restore_accounts import adopt_forgotten
 from backup.segment import SERVER, Kind
 from backup.state import State
 from backup.store_file import FileStore
+from backup.take_over import adopt_forgotten
 from mailstore.account import (
     NewAccount,
     accept_header,
