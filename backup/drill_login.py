@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from backup.drill import Opens
-from backup.restore_check import unsound
 from mailstore.account import AccountPaths, account_paths
 from mailstore.account_database import account_database
 from mailstore.directory import Directory
 from mailstore.durable import storage_errors
-from mailstore.engine import DatabaseKey, Txn
+from mailstore.engine import DatabaseKey
+from mailstore.integrity import is_earlier_state, unsound
 from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive, wipe
 from mailstore.opening import open_as_owner
 
@@ -38,45 +37,13 @@ def opener(root: Path, directory: Directory, name: str, secret: Path, params: Ar
     return opens
 
 
-@dataclass(frozen=True, slots=True)
-class _Mailbox:
-    modseq: int
-    uids: frozenset[int]
-    expunged: frozenset[int]
-
-
 def _differs(restored: AccountPaths, living: AccountPaths, key: DatabaseKey) -> str | None:
     """What proves that the restored database is not an earlier state of the living one; None for nothing."""
-    with account_database(restored, key) as database:
-        wrong = unsound(database)
+    with account_database(restored, key) as then:
+        wrong = unsound(then)
         if wrong is not None:
             return f"in what was restored, {wrong}"
-        then = database.read(0, _mailboxes)
-    with account_database(living, key) as database:
-        now = database.read(0, _mailboxes)
-    for one, before in then.items():
-        after = now.get(one)
-        if after is None:
-            continue  # deleted since
-        lost = before.uids - after.uids
-        if (
-            after.modseq < before.modseq
-            or not lost <= after.expunged
-            or (after.modseq == before.modseq and after.uids != before.uids)
-        ):
-            return "a mailbox is not an earlier state of the living one"
+        with account_database(living, key) as now:
+            if not is_earlier_state(then, now):
+                return "a mailbox is not an earlier state of the living one"
     return None
-
-
-def _mailboxes(txn: Txn) -> dict[str, _Mailbox]:
-    def numbers(table: str, mailbox_id: int) -> frozenset[int]:
-        queries = {
-            "placed": "SELECT uid FROM placed WHERE mailbox_id = ?",
-            "expunged": "SELECT uid FROM expunged WHERE mailbox_id = ?",
-        }
-        return frozenset(row[0] for row in txn.rows(queries[table], (mailbox_id,)))
-
-    return {
-        object_id: _Mailbox(modseq, numbers("placed", mailbox_id), numbers("expunged", mailbox_id))
-        for mailbox_id, object_id, modseq in txn.rows("SELECT id, object_id, highest_modseq FROM mailbox")
-    }

@@ -10,11 +10,9 @@ from backup.restore_accounts import Sources, Wishes
 from backup.restore_messages import opened_key
 from mailstore.account import AccountPaths
 from mailstore.account_database import account_database
-from mailstore.engine import Database
 from mailstore.errors import DatabaseDamaged
+from mailstore.integrity import unsound
 from mailstore.keys import Argon2Params
-
-_BAD_PAGE = "HMAC verification failed for page "
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +51,3 @@ def check_state(
         except DatabaseDamaged:
             wrong = "its first page is not authentic"
     return Checked(rebuilt.newest.taken_ms, rebuilt.pages, wrong)
-
-
-def unsound(database: Database) -> str | None:
-    """What SQLCipher and SQLite find wrong with a database, reading every page; None for nothing.
-
-    Raises DatabaseDamaged where a page cannot be read that the look itself needs.
-    """
-    for row in database.pragma("PRAGMA cipher_integrity_check"):
-        text = str(row[0])
-        page = text.removeprefix(_BAD_PAGE)
-        return f"page {page} is not authentic" if page.isdecimal() else "pages are not authentic"
-    if database.pragma("PRAGMA integrity_check") != [("ok",)]:
-        return "the database is not sound"
-    return None

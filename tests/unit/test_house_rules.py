@@ -214,6 +214,15 @@ def test_keys_can_be_read_alone() -> None:
     assert set(taken) == set(mailstore.keys.__all__)
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if name_of(path).startswith("deploy/")], ids=name_of)
+def test_deploy_composes_and_touches_no_database(path: Path) -> None:
+    """What is in an account, and how a restore is checked, the rooms that it puts together know."""
+    inside = {"mailstore.account_database", "mailstore.engine", "mailstore.ops", "mailstore.schema"}
+    assert not {
+        module for module in imports(path) if any(f"{module}.".startswith(f"{one}.") for one in inside)
+    }
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_twisted_stays_where_it_belongs(path: Path) -> None:
     """Operations and everything below them run without an event loop."""

@@ -1,0 +1,29 @@
+"""Whether a database is whole, and whether it is an earlier state of another one. Reads all of it."""
+
+from __future__ import annotations
+
+from mailstore.engine import Database
+from mailstore.ops.history import histories
+
+_BAD_PAGE = "HMAC verification failed for page "
+
+
+def unsound(database: Database) -> str | None:
+    """What SQLCipher and SQLite find wrong with a database, reading every page; None for nothing.
+
+    Raises DatabaseDamaged where a page cannot be read that the check itself needs.
+    """
+    for row in database.pragma("PRAGMA cipher_integrity_check"):
+        text = str(row[0])
+        page = text.removeprefix(_BAD_PAGE)
+        return f"page {page} is not authentic" if page.isdecimal() else "pages are not authentic"
+    if database.pragma("PRAGMA integrity_check") != [("ok",)]:
+        return "the database is not sound"
+    return None
+
+
+def is_earlier_state(then: Database, now: Database) -> bool:
+    """Whether one account's database can have become the other; mailboxes may have been deleted since."""
+    # In this order: what is written to the living one meanwhile only adds to its history.
+    before, after = then.read(0, histories), now.read(0, histories)
+    return all(one.is_before(after[mailbox]) for mailbox, one in before.items() if mailbox in after)
