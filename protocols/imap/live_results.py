@@ -33,7 +33,7 @@ async def tell_with_searches(ctx: Context, moment: Moment) -> list[Come]:
     """
     await tell_backlog(ctx)
     selected = ctx.selected
-    if selected is None or not selected.live or selected.live_modseq == selected.view.modseq:
+    if selected is None or not _may_have_changed(selected):
         tell_pending(ctx, moment)
         return []
     try:
@@ -44,11 +44,23 @@ async def tell_with_searches(ctx: Context, moment: Moment) -> list[Come]:
         selected.live.clear()
         found = []
     tell_pending(ctx, moment)
-    for tag, one, gone, _ in found:
+    view, come = selected.view, []
+    for tag, live, gone, matching in found:
         if gone:
-            ctx.output.put(one.line(tag, selected.view, b"REMOVEFROM", gone))
-    view = selected.view
-    return [Come(one.line(tag, view, b"ADDTO", come), come, one.items) for tag, one, _, come in found if come]
+            ctx.output.put(live.line(tag, view, b"REMOVEFROM", gone))
+        known = view.present(matching)
+        live.unknown = matching - known
+        live.uids |= known
+        if known:
+            come.append(Come(live.line(tag, view, b"ADDTO", known), known, live.items))
+    return come
+
+
+def _may_have_changed(selected: Selected) -> bool:
+    """Whether there is anything to look at again: a change, or a message that was announced at last."""
+    if selected.live and selected.live_modseq != selected.view.modseq:
+        return True
+    return any(selected.view.present(live.unknown) for live in selected.live.values())
 
 
 async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSearch, UidSet, UidSet]]:
@@ -60,10 +72,11 @@ async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSe
     delta = await mailbox.sync(selected.live_modseq)
     # The view was told of the earlier changes by the commands themselves.
     view.catch_up(delta)
-    changed = UidSet.of(row.uid for row in delta.changed)
+    all_changed = UidSet.of(row.uid for row in delta.changed)
     found: list[tuple[bytes, LiveSearch, UidSet, UidSet]] = []
     for tag, one in selected.live.items():
         matching = UidSet()
+        changed = all_changed | one.unknown
         if changed:
             key = criteria.And((criteria.Uids(changed), resolve(one.key, view)))
             result = await mailbox.search(key, view.modseq)
@@ -72,7 +85,7 @@ async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSe
         expunged = one.uids & delta.expunged
         gone = (one.uids & (changed - matching)) - expunged
         come = matching - one.uids
-        one.uids = (one.uids - expunged - gone) | come
+        one.uids = one.uids - expunged - gone
         if expunged:
             ctx.output.put(one.line(tag, view, b"REMOVEFROM", expunged))
         if gone or come:

@@ -5,13 +5,10 @@ What comes to results, and leaves them, is told with everything else (``protocol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mailstore import search as criteria
-from mailstore.model import Uid
 from mailstore.uidset import UidSet
 from protocols.imap.commands.message_limit import told
-from protocols.imap.commands.search import search
+from protocols.imap.commands.search import Found, search
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.search import CancelUpdate, Search, SearchReturn
 from protocols.imap.picture.live import LiveSearch
@@ -44,12 +41,12 @@ async def live_search(ctx: Context, request: Search, correlator: bytes = b"") ->
     key = _frozen(request.key, selected.view)
     found = await search(ctx, request, correlator)
     if SearchReturn.UPDATE in (request.returned or ()):
-        _keep_up_to_date(ctx, selected, request, key, found.uids)
+        _keep_up_to_date(ctx, selected, request, key, found)
     return told(ctx, _DONE, found.code)
 
 
 def _keep_up_to_date(
-    ctx: Context, selected: Selected, request: Search, key: criteria.Key, uids: Sequence[Uid]
+    ctx: Context, selected: Selected, request: Search, key: criteria.Key, found: Found
 ) -> None:
     live = selected.live
     if ctx.tag not in live and len(live) >= ctx.limits.live_searches_max:
@@ -57,8 +54,9 @@ def _keep_up_to_date(
         ctx.output.put(search_results.no_update_line(ctx.tag, b"too many searches are kept up to date"))
         return
     if not live:
-        selected.live_modseq = selected.view.modseq
-    live[ctx.tag] = LiveSearch(key, request.by_uid, UidSet.of(uids), request.update_items)
+        selected.live_modseq = found.modseq
+    uids = UidSet.of(found.uids)
+    live[ctx.tag] = LiveSearch(key, request.by_uid, uids, found.unknown, request.update_items)
 
 
 async def cancel_update(ctx: Context, request: CancelUpdate) -> Answer:

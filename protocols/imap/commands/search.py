@@ -24,9 +24,15 @@ _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE, SearchReturn.UPD
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search has found, and what to say when it did not look at all messages (RFC 9738)."""
+    """What a search has found.
+
+    ``unknown`` are messages that match and that the client has not been told of; ``modseq`` is up to where
+    the search has seen the mailbox; ``code`` is to be said when it did not look at all messages (RFC 9738).
+    """
 
     uids: Sequence[Uid]
+    unknown: UidSet
+    modseq: ModSeq
     code: bytes
 
 
@@ -88,12 +94,14 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
         result = await selected.mailbox.search(key, view.modseq)
     await tell_delta(ctx, selected, result.delta)
     uids, seqs = await _known(ctx, result.uids, ordered=not request.order)
+    unknown = UidSet.of(result.uids) - UidSet.of(uids) if len(uids) < len(result.uids) else UidSet()
+    found = Found(uids, unknown, result.delta.highest, code)
     numbers: Sequence[int] = uids if request.by_uid else seqs
     modseq = result.highest_modseq if request.uses_modseq else None
     if request.returned is None:
         line = search_results.sort_line if request.order else lines.search_line
         ctx.output.put(line(numbers, modseq))
-        return Found(uids, code)
+        return found
     if SearchReturn.SAVE in request.returned:
         view.saved = search_results.saved_by(request, uids)
     if request.answers:
@@ -101,7 +109,7 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
             modseq = await _modseq_of_ends(selected, uids, request.returned)
         told = scores(uids, better) if better else ()
         ctx.output.put(search_results.esearch_line(correlator, request, numbers, modseq, told))
-    return Found(uids, code)
+    return found
 
 
 def _ranked(order: tuple[SortBy, ...], better: tuple[UidSet, ...]) -> tuple[SortBy, ...]:

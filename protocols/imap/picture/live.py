@@ -17,6 +17,8 @@ class LiveSearch:
     key: criteria.Key = field(repr=False)
     by_uid: bool
     uids: UidSet
+    unknown: UidSet
+    """Messages that match, and come to the result once the client knows that they are there."""
     items: tuple[FetchItem | FetchSection, ...] = ()
     """What to tell of new messages that it finds (RFC 5465 section 7)."""
 

@@ -8,6 +8,7 @@ from array import array
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
 from mailstore.errors import StorageFailed
 from mailstore.model import MailboxId, MailboxStatus, ModSeq, Opened, ThreadNode, Uid, UidValidity
@@ -133,3 +134,40 @@ def test_updates_end_when_the_store_fails() -> None:
     ]
     other.say(b"o STORE 1 -FLAGS (\\Seen)\r\n")
     assert b"ADDTO" not in client.say(b"m NOOP\r\n")
+
+
+def test_a_message_that_is_not_announced_comes_to_no_result() -> None:
+    """RFC 5267 section 4.3.3: ADDTO stands behind EXISTS, however late NOTIFY lets that be said."""
+    world = ImapWorld()
+    client = world.selected()
+    client.say(b"n NOTIFY NONE\r\n")
+    world.account.deliver(MAIL)
+    # One that is there before the search, and one that comes behind it.
+    assert client.say(b"s SEARCH RETURN (UPDATE) ALL\r\n") == b'* ESEARCH (TAG "s")\r\ns OK done\r\n'
+    world.account.deliver(MAIL)
+    assert client.say(b"a NOOP\r\n") == b"a OK done\r\n"
+    said = client.say(b"b NOTIFY SET (SELECTED (MessageNew MessageExpunge))\r\n")
+    assert said.splitlines() == [
+        b"* 2 EXISTS",
+        b"* 2 RECENT",
+        b'* ESEARCH (TAG "s") ADDTO (0 1:2)',
+        b"b OK done",
+    ]
+
+
+def test_a_change_while_a_search_is_answered_is_not_lost() -> None:
+    """The result is kept up to date from the search on, not from what was asked behind it (RFC 4731)."""
+    world = ImapWorld()
+    world.account.deliver(MAIL)
+    world.account.deliver(MAIL)
+    client, other = world.selected(), world.selected()
+    world.account.hold = search = Deferred()
+    client.say(b"s UID SEARCH RETURN (MIN UPDATE) MODSEQ 1 UNFLAGGED\r\n")
+    world.account.hold = ends = Deferred()
+    search.callback(None)
+    world.account.hold = None
+    other.say(b"o STORE 2 +FLAGS (\\Flagged)\r\n")
+    ends.callback(None)
+    said = client.hear() + client.say(b"n NOOP\r\n")
+    assert b'* ESEARCH (TAG "s") UID MIN 1' in said
+    assert b'* ESEARCH (TAG "s") UID REMOVEFROM (0 2)\r\n' in said
