@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
-from mailstore.model import ModSeq
+from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
@@ -25,6 +26,16 @@ class Come:
     items: tuple[FetchItem | FetchSection, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What leaves a result, and what comes to it: messages with their places, in order of the result."""
+
+    tag: bytes
+    live: LiveSearch
+    gone: UidSet
+    places: Mapping[Uid, int]
+
+
 async def tell_with_searches(ctx: Context, moment: Moment) -> list[Come]:
     """All that is pending and legal now, with the changes of live searches around it; ADDTO is left to say.
 
@@ -37,23 +48,18 @@ async def tell_with_searches(ctx: Context, moment: Moment) -> list[Come]:
         tell_pending(ctx, moment)
         return []
     try:
-        found = await _refresh(ctx, selected)
+        changes = await _refresh(ctx, selected)
     except StoreError:
         for tag in selected.live:
             ctx.output.put(search_results.no_update_line(tag, b"updates are not possible now"))
         selected.live.clear()
-        found = []
+        changes = []
     tell_pending(ctx, moment)
-    view, come = selected.view, []
-    for tag, live, gone, matching in found:
-        if gone:
-            ctx.output.put(live.line(tag, view, b"REMOVEFROM", gone))
-        known = view.present(matching)
-        live.unknown = matching - known
-        live.uids |= known
-        if known:
-            come.append(Come(live.line(tag, view, b"ADDTO", known), known, live.items))
-    return come
+    for change in changes:
+        if change.gone:
+            pairs = change.live.result.remove(change.gone)
+            ctx.output.put(change.live.line(change.tag, selected.view, b"REMOVEFROM", pairs))
+    return [come for change in changes if (come := _come(selected, change)) is not None]
 
 
 def _may_have_changed(selected: Selected) -> bool:
@@ -63,32 +69,47 @@ def _may_have_changed(selected: Selected) -> bool:
     return any(selected.view.present(live.unknown) for live in selected.live.values())
 
 
-async def _refresh(ctx: Context, selected: Selected) -> list[tuple[bytes, LiveSearch, UidSet, UidSet]]:
-    """Bring all results up to date, tell what was expunged, and return what else left them or came.
+def _come(selected: Selected, change: _Change) -> Come | None:
+    """What comes to a result now; messages that are not announced yet wait until they are."""
+    view, live = selected.view, change.live
+    matching = UidSet.of(change.places)
+    known = view.present(matching)
+    live.unknown = matching - known
+    if not known:
+        return None
+    pairs = live.result.add({uid: place for uid, place in change.places.items() if uid in known})
+    return Come(live.line(change.tag, view, b"ADDTO", pairs), known, live.items)
+
+
+async def _refresh(ctx: Context, selected: Selected) -> list[_Change]:
+    """Look what has changed, tell what was expunged, and return what else leaves results or comes to them.
 
     After a command that changed anything, and in IDLE, only messages that changed are looked at again.
     """
-    view, mailbox = selected.view, selected.mailbox
-    delta = await mailbox.sync(selected.live_modseq)
+    view = selected.view
+    delta = await selected.mailbox.sync(selected.live_modseq)
     # The view was told of the earlier changes by the commands themselves.
     view.catch_up(delta)
-    all_changed = UidSet.of(row.uid for row in delta.changed)
-    found: list[tuple[bytes, LiveSearch, UidSet, UidSet]] = []
-    for tag, one in selected.live.items():
-        matching = UidSet()
-        changed = all_changed | one.unknown
-        if changed:
-            key = criteria.And((criteria.Uids(changed), resolve(one.key, view)))
-            result = await mailbox.search(key, view.modseq)
-            view.apply(result.delta)
-            matching = UidSet.of(result.uids)
-        expunged = one.uids & delta.expunged
-        gone = (one.uids & (changed - matching)) - expunged
-        come = matching - one.uids
-        one.uids = one.uids - expunged - gone
+    changed = UidSet.of(row.uid for row in delta.changed)
+    changes: list[_Change] = []
+    for tag, live in selected.live.items():
+        looked_at = changed | live.unknown
+        matching = await _matching(selected, live, looked_at) if looked_at else ()
+        expunged = live.result.members & delta.expunged
         if expunged:
-            ctx.output.put(one.line(tag, view, b"REMOVEFROM", expunged))
-        if gone or come:
-            found.append((tag, one, gone, come))
+            pairs = live.result.remove(expunged)
+            ctx.output.put(live.line(tag, view, b"REMOVEFROM", pairs))
+        gone = live.result.members & (looked_at - UidSet.of(matching))
+        places = {uid: 0 for uid in matching if uid not in live.result.members}
+        changes.append(_Change(tag, live, gone, places))
     selected.live_modseq = ModSeq(delta.highest)
-    return found
+    return changes
+
+
+async def _matching(selected: Selected, live: LiveSearch, uids: UidSet) -> Sequence[Uid]:
+    """Which of these messages match now, in order of the result."""
+    view = selected.view
+    key = criteria.And((criteria.Uids(uids), resolve(live.key, view)))
+    found = await selected.mailbox.search(key, view.modseq)
+    view.apply(found.delta)
+    return found.uids

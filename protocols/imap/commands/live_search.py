@@ -6,12 +6,11 @@ What comes to results, and leaves them, is told with everything else (``protocol
 from __future__ import annotations
 
 from mailstore import search as criteria
-from mailstore.uidset import UidSet
 from protocols.imap.commands.message_limit import told
 from protocols.imap.commands.search import Found, search
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.search import CancelUpdate, Search, SearchReturn
-from protocols.imap.picture.live import LiveSearch
+from protocols.imap.picture.live import InMailboxOrder, LiveSearch
 from protocols.imap.picture.numbering import Numbering, resolve
 from protocols.imap.responses import search_results
 
@@ -55,8 +54,8 @@ def _keep_up_to_date(
         return
     if not live:
         selected.live_modseq = found.modseq
-    uids = UidSet.of(found.uids)
-    live[ctx.tag] = LiveSearch(key, request.by_uid, uids, found.unknown, request.update_items)
+    result = InMailboxOrder(found.uids)
+    live[ctx.tag] = LiveSearch(key, request.by_uid, result, found.unknown, request.update_items)
 
 
 async def cancel_update(ctx: Context, request: CancelUpdate) -> Answer:
