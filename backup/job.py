@@ -24,13 +24,13 @@ from backup.catalogue import (
 )
 from backup.errors import ImageUnreadable, SegmentDamaged, StoreRefused, StoreUnavailable
 from backup.limits import DAY_S, BackupLimits
-from backup.retention import Chain, chains, dated_ahead, due_for_full, expired
+from backup.retention import chains, dated_ahead, expired, full_is_due
 from backup.schedule import Schedule
 from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, StreamId, parse_name
 from backup.signing import Signer
 from backup.snapshot import Snapshotter, fingerprint
 from backup.staging import staged_name, write_segment
-from backup.state import FORGOTTEN, Segment, State, Stream
+from backup.state import FORGOTTEN, State, Stream
 from backup.stores import ObjectStore
 from backup.upload import ServerNames, Uploader
 from backup.wall_clock import FILE as CLOCK_FILE
@@ -271,7 +271,9 @@ class Job:
         if segments and not segments[-1].stored:
             return
         # The first signed one is a full one: whatever was not signed is not needed any more.
-        full = stream.signed_from is None or self._server_full(segments)
+        full = stream.signed_from is None or full_is_due(
+            segments, self._now_ms(), self._watch.sure_ms, self._limits
+        )
         heads = self._heads(everything=full)
         if not full and not heads and not self._facts_are_new:
             return
@@ -303,21 +305,6 @@ class Job:
         known = frozenset(str(name) for name in names if name.stream == stream)
         return ServerNames(known, stored[-1] if stored else None)
 
-    def _server_full(self, segments: list[Segment]) -> bool:
-        found = chains(one.name for one in segments)
-        # What was taken over from a lost server cannot be built on: its hash is not known here.
-        if not found or not segments[-1].sha256:
-            return True
-        return self._is_due(found[-1], segments)
-
-    def _is_due(self, newest: Chain, segments: list[Segment]) -> bool:
-        """Whether a stream's newest chain is to be followed by a new one."""
-        now_ms = self._now_ms()
-        if dated_ahead(newest.segments[-1].taken_ms, now_ms, self._watch.sure_ms):
-            return True
-        size_of = {one.name: one.size_bytes for one in segments}
-        return due_for_full(newest, [size_of[name] for name in newest.segments], now_ms, self._limits)
-
     def _heads(self, *, everything: bool) -> dict[str, Head | None]:
         return {
             one.account: Head(one.stream, one.sequence, one.sha256, one.signed_from)
@@ -348,16 +335,19 @@ class Job:
     def _housekeep(self) -> None:
         """Replace chains that are too old, delete what nobody needs any more, copy the state's log back."""
         for stream in self._state.streams():
-            segments = self._state.segments(stream.stream)
-            found = chains(one.name for one in segments)
-            if not found or stream.gone_ms is not None or stream.account == SERVER:
-                continue
-            if self._is_due(found[-1], segments):
+            if stream.gone_ms is None and stream.account != SERVER and self._is_worn_out(stream.stream):
                 self._take(AccountId(stream.account))
         self.prune()
         self.remove_expired()
         self._watch.note()
         self._state.tidy()
+
+    def _is_worn_out(self, stream: StreamId) -> bool:
+        """Whether a stream gets a full segment although its account may not have changed."""
+        segments = self._state.segments(stream)
+        # One that was taken over counts as changed: its turn comes without this.
+        was_written_here = bool(segments) and bool(segments[-1].sha256)
+        return was_written_here and full_is_due(segments, self._now_ms(), self._watch.sure_ms, self._limits)
 
     def prune(self) -> list[SegmentName]:
         """Delete what merging left over, and segments that are past their time: those are told.

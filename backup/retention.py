@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from backup.limits import DAY_S, BackupLimits
 from backup.segment import Kind, SegmentName
@@ -69,6 +70,39 @@ def misdated(names: Iterable[SegmentName], now_ms: int) -> list[SegmentName]:
             found.append(name)
         earliest_ms = min(earliest_ms, name.taken_ms)
     return found[::-1]
+
+
+class Written(Protocol):
+    """What is remembered of a segment that was written here or taken over."""
+
+    @property
+    def name(self) -> SegmentName:
+        """Its name."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of its object."""
+
+    @property
+    def sha256(self) -> bytes:
+        """The hash of its object; empty for one that was taken over."""
+
+
+def full_is_due(segments: Sequence[Written], now_ms: int, sure_ms: int, limits: BackupLimits) -> bool:
+    """Whether the segment that follows ``segments``, all of one stream in order, has to be a full one.
+
+    Times in ms since the epoch; ``sure_ms`` as in ``dated_ahead``.
+    """
+    found = chains(one.name for one in segments)
+    # What was taken over from a lost server cannot be built on: its hash is not known, and anybody may have
+    # written it.
+    if not found or not segments[-1].sha256:
+        return True
+    newest = found[-1]
+    if dated_ahead(newest.segments[-1].taken_ms, now_ms, sure_ms):
+        return True
+    size_of = {one.name: one.size_bytes for one in segments}
+    return due_for_full(newest, [size_of[name] for name in newest.segments], now_ms, limits)
 
 
 def due_for_full(chain: Chain, sizes: Sequence[int], now_ms: int, limits: BackupLimits) -> bool:

@@ -17,7 +17,7 @@ from backup.errors import ImageUnreadable
 from backup.image import TRIES, Disturbed, Image, image_of
 from backup.limits import BackupLimits
 from backup.reading import open_file
-from backup.retention import chains, dated_ahead, due_for_full
+from backup.retention import dated_ahead, full_is_due
 from backup.segment import (
     INBOX_PREFIX,
     KEYS_FILE,
@@ -152,17 +152,9 @@ class Snapshotter:
         return _Base(stream, before, replaced, known)
 
     def _full(self, base: _Base) -> bool:
-        found = chains(one.name for one in base.before)
-        if not found or any(one.name.kind is Kind.FULL for one in base.replaced):
+        if any(one.name.kind is Kind.FULL for one in base.replaced):
             return True
-        if base.before and not base.before[-1].sha256:
-            return True  # taken over from a lost server: anybody may have written it
-        now_ms = int(self._clock() * 1000)
-        if base.is_dated_ahead(now_ms, self._sure_ms()):
-            return True
-        size_of = {one.name: one.size_bytes for one in base.before}
-        sizes = [size_of[name] for name in found[-1].segments]
-        return due_for_full(found[-1], sizes, now_ms, self._limits)
+        return full_is_due(base.before, int(self._clock() * 1000), self._sure_ms(), self._limits)
 
     def _attempt(self, paths: AccountPaths, base: _Base, *, full: bool) -> Segment | None:
         mark = fingerprint(paths)
