@@ -8,33 +8,25 @@ it may be killed at any step and goes on where it was.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from backup.catalogue import (
-    Head,
-    ServerFacts,
-    changed_records,
-    digest_of,
-    encode,
-    records_of,
-    stream_of_server,
-)
+from backup.catalogue import ServerFacts, stream_of_server
 from backup.errors import ImageUnreadable, SegmentDamaged, StoreRefused, StoreUnavailable
 from backup.limits import DAY_S, BackupLimits
 from backup.retention import chains, dated_ahead, expired, full_is_due
 from backup.schedule import Schedule
-from backup.segment import SERVER, SERVER_FILE, Header, Kind, SegmentName, StreamId, parse_name
+from backup.segment import SERVER, SegmentName, StreamId, parse_name
+from backup.server_writer import ServerWriter
 from backup.signing import Signer
 from backup.snapshot import Snapshotter, fingerprint
-from backup.staging import staged_name, write_segment
-from backup.state import FORGOTTEN, State, Stream
+from backup.staging import staged_name
+from backup.state import FORGOTTEN, State
 from backup.stores import ObjectStore
-from backup.upload import ServerNames, Uploader
+from backup.upload import Uploader
 from backup.wall_clock import FILE as CLOCK_FILE
-from backup.wall_clock import ClockWatch
+from backup.wall_clock import Clocks, ClockWatch
 from mailstore.account import account_paths
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchAccount, StorageFailed, StorageFull
@@ -54,14 +46,6 @@ FOLDER = "backup"
 
 TROUBLE = "trouble"
 """Setting of the state: why snapshots do not get into the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """Wall clock for what is written down, monotonic clock for waiting."""
-
-    wall: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +102,6 @@ class Job:
         self._places = places
         self._state = state
         self._store = store
-        self._public_key = public_key
         self._facts = facts
         self._limits = limits
         self._clocks = clocks or Clocks()
@@ -126,16 +109,16 @@ class Job:
             places.clock, self._clocks.wall, self._clocks.monotonic, state.newest_stored_ms()
         )
         self._schedule = Schedule(limits)
-        self._signer = Signer(facts().server_key)
+        signer = Signer(facts().server_key)
+
+        def sure_ms() -> int:
+            return self._watch.sure_ms
+
         self._snapshotter = Snapshotter(
-            places.root,
-            state,
-            places.staging,
-            public_key,
-            self._signer,
-            limits,
-            self._clocks.wall,
-            lambda: self._watch.sure_ms,
+            places.root, state, places.staging, public_key, signer, limits, self._clocks.wall, sure_ms
+        )
+        self._server = ServerWriter(
+            state, places.staging, public_key, signer, facts, limits, self._clocks, sure_ms
         )
         self._uploader = Uploader(
             store,
@@ -143,13 +126,11 @@ class Job:
             limits,
             self._clocks.monotonic,
             stream_of_server(public_key),
-            self._server_names,
+            self._server.names,
         )
         self._next_housekeeping_s = 0.0
         self._directory_mark: object = None
         self._accounts: list[AccountId] = []
-        self._facts_are_new = True
-        self._server_taken_s = self._clocks.monotonic()
         self._told_trouble = state.setting(TROUBLE) or ""
         self._snapshotter.clean()
 
@@ -187,7 +168,7 @@ class Job:
         if now_s >= self._next_housekeeping_s:
             self._next_housekeeping_s = now_s + HOUSEKEEPING_S
             self._housekeep()
-        self._take_server(settled=not self._uploader.busy or everything)
+        self._server.take(settled=not self._uploader.busy or everything)
         self._uploader.start(self._state.waiting())
         if everything and not self._state.waiting():
             self._uploader.look()
@@ -202,7 +183,7 @@ class Job:
                 return False
             self._uploader.wait(1.0)
             self.collect()
-            self._take_server(settled=not self._uploader.busy)
+            self._server.take(settled=not self._uploader.busy)
         return not self._state.waiting() and self._uploader.trouble is None
 
     def stop(self) -> None:
@@ -239,7 +220,8 @@ class Job:
             mark = identity(database), identity(database.with_name("directory.db-wal"))
         if mark != self._directory_mark:
             self._accounts = [record.account_id for record in self._facts().directory.accounts()]
-            self._directory_mark, self._facts_are_new = mark, True
+            self._directory_mark = mark
+            self._server.facts_changed()
 
     def _take(self, account: AccountId) -> None:
         stream = self._state.stream(account)
@@ -259,58 +241,6 @@ class Job:
         else:
             self._schedule.done(account)
 
-    # -- the server's own stream -----------------------------------------------------------------
-
-    def _take_server(self, *, settled: bool) -> None:
-        """Add to the server's stream what is new; while uploads run, their heads are waited for."""
-        now_s = self._clocks.monotonic()
-        if not settled and now_s - self._server_taken_s < self._limits.longest_wait_s:
-            return
-        stream = self._state.stream(SERVER) or Stream(stream_of_server(self._public_key), SERVER)
-        segments = self._state.segments(stream.stream)
-        if segments and not segments[-1].stored:
-            return
-        # The first signed one is a full one: whatever was not signed is not needed any more.
-        full = stream.signed_from is None or full_is_due(
-            segments, self._now_ms(), self._watch.sure_ms, self._limits
-        )
-        heads = self._heads(everything=full)
-        if not full and not heads and not self._facts_are_new:
-            return
-        records = changed_records(records_of(self._facts()), self._state.records(), full=full)
-        self._facts_are_new = False
-        if not full and not heads and not records:
-            return
-        self._server_taken_s = now_s
-        content = encode(records, heads)
-        taken_ms = self._now_ms()
-        if segments and not (full and dated_ahead(segments[-1].name.taken_ms, taken_ms, self._watch.sure_ms)):
-            taken_ms = max(taken_ms, segments[-1].name.taken_ms + 1)
-        sequence = segments[-1].name.sequence + 1 if segments else 1
-        name = SegmentName(stream.stream, sequence, taken_ms, Kind.FULL if full else Kind.CHANGES)
-        header = Header(
-            name, SERVER, segments[-1].sha256 if segments else None, None, ((SERVER_FILE, len(content)),)
-        )
-        with storage_errors():
-            segment = write_segment(self._places.staging, header, (content,), self._public_key, self._signer)
-        named = [(head.stream, head.sequence) for head in heads.values() if head is not None]
-        digests = {one: None if value is None else digest_of(value) for one, value in records.items()}
-        self._state.keep_server(stream, segment, named, digests)
-
-    def _server_names(self) -> ServerNames:
-        stream = stream_of_server(self._public_key)
-        segments = self._state.segments(stream)
-        names = [*(one.name for one in segments), *self._state.spare()]
-        stored = [str(one.name) for one in segments if one.stored]
-        known = frozenset(str(name) for name in names if name.stream == stream)
-        return ServerNames(known, stored[-1] if stored else None)
-
-    def _heads(self, *, everything: bool) -> dict[str, Head | None]:
-        return {
-            one.account: Head(one.stream, one.sequence, one.sha256, one.signed_from)
-            for one in self._state.heads(everything=everything)
-        }
-
     # -- upkeep ----------------------------------------------------------------------------------
 
     def collect(self) -> None:
@@ -321,7 +251,7 @@ class Job:
         for segment in self._uploader.harmed():
             for name in self._state.lost(segment.name):
                 (self._places.staging / staged_name(name)).unlink(missing_ok=True)
-            self._facts_are_new = True
+            self._server.facts_changed()
         self._tell_trouble()
         if self._uploader.rested:
             self._uploader.start(self._state.waiting())

@@ -7,6 +7,7 @@ noted in a file: after a jump, and after a gap between two runs, it has to run e
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,14 @@ GAP_S = 86_400.0
 
 DISTRUST_S = 86_400.0
 """Seconds of running for which a clock that is in doubt has to go evenly to be believed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Wall clock for what is written down, monotonic clock for waiting. Seconds."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)

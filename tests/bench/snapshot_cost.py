@@ -22,11 +22,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backup.catalogue import ServerFacts
-from backup.job import HOUSEKEEPING_S, Clocks, Job, Places
+from backup.job import HOUSEKEEPING_S, Job, Places
 from backup.limits import DAY_S, BackupLimits
 from backup.state import State
 from backup.store_file import FileStore
 from backup.stores import StoredObject
+from backup.wall_clock import Clocks
 from mailstore.account import account_paths, open_directory, read_server_key
 from mailstore.engine import Database
 from mailstore.keys import AccountId, load_private_key, new_private_key

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from backup.catalogue import Server, ServerFacts
-from backup.job import Clocks, Job, Places
+from backup.job import Job, Places
 from backup.limits import BackupLimits
 from backup.restore import Restorer, list_store, restore_server, target
 from backup.server_stream import read_server
 from backup.source import Source
 from backup.state import State
 from backup.stores import ObjectStore
+from backup.wall_clock import Clocks
 from mailstore.account import accept_header, open_directory, read_server_key
 from mailstore.keys import load_private_key, new_private_key
 from mailstore.mime import SectionSpec

@@ -10,7 +10,7 @@ from store_world import World
 
 from backup.catalogue import ServerFacts
 from backup.errors import StoreRefused, StoreUnavailable
-from backup.job import Clocks, Job, Places
+from backup.job import Job, Places
 from backup.limits import BackupLimits
 from backup.restore import list_store
 from backup.segment import parse_name
@@ -19,6 +19,7 @@ from backup.signing import Signer, Trust
 from backup.source import Source
 from backup.state import State
 from backup.store_file import FileStore
+from backup.wall_clock import Clocks
 from mailstore.account import read_server_key
 from mailstore.keys import load_private_key, new_private_key
 

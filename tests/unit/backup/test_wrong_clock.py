@@ -13,11 +13,10 @@ from commands_world import CommandsWorld
 from job_world import LIMITS, JobWorld
 from store_world import NAME, TINY, World
 
-from backup.job import Clocks
 from backup.limits import DAY_S
 from backup.retention import expired, misdated
 from backup.segment import SERVER, Kind, SegmentName, StreamId
-from backup.wall_clock import DISTRUST_S, JUMP_S, ClockWatch, Look, read_look
+from backup.wall_clock import DISTRUST_S, JUMP_S, Clocks, ClockWatch, Look, read_look
 from mailstore.account import NewAccount, create_account
 
 AHEAD_S = 30 * DAY_S
