@@ -89,6 +89,29 @@ class Mailbox:
         """In a thread: one crossing in place of two, unless somebody is writing."""
         now, mailbox_id = int(time.time()), self.opened.mailbox_id
         found, claimed_up_to = database.read(now, _delta_and_claimed, mailbox_id, since)
+        return self._noted(database, found, claimed_up_to)
+
+    def fresh(self, since: ModSeq) -> Delta | None:
+        """What changed after ``since``, without a look and without its ``\\Recent``, which ``claim`` gives.
+
+        None where a look is needed: for whom ``on_change`` calls, at that moment, when mail has come.
+        """
+        return self._account.fresh(self.opened.mailbox_id, since)
+
+    async def claim(self, found: Delta) -> UidSet:
+        """Those of the new messages of ``fresh`` that are ``\\Recent`` in this session."""
+        if not self._unclaimed(found):
+            return UidSet()
+        return (await self._account.read_and_note(self._claim, found)).recent
+
+    def _claim(self, database: Database, found: Delta) -> tuple[Delta, bool]:
+        """In a thread."""
+        now, mailbox_id = int(time.time()), self.opened.mailbox_id
+        return self._noted(database, found, database.read(now, mailboxes.recent_claimed_up_to, mailbox_id))
+
+    def _noted(self, database: Database, found: Delta, claimed_up_to: Uid) -> tuple[Delta, bool]:
+        """In a thread: ``found`` with its ``\\Recent``, and whether that was written."""
+        now, mailbox_id = int(time.time()), self.opened.mailbox_id
         new = self._unclaimed(found)
         if not new:
             return found, False

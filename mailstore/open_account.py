@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
@@ -29,7 +29,7 @@ from mailstore.filing import Batch, Filer
 from mailstore.inbox import InboxFiling
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
-from mailstore.model import MailboxId
+from mailstore.model import Delta, MailboxId, ModSeq
 from mailstore.ops import mailboxes
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.search import Key, reads_text
@@ -61,6 +61,8 @@ class _Filed:
     modseqs: dict[MailboxId, int] | None
     looked_s: float
     """When ``modseqs`` were read, by the monotonic clock."""
+    fresh: dict[MailboxId, Delta] = field(default_factory=dict)
+    """What the batch changed in mailboxes that sessions listen to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class OpenAccount:
         self.sessions: set[Session] = set()
         self._listeners: dict[Callable[[], None], MailboxId | None] = {}
         self._modseqs: dict[MailboxId, int] = {}
+        self._fresh: dict[MailboxId, Delta] = {}
         self._polling = False
         self._poll_again = False
         self._look_follows = False
@@ -318,7 +321,7 @@ class OpenAccount:
     async def _file_few(self) -> bool | None:
         filed: _Filed | None = None
         try:
-            filed = await self._writer.run(self._file_few_in_thread)
+            filed = await self._writer.run(self._file_few_in_thread, frozenset(self._listeners.values()))
         finally:
             self._look_follows = False
             heard_s, self._heard_s = self._heard_s, None
@@ -326,9 +329,9 @@ class OpenAccount:
                 self._poll_soon()
         return await self._after_filing(filed)
 
-    def _file_few_in_thread(self, database: Database) -> _Filed | None:
+    def _file_few_in_thread(self, database: Database, listened: frozenset[MailboxId | None]) -> _Filed | None:
         batch = self._filer.load(few=True)
-        return None if batch is None else self._file_in_thread(database, batch, self._insert_few)
+        return None if batch is None else self._file_in_thread(database, batch, self._insert_few, listened)
 
     def _insert_few(self, txn: Txn, batch: Batch) -> None:
         # Not before: while the writers' lock is waited for, others change things, and that is told at once.
@@ -348,7 +351,11 @@ class OpenAccount:
         return await self._after_filing(filed)
 
     def _file_in_thread(
-        self, database: Database, batch: Batch, insert: Callable[[Txn, Batch], None]
+        self,
+        database: Database,
+        batch: Batch,
+        insert: Callable[[Txn, Batch], None],
+        listened: frozenset[MailboxId | None] = frozenset(),
     ) -> _Filed:
         try:
             if not batch.messages:
@@ -356,7 +363,8 @@ class OpenAccount:
             now = int(time.time())
             database.write(now, insert, batch)
             looked_s = time.monotonic()
-            return _Filed(batch, database.read(now, mailboxes.modseqs), looked_s)
+            modseqs, fresh = database.read(now, mailboxes.modseqs_and_last_changes, self._modseqs, listened)
+            return _Filed(batch, modseqs, looked_s, fresh)
         except BaseException:
             batch.release()
             raise
@@ -369,7 +377,11 @@ class OpenAccount:
         try:
             if filed.modseqs is not None:
                 self._checkpoint_soon()
-                self._tell(filed.modseqs)
+                self._fresh = filed.fresh
+                try:
+                    self._tell(filed.modseqs)
+                finally:
+                    self._fresh = {}
                 await self._worker.executor.call(self._filer.remove, batch)
         finally:
             batch.release()
@@ -385,6 +397,15 @@ class OpenAccount:
     def ignore(self, callback: Callable[[], None]) -> None:
         """Forget a listener."""
         self._listeners.pop(callback, None)
+
+    def fresh(self, mailbox_id: MailboxId, since: ModSeq) -> Delta | None:
+        """What filing has changed after ``since``, for a listener to whom that is being told at this moment.
+
+        A listener that has to read it first competes for the interpreter with the threads that clear up
+        behind the filing, and with all other listeners. None where it has to read.
+        """
+        found = self._fresh.get(mailbox_id)
+        return found if found is not None and found.since == since else None
 
     def _account_folder_changed(self, names: frozenset[str]) -> None:
         if WRITE_LOCK in names and self._listeners:

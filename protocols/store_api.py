@@ -64,6 +64,15 @@ class MailboxApi(Protocol):
     async def news(self, since: ModSeq) -> Delta:
         """What changed, for somebody who was told that something did: as it is now."""
 
+    def fresh(self, since: ModSeq) -> Delta | None:
+        """What changed after ``since``, if it is known already; ``claim`` gives its ``\\Recent``.
+
+        Only for whom ``on_change`` calls, at that moment; None where ``news`` has to look.
+        """
+
+    async def claim(self, found: Delta) -> UidSet:
+        """Those new messages of ``fresh`` of which no other session has been told (``Delta.recent``)."""
+
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """Stored answers for a bounded batch."""
 

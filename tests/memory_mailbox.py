@@ -251,6 +251,15 @@ class SelectedMailbox:
 
     news = sync
 
+    def fresh(self, since: ModSeq) -> Delta | None:
+        """See ``MailboxApi``: there is no look to be saved."""
+        return None
+
+    async def claim(self, found: Delta) -> UidSet:
+        """See ``MailboxApi``."""
+        await self._turn()
+        return self._delta(ModSeq(found.highest - 1)).recent
+
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """See ``MailboxApi``."""
         await self._turn()

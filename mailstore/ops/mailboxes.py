@@ -19,6 +19,7 @@ from mailstore.errors import (
 from mailstore.model import (
     HIERARCHY_DELIMITER,
     INBOX,
+    Delta,
     MailboxId,
     MailboxInfo,
     MailboxList,
@@ -32,7 +33,7 @@ from mailstore.model import (
 )
 from mailstore.names import for_creation, normalised, superiors
 from mailstore.ops.messages import move_all, remove_all
-from mailstore.ops.rows import require_mailbox
+from mailstore.ops.rows import delta, require_mailbox
 from mailstore.schema import new_object_id, next_uid_validity
 from mailstore.uidset import UidSet
 
@@ -289,6 +290,19 @@ def quota(txn: Txn, limit_bytes: int | None, limit_messages: int | None) -> Quot
 def modseqs(txn: Txn) -> dict[MailboxId, int]:
     """The highest modification sequence of every mailbox: the cheap answer to "what changed?"."""
     return {MailboxId(one): modseq for one, modseq in txn.rows("SELECT id, highest_modseq FROM mailbox")}
+
+
+def modseqs_and_last_changes(
+    txn: Txn, known: dict[MailboxId, int], listened: frozenset[MailboxId | None]
+) -> tuple[dict[MailboxId, int], dict[MailboxId, Delta]]:
+    """All modseqs and, where they are not as ``known``, the last change of mailboxes that are listened to."""
+    found = modseqs(txn)
+    changes = {
+        mailbox_id: delta(txn, mailbox_id, ModSeq(modseq - 1))
+        for mailbox_id, modseq in found.items()
+        if mailbox_id in listened and modseq != known.get(mailbox_id)
+    }
+    return found, changes
 
 
 def after_restore(txn: Txn, restore_id: int) -> None:

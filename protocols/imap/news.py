@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mailstore.errors import AccountClosed, StoreError
-from mailstore.model import MailboxId, Overview, Uid
+from mailstore.model import Delta, MailboxId, Overview, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.fetch_sender import push
@@ -23,6 +23,7 @@ from protocols.imap.picture.view import NOTHING
 from protocols.imap.picture.watch import Hint
 from protocols.imap.responses import lines
 from protocols.imap.responses.listing import attributes_of
+from protocols.imap.telling import tell_pending
 
 
 def selected_id(ctx: Context) -> MailboxId | None:
@@ -169,9 +170,25 @@ async def tell_in_idle(ctx: Context, hint: Hint) -> None:
         hint.changed = False
     # With NOTIFY further looks are at the whole account, and begin with what has been filed.
     if selected is not None and ctx.wanted.messages and (first_look or ctx.watch is None):
-        look = selected.mailbox.sync if first_look else selected.mailbox.news
-        selected.view.apply(await look(selected.view.modseq))
+        fresh = None if first_look or selected.live else selected.mailbox.fresh(selected.view.modseq)
+        if fresh is not None:
+            await _tell_fresh(ctx, selected, fresh)
+        else:
+            look = selected.mailbox.sync if first_look else selected.mailbox.news
+            selected.view.apply(await look(selected.view.modseq))
     await tell_news(ctx, Moment.FREE)
+
+
+async def _tell_fresh(ctx: Context, selected: Selected, fresh: Delta) -> None:
+    """Tell of new mail before it is decided to which session it is ``\\Recent``: that takes a transaction."""
+    selected.view.apply_unclaimed(fresh)
+    recent = UidSet()
+    try:
+        tell_pending(ctx, Moment.FREE)
+        await ctx.output.flush()
+        recent = await selected.mailbox.claim(fresh)
+    finally:
+        selected.view.claimed(recent)
 
 
 @contextmanager

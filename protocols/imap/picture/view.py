@@ -85,6 +85,10 @@ class View:
         self._changed: dict[int, MessageFlags] = {}
         self._keywords = {keyword.lower(): keyword for keyword in opened.keywords}
         self._new_keywords = False
+        self._recent_due = False
+        """RECENT is to be told, since EXISTS was."""
+        self._recent_open = False
+        """It is being decided which of the new messages are ``\\Recent`` here."""
 
     @property
     def exists(self) -> int:
@@ -224,6 +228,17 @@ class View:
         if self.wording.recent:
             self.recent |= delta.recent
 
+    def apply_unclaimed(self, delta: Delta) -> None:
+        """The same before it is known which messages are ``\\Recent``: RECENT waits for ``claimed``."""
+        self._recent_open = True
+        self.apply(delta)
+
+    def claimed(self, recent: UidSet) -> None:
+        """These of the new messages are ``\\Recent`` here."""
+        self._recent_open = False
+        if self.wording.recent:
+            self.recent |= recent
+
     def catch_up(self, delta: Delta) -> None:
         """The same with a delta that goes back further than ``modseq``: flags changed earlier are no news."""
         self.apply(replace(delta, changed=tuple(row for row in delta.changed if row.modseq > self.modseq)))
@@ -269,13 +284,15 @@ class View:
         if self._new and wanted.messages:
             self._uids.extend(self._new)
             said.append(b"* %d EXISTS\r\n" % len(self._uids))
-            if not self._read_only and self.wording.recent:
-                said.append(b"* %d RECENT\r\n" % len(self.recent))
+            self._recent_due = not self._read_only and self.wording.recent
             # The client asks for the flags of messages it has just heard of.
             for uid in self._new:
                 self._changed.pop(uid, None)
             self.announced += self._new
             self._new = []
+        if self._recent_due and not self._recent_open:
+            self._recent_due = False
+            said.append(b"* %d RECENT\r\n" % len(self.recent))
         if self._changed and wanted.flags:
             rows = [row for _, row in sorted(self._changed.items())]
             said += self.flag_lines(rows, (modseqs or wanted.uids) and not self.wording.uid_only, modseqs)

@@ -221,6 +221,23 @@ def test_idle_files_waiting_mail_once_and_then_looks_without_filing(
         assert client.say(b"DONE\r\n") == b"a OK done\r\n"
 
 
+def test_idle_tells_of_new_mail_before_it_is_known_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To which session a message is ``\\Recent`` takes a transaction, which EXISTS does not wait for."""
+    monkeypatch.setattr(SelectedMailbox, "fresh", lambda mailbox, since: mailbox._box.delta(since))
+    world = ImapWorld()
+    client = world.selected()
+    client.say(b"a IDLE\r\n")
+    for count in (1, 2):
+        decided = world.hold()
+        world.account.deliver(b"Subject: x\r\n\r\n")
+        assert client.hear() == b"* %d EXISTS\r\n" % count
+        world.account.hold = None
+        decided.callback(None)
+        assert client.hear() == b"* %d RECENT\r\n" % count
+    assert client.say(b"DONE\r\n") == b"a OK done\r\n"
+    assert b"FLAGS (\\Recent)" in client.say(b"b FETCH 2 FLAGS\r\n")
+
+
 def test_drain_says_goodbye_to_everyone() -> None:
     """Idle and working sessions get BYE; those that do not finish are cut off at the deadline."""
     world = ImapWorld()

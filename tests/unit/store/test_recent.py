@@ -16,6 +16,7 @@ from mailstore.model import (
     Delta,
     FetchPlan,
     Flags,
+    ModSeq,
     NewMessage,
     SortBy,
     SortKey,
@@ -226,3 +227,24 @@ def test_reading_goes_on_while_another_process_lets_no_writer_in(
     # RFC 3501 section 2.3.2: where it cannot be told who is first, a message should be taken for recent.
     assert recent == (UidSet.of([2]) if what == "select" else NONE)
     assert now(account.select("INBOX", False)).opened.recent == UidSet.of([2])
+
+
+def test_who_is_told_of_new_mail_need_not_read_it(account: Account, world: World) -> None:
+    """At that moment, from where it stands, each session is given it; ``\\Recent`` goes to one."""
+    first, second = now(account.select("INBOX", False)), now(account.select("INBOX", False))
+    since = first.opened.status.highest_modseq
+    heard: list[tuple[Delta | None, Delta | None]] = []
+    for mailbox in (first, second):
+        mailbox.on_change(lambda one=mailbox: heard.append((one.fresh(since), one.fresh(ModSeq(since - 1)))))
+    now(account._opened.filed(1.0))
+    heard.clear()
+    world.deliver(MAIL)
+    now(account._opened.filed(1.0))
+    found = heard[0][0]
+    assert found is not None
+    assert [row.uid for row in found.changed] == [2]
+    assert heard == [(found, None)] * 2
+    assert first.fresh(since) is None
+    assert now(first.claim(found)) == UidSet.of([2])
+    assert now(second.claim(found)) == now(first.claim(found)) == NONE
+    assert told_by(second, "sync") == found
