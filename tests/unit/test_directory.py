@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mailstore import directory as directory_module
 from mailstore.account import init_root, open_directory, read_server_key
 from mailstore.directory import AccountRecord, Alias, EmbeddedDirectory
+from mailstore.directory import embedded as directory_module
 from mailstore.errors import (
     AccountExists,
     AddressInvalid,

@@ -26,7 +26,7 @@ ALLOWED = {
     "deploy": {"deploy", "backup", "protocols", "mailstore"},
 }
 
-DRIVER = {"mailstore/engine.py", "mailstore/directory.py"}
+DRIVER = {"mailstore/engine.py", "mailstore/directory/embedded.py"}
 """Only these open SQLCipher files."""
 
 OWNERS = {"mailstore/account_database.py", "backup/state.py"}
