@@ -8,7 +8,7 @@ it may be killed at any step and goes on where it was.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,6 @@ from mailstore.account import account_paths
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchAccount, StorageFailed, StorageFull
 from mailstore.keys import AccountId, PublicKey
-from mailstore.page_journal import identity
 from mailstore.set_aside import SCRATCH, remove_expired
 
 log = logging.getLogger("sealbox.backup")
@@ -129,7 +128,7 @@ class Job:
             self._server.names,
         )
         self._next_housekeeping_s = 0.0
-        self._directory_mark: object = None
+        self._directory_version: Hashable = None
         self._accounts: list[AccountId] = []
         self._told_trouble = state.setting(TROUBLE) or ""
         self._snapshotter.clean()
@@ -214,13 +213,12 @@ class Job:
                 self._state.gone(gone, max(now_ms, sure_ms))
 
     def _list_accounts(self) -> None:
-        """Read the directory again when its file has changed."""
-        database = self._places.root / "directory.db"
-        with storage_errors():
-            mark = identity(database), identity(database.with_name("directory.db-wal"))
-        if mark != self._directory_mark:
-            self._accounts = [record.account_id for record in self._facts().directory.accounts()]
-            self._directory_mark = mark
+        """Read the directory again when it has changed."""
+        directory = self._facts().directory
+        version = directory.version()
+        if version != self._directory_version:
+            self._accounts = [record.account_id for record in directory.accounts()]
+            self._directory_version = version
             self._server.facts_changed()
 
     def _take(self, account: AccountId) -> None:

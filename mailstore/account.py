@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstore.address import require_address
-from mailstore.directory import AccountRecord, Directory, EmbeddedDirectory
+from mailstore.directory import AccountRecord, Directory, embedded_directory, has_embedded_directory
 from mailstore.durable import (
     make_folder,
     make_folders,
@@ -185,7 +185,7 @@ def make_root(root: Path, server_key: bytes | None) -> None:
             if is_made and server_key is None:
                 raise ServerKeyLost
             _write_server_key(root, server_key or os.urandom(SERVER_KEY_BYTES))
-    EmbeddedDirectory(_directory_path(root), read_server_key(root)).close()
+    embedded_directory(root, read_server_key(root)).close()
 
 
 def check_root(root: Path) -> None:
@@ -215,18 +215,18 @@ def _has_accounts(root: Path) -> bool:
 def has_directory(root: Path) -> bool:
     """Whether a data root has been made here. Raises StorageFailed."""
     with storage_errors():
-        return _directory_path(root).exists()
+        return has_embedded_directory(root)
 
 
-def open_directory(root: Path) -> EmbeddedDirectory:
-    """The embedded directory of a data root.
+def open_directory(root: Path) -> Directory:
+    """The directory of a data root.
 
     Raises NotInitialised, ServerKeyLost, DirectoryLost, DatabaseDamaged, StorageFailed, TooNew.
     """
     server_key = read_server_key(root)
     if not has_directory(root):
         raise DirectoryLost if _has_accounts(root) else NotInitialised
-    return EmbeddedDirectory(_directory_path(root), server_key)
+    return embedded_directory(root, server_key)
 
 
 def read_server_key(root: Path) -> bytes:
@@ -404,10 +404,6 @@ def restored_without_database(paths: AccountPaths) -> bool:
             return paths.restored.read_bytes().endswith(_WITHOUT_DATABASE)
         except FileNotFoundError:
             return False
-
-
-def _directory_path(root: Path) -> Path:
-    return root / "directory.db"
 
 
 def _server_key_path(root: Path) -> Path:

@@ -45,12 +45,6 @@ def tell(account_id: str, what: str) -> None:
     log.error('account %s: %s: see %s, "%s"', account_id, what, GUIDE, ACCOUNT_SECTION)
 
 
-def tell_directory(path: Path, code: int) -> None:
-    """Log that the directory cannot be read; ``code`` is SQLite's."""
-    why = f"is damaged (code {code}), or server.key is not the one it was made with"
-    log.error("%s %s: %s", named(path), why, read_on(path))
-
-
 def disk_full(whose: str, path: Path) -> None:
     """Log that the volume of ``path`` has no room for what ``whose`` needs, and where to read on."""
     log.error(
@@ -61,10 +55,12 @@ def disk_full(whose: str, path: Path) -> None:
 class DamagedDatabase:
     """Says once that a database is damaged, or its disk full. All connections of one opening share it."""
 
-    __slots__ = ("_told", "_told_full", "path")
+    __slots__ = ("_or_else", "_told", "_told_full", "path")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, or_else: str = "") -> None:
+        """``or_else`` names what else may be the cause, for the log."""
         self.path = path
+        self._or_else = f", or {or_else}" if or_else else ""
         self._told = self._told_full = False
 
     def full(self) -> StorageFull:
@@ -78,4 +74,5 @@ class DamagedDatabase:
         """Log it, the first time. ``code`` is SQLite's."""
         if not self._told:
             self._told = True
-            log.error("%s is damaged (code %d): %s", named(self.path), code, read_on(self.path))
+            what = f"is damaged (code {code}){self._or_else}"
+            log.error("%s %s: %s", named(self.path), what, read_on(self.path))

@@ -1,7 +1,7 @@
-"""The only door to SQLCipher for mail: open, pragmas, transactions, checkpoints, error translation.
+"""The only door to SQLCipher: open, pragmas, transactions, checkpoints, error translation.
 
-The parameters in ``open_connection`` are part of the file format (see FORMAT.md). Nothing that
-belongs to the driver (connection, cursor, row) leaves ``engine`` and ``ops``.
+The parameters in ``open_connection`` are part of the file formats (see FORMAT.md). Nothing that
+belongs to the driver (connection, cursor) leaves this file.
 """
 
 from __future__ import annotations
@@ -145,9 +145,13 @@ class Database:
     closed: without the account's lock. A process that ends with an open connection leaves the WAL as it is.
     """
 
-    def __init__(self, connection: driver.Connection, damage: DamagedDatabase) -> None:
+    def __init__(
+        self, connection: driver.Connection, damage: DamagedDatabase, autocheckpoint_pages: int = 0
+    ) -> None:
+        """See :func:`open_connection`, which makes these."""
         self._connection = connection
         self._path = damage.path
+        self._autocheckpoint_pages = autocheckpoint_pages
         self._damage = damage
         self.closed = False
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
@@ -184,6 +188,8 @@ class Database:
                 self.pragma("PRAGMA synchronous=FULL")
 
     def _require_room(self) -> None:
+        if self._autocheckpoint_pages:
+            return  # its log is written over from the start, and takes no more room
         with translated(self._damage):
             # What the log holds has to fit into the main file too, or it could never be checkpointed.
             require_room(self._path.parent, ROOM_TO_WRITE_BYTES + log_bytes(self._path))
@@ -269,11 +275,14 @@ def open_connection(
     key: DatabaseKey,
     *,
     cache_kib: int = 8192,
+    autocheckpoint_pages: int = 0,
     give_up: Callable[[Database], object] = Database.close,
     damage: DamagedDatabase | None = None,
 ) -> Database:
     """Open or create the SQLCipher database at ``path``.
 
+    With ``autocheckpoint_pages`` SQLite checkpoints by itself whenever the log has so many pages: right for a
+    file whose pages no snapshot copies. Without, only :meth:`Database.checkpoint` and :func:`close_all` do.
     ``give_up`` closes the connection when it turns out to be of no use; connections that are given the same
     ``damage`` log it once.
 
@@ -285,8 +294,10 @@ def open_connection(
     with translated(damage):
         require_room_to_open(path)
         connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
-        database = Database(connection, damage)
+        database = Database(connection, damage, autocheckpoint_pages)
         try:
+            # SQLCipher writes to standard error what it makes of a wrong key; ``damage`` says it once.
+            connection.execute("PRAGMA cipher_log_level=NONE")
             # Raw key plus salt: no PBKDF2, the key is already uniformly random.
             connection.execute(f"PRAGMA key=\"x'{key.key.hex()}{key.salt.hex()}'\"")
             for statement in (
@@ -295,7 +306,7 @@ def open_connection(
                 "PRAGMA temp_store=MEMORY",
                 f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
                 "PRAGMA journal_mode=WAL",
-                "PRAGMA wal_autocheckpoint=0",
+                f"PRAGMA wal_autocheckpoint={autocheckpoint_pages}",
                 "PRAGMA synchronous=FULL",
                 "PRAGMA secure_delete=ON",
                 "PRAGMA foreign_keys=ON",

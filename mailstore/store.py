@@ -67,8 +67,6 @@ from mailstore.unlock import Unlocked, Unlocker
 
 log = logging.getLogger("sealbox.store")
 
-DIRECTORY_NAME = "directory.db"
-
 
 class MailStore:
     """All accounts of one data root, as one worker process uses them."""
@@ -96,7 +94,7 @@ class MailStore:
         self._opening: dict[AccountId, Deferred[None]] = {}
         self._stopped = False
         self._margin = Margin(root)
-        watcher.watch(root, (DIRECTORY_NAME,), self._root_changed)
+        directory.on_change(watcher, self._directory_changed)
 
     # -- logging in ------------------------------------------------------------------------------
 
@@ -193,8 +191,8 @@ class MailStore:
         if self._open.get(opened.account_id) is opened:
             del self._open[opened.account_id]
 
-    def _root_changed(self, _names: frozenset[str]) -> None:
-        """The directory was written to: somebody may have been disabled or deleted."""
+    def _directory_changed(self) -> None:
+        """Somebody may have been disabled or deleted."""
         for opened in tuple(self._open.values()):
             opened.recheck_soon()
 

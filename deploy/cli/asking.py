@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 
 from deploy.cli.root import EXIT_SECRET, EXIT_USAGE, Cli, Refusal
-from mailstore.directory import EmbeddedDirectory
+from mailstore.directory import Directory
 from mailstore.errors import AuthenticationFailed
 from mailstore.keyring import Keyring
 from mailstore.keys import MAX_SECRET_BYTES, Typo, meant_as_recovery_key, recovery_key_typo
@@ -52,7 +52,7 @@ def new_password(from_stdin: bool) -> bytes:
 
 
 @contextmanager
-def opened_keyring(cli: Cli, directory: EmbeddedDirectory, name: str, secret: bytes) -> Iterator[Keyring]:
+def opened_keyring(cli: Cli, directory: Directory, name: str, secret: bytes) -> Iterator[Keyring]:
     """The keyslots of an account, opened by its owner; the master key is wiped afterwards."""
     try:
         opened = open_as_owner(cli.root, directory, name, secret, now=time.time(), params=cli.params)

@@ -30,7 +30,7 @@ from deploy import config as configuration
 from deploy.cli.owner import Owner, other_owner, working_as
 from mailstore.account import open_directory
 from mailstore.damage import FULL_SECTION, GUIDE, SERVER_SECTION
-from mailstore.directory import AccountRecord, EmbeddedDirectory
+from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import (
     AccountDisabled,
     AccountExists,
@@ -140,7 +140,7 @@ class Cli:
     """The configuration file, which may be missing."""
 
     @contextmanager
-    def directory(self) -> Iterator[EmbeddedDirectory]:
+    def directory(self) -> Iterator[Directory]:
         """The open directory."""
         directory = open_directory(self.root)
         try:
@@ -258,7 +258,7 @@ def explain(error: StoreError, root: Path | None = None) -> tuple[str, int]:
     return "unexpected error of the store: please report it", 1
 
 
-def find_account(directory: EmbeddedDirectory, name: str) -> AccountRecord:
+def find_account(directory: Directory, name: str) -> AccountRecord:
     """The account called ``name``. Raises NoSuchAccount."""
     record = directory.login(name)
     if record is None:

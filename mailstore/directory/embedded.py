@@ -1,44 +1,50 @@
-"""The directory: which address belongs to which account. No mail, no secret of a user.
+"""The directory in one SQLCipher file, ROOT/directory.db, opened with the server's key."""
 
-:class:`Directory` is the interface; :class:`EmbeddedDirectory` keeps it in ROOT/directory.db, an
-SQLCipher file opened with the server's key. Its methods block: call them in threads. Any number of
-threads and processes may use one file at once.
-"""
-
-import os
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Full, LifoQueue
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
-from sqlcipher3 import dbapi2 as sqlcipher
-
-from mailstore.address import read_address, read_domain, read_login_name, require_address, require_domain
-from mailstore.damage import tell_directory
+from mailstore.address import (
+    Address,
+    read_address,
+    read_domain,
+    read_login_name,
+    require_address,
+    require_domain,
+)
+from mailstore.damage import DamagedDatabase
+from mailstore.directory.interface import AccountRecord, Alias, Directory, FileWatch, Recipient
 from mailstore.durable import FILE_MODE, storage_errors
+from mailstore.engine import WRITE_LOCK, Database, DatabaseKey, Row, Txn, Value, open_connection
 from mailstore.errors import (
     AccountExists,
     Busy,
-    DatabaseDamaged,
     DomainInUse,
     NoSuchAccount,
     NoSuchAddress,
     NoSuchDomain,
     StorageFailed,
     StorageFull,
+    StoreError,
     TooNew,
 )
 from mailstore.keys import AccountId, KeyLabel, PublicKey, derive
 from mailstore.model import Pop3Settings
-from mailstore.room import is_full, require_room_to_open
+from mailstore.page_journal import identity
 
-# Connections and rows are Any below: sqlcipher3 ships no type information.
+T = TypeVar("T")
+
+DIRECTORY_FILE = "directory.db"
 SCHEMA_VERSION = 2
-BUSY_TIMEOUT_MS = 30_000
 IDLE_CONNECTIONS = 8
+CACHE_KIB = 2000
+"""Page cache of a connection."""
+
+AUTOCHECKPOINT_PAGES = 1000
+"""No snapshot copies this file, so SQLite may checkpoint it as usual, under no lock of ours."""
+
 _KEY_BYTES = 32
 _SALT_BYTES = 16
 
@@ -71,190 +77,80 @@ _ACCOUNT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AccountRecord:
-    """What the directory knows about an account. ``name`` is its primary address; times in epoch s."""
-
-    account_id: AccountId
-    name: str = field(repr=False)
-    public_key: PublicKey = field(repr=False)
-    header_generation: int
-    quota_bytes: int | None
-    created: int
-    disabled: bool
-    pop3: Pop3Settings = field(default_factory=Pop3Settings)
+def has_embedded_directory(root: Path) -> bool:
+    """Whether the data root has a directory. Raises OSError."""
+    return (root / DIRECTORY_FILE).exists()
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """Where mail for an address goes. ``mailbox_hint`` is the detail of user+detail@domain."""
+def embedded_directory(root: Path, server_key: bytes) -> Directory:
+    """Open or create the directory of a data root.
 
-    account_id: AccountId
-    public_key: PublicKey = field(repr=False)
-    mailbox_hint: str | None = field(repr=False)
-    quota_bytes: int | None
-    disabled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Alias:
-    """A further address of an account."""
-
-    address: str = field(repr=False)
-    account_name: str = field(repr=False)
-
-
-class Directory(Protocol):
-    """What the rest of the program asks a directory; every method blocks and may raise StorageFailed."""
-
-    def resolve(self, address: str | bytes) -> Recipient | None:
-        """The account that mail for ``address`` goes to, None if there is none; never raises for odd text."""
-
-    def login(self, name: str | bytes) -> AccountRecord | None:
-        """The account whose name a client gave, None if there is none; never raises for odd text."""
-
-    def account(self, account_id: AccountId) -> AccountRecord | None:
-        """The record of one account."""
-
-    def accounts(self) -> list[AccountRecord]:
-        """All accounts, sorted by name."""
-
-    def add_account(self, record: AccountRecord) -> None:
-        """Add an account, its name as an address, and its domain. Raises AccountExists, AddressInvalid."""
-
-    def remove_account(self, account_id: AccountId) -> None:
-        """Remove an account and its addresses; no error if it is gone already."""
-
-    def set_disabled(self, account_id: AccountId, disabled: bool) -> None:
-        """Lock or unlock an account. Raises NoSuchAccount."""
-
-    def set_quota(self, account_id: AccountId, quota_bytes: int | None) -> None:
-        """Set the storage limit, None for none. Raises NoSuchAccount."""
-
-    def set_pop3(self, account_id: AccountId, settings: Pop3Settings) -> None:
-        """Set how the account uses POP3, from its next login on. Raises NoSuchAccount."""
-
-    def largest_pop3_login_delay_s(self) -> int:
-        """The greatest ``Pop3Settings.login_delay_s`` of any account; 0 when none has its own."""
-
-    def advance_header_generation(self, account_id: AccountId, generation: int) -> None:
-        """Remember that a header of this generation exists; never goes backwards."""
-
-    def set_header(self, account_id: AccountId, public_key: PublicKey, generation: int) -> None:
-        """Take the word of a restored header, backwards too. Raises NoSuchAccount."""
-
-    def aliases(self, account_id: AccountId | None = None) -> list[Alias]:
-        """Addresses other than account names, sorted; of one account if given."""
-
-    def add_alias(self, address: str, account_id: AccountId) -> None:
-        """Add an address. Raises AddressInvalid, NoSuchDomain, AccountExists, NoSuchAccount."""
-
-    def remove_alias(self, address: str) -> None:
-        """Remove an address that is not an account's name. Raises NoSuchAddress."""
-
-    def domains(self) -> list[str]:
-        """All domains, sorted."""
-
-    def add_domain(self, domain: str) -> None:
-        """Add a domain; no error if it is there. The first one becomes the default. Raises AddressInvalid."""
-
-    def remove_domain(self, domain: str) -> None:
-        """Remove a domain that no address uses. Raises NoSuchDomain, DomainInUse."""
-
-    def default_domain(self) -> str | None:
-        """The domain of a login name without one."""
-
-    def set_default_domain(self, domain: str) -> None:
-        """Choose it among the domains. Raises NoSuchDomain."""
+    Raises DatabaseDamaged (also for another key), TooNew, StorageFailed, StorageFull, Busy.
+    """
+    return EmbeddedDirectory(root / DIRECTORY_FILE, server_key)
 
 
 class EmbeddedDirectory:
-    """The directory in one SQLCipher file; see :class:`Directory` for its methods."""
+    """See :class:`Directory`, also for its methods. Outside this package nobody names this class."""
 
     def __init__(self, path: Path, server_key: bytes) -> None:
-        """Open or create ``path``. Raises StorageFailed (wrong key, damage), TooNew."""
+        """As :func:`embedded_directory`."""
         self._path = path
-        key = derive(server_key, KeyLabel.DIRECTORY, _KEY_BYTES)
-        self._raw_key = (key + derive(server_key, KeyLabel.DIRECTORY_SALT, _SALT_BYTES)).hex()
-        self._idle: LifoQueue[Any] = LifoQueue(IDLE_CONNECTIONS)
+        self._key = DatabaseKey(
+            derive(server_key, KeyLabel.DIRECTORY, _KEY_BYTES),
+            derive(server_key, KeyLabel.DIRECTORY_SALT, _SALT_BYTES),
+        )
+        self._damage = DamagedDatabase(path, "server.key is not the one it was made with")
+        self._idle: LifoQueue[Database] = LifoQueue(IDLE_CONNECTIONS)
         with storage_errors():
             # SQLite gives the WAL the mode of the main file, so the file is made before SQLite can.
-            path.touch(mode=FILE_MODE)
-        with self._change() as connection:
-            _create_or_check(connection)
+            if not path.exists():
+                path.touch(mode=FILE_MODE)
+        if self._read(_version) != SCHEMA_VERSION:
+            self._write(_migrate)
 
     def close(self) -> None:
-        """Close the idle connections; the object may not be used afterwards."""
+        """See :class:`Directory`."""
         while True:
             try:
                 self._idle.get_nowait().close()
             except Empty:
                 return
 
+    def version(self) -> Hashable:
+        """See :class:`Directory`."""
+        with storage_errors():
+            return identity(self._path), identity(self._path.with_name(f"{DIRECTORY_FILE}-wal"))
+
+    def on_change(self, watch: FileWatch, callback: Callable[[], None]) -> None:
+        """See :class:`Directory`."""
+        # Closed behind each commit, when others can see it.
+        watch.watch(self._path.parent, (WRITE_LOCK,), lambda _changed: callback())
+
     def resolve(self, address: str | bytes) -> Recipient | None:
         """See :class:`Directory`."""
         wanted = read_address(address)
-        if wanted is None:
-            return None
-        query = (
-            "SELECT id, public_key, quota_bytes, disabled FROM account"
-            " WHERE id = (SELECT account_id FROM address WHERE name = ?)"
-        )
-        with self._read() as connection:
-            # An address registered with its + goes before the rule for details.
-            for name, hint in ((wanted.full, None), (wanted.base, wanted.detail or None)):
-                row = connection.execute(query, (name,)).fetchone()
-                if row is not None:
-                    return Recipient(AccountId(row[0]), PublicKey(row[1]), hint, row[2], bool(row[3]))
-        return None
+        return None if wanted is None else self._read(_recipient, wanted)
 
     def login(self, name: str | bytes) -> AccountRecord | None:
         """See :class:`Directory`."""
-        with self._read() as connection:
-            wanted = read_login_name(name, _setting(connection, "default_domain"))
-            row = connection.execute(f"{_ACCOUNT} WHERE name = ?", (wanted,)).fetchone()
-            if row is None:
-                # A name that nobody has costs what reading a record costs.
-                for other in connection.execute(f"{_ACCOUNT} ORDER BY id LIMIT 1"):
-                    _record(other)
-        return None if row is None else _record(row)
+        return self._read(_by_login_name, name)
 
     def account(self, account_id: AccountId) -> AccountRecord | None:
         """See :class:`Directory`."""
-        with self._read() as connection:
-            row = connection.execute(f"{_ACCOUNT} WHERE id = ?", (account_id,)).fetchone()
-        return None if row is None else _record(row)
+        return self._read(_account, account_id)
 
     def accounts(self) -> list[AccountRecord]:
         """See :class:`Directory`."""
-        with self._read() as connection:
-            return [_record(row) for row in connection.execute(f"{_ACCOUNT} ORDER BY name")]
+        return self._read(_accounts)
 
     def add_account(self, record: AccountRecord) -> None:
         """See :class:`Directory`."""
-        address = require_address(record.name)
-        values = (
-            record.account_id,
-            address.full,
-            record.public_key,
-            record.header_generation,
-            record.quota_bytes,
-            record.created,
-            int(record.disabled),
-            *_pop3_columns(record.pop3),
-        )
-        with self._change() as connection:
-            _require_free(connection, address.full)
-            _ensure_domain(connection, address.domain)
-            connection.execute("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-            connection.execute(
-                "INSERT INTO address VALUES (?, ?, ?)", (address.full, address.domain, record.account_id)
-            )
+        self._write(_add_account, record, require_address(record.name))
 
     def remove_account(self, account_id: AccountId) -> None:
         """See :class:`Directory`."""
-        with self._change() as connection:
-            connection.execute("DELETE FROM account WHERE id = ?", (account_id,))
+        self._write(_run, "DELETE FROM account WHERE id = ?", (account_id,))
 
     def set_disabled(self, account_id: AccountId, disabled: bool) -> None:
         """See :class:`Directory`."""
@@ -274,10 +170,7 @@ class EmbeddedDirectory:
 
     def largest_pop3_login_delay_s(self) -> int:
         """See :class:`Directory`."""
-        # The condition is that of the index, so this reads one row of it however many accounts there are.
-        query = "SELECT max(pop3_login_delay_s) FROM account WHERE pop3_login_delay_s IS NOT NULL"
-        with self._read() as connection:
-            return int(connection.execute(query).fetchone()[0] or 0)
+        return self._read(_largest_pop3_login_delay_s)
 
     def advance_header_generation(self, account_id: AccountId, generation: int) -> None:
         """See :class:`Directory`."""
@@ -291,166 +184,196 @@ class EmbeddedDirectory:
 
     def aliases(self, account_id: AccountId | None = None) -> list[Alias]:
         """See :class:`Directory`."""
-        query = (
-            "SELECT address.name, account.name FROM address JOIN account ON account.id = account_id"
-            " WHERE address.name <> account.name AND (?1 IS NULL OR account_id = ?1) ORDER BY address.name"
-        )
-        with self._read() as connection:
-            return [Alias(*row) for row in connection.execute(query, (account_id,))]
+        return self._read(_aliases, account_id)
 
     def add_alias(self, address: str, account_id: AccountId) -> None:
         """See :class:`Directory`."""
-        wanted = require_address(address)
-        with self._change() as connection:
-            if connection.execute("SELECT 1 FROM account WHERE id = ?", (account_id,)).fetchone() is None:
-                raise NoSuchAccount
-            if not _has_domain(connection, wanted.domain):
-                raise NoSuchDomain
-            _require_free(connection, wanted.full)
-            connection.execute(
-                "INSERT INTO address VALUES (?, ?, ?)", (wanted.full, wanted.domain, account_id)
-            )
+        self._write(_add_alias, require_address(address), account_id)
 
     def remove_alias(self, address: str) -> None:
         """See :class:`Directory`."""
         wanted = read_address(address)
         statement = "DELETE FROM address WHERE name = ?1 AND name NOT IN (SELECT name FROM account)"
-        with self._change() as connection:
-            if wanted is None or connection.execute(statement, (wanted.full,)).rowcount == 0:
-                raise NoSuchAddress
+        if wanted is None or self._write(_run, statement, (wanted.full,)) == 0:
+            raise NoSuchAddress
 
     def domains(self) -> list[str]:
         """See :class:`Directory`."""
-        with self._read() as connection:
-            return [row[0] for row in connection.execute("SELECT name FROM domain ORDER BY name")]
+        return self._read(_domains)
 
     def add_domain(self, domain: str) -> None:
         """See :class:`Directory`."""
-        name = require_domain(domain)
-        with self._change() as connection:
-            _ensure_domain(connection, name)
+        self._write(_ensure_domain, require_domain(domain))
 
     def remove_domain(self, domain: str) -> None:
         """See :class:`Directory`."""
-        name = read_domain(domain)
-        with self._change() as connection:
-            if name is None or not _has_domain(connection, name):
-                raise NoSuchDomain
-            if connection.execute("SELECT 1 FROM address WHERE domain = ?", (name,)).fetchone():
-                raise DomainInUse
-            connection.execute("DELETE FROM domain WHERE name = ?", (name,))
-            connection.execute("DELETE FROM setting WHERE name = 'default_domain' AND value = ?", (name,))
+        self._write(_remove_domain, read_domain(domain))
 
     def default_domain(self) -> str | None:
         """See :class:`Directory`."""
-        with self._read() as connection:
-            return _setting(connection, "default_domain")
+        return self._read(_setting, "default_domain")
 
     def set_default_domain(self, domain: str) -> None:
         """See :class:`Directory`."""
-        name = read_domain(domain)
-        with self._change() as connection:
-            if name is None or not _has_domain(connection, name):
-                raise NoSuchDomain
-            connection.execute("INSERT OR REPLACE INTO setting VALUES ('default_domain', ?)", (name,))
+        self._write(_set_default_domain, read_domain(domain))
 
-    def _update(self, statement: str, *values: object) -> None:
-        with self._change() as connection:
-            if connection.execute(statement, values).rowcount == 0:
-                raise NoSuchAccount
+    def _read(self, fn: Callable[..., T], *args: Any) -> T:
+        with self._connection() as database:
+            return database.read(0, fn, *args)
 
-    @contextmanager
-    def _change(self) -> Iterator[Any]:
-        with self._read() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-                # Tell those who watch the file, now that they can see what has changed.
-                with suppress(OSError):
-                    os.utime(self._path)
-            except BaseException:
-                # A failed COMMIT may have ended the transaction already.
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+    def _write(self, fn: Callable[..., T], *args: Any) -> T:
+        with self._connection() as database:
+            return database.write(0, fn, *args)
+
+    def _update(self, statement: str, *values: Value) -> None:
+        if self._write(_run, statement, values) == 0:
+            raise NoSuchAccount
 
     @contextmanager
-    def _read(self) -> Iterator[Any]:
-        with _translated(self._path):
-            try:
-                connection = self._idle.get_nowait()
-            except Empty:
-                connection = _open(self._path, self._raw_key)
-            try:
-                yield connection
-            except sqlcipher.Error:
-                connection.close()  # Whatever state it is in, nobody shall inherit it.
-                raise
-            except BaseException:
-                self._give_back(connection)
-                raise
-            self._give_back(connection)
-
-    def _give_back(self, connection: Any) -> None:
+    def _connection(self) -> Iterator[Database]:
         try:
-            self._idle.put_nowait(connection)
+            database = self._idle.get_nowait()
+        except Empty:
+            database = open_connection(
+                self._path,
+                self._key,
+                cache_kib=CACHE_KIB,
+                autocheckpoint_pages=AUTOCHECKPOINT_PAGES,
+                damage=self._damage,
+            )
+        try:
+            yield database
+        except (Busy, StorageFull, StorageFailed):
+            with suppress(StoreError):
+                database.close()  # whatever state it is in, nobody shall inherit it
+            raise
+        except BaseException:
+            self._give_back(database)  # refused, and rolled back
+            raise
+        self._give_back(database)
+
+    def _give_back(self, database: Database) -> None:
+        try:
+            self._idle.put_nowait(database)
         except Full:
-            connection.close()
+            database.close()
 
 
-def _open(path: Path, raw_key: str) -> Any:
-    with storage_errors():
-        require_room_to_open(path)
-    connection = sqlcipher.connect(str(path), isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA cipher_log_level = NONE")
-        connection.execute(f"PRAGMA key = \"x'{raw_key}'\"")
-        connection.execute("PRAGMA cipher_hmac_algorithm = HMAC_SHA256")
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    # Driver texts can quote statements and values, so they are not carried along.
-    try:
-        yield
-    except sqlcipher.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0)
-        match code & 0xFF:
-            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-                tell_directory(path, code)
-                raise DatabaseDamaged from None
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                raise Busy from None
-            case sqlite3.SQLITE_FULL:
-                raise StorageFull("the disk is full") from None
-            case sqlite3.SQLITE_IOERR if is_full(path.parent):
-                raise StorageFull("the disk is full") from None
-            case _:
-                raise StorageFailed from None
-
-
-def _create_or_check(connection: Any) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+def _version(txn: Txn) -> int:
+    version = int(txn.value("PRAGMA user_version"))
     if version > SCHEMA_VERSION:
         raise TooNew
-    if version < SCHEMA_VERSION:
-        for statement in filter(str.strip, ";".join(_MIGRATIONS[version:]).split(";")):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return version
 
 
-def _record(row: Any) -> AccountRecord:
+def _migrate(txn: Txn) -> None:
+    # Asked again inside: another process may have been faster.
+    for statement in filter(str.strip, ";".join(_MIGRATIONS[_version(txn) :]).split(";")):
+        txn.run(statement)
+    txn.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _run(txn: Txn, statement: str, values: Sequence[Value]) -> int:
+    return txn.run(statement, values)
+
+
+def _recipient(txn: Txn, wanted: Address) -> Recipient | None:
+    query = (
+        "SELECT id, public_key, quota_bytes, disabled FROM account"
+        " WHERE id = (SELECT account_id FROM address WHERE name = ?)"
+    )
+    # An address registered with its + goes before the rule for details.
+    for name, hint in ((wanted.full, None), (wanted.base, wanted.detail or None)):
+        row = txn.one(query, (name,))
+        if row is not None:
+            return Recipient(AccountId(row[0]), PublicKey(row[1]), hint, row[2], bool(row[3]))
+    return None
+
+
+def _by_login_name(txn: Txn, name: str | bytes) -> AccountRecord | None:
+    wanted = read_login_name(name, _setting(txn, "default_domain"))
+    row = txn.one(f"{_ACCOUNT} WHERE name = ?", (wanted,))
+    if row is None:
+        # A name that nobody has costs what reading a record costs.
+        for other in txn.rows(f"{_ACCOUNT} ORDER BY id LIMIT 1"):
+            _record(other)
+        return None
+    return _record(row)
+
+
+def _account(txn: Txn, account_id: AccountId) -> AccountRecord | None:
+    row = txn.one(f"{_ACCOUNT} WHERE id = ?", (account_id,))
+    return None if row is None else _record(row)
+
+
+def _accounts(txn: Txn) -> list[AccountRecord]:
+    return [_record(row) for row in txn.rows(f"{_ACCOUNT} ORDER BY name")]
+
+
+def _add_account(txn: Txn, record: AccountRecord, address: Address) -> None:
+    _require_free(txn, address.full)
+    _ensure_domain(txn, address.domain)
+    values = (
+        record.account_id,
+        address.full,
+        record.public_key,
+        record.header_generation,
+        record.quota_bytes,
+        record.created,
+        int(record.disabled),
+        *_pop3_columns(record.pop3),
+    )
+    txn.run("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    _insert_address(txn, address, record.account_id)
+
+
+def _insert_address(txn: Txn, address: Address, account_id: AccountId) -> None:
+    txn.run("INSERT INTO address VALUES (?, ?, ?)", (address.full, address.domain, account_id))
+
+
+def _largest_pop3_login_delay_s(txn: Txn) -> int:
+    # The condition is that of the index, so this reads one row of it however many accounts there are.
+    query = "SELECT max(pop3_login_delay_s) FROM account WHERE pop3_login_delay_s IS NOT NULL"
+    return int(txn.value(query) or 0)
+
+
+def _aliases(txn: Txn, account_id: AccountId | None) -> list[Alias]:
+    query = (
+        "SELECT address.name, account.name FROM address JOIN account ON account.id = account_id"
+        " WHERE address.name <> account.name AND (?1 IS NULL OR account_id = ?1) ORDER BY address.name"
+    )
+    return [Alias(*row) for row in txn.rows(query, (account_id,))]
+
+
+def _add_alias(txn: Txn, address: Address, account_id: AccountId) -> None:
+    if _account(txn, account_id) is None:
+        raise NoSuchAccount
+    if not _has_domain(txn, address.domain):
+        raise NoSuchDomain
+    _require_free(txn, address.full)
+    _insert_address(txn, address, account_id)
+
+
+def _domains(txn: Txn) -> list[str]:
+    return [row[0] for row in txn.rows("SELECT name FROM domain ORDER BY name")]
+
+
+def _remove_domain(txn: Txn, name: str | None) -> None:
+    if name is None or not _has_domain(txn, name):
+        raise NoSuchDomain
+    if txn.one("SELECT 1 FROM address WHERE domain = ?", (name,)) is not None:
+        raise DomainInUse
+    txn.run("DELETE FROM domain WHERE name = ?", (name,))
+    txn.run("DELETE FROM setting WHERE name = 'default_domain' AND value = ?", (name,))
+
+
+def _set_default_domain(txn: Txn, name: str | None) -> None:
+    if name is None or not _has_domain(txn, name):
+        raise NoSuchDomain
+    txn.run("INSERT OR REPLACE INTO setting VALUES ('default_domain', ?)", (name,))
+
+
+def _record(row: Row) -> AccountRecord:
     account_id, name, public_key, generation, quota_bytes, created, disabled, *pop3 = row
     maildrop, retr_marks_seen, dele_to_trash, login_delay_s = pop3
     return AccountRecord(
@@ -474,22 +397,22 @@ def _pop3_columns(settings: Pop3Settings) -> tuple[str, int, int, int | None]:
     )
 
 
-def _setting(connection: Any, name: str) -> str | None:
-    row = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
-    return None if row is None else str(row[0])
+def _setting(txn: Txn, name: str) -> str | None:
+    found: str | None = txn.value("SELECT value FROM setting WHERE name = ?", (name,))
+    return found
 
 
-def _has_domain(connection: Any, name: str) -> bool:
-    return connection.execute("SELECT 1 FROM domain WHERE name = ?", (name,)).fetchone() is not None
+def _has_domain(txn: Txn, name: str) -> bool:
+    return txn.one("SELECT 1 FROM domain WHERE name = ?", (name,)) is not None
 
 
-def _ensure_domain(connection: Any, name: str) -> None:
-    if _has_domain(connection, name):
+def _ensure_domain(txn: Txn, name: str) -> None:
+    if _has_domain(txn, name):
         return
-    connection.execute("INSERT INTO domain VALUES (?)", (name,))
-    connection.execute("INSERT OR IGNORE INTO setting VALUES ('default_domain', ?)", (name,))
+    txn.run("INSERT INTO domain VALUES (?)", (name,))
+    txn.run("INSERT OR IGNORE INTO setting VALUES ('default_domain', ?)", (name,))
 
 
-def _require_free(connection: Any, address: str) -> None:
-    if connection.execute("SELECT 1 FROM address WHERE name = ?", (address,)).fetchone() is not None:
+def _require_free(txn: Txn, address: str) -> None:
+    if txn.one("SELECT 1 FROM address WHERE name = ?", (address,)) is not None:
         raise AccountExists

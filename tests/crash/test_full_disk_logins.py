@@ -15,7 +15,7 @@ from imap_wire import connect, session
 from running import SEALBOX, Server, eventually
 from small_disks import KINDS, fill, free_bytes, small_disk
 
-from mailstore.directory import EmbeddedDirectory
+from mailstore.directory import embedded_directory
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import StoreError
 from mailstore.room import ROOM_TO_OPEN_BYTES, ROOM_TO_WRITE_BYTES
@@ -45,9 +45,9 @@ def open_and_write(path: Path) -> None:
         close_all(opened)
 
 
-def look_into(path: Path) -> None:
+def look_into(root: Path) -> None:
     """A question to the directory."""
-    directory = EmbeddedDirectory(path, bytes(32))
+    directory = embedded_directory(root, bytes(32))
     try:
         directory.accounts()
     finally:
@@ -69,7 +69,7 @@ def try_all(disk: Path, told: Queue[tuple[int, str, str]]) -> None:
         fill(disk, free_kib * 1024)
         opened = answer(open_and_write, disk / "mail.db")
         fill(disk, free_kib * 1024)
-        told.put((free_kib, opened, answer(look_into, disk / "directory.db")))
+        told.put((free_kib, opened, answer(look_into, disk)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,7 +79,7 @@ def test_no_database_is_opened_into_a_page_that_the_disk_does_not_have(tmp_path:
         first = open_connection(disk / "mail.db", KEY)
         first.write(0, lambda txn: txn.run("CREATE TABLE here(x)"))
         close_all([first])
-        look_into(disk / "directory.db")
+        look_into(disk)
         context = multiprocessing.get_context("spawn")
         told: Queue[tuple[int, str, str]] = context.Queue()
         child = context.Process(target=try_all, args=(disk, told))

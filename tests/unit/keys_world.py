@@ -17,7 +17,7 @@ from mailstore.account import (
     init_root,
     open_directory,
 )
-from mailstore.directory import AccountRecord, EmbeddedDirectory
+from mailstore.directory import AccountRecord, Directory
 from mailstore.keyring import Keyring
 from mailstore.keys import Argon2Params, argon2id
 from mailstore.opening import Opened, open_as_owner
@@ -48,7 +48,7 @@ class World:
     """One root, one directory, one account."""
 
     root: Path
-    directory: EmbeddedDirectory
+    directory: Directory
     record: AccountRecord
     argon2: CountingArgon2 = field(default_factory=CountingArgon2)
 

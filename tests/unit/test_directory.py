@@ -1,15 +1,19 @@
-"""Addresses to accounts, aliases, domains, login names; several threads and processes at once."""
+"""What every directory promises: addresses to accounts, aliases, domains, login names, news of changes.
 
-import multiprocessing
-import os
-import stat
+It holds for all of ``KINDS``; what only one of them promises is tested beside this file.
+"""
+
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from directory_worlds import ANN, JOE, record
+from twisted.internet.task import Clock
 
-from mailstore.account import init_root, open_directory, read_server_key
-from mailstore.directory import AccountRecord, Alias, EmbeddedDirectory
-from mailstore.directory import embedded as directory_module
+from mailstore.account import init_root, open_directory
+from mailstore.changes import Watcher
+from mailstore.directory import Alias, Directory
 from mailstore.errors import (
     AccountExists,
     AddressInvalid,
@@ -17,33 +21,31 @@ from mailstore.errors import (
     NoSuchAccount,
     NoSuchAddress,
     NoSuchDomain,
-    NotInitialised,
-    ServerKeyLost,
-    StorageFailed,
-    TooNew,
 )
 from mailstore.keys import AccountId, PublicKey
 from mailstore.model import Pop3Settings
 
-JOE, ANN = AccountId("a" * 32), AccountId("b" * 32)
+
+def embedded(place: Path) -> Callable[[], Directory]:
+    """The one that lies in the data root."""
+    init_root(place)
+    return lambda: open_directory(place)
 
 
-def record(account_id=JOE, name="joe@example.org", quota=None):
-    """A directory entry."""
-    return AccountRecord(account_id, name, PublicKey(b"key of " + account_id.encode()), 1, quota, 5, False)
+KINDS = {"embedded": embedded}
+"""For each kind what begins one in a folder of the test; the result opens it, as often as it is called."""
+
+
+@pytest.fixture(params=KINDS)
+def another(request, tmp_path):
+    """Opens a directory that begins empty, as each process does for itself."""
+    return KINDS[request.param](tmp_path)
 
 
 @pytest.fixture
-def root(tmp_path):
-    """An empty data root."""
-    init_root(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def directory(root):
+def directory(another):
     """A directory with one account."""
-    directory = open_directory(root)
+    directory = another()
     directory.add_account(record())
     yield directory
     directory.close()
@@ -99,9 +101,9 @@ def test_odd_login_names_are_unknown(directory, name):
     assert directory.login(name) is None
 
 
-def test_bare_name_without_default_domain(root):
+def test_bare_name_without_default_domain(another):
     """Before there is a domain no bare name means anything."""
-    directory = open_directory(root)
+    directory = another()
     assert directory.login("joe") is None
     directory.close()
 
@@ -206,123 +208,6 @@ def test_changing_a_record(directory):
         directory.set_quota(ANN, None)
 
 
-def test_nothing_readable_on_disk(directory, root):
-    """No file of the root shows an address, and nobody else may read any."""
-    for path in root.rglob("*"):
-        if path.is_file():
-            assert b"joe" not in path.read_bytes()
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
-        else:
-            assert stat.S_IMODE(path.stat().st_mode) == 0o700, path.name
-
-
-def test_wrong_server_key(directory, root):
-    """Another key does not open the directory, and does not damage it."""
-    with pytest.raises(StorageFailed):
-        EmbeddedDirectory(root / "directory.db", bytes(32))
-    assert directory.login("joe") is not None
-
-
-def test_lost_server_key(root):
-    """A missing key is not replaced beside an existing directory; a malformed one is refused."""
-    (root / "server.key").rename(root / "elsewhere")
-    with pytest.raises(StorageFailed):
-        init_root(root)
-    with pytest.raises(ServerKeyLost):
-        open_directory(root)
-    (root / "elsewhere").rename(root / "server.key")
-    (root / "directory.db").rename(root / "elsewhere")
-    with pytest.raises(NotInitialised):
-        open_directory(root)
-    (root / "server.key").write_bytes(b"short\n")
-    with pytest.raises(StorageFailed):
-        read_server_key(root)
-
-
-def test_init_root_twice(root):
-    """Initialising again keeps key and directory."""
-    key = read_server_key(root)
-    init_root(root)
-    assert read_server_key(root) == key
-    assert not list(root.glob(".*"))
-
-
-def test_newer_directory(root):
-    """A directory of a newer program is left alone."""
-    directory = open_directory(root)
-    with directory._change() as connection:
-        connection.execute("PRAGMA user_version = 99")
-    directory.close()
-    with pytest.raises(TooNew):
-        open_directory(root)
-
-
-VERSION_1 = """
-CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE domain (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-CREATE TABLE account (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, public_key BLOB NOT NULL,
-    header_generation INTEGER NOT NULL, quota_bytes INTEGER, created INTEGER NOT NULL,
-    disabled INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
-CREATE TABLE address (
-    name TEXT PRIMARY KEY, domain TEXT NOT NULL REFERENCES domain(name),
-    account_id TEXT NOT NULL REFERENCES account(id) ON DELETE CASCADE) STRICT, WITHOUT ROWID;
-CREATE INDEX address_domain ON address(domain);
-CREATE INDEX address_account ON address(account_id);
-INSERT INTO domain VALUES('example.org');
-INSERT INTO account VALUES('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'joe@example.org', x'0102', 3, 1000, 5, 1);
-INSERT INTO account VALUES('bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'ann@example.org', x'03', 1, NULL, 6, 0);
-INSERT INTO address VALUES('joe@example.org', 'example.org', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa');
-INSERT INTO address VALUES('ann@example.org', 'example.org', 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb');
-PRAGMA user_version = 1
-"""
-
-
-@pytest.fixture
-def version_1(tmp_path):
-    """The file of a directory as version 1 left it, and its server's key."""
-    key, path = os.urandom(32), tmp_path / "directory.db"
-    empty = EmbeddedDirectory(path, key)
-    raw_key = empty._raw_key
-    empty.close()
-    path.unlink()
-    connection = directory_module._open(path, raw_key)
-    for statement in VERSION_1.split(";"):
-        connection.execute(statement)
-    connection.close()
-    return path, key
-
-
-def test_a_directory_of_version_1_is_migrated(version_1):
-    """All that was there is there; everybody uses POP3 as before, until it is set otherwise."""
-    directory = EmbeddedDirectory(*version_1)
-    assert directory.accounts() == [
-        AccountRecord(ANN, "ann@example.org", PublicKey(b"\x03"), 1, None, 6, False),
-        AccountRecord(JOE, "joe@example.org", PublicKey(b"\x01\x02"), 3, 1000, 5, True),
-    ]
-    assert directory.resolve("joe@example.org").account_id == JOE
-    assert directory.account(JOE).pop3 == Pop3Settings()
-    directory.set_pop3(JOE, Pop3Settings("Lists", True, True, 60))
-    directory.close()
-    directory = EmbeddedDirectory(*version_1)
-    assert directory.login("joe@example.org").pop3 == Pop3Settings("Lists", True, True, 60)
-    assert directory.account(ANN).pop3 == Pop3Settings()
-    directory.close()
-
-
-def test_a_migration_that_fails_leaves_version_1(version_1, monkeypatch):
-    """It is one transaction: the next start does all of it."""
-    monkeypatch.setattr(
-        directory_module, "_MIGRATIONS", (VERSION_1, directory_module._VERSION_2 + "CREATE TABLE broken ()")
-    )
-    with pytest.raises(StorageFailed):
-        EmbeddedDirectory(*version_1)
-    monkeypatch.undo()
-    directory = EmbeddedDirectory(*version_1)
-    assert [one.name for one in directory.accounts()] == ["ann@example.org", "joe@example.org"]
-    directory.close()
-
-
 def test_pop3_settings(directory):
     """Set for one account alone; the largest delay is known without asking every account."""
     assert directory.largest_pop3_login_delay_s() == 0
@@ -349,34 +234,6 @@ def test_threads(directory):
     assert len(directory.aliases()) == 64
 
 
-def _add_aliases(root, first, count):
-    init_root(root)
-    directory = open_directory(root)
-    directory.add_domain("example.org")
-    if directory.account(JOE) is None:
-        try:
-            directory.add_account(record())
-        except AccountExists:
-            pass  # The other process was faster.
-    for number in range(first, first + count):
-        directory.add_alias(f"alias{number}@example.org", JOE)
-    directory.close()
-
-
-def test_processes_racing_from_the_first_start(tmp_path):
-    """Several processes may create and fill one root at once: one server key, no lost change."""
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_add_aliases, args=(tmp_path / "root", 100 * n, 20)) for n in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(30)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    directory = open_directory(tmp_path / "root")
-    assert len(directory.aliases()) == 60
-    directory.close()
-
-
 def test_no_addresses_in_repr(directory):
     """Records and recipients can be logged without telling whose they are."""
     directory.add_alias("info@example.org", JOE)
@@ -384,11 +241,80 @@ def test_no_addresses_in_repr(directory):
     assert not [word for word in ("joe", "info", "example", "tag") if word in repr(shown)]
 
 
-def test_a_change_is_announced_when_others_can_see_it(directory, monkeypatch):
-    """Who watches the file looks at once, so the sign comes behind the commit."""
-    other = open_directory(directory._path.parent)
-    seen = []
-    monkeypatch.setattr(os, "utime", lambda _path: seen.append(other.account(JOE).disabled))
-    directory.set_disabled(JOE, True)
+class Reactor(Clock):
+    """A clock that hears of what the kernel has to say when it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.readers = []
+
+    def addReader(self, reader):
+        """Called by what wants to read."""
+        self.readers.append(reader)
+
+    def removeReader(self, reader):
+        """Called by what has ended."""
+        self.readers = [one for one in self.readers if one is not reader]
+
+    removeWriter = removeReader
+
+    def listen(self):
+        """Hear what has happened until now."""
+        for reader in self.readers:
+            reader.doRead()
+        self.advance(1)
+
+
+CHANGES = {
+    "an account": lambda directory: directory.add_account(record(ANN, "ann@example.org")),
+    "an account that goes": lambda directory: directory.remove_account(JOE),
+    "the lock": lambda directory: directory.set_disabled(JOE, True),
+    "the quota": lambda directory: directory.set_quota(JOE, 5),
+    "POP3": lambda directory: directory.set_pop3(JOE, Pop3Settings("Lists")),
+    "a header": lambda directory: directory.advance_header_generation(JOE, 7),
+    "a restored header": lambda directory: directory.set_header(JOE, PublicKey(b"other"), 1),
+    "an alias": lambda directory: directory.add_alias("info@example.org", JOE),
+    "a domain": lambda directory: directory.add_domain("example.com"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_every_change_is_heard_of_in_other_processes_and_makes_a_new_version(directory, another, change):
+    """Sessions of a disabled account end at once, and the snapshot job lists the accounts anew."""
+    reactor, heard = Reactor(), []
+    watcher = Watcher(reactor)
+    other = another()
+    other.on_change(watcher, lambda: heard.append(True))
+    before = other.version()
+    reactor.listen()
+    assert heard == [] and directory.version() == before
+    change(directory)
+    assert directory.version() == other.version() != before
+    reactor.listen()
+    assert heard == [True]
+    watcher.stop()
     other.close()
-    assert seen == [True]
+
+
+def test_looking_is_no_change(directory, another):
+    """Neither reading, nor opening and closing, nor a change that is refused makes a new version."""
+    before = directory.version()
+    directory.accounts()
+    directory.login("joe")
+    other = another()
+    other.resolve("joe@example.org")
+    other.close()
+    with pytest.raises(NoSuchAccount):
+        directory.set_quota(ANN, 5)
+    with pytest.raises(AccountExists):
+        directory.add_account(record())
+    assert directory.version() == before
+
+
+def test_a_directory_can_be_used_after_whatever_was_refused(directory):
+    """A refusal leaves nothing half done, and no transaction open that would keep others out."""
+    for _ in range(20):
+        with pytest.raises(NoSuchDomain):
+            directory.add_alias("joe@nowhere.example", JOE)
+    directory.add_alias("info@example.org", JOE)
+    assert directory.domains() == ["example.org"]

@@ -26,10 +26,10 @@ ALLOWED = {
     "deploy": {"deploy", "backup", "protocols", "mailstore"},
 }
 
-DRIVER = {"mailstore/engine.py", "mailstore/directory/embedded.py"}
-"""Only these open SQLCipher files."""
+DRIVER = {"mailstore/engine.py"}
+"""Only this imports the driver of SQLCipher."""
 
-OWNERS = {"mailstore/account_database.py", "backup/state.py"}
+OWNERS = {"mailstore/account_database.py", "mailstore/directory/embedded.py", "backup/state.py"}
 """Only these open, checkpoint and close databases through the engine."""
 
 TWISTED_IN_MAILSTORE = {
@@ -178,7 +178,7 @@ def test_pending_changes_are_sent_from_one_place() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_only_the_engines_import_the_driver(path: Path) -> None:
+def test_only_the_engine_imports_the_driver(path: Path) -> None:
     """A cursor or connection cannot leave the files that may not even name them."""
     uses = any(module.split(".")[0] in ("sqlcipher3", "sqlite3") for module in imports(path))
     assert not uses or name_of(path) in DRIVER
@@ -194,6 +194,16 @@ def test_only_its_owner_opens_and_closes_a_database(path: Path) -> None:
     taken = {name.name for one in engine if one.module == "mailstore.engine" for name in one.names}
     assert not taken & {"open_connection", "close_all"}
     assert ".checkpoint()" not in path.read_text("utf-8")
+
+
+def test_nobody_else_names_the_embedded_directory() -> None:
+    """Another directory can come in its place: the program knows the interface, and what makes one."""
+    for path in FILES:
+        if path.parent.name != "directory":
+            assert not {one for one in imports(path) if one.startswith("mailstore.directory.")}, name_of(path)
+            tree = ast.parse(path.read_text("utf-8"))
+            texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+            assert not {"directory.db", "directory.db-wal"} & texts, name_of(path)
 
 
 def test_keys_can_be_read_alone() -> None:

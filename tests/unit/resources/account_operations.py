@@ -28,7 +28,7 @@ from mailstore.account import (
     read_server_key,
     restored_mark,
 )
-from mailstore.directory import EmbeddedDirectory
+from mailstore.directory import embedded_directory
 from mailstore.errors import AuthenticationFailed
 from mailstore.keys import AccessProtocol, Scope
 from mailstore.pop3_login import may_log_in
@@ -178,7 +178,7 @@ def unmark(world: World) -> None:
 
 
 def _directory(world: World) -> None:
-    directory = EmbeddedDirectory(world.root / "directory.db", read_server_key(world.root))
+    directory = embedded_directory(world.root, read_server_key(world.root))
     try:
         directory.resolve(NAME)
         directory.login("nobody@example.org")

@@ -1,0 +1,129 @@
+"""What the rest of the program asks a directory, and the values it answers with."""
+
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from mailstore.keys import AccountId, PublicKey
+from mailstore.model import Pop3Settings
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """What the directory knows about an account. ``name`` is its primary address; times in epoch s."""
+
+    account_id: AccountId
+    name: str = field(repr=False)
+    public_key: PublicKey = field(repr=False)
+    header_generation: int
+    quota_bytes: int | None
+    created: int
+    disabled: bool
+    pop3: Pop3Settings = field(default_factory=Pop3Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Where mail for an address goes. ``mailbox_hint`` is the detail of user+detail@domain."""
+
+    account_id: AccountId
+    public_key: PublicKey = field(repr=False)
+    mailbox_hint: str | None = field(repr=False)
+    quota_bytes: int | None
+    disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A further address of an account."""
+
+    address: str = field(repr=False)
+    account_name: str = field(repr=False)
+
+
+class FileWatch(Protocol):
+    """What ``on_change`` needs of :class:`mailstore.changes.Watcher`."""
+
+    def watch(self, folder: Path, names: Collection[str], callback: Callable[[frozenset[str]], None]) -> None:
+        """Call ``callback(changed)`` on the reactor soon after files of these names in ``folder`` change."""
+
+
+class Directory(Protocol):
+    """Which address belongs to which account. Any number of threads and processes may use it at once.
+
+    All methods but ``on_change`` block: call them in threads. Any may raise StorageFailed, Busy; those that
+    change something StorageFull.
+    """
+
+    def close(self) -> None:
+        """Let go of files and connections; the object may not be used afterwards."""
+
+    def version(self) -> Hashable:
+        """Another value than before once anything has changed, perhaps also without; cheap to ask for."""
+
+    def on_change(self, watch: FileWatch, callback: Callable[[], None]) -> None:
+        """Call ``callback`` on the reactor soon after any process changed the directory.
+
+        ``watch`` belongs to the worker, and ends with it. Raises StorageFailed when it gives no watch.
+        """
+
+    def resolve(self, address: str | bytes) -> Recipient | None:
+        """The account that mail for ``address`` goes to, None if there is none; never raises for odd text."""
+
+    def login(self, name: str | bytes) -> AccountRecord | None:
+        """The account whose name a client gave, None if there is none; never raises for odd text."""
+
+    def account(self, account_id: AccountId) -> AccountRecord | None:
+        """The record of one account."""
+
+    def accounts(self) -> list[AccountRecord]:
+        """All accounts, sorted by name."""
+
+    def add_account(self, record: AccountRecord) -> None:
+        """Add an account, its name as an address, and its domain. Raises AccountExists, AddressInvalid."""
+
+    def remove_account(self, account_id: AccountId) -> None:
+        """Remove an account and its addresses; no error if it is gone already."""
+
+    def set_disabled(self, account_id: AccountId, disabled: bool) -> None:
+        """Lock or unlock an account. Raises NoSuchAccount."""
+
+    def set_quota(self, account_id: AccountId, quota_bytes: int | None) -> None:
+        """Set the storage limit, None for none. Raises NoSuchAccount."""
+
+    def set_pop3(self, account_id: AccountId, settings: Pop3Settings) -> None:
+        """Set how the account uses POP3, from its next login on. Raises NoSuchAccount."""
+
+    def largest_pop3_login_delay_s(self) -> int:
+        """The greatest ``Pop3Settings.login_delay_s`` of any account; 0 when none has its own."""
+
+    def advance_header_generation(self, account_id: AccountId, generation: int) -> None:
+        """Remember that a header of this generation exists; never goes backwards."""
+
+    def set_header(self, account_id: AccountId, public_key: PublicKey, generation: int) -> None:
+        """Take the word of a restored header, backwards too. Raises NoSuchAccount."""
+
+    def aliases(self, account_id: AccountId | None = None) -> list[Alias]:
+        """Addresses other than account names, sorted; of one account if given."""
+
+    def add_alias(self, address: str, account_id: AccountId) -> None:
+        """Add an address. Raises AddressInvalid, NoSuchDomain, AccountExists, NoSuchAccount."""
+
+    def remove_alias(self, address: str) -> None:
+        """Remove an address that is not an account's name. Raises NoSuchAddress."""
+
+    def domains(self) -> list[str]:
+        """All domains, sorted."""
+
+    def add_domain(self, domain: str) -> None:
+        """Add a domain; no error if it is there. The first one becomes the default. Raises AddressInvalid."""
+
+    def remove_domain(self, domain: str) -> None:
+        """Remove a domain that no address uses. Raises NoSuchDomain, DomainInUse."""
+
+    def default_domain(self) -> str | None:
+        """The domain of a login name without one."""
+
+    def set_default_domain(self, domain: str) -> None:
+        """Choose it among the domains. Raises NoSuchDomain."""
