@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from time_by_folder import table
 
 # How long an example takes is the machine's affair.
 settings.register_profile("any machine", deadline=None)
@@ -31,3 +32,15 @@ def same_umask() -> Iterator[None]:
     os.umask(UMASK)  # a fixture of the module may have run one
     yield
     os.umask(UMASK)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where the time went, when more than one folder was run."""
+    reports = [
+        one for told in terminalreporter.stats.values() for one in told if isinstance(one, pytest.TestReport)
+    ]
+    lines = table(reports)
+    if lines:
+        terminalreporter.section("time by folder")
+    for line in lines:
+        terminalreporter.write_line(line)
