@@ -2,7 +2,7 @@
 
 They append, store, copy, move, expunge, rename, search, fetch and come back by QRESYNC at random, once
 as clients of IMAP4rev1 and once of IMAP4rev2. Two settings of the environment make a longer or another
-run (see the README): SEALBOX_BUSY_S, the seconds that the sessions are busy, and SEALBOX_SEED, a number
+run (see CONTRIBUTING.md): SEALBOX_BUSY_S, the seconds that the sessions are busy, and SEALBOX_SEED, a number
 that all random choices follow from.
 """
 

@@ -1,0 +1,46 @@
+"""What the documents name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "deploy/OPERATIONS.md",
+    "mailstore/FORMAT.md",
+    "backup/FORMAT.md",
+]
+
+_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+# A data root has a folder "backup" of its own, so only sources count, and folders that end with a stroke.
+_FILE = re.compile(
+    r"(?<![\w/])((?:mailstore|protocols|backup|deploy|tests)/[\w./-]*(?:\.(?:py|md|toml|txt|service)|\w/))(?![\w*<{])"
+)
+_MODULE = re.compile(r"-m (tests\.[\w.]+)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_name_only_files_that_are_there(document: str) -> None:
+    """Files and folders from the root of the repository, links, and modules that commands run."""
+    path = ROOT / document
+    text = path.read_text("utf-8")
+    missing = [link for link in _LINK.findall(text) if not (path.parent / link).exists()]
+    missing += [file for file in _FILE.findall(text) if not (ROOT / file).exists()]
+    for module in _MODULE.findall(text):
+        place = ROOT / module.replace(".", "/")
+        if not place.is_dir() and not place.with_suffix(".py").exists():
+            missing.append(module)
+    assert not missing
+
+
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_these_documents_name_files(document: str) -> None:
+    """So that the test above has something to look for."""
+    assert len(_FILE.findall((ROOT / document).read_text("utf-8"))) >= 5
