@@ -11,8 +11,9 @@ from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
-from protocols.imap.picture.live import LiveSearch
+from protocols.imap.picture.live import InMailboxOrder, InSortOrder, LiveSearch
 from protocols.imap.picture.numbering import resolve
+from protocols.imap.picture.places import Places
 from protocols.imap.responses import search_results
 from protocols.imap.telling import tell_backlog, tell_pending
 
@@ -100,16 +101,38 @@ async def _refresh(ctx: Context, selected: Selected) -> list[_Change]:
             pairs = live.result.remove(expunged)
             ctx.output.put(live.line(tag, view, b"REMOVEFROM", pairs))
         gone = live.result.members & (looked_at - UidSet.of(matching))
-        places = {uid: 0 for uid in matching if uid not in live.result.members}
+        come = [uid for uid in matching if uid not in live.result.members]
+        places = await _places(selected, live.result, gone, come) if come else {}
         changes.append(_Change(tag, live, gone, places))
+        await ctx.give_way()
     selected.live_modseq = ModSeq(delta.highest)
     return changes
 
 
 async def _matching(selected: Selected, live: LiveSearch, uids: UidSet) -> Sequence[Uid]:
     """Which of these messages match now, in order of the result."""
-    view = selected.view
-    key = criteria.And((criteria.Uids(uids), resolve(live.key, view)))
-    found = await selected.mailbox.search(key, view.modseq)
-    view.apply(found.delta)
+    key = criteria.And((criteria.Uids(uids), resolve(live.key, selected.view)))
+    if isinstance(live.result, InSortOrder):
+        return await _sorted(selected, key, live.result)
+    found = await selected.mailbox.search(key, selected.view.modseq)
+    selected.view.apply(found.delta)
     return found.uids
+
+
+async def _sorted(selected: Selected, key: criteria.Key, result: InSortOrder) -> Sequence[Uid]:
+    found = await selected.mailbox.sort(key, result.order, selected.view.modseq)
+    selected.view.apply(found.delta)
+    return found.uids
+
+
+async def _places(
+    selected: Selected, result: InMailboxOrder | InSortOrder, gone: UidSet, come: Sequence[Uid]
+) -> Mapping[Uid, int]:
+    """Where messages that come belong, once those that leave are gone."""
+    if not isinstance(result, InSortOrder):
+        return dict.fromkeys(come, 0)
+    places = Places(result.without(gone), come)
+    for asked in (places.sample, places.rest):
+        if uids := asked():
+            places.learn(await _sorted(selected, criteria.Uids(uids), result))
+    return places.found()

@@ -6,11 +6,12 @@ What comes to results, and leaves them, is told with everything else (``protocol
 from __future__ import annotations
 
 from mailstore import search as criteria
+from mailstore.model import SortKey
 from protocols.imap.commands.message_limit import told
 from protocols.imap.commands.search import Found, search
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.search import CancelUpdate, Search, SearchReturn
-from protocols.imap.picture.live import InMailboxOrder, LiveSearch
+from protocols.imap.picture.live import InMailboxOrder, InSortOrder, LiveSearch
 from protocols.imap.picture.numbering import Numbering, resolve
 from protocols.imap.responses import search_results
 
@@ -48,13 +49,18 @@ def _keep_up_to_date(
     ctx: Context, selected: Selected, request: Search, key: criteria.Key, found: Found
 ) -> None:
     live = selected.live
+    if any(by.key is SortKey.RELEVANCY for by in request.order):
+        # What is relevant depends on all messages, so none of them keeps its place.
+        ctx.output.put(search_results.no_update_line(ctx.tag, b"relevancy is not kept up to date"))
+        return
     if ctx.tag not in live and len(live) >= ctx.limits.live_searches_max:
         # Section 4.3.1: the search itself is done all the same.
         ctx.output.put(search_results.no_update_line(ctx.tag, b"too many searches are kept up to date"))
         return
     if not live:
         selected.live_modseq = found.modseq
-    result = InMailboxOrder(found.uids)
+    uids, order = found.uids, request.order
+    result = InSortOrder(order, uids) if order else InMailboxOrder(uids)
     live[ctx.tag] = LiveSearch(key, request.by_uid, result, found.unknown, request.update_items)
 
 

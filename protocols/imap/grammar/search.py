@@ -274,11 +274,10 @@ def parse_sort(cursor: Cursor, by_uid: bool) -> Search | RefusedSearch:
         parser = SearchParser(cursor)
         parser.charset = read_charset(cursor)
         cursor.space()
-        # CONTEXT=SORT is not offered: positions in an order are not kept.
-        if SearchReturn.UPDATE in (returned.options or ()):
-            raise Malformed(b"UPDATE is for SEARCH only")
         key = parser.program()
-        request = Search(key, returned.options, parser.uses_modseq, by_uid, returned.page, order)
+        request = Search(
+            key, returned.options, parser.uses_modseq, by_uid, returned.page, order, returned.items
+        )
         return _checked(parser, request)
 
     return _saving(returned, parse)

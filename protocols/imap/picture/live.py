@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from mailstore import search as criteria
-from mailstore.model import Uid
+from mailstore.model import SortBy, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.picture.view import View
@@ -34,13 +36,74 @@ class InMailboxOrder:
         return ((0, list(places)),)
 
 
+class InSortOrder:
+    """The result of SORT; the first context position is 1 (section 4.3.2)."""
+
+    def __init__(self, order: tuple[SortBy, ...], uids: Sequence[Uid]) -> None:
+        self.order = order
+        self.members = UidSet.of(uids)
+        """What the client believes was found."""
+        self._uids = array("I", uids)
+
+    def without(self, uids: UidSet) -> Sequence[int]:
+        """The result in order, less some of its members."""
+        return self._cut(self._runs(uids))
+
+    def remove(self, uids: UidSet) -> Pairs:
+        """Messages leave, the last first: no position depends on what has left before."""
+        runs = list(self._runs(uids))
+        pairs = [(start + 1, [Uid(uid) for uid in self._uids[start:stop]]) for start, stop in runs]
+        self._uids = self._cut(runs)
+        self.members -= uids
+        return pairs[::-1]
+
+    def add(self, places: Mapping[Uid, int]) -> Pairs:
+        """Messages come, each before what is at its place now; they are in order, and so are their places.
+
+        The first goes first: each position counts what has come before.
+        """
+        pairs: list[tuple[int, Sequence[Uid]]] = []
+        joined, before = array("I"), 0
+        for place, run in groupby(places, key=lambda uid: places[uid]):
+            come = list(run)
+            joined.extend(self._uids[before:place])
+            pairs.append((len(joined) + 1, come))
+            joined.extend(come)
+            before = place
+        joined.extend(self._uids[before:])
+        self._uids = joined
+        self.members |= UidSet.of(places)
+        return pairs
+
+    def _runs(self, uids: UidSet) -> Iterator[tuple[int, int]]:
+        """Where these members are, as half-open ranges of places in ascending order."""
+        named = set(uids)
+        start = stop = -1
+        for at in (at for at, uid in enumerate(self._uids) if uid in named):
+            if at != stop:
+                if start >= 0:
+                    yield start, stop
+                start = at
+            stop = at + 1
+        if start >= 0:
+            yield start, stop
+
+    def _cut(self, runs: Iterable[tuple[int, int]]) -> array[int]:
+        kept, before = array("I"), 0
+        for start, stop in runs:
+            kept.extend(self._uids[before:start])
+            before = stop
+        kept.extend(self._uids[before:])
+        return kept
+
+
 @dataclass(slots=True)
 class LiveSearch:
     """One search of which changes are told."""
 
     key: criteria.Key = field(repr=False)
     by_uid: bool
-    result: InMailboxOrder
+    result: InMailboxOrder | InSortOrder
     unknown: UidSet
     """Messages that match, and come to the result once the client knows that they are there."""
     items: tuple[FetchItem | FetchSection, ...] = ()

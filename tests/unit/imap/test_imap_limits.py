@@ -203,8 +203,14 @@ def test_all_messages_of_one_append_have_a_bound_together() -> None:
 def test_as_many_searches_are_kept_up_to_date() -> None:
     """One more is done, and its client told that it is not kept (RFC 5267 section 4.3.1)."""
     client = limited("live_searches_max", 2).selected()
-    said = [client.say(b"%d SEARCH RETURN (UPDATE) ALL\r\n" % number) for number in range(3)]
+    asked = (
+        b"SEARCH RETURN (UPDATE) ALL",
+        b"SORT RETURN (UPDATE) (TO) UTF-8 ALL",
+        b"SEARCH RETURN (UPDATE) ALL",
+    )
+    said = [client.say(b"%d %b\r\n" % pair) for pair in enumerate(asked)]
     assert [b"NOUPDATE" in one for one in said] == [False, False, True]
+    assert b"NOUPDATE" in client.say(b"3 UID SORT RETURN (UPDATE) (TO) UTF-8 ALL\r\n")
     assert all(b" OK " in one for one in said)
 
 
