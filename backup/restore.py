@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from backup.candidates import Candidates
@@ -38,7 +39,7 @@ from mailstore.account import (
     mark_restored,
     open_directory,
 )
-from mailstore.durable import make_folder, storage_errors, sync_folder, write_new
+from mailstore.durable import make_folder, storage_errors, sync_folder
 from mailstore.errors import AccountExists, Busy, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.keys import AccountId
@@ -206,7 +207,7 @@ class Restorer:
 
     def _missing(self, wanted: Target, reached: int) -> ChainBroken:
         present = {name.sequence for name in wanted.names}
-        number = next(one for one in range(reached + 1, wanted.head.sequence + 2) if one not in present)
+        number = next(one for one in count(reached + 1) if one not in present)
         why = "the server's stream names it and it is missing in the object store"
         return ChainBroken(f"{wanted.head.stream}/{number:08d}", why)
 
@@ -248,9 +249,6 @@ class Restorer:
 
     def _put_new(self, folder: Path, paths: AccountPaths) -> None:
         with storage_errors():
-            for name in ("lock", "keys.lock"):
-                if not (folder / name).exists():
-                    write_new(folder / name, b"")  # not fsynced: whoever locks makes it again
             make_folder(self._root / "accounts")
             make_folder(paths.folder.parent)
             folder.rename(paths.folder)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 from keys_world import make_world
@@ -302,3 +303,11 @@ def test_missing_inbox(world):
 def test_facts_do_not_show():
     """The envelope is not in a repr."""
     assert repr(FACTS) == "Facts(received=1700000000)"
+
+
+def test_flags_are_bounded() -> None:
+    """So many and no more, whatever else the facts hold."""
+    blob = seal(PAIR.public, ACCOUNT, ID, MESSAGE, replace(FACTS, flags=(b"a", b"b", b"c")))
+    with pytest.raises(SealedMessageDamaged):
+        open_sealed(PAIR, ACCOUNT, ID, blob, SealedLimits(flags=2))
+    assert open_sealed(PAIR, ACCOUNT, ID, blob, SealedLimits(flags=3))[0].flags == (b"a", b"b", b"c")

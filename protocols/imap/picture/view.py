@@ -73,7 +73,7 @@ class View:
         self.modseq: ModSeq = opened.status.highest_modseq
         self.recent = opened.recent if self.wording.recent else UidSet()
         self.saved = UidSet()
-        """``$``: what the last SEARCH with SAVE found, less what was expunged (RFC 5182 section 2.1)."""
+        """``$``: what the last SEARCH with SAVE found; of what is gone it names nothing (RFC 5182 2.1)."""
         self._read_only = opened.read_only
         self.mailbox_gone = False
         self._uids = array(opened.uids.typecode, opened.uids)
@@ -321,7 +321,6 @@ class View:
         kept.extend(self._uids[before:])
         self._uids = kept
         self.recent -= self._gone
-        self.saved -= self._gone
         gone, self._gone = self._gone, UidSet()
         if self.wording.vanished:
             return [lines.vanished_line(gone)]

@@ -401,6 +401,7 @@ def test_a_server_is_made_anew_from_store_and_private_key(world: JobWorld, tmp_p
     before = now(account.select("INBOX", False)).opened
     account.release()
     world.mail.directory.add_alias("al@example.org", world.mail.directory.accounts()[0].account_id)
+    world.mail.directory.set_default_domain("example.org")
     world.pass_time(200)
     world.mail.deliver(message("waiting"))
     world.pass_time(200)
@@ -426,6 +427,7 @@ def test_a_server_is_made_anew_from_store_and_private_key(world: JobWorld, tmp_p
 
     again = World(fresh)
     assert [alias.address for alias in again.directory.aliases()] == ["al@example.org"]
+    assert again.directory.default_domain() == "example.org"
     session = now(again.store.login(NAME, PASSWORD, "imap"))
     after = now(session.select("INBOX", False)).opened
     assert len(after.uids) == 3 and after.status.uid_validity > before.status.uid_validity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,18 @@ def test_segments_that_were_applied_are_not_fetched_again(world: BackupWorld, tm
         assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
 
 
+def test_what_was_applied_wholly_is_described_without_the_store(world: BackupWorld, tmp_path: Path) -> None:
+    """The end came between the last segment and the removal of the note."""
+    chain, folder = chain_of(world), tmp_path / "r"
+    (tmp_path / "s").mkdir()
+    store = Fading(tmp_path / "objects")
+    rebuilder = Rebuilder(world.source(store), tmp_path / "s", 1)
+    rebuilt = rebuilder.rebuild(chain, folder)
+    rebuild_module._note_progress(folder, rebuilt)
+    store.left = 0
+    assert rebuilder.rebuild(chain, folder) == rebuilt
+
+
 def test_what_was_rebuilt_of_another_state_is_begun_anew(world: BackupWorld, tmp_path: Path) -> None:
     """The note of an earlier try names a segment that is not in the chain: nothing of it counts."""
     chain = chain_of(world)
@@ -173,28 +185,36 @@ def test_a_download_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.M
 def test_objects_of_one_number_cost_a_look_each(
     world: BackupWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many somebody adds, the good ones are fetched once, and nothing else is."""
+    """However many somebody adds, the good ones are looked at and fetched once, nothing else is fetched."""
     chain = chain_of(world)
     account = AccountId(world.mail.directory.accounts()[0].account_id)
     rubbish = [
-        SegmentName(chain[0].stream, number, chain[-1].taken_ms + more, Kind.FULL)
-        for number in (1, 3)
+        SegmentName(chain[0].stream, number, chain[-1].taken_ms + more, kind)
+        for number, kind in ((1, Kind.FULL), (3, Kind.CHANGES))
         for more in range(50)
     ]
-    for name in rubbish:
+    behind_a_good_one = SegmentName(chain[0].stream, 2, chain[1].taken_ms - 1, Kind.CHANGES)
+    for name in (*rubbish, behind_a_good_one):
         (tmp_path / "objects" / str(name)).write_bytes(bytes(2000))
     fetched: list[SegmentName] = []
-    fetch = Source.fetch
+    looked_at: list[SegmentName] = []
 
-    def noted(self: Source, name: SegmentName, *more: Any) -> bytes:
-        fetched.append(name)
-        return fetch(self, name, *more)
+    def noted(names: list[SegmentName], method: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(self: Source, name: SegmentName, *more: Any) -> Any:
+            names.append(name)
+            return method(self, name, *more)
 
-    monkeypatch.setattr(Source, "fetch", noted)
+        return noting
+
+    monkeypatch.setattr(Source, "fetch", noted(fetched, Source.fetch))
+    monkeypatch.setattr(Source, "opened", noted(looked_at, Source.opened))
     restorer = Restorer(tmp_path, world.source(), tmp_path / "scratch", 2)
-    wanted = Target(account, (*chain, *rubbish), 1, Head(chain[3].stream, 4, b""), newest=True)
+    wanted = Target(
+        account, (*chain, *rubbish, behind_a_good_one), 1, Head(chain[3].stream, 4, b""), newest=True
+    )
     folder, rebuilt = restorer.rebuild(wanted)
     assert fetched == list(chain)
+    assert len(looked_at) == len(set(looked_at)) and chain[1] in looked_at
     assert len(rebuilt.passed_over) == len(rubbish)
     assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3"]
 

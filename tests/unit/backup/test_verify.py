@@ -88,18 +88,21 @@ def newest(world: JobWorld, scratch: Path) -> Target:
 
 
 def test_what_was_written_is_in_order(stored: JobWorld, tmp_path: Path) -> None:
-    """Both ways, and for a restore."""
+    """Both ways, and for a restore; what was fetched for it does not stay."""
     assert found_by_state(stored, tmp_path) == [] == found_by_state(stored, tmp_path, deep=False)
     assert found_by_key(stored, tmp_path) == []
     assert len(segments(stored)) == 5
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_no_key_is_known_of_is_counted(stored: JobWorld, tmp_path: Path) -> None:
     """Its bytes are held against what was written, and not a word more is said for it."""
-    verifier = Verifier(stored.store, list_store(stored.store), lambda _name: None, tmp_path, deep=True)
+    listing = list_store(stored.store)
+    verifier = Verifier(stored.store, listing, lambda _name: None, tmp_path, deep=True)
     report = verifier.verify(expected_by_state(stored.state))
     assert report.findings == []
-    assert report.unopened == report.segments > 1
+    assert report.unopened == report.segments == len(listing.sizes) > 1
+    assert report.bytes_read == sum(listing.sizes.values())
 
 
 def test_every_flipped_octet_is_found_and_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:

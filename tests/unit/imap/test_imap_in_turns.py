@@ -107,3 +107,12 @@ def test_a_session_may_end_while_it_waits_for_its_turn() -> None:
     client.hang_up()
     world.clock.advance(0)
     assert other.say(b"p NOOP\r\n") == b"p OK done\r\n"
+
+
+def test_flags_that_are_not_wanted_are_not_told_in_turns_either() -> None:
+    """A client that asked NOTIFY for messages alone hears of no changed flags, however many there are."""
+    world = world_of(IN_TURNS)
+    client, other = world.selected(), world.selected()
+    assert b"n OK" in client.say(b"n NOTIFY SET (selected (MessageNew MessageExpunge))\r\n")
+    other.say(b"o UID STORE 1:* +FLAGS (\\Flagged)\r\n")
+    assert client.say(b"a NOOP\r\n") == b"a OK done\r\n"

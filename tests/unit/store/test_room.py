@@ -118,7 +118,9 @@ def test_writing_stops_before_logins_do(
     assert f"account {world.paths.folder.name}: mail.db: the disk is full" in caplog.text
 
 
-def test_filing_does_not_take_the_room_for_logins(world: World, volume: Volume) -> None:
+def test_filing_does_not_take_the_room_for_logins(
+    world: World, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As many messages are filed at once as fit, in the log and in the main file."""
     for _ in range(3):
         world.deliver(MESSAGE)
@@ -133,6 +135,13 @@ def test_filing_does_not_take_the_room_for_logins(world: World, volume: Volume) 
     batch = filer.load()
     assert batch is not None and batch.more and len(batch.messages) == 2
     batch.release()
+    for room_bytes, fit in ((2 * sealed_bytes, 2), (2 * sealed_bytes - 1, 1)):
+        with monkeypatch.context() as exactly:
+            exactly.setattr(filer, "_room_bytes", lambda: room_bytes)  # noqa: B023  # called in this turn
+            filer.relist()
+            batch = filer.load()
+        assert batch is not None and len(batch.messages) == fit
+        batch.release()
     volume.free_bytes = HUGE_BYTES
     world.clock.advance(FILING_RETRY_S)
     assert now(account.status("INBOX")).messages == 3
