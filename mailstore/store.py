@@ -208,21 +208,26 @@ class MailStore:
 
     # -- delivery --------------------------------------------------------------------------------
 
-    async def resolve(self, address: bytes) -> Recipient | None:
-        """Who gets mail for an address; None when nobody does."""
-        return await self.executor.call(self._directory.resolve, address)
-
-    async def check_space(self, recipient: Recipient, size_bytes: int) -> None:
-        """Whether a message of this size may be delivered; measured in bytes on disk, without the key.
+    async def recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
+        """Who gets mail for an address, None when nobody does; one that is disabled is not looked at further.
 
         Raises:
-            MessageTooLarge: above the message limit. OverQuota: the account's limit is reached.
+            MessageTooLarge, OverQuota: not a message of this size.
         """
+        return await self.executor.call(self._recipient, address, size_bytes)
+
+    def _recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
+        recipient = self._directory.resolve(address)
+        if recipient is not None and not recipient.disabled:
+            self._check_space(recipient, size_bytes)
+        return recipient
+
+    def _check_space(self, recipient: Recipient, size_bytes: int) -> None:
+        """Measured in bytes on disk, without the key."""
         if size_bytes > self.limits.max_message_bytes:
             raise MessageTooLarge("the message is too large")
         if recipient.quota_bytes is not None:
-            paths = account_paths(self._root, recipient.account_id)
-            used = await self.executor.call(bytes_on_disk, paths)
+            used = bytes_on_disk(account_paths(self._root, recipient.account_id))
             if used + size_bytes > recipient.quota_bytes:
                 raise OverQuota("the storage limit is reached")
 
@@ -232,10 +237,10 @@ class MailStore:
         Raises:
             MessageTooLarge, OverQuota, NoSuchAccount, StorageFull, StorageFailed: nothing was kept.
         """
-        await self.check_space(recipient, len(message))
         await self.executor.call(self._deliver, recipient, message, facts)
 
     def _deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
+        self._check_space(recipient, len(message))
         sealed_id = new_sealed_id()
         blob = seal(recipient.public_key, recipient.account_id, sealed_id, message, facts)
         with self.room_for(recipient.account_id, len(blob)):

@@ -20,11 +20,11 @@ log = logging.getLogger("sealbox.delivery")
 class DeliveryStore(Protocol):
     """What brings mail asks this of the store. Methods raise ``StoreError`` only."""
 
-    async def resolve(self, address: bytes) -> Recipient | None:
-        """Who gets mail for an address; None when nobody does."""
+    async def recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
+        """Who gets mail for an address, None when nobody does; a disabled one is not looked at further.
 
-    async def check_space(self, recipient: Recipient, size_bytes: int) -> None:
-        """Whether a message of this size may be delivered. Raises MessageTooLarge, OverQuota."""
+        Raises MessageTooLarge, OverQuota where a message of this size could not be delivered.
+        """
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         """Keep a message; on disk for good when this returns."""
@@ -33,17 +33,14 @@ class DeliveryStore(Protocol):
 async def find_recipient(store: DeliveryStore, address: bytes, size_bytes: int) -> Recipient | Reply:
     """The recipient behind an address, or why it is refused."""
     try:
-        recipient = await store.resolve(address)
-        if recipient is None:
-            return replies.UNKNOWN_RECIPIENT
-        if recipient.disabled:
-            return replies.DISABLED_RECIPIENT
-        await store.check_space(recipient, size_bytes)
+        recipient = await store.recipient(address, size_bytes)
     except CancelledError:
         raise
     except Exception as exc:  # noqa: BLE001  # the peer gets a temporary reply, the log a trace
         return reply_to(exc)
-    return recipient
+    if recipient is None:
+        return replies.UNKNOWN_RECIPIENT
+    return replies.DISABLED_RECIPIENT if recipient.disabled else recipient
 
 
 def reply_to(error: Exception) -> Reply:

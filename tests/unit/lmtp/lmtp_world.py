@@ -48,7 +48,7 @@ class MemoryDeliveries:
         self.resolve_failure: Exception | None = None
         self.hold: Deferred[None] | None = None
 
-    async def resolve(self, address: bytes) -> Recipient | None:
+    async def recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
         """See ``DeliveryStore``; + introduces a detail."""
         if self.resolve_failure is not None:
             raise self.resolve_failure
@@ -57,14 +57,11 @@ class MemoryDeliveries:
         account = self.known.get(base + b"@" + domain)
         if account is None:
             return None
+        if account in self.full and account not in self.disabled:
+            raise OverQuota("full")
         return Recipient(
             AccountId(account), PublicKey(b""), detail.decode() or None, None, account in self.disabled
         )
-
-    async def check_space(self, recipient: Recipient, size_bytes: int) -> None:
-        """See ``DeliveryStore``."""
-        if recipient.account_id in self.full:
-            raise OverQuota("full")
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         """See ``DeliveryStore``."""

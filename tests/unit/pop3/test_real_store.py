@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pop3_world import GREETING
+from twisted.internet.defer import Deferred
 
 from mailstore import store
 from mailstore.engine import Txn
@@ -21,7 +23,7 @@ from protocols.limits import EnvelopeLimits, LoginLimits, Pop3Limits
 from protocols.lmtp.server import LmtpFactory
 from protocols.pop3.server import Pop3Factory
 from tests.login_guard import make_guard
-from tests.unit.store.store_world import NAME, PASSWORD, World, now
+from tests.unit.store.store_world import NAME, PASSWORD, ImmediateExecutor, World, now
 from tests.wire import TLS, Client, RecordingLog
 
 MESSAGE = b"Subject: hello\r\n\r\n.dot\r\n" + b"0123456789abcdef\r\n" * 40_000
@@ -249,3 +251,30 @@ def test_nothing_readable_on_disk(world: World) -> None:
     client.say(b"Subject: a needle in clear\r\n\r\nneedle\r\n.\r\n")
     files = [path.read_bytes() for path in world.root.rglob("*") if path.is_file()]
     assert files and not any(b"needle" in data or b"bob@example.net" in data for data in files)
+
+
+class CountingExecutor(ImmediateExecutor):
+    """Counts the ways into a thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def call(self, fn: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """See ``Executor.call``."""
+        self.calls += 1
+        return super().call(fn, *args)
+
+
+def test_a_recipient_costs_two_ways_into_a_thread(tmp_path: Path) -> None:
+    """RCPT asks everything at once, and so does the end of DATA, a quota included."""
+    counting = CountingExecutor()
+    world = World(tmp_path / "root", executor=counting)
+    world.directory.set_quota(world.directory.accounts()[0].account_id, 1_000_000)
+    counting.calls = 0
+    client = lmtp(world)
+    assert counting.calls == 1
+    client.say(b"DATA\r\n")
+    assert client.say(SMALL + b".\r\n") == b"250 2.0.0 delivered\r\n"
+    assert counting.calls == 2
+    world.close()

@@ -132,7 +132,7 @@ class World:
 
     def deliver(self, message: bytes, address: bytes = NAME, received: int = 1_700_000_000) -> None:
         """Deliver one message as LMTP does."""
-        recipient = now(self.store.resolve(address))
+        recipient = now(self.store.recipient(address, len(message)))
         assert recipient is not None
         now(self.store.deliver(recipient, message, Facts(received, mailbox_hint=recipient.mailbox_hint)))
 
