@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from backup.drill import Opens
 from mailstore.account import AccountPaths, account_paths
-from mailstore.account_database import account_database
+from mailstore.account_database import account_database, owners_mail_key
 from mailstore.directory import Directory
 from mailstore.durable import storage_errors
 from mailstore.engine import DatabaseKey
 from mailstore.integrity import is_earlier_state, unsound
-from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive, wipe
-from mailstore.opening import open_as_owner
+from mailstore.keys import AccountId, Argon2Params
 
 
 def opener(root: Path, directory: Directory, name: str, secret: Path, params: Argon2Params) -> Opens:
@@ -25,13 +23,7 @@ def opener(root: Path, directory: Directory, name: str, secret: Path, params: Ar
             return None
         with storage_errors():
             password = secret.read_bytes().rstrip(b"\r\n")
-        owner = open_as_owner(root, directory, name, password, now=time.time(), params=params)
-        try:
-            key = DatabaseKey(
-                derive(owner.master, KeyLabel.DATABASE, 32), derive(owner.master, KeyLabel.DATABASE_SALT, 16)
-            )
-        finally:
-            wipe(owner.master)
+        key = owners_mail_key(root, directory, record, password, params)
         return _differs(AccountPaths(folder), account_paths(root, account_id), key)
 
     return opens

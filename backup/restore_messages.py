@@ -15,15 +15,14 @@ from pathlib import Path
 from backup.restore import Restorer
 from backup.restore_accounts import Sources, Wishes
 from mailstore.account import AccountPaths, account_paths, open_directory
-from mailstore.account_database import account_database
+from mailstore.account_database import account_database, owners_mail_key
 from mailstore.directory import AccountRecord
 from mailstore.engine import Database, DatabaseKey, Txn
 from mailstore.errors import MailboxExists, NoSuchAccount, NoSuchMailbox
-from mailstore.keys import AccountId, Argon2Params, KeyLabel, derive, wipe
+from mailstore.keys import AccountId, Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.model import Flags
 from mailstore.names import normalised
-from mailstore.opening import open_as_owner
 from mailstore.ops import mailboxes
 from mailstore.ops.content import read_span
 from mailstore.ops.messages import add_messages
@@ -86,12 +85,7 @@ def opened_key(
         record = directory.login(account) or directory.account(AccountId(account))
         if record is None:
             raise NoSuchAccount
-        owner = open_as_owner(root, directory, record.name, secret, now=time.time(), params=params)
-        try:
-            key = derive(owner.master, KeyLabel.DATABASE, 32)
-            return record, DatabaseKey(key, derive(owner.master, KeyLabel.DATABASE_SALT, 16))
-        finally:
-            wipe(owner.master)
+        return record, owners_mail_key(root, directory, record, secret, params)
     finally:
         directory.close()
 

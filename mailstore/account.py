@@ -53,7 +53,7 @@ from mailstore.keys import (
     wrap_private_key,
     write_header,
 )
-from mailstore.locks import LOCK_TIMEOUT_S, locked
+from mailstore.locks import LOCK_TIMEOUT_S, HeldLock, locked
 from mailstore.page_journal import PAGE_JOURNAL
 from mailstore.set_aside import copies_of, shred_keys
 
@@ -136,21 +136,23 @@ def account_paths(root: Path, account_id: AccountId) -> AccountPaths:
     return AccountPaths(root / "accounts" / account_id[:2] / account_id)
 
 
-def shared_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
+def shared_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[HeldLock]:
     """Hold the maintenance lock as a snapshot does: no checkpoint can run meanwhile. Raises Busy."""
     return account_lock(paths, exclusive=False, timeout_s=timeout_s)
 
 
-def exclusive_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
+def exclusive_lock(
+    paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S
+) -> AbstractContextManager[HeldLock]:
     """Hold the maintenance lock alone: checkpoint, new master key, restore. Raises Busy."""
     return account_lock(paths, exclusive=True, timeout_s=timeout_s)
 
 
 @contextmanager
-def account_lock(paths: AccountPaths, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
+def account_lock(paths: AccountPaths, *, exclusive: bool, timeout_s: float) -> Iterator[HeldLock]:
     """The maintenance lock. Blocks up to ``timeout_s``. Raises Busy, NoSuchAccount."""
-    with _lock_file(paths.lock, exclusive=exclusive, timeout_s=timeout_s):
-        yield
+    with _lock_file(paths.lock, exclusive=exclusive, timeout_s=timeout_s) as held:
+        yield held
 
 
 @contextmanager
@@ -449,12 +451,12 @@ def _make_account_folder(paths: AccountPaths, header: Header, master: bytearray)
 
 
 @contextmanager
-def _lock_file(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
+def _lock_file(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[HeldLock]:
     with storage_errors():
         if not path.parent.is_dir():
             raise NoSuchAccount
-    with locked(path, exclusive=exclusive, timeout_s=timeout_s):
-        yield
+    with locked(path, exclusive=exclusive, timeout_s=timeout_s) as held:
+        yield held
 
 
 def _measure(folder: Path) -> tuple[int, int]:

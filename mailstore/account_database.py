@@ -10,24 +10,51 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
 from mailstore.damage import DamagedDatabase
+from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import Busy, NoSuchAccount, StoreError
 from mailstore.eviction import asked_to_leave
+from mailstore.keys import Argon2Params, KeyLabel, derive
 from mailstore.locks import LOCK_TIMEOUT_S
+from mailstore.opening import open_as_owner
 
 log = logging.getLogger("sealbox.store")
 
 CACHE_KIB = 8192
 """Page cache of a connection."""
 
+_KEY_BYTES, _SALT_BYTES = 32, 16
+
 _kept: list[tuple[AccountPaths, list[Database]]] = []
 _kept_guard = threading.Lock()
+
+
+def mail_key(master: bytes | bytearray) -> DatabaseKey:
+    """The key of mail.db, from the account's master key (FORMAT.md, section 9)."""
+    key = derive(master, KeyLabel.DATABASE, _KEY_BYTES)
+    return DatabaseKey(key, derive(master, KeyLabel.DATABASE_SALT, _SALT_BYTES))
+
+
+def owners_mail_key(
+    root: Path, directory: Directory, record: AccountRecord, secret: bytes, params: Argon2Params
+) -> DatabaseKey:
+    """The key of an account's mail.db, by its owner's password or recovery key; the master key is forgotten.
+
+    Raises as :func:`mailstore.opening.open_as_owner`.
+    """
+    owner = open_as_owner(root, directory, record.name, secret, now=time.time(), params=params)
+    try:
+        return mail_key(owner.master)
+    finally:
+        owner.wipe()
 
 
 @contextmanager
@@ -74,7 +101,7 @@ def open_database(
     def come_in() -> Database:
         if asked_to_leave(paths):
             raise Busy("the account is being restored")
-        made = open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=useless.append, damage=damage)
+        made = another_connection(paths, key, give_up=useless.append, cache_kib=cache_kib, damage=damage)
         try:
             # From its first read on SQLite holds a lock on the file, by which others see that it is open.
             made.pragma("PRAGMA schema_version")
@@ -109,14 +136,16 @@ def another_connection(
     Raises:
         DatabaseDamaged, StorageFull, StorageFailed, Busy: as they say.
     """
-    return open_connection(paths.mail_db, key, cache_kib=cache_kib, give_up=give_up, damage=damage)
+    return open_connection(
+        paths.mail_db, key, cache_kib=cache_kib, lock=paths.lock, give_up=give_up, damage=damage
+    )
 
 
 def checkpoint(paths: AccountPaths, database: Database) -> bool:
     """Copy the WAL back; False when a snapshot is being copied or a reader was in the way."""
     try:
-        with exclusive_lock(paths, 0.0):
-            return database.checkpoint()
+        with exclusive_lock(paths, 0.0) as held:
+            return database.checkpoint(held)
     except Busy:
         return False
 
@@ -135,8 +164,8 @@ def close_databases(
     if not databases:
         return True
     try:
-        with exclusive_lock(paths, wait_s):
-            close_all(databases)
+        with exclusive_lock(paths, wait_s) as held:
+            close_all(databases, held)
     except NoSuchAccount:
         for database in databases:
             database.close()  # the account has been deleted: there is nothing to checkpoint into

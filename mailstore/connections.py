@@ -6,18 +6,14 @@ import time
 from contextlib import suppress
 
 from mailstore.account import AccountPaths, restored_mark
-from mailstore.account_database import another_connection, open_database
+from mailstore.account_database import another_connection, mail_key, open_database
 from mailstore.damage import DamagedDatabase, tell
 from mailstore.durable import storage_errors, sync_folder, write_new
 from mailstore.engine import Database, DatabaseKey
 from mailstore.errors import DatabaseDamaged
-from mailstore.keys import KeyLabel
 from mailstore.ops import mailboxes
 from mailstore.schema import migrate
 from mailstore.unlock import Unlocked
-
-KEY_BYTES = 32
-DATABASE_SALT_BYTES = 16
 
 
 class Connections:
@@ -33,10 +29,7 @@ class Connections:
 
     def key(self) -> DatabaseKey:
         """The key of the account's database."""
-        return DatabaseKey(
-            self._hold.derive(KeyLabel.DATABASE, KEY_BYTES),
-            self._hold.derive(KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
-        )
+        return mail_key(self._hold.master)
 
     def first(self) -> Database:
         """The writer's: it makes or migrates the database, and stays open until all others have ended.

@@ -19,7 +19,7 @@ from sqlcipher3 import dbapi2 as driver
 
 from mailstore.damage import DamagedDatabase, named
 from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, StoreError
-from mailstore.locks import locked
+from mailstore.locks import HeldLock, locked
 from mailstore.page_journal import PAGE_JOURNAL, Checkpoint, recorded
 from mailstore.room import ROOM_TO_WRITE_BYTES, is_full, log_bytes, require_room, require_room_to_open
 
@@ -146,11 +146,16 @@ class Database:
     """
 
     def __init__(
-        self, connection: driver.Connection, damage: DamagedDatabase, autocheckpoint_pages: int = 0
+        self,
+        connection: driver.Connection,
+        damage: DamagedDatabase,
+        lock: Path | None,
+        autocheckpoint_pages: int,
     ) -> None:
         """See :func:`open_connection`, which makes these."""
         self._connection = connection
         self._path = damage.path
+        self._lock = lock
         self._autocheckpoint_pages = autocheckpoint_pages
         self._damage = damage
         self.closed = False
@@ -206,12 +211,13 @@ class Database:
                 raise
             return result
 
-    def checkpoint(self) -> bool:
-        """Copy the WAL into the database and truncate it. The caller holds the account lock.
+    def checkpoint(self, held: HeldLock | None = None) -> bool:
+        """Copy the WAL into the database and truncate it; ``held`` as for :meth:`close`.
 
         Returns:
             True when the WAL is empty now; False when a reader was in the way.
         """
+        self.require_lock(held)
         with _writing(self._path), _noted(self._damage) as note:
             return self._checkpoint(note)
 
@@ -232,33 +238,43 @@ class Database:
             result: list[Row] = self._connection.execute(sql).fetchall()
             return result
 
-    def close(self) -> None:
-        """Close, once. The last close of a file checkpoints it: see ``close_all``."""
+    def close(self, held: HeldLock | None = None) -> None:
+        """Close, once. The last close of a file checkpoints it: see ``close_all``.
+
+        ``held`` proves that the caller has locked the file that was named at opening. It is not asked for
+        where the folder is gone, and nothing can be checkpointed. Raises RuntimeError without it.
+        """
         if self.closed:
             return
+        self.require_lock(held)
         with translated(self._damage):
             self._connection.close()
         self.closed = True
         ctypes.pythonapi.Py_DecRef(ctypes.py_object(self._connection))
 
+    def require_lock(self, held: HeldLock | None) -> None:
+        """Raises RuntimeError unless ``held`` is the lock that a checkpoint of this database needs."""
+        if self._lock is None or not self._lock.parent.is_dir():
+            return
+        if held is None or not (held.is_held and held.exclusive and held.path == self._lock):
+            raise RuntimeError("a checkpoint without the lock of the account")
 
-def close_all(databases: Sequence[Database]) -> None:
-    """Checkpoint and close the connections of one file; the last close of a file checkpoints it too.
 
-    The caller holds the account lock.
-    """
+def close_all(databases: Sequence[Database], held: HeldLock | None = None) -> None:
+    """Checkpoint and close the connections of one file; ``held`` as for :meth:`Database.close`."""
     if not databases:
         return
+    databases[-1].require_lock(held)
     damage = databases[-1]._damage
     with _writing(damage.path), _noted(damage) as note:
         try:
             databases[-1]._checkpoint(note)
         finally:
             for database in databases:
-                database.close()
+                database.close(held)
 
 
-def _writing(path: Path, timeout_s: float = BUSY_TIMEOUT_MS / 1000) -> AbstractContextManager[None]:
+def _writing(path: Path, timeout_s: float = BUSY_TIMEOUT_MS / 1000) -> AbstractContextManager[HeldLock]:
     return locked(path.with_name(WRITE_LOCK), exclusive=True, timeout_s=timeout_s)
 
 
@@ -275,12 +291,14 @@ def open_connection(
     key: DatabaseKey,
     *,
     cache_kib: int = 8192,
+    lock: Path | None = None,
     autocheckpoint_pages: int = 0,
     give_up: Callable[[Database], object] = Database.close,
     damage: DamagedDatabase | None = None,
 ) -> Database:
     """Open or create the SQLCipher database at ``path``.
 
+    ``lock`` is the file without whose exclusive lock nobody may checkpoint it, so that others can copy it.
     With ``autocheckpoint_pages`` SQLite checkpoints by itself whenever the log has so many pages: right for a
     file whose pages no snapshot copies. Without, only :meth:`Database.checkpoint` and :func:`close_all` do.
     ``give_up`` closes the connection when it turns out to be of no use; connections that are given the same
@@ -294,28 +312,34 @@ def open_connection(
     with translated(damage):
         require_room_to_open(path)
         connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
-        database = Database(connection, damage, autocheckpoint_pages)
+        database = Database(connection, damage, lock, autocheckpoint_pages)
         try:
-            # SQLCipher writes to standard error what it makes of a wrong key; ``damage`` says it once.
-            connection.execute("PRAGMA cipher_log_level=NONE")
-            # Raw key plus salt: no PBKDF2, the key is already uniformly random.
-            connection.execute(f"PRAGMA key=\"x'{key.key.hex()}{key.salt.hex()}'\"")
-            for statement in (
-                "PRAGMA cipher_hmac_algorithm=HMAC_SHA256",
-                "PRAGMA cipher_memory_security=OFF",
-                "PRAGMA temp_store=MEMORY",
-                f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
-                "PRAGMA journal_mode=WAL",
-                f"PRAGMA wal_autocheckpoint={autocheckpoint_pages}",
-                "PRAGMA synchronous=FULL",
-                "PRAGMA secure_delete=ON",
-                "PRAGMA foreign_keys=ON",
-                f"PRAGMA cache_size=-{cache_kib}",
-                "PRAGMA recursive_triggers=OFF",
-                "PRAGMA trusted_schema=OFF",
-            ):
-                connection.execute(statement).fetchall()
+            _set_up(connection, key, cache_kib, autocheckpoint_pages)
         except BaseException:
             give_up(database)
             raise
         return database
+
+
+def _set_up(
+    connection: driver.Connection, key: DatabaseKey, cache_kib: int, autocheckpoint_pages: int
+) -> None:
+    for statement in (
+        # SQLCipher writes to standard error what it makes of a wrong key; ``damage`` says it once.
+        "PRAGMA cipher_log_level=NONE",
+        # Raw key plus salt: no PBKDF2, the key is already uniformly random.
+        f"PRAGMA key=\"x'{key.key.hex()}{key.salt.hex()}'\"",
+        "PRAGMA cipher_hmac_algorithm=HMAC_SHA256",
+        "PRAGMA cipher_memory_security=OFF",
+        "PRAGMA temp_store=MEMORY",
+        f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+        "PRAGMA journal_mode=WAL",
+        f"PRAGMA wal_autocheckpoint={autocheckpoint_pages}",
+        "PRAGMA synchronous=FULL",
+        "PRAGMA secure_delete=ON",
+        "PRAGMA foreign_keys=ON",
+        f"PRAGMA cache_size=-{cache_kib}",
+        "PRAGMA recursive_triggers=OFF",
+        "PRAGMA trusted_schema=OFF",
+    ):
+        connection.execute(statement).fetchall()

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mailstore.account import NewAccount, account_paths, create_account, init_root, open_directory
-from mailstore.connections import DATABASE_SALT_BYTES, KEY_BYTES
-from mailstore.engine import Database, DatabaseKey, open_connection
-from mailstore.keys import Argon2Params, KeyLabel, derive
+from mailstore.account_database import mail_key
+from mailstore.engine import Database, open_connection
+from mailstore.keys import Argon2Params
 from mailstore.model import INBOX, Flags
 from mailstore.opening import Opened, open_as_owner
 from mailstore.ops.messages import add_messages
@@ -46,10 +46,7 @@ def unlocked(root: Path) -> Iterator[Opened]:
 def open_database(root: Path, *, cache_kib: int = 4096) -> Database:
     """The account's database, migrated; the caller closes it."""
     with unlocked(root) as opened:
-        key = DatabaseKey(
-            derive(opened.master, KeyLabel.DATABASE, KEY_BYTES),
-            derive(opened.master, KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
-        )
+        key = mail_key(opened.master)
         path = account_paths(root, opened.record.account_id).mail_db
     database = open_connection(path, key, cache_kib=cache_kib)
     migrate(database, int(time.time()))

@@ -16,8 +16,8 @@ from steps import Begin, Say, each_step
 from store_world import NAME, PASSWORD, TINY, World, now
 
 from mailstore.account import AccountPaths
-from mailstore.engine import DatabaseKey, open_connection
-from mailstore.keys import KeyLabel, derive
+from mailstore.account_database import mail_key
+from mailstore.engine import open_connection
 from mailstore.limits import StoreLimits
 from mailstore.mime import SectionSpec
 from mailstore.model import Flags, ModSeq, NewMessage, SectionRead, SystemFlag, Uid
@@ -64,9 +64,7 @@ def assert_intact(root: Path) -> AccountPaths:
     world = World(root)
     paths = world.paths
     opened = open_as_owner(root, world.directory, NAME.decode(), PASSWORD, now=0, params=TINY)
-    key = DatabaseKey(
-        derive(opened.master, KeyLabel.DATABASE, 32), derive(opened.master, KeyLabel.DATABASE_SALT, 16)
-    )
+    key = mail_key(opened.master)
     world.close()
     database = open_connection(paths.mail_db, key)
     assert database.pragma("PRAGMA integrity_check") == [("ok",)]

@@ -17,8 +17,8 @@ from imap_wire import session
 from running import Server, eventually
 
 from mailstore.account import account_paths, open_directory
-from mailstore.engine import DatabaseKey, open_connection
-from mailstore.keys import KeyLabel, derive
+from mailstore.account_database import mail_key
+from mailstore.engine import open_connection
 from mailstore.opening import open_as_owner
 from mailstore.sealed import pending
 
@@ -106,9 +106,7 @@ def assert_sound(data: Path, user: str, password: str) -> None:
     directory.close()
     paths = account_paths(data, opened.record.account_id)
     assert pending(paths.inbox) == []
-    key = DatabaseKey(
-        derive(opened.master, KeyLabel.DATABASE, 32), derive(opened.master, KeyLabel.DATABASE_SALT, 16)
-    )
+    key = mail_key(opened.master)
     database = open_connection(paths.mail_db, key)
     assert database.pragma("PRAGMA integrity_check") == [("ok",)]
     assert database.pragma("PRAGMA cipher_integrity_check") == []

@@ -17,9 +17,9 @@ from backup.reading import content_key, open_file
 from backup.sealing import CHUNK_BYTES, PREFIX_BYTES, SIGNATURE_BYTES, TAG_BYTES
 from backup.segment import SERVER, SERVER_FILE, Header, SegmentName, parse_name
 from mailstore.account import read_server_key
+from mailstore.account_database import mail_key
 from mailstore.engine import DatabaseKey, open_connection
 from mailstore.errors import AuthenticationFailed, StoreError
-from mailstore.keys import KeyLabel, derive
 from mailstore.model import NewMessage
 from mailstore.sealed import padded_size
 from tests.r2_server import R2Server
@@ -153,7 +153,7 @@ def test_no_account_opens_without_a_secret_of_its_user(seen: Seen) -> None:
     for key in keys:
         for tried in (
             DatabaseKey(key, path.read_bytes()[:16]),
-            DatabaseKey(derive(key, KeyLabel.DATABASE, 32), derive(key, KeyLabel.DATABASE_SALT, 16)),
+            mail_key(key),
         ):
             with pytest.raises(StoreError):
                 open_connection(path, tried)

@@ -10,10 +10,7 @@ import time
 from pathlib import Path
 
 from mailstore.account import account_paths, open_directory
-from mailstore.account_database import account_database
-from mailstore.connections import DATABASE_SALT_BYTES, KEY_BYTES
-from mailstore.engine import DatabaseKey
-from mailstore.keys import KeyLabel, derive
+from mailstore.account_database import account_database, mail_key
 from mailstore.opening import open_as_owner
 from tests.soak.site import CHEAP
 
@@ -25,10 +22,7 @@ def main() -> int:
     found = 0
     for record in directory.accounts():
         opened = open_as_owner(root, directory, record.name, password, now=time.time(), params=CHEAP)
-        key = DatabaseKey(
-            derive(opened.master, KeyLabel.DATABASE, KEY_BYTES),
-            derive(opened.master, KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
-        )
+        key = mail_key(opened.master)
         with account_database(account_paths(root, record.account_id), key) as database:
             pages = database.pragma("PRAGMA cipher_integrity_check")
             rows = database.pragma("PRAGMA integrity_check")

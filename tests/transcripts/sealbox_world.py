@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, exclusive_lock
-from mailstore.connections import DATABASE_SALT_BYTES, KEY_BYTES
-from mailstore.engine import Database, DatabaseKey, Txn, open_connection
+from mailstore.account_database import mail_key
+from mailstore.engine import Database, Txn, open_connection
 from mailstore.errors import NoSuchAccount
 from mailstore.keyring import Keyring
-from mailstore.keys import KeyLabel, Scope, derive
+from mailstore.keys import Scope
 from mailstore.model import INBOX, ModSeq, SpecialUse, StoreMode
 from mailstore.names import superiors
 from mailstore.opening import Opened, open_as_owner
@@ -146,10 +146,7 @@ class SealboxWorld:
 
     def _fresh_database(self) -> Database:
         with self._opened() as opened:
-            key = DatabaseKey(
-                derive(opened.master, KeyLabel.DATABASE, KEY_BYTES),
-                derive(opened.master, KeyLabel.DATABASE_SALT, DATABASE_SALT_BYTES),
-            )
+            key = mail_key(opened.master)
         database = open_connection(self._paths.mail_db, key)
         migrate(database, SAVED)
         database.write(SAVED, _only_inbox)

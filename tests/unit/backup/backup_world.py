@@ -17,8 +17,9 @@ from backup.source import Source
 from backup.staging import staged_name
 from backup.state import Segment, State
 from backup.store_file import FileStore
-from mailstore.engine import Database, DatabaseKey, open_connection
-from mailstore.keys import KeyLabel, derive, load_private_key, new_private_key
+from mailstore.account_database import mail_key
+from mailstore.engine import Database, open_connection
+from mailstore.keys import load_private_key, new_private_key
 from mailstore.mime import SectionSpec
 from mailstore.model import NewMessage, SectionRead
 from mailstore.opening import open_as_owner
@@ -98,9 +99,7 @@ class BackupWorld:
         owner = open_as_owner(
             self.place / "root", self.mail.directory, NAME.decode(), PASSWORD, now=0, params=TINY
         )
-        key = DatabaseKey(
-            derive(owner.master, KeyLabel.DATABASE, 32), derive(owner.master, KeyLabel.DATABASE_SALT, 16)
-        )
+        key = mail_key(owner.master)
         return open_connection(folder / "mail.db", key)
 
     def subjects(self, folder: Path) -> list[bytes]:

@@ -12,8 +12,8 @@ from store_world import NAME, PASSWORD, TINY
 
 from backup.rebuild import Rebuilder
 from backup.restore import list_store, target
+from mailstore.account_database import mail_key
 from mailstore.engine import DatabaseKey, open_connection
-from mailstore.keys import KeyLabel, derive
 from mailstore.model import Flags, ModSeq, StoreMode, SystemFlag, Uid
 from mailstore.opening import open_as_owner
 from mailstore.uidset import UidSet
@@ -29,9 +29,7 @@ History = list[tuple[float, list[bytes]]]
 def key_of(world: JobWorld) -> DatabaseKey:
     """The database key, by the user's password."""
     owner = open_as_owner(world.root, world.mail.directory, NAME.decode(), PASSWORD, now=0, params=TINY)
-    return DatabaseKey(
-        derive(owner.master, KeyLabel.DATABASE, 32), derive(owner.master, KeyLabel.DATABASE_SALT, 16)
-    )
+    return mail_key(owner.master)
 
 
 def subjects(path: Path, key: DatabaseKey) -> list[bytes]:

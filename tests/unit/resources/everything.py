@@ -18,11 +18,11 @@ from twisted.internet.defer import Deferred
 from mailstore.account import (
     AccountPaths,
 )
-from mailstore.account_database import close_kept
+from mailstore.account_database import close_kept, mail_key
 from mailstore.engine import DatabaseKey
 from mailstore.filing import Filer
 from mailstore.keyring import Keyring
-from mailstore.keys import KeyLabel, Scope, derive
+from mailstore.keys import Scope
 from mailstore.limits import StoreLimits
 from mailstore.mime import DEFAULT_LIMITS
 from mailstore.model import ModSeq, NewMessage
@@ -79,7 +79,7 @@ class Everything(BackupWorld):
     def key(self) -> DatabaseKey:
         """The key of the account's database."""
         master = self.opened.master
-        return DatabaseKey(derive(master, KeyLabel.DATABASE, 32), derive(master, KeyLabel.DATABASE_SALT, 16))
+        return mail_key(master)
 
     def filer(self) -> Filer:
         """One that files the account's mail."""

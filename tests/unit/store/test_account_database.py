@@ -14,7 +14,7 @@ from store_world import World, now
 
 from mailstore import account_database as owner
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
-from mailstore.engine import DatabaseKey, Txn
+from mailstore.engine import DatabaseKey, Txn, close_all
 from mailstore.errors import Busy, StorageFailed, TooNew
 from mailstore.locks import locked
 from mailstore.model import NewMessage
@@ -94,6 +94,29 @@ def test_a_connection_that_is_forgotten_is_not_checkpointed(paths: AccountPaths)
     forgotten.pop()
     gc.collect()
     assert paths.mail_db.read_bytes() == main and paths.wal.stat().st_size > 0
+    assert rows(paths) == 1
+
+
+@pytest.mark.parametrize("lock", ["none", "shared", "let go", "another account's"])
+@pytest.mark.parametrize("how", ["checkpoint", "close", "close_all"])
+def test_no_checkpoint_without_the_lock(paths: AccountPaths, tmp_path: Path, lock: str, how: str) -> None:
+    """Whoever has a connection in hand: it is refused before anything is written."""
+    main = paths.mail_db.read_bytes()
+    database = owner.open_database(paths, KEY, give_up=print)
+    database.write(0, insert)
+    (tmp_path / "other").mkdir()
+    with exclusive_lock(paths) as let_go:
+        pass
+    with shared_lock(paths) as shared, exclusive_lock(AccountPaths(tmp_path / "other")) as another:
+        held = {"none": None, "shared": shared, "let go": let_go, "another account's": another}[lock]
+        with pytest.raises(RuntimeError):
+            if how == "close_all":
+                close_all([database], held)
+            else:
+                getattr(database, how)(held)
+    assert paths.mail_db.read_bytes() == main and paths.wal.stat().st_size > 0
+    assert not database.closed
+    assert owner.close_databases(paths, [database])
     assert rows(paths) == 1
 
 
