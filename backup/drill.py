@@ -114,7 +114,7 @@ class Drill:
                 return self._compare_now(stream, folder, rebuilt)
             except Disturbed:
                 continue
-        return 0, "it could not be compared: writers begin the log anew again and again"
+        return 0, "it could not be compared: writers kept restarting the write-ahead log"
 
     def _compare_now(self, stream: Stream, folder: Path, rebuilt: Rebuilt) -> tuple[int, str | None]:
         paths = account_paths(self._root, AccountId(stream.account))

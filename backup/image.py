@@ -87,7 +87,7 @@ class Image:
         else:
             data = os.pread(self._main, count * PAGE_BYTES, (number - 1) * PAGE_BYTES)
         if len(data) != count * PAGE_BYTES:
-            raise ImageUnreadable("a page is missing in the database")
+            raise ImageUnreadable("a page of the database is missing")
         return data
 
     def page(self, number: int) -> bytes:

@@ -53,7 +53,7 @@ class OpenSegment:
         if self.header.version != self._content.version:
             raise SegmentDamaged(str(name), "its header has another version")
         if self.header.name != name:
-            raise SegmentDamaged(str(name), "it belongs elsewhere: its header has another name")
+            raise SegmentDamaged(str(name), "its header names another object")
         if header_bytes + self.header.payload_bytes + self._padding != self._content.content_bytes:
             raise SegmentDamaged(str(name), "its length is not what its header says")
 

@@ -289,7 +289,7 @@ class Restoring:
         ahead = set(misdated(names, int(time.time() * 1000))) - set(wanted.names)
         if not ahead:
             return ()
-        why = "dated ahead by a wrong clock, so no time leads to them; without --at the newest state comes"
+        why = "dated ahead by a wrong clock: --at cannot reach them, without it the newest state is restored"
         return (f"{len(ahead)} snapshots of {wanted.account_id}: {why}",)
 
     def _rebuilt(self, wanted: Target) -> tuple[Target, Path, Rebuilt]:

@@ -114,7 +114,7 @@ class _Reading:
                 segment.check()
                 content = segment.file(SERVER_FILE)
                 if content is None:
-                    raise SegmentDamaged(str(name), "it is not one of the server's")
+                    raise SegmentDamaged(str(name), "it does not belong to the server's stream")
                 full = name.kind is Kind.FULL
                 follows = self._gap is None and name.sequence == self._at + 1
                 check_origin(segment, SERVER, self._previous if follows and not full else None)
@@ -142,7 +142,9 @@ class _Reading:
     def _check_writer(self, segment: OpenSegment, path: Path) -> None:
         """In this stream nothing but the order tells from where on everything is signed."""
         if self._signed and not segment.signed:
-            raise SegmentDamaged(str(segment.name), "it is not signed, though this server signs by now")
+            raise SegmentDamaged(
+                str(segment.name), "it is not signed, though this server signs its snapshots"
+            )
         self._source.check_writer(segment, path)
         # Without anybody to trust anybody may have signed it.
         self._signed = self._signed or (segment.signed and self._source.trust is not None)

@@ -56,7 +56,7 @@ class Trust:
         if not signed:
             first = self.signed_from.get(name.stream)
             if first is not None and name.sequence >= first:
-                raise SegmentDamaged(str(name), "it is not signed, though this server signs by now")
+                raise SegmentDamaged(str(name), "it is not signed, though this server signs its snapshots")
             return
         digest = hashlib.sha256()
         with storage_errors(), path.open("rb") as file:

@@ -141,7 +141,7 @@ class Snapshotter:
                 full = True
             except Disturbed:
                 continue
-        raise ImageUnreadable("writers begin the log anew again and again")
+        raise ImageUnreadable("writers kept restarting the write-ahead log")
 
     def _base(self, account_id: AccountId, *, merge: bool) -> _Base:
         stream = self._state.stream(account_id) or new_stream(account_id)

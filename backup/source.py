@@ -59,7 +59,7 @@ class Source:
         """What opens a segment. Raises SegmentDamaged when that is not known."""
         key = self.key_for(name)
         if key is None:
-            raise SegmentDamaged(str(name), "its key is not known here: use --private-key")
+            raise SegmentDamaged(str(name), "this server does not have its key: use --private-key")
         return key
 
     def fetch(self, name: SegmentName, target: Path, progress: Progress | None = None) -> bytes:

@@ -123,7 +123,7 @@ class FileStore:
         try:
             yield
         except PermissionError:
-            raise StoreRefused(f"{where} does not let us in: its owner has to be the server's user") from None
+            raise StoreRefused(f"{where} cannot be opened: it has to belong to the server's user") from None
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, str(error.errno))
             raise StoreUnavailable(f"{where} reports an error ({code}): look at its disk") from None

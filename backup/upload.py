@@ -127,7 +127,7 @@ class Uploader:
                 self._pause_s, self.trouble = self._limits.retry_first_s, None
             elif isinstance(error, _Harmed):
                 log.error(
-                    "a snapshot that waited was lost or damaged on this server's disk: it is taken anew"
+                    "a waiting snapshot was lost or damaged on this server's disk: a full one replaces it"
                 )
                 self._harmed.append(segment)
             else:
@@ -231,7 +231,7 @@ class Uploader:
         try:
             found = self._store.get(name, 0, PREFIX_BYTES), self._store.get(name, end, 2 * TAG_BYTES)
         except ObjectStoreError as error:
-            raise StoreUnavailable("the object store did not let us look at an object again") from error
+            raise StoreUnavailable("the object store does not allow an object to be read back") from error
         return found == (first, last)
 
 

@@ -113,7 +113,7 @@ class ClockWatch:
     def _tell(self, before: Look) -> None:
         if self._look.doubt_s > before.doubt_s:
             hours = (self._look.wall_s - before.wall_s) / 3600
-            log.error("the clock has gone on by %.1f h at once: nothing is deleted for a day", hours)
+            log.error("the clock jumped by %.1f h: nothing expires until it has run evenly for a day", hours)
 
     def note(self) -> None:
         """Write the last look down for the next run. Raises StorageFailed, StorageFull."""

@@ -171,7 +171,7 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
     if config.data != data or elsewhere:
         what = ", ".join(f"listen.{service}" for service in elsewhere) or "data"
         raise CannotPrepare(
-            f"{path} was changed and says something else than the command line ({what}): serve it as it is "
+            f"{path} was edited and contradicts the command line ({what}): serve it as it is "
             f"with 'sealbox serve --data {data}', or remove the file and the quick start writes it anew"
         )
     if text.encode() != before or not path.exists():

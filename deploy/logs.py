@@ -47,7 +47,7 @@ def _ended_by(kind: type[BaseException], _error: BaseException, trace: Traceback
 
 
 def _thread_ended_by(what: threading.ExceptHookArgs) -> None:
-    log.error("a thread ended by an exception\n%s", described(what.exc_type, what.exc_traceback))
+    log.error("a thread ended with an unhandled exception\n%s", described(what.exc_type, what.exc_traceback))
 
 
 def _ignored(what: Any) -> None:

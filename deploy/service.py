@@ -122,7 +122,7 @@ class Service:
     @staticmethod
     def _cleaning_failed(failure: Failure) -> None:
         log.error(
-            "removing what is old (logs, traces of logins, replaced accounts) failed: %s",
+            "removing expired logs, login counters or replaced accounts failed: %s",
             failure.type.__name__ if failure.type else "unknown",
         )
 

@@ -203,7 +203,7 @@ class Supervisor:
                 log.error("configuration not reloaded: %s", mistake)
             return
         if fresh.listen != self._config.listen or fresh.workers != self._config.workers:
-            log.warning("addresses and number of workers change with a restart, not with a reload")
+            log.warning("changed addresses or worker counts take effect at a restart, not at a reload")
         self._config_text = fresh.text
         for slot in self._slots:
             if slot.process is not None:
@@ -227,7 +227,7 @@ class Supervisor:
     def _kill(self) -> None:
         for slot in self._slots:
             if slot.process is not None:
-                log.error("%s does not end; killing it", slot.name)
+                log.error("%s is not stopping; killing it", slot.name)
                 slot.process.send("KILL")
 
 

@@ -74,7 +74,7 @@ def keygen(cli: Cli, private: Path, public: Path) -> None:
         with as_caller():
             generate(private, public)
     except FileExistsError:
-        raise Refusal("one of the files is there already: a key is never overwritten") from None
+        raise Refusal("one of the files already exists: keys are never overwritten") from None
     cli.answer(
         {"private": str(private), "public": str(public)},
         f"public key:  {public.absolute()}  (set backup.public_key to it)",
@@ -128,7 +128,7 @@ def status(cli: Cli) -> None:
 
 def _doubt(doubt_s: float) -> str:
     return (
-        "nothing is deleted for its age: the clock has jumped, or nobody has looked at it for a day;"
+        "nothing expires at present: the clock has jumped, or was not watched for a day;"
         f" it has to run evenly for {math.ceil(doubt_s / 3600)} h more"
     )
 
@@ -193,7 +193,7 @@ def _account_line(one: Fields) -> str:
 def _ahead(one: Fields) -> str:
     if not one["dated_ahead"]:
         return ""
-    return f"; {one['dated_ahead']} DATED AHEAD by a wrong clock: no --at leads to them"
+    return f"; {one['dated_ahead']} DATED AHEAD by a wrong clock: no --at reaches them"
 
 
 def _job_runs(root: Path) -> bool:
@@ -207,7 +207,9 @@ def _job_runs(root: Path) -> bool:
 
 
 @backup.command(epilog=EPILOG)
-@click.option("--take-over", is_flag=True, help="Go on in a store that holds snapshots this server forgot.")
+@click.option(
+    "--take-over", is_flag=True, help="Continue in a store with snapshots that this server does not know."
+)
 @click.option("--wait", "wait_s", type=float, default=3600.0, show_default=True, metavar="SECONDS")
 @command
 def run(cli: Cli, take_over: bool, wait_s: float) -> None:
@@ -215,7 +217,7 @@ def run(cli: Cli, take_over: bool, wait_s: float) -> None:
     config = configured(cli)
     running = _job_runs(cli.root)
     if running and take_over:
-        raise Refusal("stop the server first: what it knows of its snapshots is changed", EXIT_BUSY)
+        raise Refusal("stop the server first: its records of snapshots are going to change", EXIT_BUSY)
     if running:
         stored = _ask_job(cli.root, wait_s)
     else:

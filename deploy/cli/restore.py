@@ -57,7 +57,7 @@ _MOST_NAMED = 20
     "--into", type=click.Path(path_type=Path), metavar="DIR", help="Data root; default: the server's."
 )
 @click.option(
-    "--replace", is_flag=True, help="Replace accounts that are there; what they hold is kept beside."
+    "--replace", is_flag=True, help="Replace accounts that exist; what is replaced is kept in replaced/."
 )
 @click.option(
     "--newest-sound", is_flag=True, help="Where an object is damaged, take the newest state before it."
@@ -146,7 +146,7 @@ def _work(root: Path) -> Iterator[Path]:
         try:
             held.enter_context(locked(places.folder / _LOCK, exclusive=True, timeout_s=0.0))
         except Busy:
-            sentence = "another restore is at work in this data root: try again when it has ended"
+            sentence = "another restore is running in this data root: try again when it has finished"
             raise Refusal(sentence, EXIT_BUSY) from None
         with storage_errors():
             make_folder(places.scratch / _WORK)
@@ -250,7 +250,7 @@ def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, .
     if any(one.trouble or one.damage for one in found):
         raise SystemExit(EXIT_STORAGE)
     if any(one.skipped for one in found):
-        cli.remark("accounts that are there were left alone: --replace replaces them")
+        cli.remark("accounts that already exist were left alone: --replace replaces them")
 
 
 def _line(one: Restored) -> str:
@@ -258,8 +258,8 @@ def _line(one: Restored) -> str:
     if one.trouble:
         return f"{name}  NOT restored: {one.trouble}"
     if one.skipped:
-        return f"{name}  is there already, left alone"
-    kept = f"; what was there is in {one.kept}" if one.kept else ""
+        return f"{name}  already exists, left alone"
+    kept = f"; what it replaced is in {one.kept}" if one.kept else ""
     done = f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.pages * 4096)}{kept}{_secrets(one)}"
     if one.damage:
         return f"{done}; BUT DAMAGED: {one.damage}: restore an earlier time with --at, or --newest-sound"

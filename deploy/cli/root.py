@@ -87,7 +87,7 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (DomainInUse, EXIT_REFUSED, "the domain still has addresses: delete its accounts and aliases first"),
     (NoSuchAddress, EXIT_REFUSED, "there is no such alias: see 'sealbox alias list'"),
     (NoSuchKeyslot, EXIT_REFUSED, "there is no such app password: see 'sealbox app-password list'"),
-    (LastKeyslot, EXIT_REFUSED, "that is the last door to the account: add another one first"),
+    (LastKeyslot, EXIT_REFUSED, "that is the account's last keyslot: add another one first"),
     (AddressInvalid, EXIT_REFUSED, "that is not a usable address, domain or label: check the spelling"),
     (PasswordUnusable, EXIT_REFUSED, "that text cannot be a password: choose another one, in UTF-8"),
     (NotInitialised, EXIT_REFUSED, "there is no data here yet: check --data, or add the first account"),

@@ -42,7 +42,7 @@ def test_nothing_restored_is_no_success(world: CommandsWorld) -> None:
     """Named accounts that are all there already; a restore of everybody may have come that far before."""
     code, out, err = world.run("restore", NAME.decode(), EVE)
     assert code == EXIT_REFUSED
-    assert out.count("is there already, left alone") == 2 and "--replace replaces them" in err
+    assert out.count("already exists, left alone") == 2 and "--replace replaces them" in err
     assert world.run("restore", "--all")[0] == 0
 
 

@@ -57,7 +57,7 @@ def test_a_restore_leaves_the_work_of_another_alone(
     assert restored["trouble"] is None
     ((code, _out, err),) = said
     if other == "a restore":
-        assert code == EXIT_BUSY and "another restore is at work in this data root" in err
+        assert code == EXIT_BUSY and "another restore is running in this data root" in err
         assert world.answer("restore", ADDRESS, "--replace")["restored"][0]["trouble"] is None
     else:
         assert code == 0

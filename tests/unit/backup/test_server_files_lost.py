@@ -92,7 +92,7 @@ def test_lost_files_of_the_server_come_back_and_the_accounts_stay(world: Command
         without_key(world.root)
     code, out, err = world.run("restore", "--all", "--private-key", world.private_key_file)
     assert code == 0, (out, err)
-    assert out.count("is there already, left alone") == 2
+    assert out.count("already exists, left alone") == 2
     listed = world.answer("account", "list")["accounts"]
     assert sorted(one["name"] for one in listed) == [NAME.decode(), "bob@example.org"]
     assert world.answer("alias", "list")["aliases"]

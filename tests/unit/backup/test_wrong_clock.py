@@ -271,8 +271,8 @@ def test_the_commands_say_what_is_dated_ahead_and_that_nothing_is_deleted(
     status = world.answer("backup", "status")
     assert status["accounts"][0]["dated_ahead"] == 1 and 0 < status["clock_doubt_s"] <= DISTRUST_S
     code, out, _err = world.run("backup", "status")
-    assert code == 0 and "nothing is deleted for its age: the clock has jumped" in out
-    assert "1 DATED AHEAD by a wrong clock: no --at leads to them" in out
+    assert code == 0 and "nothing expires at present: the clock has jumped" in out
+    assert "1 DATED AHEAD by a wrong clock: no --at reaches them" in out
     points = world.answer("backup", "list", NAME.decode())["points"]
     assert [one["dated_ahead"] for one in points] == [False, True]
     assert world.run("backup", "list", NAME.decode())[1].count("DATED AHEAD by a wrong clock") == 1
