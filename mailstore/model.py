@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, IntFlag
+from enum import Enum, IntFlag, StrEnum
 from typing import NamedTuple, NewType
 
 from mailstore.mime.section import SectionSpec
@@ -21,6 +21,15 @@ MessageId = NewType("MessageId", int)
 
 HIERARCHY_DELIMITER = "/"
 INBOX = "INBOX"
+
+
+class AccessProtocol(StrEnum):
+    """By what an account is reached; the names are those of a keyslot's scope (FORMAT.md)."""
+
+    IMAP = "imap"
+    POP3 = "pop3"
+    SMTP = "smtp"
+    DAV = "dav"
 
 
 class SystemFlag(IntFlag):

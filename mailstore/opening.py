@@ -28,7 +28,6 @@ from mailstore.keys import (
     KEYS_FILE,
     MASTER_KEY_BYTES,
     NOBODY,
-    AccessProtocol,
     AccountId,
     Argon2,
     Argon2Params,
@@ -54,7 +53,7 @@ from mailstore.keys import (
     read_header,
     wipe,
 )
-from mailstore.model import ScramExchange, ScramSetup
+from mailstore.model import AccessProtocol, ScramExchange, ScramSetup
 
 DECOY_FOLDER = "decoy"
 """Below the data root: a key header that belongs to nobody, made anew when it is missing."""

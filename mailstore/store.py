@@ -31,13 +31,14 @@ from mailstore.errors import (
     StorageFull,
 )
 from mailstore.executor import Executor
-from mailstore.keys import AccessProtocol, AccountId, Scope
+from mailstore.keys import AccountId, Scope
 from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
 from mailstore.margin import Margin, bytes_on_disk
 from mailstore.mime import DEFAULT_LIMITS, MimeLimits
 from mailstore.model import (
     NOWHERE,
+    AccessProtocol,
     AppendResult,
     Flags,
     MailboxList,
@@ -98,7 +99,9 @@ class MailStore:
 
     # -- logging in ------------------------------------------------------------------------------
 
-    async def login(self, name: bytes, secret: bytes, protocol: str, origin: Origin = NOWHERE) -> Account:
+    async def login(
+        self, name: bytes, secret: bytes, protocol: AccessProtocol, origin: Origin = NOWHERE
+    ) -> Account:
         """Open an account for one session by a password, app password or recovery key.
 
         ``origin`` is where the attempt comes from; logins of different sites take turns.
@@ -107,19 +110,20 @@ class MailStore:
             AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
             StoreError: the account is right but cannot be opened now.
         """
-        unlocked = await self._unlocker.unlock(name, secret, AccessProtocol(protocol), origin)
-        return await self._session(unlocked)
+        return await self._session(await self._unlocker.unlock(name, secret, protocol, origin))
 
     async def scram_setup(self, name: bytes) -> ScramSetup:
         """Salt and iterations for a SCRAM client; made up, but stable, for an unknown name."""
         return await self._unlocker.scram_setup(name)
 
-    async def login_scram(self, name: bytes, exchange: ScramExchange, protocol: str) -> tuple[Account, bytes]:
+    async def login_scram(
+        self, name: bytes, exchange: ScramExchange, protocol: AccessProtocol
+    ) -> tuple[Account, bytes]:
         """Open an account for one session by SCRAM with an app password; also gives the ServerSignature.
 
         Raises as ``login`` does, but for TooManyLogins.
         """
-        unlocked, signature = await self._unlocker.unlock_by_scram(name, exchange, AccessProtocol(protocol))
+        unlocked, signature = await self._unlocker.unlock_by_scram(name, exchange, protocol)
         return await self._session(unlocked), signature
 
     async def largest_pop3_login_delay_s(self) -> int:
@@ -211,8 +215,7 @@ class MailStore:
     async def recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
         """Who gets mail for an address, None when nobody does; one that is disabled is not looked at further.
 
-        Raises:
-            MessageTooLarge, OverQuota: not a message of this size.
+        Raises MessageTooLarge, OverQuota: not a message of this size.
         """
         return await self.executor.call(self._recipient, address, size_bytes)
 
@@ -226,10 +229,9 @@ class MailStore:
         """Measured in bytes on disk, without the key."""
         if size_bytes > self.limits.max_message_bytes:
             raise MessageTooLarge("the message is too large")
-        if recipient.quota_bytes is not None:
-            used = bytes_on_disk(account_paths(self._root, recipient.account_id))
-            if used + size_bytes > recipient.quota_bytes:
-                raise OverQuota("the storage limit is reached")
+        paths, limit = account_paths(self._root, recipient.account_id), recipient.quota_bytes
+        if limit is not None and bytes_on_disk(paths) + size_bytes > limit:
+            raise OverQuota("the storage limit is reached")
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         """Seal a message and put it into the inbox; on disk for good when this returns.

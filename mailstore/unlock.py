@@ -23,7 +23,6 @@ from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import AccountClosed, AuthenticationFailed, HeaderTampered, StoreError
 from mailstore.keyring import Keyring
 from mailstore.keys import (
-    AccessProtocol,
     AccountId,
     Argon2,
     Argon2Params,
@@ -37,7 +36,7 @@ from mailstore.keys import (
     wipe,
 )
 from mailstore.memory_gate import MemoryGate
-from mailstore.model import NOWHERE, Origin, ScramExchange, ScramSetup
+from mailstore.model import NOWHERE, AccessProtocol, Origin, ScramExchange, ScramSetup
 from mailstore.opening import (
     Attempt,
     Current,

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from mailstore.errors import AuthenticationFailed, StoreError, TooManyLogins
-from mailstore.model import Origin, ScramExchange, ScramSetup
+from mailstore.model import AccessProtocol, Origin, ScramExchange, ScramSetup
 from protocols.limits import LoginLimits
 from protocols.sites import site_of
 from protocols.store_api import AccountApi, StoreApi
@@ -70,7 +70,7 @@ class LoginGuard:
         """Who waits for a turn, and from which site."""
         self._waiting_from: Counter[str] = Counter()
 
-    async def login(self, address: str, name: bytes, secret: bytes, protocol: str) -> AccountApi:
+    async def login(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> AccountApi:
         """Try to log in, after the wait that site and account have earned.
 
         Raises:
@@ -105,7 +105,7 @@ class LoginGuard:
             raise
 
     async def login_scram(
-        self, attempt: Attempt, exchange: ScramExchange, protocol: str
+        self, attempt: Attempt, exchange: ScramExchange, protocol: AccessProtocol
     ) -> tuple[AccountApi, bytes]:
         """As ``login``, by a SCRAM proof; also gives the ServerSignature (RFC 5802 section 3)."""
         return await self._prove(attempt, self._store.login_scram(attempt.name, exchange, protocol))

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from mailstore.errors import AuthenticationFailed
+from mailstore.model import AccessProtocol
 from protocols import scram
 from protocols.login import LoginGuard
 from protocols.sasl import SaslError, decode_response
@@ -28,7 +29,7 @@ class ScramLogin:
     """
 
     guard: LoginGuard
-    protocol: str
+    protocol: AccessProtocol
     address: str
     ask: Ask
     binding: bytes | None = field(repr=False)

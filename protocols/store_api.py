@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mailstore.model import (
     NOWHERE,
+    AccessProtocol,
     AppendResult,
     ContentRow,
     CopyResult,
@@ -213,7 +214,9 @@ class AccountApi(Protocol):
 class StoreApi(Protocol):
     """All accounts."""
 
-    async def login(self, name: bytes, secret: bytes, protocol: str, origin: Origin = NOWHERE) -> AccountApi:
+    async def login(
+        self, name: bytes, secret: bytes, protocol: AccessProtocol, origin: Origin = NOWHERE
+    ) -> AccountApi:
         """Open an account for one session. Raises AuthenticationFailed, TooManyLogins.
 
         Logins of different sites take turns, those of trusted ones first.
@@ -223,7 +226,7 @@ class StoreApi(Protocol):
         """Salt and iterations for a SCRAM client; made up, but stable, for an unknown name."""
 
     async def login_scram(
-        self, name: bytes, exchange: ScramExchange, protocol: str
+        self, name: bytes, exchange: ScramExchange, protocol: AccessProtocol
     ) -> tuple[AccountApi, bytes]:
         """As ``login``, by SCRAM with an app password; also gives the ServerSignature."""
 

@@ -29,6 +29,7 @@ from mailstore.errors import (
 from mailstore.keys.scram import scram_keys
 from mailstore.model import (
     NOWHERE,
+    AccessProtocol,
     AppendResult,
     Counters,
     Flags,
@@ -133,7 +134,7 @@ class MemoryStore:
         return self.accounts[name]
 
     async def login(
-        self, name: bytes, secret: bytes, protocol: str, origin: Origin = NOWHERE
+        self, name: bytes, secret: bytes, protocol: AccessProtocol, origin: Origin = NOWHERE
     ) -> AccountSession:
         """See ``StoreApi``."""
         self.logins += 1
@@ -153,7 +154,7 @@ class MemoryStore:
         return _SCRAM_SETUP
 
     async def login_scram(
-        self, name: bytes, exchange: ScramExchange, protocol: str
+        self, name: bytes, exchange: ScramExchange, protocol: AccessProtocol
     ) -> tuple[AccountSession, bytes]:
         """See ``StoreApi``."""
         self.logins += 1

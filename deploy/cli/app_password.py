@@ -10,7 +10,8 @@ from deploy.cli.asking import current_secret, opened_keyring, password_stdin_opt
 from deploy.cli.root import EPILOG, Cli, command, find_account
 from mailstore.account import account_paths
 from mailstore.errors import NoSuchKeyslot
-from mailstore.keys import AccessProtocol, Scope, SlotId, SlotKind, read_header
+from mailstore.keys import Scope, SlotId, SlotKind, read_header
+from mailstore.model import AccessProtocol
 
 _SECONDS_PER_DAY = 86_400
 

@@ -66,7 +66,6 @@ from mailstore.keys.scram import (
 )
 from mailstore.keys.slots import (
     MAX_SECRET_BYTES,
-    AccessProtocol,
     Argon2,
     Argon2Params,
     Keyslot,
@@ -87,7 +86,6 @@ __all__ = [
     "MAX_SECRET_BYTES",
     "NOBODY",
     "PRIVATE_KEY_BYTES",
-    "AccessProtocol",
     "AccountId",
     "Argon2",
     "Argon2Params",

@@ -42,8 +42,8 @@ from mailstore.keys.pair import (
 )
 from mailstore.keys.printed import SlotId, SlotKind, is_slot_id
 from mailstore.keys.scram import STORED_KEY_BYTES
-from mailstore.keys.slots import AccessProtocol, Argon2Params, Keyslot, Scope, ScramWrap
-from mailstore.model import SCRAM_ITERATIONS, ScramSetup
+from mailstore.keys.slots import Argon2Params, Keyslot, Scope, ScramWrap
+from mailstore.model import SCRAM_ITERATIONS, AccessProtocol, ScramSetup
 
 FORMAT_NAME = "sealbox-keys"
 FORMAT_VERSION = 1

@@ -10,7 +10,6 @@ import struct
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from argon2.exceptions import HashingError
 from argon2.low_level import Type, hash_secret_raw
@@ -27,17 +26,9 @@ from mailstore.keys.printed import (
     random_characters,
     read_printed,
 )
+from mailstore.model import AccessProtocol
 
 MAX_SECRET_BYTES = 1024
-
-
-class AccessProtocol(StrEnum):
-    """The services a keyslot can be limited to."""
-
-    IMAP = "imap"
-    POP3 = "pop3"
-    SMTP = "smtp"
-    DAV = "dav"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from mailstore.errors import AuthenticationFailed, NoSuchMailbox
+from mailstore.model import AccessProtocol
 from protocols.pop3 import requests as ask
 from protocols.pop3.context import Pop3Services, Refused, log
 from protocols.pop3.retrieval import Sender
@@ -74,7 +75,12 @@ class Authorization:
         services, binding = self._services, self._channel.channel_binding()
         if request.mechanism == SCRAM or (request.mechanism == SCRAM_PLUS and binding is not None):
             login = ScramLogin(
-                services.login, "pop3", self._channel.address, self._ask, binding, services.random
+                services.login,
+                AccessProtocol.POP3,
+                self._channel.address,
+                self._ask,
+                binding,
+                services.random,
             )
             return await login.run(request.mechanism, request.initial)
         mechanism = MECHANISMS.get(request.mechanism)
@@ -93,7 +99,7 @@ class Authorization:
         # The login may have to wait; what was answered so far is not kept back meanwhile.
         await self._sender.flush()
         return await self._services.login.login(
-            self._channel.address, credentials.name, credentials.secret, "pop3"
+            self._channel.address, credentials.name, credentials.secret, AccessProtocol.POP3
         )
 
     async def _enter(self, login: Awaitable[AccountApi]) -> Transaction:

@@ -13,6 +13,7 @@ from mailstore.account import NewAccount, create_account, destroy_account, orpha
 from mailstore.errors import AuthenticationFailed, NoSuchAccount
 from mailstore.keyring import Keyring
 from mailstore.keys import Scope
+from mailstore.model import AccessProtocol
 from mailstore.opening import open_as_owner
 
 pytestmark = [
@@ -98,7 +99,7 @@ def check_created(root: Path, said: bytes) -> None:
     if not there:
         assert len(orphan_folders(root, world.directory)) <= 1
         create_account(root, world.directory, NewAccount(BOB, PASSWORD), params=TINY)
-    account = now(world.store.login(BOB.encode(), PASSWORD, "imap"))
+    account = now(world.store.login(BOB.encode(), PASSWORD, AccessProtocol.IMAP))
     assert now(account.status("INBOX")).messages == 0
     account.release()
     world.close()

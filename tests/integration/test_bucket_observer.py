@@ -20,7 +20,7 @@ from mailstore.account import read_server_key
 from mailstore.account_database import mail_key
 from mailstore.engine import DatabaseKey, open_connection
 from mailstore.errors import AuthenticationFailed, StoreError
-from mailstore.model import NewMessage
+from mailstore.model import AccessProtocol, NewMessage
 from mailstore.sealed import padded_size
 from tests.r2_server import R2Server
 from tests.unit.store.store_world import NAME, PASSWORD, World, now
@@ -158,7 +158,7 @@ def test_no_account_opens_without_a_secret_of_its_user(seen: Seen) -> None:
             with pytest.raises(StoreError):
                 open_connection(path, tried)
     with pytest.raises(AuthenticationFailed):
-        now(restored.store.login(NAME, b"wrong", "imap"))
+        now(restored.store.login(NAME, b"wrong", AccessProtocol.IMAP))
     assert _count(restored) == 2 * len(MARKERS)
     restored.close()
 

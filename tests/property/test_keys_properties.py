@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from mailstore.address import read_address, read_domain, read_login_name
 from mailstore.errors import HeaderTampered, PasswordUnusable, SealedMessageDamaged, TooNew
 from mailstore.keys import (
-    AccessProtocol,
     AccountId,
     Argon2Params,
     Header,
@@ -29,7 +28,7 @@ from mailstore.keys.header import encode_header
 from mailstore.keys.pair import WrappedKey
 from mailstore.keys.printed import ALPHABET, read_printed
 from mailstore.keys.slots import ScramWrap, slot_associated_data
-from mailstore.model import ScramSetup
+from mailstore.model import AccessProtocol, ScramSetup
 from mailstore.sealed import MAGIC, Facts, SealedId, open_sealed, padded_size, seal
 
 MASTER = bytes(range(32))

@@ -23,6 +23,7 @@ from mailstore import mime
 from mailstore import search as criteria
 from mailstore.errors import StoreError
 from mailstore.model import (
+    AccessProtocol,
     Counters,
     Delta,
     FetchPlan,
@@ -163,7 +164,7 @@ class Stores(RuleBasedStateMachine):
                 data.create(name, use)
             data.subscriptions.add(name)
         real = [self.world.login() for _ in range(2)]
-        double = [now(memory.login(b"joe", b"secret", "imap")) for _ in range(2)]
+        double = [now(memory.login(b"joe", b"secret", AccessProtocol.IMAP)) for _ in range(2)]
         self.sides = [Side(side, [None, None], [ModSeq(0), ModSeq(0)]) for side in (real, double)]
 
     def teardown(self) -> None:

@@ -11,7 +11,6 @@ from keys_world import TINY, CountingArgon2, fixed_random
 from mailstore.errors import AuthenticationFailed, HeaderTampered, PasswordUnusable, TooManyLogins
 from mailstore.keys import (
     MAX_SECRET_BYTES,
-    AccessProtocol,
     AccountId,
     Argon2Params,
     KeyLabel,
@@ -35,6 +34,7 @@ from mailstore.keys import (
     wrap_private_key,
 )
 from mailstore.keys.pair import unwrap_private_key
+from mailstore.model import AccessProtocol
 
 ACCOUNT = AccountId("0123456789abcdef" * 2)
 MASTER = bytes(range(32))

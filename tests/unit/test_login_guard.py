@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from mailstore.errors import AuthenticationFailed, Busy, TooManyLogins
+from mailstore.model import AccessProtocol
 from protocols.limits import LoginLimits
 from protocols.sasl import LoginExchange, PlainExchange, SaslError, decode_response, encode_challenge
 from protocols.sites import site_of
@@ -55,7 +56,7 @@ class Attempts:
         self, secret: bytes = b"wrong", address: str = HOME, name: bytes = b"joe"
     ) -> Deferred[AccountSession]:
         """Begin one login."""
-        return Deferred.fromCoroutine(self.guard.login(address, name, secret, "imap"))
+        return Deferred.fromCoroutine(self.guard.login(address, name, secret, AccessProtocol.IMAP))
 
     def delay_s(self, address: str) -> float:
         """Seconds that attempts of an untrusted address have to be apart now."""

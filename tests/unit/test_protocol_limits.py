@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mailstore.errors import AuthenticationFailed
+from mailstore.model import AccessProtocol
 from protocols.access_log import user_agent
 from protocols.envelope.message import is_loop
 from protocols.imap.context import Context
@@ -160,7 +161,7 @@ def test_names_and_secrets_of_a_login(limit: str, secret: bool) -> None:
     for size, logins in ((10, 1), (11, 1), (0, 1)):
         text = b"x" * size
         name, word = (b"joe", text) if secret else (text, b"secret")
-        failed = Deferred.fromCoroutine(guard.login("192.0.2.1", name, word, "imap"))
+        failed = Deferred.fromCoroutine(guard.login("192.0.2.1", name, word, AccessProtocol.IMAP))
         seen: list[type] = []
         failed.addErrback(lambda failure, seen=seen: seen.append(failure.type))
         assert seen == [AuthenticationFailed]

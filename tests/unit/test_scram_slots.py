@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 
 from mailstore import opening
 from mailstore.errors import AccountDisabled, AuthenticationFailed, ScopeDenied
-from mailstore.keys import AccessProtocol, AccountId, Scope, open_scram_wrap, read_header
+from mailstore.keys import AccountId, Scope, open_scram_wrap, read_header
 from mailstore.keys.scram import scram_keys
-from mailstore.model import ScramExchange, ScramSetup
+from mailstore.model import AccessProtocol, ScramExchange, ScramSetup
 from mailstore.unlock import Unlocker, UnlockLimits
 
 IMAP = AccessProtocol.IMAP

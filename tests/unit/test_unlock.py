@@ -14,8 +14,8 @@ from mailstore.errors import (
     ScopeDenied,
     TooManyLogins,
 )
-from mailstore.keys import AccessProtocol, Argon2Params, Scope
-from mailstore.model import Origin
+from mailstore.keys import Argon2Params, Scope
+from mailstore.model import AccessProtocol, Origin
 from mailstore.unlock import Unlocked, Unlocker, UnlockLimits
 
 IMAP, POP3 = AccessProtocol.IMAP, AccessProtocol.POP3

@@ -25,7 +25,8 @@ from mailstore.errors import (
     ScopeDenied,
     StorageFailed,
 )
-from mailstore.keys import AccessProtocol, Argon2Params, Scope
+from mailstore.keys import Argon2Params, Scope
+from mailstore.model import AccessProtocol
 from mailstore.unlock import Unlocked, Unlocker, UnlockLimits
 
 IMAP, POP3 = AccessProtocol.IMAP, AccessProtocol.POP3

@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 
 from mailstore.keys import (
-    AccessProtocol,
     AccountId,
     Argon2Params,
     Header,
@@ -33,6 +32,7 @@ from mailstore.keys import (
 )
 from mailstore.keys.header import encode_header
 from mailstore.keys.slots import slot_associated_data
+from mailstore.model import AccessProtocol
 from mailstore.sealed import Facts, SealedId, padded_size, seal
 
 HERE = Path(__file__).parent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from mailstore.errors import AuthenticationFailed
+from mailstore.model import AccessProtocol
 from protocols.access_log import user_agent
 from protocols.imap.commands import scram
 from protocols.imap.commands.entering import ask_client, capability_text, enter, failed, rejected
@@ -91,7 +92,9 @@ async def authenticate(ctx: Context, request: Authenticate) -> Answer:
 
 async def _log_in(ctx: Context, credentials: Credentials) -> Answer:
     try:
-        account = await ctx.services.login.login(ctx.address, credentials.name, credentials.secret, "imap")
+        account = await ctx.services.login.login(
+            ctx.address, credentials.name, credentials.secret, AccessProtocol.IMAP
+        )
     except AuthenticationFailed:
         failed(ctx)
         raise

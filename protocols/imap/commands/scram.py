@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from mailstore.errors import AuthenticationFailed
+from mailstore.model import AccessProtocol
 from protocols import scram
 from protocols.imap.commands.entering import ask_client, enter, failed, rejected
 from protocols.imap.context import Answer, Context
@@ -21,7 +22,7 @@ async def authenticate(ctx: Context, request: Authenticate) -> Answer:
         raise Disallowed(b"mechanism not supported on this connection", b"CANNOT")
     services = ctx.services
     login = ScramLogin(
-        services.login, "imap", ctx.address, partial(ask_client, ctx), binding, services.random
+        services.login, AccessProtocol.IMAP, ctx.address, partial(ask_client, ctx), binding, services.random
     )
     try:
         account = await login.run(request.mechanism, request.initial)

@@ -27,6 +27,7 @@ from mailstore.account import (
     read_server_key,
 )
 from mailstore.engine import Txn
+from mailstore.model import AccessProtocol
 
 
 @pytest.fixture
@@ -428,13 +429,13 @@ def test_a_server_is_made_anew_from_store_and_private_key(world: JobWorld, tmp_p
     again = World(fresh)
     assert [alias.address for alias in again.directory.aliases()] == ["al@example.org"]
     assert again.directory.default_domain() == "example.org"
-    session = now(again.store.login(NAME, PASSWORD, "imap"))
+    session = now(again.store.login(NAME, PASSWORD, AccessProtocol.IMAP))
     after = now(session.select("INBOX", False)).opened
     assert len(after.uids) == 3 and after.status.uid_validity > before.status.uid_validity
     session.release()
     again.close()
     once_more = World(fresh)
-    session = now(once_more.store.login(NAME, PASSWORD, "imap"))
+    session = now(once_more.store.login(NAME, PASSWORD, AccessProtocol.IMAP))
     assert now(session.select("INBOX", False)).opened.status.uid_validity == after.status.uid_validity
     session.release()
     once_more.close()

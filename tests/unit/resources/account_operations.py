@@ -30,7 +30,8 @@ from mailstore.account import (
 )
 from mailstore.directory import embedded_directory
 from mailstore.errors import AuthenticationFailed
-from mailstore.keys import AccessProtocol, Scope
+from mailstore.keys import Scope
+from mailstore.model import AccessProtocol
 from mailstore.pop3_login import may_log_in
 
 

@@ -20,6 +20,7 @@ from mailstore.account import (
 )
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
+from mailstore.model import AccessProtocol
 from mailstore.sealed import Facts
 from mailstore.store import Account, MailStore
 from mailstore.unlock import Unlocker, UnlockLimits
@@ -128,7 +129,7 @@ class World:
 
     def login(self, secret: bytes = PASSWORD) -> Account:
         """A session of the account."""
-        return now(self.store.login(NAME, secret, "imap"))
+        return now(self.store.login(NAME, secret, AccessProtocol.IMAP))
 
     def deliver(self, message: bytes, address: bytes = NAME, received: int = 1_700_000_000) -> None:
         """Deliver one message as LMTP does."""

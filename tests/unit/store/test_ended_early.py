@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
 from mailstore.limits import StoreLimits
+from mailstore.model import AccessProtocol
 from mailstore.store import Account
 
 T = TypeVar("T")
@@ -28,9 +29,9 @@ class Steps:
         self.executor = SteppingExecutor()
         self.world = World(place, executor=self.executor)
         self.world.clock.advance(0)
-        self.settled(self.login("imap")).release()
+        self.settled(self.login(AccessProtocol.IMAP)).release()
 
-    def login(self, protocol: str) -> Deferred[Account]:
+    def login(self, protocol: AccessProtocol) -> Deferred[Account]:
         """A login that has begun."""
         return ensureDeferred(self.world.store.login(NAME, PASSWORD, protocol))
 
@@ -61,9 +62,9 @@ class Steps:
         self.world.directory.close()
 
 
-@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+@pytest.mark.parametrize("protocol", [AccessProtocol.IMAP, AccessProtocol.POP3])
 def test_a_login_that_meets_the_end_of_the_grace_gets_a_session_that_lasts(
-    tmp_path: Path, protocol: str
+    tmp_path: Path, protocol: AccessProtocol
 ) -> None:
     """Whether the account closes before, or stays open: nobody who has logged in is told to go."""
     for step in range(MOST_STEPS):
@@ -86,8 +87,8 @@ def test_a_login_that_meets_the_end_of_the_grace_gets_a_session_that_lasts(
     raise AssertionError("too many steps")
 
 
-@pytest.mark.parametrize("protocol", ["imap", "pop3"])
-def test_a_login_that_hangs_up_leaves_no_account_open(tmp_path: Path, protocol: str) -> None:
+@pytest.mark.parametrize("protocol", [AccessProtocol.IMAP, AccessProtocol.POP3])
+def test_a_login_that_hangs_up_leaves_no_account_open(tmp_path: Path, protocol: AccessProtocol) -> None:
     """Wherever it was: after the grace the database is closed and the key is forgotten."""
     for step in range(MOST_STEPS):
         steps = Steps(tmp_path / str(step))

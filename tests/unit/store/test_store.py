@@ -18,6 +18,7 @@ from mailstore.errors import (
 from mailstore.limits import StoreLimits
 from mailstore.mime import SectionKind, SectionSpec
 from mailstore.model import (
+    AccessProtocol,
     FetchPlan,
     Flags,
     ModSeq,
@@ -300,5 +301,5 @@ def test_search_combines_columns_and_text(world: World) -> None:
 
 def test_name_of_the_user_is_case_insensitive(world: World) -> None:
     """Logging in with another case of the address reaches the same account."""
-    account = now(world.store.login(NAME.upper(), b"correct horse battery staple", "imap"))
+    account = now(world.store.login(NAME.upper(), b"correct horse battery staple", AccessProtocol.IMAP))
     assert account.name == NAME.decode()

@@ -11,7 +11,7 @@ from store_world import NAME, World, now
 from mailstore.account import destroy_account
 from mailstore.engine import Database, Txn
 from mailstore.errors import TooNew
-from mailstore.model import Flags, ModSeq, NewMessage, SystemFlag
+from mailstore.model import AccessProtocol, Flags, ModSeq, NewMessage, SystemFlag
 from mailstore.prepared import FRAME_BYTES
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.store import Account
@@ -127,6 +127,6 @@ def test_a_login_that_does_not_come_to_anything_holds_no_key(
 
     monkeypatch.setattr(world.store._unlocker, "unlock", noted)
     with pytest.raises(TooNew):
-        now(world.store.login(NAME, b"correct horse battery staple", "imap"))
+        now(world.store.login(NAME, b"correct horse battery staple", AccessProtocol.IMAP))
     assert unlocked[0].is_wiped
     assert not world.store._unlocker.is_unlocked(account.account_id)

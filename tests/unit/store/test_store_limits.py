@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from mailstore.errors import LimitExceeded, MailboxNameInvalid, MessageTooLarge, OverQuota, StoreError
 from mailstore.filing import FEW_BYTES, FEW_MESSAGES, LOCK_NAME, Batch
 from mailstore.limits import StoreLimits
-from mailstore.model import Flags, ModSeq, NewMessage, StoreMode, SystemFlag
+from mailstore.model import AccessProtocol, Flags, ModSeq, NewMessage, StoreMode, SystemFlag
 from mailstore.names import MAX_DEPTH, MAX_NAME_BYTES
 from mailstore.ops.messages import MAX_KEYWORDS
 from mailstore.schema import DEFAULT_MAILBOXES
@@ -321,7 +321,7 @@ def test_a_pop3_login_waits_for_filing_for_so_long(tmp_path: Path) -> None:
         with (world.paths.folder / LOCK_NAME).open("r+b") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
             world.deliver(b"x")
-            login = Deferred.fromCoroutine(world.store.login(NAME, PASSWORD, "pop3"))
+            login = Deferred.fromCoroutine(world.store.login(NAME, PASSWORD, AccessProtocol.POP3))
             world.clock.pump([0.1] * 69)
             assert not login.called
             world.clock.pump([0.1] * 2)
