@@ -26,7 +26,7 @@ from mailstore.mime import MimeLimits
 from mailstore.model import INBOX, Flags, MailboxId
 from mailstore.names import normalised
 from mailstore.ops.messages import add_messages
-from mailstore.prepared import PreparedMessage, prepare
+from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
 from mailstore.room import ROOM_TO_FILE_BYTES, free_bytes, log_bytes
 from mailstore.sealed import (
     DAMAGED_SUFFIX,
@@ -244,7 +244,7 @@ class Filer:
         """
         if sum(waiting.sealed_bytes for waiting in batch.messages) > self._room_bytes():
             raise StorageFull("the disk is full")
-        fresh: dict[MailboxId, list[tuple[PreparedMessage, Flags, int]]] = {}
+        fresh: dict[MailboxId, list[ReadyMessage]] = {}
         inbox = MailboxId(txn.value("SELECT id FROM mailbox WHERE name = ?", (INBOX,)))
         for waiting in batch.messages:
             known = txn.value("SELECT 1 FROM filed WHERE sealed_id = ?", (waiting.sealed_id,))
@@ -252,7 +252,7 @@ class Filer:
             if known:
                 continue
             target = _target(txn, waiting.mailbox_hint) or inbox
-            fresh.setdefault(target, []).append((waiting.prepared, Flags(), waiting.received))
+            fresh.setdefault(target, []).append(ReadyMessage(waiting.prepared, Flags(), waiting.received))
         for mailbox_id, messages in fresh.items():
             add_messages(txn, mailbox_id, messages)
         if not batch.more and not 0 <= txn.now - self._forgot < FORGET_EVERY_S:

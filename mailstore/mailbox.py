@@ -25,6 +25,7 @@ from mailstore.model import (
     ModSeq,
     NewMessage,
     Opened,
+    QuotaLimits,
     SearchResult,
     SectionRead,
     SortBy,
@@ -39,7 +40,7 @@ from mailstore.names import normalised
 from mailstore.open_account import OpenAccount
 from mailstore.ops import content, mailboxes, maildrop, messages, search, sorting
 from mailstore.ops.rows import delta, require_mailbox
-from mailstore.prepared import PreparedMessage
+from mailstore.prepared import ReadyMessage
 from mailstore.uidset import UidSet
 
 
@@ -50,7 +51,7 @@ class Mailbox:
         self,
         account: OpenAccount,
         opened: Opened,
-        limits: Callable[[], Awaitable[tuple[int | None, int | None]]],
+        limits: Callable[[], Awaitable[QuotaLimits]],
         account_writable: Callable[[], None],
     ) -> None:
         """``account_writable`` raises ReadOnly when the session may change nothing at all."""
@@ -235,7 +236,7 @@ class Mailbox:
         self._writable()
         prepared = await self._account.prepare(new.data)
         date = int(time.time()) if new.internal_date is None else new.internal_date
-        filed = (prepared, new.flags, date)
+        filed = ReadyMessage(prepared, new.flags, date)
         limits = await self._limits()
         placed, found = await self._account.write(
             _replace, self.opened.mailbox_id, uid, destination, filed, since, limits
@@ -281,7 +282,7 @@ def _copy(
     uids: UidSet,
     destination: str,
     since: ModSeq,
-    limits: tuple[int | None, int | None],
+    limits: QuotaLimits,
 ) -> CopyResult:
     target = require_mailbox(txn, normalised(destination))
     return messages.copy(txn, source, uids, target, since, limits)
@@ -307,12 +308,12 @@ def _replace(
     source: MailboxId,
     uid: Uid,
     destination: str,
-    new: tuple[PreparedMessage, Flags, int],
+    new: ReadyMessage,
     since: ModSeq,
-    limits: tuple[int | None, int | None],
+    limits: QuotaLimits,
 ) -> tuple[AppendResult, Delta]:
     target = require_mailbox(txn, normalised(destination))
-    messages.check_quota(txn, new[0].size_bytes, 0, *limits)
+    messages.check_quota(txn, new.prepared.size_bytes, 0, limits)
     validity, placed, changed = messages.replace(txn, source, uid, target, new, since)
     return AppendResult(target, validity, (placed,)), changed
 

@@ -386,6 +386,14 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaLimits:
+    """What an account may hold in all its mailboxes; None for no limit (RFC 9208 sections 5.1 and 5.2)."""
+
+    max_bytes: int | None
+    max_messages: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Pop3Settings:
     """How one account uses POP3.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import zstandard
 
 from mailstore import mime
+from mailstore.model import Flags
 
 FRAME_BYTES = 256 * 1024
 """Bytes of message in one compressed frame, before compression; part of the file format."""
@@ -52,6 +53,15 @@ class PreparedMessage:
 
     def __repr__(self) -> str:
         return f"PreparedMessage({self.size_bytes} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyMessage:
+    """A prepared message and what its mailbox has to know of it; ``internal_date`` in epoch seconds."""
+
+    prepared: PreparedMessage
+    flags: Flags
+    internal_date: int
 
 
 def compress(data: bytes) -> bytes:

@@ -40,7 +40,6 @@ from mailstore.model import (
     NOWHERE,
     AccessProtocol,
     AppendResult,
-    Flags,
     MailboxList,
     MailboxStatus,
     NewMessage,
@@ -48,6 +47,7 @@ from mailstore.model import (
     Overview,
     Pop3Settings,
     Quota,
+    QuotaLimits,
     ScramExchange,
     ScramSetup,
     SearchResult,
@@ -62,7 +62,7 @@ from mailstore.ops import content, mailboxes, messages, metadata, search
 from mailstore.ops.overview import overview
 from mailstore.ops.rows import require_mailbox
 from mailstore.pop3_login import may_log_in
-from mailstore.prepared import PreparedMessage, prepare
+from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
 from mailstore.unlock import Unlocked, Unlocker
 
@@ -387,8 +387,9 @@ class Account:
                 pass  # mail can be read where nothing can be written; \Recent stays for another session
         return Mailbox(self._opened, opened, self._limits, self._writable)
 
-    async def _limits(self) -> tuple[int | None, int | None]:
-        return await self._store.quota_limit(self.account_id), self._store.limits.max_messages
+    async def _limits(self) -> QuotaLimits:
+        max_bytes = await self._store.quota_limit(self.account_id)
+        return QuotaLimits(max_bytes, self._store.limits.max_messages)
 
     async def append(self, name: str, new: Sequence[NewMessage]) -> AppendResult:
         """Append messages to a mailbox, all or none (RFC 3502).
@@ -404,8 +405,8 @@ class Account:
         prepared = await self._store.executor.call(self._prepare, new)
         now = int(time.time())
         filed = [
-            (ready, one.flags, now if one.internal_date is None else one.internal_date)
-            for ready, one in zip(prepared, new, strict=True)
+            ReadyMessage(done, one.flags, now if one.internal_date is None else one.internal_date)
+            for done, one in zip(prepared, new, strict=True)
         ]
         return await self._opened.write(_append, name, filed, limits)
 
@@ -462,7 +463,7 @@ class Account:
 
     async def quota(self) -> Quota:
         """Use and limits of the account."""
-        return await self._opened.read(mailboxes.quota, *await self._limits())
+        return await self._opened.read(mailboxes.quota, await self._limits())
 
 
 def _read_section(
@@ -490,10 +491,10 @@ def _search_in(txn: Txn, name: str, key: criteria.Key) -> tuple[UidValidity, Sea
 def _append(
     txn: Txn,
     name: str,
-    filed: Sequence[tuple[PreparedMessage, Flags, int]],
-    limits: tuple[int | None, int | None],
+    filed: Sequence[ReadyMessage],
+    limits: QuotaLimits,
 ) -> AppendResult:
     mailbox_id = require_mailbox(txn, normalised(name))
-    messages.check_quota(txn, sum(one[0].size_bytes for one in filed), len(filed), *limits)
+    messages.check_quota(txn, sum(one.prepared.size_bytes for one in filed), len(filed), limits)
     validity, uids = messages.add_messages(txn, mailbox_id, filed)
     return AppendResult(mailbox_id, validity, uids)

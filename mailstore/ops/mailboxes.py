@@ -27,6 +27,7 @@ from mailstore.model import (
     ModSeq,
     Opened,
     Quota,
+    QuotaLimits,
     SpecialUse,
     Uid,
     UidValidity,
@@ -281,10 +282,10 @@ def used(txn: Txn) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def quota(txn: Txn, limit_bytes: int | None, limit_messages: int | None) -> Quota:
+def quota(txn: Txn, limits: QuotaLimits) -> Quota:
     """Use beside the account's limits (RFC 9208)."""
     used_bytes, used_messages = used(txn)
-    return Quota(used_bytes, limit_bytes, used_messages, limit_messages)
+    return Quota(used_bytes, limits.max_bytes, used_messages, limits.max_messages)
 
 
 def modseqs(txn: Txn) -> dict[MailboxId, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from mailstore.engine import Row, Txn
 from mailstore.errors import LimitExceeded, NoSuchMessage, OverQuota
@@ -11,7 +12,9 @@ from mailstore.model import (
     Delta,
     Flags,
     MailboxId,
+    MessageId,
     ModSeq,
+    QuotaLimits,
     StoreMode,
     StoreResult,
     SystemFlag,
@@ -23,11 +26,12 @@ from mailstore.ops.rows import (
     as_json,
     bump_modseq,
     delta,
+    flags_of,
     keywords_column,
     keywords_of,
     message_flags,
 )
-from mailstore.prepared import PreparedMessage
+from mailstore.prepared import PreparedMessage, ReadyMessage
 from mailstore.schema import new_object_id
 from mailstore.uidset import UidSet
 
@@ -66,21 +70,19 @@ def known_keywords(
     return tuple(sorted(spelled))
 
 
-def check_quota(
-    txn: Txn, more_bytes: int, more_messages: int, limit_bytes: int | None, limit_messages: int | None
-) -> None:
+def check_quota(txn: Txn, more_bytes: int, more_messages: int, limits: QuotaLimits) -> None:
     """Refuse what would pass the account's limits.
 
     Raises:
         OverQuota: it would.
     """
-    if limit_bytes is None and limit_messages is None:
+    if limits.max_bytes is None and limits.max_messages is None:
         return
     row = txn.one("SELECT coalesce(sum(size_bytes), 0), coalesce(sum(messages), 0) FROM mailbox")
     assert row is not None
-    if limit_bytes is not None and row[0] + more_bytes > limit_bytes:
+    if limits.max_bytes is not None and row[0] + more_bytes > limits.max_bytes:
         raise OverQuota("the storage limit is reached")
-    if limit_messages is not None and row[1] + more_messages > limit_messages:
+    if limits.max_messages is not None and row[1] + more_messages > limits.max_messages:
         raise OverQuota("the message limit is reached")
 
 
@@ -147,9 +149,9 @@ def take_uids(txn: Txn, mailbox_id: MailboxId, count: int) -> tuple[Uid, UidVali
 
 
 def add_messages(
-    txn: Txn, mailbox_id: MailboxId, messages: Sequence[tuple[PreparedMessage, Flags, int]]
+    txn: Txn, mailbox_id: MailboxId, messages: Sequence[ReadyMessage]
 ) -> tuple[UidValidity, tuple[Uid, ...]]:
-    """File prepared messages (with flags and internal date) into a mailbox, in order.
+    """File messages into a mailbox, in order.
 
     Raises:
         NoSuchMailbox: the mailbox was deleted meanwhile.
@@ -157,24 +159,43 @@ def add_messages(
     """
     modseq = bump_modseq(txn, mailbox_id)
     first, validity = take_uids(txn, mailbox_id, len(messages))
-    for offset, (prepared, flags, internal_date) in enumerate(messages):
-        keywords = known_keywords(txn, mailbox_id, flags.keywords)
-        message_id = _insert_message(txn, prepared)
+    for offset, new in enumerate(messages):
+        keywords = known_keywords(txn, mailbox_id, new.flags.keywords)
+        message_id = _insert_message(txn, new.prepared)
         txn.run(
             _PLACE,
             (
                 mailbox_id,
                 first + offset,
                 modseq,
-                int(flags.system),
+                int(new.flags.system),
                 keywords_column(keywords),
                 message_id,
-                prepared.size_bytes,
-                internal_date,
+                new.prepared.size_bytes,
+                new.internal_date,
                 txn.now,
             ),
         )
     return validity, tuple(Uid(first + offset) for offset in range(len(messages)))
+
+
+class PlacedMessage(NamedTuple):
+    """A message as it lies in a mailbox; ``internal_date`` in seconds since the epoch."""
+
+    message_id: MessageId
+    flags: Flags
+    internal_date: int
+    size_bytes: int
+
+
+def placed_messages(txn: Txn, mailbox_id: MailboxId) -> list[PlacedMessage]:
+    """All messages of a mailbox by ascending UID."""
+    rows = txn.rows(
+        "SELECT message_id, flags, keywords, internal_date, size_bytes FROM placed"
+        " WHERE mailbox_id = ? ORDER BY uid",
+        (mailbox_id,),
+    )
+    return [PlacedMessage(one, flags_of(flags, words), date, size) for one, flags, words, date, size in rows]
 
 
 def _chosen_rows(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> list[Row]:
@@ -208,7 +229,7 @@ def copy(
     uids: UidSet,
     destination: MailboxId,
     since: ModSeq,
-    limits: tuple[int | None, int | None],
+    limits: QuotaLimits,
 ) -> CopyResult:
     """COPY (RFC 3501 section 6.4.7): the copies share the message row. All or none.
 
@@ -219,7 +240,7 @@ def copy(
     validity = UidValidity(txn.value("SELECT uid_validity FROM mailbox WHERE id = ?", (destination,)))
     placed: tuple[Uid, ...] = ()
     if rows:
-        check_quota(txn, sum(row[4] for row in rows), len(rows), *limits)
+        check_quota(txn, sum(row[4] for row in rows), len(rows), limits)
         validity, placed, _ = _place_copies(txn, rows, destination)
     return CopyResult(validity, tuple(Uid(row[0]) for row in rows), placed, delta(txn, source, since))
 
@@ -283,7 +304,7 @@ def replace(
     source: MailboxId,
     uid: Uid,
     destination: MailboxId,
-    new: tuple[PreparedMessage, Flags, int],
+    new: ReadyMessage,
     since: ModSeq,
 ) -> tuple[UidValidity, Uid, Delta]:
     """REPLACE (RFC 8508): add a message and take the old one away, both or neither.

@@ -19,7 +19,7 @@ from mailstore.model import INBOX, Flags
 from mailstore.opening import Opened, open_as_owner
 from mailstore.ops.messages import add_messages
 from mailstore.ops.rows import require_mailbox
-from mailstore.prepared import prepare
+from mailstore.prepared import ReadyMessage, prepare
 from mailstore.schema import migrate
 
 USER = "user@example.org"
@@ -69,7 +69,7 @@ def fill(root: Path, mail: Iterable[tuple[bytes, int]]) -> None:
     waiting = iter(mail)
     try:
         while batch := list(itertools.islice(waiting, BATCH)):
-            ready = [(prepare(data), Flags(), date) for data, date in batch]
+            ready = [ReadyMessage(prepare(data), Flags(), date) for data, date in batch]
             database.write(
                 int(time.time()),
                 lambda txn, ready=ready: add_messages(txn, require_mailbox(txn, INBOX), ready),

@@ -34,7 +34,7 @@ from mailstore.keys import AccountId, load_private_key, new_private_key
 from mailstore.model import INBOX, Flags
 from mailstore.ops.messages import add_messages
 from mailstore.ops.rows import require_mailbox
-from mailstore.prepared import prepare
+from mailstore.prepared import ReadyMessage, prepare
 from tests.bench import sealbox_root
 
 MIB = 1024 * 1024
@@ -149,7 +149,7 @@ def random_messages(count: int, seed: int) -> Iterator[tuple[bytes, int]]:
 
 def add_one(database: Database, seed: int) -> None:
     """One more message of 10 KB, committed."""
-    ready = [(prepare(data), Flags(), date) for data, date in random_messages(1, seed)]
+    ready = [ReadyMessage(prepare(data), Flags(), date) for data, date in random_messages(1, seed)]
     database.write(0, lambda txn: add_messages(txn, require_mailbox(txn, INBOX), ready))
 
 

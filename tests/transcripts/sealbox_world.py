@@ -21,7 +21,7 @@ from mailstore.opening import Opened, open_as_owner
 from mailstore.ops import mailboxes
 from mailstore.ops.messages import add_messages, store_flags
 from mailstore.ops.rows import require_mailbox
-from mailstore.prepared import prepare
+from mailstore.prepared import ReadyMessage, prepare
 from mailstore.schema import migrate
 from mailstore.uidset import UidSet
 from tests.memory_mailbox import SAVED
@@ -246,7 +246,7 @@ def _only_inbox(txn: Txn) -> None:
 
 
 def _add(txn: Txn, data: bytes, mailbox: str, date: int) -> None:
-    add_messages(txn, require_mailbox(txn, mailbox), [(prepare(data), flags_of(()), date)])
+    add_messages(txn, require_mailbox(txn, mailbox), [ReadyMessage(prepare(data), flags_of(()), date)])
 
 
 def _flag(txn: Txn, uid: int, words: Sequence[str]) -> None:

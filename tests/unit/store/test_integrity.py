@@ -15,7 +15,7 @@ from mailstore.integrity import is_earlier_state, unsound
 from mailstore.model import Flags, ModSeq, StoreMode, SystemFlag
 from mailstore.ops import mailboxes, messages
 from mailstore.ops.rows import require_mailbox
-from mailstore.prepared import prepare
+from mailstore.prepared import ReadyMessage, prepare
 from mailstore.schema import migrate
 from mailstore.uidset import UidSet
 
@@ -48,7 +48,9 @@ class States:
     def append(self, mailbox: str = "Work") -> AccountPaths:
         """A message more."""
         return self.change(
-            lambda txn: messages.add_messages(txn, require_mailbox(txn, mailbox), [(MAIL, Flags(), 0)])
+            lambda txn: messages.add_messages(
+                txn, require_mailbox(txn, mailbox), [ReadyMessage(MAIL, Flags(), 0)]
+            )
         )
 
     def expunge(self) -> AccountPaths:
