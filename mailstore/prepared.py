@@ -18,9 +18,6 @@ from mailstore.model import Flags
 FRAME_BYTES = 256 * 1024
 """Bytes of message in one compressed frame, before compression; part of the file format."""
 
-MAX_FRAMES = 65_535
-"""Frames of one message at most: 16 GiB, far above any message size limit."""
-
 COMPRESSION_LEVEL = 3
 
 MAX_REFERENCES = 50

@@ -249,11 +249,6 @@ class Unlocker:
         """Logins that wait for memory."""
         return self._gate.waiting
 
-    def is_unlocked(self, account_id: AccountId) -> bool:
-        """Whether this process holds the account open."""
-        self.reap()
-        return account_id in self._live
-
     def hold(self, unlocked: Unlocked) -> Unlocked:
         """Another hold like ``unlocked``; see :meth:`Unlocked.share`."""
         return self._new_hold(

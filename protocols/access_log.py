@@ -52,13 +52,6 @@ class AccessLog(Protocol):
         """Take note; never blocks, never raises."""
 
 
-class NoAccessLog:
-    """For operators who keep no access log at all."""
-
-    def record(self, entry: Entry) -> None:
-        """Forget it."""
-
-
 def user_agent(fields: tuple[tuple[bytes, bytes | None], ...], limits: AccessLogLimits) -> str:
     """Name and version from an IMAP ID (RFC 2971), printable ASCII only, cut to the limit."""
     known = dict(fields)

@@ -153,11 +153,6 @@ class Connection:
         """Bytes fed and not yet turned into a piece of a command."""
         return len(self._buffer)
 
-    @property
-    def in_command(self) -> bool:
-        """Whether a command has begun that is not complete."""
-        return bool(self._pieces or self._buffer) or self._mode is not _Mode.TEXT
-
     def feed(self, data: bytes) -> None:
         """Add received bytes; the caller stops reading when ``buffered_bytes`` passes its bound."""
         if self._mode is not _Mode.DEAD:

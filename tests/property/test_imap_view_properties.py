@@ -32,6 +32,12 @@ LINE = re.compile(
 )
 
 
+def uid_of(view: View, seq: int) -> Uid:
+    """What a sequence number means to the view."""
+    (uid,) = view.resolve(SequenceSet(((seq, seq),)), by_uid=False)
+    return uid
+
+
 @dataclass
 class Server:
     """The mailbox itself: flags and modseq by UID, and when which UID went."""
@@ -89,7 +95,7 @@ class Client:
             elif found.group(2) == b"EXISTS":
                 assert number > len(self.known)
                 for seq in range(len(self.known) + 1, number + 1):
-                    new = self.view.uid_at(seq)
+                    new = uid_of(self.view, seq)
                     self.known.append((new, flags_of(server.messages.get(new))))
             else:
                 uid = self.known[number - 1][0]
@@ -176,7 +182,7 @@ class Sessions(RuleBasedStateMachine):
         for client in self.clients:
             assert client.view.exists == len(client.known)
             for seq, (known, _) in enumerate(client.known, 1):
-                assert client.view.uid_at(seq) == known
+                assert uid_of(client.view, seq) == known
                 assert client.view.seq_of(known) == seq
             if client.known:
                 everything = SequenceSet(((1, STAR),))

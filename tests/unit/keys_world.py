@@ -19,8 +19,9 @@ from mailstore.account import (
 )
 from mailstore.directory import AccountRecord, Directory
 from mailstore.keyring import Keyring
-from mailstore.keys import Argon2Params, argon2id
+from mailstore.keys import AccountId, Argon2Params, argon2id
 from mailstore.opening import Opened, open_as_owner
+from mailstore.unlock import Unlocker
 
 TINY = Argon2Params(time_cost=1, memory_kib=64, parallelism=1)
 NAME = "joe@example.org"
@@ -128,3 +129,9 @@ def fixed_random(seed: str) -> Callable[[int], bytes]:
     """A source of bytes that is the same in every run."""
     counter = iter(range(1 << 30))
     return lambda count: hashlib.shake_256(f"{seed} {next(counter)}".encode()).digest(count)
+
+
+def is_unlocked(unlocker: Unlocker, account_id: AccountId) -> bool:
+    """Whether the process has the account's master key."""
+    unlocker.reap()
+    return account_id in unlocker._live

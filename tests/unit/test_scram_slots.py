@@ -5,7 +5,7 @@ import errno
 import hmac
 
 import pytest
-from keys_world import NAME, NOW, TINY, Later, at_once, make_world, outcome
+from keys_world import NAME, NOW, TINY, Later, at_once, is_unlocked, make_world, outcome
 from twisted.internet.defer import Deferred
 
 from mailstore import opening
@@ -129,7 +129,7 @@ def test_scope_revocation_and_lock(world):
     unlock = unlocker(world)
     exchange, _signature = prove(made.printed.text(), setup_of(unlock))
     assert type(outcome(login(unlock, exchange))) is ScopeDenied
-    assert not unlock.is_unlocked(world.record.account_id)
+    assert not is_unlocked(unlock, world.record.account_id)
     world.directory.set_disabled(world.record.account_id, True)
     assert type(outcome(login(unlock, exchange, protocol=AccessProtocol.POP3))) is AccountDisabled
     world.directory.set_disabled(world.record.account_id, False)
@@ -151,7 +151,7 @@ def test_both_ways_share_the_account(world):
     world.keyring().upgrade(made.slot, made.printed.canonical.encode())
     assert next(slot for slot in world.keyring().slots() if slot.id == made.slot.id).scram == made.slot.scram
     unlocked.wipe()
-    assert not unlock.is_unlocked(world.record.account_id)
+    assert not is_unlocked(unlock, world.record.account_id)
 
 
 def test_wrap_belongs_to_its_account(world):

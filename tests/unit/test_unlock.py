@@ -3,7 +3,7 @@
 import gc
 
 import pytest
-from keys_world import NAME, NOW, PASSWORD, TINY, Later, World, at_once, make_world, outcome
+from keys_world import NAME, NOW, PASSWORD, TINY, Later, World, at_once, is_unlocked, make_world, outcome
 from twisted.internet.defer import CancelledError, Deferred
 
 from mailstore.errors import (
@@ -110,9 +110,9 @@ def test_cache_ends_with_the_last_session(world):
     unlock = unlocker(world)
     first, second = outcome(login(unlock)), outcome(login(unlock))
     first.wipe()
-    assert unlock.is_unlocked(world.record.account_id)
+    assert is_unlocked(unlock, world.record.account_id)
     second.wipe()
-    assert not unlock.is_unlocked(world.record.account_id)
+    assert not is_unlocked(unlock, world.record.account_id)
     assert isinstance(outcome(login(unlock)), Unlocked)
     assert len(world.argon2.runs) == 2
 
@@ -270,7 +270,7 @@ def test_everybody_hung_up(world):
     waiting.cancel()
     later.run_all()
     assert isinstance(outcome(waiting), CancelledError)
-    assert not unlock.is_unlocked(world.record.account_id)
+    assert not is_unlocked(unlock, world.record.account_id)
 
 
 def test_storm_waits_within_the_memory_budget(world):
@@ -349,7 +349,7 @@ def test_dropped_session_is_wiped(world):
     del unlocked
     gc.collect()
     assert buffer == bytes(32)
-    assert not unlock.is_unlocked(world.record.account_id)
+    assert not is_unlocked(unlock, world.record.account_id)
 
 
 def test_tampered_header_is_reported(world):

@@ -53,10 +53,6 @@ MAX_NUMBER_64 = 2**63 - 1
 """``mod-sequence-value`` and ``number64`` are 63-bit (RFC 7162 section 7, RFC 9051 section 9)."""
 
 
-def _sequence_end(text: bytes) -> int:
-    return STAR if text == b"*" else int(text)
-
-
 class Cursor:
     """A place in a command; every method reads one construct of the grammar or raises ``Malformed``."""
 

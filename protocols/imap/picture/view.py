@@ -130,10 +130,6 @@ class View:
         """Messages whose changed flags are still to be told."""
         return len(self._changed)
 
-    def uid_at(self, seq: int) -> Uid:
-        """The UID of a sequence number between 1 and ``exists``."""
-        return Uid(self._uids[seq - 1])
-
     def seq_of(self, uid: int) -> int | None:
         """The number of a message, None when the client does not know it.
 
@@ -267,10 +263,6 @@ class View:
             pending = self._changed.get(row.uid)
             if pending is not None and pending.modseq <= row.modseq:
                 del self._changed[row.uid]
-
-    def is_gone(self, uid: int) -> bool:
-        """Whether the message was expunged and the client has not been told."""
-        return uid in self._gone
 
     def flush(self, allow_expunge: bool, modseqs: bool, wanted: Wanted = EVERYTHING) -> list[bytes]:
         """Untagged responses that bring the client up to date, as far as is legal now and wanted.

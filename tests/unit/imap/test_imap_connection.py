@@ -194,7 +194,8 @@ def test_rest_is_handed_over_and_forgotten() -> None:
     assert connection.take_rest() == b"b LOGIN joe secret\r\n"
     assert connection.next_event() is None
     assert connection.buffered_bytes == 0
-    assert not connection.in_command
+    connection.feed(b"c NOOP\r\n")
+    assert connection.next_event() == CommandReceived((b"c NOOP",))
 
 
 def test_memory_is_bounded_while_swallowing() -> None:

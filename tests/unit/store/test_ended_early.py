@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from mailstore.limits import StoreLimits
 from mailstore.model import AccessProtocol
 from mailstore.store import Account
+from tests.unit.keys_world import is_unlocked
 
 T = TypeVar("T")
 GRACE_S = StoreLimits().close_grace_s
@@ -109,6 +110,6 @@ def test_a_login_that_hangs_up_leaves_no_account_open(tmp_path: Path, protocol: 
         while steps.executor.step():
             pass
         assert not steps.world.store._open
-        assert not steps.world.store._unlocker.is_unlocked(steps.world.directory.accounts()[0].account_id)
+        assert not is_unlocked(steps.world.store._unlocker, steps.world.directory.accounts()[0].account_id)
         steps.close()
     raise AssertionError("too many steps")

@@ -17,6 +17,7 @@ from mailstore.schema import SCHEMA_VERSION
 from mailstore.store import Account
 from mailstore.uidset import UidSet
 from mailstore.unlock import Unlocked
+from tests.unit.keys_world import is_unlocked
 
 LARGE = b"Message-ID: <1@x>\r\nReferences: <2@x> <3@x>\r\n\r\n" + os.urandom(2 * FRAME_BYTES).hex().encode()
 SMALL = b"Message-ID: <4@x>\r\nSubject: x\r\n\r\nhello\r\n"
@@ -129,4 +130,4 @@ def test_a_login_that_does_not_come_to_anything_holds_no_key(
     with pytest.raises(TooNew):
         now(world.store.login(NAME, b"correct horse battery staple", AccessProtocol.IMAP))
     assert unlocked[0].is_wiped
-    assert not world.store._unlocker.is_unlocked(account.account_id)
+    assert not is_unlocked(world.store._unlocker, account.account_id)

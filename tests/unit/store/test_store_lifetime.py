@@ -20,6 +20,7 @@ from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
 from mailstore.store import Account
 from mailstore.uidset import UidSet
+from tests.unit.keys_world import is_unlocked
 
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 LIMITS = StoreLimits()
@@ -40,7 +41,7 @@ def test_idle_account_closes_and_forgets_its_key(world: World) -> None:
     world.clock.advance(2)
     assert not wal(world).exists()
     assert account.unlocked.is_wiped
-    assert not world.store._unlocker.is_unlocked(account_id)
+    assert not is_unlocked(world.store._unlocker, account_id)
 
 
 def test_released_at_once_forgets_its_key(world: World) -> None:
@@ -48,11 +49,11 @@ def test_released_at_once_forgets_its_key(world: World) -> None:
     first, second = world.login(), world.login()
     first.release_at_once()
     world.clock.advance(0)
-    assert world.store._unlocker.is_unlocked(first.account_id)
+    assert is_unlocked(world.store._unlocker, first.account_id)
     second.release_at_once()
     world.clock.advance(0)
     assert not wal(world).exists()
-    assert not world.store._unlocker.is_unlocked(first.account_id)
+    assert not is_unlocked(world.store._unlocker, first.account_id)
 
 
 def test_checkpoint_waits_for_a_snapshot(world: World) -> None:
