@@ -48,4 +48,4 @@ def reply_to(error: Exception) -> Reply:
     if isinstance(error, StoreError):
         return replies.reply_for(error)
     log.error("delivery failed, id %s: %s", correlation_id(), describe(error))
-    return replies.LOCAL_TROUBLE
+    return replies.LOCAL_ERROR

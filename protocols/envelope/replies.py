@@ -45,7 +45,7 @@ SHUTTING_DOWN = Reply(421, b"4.3.2", b"shutting down")
 TOO_MANY_CONNECTIONS = Reply(421, b"4.3.2", b"too many connections, try again later")
 TOO_MANY_ERRORS = Reply(421, b"4.7.0", b"too many errors")
 TIMED_OUT = Reply(421, b"4.4.2", b"timed out")
-LOCAL_TROUBLE = Reply(451, b"4.3.0", b"local trouble, try again later")
+LOCAL_ERROR = Reply(451, b"4.3.0", b"local error, try again later")
 NO_MEMORY_NOW = Reply(452, b"4.3.1", b"too much mail in transit, try again later")
 DISK_FULL = Reply(452, b"4.3.1", b"no space, try again later")
 MAILBOX_FULL = Reply(452, b"4.2.2", b"mailbox full")
@@ -91,4 +91,4 @@ def reply_for(error: StoreError) -> Reply:
         case StorageFull():
             return DISK_FULL
         case _:
-            return _BY_MEANING.get(meaning_of(error), LOCAL_TROUBLE)
+            return _BY_MEANING.get(meaning_of(error), LOCAL_ERROR)

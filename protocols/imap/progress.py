@@ -20,7 +20,7 @@ def signs_of_life(ctx: Context, parsed: Parsed) -> Iterator[None]:
     if not parsed.spec.shows_progress:
         yield
         return
-    line = lines.tagged(b"*", b"OK", b"still at it", _UNCOUNTED % parsed.tag)
+    line = lines.tagged(b"*", b"OK", b"in progress", _UNCOUNTED % parsed.tag)
     clock, interval_s = ctx.services.clock, ctx.limits.progress_interval_s
     timer: Any = None
 

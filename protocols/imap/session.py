@@ -81,7 +81,7 @@ class ImapSession:
             return
         except IdleTimeout:
             # RFC 3501 section 5.4.
-            reason = b"no login in time" if ctx.account is None else b"idle for too long"
+            reason = b"login timed out" if ctx.account is None else b"idle timeout"
             ctx.output.put(lines.untagged(b"BYE " + reason))
             await ctx.output.flush()
         finally:

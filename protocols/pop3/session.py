@@ -255,7 +255,7 @@ class Pop3Session:
             return None
         if tag not in (b"*", b"i-default") and tag.partition(b"-")[0] != b"en":
             raise Refused(b"no such language")
-        return b"en English it is"
+        return b"en English selected"
 
     async def _quit(self) -> bytes:
         """QUIT: the UPDATE state (RFC 1939 section 6). The connection ends whatever comes of it."""

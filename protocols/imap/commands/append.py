@@ -120,7 +120,7 @@ async def _read(ctx: Context, part: Url, room: int) -> bytes:
     url = parse_url(part.text, ctx.the_account().name, ctx.limits)
     found = None if url is None else await _message(ctx, url, room)
     if found is None:
-        raise Disallowed(b"the URL names nothing here", b"BADURL " + echoed(part.text))
+        raise Disallowed(b"the URL does not name a message here", b"BADURL " + echoed(part.text))
     return found
 
 

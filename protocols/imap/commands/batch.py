@@ -16,7 +16,7 @@ _SIZE_MIN = 500
 async def uid_batches(ctx: Context, request: UidBatches) -> Answer:
     """UIDBATCHES; the result of an earlier SEARCH stays saved (RFC 5182)."""
     if request.size < _SIZE_MIN:
-        raise Disallowed(b"larger batches please", b"TOOFEW")
+        raise Disallowed(b"batch too small", b"TOOFEW")
     batches = ctx.the_mailbox().view.batches(request.size)
     chosen = list(islice(batches, request.first - 1, request.last))
     text = b'UIDBATCHES (TAG "%b")' % ctx.tag

@@ -109,7 +109,7 @@ async def identify(ctx: Context, request: Identify) -> Answer:
     if request.fields is not None:
         ctx.user_agent = user_agent(request.fields, ctx.services.log_limits)
         if can_wait(request.fields) and is_high(ctx.services.load(), ctx.services.load_limits):
-            raise Disallowed(b"busy, please come back later", b"UNAVAILABLE")
+            raise Disallowed(b"server busy, try again later", b"UNAVAILABLE")
     ctx.output.put(lines.untagged(b'ID ("name" "Sealbox")'))
     return Answer(b"done")
 
@@ -122,7 +122,7 @@ async def compress(ctx: Context, request: Compress) -> Answer:
         raise Disallowed(b"compression is active already", b"COMPRESSIONACTIVE")
 
     ctx.after_answer = partial(_begin_compression, ctx)
-    return Answer(b"deflate from here on")
+    return Answer(b"DEFLATE active")
 
 
 def _begin_compression(ctx: Context) -> None:

@@ -176,4 +176,4 @@ async def get_quota_root(ctx: Context, request: GetQuotaRoot) -> Answer:
 
 async def set_quota(ctx: Context, request: SetQuota) -> Answer:
     """SETQUOTA is the operator's business."""
-    raise Disallowed(b"quotas are set by the operator", b"NOPERM")
+    raise Disallowed(b"quotas are set by the administrator", b"NOPERM")

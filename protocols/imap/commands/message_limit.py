@@ -64,7 +64,7 @@ def require_page(size: int, limits: ImapLimits) -> None:
     """
     most = _most(limits)
     if most is not None and size > most:
-        raise Disallowed(b"smaller pages please", b"MESSAGELIMIT %d" % most)
+        raise Disallowed(b"page too large", b"MESSAGELIMIT %d" % most)
 
 
 def require_saving(uids: Sequence[Uid], limits: ImapLimits) -> None:
@@ -75,7 +75,7 @@ def require_saving(uids: Sequence[Uid], limits: ImapLimits) -> None:
     """
     most = _most_saved(limits)
     if most is not None and len(uids) > most:
-        raise Disallowed(b"fewer messages at a time please", b"MESSAGELIMIT %d %d" % (most, uids[-most]))
+        raise Disallowed(b"too many messages at once", b"MESSAGELIMIT %d %d" % (most, uids[-most]))
 
 
 def _candidates(key: criteria.Key, everything: UidSet) -> UidSet:
@@ -113,7 +113,7 @@ def require_whole(key: criteria.Key, view: View, limits: ImapLimits) -> None:
     """
     code = searched(key, view, limits)[1]
     if code:
-        raise Disallowed(b"fewer messages at a time please", code)
+        raise Disallowed(b"too many messages at once", code)
 
 
 def told(ctx: Context, answer: Answer, code: bytes) -> Answer:

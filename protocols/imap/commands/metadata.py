@@ -79,7 +79,7 @@ async def set_metadata(ctx: Context, request: SetMetadata) -> Answer:
         raise Disallowed(b"a value is too long", b"METADATA MAXSIZE %d" % limit)
     if not request.mailbox and any(entry.startswith("/shared/") for entry in request.values):
         # What all users of the server would see is the operator's (section 3.2).
-        raise Disallowed(b"shared entries of the server are set by the operator", b"NOPERM")
+        raise Disallowed(b"server-wide entries are set by the administrator", b"NOPERM")
     if request.mailbox and SPECIAL_USE in request.values:
         raise Disallowed(b"a special use is chosen when the mailbox is created", b"CANNOT")
     try:

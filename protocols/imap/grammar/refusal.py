@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-IMPOSSIBLE_NAME = (b"such a mailbox name is not possible", b"CANNOT")
+IMPOSSIBLE_NAME = (b"invalid mailbox name", b"CANNOT")
 """Text and code of the refusal of a mailbox name, be it found by the grammar or by the store."""
 
 

@@ -16,17 +16,17 @@ _WORDS: dict[Meaning, tuple[bytes, bytes]] = {
     Meaning.NO_MAILBOX: (b"no such mailbox", b"NONEXISTENT"),
     Meaning.NO_MESSAGE: (b"a message was expunged meanwhile", b"EXPUNGEISSUED"),
     Meaning.BAD_NAME: IMPOSSIBLE_NAME,
-    Meaning.OWN_INFERIOR: (b"a mailbox cannot become its own inferior", b"CANNOT"),
+    Meaning.OWN_INFERIOR: (b"a mailbox cannot be moved below itself", b"CANNOT"),
     Meaning.INBOX_STAYS: (b"INBOX cannot be deleted", b"CANNOT"),
-    Meaning.HAS_CHILDREN: (b"the mailbox has inferiors", b"HASCHILDREN"),
+    Meaning.HAS_CHILDREN: (b"the mailbox has children", b"HASCHILDREN"),
     Meaning.SPECIAL_USE: (b"special-use attribute not possible", b"USEATTR"),
     Meaning.READ_ONLY: (b"only reading is allowed", b"NOPERM"),
     Meaning.OVER_QUOTA: (b"the account is full", b"OVERQUOTA"),
-    Meaning.LIMIT: (b"a limit of this server would be passed", b"LIMIT"),
+    Meaning.LIMIT: (b"server limit exceeded", b"LIMIT"),
     Meaning.TOO_LARGE: (b"the message is too large", b"TOOBIG"),
     Meaning.ENDED: (b"this session has been ended, please log in again", b"UNAVAILABLE"),
     Meaning.FAULT: (b"internal error", b"SERVERBUG"),
-    Meaning.OPERATOR: (b"the operator has to see to this", b"CONTACTADMIN"),
+    Meaning.OPERATOR: (b"server problem; contact the administrator", b"CONTACTADMIN"),
 }
 
 

@@ -124,7 +124,7 @@ def hang_up_while_it_is_stored(world: ImapWorld, client: Client) -> None:
 def fall_silent(world: ImapWorld, client: Client) -> None:
     """The client says nothing more."""
     world.clock.advance(LIMITS.idle_timeout_s)
-    assert client.hear() == b"* BYE idle for too long\r\n"
+    assert client.hear() == b"* BYE idle timeout\r\n"
 
 
 def fail(world: ImapWorld, client: Client) -> None:

@@ -17,7 +17,7 @@ def test_signs_of_life_are_compressed() -> None:
     client.say(out.compress(b"b SEARCH ALL\r\n") + out.flush(zlib.Z_SYNC_FLUSH))
     world.clock.advance(world.limits.progress_interval_s)
     said = back.decompress(client.hear())
-    assert said == b'* OK [INPROGRESS ("b" NIL NIL)] still at it\r\n'
+    assert said == b'* OK [INPROGRESS ("b" NIL NIL)] in progress\r\n'
     gate.callback(None)
     assert back.decompress(client.hear()) == b"* SEARCH\r\nb OK done\r\n"
 

@@ -159,7 +159,7 @@ def test_what_the_operator_has_to_repair_is_said_and_logged(
     world.account.failure = error
     with caplog.at_level(logging.ERROR):
         said = client.say(b"a NOOP\r\n")
-    assert said.startswith(b"a NO [CONTACTADMIN] the operator has to see to this (")
+    assert said.startswith(b"a NO [CONTACTADMIN] server problem; contact the administrator (")
     incident = said.rpartition(b"(")[2].rstrip(b")\r\n").decode()
     assert f"NOOP failed, id {incident}, account {world.account.sessions[0].account_id}: " in caplog.text
     assert "hush" not in caplog.text
@@ -331,7 +331,7 @@ class DeflateClient:
 def compressed(world: ImapWorld) -> tuple[Client, DeflateClient]:
     """A connection behind COMPRESS."""
     client = world.logged_in()
-    assert client.say(b"a COMPRESS DEFLATE\r\n") == b"a OK deflate from here on\r\n"
+    assert client.say(b"a COMPRESS DEFLATE\r\n") == b"a OK DEFLATE active\r\n"
     return client, DeflateClient(client)
 
 

@@ -23,13 +23,13 @@ def test_the_account_is_let_go_at_once() -> None:
 def test_compression_ends_behind_the_answer() -> None:
     """The tagged answer is deflated, what follows is not, and COMPRESS can begin anew."""
     client = ImapWorld().logged_in()
-    assert client.say(b"a COMPRESS DEFLATE\r\n") == b"a OK deflate from here on\r\n"
+    assert client.say(b"a COMPRESS DEFLATE\r\n") == b"a OK DEFLATE active\r\n"
     out, back = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
     said = client.say(out.compress(b"b UNAUTHENTICATE\r\n") + out.flush(zlib.Z_SYNC_FLUSH))
     assert back.decompress(said).startswith(b"b OK [CAPABILITY")
     assert client.say(b"c NOOP\r\n") == b"c OK done\r\n"
     assert b" COMPRESS=DEFLATE]" in client.say(b"d LOGIN joe secret\r\n")
-    assert client.say(b"e COMPRESS DEFLATE\r\n") == b"e OK deflate from here on\r\n"
+    assert client.say(b"e COMPRESS DEFLATE\r\n") == b"e OK DEFLATE active\r\n"
 
 
 def test_the_limits_are_those_before_login() -> None:

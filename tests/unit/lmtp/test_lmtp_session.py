@@ -59,9 +59,7 @@ def test_replies_come_in_order_with_mixed_outcomes() -> None:
     client = world.ready(b"max@example.org", b"no@example.org", b"joe@example.org", b"ann@example.org")
     client.say(b"DATA\r\n")
     assert client.say(MESSAGE + b".\r\n") == (
-        b"451 4.3.0 local trouble, try again later\r\n"
-        + DELIVERED
-        + b"452 4.3.1 no space, try again later\r\n"
+        b"451 4.3.0 local error, try again later\r\n" + DELIVERED + b"452 4.3.1 no space, try again later\r\n"
     )
     assert [one.account for one in world.store.kept] == ["joe"]
 
@@ -78,7 +76,7 @@ def test_recipients_are_answered_at_once() -> None:
     assert client.say(b"RCPT TO:<max@example.org>\r\n") == b"452 4.2.2 mailbox full\r\n"
     assert client.say(b"RCPT TO:<j\xc3\xb6@example.org>\r\n") == b"553 5.6.7 address needs SMTPUTF8\r\n"
     world.store.resolve_failure = errors.StorageFailed("disk")
-    assert client.say(b"RCPT TO:<joe@example.org>\r\n") == b"451 4.3.0 local trouble, try again later\r\n"
+    assert client.say(b"RCPT TO:<joe@example.org>\r\n") == b"451 4.3.0 local error, try again later\r\n"
     assert client.say(b"DATA\r\n") == b"503 5.5.1 no valid recipients\r\n"
 
 

@@ -234,7 +234,7 @@ def test_languages() -> None:
     client = Pop3World().connect()
     assert client.say(b"UTF8\r\n") == b"+OK UTF8\r\n"
     assert client.say(b"LANG\r\n") == b"+OK languages\r\nen English\r\n.\r\n"
-    assert client.say(b"LANG en-GB\r\n") == b"+OK en English it is\r\n"
+    assert client.say(b"LANG en-GB\r\n") == b"+OK en English selected\r\n"
     assert client.say(b"LANG de\r\n") == b"-ERR no such language\r\n"
 
 
