@@ -1,7 +1,4 @@
-"""The store's public face: async, in terms of accounts and mailboxes. Nothing here blocks.
-
-One command of a protocol is one call here, one hop into a thread, one transaction.
-"""
+"""The store's public face: async, in terms of accounts and mailboxes; whole transactions run in threads."""
 
 from __future__ import annotations
 
