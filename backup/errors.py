@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class BackupError(Exception):
-    """Base of every error that a caller of the backup room is meant to handle."""
+    """Base of every error that a caller of this package is meant to handle."""
 
 
 class SegmentDamaged(BackupError):
@@ -28,7 +28,7 @@ class ChainBroken(BackupError):
 
 
 class ChainLinkBroken(ChainBroken):
-    """The object is there, and names another one than the one before it as what it builds on."""
+    """The object says that it builds on another object than the one before it."""
 
 
 class KeyFileInvalid(BackupError):
@@ -44,7 +44,7 @@ class NothingToRestore(BackupError):
 
 
 class NothingSound(NothingToRestore):
-    """Of all snapshots none makes a sound state. ``passed_over`` tells of each why."""
+    """No snapshot gives a sound state; ``passed_over`` says of each why."""
 
     def __init__(self, passed_over: Sequence[str]) -> None:
         super().__init__("no state of this account is sound")
@@ -60,11 +60,11 @@ class AccountInUse(BackupError):
 
 
 class MailIsThere(BackupError):
-    """The account has lost its key header and still holds mail, which nobody has said to replace."""
+    """The account has lost its key header and still holds mail, and replacing it was not asked for."""
 
 
 class ImageUnreadable(BackupError):
-    """The files of an account do not make an image: damaged, or not a database of this program."""
+    """The files of an account are not a database of this program, or a damaged one."""
 
 
 class ObjectStoreError(BackupError):
@@ -72,11 +72,11 @@ class ObjectStoreError(BackupError):
 
 
 class StoreUnavailable(ObjectStoreError):
-    """No answer, or one that says to come again later; the same request may succeed then."""
+    """No answer, or one that says to try again later."""
 
 
 class StoreRefused(ObjectStoreError):
-    """The store answers, and says no: credentials, permissions, bucket, or a rule that forbids it."""
+    """The store refuses: credentials, permissions, bucket, or a rule that forbids it."""
 
 
 class ObjectMissing(ObjectStoreError):

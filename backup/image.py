@@ -3,7 +3,7 @@
 Why it is one committed state, and not an older one than the image before. Only checkpoints write the main
 file, and they hold the lock alone. A log that grows leaves its committed frames as they are; whoever commits
 has written all of its frames before anybody is told, so they are read by whoever looks later. A log that is
-begun anew had been copied to the main file entirely, and its header is written before its first frame: either
+restarted had been copied to the main file entirely, and its header is written before its first frame: either
 another one is there after the last frame has been read, and ``check`` says so, or all frames were of one log.
 Where no committed frame is found at all, the main file has everything. What is left is a transaction that is
 whole in the log and that SQLite does not know, because its writer was killed; see ``_stands``.
@@ -39,11 +39,11 @@ _PAGES_AT_ONCE = 256
 """Neighbouring pages of the main file that are read with one call: a megabyte."""
 
 TRIES = 5
-"""How often an image is read that writers disturb, each time under the account's lock anew."""
+"""How often reading is tried when writers disturb it; each try takes the account's lock again."""
 
 
 class Disturbed(Exception):
-    """A writer began the log anew while it was read: what was copied is to be thrown away."""
+    """A writer restarted the log while it was read: discard what was copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Image:
         return self._pages(number, 1, in_log=self._wal is not None and number in self._wal.latest)
 
     def check(self) -> None:
-        """To be called after the last read. Raises Disturbed: read everything again."""
+        """Call this after the last read. Raises Disturbed: read everything again."""
         _check(self._read_wal, self._wal)
 
 
@@ -106,7 +106,7 @@ def image_of(
     """The image of the account's database; None when there is none yet. Hold the account's lock.
 
     With ``keep_notes`` the journal of checkpoints is made where it is missing, and emptied of what is
-    known at ``since``: for the one who remembers the position, and nobody else.
+    known at ``since``: only whoever remembers the position may ask for that.
 
     Raises:
         ImageUnreadable: this is no database of ours. Disturbed: try again. OSError: it cannot be read.
@@ -175,7 +175,7 @@ def _stands(seen: WalPosition, whole: WalContent | None, records: Sequence[Check
     its pages would stay in the snapshots for good, because nothing tells them (FORMAT.md section 1).
     """
     if not seen.checksum:
-        return True  # noted by an earlier version, which knew no better: this once
+        return True  # noted by an earlier version, without a checksum: accept it once
     if whole is not None and whole.position.salts == seen.salts:
         return whole.commits.get(seen.frames) == seen.checksum
     return any(record.has(seen) for record in records)

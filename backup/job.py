@@ -1,4 +1,4 @@
-"""The snapshot job: looks which accounts changed, takes snapshots, has them stored, deletes what is too old.
+"""The snapshot job: finds changed accounts, takes snapshots, has them uploaded, deletes expired ones.
 
 A loop without a reactor, in a process of its own. ``turn`` does what is due now and waits for the network
 only to delete, or when somebody asks; everything it decides is in the state before anything depends on it, so
@@ -36,15 +36,15 @@ from mailstore.set_aside import SCRATCH, remove_expired
 log = logging.getLogger("sealbox.backup")
 
 HOUSEKEEPING_S = 3600.0
-"""Seconds between two looks for what is too old."""
+"""Seconds between two searches for what has expired."""
 
 FAILED_PAUSE_S = 60.0
-"""Seconds until an account is tried again whose snapshot failed."""
+"""Seconds until an account whose snapshot failed is tried again."""
 
 FOLDER = "backup"
 
 TROUBLE = "trouble"
-"""Setting of the state: why snapshots do not get into the store."""
+"""Setting of the state: why snapshots cannot be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Places:
 
     @property
     def clock(self) -> Path:
-        """How the wall clock went."""
+        """The course of the wall clock."""
         return self.folder / CLOCK_FILE
 
     @property
@@ -135,7 +135,7 @@ class Job:
 
     @property
     def trouble(self) -> str | None:
-        """Why snapshots do not get into the store, for people."""
+        """Why snapshots cannot be stored, as text for people; None when they can."""
         return self._uploader.trouble
 
     @property
@@ -186,7 +186,7 @@ class Job:
         return not self._state.waiting() and self._uploader.trouble is None
 
     def stop(self) -> None:
-        """Let running uploads end and note them, and how the clock went."""
+        """Let running uploads finish, and note them and the course of the clock."""
         self._uploader.stop()
         self.collect()
         self._watch.look()
@@ -202,7 +202,7 @@ class Job:
                 found = fingerprint(account_paths(self._places.root, account))
             if found is not None:
                 known = streams.get(account)
-                # One that was said to be gone and is back is looked at again.
+                # An account that was gone and is back counts as changed.
                 before = known.fingerprint if known and known.gone_ms is None else ""
                 self._schedule.seen(account, found, before, now_s)
         self._schedule.keep_only(self._accounts)
@@ -242,7 +242,7 @@ class Job:
     # -- upkeep ----------------------------------------------------------------------------------
 
     def collect(self) -> None:
-        """Note uploads that have ended, and begin the next ones."""
+        """Note finished uploads, and start the next ones."""
         for segment in self._uploader.finished():
             self._state.stored(segment.name)
             (self._places.staging / staged_name(segment.name)).unlink(missing_ok=True)
@@ -261,7 +261,7 @@ class Job:
             self._state.remember(TROUBLE, trouble)
 
     def _housekeep(self) -> None:
-        """Replace chains that are too old, delete what nobody needs any more, copy the state's log back."""
+        """Replace chains that are too old, delete what has expired, checkpoint the state's database."""
         for stream in self._state.streams():
             if stream.gone_ms is None and stream.account != SERVER and self._is_worn_out(stream.stream):
                 self._take(AccountId(stream.account))
@@ -278,9 +278,9 @@ class Job:
         return was_written_here and full_is_due(segments, self._now_ms(), self._watch.sure_ms, self._limits)
 
     def prune(self) -> list[SegmentName]:
-        """Delete what merging left over, and segments that are past their time: those are told.
+        """Delete what merging has left over, and expired segments, whose names are returned.
 
-        What is past its time is not known while the clock is in doubt.
+        While the clock is in doubt nothing expires.
         """
         left_over = self._state.left_over()
         if left_over and self._deleted(left_over):
@@ -310,14 +310,14 @@ class Job:
                 with_full.add(stream.account)
         noted_by_ms = now_ms - int(self._limits.retention_days * DAY_S * 1000)
         forgotten += [name for name in self._state.spare(noted_by_ms) if name.stream in spare]
-        # Any account may be the one whose only good snapshots these are.
+        # They may be the only good snapshots of any of the accounts.
         self._list_accounts()
         if forgotten and with_full.issuperset(self._accounts):
             doomed += forgotten
         return doomed
 
     def remove_expired(self) -> int:
-        """Remove what restores have set aside or left unfinished, after the retention time; how many.
+        """Remove what restores have set aside or left unfinished, after the retention time; returns how many.
 
         None while the clock is in doubt.
         """
@@ -344,7 +344,7 @@ class Job:
             self._uploader.require_place()
             self._store.delete([str(name) for name in names])
         except StoreRefused as error:
-            # Rules of the bucket delete instead; what they deleted is found out by the listing.
+            # Rules of the bucket delete instead; the listing shows what they have deleted.
             self._state.remember("deletes_refused", str(error))
             return False
         except StoreUnavailable as error:

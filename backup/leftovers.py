@@ -1,4 +1,4 @@
-"""What restores have set aside, removed in its time where no snapshot process does it."""
+"""Removes what restores have set aside when it expires, on servers without a snapshot process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mailstore.set_aside import remove_expired
 
 
 class Leftovers:
-    """Those of one data root. Its methods read and write files: they are for threads, one at a time."""
+    """For one data root. The methods block; call them in threads, one at a time."""
 
     def __init__(
         self, root: Path, wall: Callable[[], float], monotonic: Callable[[], float] = time.monotonic
@@ -29,7 +29,7 @@ class Leftovers:
         return self._watch
 
     def remove(self, kept_s: float) -> int:
-        """Remove what is older than ``kept_s``; how many. None while the clock is in doubt.
+        """Remove what is older than ``kept_s``; returns how many, 0 while the clock is in doubt.
 
         Raises StorageFailed, StorageFull.
         """
@@ -38,5 +38,5 @@ class Leftovers:
         return 0 if watch.doubt_s else remove_expired(self._root, self._wall() - kept_s)
 
     def stop(self) -> None:
-        """Note how the clock went, for the next start. Raises StorageFailed, StorageFull."""
+        """Note the course of the clock, for the next start. Raises StorageFailed, StorageFull."""
         self._looked().note()

@@ -12,7 +12,7 @@ class BackupLimits:
     """When snapshots are taken, how long they are kept and what they may cost."""
 
     scan_interval_s: float = 5.0
-    """Seconds between two looks at which accounts have changed."""
+    """Seconds between two scans for accounts that have changed."""
 
     settle_s: float = 60.0
     """Seconds after the last change until a snapshot is taken."""
@@ -21,7 +21,7 @@ class BackupLimits:
     """Seconds after the first change until a snapshot is taken, however busy the account is."""
 
     retention_days: float = 10.0
-    """Days until what was deleted, mail or account, is gone from the object store too."""
+    """Days until deleted mail, or a deleted account, is gone from the object store too."""
 
     full_after_days: float = 2.0
     """Days after the first change until a new full snapshot replaces the chain: points in time go back
@@ -32,22 +32,22 @@ class BackupLimits:
     full snapshot in time."""
 
     full_ratio: float = 1.0
-    """A chain whose changes weigh more than this times its full snapshot is replaced by a new one."""
+    """A chain is replaced when its changes are larger than this factor times its full snapshot."""
 
     full_min_bytes: int = 4 * 1024 * 1024
-    """Changes that weigh less than this are not replaced for their weight."""
+    """Changes smaller than this (bytes) are not replaced for their size."""
 
     chain_max_segments: int = 1_000
-    """Most segments in a chain."""
+    """Maximum number of segments in a chain."""
 
     staging_max_bytes: int = 2 * 1024 * 1024 * 1024
-    """Bytes of snapshots that may wait for the object store; above it, those of an account are merged."""
+    """Bytes of snapshots that may wait to be uploaded; above it, those of one account are merged."""
 
     upload_threads: int = 4
     """Uploads and downloads at a time."""
 
     lock_wait_s: float = 10.0
-    """Longest wait for an account's lock; the account's turn comes again with the next look."""
+    """Longest wait for an account's lock, in seconds; the account is tried again at the next scan."""
 
     retry_first_s: float = 5.0
     """Seconds until an unavailable object store is asked again, doubled each time."""
@@ -56,7 +56,7 @@ class BackupLimits:
     """Longest such pause."""
 
     multipart_part_bytes: int = 16 * 1024 * 1024
-    """Larger objects are put in parts of this size (at least 5 MiB, at most 10,000 parts)."""
+    """Larger objects are uploaded in parts of this size (at least 5 MiB, at most 10,000 parts)."""
 
     drill_accounts: int = 3
     """Accounts that one drill restores."""

@@ -34,7 +34,7 @@ def content_key(name: SegmentName, read: ReadAt, private_key: PrivateKey) -> byt
 
 
 class OpenSegment:
-    """A segment that opens and is what its name says. Methods raise SegmentDamaged."""
+    """A segment that could be opened and is what its name says. Methods raise SegmentDamaged."""
 
     def __init__(self, name: SegmentName, read: ReadAt, size_bytes: int, key: bytes) -> None:
         self.name = name
@@ -76,11 +76,11 @@ class OpenSegment:
             at += size
 
     def file(self, wanted: str) -> bytes | None:
-        """One small file entirely; None when it is not in here."""
+        """The whole of a small file; None when the segment does not have it."""
         return next((b"".join(pieces) for name, pieces in self.files() if name == wanted), None)
 
     def check(self) -> None:
-        """Read everything once, the padding too."""
+        """Read everything once, padding included."""
         for _ in self.pages():
             pass
         for _, pieces in self.files():

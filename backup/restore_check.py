@@ -1,4 +1,4 @@
-"""Prove that a point in time is sound, with the owner's secret; nothing that is in place is changed."""
+"""Prove with the owner's secret that a point in time is sound, without changing the account."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mailstore.keys import Argon2Params
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A state, of when it is (ms since the epoch), how large, and what is wrong with it; None for nothing."""
+    """A state: its time (ms since the epoch), its size, and what is wrong with it; None for nothing."""
 
     taken_ms: int
     pages: int

@@ -1,4 +1,4 @@
-"""Decide whose keyslots a restored account gets, and put them where the installation takes them from."""
+"""Decide which keyslots a restored account gets, and put them where the installation takes them from."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mailstore.keys import Header, decode_header, read_header
 
 
 class Keyslots(StrEnum):
-    """Whose keyslots a restored account gets."""
+    """Which keyslots a restored account gets."""
 
     NOW = "now"
-    """Today's where they are known: what was revoked or replaced since does not open the account again."""
+    """Today's, if they are known: what was revoked or replaced since does not open the account again."""
 
     THEN = "then"
-    """Those of the time that is restored."""
+    """Those of the restored point in time."""
 
 
 def choose_keys(
@@ -36,7 +36,7 @@ def choose_keys(
     rebuilt: Rebuilt,
     wanted: Keyslots,
 ) -> tuple[Keyslots, Difference]:
-    """Prepare the key header of a rebuilt account in ``folder``; what came of it and how the two differ.
+    """Prepare the key header of a rebuilt account in ``folder``; returns the choice and how the two differ.
 
     ``names`` are all segments of its stream. Without a newer header that is sound and under the same master
     key the one of the time stays. Where the living account's stays, ``folder`` has none afterwards.
@@ -63,7 +63,7 @@ def choose_keys(
             return Keyslots.THEN, found
     with storage_errors():
         if living is not None:
-            # Not copied but left where it is: a password that is changed meanwhile stays changed.
+            # Left in place instead of copied: a password that is changed meanwhile stays changed.
             (folder / "keys").unlink(missing_ok=True)
         elif raw is not None:
             replace_file(folder / "keys", raw)
@@ -71,7 +71,7 @@ def choose_keys(
 
 
 def _require(newer: Header | None, wanted: Keyslots) -> None:
-    """Whether a newer header takes the place of one that is damaged in the snapshot. Raises KeysDamaged."""
+    """Require a newer header in place of a damaged one in the snapshot. Raises KeysDamaged."""
     if newer is None:
         raise KeysDamaged(
             "the snapshot's key header is damaged, and there is no newer one: choose an earlier time"

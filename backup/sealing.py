@@ -39,7 +39,7 @@ ReadAt = Callable[[int, int], bytes]
 
 
 class Damaged(Exception):
-    """The envelope does not open; the text says where, in octets of the object."""
+    """The envelope cannot be opened; the text says at which octet of the object."""
 
 
 class Sink(Protocol):
@@ -86,7 +86,7 @@ class Sealer:
     def write(self, data: bytes | memoryview) -> None:
         """Add content."""
         self._pending += data
-        # One octet at least is kept back, because the last chunk is marked and never empty.
+        # At least one octet is held back: the last chunk is marked as such and never empty.
         while len(self._pending) > CHUNK_BYTES:
             self._put_chunk(bytes(self._pending[:CHUNK_BYTES]), last=False)
             del self._pending[:CHUNK_BYTES]
@@ -98,7 +98,7 @@ class Sealer:
 
     @property
     def sha256(self) -> bytes:
-        """Of all that was written so far."""
+        """SHA-256 of everything written so far."""
         return self._hash.digest()
 
     def _put_chunk(self, content: bytes, *, last: bool) -> None:
@@ -140,7 +140,7 @@ class Opener:
         self._kept: tuple[int, bytes] = (-1, b"")
 
     def read(self, offset: int, size: int) -> bytes:
-        """``size`` octets of content from ``offset``. Raises Damaged, also when there are not so many."""
+        """``size`` octets of content from ``offset``. Raises Damaged, also when there are fewer."""
         if offset + size > self.content_bytes:
             raise Damaged("it is shorter than its header says")
         first, skip = divmod(offset, CHUNK_BYTES)

@@ -43,11 +43,11 @@ from mailstore.sealed import SUFFIX, pending, read_sealed
 
 _COPY_BYTES = 1024 * 1024
 _NEVER_MS = 2**63
-"""A time that no clock gets to: nothing is dated back."""
+"""A time that no clock reaches, so that nothing is ever found dated ahead."""
 
 
 def fingerprint(paths: AccountPaths) -> str | None:
-    """What changes whenever the account does, from four looks at the file system; None: no such account."""
+    """A value that changes whenever the account does, from four stat calls; None: no such account."""
     found = [identity(path) for path in (paths.keys, paths.mail_db, paths.wal, paths.inbox)]
     if found[0] is None:
         return None
@@ -55,12 +55,12 @@ def fingerprint(paths: AccountPaths) -> str | None:
 
 
 class _NeedsFull(Exception):
-    """Nobody knows what changed: everything has to be copied."""
+    """It is not known what changed: everything has to be copied."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Mail:
-    """Sealed messages that wait in the inbox; those to be copied lie in the spool file, in this order."""
+    """Sealed messages waiting in the inbox; those to be copied are in the spool file, in this order."""
 
     names: frozenset[str] = field(repr=False)
     spooled: tuple[tuple[str, int], ...] = field(repr=False)
@@ -82,7 +82,7 @@ class _Base:
         return _sequence(self.before, self.replaced)
 
     def is_dated_ahead(self, now_ms: int, sure_ms: int) -> bool:
-        """Whether the newest that stays was taken while the clock was ahead, and the clock is right again."""
+        """Whether the newest segment that stays is dated ahead, and the clock is right again."""
         return bool(self.before) and dated_ahead(self.before[-1].name.taken_ms, now_ms, sure_ms)
 
 
@@ -121,7 +121,7 @@ class Snapshotter:
     def take(self, account_id: AccountId, *, merge: bool = False) -> Segment | None:
         """A snapshot of one account; None when nothing changed since the last.
 
-        With ``merge`` it takes the place of those that still wait for the object store.
+        With ``merge`` it replaces those that still wait to be uploaded.
 
         Raises:
             NoSuchAccount: it has been deleted. Busy: its lock is held for long. ImageUnreadable,
@@ -162,7 +162,7 @@ class Snapshotter:
             raise NoSuchAccount
         spool = self._staging / f"{base.stream.stream}.spool"
         try:
-            # Before the database: mail that is filed meanwhile is in one of the two at least.
+            # Before the database: mail that is filed meanwhile is then in at least one of the two.
             mail = _spooled(paths, frozenset() if full else base.known_mail, spool)
             with (
                 shared_lock(paths, self._limits.lock_wait_s),
@@ -170,7 +170,7 @@ class Snapshotter:
             ):
                 had_one = base.stream.position is not None
                 if image is None and had_one and not restored_without_database(paths):
-                    # No restore took it away: a full segment without it would outlive those that have it.
+                    # No restore removed it: a full segment without it would outlive those that have it.
                     raise ImageUnreadable("the database is gone")
                 keys = paths.keys.read_bytes()
                 stream = replace(
@@ -186,7 +186,7 @@ class Snapshotter:
                     wrong: list[str] = []
                     payload = _payload(header, image, mail, keys, wrong.append)
                     segment = write_segment(self._staging, header, payload, self._public_key, self._signer)
-                    # Taken all the same: mail that waits is in it, and what is sound of the database.
+                    # Taken all the same: it has the waiting mail, and what is sound of the database.
                     for what in wrong[:1]:
                         tell(header.account, f"snapshot taken, but {what}")
                 try:
@@ -194,7 +194,7 @@ class Snapshotter:
                         stream, segment, mail.names - base.known_mail, base.known_mail - mail.names
                     )
                 except BaseException:
-                    if segment is not None:  # its name is not used again, and nobody would remove it
+                    if segment is not None:  # its name is never used again, so nobody would remove it
                         (self._staging / staged_name(segment.name)).unlink(missing_ok=True)
                     raise
                 return segment
@@ -204,7 +204,7 @@ class Snapshotter:
     def _header(
         self, base: _Base, image: Image | None, mail: _Mail, keys: bytes, *, full: bool
     ) -> Header | None:
-        """What the new segment is to hold; None when there is nothing new."""
+        """The header of the new segment; None when there is nothing new."""
         changed = frozenset() if full else self._changed(base, image)
         new_keys = full or bool(base.replaced) or hashlib.sha256(keys).digest() != base.stream.keys_sha256
         gone = () if full else tuple(sorted(base.known_mail - mail.names))
@@ -224,10 +224,10 @@ class Snapshotter:
         )
 
     def _taken_ms(self, base: _Base, kind: Kind) -> int:
-        """Now; but time goes forward in a stream whatever the clock does.
+        """Now; but within a stream time goes forward whatever the clock does.
 
-        Unless a clock that was ahead is right again: a full segment, which builds on nothing, then has its
-        true time.
+        The exception: when a clock that was ahead is right again, a full segment, which builds on nothing,
+        has its true time.
         """
         now_ms = int(self._clock() * 1000)
         earlier = base.replaced
@@ -252,7 +252,7 @@ class Snapshotter:
 def _payload(
     header: Header, image: Image | None, mail: _Mail, keys: bytes, found_wrong: Callable[[str], None]
 ) -> Iterator[bytes]:
-    """The content in its order; what cannot be of a sound account is told once it has been read."""
+    """The content in its order; ``found_wrong`` is called once pages and keys have been read."""
     wrong = None
     if image is not None and header.database is not None:
         numbers = iter(pages_of(header.database.runs))
@@ -280,7 +280,7 @@ def _sequence(before: tuple[Segment, ...], replaced: tuple[Segment, ...]) -> int
 
 
 def _spooled(paths: AccountPaths, known: frozenset[str], spool: Path) -> _Mail:
-    """Put new waiting mail aside, because it may be filed and unlinked at any time."""
+    """Copy new waiting mail to the spool file, because it may be filed and unlinked at any time."""
     names: set[str] = set()
     copied: list[tuple[str, int]] = []
     with spool.open("wb") as file:

@@ -1,7 +1,7 @@
-"""Whether the state of an account can be what this program wrote; as much as can be told without its key.
+"""Whether the state of an account can be what this program wrote, as far as that can be seen without its key.
 
-It finds zeros where a page was, a database in clear, a key header that is none. A page that was changed and
-still has something in the place of its code only the account's key can tell from a sound one.
+It finds pages of zeros, an unencrypted database, a file that is not a key header. A changed page that still
+has something in the place of its authentication code can be recognised only with the account's key.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def wrong_keys(raw: bytes, account: str) -> str | None:
 
 
 def check_sound(segment: OpenSegment) -> None:
-    """As ``OpenSegment.check``, and whether a sound account can be in it. Raises SegmentDamaged."""
+    """As ``OpenSegment.check``, and whether the account in it can be sound. Raises SegmentDamaged."""
     segment.check()
     keys = segment.file(KEYS_FILE)
     wrong = None if keys is None else wrong_keys(keys, segment.header.account)
@@ -61,14 +61,14 @@ def check_sound(segment: OpenSegment) -> None:
 
 
 def wrong_keys_in(folder: Path, account: str) -> str | None:
-    """As ``wrong_keys``, of an account's folder; one without is nothing wrong. Raises StorageFailed."""
+    """As ``wrong_keys``, for an account's folder; it need not have a header. Raises StorageFailed."""
     with storage_errors():
         path = folder / KEYS_FILE
         return wrong_keys(path.read_bytes(), account) if path.exists() else None
 
 
 def wrong_database(path: Path, pages: int) -> str | None:
-    """What is wrong with a database that was put together at ``path``; None for nothing.
+    """What is wrong with a database that was rebuilt at ``path``; None for nothing.
 
     Raises StorageFailed.
     """

@@ -25,7 +25,7 @@ def staged_name(name: SegmentName) -> str:
 def write_segment(
     staging: Path, header: Header, payload: Iterable[bytes], public_key: PublicKey, signer: Signer
 ) -> Segment:
-    """Seal and sign a segment into its file, for good when this returns. Raises OSError: nothing is left."""
+    """Seal and sign a segment into its file, durably. Raises OSError, after which nothing is left."""
     path = staging / staged_name(header.name)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:

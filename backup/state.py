@@ -1,7 +1,7 @@
 """What the snapshot job knows: streams, segments with their content keys, how far each account was read.
 
-One SQLCipher file under the server's key, ROOT/backup/state.db. It can be lost: then every account
-begins a new stream, and only the private key opens the old ones.
+One SQLCipher file under the server's key, ROOT/backup/state.db. It may be lost: every account then begins a
+new stream, and only the private key opens the old ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 STATE_FILE = "state.db"
 
 FORGOTTEN = "forgotten-"
-"""Begins the account of a stream that was found in the object store and is nobody's, as far as is known."""
+"""Prefix of the account of a stream that was found in the object store and whose owner is unknown."""
 
 _SCHEMA = (
     """CREATE TABLE stream (
@@ -74,7 +74,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """How far one account is. Times in ms since the epoch."""
+    """How far the snapshots of one account have got. Times in ms since the epoch."""
 
     stream: StreamId
     account: str
@@ -127,7 +127,7 @@ class State:
         close_all([self._database])
 
     def tidy(self) -> None:
-        """Copy the log back; once a round is enough."""
+        """Checkpoint the state's own database; once per round is enough."""
         self._database.checkpoint()
 
     def _read(self, fn: Callable[[Txn], T]) -> T:
@@ -200,7 +200,7 @@ class State:
         self._database.write(0, change)
 
     def stored(self, name: SegmentName) -> None:
-        """The object store has this segment now."""
+        """Note that the object store has this segment."""
 
         def change(txn: Txn) -> None:
             where = (name.stream, name.sequence)
@@ -251,7 +251,7 @@ class State:
         return dict(self._read(lambda txn: txn.rows("SELECT name, sha256 FROM record")))
 
     def gone(self, account: str, now_ms: int) -> None:
-        """The account exists no longer; of several times at which this was found the earliest counts."""
+        """The account no longer exists; of several times at which this was noticed the earliest counts."""
         self._database.write(
             0,
             lambda txn: txn.run(
@@ -260,7 +260,7 @@ class State:
         )
 
     def proven(self, stream: StreamId, now_ms: int) -> None:
-        """A restore of this stream was tried and was right."""
+        """A drill has restored this stream successfully."""
         self._database.write(
             0, lambda txn: txn.run("UPDATE stream SET proven_ms=? WHERE stream=?", (now_ms, stream))
         )
@@ -283,7 +283,7 @@ class State:
         self._database.write(0, change)
 
     def lost(self, name: SegmentName) -> list[SegmentName]:
-        """A waiting segment cannot be stored: it and those behind it are forgotten, and told.
+        """Forget a waiting segment that cannot be stored, and those after it; returns their names.
 
         What they held is unknown from now on, so that the next snapshot holds everything.
         """
@@ -293,7 +293,7 @@ class State:
             rows = txn.rows(f"{_SEGMENTS} WHERE stream=? AND sequence>=?", where)
             _forget_from(txn, where)
             txn.run(
-                # A time that no file has: all of it counts as changed, and that there is a file stays known.
+                # A time that no file has: all pages count as changed, but that there is a file stays known.
                 "UPDATE stream SET fingerprint='', keys_sha256=NULL, main_mtime_ns=-1, wal_salts=NULL"
                 " WHERE stream=?",
                 (name.stream,),
@@ -333,9 +333,9 @@ class State:
     ) -> None:
         """Take over a stream found in the object store that this state does not know.
 
-        ``spare`` are objects of it that are no segments, or others of a number: which of them is the right
-        one nobody knows here, so they stay as long as ``segments``. What the server's stream holds is
-        not known either: its next segment will hold everything.
+        ``spare`` are objects of it that are no segments, or others of a number: which one is right cannot be
+        known here, so they are kept as long as ``segments``. What the server's stream contains is not known
+        either: its next segment will contain everything.
         """
 
         def change(txn: Txn) -> None:

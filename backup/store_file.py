@@ -20,7 +20,7 @@ _COPY_BYTES = 1024 * 1024
 
 
 class FileStore:
-    """See ``backup.stores.ObjectStore``. The folder must exist: an unmounted disk is not written around."""
+    """See ``backup.stores.ObjectStore``. The folder must exist: it may be a disk that is not mounted."""
 
     def __init__(self, folder: Path, prefix: str = "") -> None:
         self._folder = folder
@@ -39,7 +39,7 @@ class FileStore:
         return f"{found.st_dev}:{found.st_ino}"
 
     def put(self, name: str, path: Path, sha256: bytes) -> None:
-        """See ``ObjectStore``; the file system is trusted with what has been given to it."""
+        """See ``ObjectStore``; that the file system writes what it was given is not checked."""
         target = self._path(name)
         temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}{_TEMPORARY}")
         with self._reported():
@@ -60,7 +60,7 @@ class FileStore:
                         raise StoreUnavailable("the file to be stored is damaged")
                     file.flush()
                     os.fsync(file.fileno())
-                # A link, unlike a rename, fails when another writer was first.
+                # Unlike a rename, a link fails when another writer was first.
                 os.link(temporary, target)
             except FileExistsError:
                 raise ObjectExists(name) from None
@@ -83,7 +83,7 @@ class FileStore:
         """See ``ObjectStore``."""
         with self._reported():
             self._require_folder()
-            # Only the folders that can hold such names are looked into.
+            # Only folders that can contain such names are listed.
             folder = self._place / prefix.rpartition("/")[0]
             found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != _TEMPORARY]
             objects = []
@@ -107,7 +107,7 @@ class FileStore:
                         break
                     touched.discard(folder)
                     touched.add(folder.parent)
-            # What is forgotten afterwards must not come back with a power cut: nobody would delete it again.
+            # A deleted object must not come back after a power cut: nobody would delete it again.
             for folder in touched:
                 if folder.is_dir():
                     sync_folder(folder)

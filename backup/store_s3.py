@@ -1,7 +1,7 @@
 """Objects in a bucket, through the S3 API: Cloudflare R2, AWS and whatever is compatible.
 
-R2's habits are the rule: region ``auto``, no checksums that it does not know, conditional writes, parts
-of one size. Retries with jitter are botocore's; what is left after them is the job's to wait for.
+R2 sets the rules: region ``auto``, no checksums that it does not know, conditional writes, parts of equal
+size. botocore retries with jitter; after that the job waits and tries again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _AGAIN = frozenset(
         "ServiceUnavailable",
         "TooManyRequests",
         "BadDigest",
-        # The parts were put together, and the answer was lost: the next attempt meets the object.
+        # The upload was completed but the answer was lost: the next attempt finds the object.
         "NoSuchUpload",
     }
 )
@@ -137,11 +137,11 @@ class S3Store:
         return f"s3://{self._place.bucket}/{self._prefix.rstrip('/')}".rstrip("/")
 
     def place(self) -> str:
-        """See ``ObjectStore``: a bucket is nowhere else while this process runs."""
+        """See ``ObjectStore``: a bucket cannot be exchanged while this process runs."""
         return self.description
 
     def put(self, name: str, path: Path, sha256: bytes) -> None:
-        """See ``ObjectStore``; Content-MD5, which R2 knows everywhere, shows damage on the way."""
+        """See ``ObjectStore``; Content-MD5, which R2 supports everywhere, reveals damage in transit."""
         size = path.stat().st_size
         with path.open("rb") as file, _reported(name):
             if size > self._place.part_bytes:
@@ -160,7 +160,7 @@ class S3Store:
             )
 
     def _put_parts(self, name: str, file: BinaryIO, size: int, sha256: bytes) -> None:
-        # Not every server minds the condition when parts are completed, so it is asked first as well.
+        # Not every server honours the condition when an upload is completed, so ask first as well.
         if any(found.name == name for found in self.list(name)):
             raise ObjectExists(name)
         where = {"Bucket": self._place.bucket, "Key": self._prefix + name}
@@ -201,14 +201,14 @@ class S3Store:
                 try:
                     data = _body(answer, size) if answer else b""
                 except (IncompleteReadError, HTTPClientError):
-                    # Cut in the middle: the driver tries again only until an answer has begun.
+                    # Cut off in the middle: botocore retries only until a response has begun.
                     if attempts <= 0:
                         raise
                 else:
                     return data
 
     def _range(self, name: str, offset: int, size: int) -> dict[str, Any] | None:
-        """The answer with a range in it; None where it begins behind the object's end."""
+        """The response with the range; None when it begins beyond the object's end."""
         try:
             answer: dict[str, Any] = self._client.get_object(
                 Bucket=self._place.bucket,
@@ -244,13 +244,13 @@ class S3Store:
 
 
 def part_size(size_bytes: int, wanted_bytes: int) -> int:
-    """The size of all parts but the last: as wanted, or larger where there would be too many."""
+    """The size of all parts but the last: as configured, or larger where there would be too many parts."""
     least = -(-size_bytes // MAX_PARTS)
     return max(wanted_bytes, -(-least // _MEBIBYTE) * _MEBIBYTE)
 
 
 def _body(answer: dict[str, Any], size: int) -> bytes:
-    """What was asked for; a service that sends everything instead is not listened to any longer."""
+    """What was asked for. A service that sends the whole object instead is cut off."""
     body, found = answer["Body"], bytearray()
     while piece := body.read(size + 1 - len(found)):
         found += piece
@@ -281,7 +281,7 @@ def _reported(name: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError):
         raise StoreRefused("there are no credentials for the object store") from None
     except BotoCoreError as error:
-        # Its text may hold the whole request; the class says enough.
+        # Its text may contain the whole request; the class says enough.
         raise StoreUnavailable(f"the object store did not answer ({type(error).__name__})") from None
 
 

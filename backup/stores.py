@@ -1,4 +1,4 @@
-"""What the backup room asks of an object store. Its implementations pass one suite of tests.
+"""What this package asks of an object store. All implementations pass one suite of tests.
 
 Names are relative to the store's prefix. Methods block; any number of threads may call them at once.
 Every method may raise StoreUnavailable (try again later) and StoreRefused (it says no).
@@ -29,10 +29,10 @@ class ObjectStore(Protocol):
         """Where this is, for people; without credentials."""
 
     def place(self) -> str:
-        """Which folder or bucket answers to that now: another value when a disk was mounted or unmounted."""
+        """Identifies the folder or bucket that is there now: changes when a disk is mounted or unmounted."""
 
     def put(self, name: str, path: Path, sha256: bytes) -> None:
-        """Create an object from a file whose SHA-256 is given; it is there entirely or not at all.
+        """Create an object from a file whose SHA-256 is given; completely or not at all.
 
         Raises:
             ObjectExists: there is one of that name; it stays as it is.
@@ -42,11 +42,11 @@ class ObjectStore(Protocol):
     def get(self, name: str, offset: int, size: int) -> bytes:
         """``size`` octets from ``offset``, fewer where the object ends. Raises ObjectMissing.
 
-        Of ``size`` 0 nothing is asked: the answer is empty.
+        With ``size`` 0 the store is not asked: the result is empty.
         """
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Objects whose names begin with ``prefix``, sorted by name."""
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete objects; those that are missing are no error."""
+        """Delete objects; missing ones are not an error."""

@@ -1,4 +1,4 @@
-"""Carry staged segments to the object store: in threads, each stream in order, pausing when it is away."""
+"""Upload staged segments: in threads, each stream in order, pausing while the store is unavailable."""
 
 from __future__ import annotations
 
@@ -74,18 +74,18 @@ class Uploader:
         self._not_before_s = 0.0
         self._pause_s = limits.retry_first_s
         self.trouble: str | None = None
-        """Why the last upload failed, for people; None when it did not."""
+        """Why the last upload failed, as text for people; None when it did not."""
 
         self._harmed: list[Segment] = []
 
     @property
     def busy(self) -> frozenset[StreamId]:
-        """Streams with a segment under way: it may reach the store at any moment."""
+        """Streams with an upload in progress, which may reach the store at any moment."""
         return frozenset(self._running)
 
     @property
     def rested(self) -> bool:
-        """A thread is free and no pause has to be kept."""
+        """Whether a thread is free and no pause has to be kept."""
         free = len(self._running) < self._limits.upload_threads
         return free and not self._foreign and self._monotonic() >= self._not_before_s
 
@@ -93,7 +93,7 @@ class Uploader:
         """Begin with the first waiting segment of every stream, as far as there are threads."""
         if not self.rested:
             return
-        # Until it is clear that nobody else writes here, one upload at a time.
+        # One upload at a time until it is clear that nobody else writes here.
         most = self._limits.upload_threads if self._owned else 1
         known: ServerNames | None = None
         for segment in waiting:
@@ -106,11 +106,11 @@ class Uploader:
                 self._running[stream] = segment, self._pool.submit(self._put, segment, known)
 
     def retry_now(self) -> None:
-        """Forget what failed before and keep no pause: somebody asks, perhaps after mending it."""
+        """Forget earlier failures and do not wait: the operator asks, perhaps having solved the problem."""
         self._not_before_s, self._pause_s = 0.0, self._limits.retry_first_s
         self._place = None
         if self._foreign:
-            self._foreign = self._owned = False  # all of it is looked at anew
+            self._foreign = self._owned = False  # look at everything again
         self.trouble = None
 
     def finished(self) -> list[Segment]:
@@ -135,7 +135,7 @@ class Uploader:
         return done
 
     def harmed(self) -> list[Segment]:
-        """Segments whose staged file was found lost or damaged; each is told once."""
+        """Segments whose staged file was found lost or damaged; each is returned once."""
         found, self._harmed = self._harmed, []
         return found
 
@@ -160,7 +160,7 @@ class Uploader:
             self._found_there(place, f"{self._server_stream}/", self._server_names())
 
     def look(self) -> None:
-        """Ask the store, though nothing is to be uploaded, whether it is the right one; ``trouble`` tells."""
+        """Ask the store whether it is the right one although there is nothing to upload; see ``trouble``."""
         try:
             self.require_place()
         except ObjectStoreError as error:
@@ -168,7 +168,7 @@ class Uploader:
 
     def _failed(self, error: BaseException) -> None:
         if isinstance(error, ForeignObjects):
-            # Not again: two servers would write one stream. A restart, or somebody who asks, looks anew.
+            # Do not retry: two servers would write one stream. A restart, or the operator, looks again.
             self._foreign = True
             self.trouble = str(error)
             log.error("no more snapshots are stored: %s", error)
@@ -195,10 +195,10 @@ class Uploader:
                 raise ForeignObjects(_FOREIGN) from None
 
     def _look_for_others(self, segment: Segment, server_names: ServerNames) -> None:
-        """Whether another server writes under this prefix: all of them have one name for their own stream.
+        """Whether another server with the same backup key writes here: its own stream has the same name.
 
-        All of it is listed before the first upload of a process and where another folder has come into the
-        place of the one it saw, later the number that is to be written.
+        All of the stream is listed before the first upload of a process, and when another folder has taken
+        the place of the one it saw; later only the number that is to be written.
         """
         place, prefix = self._store.place(), f"{self._server_stream}/"
         if not self._owned or place != self._place:
@@ -213,7 +213,8 @@ class Uploader:
     def _found_there(self, place: str, prefix: str, server_names: ServerNames) -> set[str]:
         """Names in the server's stream; StoreUnavailable without the newest one, which all others follow.
 
-        An unmounted disk leaves an empty folder: what is written there would build on what it does not hold.
+        An unmounted disk leaves an empty folder: what is written there would build on objects that it does
+        not have.
         """
         found = {one.name for one in self._store.list(prefix)}
         if server_names.newest_stored not in found | {None}:
@@ -222,7 +223,7 @@ class Uploader:
         return found
 
     def _is_ours(self, segment: Segment, path: Path) -> bool:
-        """Whether the object is this very segment: its random box and its last tag are."""
+        """Whether the object is this very segment: compares its random HPKE box and its last tag."""
         name, end = str(segment.name), segment.size_bytes - TAG_BYTES
         with path.open("rb") as file:
             first = file.read(PREFIX_BYTES)

@@ -48,18 +48,18 @@ class Expected:
     hashes: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     sizes: Mapping[int, int] = field(default_factory=dict, repr=False)
     spare: frozenset[SegmentName] = field(default=frozenset(), repr=False)
-    """Objects that were there when the stream was taken over, and go in their time."""
+    """Objects that were there when the stream was taken over; they are deleted in due course."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What was looked at, and what was found."""
+    """What was examined, and what was found wrong."""
 
     streams: int = 0
     segments: int = 0
     bytes_read: int = 0
     unopened: int = 0
-    """Segments whose key is not known here: a lost server wrote them."""
+    """Segments whose key is not known here, because a lost server wrote them."""
 
     findings: list[Finding] = field(default_factory=list)
 
@@ -74,10 +74,10 @@ def stored_names(state: State) -> frozenset[SegmentName]:
 def expected_by_state(state: State, before: frozenset[SegmentName] | None = None) -> Iterator[Expected]:
     """Every stream as the server remembers it now.
 
-    ``before`` is what it remembered before the store was listed. The server goes on meanwhile: what was
+    ``before`` is what it remembered before the store was listed. The server keeps working meanwhile: what was
     stored or deleted since then may or may not be in the listing, and neither is a finding.
     """
-    # All of it at once: while objects are read, for minutes perhaps, more is stored.
+    # All of it at once: while objects are read, perhaps for minutes, more is stored.
     known = [
         (stream, [one for one in state.segments(stream.stream) if one.stored]) for stream in state.streams()
     ]
@@ -98,7 +98,7 @@ def expected_by_state(state: State, before: frozenset[SegmentName] | None = None
 
 
 def expected_by_server(server: Server, stream_of_server: StreamId) -> Iterator[Expected]:
-    """Every stream as the server's own tells it, for those who have only the private key."""
+    """Every stream as the server's own describes it, for those who have only the private key."""
     yield Expected(SERVER, stream_of_server, None)
     for account, head in server.heads.items():
         newest = head.sequence if account in server.accounts else 0
@@ -179,7 +179,7 @@ class Verifier:
             names, wanted = list(of_number), expected.hashes.get(number)
             for name in names:
                 try:
-                    # Of several the right one has the hash; another may be there because an answer was lost.
+                    # Of several the right one has this hash; another may be there because an answer was lost.
                     digest = self._open(
                         expected, name, digests.get(number - 1, set()), None if names[1:] else wanted
                     )

@@ -1,7 +1,7 @@
-"""Whether the wall clock can be believed: age decides what is deleted, and the clock may be wrong.
+"""Whether the wall clock can be trusted: age decides what is deleted, and the clock may be wrong.
 
-A machine may start in 1970, or days ahead, and run like that until its clock is set. So how the clock went is
-noted in a file: after a jump, and after a gap between two runs, it has to run evenly for a day first.
+A machine may start in 1970, or days ahead, and run like that until its clock is set. So the course of
+the clock is noted in a file: after a jump, and after a gap between two runs, it has to run evenly for a day.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ FILE = "clock"
 """Name of the file in the backup folder."""
 
 JUMP_S = 3600.0
-"""A wall clock that moves so much more or less than time passes has jumped."""
+"""A wall clock that moves this much (s) more or less than time passes has jumped."""
 
 GAP_S = 86_400.0
-"""So long may nobody have looked at the clock; after a longer time it may as well be wrong."""
+"""Longest time (s) without a look at the clock; after a longer one it may as well be wrong."""
 
 DISTRUST_S = 86_400.0
-"""Seconds of running for which a clock that is in doubt has to go evenly to be believed again."""
+"""Seconds for which a clock in doubt has to run evenly before it is trusted again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at the wall clock came to. Times in seconds since the epoch."""
+    """The result of a look at the wall clock. Times in seconds since the epoch."""
 
     wall_s: float
     doubt_s: float
-    """Seconds for which it still has to run evenly before it is believed."""
+    """Seconds for which it still has to run evenly before it is trusted."""
 
     sure_s: float
-    """The latest time at which it was believed; what is earlier cannot be right."""
+    """The latest time at which it was trusted; an earlier time cannot be right."""
 
     def next(self, wall_s: float, passed_s: float | None) -> Look:
         """The look after this one, ``passed_s`` later by another clock; None: after a restart."""
@@ -58,7 +58,7 @@ class Look:
 
 
 def read_look(file: Path) -> Look | None:
-    """The look that was noted last; None when there is none that makes sense. Raises StorageFailed."""
+    """The last look in the file; None when there is none or it makes no sense. Raises StorageFailed."""
     with storage_errors():
         try:
             wall_s, doubt_s, sure_s = map(int, file.read_bytes().split())
@@ -77,7 +77,7 @@ class ClockWatch:
         monotonic: Callable[[], float],
         newest_ms: int | None = None,
     ) -> None:
-        """``newest_ms`` (since the epoch) is over; it serves where no look was noted.
+        """``newest_ms`` (since the epoch) has certainly passed; it is used when no look was noted.
 
         Raises StorageFailed.
         """
@@ -88,23 +88,23 @@ class ClockWatch:
         before = read_look(file)
         if before is None and newest_ms is not None:
             before = Look(newest_ms / 1000, 0.0, newest_ms / 1000)
-        # A clock that nothing is known of is not believed at once.
+        # A clock of which nothing is known is not trusted at once.
         self._look = before.next(wall(), None) if before else Look(wall(), DISTRUST_S, wall())
         if before is not None:
             self._tell(before)
 
     @property
     def doubt_s(self) -> float:
-        """Seconds for which the clock has to run evenly before it is believed; 0 when it is."""
+        """Seconds for which the clock has to run evenly before it is trusted; 0 when it is."""
         return self._look.doubt_s
 
     @property
     def sure_ms(self) -> int:
-        """The latest time at which the clock was believed, in ms since the epoch."""
+        """The latest time at which the clock was trusted, in ms since the epoch."""
         return int(self._look.sure_s * 1000)
 
     def look(self) -> None:
-        """See how the clocks have gone since the last look."""
+        """Compare how the clocks have moved since the last look."""
         before, monotonic_s = self._look, self._monotonic()
         self._look = before.next(self._wall(), monotonic_s - self._looked_s)
         self._looked_s = monotonic_s

@@ -46,7 +46,7 @@ from protocols.limits import (
 )
 
 DEFAULT_PATHS = (Path("/etc/sealbox/sealbox.toml"), Path("sealbox-data/sealbox.toml"))
-"""The system's configuration, or that of a quick start in the current folder."""
+"""The system's configuration file, or that of a quick start in the current folder."""
 
 FILE_NAME = "sealbox.toml"
 L = TypeVar("L")
@@ -92,7 +92,7 @@ def _limits(section: BaseModel, limits: type[L]) -> L:
 
 
 class TlsSection(_Section):
-    """Certificate chain and private key (PEM files), read again on SIGHUP."""
+    """Certificate chain and private key (PEM files), reread on SIGHUP."""
 
     certificate: Path
     private_key: Path
@@ -135,7 +135,7 @@ def check_endpoint(text: str) -> str:
 class ListenSection(_Section):
     """Where the server listens; an empty list switches a service off."""
 
-    imaps: tuple[str, ...] = ("0.0.0.0:993", "[::]:993")  # a mail server faces the net
+    imaps: tuple[str, ...] = ("0.0.0.0:993", "[::]:993")  # a mail server listens on all addresses
     imap: tuple[str, ...] = ()
     pop3s: tuple[str, ...] = ("0.0.0.0:995", "[::]:995")  # as above
     pop3: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ class ListenSection(_Section):
 
 
 class Argon2Section(_Section):
-    """Cost of new keyslots (RFC 9106) and memory for all logins that run at a time."""
+    """Cost of new keyslots (RFC 9106), and memory for all logins that run at the same time."""
 
     time_cost: int = Field(default=Argon2Params().time_cost, ge=1)
     memory_kib: int = Field(default=Argon2Params().memory_kib, ge=8)
@@ -163,7 +163,7 @@ class Argon2Section(_Section):
 
 
 class AccessLogSection(_Section):
-    """The access log: one line a command; see promise 10 in the privacy policy."""
+    """The access log: one line per command."""
 
     folder: Path | None = None
     addresses: bool = True
@@ -245,7 +245,7 @@ class _File(_Section):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked configuration, in terms of the rooms it is for."""
+    """A checked configuration, as values of the packages that it configures."""
 
     path: Path
     data: Path
@@ -309,7 +309,7 @@ def parse(text: str, path: Path) -> Config:
         _limits(file.imap, ImapLimits),
         _limits(file.lmtp, EnvelopeLimits),
     )
-    # No protocol promises to take a message that the store would refuse.
+    # No protocol may announce a message size that the store would refuse.
     largest = store.max_message_bytes
     return Config(
         path=path,
@@ -350,9 +350,9 @@ def load(path: Path) -> Config:
 
 
 def argon2_memory_mib(section: Argon2Section, workers: int) -> int:
-    """MiB that logins may use in all ``workers`` together: what is set, or what suits the machine.
+    """MiB that logins may use in all ``workers`` together: the setting, or what suits the machine.
 
-    More runs at a time than two per core make nobody's login faster. A worker has room for one at least.
+    More than two runs per core at a time make no login faster. Each worker has room for at least one.
     """
     run_mib = -(-section.memory_kib // 1024)
     suits = min(memory_mib() // 8, 2 * run_mib * (os.cpu_count() or 1))

@@ -24,7 +24,7 @@ from protocols.transport import StreamFactory
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all connections of a worker have in common, whatever the configuration of the day."""
+    """What all connections of a worker share, whichever configuration they began with."""
 
     reactor: Any
     store: MailStore
@@ -45,7 +45,7 @@ class Made:
 
 
 class Factories:
-    """Makes factories by one configuration and the certificate as it was when this was made."""
+    """Makes factories from one configuration and the certificate as it was when this object was made."""
 
     def __init__(self, shared: Shared, config: Config, access_log: AccessLog) -> None:
         """Read the certificate.
@@ -107,7 +107,7 @@ class Factories:
         return LmtpFactory(
             shared.store,
             config.lmtp,
-            # Nobody listens in on a Unix socket; STARTTLS there would only be in the way.
+            # Nobody can listen in on a Unix socket; STARTTLS would only be in the way.
             self._tls["lmtp"] if starttls else None,
             self._access_log,
             shared.reactor,

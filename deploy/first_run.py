@@ -1,4 +1,4 @@
-"""The quick start: a data folder, a certificate, an account and sample mail, and what to type where."""
+"""The quick start: a data folder, a certificate, an account with sample mail, and what to type where."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
     try:
         text = before.decode("utf-8")
         was = _config_text(Path(str(tomllib.loads(text).get("data"))), ports)
-        # Lines that are as the quick start wrote them. One that was changed is somebody's wish.
+        # Only lines that are as the quick start wrote them; an edited one stays as it is.
         now_of = dict(zip(was.splitlines(), fresh.splitlines(), strict=True))
         text = "".join(
             line.replace(old, now_of.get(old, old))
@@ -180,7 +180,7 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
 
 
 def note_path(data: Path) -> Path:
-    """Where the quick start keeps the demonstration's password: with the user, not with the data.
+    """Where the quick start keeps the demo password: with the user, not with the data.
 
     The data folder holds only the note's random name, so that it may be moved.
     """
@@ -225,7 +225,7 @@ def prepare(data: Path, port_base: int) -> Prepared:
     if not certificate.exists():
         private_key.unlink(missing_ok=True)
         make_certificate(certificate, private_key)
-    # Programs of other users have to trust the certificate. They may enter the folders, not list them.
+    # Other users' programs have to read the certificate. They may enter the folders, not list them.
     for folder in (data, tls):
         folder.chmod(0o711)
     certificate.chmod(0o644)

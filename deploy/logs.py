@@ -1,7 +1,7 @@
 """The process log: standard error, one line an event, never a secret, content or address.
 
-Exceptions are shown by their kind and where they came from, not by their text, which may quote what
-a client sent; also those that nobody catches, which Python would print with it.
+Exceptions are logged by type and origin, not by their text, which may quote what a client sent. That includes
+those that nobody catches, which Python would print with their text.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _thread_ended_by(what: threading.ExceptHookArgs) -> None:
 
 
 def _ignored(what: Any) -> None:
-    """Raised where nobody can catch it, in a finalizer or a callback from C (``sys.unraisablehook``)."""
+    """For what nobody can catch: raised in a finalizer or a C callback (``sys.unraisablehook``)."""
     log.error("an exception was ignored\n%s", described(what.exc_type, what.exc_traceback))
 
 

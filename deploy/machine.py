@@ -1,4 +1,4 @@
-"""What the machine has to give, as far as defaults depend on it."""
+"""What the machine offers, as far as defaults depend on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def memory_mib(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup"
 
 
 def _cgroup_limits(proc: Path, cgroups: Path) -> list[int]:
-    """Limits of our cgroup and those above it (cgroup v2; without it there are none to be seen)."""
+    """Memory limits of our cgroup and those above it (cgroup v2; without it none are visible)."""
     try:
         lines = (proc / "self/cgroup").read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -15,7 +15,7 @@ _FILE, _S3 = "file://", "s3://"
 
 
 def open_store(section: BackupSection, limits: BackupLimits) -> ObjectStore:
-    """The store of a ``[backup]`` section that names one; nothing is asked of it yet.
+    """The store of a ``[backup]`` section that names one; it is not contacted yet.
 
     Raises:
         StoreRefused: there are no credentials. StorageFailed: their file cannot be read.

@@ -40,7 +40,7 @@ class Service:
     """The inside of a worker. ``reactor`` is Twisted's; everything runs on its thread."""
 
     def __init__(self, reactor: Any, config: Config, number: int = 0) -> None:
-        """``number`` tells the workers of a server apart; the first one does what has to be done once."""
+        """``number`` tells the workers of a server apart; the first one does what must be done only once."""
         self._reactor = reactor
         self._config = config
         self._number = number
@@ -69,12 +69,12 @@ class Service:
         self._shared = Shared(reactor, self._store, guard, literals, deliveries, self._meter.load)
         self._access_log = self._new_access_log(config)
         self._cleaning = LoopingCall(self._clean)
-        # With snapshots their own process does it.
+        # With snapshots, the snapshot process does this.
         is_due = self._number == 0 and not config.backup.store
         self._leftovers = Leftovers(config.data, reactor.seconds) if is_due else None
         self._ports: list[tuple[ServiceName, bool, Any]] = []
         self._live: list[StreamFactory] = []
-        """Factories that have or may get connections, those of earlier configurations too."""
+        """Factories that have or may get connections, including those of earlier configurations."""
 
     def _new_access_log(self, config: Config) -> FileAccessLog:
         config.log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class Service:
             self._ports.append((service, over_tcp, port))
 
     def _clean(self) -> Deferred[Any]:
-        """What is due every day; one thing that fails leaves the others, and tomorrow, alone."""
+        """The daily cleaning; a failure of one part affects neither the others nor the next day."""
         limits, now_s = self._shared.guard.limits, self._reactor.seconds()
         due: list[Deferred[Any]] = [
             self._access_log.delete_expired(),
@@ -134,7 +134,7 @@ class Service:
         except (OSError, SSL.Error) as exc:
             log.error("configuration not reloaded: certificate or log folder: %s", type(exc).__name__)
             return
-        # The old log keeps serving old connections, and writes what it has gathered by itself.
+        # The old log stays in use for old connections, and flushes itself.
         self._access_log = access_log
         self._shared.guard.limits = config.login
         self._store.limits = config.store

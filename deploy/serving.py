@@ -34,11 +34,11 @@ class CannotServe(Exception):
 
 
 class CannotBind(CannotServe):
-    """An address is taken or not ours to listen on."""
+    """An address is in use, or this user may not listen on it."""
 
 
 def check_volume(config: Config) -> None:
-    """Promise 4: serve from LUKS only, unless the operator says otherwise, aloud at every start.
+    """Serve from LUKS only, unless the operator has allowed otherwise, which is logged at every start.
 
     Raises:
         CannotServe: the volume is not encrypted, and that was not allowed.
@@ -50,7 +50,7 @@ def check_volume(config: Config) -> None:
 
 
 def check_made(data: Path) -> None:
-    """Refuse a folder without a directory: a volume that is not mounted is no new, empty server.
+    """Refuse a folder without a directory: an unmounted volume must not become a new, empty server.
 
     Raises:
         CannotServe: there is none; senders would be told that nobody lives here.
@@ -93,7 +93,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     os.umask(0o077)
     setup(config.log_level, "supervisor")
     process_hardening()
-    # The folder first, then the question where it lies, and only then anything in it.
+    # Create the folder, then check which volume it is on, and only then write into it.
     with storage_errors():
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_volume(config)

@@ -1,6 +1,6 @@
-"""Anonymous figures about snapshots, in a file that a node exporter's textfile collector can read.
+"""Anonymous metrics of the snapshots, in a file for the node exporter's textfile collector.
 
-No label names an account (promise 12): counts, sums, and the worst case of each.
+No label names an account: counts, sums, and the worst case of each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MS = 1000.0
 
 
 def write_metrics(folder: Path, job: Job, state: State) -> None:
-    """Write ``folder``/metrics.prom in one step. Raises OSError."""
+    """Write ``folder``/metrics.prom atomically. Raises OSError."""
     registry = CollectorRegistry()
 
     def _gauge(name: str, text: str, value: float) -> None:

@@ -1,6 +1,6 @@
 """The snapshot process: ``python -m deploy.snapshots CONFIG``, by the supervisor.
 
-It opens no account's database and has no key of an account. No reactor: it sleeps, looks, copies.
+It opens no account's database and has no key of an account. No reactor: it sleeps, scans, copies.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from mailstore.locks import locked
 log = logging.getLogger("sealbox.backup")
 
 RUN_NOW = "run-now"
-"""A file in the backup folder: whoever puts it there wants a snapshot of everything at once."""
+"""A file in the backup folder; creating it asks for a snapshot of everything at once."""
 
 RUNNING_NOW = "running-now"
-"""Its name while that is done; whoever asks meanwhile is for the next time."""
+"""Its name while that is done; a request made meanwhile is served afterwards."""
 
 METRICS_S = 60.0
 """Seconds between two writings of the metrics."""
@@ -75,12 +75,12 @@ def open_job(config: Config, stack: ExitStack, *, patience_s: float) -> tuple[Jo
 
 
 class Process:
-    """Turns the job until SIGTERM, or until the supervisor is gone."""
+    """Runs the job until SIGTERM, or until the supervisor is gone."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._ending = False
-        # Waiting for a descriptor goes on after a signal (PEP 475), so the signal has to bring one.
+        # select() continues after a signal (PEP 475), so the signal handler writes to a pipe.
         self._woken, self._waker = os.pipe()
 
     def run(self) -> int:
@@ -133,7 +133,7 @@ class Process:
             log.error("metrics not written: %s", type(error).__name__)
 
     def _pause(self, job: Job) -> None:
-        """Sleep until the next look; shorter when somebody asks, an upload ends or the process is to end."""
+        """Sleep until the next scan; wake up for a request, a finished upload or the end of the process."""
         wanted = Places(self._config.data).folder / RUN_NOW
         left_s = self._config.snapshots.scan_interval_s
         while left_s > 0 and not self._ending and not wanted.exists():

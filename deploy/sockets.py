@@ -12,7 +12,7 @@ from typing import Literal
 from deploy.config import Config
 
 BACKLOG = 512
-"""Connections that may wait to be accepted; they survive the death of a worker."""
+"""Length of the accept queue; waiting connections survive the death of a worker."""
 
 UNIX_SOCKET_MODE = 0o660
 ServiceName = Literal["imaps", "imap", "pop3s", "pop3", "lmtp"]
@@ -78,7 +78,7 @@ def bind_all(config: Config) -> list[Listener]:
                 else:
                     bound = _tcp(endpoint)
                 bound.listen(BACKLOG)
-                # Before it is shared: workers inherit the open file, its flags included.
+                # Before it is shared: workers inherit the open file with its flags.
                 bound.setblocking(False)
             except OSError as exc:
                 close_all(found)

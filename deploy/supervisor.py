@@ -41,10 +41,10 @@ FIRST_SOCKET_FD = 6
 RESTART_PAUSE_FIRST_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
 YOUNG_S = 2.0
-"""A process that dies before it is ready, or within so many seconds of it, has died young."""
+"""A process that dies before it is ready, or within this many seconds after that, has died young."""
 
 LONGEST_WITHOUT_WORKER_S = 1.0
-"""When no worker is left, the next one is started within so many seconds."""
+"""When no worker is left, the next one is started within this many seconds."""
 
 KILL_MARGIN_S = 15.0
 """Seconds beyond the drain time after which a worker that does not end is killed."""
@@ -52,7 +52,7 @@ KILL_MARGIN_S = 15.0
 
 @dataclass(slots=True)
 class _Slot:
-    """The place of one worker, or of the snapshot job, whoever fills it at the moment."""
+    """The slot of one worker, or of the snapshot job, whichever process is in it."""
 
     name: str
     arguments: tuple[str, ...]
@@ -60,7 +60,7 @@ class _Slot:
     pause_s: float = RESTART_PAUSE_FIRST_S
     process: _WorkerProcess | None = None
     restart: Any = None
-    """The delayed call that fills the place again."""
+    """The delayed call that fills the slot again."""
 
 
 class _WorkerProcess(ProcessProtocol):
@@ -78,7 +78,7 @@ class _WorkerProcess(ProcessProtocol):
         self._supervisor.worker_ended(self, reason)
 
     def send(self, signal_name: str) -> None:
-        """Send a signal; a worker that is just ending does not mind."""
+        """Send a signal; nothing happens if the worker has just ended."""
         transport: Any = self.transport
         try:
             transport.signalProcess(signal_name)
@@ -99,7 +99,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._announced = False
         self.failed = False
-        """The server never came up."""
+        """Whether the server could not be started."""
         self._slots = [_worker_slot(config, number, listeners) for number in range(config.workers)]
         if config.backup.store:
             self._slots.append(_Slot("snapshots", ("deploy.snapshots", str(config.path)), serves=False))
@@ -123,7 +123,7 @@ class Supervisor:
         self._reactor.callFromThread(self.reload)
 
     def _stop_and_exit(self) -> None:
-        if self._stopping is None:  # Ctrl-C twice asks for the same thing
+        if self._stopping is None:  # the second Ctrl-C asks for the same
             self.stop().addBoth(lambda _result: self._reactor.stop())
 
     def _spawn(self, slot: _Slot) -> None:
@@ -156,7 +156,7 @@ class Supervisor:
     def worker_ready(self, process: _WorkerProcess) -> None:
         """A worker accepts connections; the first time all do, say so."""
         process.ready_s = self._reactor.seconds()
-        # Snapshots may be in trouble (a full disk, a wrong key); that is no reason not to serve.
+        # A snapshot job that cannot start (a full disk, a wrong key) must not keep the server down.
         serving = [slot for slot in self._slots if slot.serves]
         if not self._announced and all(slot.process and slot.process.ready_s is not None for slot in serving):
             self._announced = True
@@ -172,7 +172,7 @@ class Supervisor:
             return
         was_killed = getattr(reason.value, "signal", None) is not None
         if not self._announced and process.ready_s is None and slot.serves and not was_killed:
-            # It has given up by itself: another try would end so, too, and a loop would hide the reason.
+            # It gave up by itself: another try would end the same way, and a loop would hide the reason.
             log.error("a worker could not start; its message above says why")
             self.failed = True
             self._stop_and_exit()
@@ -181,7 +181,7 @@ class Supervisor:
         self._start_again(slot, _how(reason), young=young)
 
     def _start_again(self, slot: _Slot, why: str, *, young: bool) -> None:
-        """Fill a place again: at once, or after a pause that grows from one early death to the next."""
+        """Fill a slot again: at once, or after a pause that grows with each early death."""
         pause_s = slot.pause_s if young else 0.0
         slot.pause_s = min(slot.pause_s * 2, RESTART_PAUSE_MAX_S) if young else RESTART_PAUSE_FIRST_S
         log.error("%s %s; starting another in %.1f s", slot.name, why, pause_s)
@@ -210,7 +210,7 @@ class Supervisor:
                 slot.process.send("HUP")
 
     def stop(self) -> Deferred[None]:
-        """Let the workers say goodbye to their clients and end; kill those that do not."""
+        """Let the workers say goodbye to their clients and stop; kill those that do not."""
         if self._stopping is None:
             self._stopping = Deferred()
             running = [slot.process for slot in self._slots if slot.process is not None]

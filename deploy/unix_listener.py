@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 log = logging.getLogger("sealbox.unix")
 
 ACCEPTS_AT_ONCE = 16
-"""Connections taken before other work gets its turn."""
+"""Connections accepted before other work gets its turn."""
 
 PAUSE_S = 1.0
-"""Pause after the system has refused another descriptor."""
+"""Pause in seconds after the system has refused another descriptor."""
 
 
 class UnixListener:
@@ -37,7 +37,7 @@ class UnixListener:
         return self._listening.fileno()
 
     def doRead(self) -> None:
-        """Accept what waits; another worker may have been faster."""
+        """Accept waiting connections; another worker may have been faster."""
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 accepted, _peer = self._listening.accept()
@@ -57,7 +57,7 @@ class UnixListener:
             self._reactor.addReader(self)
 
     def stopListening(self) -> None:
-        """Accept no more; the socket itself stays for the other workers."""
+        """Stop accepting; the socket itself stays open for the other workers."""
         self._stopped = True
         self._reactor.removeReader(self)
         self._listening.close()

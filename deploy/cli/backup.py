@@ -57,7 +57,7 @@ Fields = dict[str, object]
 
 @click.group(epilog=EPILOG)
 def backup() -> None:
-    """Take, look at, check and thin out snapshots; 'sealbox restore' brings them back."""
+    """Take, inspect, prove and delete snapshots; 'sealbox restore' restores them."""
 
 
 backup.add_command(check)
@@ -85,7 +85,7 @@ def keygen(cli: Cli, private: Path, public: Path) -> None:
 @backup.command(epilog=EPILOG)
 @command
 def status(cli: Cli) -> None:
-    """How far the snapshots are: what waits, what is stored, when a restore was last proven."""
+    """Show the state of the snapshots: what waits, what is stored, when a restore was last proven."""
     config = configured(cli)
     with opened_state(cli.root) as state, cli.directory() as directory:
         names = {str(record.account_id): record.name for record in directory.accounts()}
@@ -237,7 +237,7 @@ def run(cli: Cli, take_over: bool, wait_s: float) -> None:
 
 
 def _ask_job(root: Path, wait_s: float) -> bool:
-    """Have the running job do it; whether everything was stored in time."""
+    """Ask the running job to do it; returns whether everything was stored in time."""
     folder = Places(root).folder
     with storage_errors():
         (folder / RUN_NOW).touch()
@@ -265,7 +265,7 @@ def _take_over(config: Config, state: State) -> None:
 @store_options
 @command
 def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
-    """List the points in time in the store: of all accounts in short, or each of ACCOUNT."""
+    """List the points in time in the store: a summary of all accounts, or each point of ACCOUNT."""
     store, _ = chosen_store(cli, options)
     listing = list_store(store)
     if options.private_key is None:
@@ -409,7 +409,7 @@ def _answer_report(cli: Cli, report: Report) -> None:
 @backup.command(epilog=EPILOG)
 @command
 def prune(cli: Cli) -> None:
-    """Delete what is past its time now; the job does so by itself every hour."""
+    """Delete expired snapshots now; the server does so every hour."""
     config = configured(cli)
     with ExitStack() as stack:
         try:

@@ -39,7 +39,8 @@ Fields = dict[str, object]
 def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: StoreOptions) -> None:
     """Prove with the owner's secret that a point in time of ACCOUNT is sound; exit code 6 if it is not.
 
-    It is put together aside and every page is read with the account's key; the account stays as it is.
+    It is rebuilt in a scratch folder and every page is read with the account's key; the account itself is not
+    changed.
     """
     wishes = Wishes(parse_time(at), signed_by=signed_by(cli.root, options))
     secret = current_secret(from_stdin)
@@ -65,7 +66,7 @@ def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: Sto
 )
 @command
 def drill(cli: Cli, accounts: int | None) -> None:
-    """Restore some accounts to scratch and compare them with the living; exit code 6 if one is not proven."""
+    """Restore some accounts to scratch, compare them with the living; exit code 6 if one is not proven."""
     config = configured(cli)
     count = accounts or config.snapshots.drill_accounts
     store = open_store(config.backup, config.snapshots)

@@ -56,7 +56,7 @@ def alias() -> None:
 @click.argument("account")
 @command
 def add_alias(cli: Cli, address: str, account: str) -> None:
-    """Let mail for ADDRESS go to the account called ACCOUNT."""
+    """Deliver mail for ADDRESS to ACCOUNT."""
     with cli.directory() as directory:
         record = find_account(directory, account)
         directory.add_alias(address, record.account_id)

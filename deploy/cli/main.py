@@ -43,10 +43,10 @@ COMMANDS: tuple[click.Command, ...] = (
 def main(context: click.Context, data: Path | None, config: Path | None) -> None:
     """Sealbox, the mail server whose operator cannot read the mail.
 
-    --data and --config may stand here or after the subcommand; SEALBOX_DATA and SEALBOX_CONFIG in the
-    environment are asked last.
+    --data and --config may be given here or after the subcommand; SEALBOX_DATA and SEALBOX_CONFIG in the
+    environment are used last.
     """
-    # Whatever a command makes is its user's alone.
+    # Files that a command creates are readable by their owner only.
     os.umask(0o077)
     context.obj = Places(config, data)
 

@@ -1,6 +1,6 @@
-"""Commands called by root work as the user whose the data are, so that the server can read what they write.
+"""Commands run by root switch to the user who owns the data, so that the server can read what they write.
 
-Key files named on the command line may be for root alone to read: they are opened as the caller.
+Key files named on the command line may be readable by root only: they are opened as the caller.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Owner:
 
 
 def other_owner(root: Path) -> Owner | None:
-    """Whose the data in ``root`` are, when root calls and they are somebody else's. Raises StorageFailed."""
+    """The owner of ``root``, if root runs the command and is not the owner. Raises StorageFailed."""
     if os.geteuid() != 0:
         return None
     ids = _ids(root / SERVER_KEY_NAME) or _ids(root)
@@ -37,7 +37,7 @@ def other_owner(root: Path) -> Owner | None:
 
 
 def _ids(path: Path) -> tuple[int, int] | None:
-    """Whose a file is, user and group; None when it is not there."""
+    """A file's user and group; None when there is no such file."""
     with storage_errors():
         try:
             found = path.stat()
@@ -56,7 +56,7 @@ def _owner(uid: int, gid: int) -> Owner:
 
 @contextmanager
 def working_as(owner: Owner | None) -> Iterator[None]:
-    """Be that user, with that user's groups, and nobody's rights besides; None changes nothing."""
+    """Become that user, with that user's groups and no other rights; None changes nothing."""
     if owner is None:
         yield
         return
@@ -77,7 +77,7 @@ def working_as(owner: Owner | None) -> Iterator[None]:
 
 @contextmanager
 def as_caller() -> Iterator[None]:
-    """Be the user again who called the command, for files that were named on its command line."""
+    """Become the user who ran the command again, for files that were named on its command line."""
     uid = os.geteuid()
     os.seteuid(os.getuid())
     try:

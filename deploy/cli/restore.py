@@ -43,10 +43,10 @@ from mailstore.locks import locked
 
 _WORK = "restore"
 _LOCK = "restore.lock"
-"""flock in the folder of the snapshots' state, held by the one restore that may be at work."""
+"""flock in the backup folder, held by the one restore that may run."""
 
 _MOST_NAMED = 20
-"""Objects that were passed over are named one by one up to so many."""
+"""At most this many objects that were passed over are named one by one."""
 
 
 @click.command(epilog=EPILOG)
@@ -86,11 +86,11 @@ def restore(
     from_stdin: bool,
     options: StoreOptions,
 ) -> None:
-    """Bring ACCOUNTS back from their snapshots: addresses or ids.
+    """Restore ACCOUNTS (addresses or ids) from their snapshots.
 
-    With --private-key and the store nothing else is needed, not even the old server. What is there
-    already is left alone without --replace; calling it again goes on where it was interrupted. One restore
-    runs at a time; with --messages any number.
+    With --private-key and the store nothing else is needed, not even the old server. Accounts that exist are
+    left alone without --replace; an interrupted restore continues when it is run again. One restore runs at a
+    time; with --messages any number.
     """
     if bool(accounts) == everyone:
         raise Refusal("name the accounts, or say --all", EXIT_USAGE)
@@ -123,7 +123,7 @@ def restore(
 
 @contextmanager
 def _cleared(root: Path) -> Iterator[None]:
-    """Leave no data root behind that a restore has made for itself, where nothing could be restored."""
+    """Remove a data root that this restore has created, if nothing could be restored into it."""
     try:
         yield
     except BackupError:
@@ -134,9 +134,9 @@ def _cleared(root: Path) -> Iterator[None]:
 
 @contextmanager
 def _work(root: Path) -> Iterator[Path]:
-    """The folder in which accounts are rebuilt, by one restore at a time; an interrupted one goes on in it.
+    """The folder in which one restore at a time rebuilds accounts; an interrupted one continues in it.
 
-    Raises Refusal when another restore is at work.
+    Raises Refusal when another restore is running.
     """
     places = Places(root)
     with storage_errors():
@@ -200,7 +200,7 @@ def _accounts(
 
 
 def _tell_unknown(cli: Cli, root: Path, sources: Sources) -> None:
-    """Accounts that the snapshots know and this directory does not are not restored unasked."""
+    """Mention accounts of the snapshots that this directory does not know: they are restored only by name."""
     directory = open_directory(root)
     try:
         unknown = sources.unknown(directory)

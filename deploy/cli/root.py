@@ -5,7 +5,7 @@ Exit codes, the same for every command:
     0   done
     1   unexpected error (a bug: please report it)
     2   wrong usage
-    3   not possible as asked: unknown, there already, still in use, malformed, a limit
+    3   refused: unknown, already exists, still in use, malformed, over a limit
     4   wrong secret, or one that may not do this
     5   busy: try again
     6   disk full, input/output error or damaged file
@@ -72,11 +72,11 @@ EXIT_STORAGE = 6
 EXIT_TAMPERED = 7
 
 EPILOG = """\b
-Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 not possible as
-asked, 4 wrong secret, 5 busy (try again), 6 disk full or damaged, 7 key
-header changed from outside or data of a newer program."""
+Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 refused, 4 wrong
+secret, 5 busy (try again), 6 disk full or damaged, 7 key header changed
+from outside or data of a newer program."""
 
-# The most special class first: the first match counts.
+# The most specific class first: the first match counts.
 _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (ScopeDenied, EXIT_SECRET, "this secret may not do that: use the password or the recovery key"),
     (AccountDisabled, EXIT_SECRET, "the account is disabled: run 'sealbox account enable' first"),
@@ -123,7 +123,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What was said about places, on the group or on the command."""
+    """The places given as options, of the group or of the command."""
 
     config: Path | None = None
     data: Path | None = None
@@ -154,7 +154,7 @@ class Cli:
             click.echo(line)
 
     def remark(self, line: str) -> None:
-        """Say something to a human on standard error."""
+        """Print something for people on standard error."""
         if not self.as_json:
             click.echo(line, err=True)
 
@@ -212,7 +212,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
         owner: Owner | None = None
         cli: Cli | None = None
         try:
-            # A --config said here is nearer than a --data said on the group.
+            # A --config given to the command beats a --data given to the group.
             nearest = data if data is not None or config is not None else given.data
             chosen = given.config if config is None else config
             cli = Cli(
@@ -232,7 +232,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
                 sentence += f" (it was tried as {owner}, whose the data are)"
             _fail(sentence, exit_code, as_json)
         except BackupError as error:
-            # Its texts are sentences, and hold nothing but names of objects.
+            # Its texts are sentences that contain nothing but names of objects.
             _fail(str(error), _exit_code(error), as_json)
 
     return body

@@ -89,7 +89,7 @@ def check_config(context: click.Context, config: Path | None, data: Path | None,
     except (ServerKeyLost, DirectoryLost) as exc:
         mistakes = (explain(exc)[0],)
     except StoreError:
-        pass  # it is the server that has to be able to read its data
+        pass  # the server itself has to be able to read its data
     if as_json:
         click.echo(json.dumps({"config": str(path), "mistakes": mistakes}))
     elif mistakes:

@@ -36,12 +36,12 @@ from mailstore.keys import PrivateKey
 
 ANYBODY = "anybody"
 _LAST_S = 253_402_300_799
-"""The end of the year 9999, which is as far as dates are written."""
+"""The end of the year 9999, the last that can be written as a date."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """Where the snapshots are, said on the command line instead of in a configuration."""
+    """Where the snapshots are, given on the command line instead of in a configuration."""
 
     store: str | None
     endpoint: str | None
@@ -76,7 +76,7 @@ def store_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def configured(cli: Cli) -> configuration.Config:
-    """The configuration, which has to name a store. Raises Refusal."""
+    """The configuration, which must name a store. Raises Refusal."""
     try:
         config = configuration.load(cli.config_path)
     except configuration.ConfigError as error:
@@ -109,7 +109,7 @@ def private_key(options: StoreOptions) -> PrivateKey | None:
 
 
 def signed_by(root: Path, options: StoreOptions) -> bytes | None:
-    """Whose signature is asked for: the one that was named, else that of the server in ``root``, if any.
+    """The required signing key: the one that was given, else that of the server in ``root``, if any.
 
     Raises Refusal.
     """
@@ -189,10 +189,10 @@ def progress_bar(cli: Cli, total_bytes: int, what: str) -> Iterator[Callable[[in
 
 
 def utc(ms: int) -> str:
-    """A time in ms since the epoch, so exact that --at takes it for what it was printed for."""
+    """A time in ms since the epoch as text, exact enough to be passed to --at."""
     seconds, rest = divmod(ms, 1000)
     if seconds > _LAST_S:
-        return f"{ms} ms"  # nobody's clock: somebody has given an object this name
+        return f"{ms} ms"  # beyond any clock: somebody has made up this object's name
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
 
 
@@ -210,5 +210,5 @@ def parse_time(text: str | None) -> int | None:
 
 
 def size_text(size_bytes: int) -> str:
-    """A size for people."""
+    """A size as text for people."""
     return f"{tqdm.format_sizeof(size_bytes, 'B', 1024)}"
