@@ -229,7 +229,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
         except StoreError as error:
             sentence, exit_code = explain(error, cli.root if cli else None)
             if owner is not None and exit_code == EXIT_STORAGE:
-                sentence += f" (it was tried as {owner}, whose the data are)"
+                sentence += f" (tried as {owner}, who owns the data)"
             _fail(sentence, exit_code, as_json)
         except BackupError as error:
             # Its texts are sentences that contain nothing but names of objects.

@@ -90,7 +90,7 @@ def test_root_works_as_the_owner_before_anything_is_opened(
     done = CliRunner().invoke(main, arguments, input=PASSWORD)
     assert seen == BECOMES
     assert fake.became == BECOMES + BECOMES_ROOT
-    assert done.exit_code == 6 and "(it was tried as the user 4711, whose the data are)" in done.stderr
+    assert done.exit_code == 6 and "(tried as the user 4711, who owns the data)" in done.stderr
 
 
 @pytest.mark.parametrize(
