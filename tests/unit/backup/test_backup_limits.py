@@ -94,7 +94,8 @@ def test_parts_of_large_objects(wanted: int) -> None:
     most = MAX_PARTS * wanted
     assert part_size(most, wanted) == wanted
     assert part_size(most + 1, wanted) == wanted + MEBIBYTE
-    for size in (1, most, most + 1, 7 * most + 3):
+    for size in (1, most, most + 1, 7 * most + 3, 200_000 * MEBIBYTE, 5_000_000 * MEBIBYTE):
+        assert part_size(size, wanted) >= wanted
         assert -(-size // part_size(size, wanted)) <= MAX_PARTS
 
 

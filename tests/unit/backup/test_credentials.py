@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from backup.errors import StoreRefused
-from backup.store_s3 import MAX_PARTS, find_credentials, part_size
+from backup.store_s3 import find_credentials
 from mailstore.errors import StorageFailed
 
 BY_FILE = 'access_key_id = "file-id"\nsecret_access_key = "file-secret"\n'
 BY_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "environment-id", "AWS_SECRET_ACCESS_KEY": "environment-secret"}
-MEBIBYTE = 1024 * 1024
 
 
 def test_the_file_comes_first_then_systemd_then_the_environment(tmp_path: Path) -> None:
@@ -47,11 +46,3 @@ def test_a_file_that_is_none_is_refused_without_its_content(tmp_path: Path, text
     assert "secret-looking" not in str(caught.value)
     with pytest.raises(StorageFailed):
         find_credentials(tmp_path / "nowhere.toml", {})
-
-
-@pytest.mark.parametrize("size", [1, 16 * MEBIBYTE, 200_000 * MEBIBYTE, 5_000_000 * MEBIBYTE])
-def test_parts_are_never_too_many(size: int) -> None:
-    """As wanted where that is possible, else larger."""
-    part = part_size(size, 16 * MEBIBYTE)
-    assert part >= 16 * MEBIBYTE
-    assert -(-size // part) <= MAX_PARTS

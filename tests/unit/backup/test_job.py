@@ -134,7 +134,7 @@ def test_a_state_of_the_first_version_goes_on(world: JobWorld) -> None:
     world.state._database.write(0, _as_of_version_1)
     world.state.close()
     world.state = State(world.places.folder, read_server_key(world.root))
-    assert all(one.signed_from is None for one in world.state.streams())
+    assert [one.signed_from for one in world.state.streams()] == [None, None]
     world.job = world.new_job()
     world.append("two")
     world.pass_time(200)

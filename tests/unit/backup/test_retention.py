@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup.limits import DAY_S, BackupLimits
-from backup.retention import chains, due_for_full, expired
+from backup.retention import chains, due_for_full, expired, full_is_due
 from backup.schedule import Schedule
 from backup.segment import Kind, SegmentName, StreamId
+from backup.state import Segment
 
 STREAM = StreamId("ab" * 16)
 LIMITS = BackupLimits()
@@ -23,18 +24,20 @@ def segment(sequence: int, taken_ms: int, kind: Kind = Kind.CHANGES) -> SegmentN
     return SegmentName(STREAM, sequence, taken_ms, kind)
 
 
+def written(names: list[SegmentName], sha256: bytes = b"known") -> list[Segment]:
+    """What the server remembers of them; changes are small."""
+    return [Segment(one, 1000 if one.kind is Kind.FULL else 1, sha256, b"", stored=True) for one in names]
+
+
 def grown(hours: list[int]) -> list[tuple[int, list[SegmentName]]]:
     """The stream of an account that changes at these hours, looked at every hour, pruned as it grows."""
     history: list[tuple[int, list[SegmentName]]] = []
     names: list[SegmentName] = []
     for hour in range(max(hours, default=0) + 40 * 24):
         now_ms = hour * HOUR_MS
-        found = chains(names)
-        due = bool(found) and due_for_full(
-            found[-1], [1000, *[1] * (len(found[-1].segments) - 1)], now_ms, LIMITS
-        )
-        if hour in hours or due:
-            kind = Kind.FULL if due or not names else Kind.CHANGES
+        due = full_is_due(written(names), now_ms, now_ms, LIMITS)
+        if hour in hours or (due and names):
+            kind = Kind.FULL if due else Kind.CHANGES
             names = [*names, segment(len(history_of(history)) + 1, now_ms + 1, kind)]
         gone = set(expired(names, now_ms + 1, None, LIMITS))
         names = [name for name in names if name not in gone]
@@ -59,10 +62,10 @@ def test_what_was_superseded_is_gone_in_time_and_the_present_never(hours: list[i
         if not names:
             continue
         points = {name for chain in chains(names) for name in chain.segments}
-        written = [name for name in ever if name.taken_ms <= now_ms + 1]
-        assert written[-1] in points
-        assert all(name in points for name in written if now_ms - name.taken_ms < window_ms)
-        for name, following in pairwise(written):
+        so_far = [name for name in ever if name.taken_ms <= now_ms + 1]
+        assert so_far[-1] in points
+        assert all(name in points for name in so_far if now_ms - name.taken_ms < window_ms)
+        for name, following in pairwise(so_far):
             # What the following one changed was in this one or before: nothing of that may be left.
             if now_ms - following.taken_ms > retention_ms + HOUR_MS:
                 assert name not in names
@@ -103,6 +106,22 @@ def test_a_chain_is_replaced_for_age_weight_and_length() -> None:
     (alone,) = chains([segment(1, 0, Kind.FULL)])
     assert not due_for_full(alone, [10], 400 * DAY_MS, LIMITS)
     assert due_for_full(alone, [10], 7 * DAY_MS, BackupLimits(lifecycle_days=14))
+
+
+def test_the_next_segment_is_a_full_one_where_nothing_can_be_built_on() -> None:
+    """Nothing there, a chain without its beginning, one of another server, one that is dated ahead."""
+    chain = [segment(1, 0, Kind.FULL), segment(2, HOUR_MS)]
+    now_ms = 2 * HOUR_MS
+    assert not full_is_due(written(chain), now_ms, now_ms, LIMITS)
+    assert full_is_due([], now_ms, now_ms, LIMITS)
+    assert full_is_due(written(chain[1:]), now_ms, now_ms, LIMITS)
+    assert full_is_due(written(chain, b""), now_ms, now_ms, LIMITS)
+    assert not full_is_due(written(chain[:1], b"") + written(chain[1:]), now_ms, now_ms, LIMITS)
+    ahead = written([*chain, segment(3, now_ms + 2 * HOUR_MS)])
+    assert full_is_due(ahead, now_ms, now_ms, LIMITS)
+    # A clock that is behind the last time it was trusted at is itself the wrong one.
+    assert not full_is_due(ahead, now_ms, now_ms + 1, LIMITS)
+    assert full_is_due(written(chain), now_ms, now_ms, BackupLimits(chain_max_segments=2))
 
 
 def test_an_account_is_due_when_it_settles_or_has_waited_long() -> None:
