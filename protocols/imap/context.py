@@ -18,7 +18,7 @@ from protocols.imap.connection import Connection
 from protocols.imap.grammar.table import CommandSpec, State
 from protocols.imap.output import Output
 from protocols.imap.picture.live import LiveSearch
-from protocols.imap.picture.view import EVERYTHING, View, Wanted, Wording
+from protocols.imap.picture.view import EVERYTHING, View, WantedEvents, Wording
 from protocols.imap.picture.watch import Hint, Watch
 from protocols.imap.responses import lines
 from protocols.limits import AccessLogLimits, ImapLimits, LoadLimits
@@ -117,7 +117,7 @@ class Context:
         self.account: AccountApi | None = None
         self.selected: Selected | None = None
         self.watch: Watch | None = None
-        self.wanted: Wanted = EVERYTHING
+        self.wanted_events: WantedEvents = EVERYTHING
         """What is told of the selected mailbox."""
         self.notified = False
         """NOTIFY has been used: what it says goes (RFC 5465)."""
@@ -183,7 +183,7 @@ class Context:
         if self.selected is not None:
             if self.watch is not None:
                 view, mailbox_id = self.selected.view, self.selected.mailbox.opened.mailbox_id
-                self.watch.told.left(mailbox_id, None if view.has_pending() else view.modseq)
+                self.watch.picture.left(mailbox_id, None if view.has_pending() else view.modseq)
                 # What the client was not told while the mailbox was selected is due now.
                 self.watch.hint.note()
             self.selected.mailbox.close()
@@ -207,7 +207,7 @@ class Context:
         if self.selected is not None and self.selected.name == normalised(mailbox):
             self.selected.own |= UidSet.of(uids)
         elif self.watch is not None:
-            self.watch.told.grew(mailbox, len(uids))
+            self.watch.picture.grew(mailbox, len(uids))
 
     def tell_respelled(self, name: str, old: str, attributes: tuple[bytes, ...] = ()) -> None:
         """What a name that was not written in NFC has become (RFC 9051 section 6.3.9.7).
@@ -254,7 +254,7 @@ class Context:
     def forget_enabled(self) -> None:
         """Nothing is enabled or watched, as at the beginning."""
         self.stop_watching()
-        self.wanted = EVERYTHING
+        self.wanted_events = EVERYTHING
         self.notified = False
         self.condstore = False
         self.qresync = False

@@ -203,7 +203,7 @@ async def send(ctx: Context, selected: Selected, batches: Iterable[Sequence[Uid]
                 ctx.output.put(block)
                 await ctx.output.drain()
             if FetchItem.FLAGS in asked.items:
-                view.told(result.rows)
+                view.flags_sent(result.rows)
         due = len(batch) if asked.plan.changed_since is None else len(result.rows)
         outcome.missing = outcome.missing or sent < due
     return outcome
@@ -253,7 +253,7 @@ async def _send_content(
             response.finish()
             await ctx.output.drain()
         outcome.sent += len(rows)
-        _note_told(selected, asked, result, [waiting[row.uid] for row in rows])
+        _note_flags_sent(selected, asked, result, [waiting[row.uid] for row in rows])
         last = rows[-1].uid
         waiting = {uid: row for uid, row in waiting.items() if uid > last}
 
@@ -277,7 +277,7 @@ async def _send_by_section(
         response.finish()
         await ctx.output.drain()
         outcome.sent += len(found)
-        _note_told(selected, asked, result, [fetched])
+        _note_flags_sent(selected, asked, result, [fetched])
 
 
 def _shapes(ctx: Context, selected: Selected, asked: Asked) -> tuple[_Shape, _Shape]:
@@ -290,12 +290,12 @@ def _shapes(ctx: Context, selected: Selected, asked: Asked) -> tuple[_Shape, _Sh
     return _Shape.of(items, selected.view), _Shape.of(seen, selected.view)
 
 
-def _note_told(selected: Selected, asked: Asked, result: FetchResult, rows: Sequence[FetchRow]) -> None:
+def _note_flags_sent(selected: Selected, asked: Asked, result: FetchResult, rows: Sequence[FetchRow]) -> None:
     """The client knows the flags that were among what it was told."""
     if FetchItem.FLAGS in asked.items:
-        selected.view.told(rows)
+        selected.view.flags_sent(rows)
     elif result.seen_now:
-        selected.view.told(row for row in rows if row.uid in result.seen_now)
+        selected.view.flags_sent(row for row in rows if row.uid in result.seen_now)
 
 
 def _put_short(response: _Response, section: FetchSection, data: SectionData, outcome: Outcome) -> bool:

@@ -1,8 +1,8 @@
 """Looking for what has happened, and telling it: the selected mailbox, and all that NOTIFY watches.
 
 The store only says that something may have changed (``AccountApi.listen``). Then one read shows the
-account as it is, and ``Told`` knows what of it is new to the client. However many changes there were,
-they are told once, when the client has taken what was said before.
+account as it is, and ``AccountPicture`` knows what of it is new to the client. However many changes there
+were, they are told once, when the client has taken what was said before.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ async def tell_news(ctx: Context, moment: Moment) -> None:
     clock = ctx.services.clock
     began = clock.seconds()
     try:
-        now = await ctx.the_account().overview(watch.told.annotations_version)
-        news = watch.told.news(now, selected_id(ctx), ctx.condstore)
+        now = await ctx.the_account().overview(watch.picture.annotations_version)
+        news = watch.picture.news(now, selected_id(ctx), ctx.condstore)
     except AccountClosed:
         raise
     except (StoreError, TooMuch):
@@ -56,7 +56,7 @@ async def tell_news(ctx: Context, moment: Moment) -> None:
         return
     watch.hint.looked(clock.seconds() - began)
     selected = ctx.selected
-    if selected is not None and ctx.wanted.messages:
+    if selected is not None and ctx.wanted_events.messages:
         counters = now.counters.get(selected.mailbox.opened.mailbox_id)
         if counters is None or counters.highest_modseq != selected.view.modseq:
             selected.view.apply(await selected.mailbox.news(selected.view.modseq))
@@ -89,13 +89,13 @@ async def _tell_data(ctx: Context, found: Sequence[Come]) -> None:
         return
     announced, selected.view.announced = selected.view.announced, []
     own, selected.own = selected.own, selected.own - UidSet.of(announced)
-    if not ctx.wanted.items and not any(one.items for one in found):
+    if not ctx.wanted_events.items and not any(one.items for one in found):
         return
     groups: dict[tuple[FetchItem | FetchSection, ...], list[Uid]] = {}
     for uid in announced:
         if uid in own:
             continue
-        items = ctx.wanted.items
+        items = ctx.wanted_events.items
         for one in found:
             if one.items and uid in one.uids:
                 items += one.items
@@ -136,7 +136,7 @@ async def put_news(ctx: Context, now: Overview, news: Sequence[News]) -> None:
 def _overflow(ctx: Context) -> None:
     """No more notifications, as if NOTIFY NONE had been said (section 5.8)."""
     ctx.stop_watching()
-    ctx.wanted = NOTHING
+    ctx.wanted_events = NOTHING
     ctx.output.put(lines.tagged(b"*", b"OK", b"no more notifications", b"NOTIFICATIONOVERFLOW"))
 
 
@@ -156,7 +156,7 @@ async def tell_between_commands(ctx: Context) -> bool:
 
 def _is_due(ctx: Context) -> bool:
     """Whether there may be something to tell now; SELECTED-DELAYED lets what is gone wait."""
-    watch, selected, wanted = ctx.watch, ctx.selected, ctx.wanted
+    watch, selected, wanted = ctx.watch, ctx.selected, ctx.wanted_events
     if watch is None or not watch.pushes:
         return False
     return watch.hint.due or (selected is not None and selected.view.has_pending(wanted, wanted.at_once))
@@ -169,7 +169,7 @@ async def tell_in_idle(ctx: Context, hint: Hint) -> None:
     if ctx.watch is None:
         hint.changed = False
     # With NOTIFY further looks are at the whole account, and begin with what has been filed.
-    if selected is not None and ctx.wanted.messages and (first_look or ctx.watch is None):
+    if selected is not None and ctx.wanted_events.messages and (first_look or ctx.watch is None):
         fresh = None if first_look or selected.live else selected.mailbox.fresh(selected.view.modseq)
         if fresh is not None:
             await _tell_fresh(ctx, selected, fresh)

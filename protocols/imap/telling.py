@@ -13,7 +13,7 @@ def tell_pending(ctx: Context, moment: Moment) -> None:
     """Put what is pending, legal now and wanted."""
     if ctx.selected is None:
         return
-    view, wanted = ctx.selected.view, ctx.wanted
+    view, wanted = ctx.selected.view, ctx.wanted_events
     match moment:
         case Moment.NUMBERS_IN_USE:
             may_expunge = False
@@ -41,7 +41,7 @@ async def tell_backlog(ctx: Context) -> None:
     """Tell changed flags until no more are left than may be told at a stretch."""
     most = ctx.limits.lines_batch_rows
     while ctx.selected is not None and ctx.selected.view.backlog > most:
-        said = ctx.selected.view.flush_flags(most, ctx.condstore, ctx.wanted)
+        said = ctx.selected.view.flush_flags(most, ctx.condstore, ctx.wanted_events)
         if not said:
             return
         ctx.output.put_all(said)

@@ -22,7 +22,7 @@ from mailstore.model import (
 from mailstore.names import superiors
 from protocols.imap.grammar.mailbox import StatusItem
 from protocols.imap.grammar.notify import Event, EventGroup, Filter
-from protocols.imap.picture.known import Interest, ListNews, MetadataNews, News, StatusNews, Told
+from protocols.imap.picture.known import AccountPicture, Interest, ListNews, MetadataNews, News, StatusNews
 
 NAMES = ["INBOX", "a", "b", "a/x", "b/x", "a/x/m", "c"]
 ENTRIES = ["/private/1", "/private/2"]
@@ -248,7 +248,7 @@ class Play:
         self.modseqs = modseqs and Event.FLAG_CHANGE in events
         self.selected: int | None = None
         interest = Interest([EventGroup(Filter.PERSONAL, (), events)])
-        self.told = Told(interest, self.account.seen(), None, 1000)
+        self.picture = AccountPicture(interest, self.account.seen(), None, 1000)
         self.client = Follower(set(self.account.names.values()), set(), known(self.account, self.modseqs))
 
     def act(self, own: bool, kind: str, name: str, other: str) -> None:
@@ -258,28 +258,28 @@ class Play:
             case "create":
                 made = account.create(name)
                 if made is not None and own:
-                    self.told.created(account.status(made), name)
+                    self.picture.created(account.status(made), name)
                     client.names.add(name)
                     client.status[name] = known(account, self.modseqs)[name]
             case "delete":
                 if account.delete(name) and own:
-                    self.told.deleted(name)
+                    self.picture.deleted(name)
                     client.lose(name)
             case "rename":
                 if account.rename(name, other) and own:
-                    self.told.renamed(name, other)
+                    self.picture.renamed(name, other)
                     client.rename(name, other)
             case "subscribe" | "unsubscribe":
                 change = set.add if kind == "subscribe" else set.discard
                 change(account.subscribed, name)
                 if own:
-                    (self.told.subscribed if kind == "subscribe" else self.told.unsubscribed)(name)
+                    (self.picture.subscribed if kind == "subscribe" else self.picture.unsubscribed)(name)
                     change(client.subscribed, name)
             case "deliver":
                 account.bump(name, 1, 1, 1)
                 mailbox_id = account.id_of(name)
                 if own and mailbox_id is not None and mailbox_id != self.selected:
-                    self.told.grew(name, 1)
+                    self.picture.grew(name, 1)
                     client.grew(name)
             case "expunge":
                 account.bump(name, -1, -1, 0)
@@ -298,13 +298,13 @@ class Play:
         there.pop(entry, None)
         there.update(versions)
         if own:
-            self.told.annotated(name, [entry], versions)
+            self.picture.annotated(name, [entry], versions)
             self.client.cache_again(key, [entry], self.account)
 
     def look(self) -> list[News]:
         """The session compares, the client follows."""
         selected = None if self.selected is None else MailboxId(self.selected)
-        news = list(self.told.news(self.account.seen(), selected, self.modseqs))
+        news = list(self.picture.news(self.account.seen(), selected, self.modseqs))
         self.client.hear(news, self.account)
         return news
 
@@ -321,16 +321,16 @@ def test_what_is_told_is_what_is(
             play.look()
         elif who == "select":
             if play.selected in play.account.names:
-                play.told.left(MailboxId(play.selected or 0), None)
+                play.picture.left(MailboxId(play.selected or 0), None)
             play.selected = play.account.id_of(name)
         elif who == "leave":
             if play.selected is not None:
-                play.told.left(MailboxId(play.selected), None)
+                play.picture.left(MailboxId(play.selected), None)
             play.selected = None
         else:
             play.act(who == "own", kind, name, other)
     if play.selected is not None:
-        play.told.left(MailboxId(play.selected), None)
+        play.picture.left(MailboxId(play.selected), None)
         play.selected = None
     news = play.look()
     event(f"kinds told: {sorted({type(one).__name__ for one in news})}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mailstore import search as criteria
 from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
-from protocols.imap.commands.message_limit import allowed, require_page, told
+from protocols.imap.commands.message_limit import allowed, limited_answer, require_page
 from protocols.imap.commands.resync import require_qresync, tell_vanished_earlier
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.fetch_sender import Asked, send
@@ -52,5 +52,7 @@ async def fetch(ctx: Context, request: Fetch) -> Answer:
         raise Disallowed(b"the transfer encoding of a part is not known", b"UNKNOWN-CTE")
     if outcome.missing and not request.by_uid:
         # RFC 5530 section 3: the numbers stay taken until EXPUNGE may be sent.
-        return told(ctx, Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED"), part.code)
-    return told(ctx, Answer(b"done"), part.code)
+        return limited_answer(
+            ctx, Answer(b"some messages were expunged meanwhile", b"EXPUNGEISSUED"), part.code
+        )
+    return limited_answer(ctx, Answer(b"done"), part.code)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mailstore import search as criteria
 from mailstore.model import SortKey
-from protocols.imap.commands.message_limit import told
+from protocols.imap.commands.message_limit import limited_answer
 from protocols.imap.commands.search import Found, search
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.search import CancelUpdate, Search, SearchReturn
@@ -42,7 +42,7 @@ async def live_search(ctx: Context, request: Search, correlator: bytes = b"") ->
     found = await search(ctx, request, correlator)
     if SearchReturn.UPDATE in (request.returned or ()):
         _keep_up_to_date(ctx, selected, request, key, found)
-    return told(ctx, _DONE, found.code)
+    return limited_answer(ctx, _DONE, found.code)
 
 
 def _keep_up_to_date(

@@ -43,7 +43,7 @@ async def create(ctx: Context, request: Create) -> Answer:
         raise Disallowed(b"special-use attribute not possible", b"USEATTR")
     made = await ctx.the_account().create(request.mailbox, next(iter(request.special_use), None))
     if ctx.watch is not None:
-        ctx.watch.told.created(made, request.mailbox)
+        ctx.watch.picture.created(made, request.mailbox)
     ctx.tell_respelled(request.mailbox, request.mailbox)
     # RFC 8474 section 4.1.
     return Answer(b"done", b"MAILBOXID " + lines.object_id(made.object_id))
@@ -53,7 +53,7 @@ async def delete(ctx: Context, request: Delete) -> Answer:
     """DELETE; the session's own selected mailbox is left first when it was the one."""
     await ctx.the_account().delete(request.mailbox)
     if ctx.watch is not None:
-        ctx.watch.told.deleted(request.mailbox)
+        ctx.watch.picture.deleted(request.mailbox)
     ctx.tell_respelled(request.mailbox, request.mailbox, (b"\\NonExistent",))
     if ctx.selected is not None and ctx.selected.name == request.mailbox:
         ctx.leave_mailbox()
@@ -65,7 +65,7 @@ async def rename(ctx: Context, request: Rename) -> Answer:
     """RENAME."""
     await ctx.the_account().rename(request.old, request.new)
     if ctx.watch is not None:
-        ctx.watch.told.renamed(request.old, request.new)
+        ctx.watch.picture.renamed(request.old, request.new)
     ctx.tell_respelled(request.new, request.old)
     return _DONE
 
@@ -74,7 +74,7 @@ async def subscribe(ctx: Context, request: Subscribe) -> Answer:
     """SUBSCRIBE."""
     await ctx.the_account().subscribe(request.mailbox)
     if ctx.watch is not None:
-        ctx.watch.told.subscribed(request.mailbox)
+        ctx.watch.picture.subscribed(request.mailbox)
     return _DONE
 
 
@@ -82,7 +82,7 @@ async def unsubscribe(ctx: Context, request: Unsubscribe) -> Answer:
     """UNSUBSCRIBE."""
     await ctx.the_account().unsubscribe(request.mailbox)
     if ctx.watch is not None:
-        ctx.watch.told.unsubscribed(request.mailbox)
+        ctx.watch.picture.unsubscribed(request.mailbox)
     return _DONE
 
 

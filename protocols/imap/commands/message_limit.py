@@ -2,7 +2,7 @@
 
 What is announced asks clients that know the extension to send smaller commands. What is enforced is far
 more, because a client that does not know it takes a part of the answer for all of it (section 4.2).
-EXPUNGE, CLOSE and STATUS are never limited (section 3.1). Pure, but for what ``told`` says.
+EXPUNGE, CLOSE and STATUS are never limited (section 3.1). Pure, but for what ``limited_answer`` says.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def require_whole(key: criteria.Key, view: View, limits: ImapLimits) -> None:
         raise Disallowed(b"too many messages at once", code)
 
 
-def told(ctx: Context, answer: Answer, code: bytes) -> Answer:
+def limited_answer(ctx: Context, answer: Answer, code: bytes) -> Answer:
     """``answer`` with the code of ``Allowed``; untagged where it has a code of its own (section 3.1)."""
     if not code:
         return answer

@@ -8,7 +8,7 @@ from mailstore import search as criteria
 from mailstore.errors import NoSuchMailbox
 from mailstore.model import CopyResult, SystemFlag, Uid
 from mailstore.uidset import UidSet
-from protocols.imap.commands.message_limit import allowed, require_saving, told
+from protocols.imap.commands.message_limit import allowed, limited_answer, require_saving
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.fetch import Copy, Expunge, Move
 from protocols.imap.grammar.refusal import Disallowed
@@ -32,7 +32,7 @@ async def expunge(ctx: Context, request: Expunge) -> Answer:
         uids, code = UidSet.of(part.uids), part.code
     delta = await selected.mailbox.expunge(uids, view.modseq)
     view.apply(delta)
-    return told(ctx, _up_to_date(ctx, view) if delta.expunged else _DONE, code)
+    return limited_answer(ctx, _up_to_date(ctx, view) if delta.expunged else _DONE, code)
 
 
 async def _deleted(selected: Selected, uids: Sequence[Uid]) -> Sequence[Uid]:
@@ -48,7 +48,7 @@ def _up_to_date(ctx: Context, view: View) -> Answer:
 
     A client that does not want to hear of all changes (RFC 5465) would miss them for good.
     """
-    if not ctx.qresync or not ctx.wanted.flags:
+    if not ctx.qresync or not ctx.wanted_events.flags:
         return _DONE
     return Answer(b"done", b"HIGHESTMODSEQ %d" % view.modseq)
 
@@ -104,5 +104,5 @@ async def move(ctx: Context, request: Move) -> Answer:
         await ctx.turn_after(len(result.source))
         ctx.output.put(lines.tagged(b"*", b"OK", b"moved", _copy_uid(result)))
         await ctx.turn_after(len(result.source))
-        return told(ctx, _up_to_date(ctx, view), part.code)
-    return told(ctx, _DONE, part.code)
+        return limited_answer(ctx, _up_to_date(ctx, view), part.code)
+    return limited_answer(ctx, _DONE, part.code)

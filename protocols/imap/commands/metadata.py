@@ -87,5 +87,5 @@ async def set_metadata(ctx: Context, request: SetMetadata) -> Answer:
     except LimitExceeded:
         raise Disallowed(b"too many entries", b"METADATA TOOMANY") from None
     if ctx.watch is not None:
-        ctx.watch.told.annotated(request.mailbox, request.values, versions)
+        ctx.watch.picture.annotated(request.mailbox, request.values, versions)
     return _DONE

@@ -126,14 +126,14 @@ async def _search_in(ctx: Context, request: Search, name: str, status: MailboxSt
             _, everything = await account.search_in(name, criteria.All())
             place = _Elsewhere(max(everything.uids, default=0))
         validity, result = await account.search_in(name, resolve(request.key, place))
-        told: list[int] = []
+        relevancies: list[int] = []
         if request.scored and result.uids:
             better = [await account.search_in(name, resolve(request.key, place, degree)) for degree in BETTER]
-            told = scores(result.uids, tuple(UidSet.of(found.uids) for _, found in better))
+            relevancies = scores(result.uids, tuple(UidSet.of(found.uids) for _, found in better))
     except NoSuchMailbox:
         return
     if result.uids:
         modseq = result.highest_modseq if request.uses_modseq else None
         correlator = _correlator(ctx, name, validity)
-        ctx.output.put(search_results.esearch_line(correlator, request, result.uids, modseq, told))
+        ctx.output.put(search_results.esearch_line(correlator, request, result.uids, modseq, relevancies))
         await ctx.output.drain()

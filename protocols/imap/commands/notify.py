@@ -10,8 +10,8 @@ from protocols.imap.context import Answer, Context, Moment
 from protocols.imap.grammar.notify import Event, EventGroup, Filter, Notify
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.news import put_news, selected_id, tell_news
-from protocols.imap.picture.known import ANY_VERSION, Interest, Told, TooMuch
-from protocols.imap.picture.view import NOTHING, Wanted
+from protocols.imap.picture.known import ANY_VERSION, AccountPicture, Interest, TooMuch
+from protocols.imap.picture.view import NOTHING, WantedEvents
 from protocols.imap.picture.watch import Watch
 
 _DONE = Answer(b"done")
@@ -24,7 +24,7 @@ async def notify(ctx: Context, request: Notify) -> Answer:
     """NOTIFY; one that is refused leaves everything as it was (section 3.1)."""
     if not request.groups:
         ctx.stop_watching()
-        ctx.notified, ctx.wanted = True, NOTHING
+        ctx.notified, ctx.wanted_events = True, NOTHING
         return _DONE
     selected = ctx.selected
     if selected is not None:
@@ -35,21 +35,21 @@ async def notify(ctx: Context, request: Notify) -> Answer:
         raise Disallowed(b"too many mailboxes to watch", b"NOTIFICATIONOVERFLOW") from None
     ctx.stop_watching()
     ctx.notified = True
-    wanted = _wanted(request.groups)
+    wanted = _wanted_events(request.groups)
     # What has gathered comes at once, whatever is wanted from here on.
-    ctx.wanted = replace(wanted, messages=True, flags=True)
+    ctx.wanted_events = replace(wanted, messages=True, flags=True)
     await tell_news(ctx, Moment.FREE)
-    ctx.watch, ctx.wanted = watch, wanted
+    ctx.watch, ctx.wanted_events = watch, wanted
     if request.status:
-        await put_news(ctx, now, watch.told.everything())
+        await put_news(ctx, now, watch.picture.everything())
     return _DONE
 
 
-def _wanted(groups: Sequence[EventGroup]) -> Wanted:
+def _wanted_events(groups: Sequence[EventGroup]) -> WantedEvents:
     """What is wanted of the selected mailbox; nothing when no group is about it (section 3.1)."""
     for group in groups:
         if group.filter in (Filter.SELECTED, Filter.SELECTED_DELAYED):
-            return Wanted(
+            return WantedEvents(
                 messages=Event.MESSAGE_NEW in group.events,
                 flags=Event.FLAG_CHANGE in group.events,
                 uids=True,
@@ -67,11 +67,11 @@ async def _watch(ctx: Context, groups: Sequence[EventGroup], pushes: bool) -> tu
     stop = account.listen(hint.note)
     try:
         now = await account.overview(ANY_VERSION if interest.metadata else None)
-        told = Told(interest, now, selected_id(ctx), ctx.limits.notify_mailboxes_max)
+        picture = AccountPicture(interest, now, selected_id(ctx), ctx.limits.notify_mailboxes_max)
     except BaseException:
         stop()
         raise
-    return Watch(hint, stop, told, pushes), now
+    return Watch(hint, stop, picture, pushes), now
 
 
 async def watch_metadata(ctx: Context) -> None:

@@ -32,7 +32,7 @@ async def tell_missed(ctx: Context, selected: Selected, resync: Resync) -> None:
     missed = await tell_vanished_earlier(ctx, selected, known, resync.modseq)
     rows = [row for row in missed.changed if row.modseq > resync.modseq and row.uid in known]
     await ctx.put_in_turns(view.flag_lines(rows, uids=not ctx.uid_only, modseqs=True))
-    view.told(rows)
+    view.flags_sent(rows)
 
 
 async def tell_vanished_earlier(ctx: Context, selected: Selected, uids: UidSet, since: ModSeq) -> Delta:

@@ -107,8 +107,8 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
     if request.answers:
         if modseq is not None and uids and request.page is None and request.returned <= _ENDS:
             modseq = await _modseq_of_ends(selected, uids, request.returned)
-        told = scores(uids, better) if better else ()
-        ctx.output.put(search_results.esearch_line(correlator, request, numbers, modseq, told))
+        relevancies = scores(uids, better) if better else ()
+        ctx.output.put(search_results.esearch_line(correlator, request, numbers, modseq, relevancies))
     return found
 
 
@@ -145,7 +145,7 @@ async def thread(ctx: Context, request: Thread) -> Answer:
     view = selected.view
     key = resolve(request.key, view)
     require_whole(key, view, ctx.limits)
-    if not ctx.wanted.messages:
+    if not ctx.wanted_events.messages:
         # Of newer ones the client does not want to hear (RFC 5465 section 3.1), so they are in no thread.
         newest = view.largest_uid
         key = criteria.And((key, criteria.Uids(UidSet(((1, newest),)) if newest else UidSet())))

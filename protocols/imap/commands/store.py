@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mailstore.errors import StoreError
 from mailstore.model import ModSeq, StoreResult
 from mailstore.uidset import UidSet
-from protocols.imap.commands.message_limit import Allowed, allowed, told
+from protocols.imap.commands.message_limit import Allowed, allowed, limited_answer
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.fetch import Store
 from protocols.imap.grammar.refusal import Disallowed
@@ -44,7 +44,7 @@ async def store(ctx: Context, request: Store) -> Answer:
         raise Disallowed(b"the mailbox is open for reading only", b"NOPERM")
     part = allowed(uids, ctx.limits)
     outcome = await _store_in_batches(ctx, selected, request, part)
-    return told(ctx, _answer(view, request, outcome), part.code)
+    return limited_answer(ctx, _answer(view, request, outcome), part.code)
 
 
 def _answer(view: View, request: Store, outcome: _Outcome) -> Answer:
@@ -95,7 +95,7 @@ def _report(ctx: Context, view: View, request: Store, result: StoreResult, since
     """
     if not request.silent:
         ctx.output.put_all(view.flag_lines(result.updated, _tells_uids(ctx, request), ctx.condstore))
-        view.told(result.updated)
+        view.flags_sent(result.updated)
         return
     # Ours is the first transaction after ``since`` when its modseq is the next one.
     ours = tuple(
@@ -106,4 +106,4 @@ def _report(ctx: Context, view: View, request: Store, result: StoreResult, since
     if ctx.condstore:
         numbered = ((seq, row.uid, row.modseq) for seq, row in view.with_numbers(ours))
         ctx.output.put_all(lines.modseq_lines(numbered, _tells_uids(ctx, request), view.wording.fetch))
-    view.told(ours)
+    view.flags_sent(ours)

@@ -1,6 +1,6 @@
 """What a client has been told of an account, and what it has yet to be told (RFC 5465 section 5). Pure.
 
-Nobody keeps a list of events: the state that was told is compared with the state that is. So a burst
+Nobody keeps a list of events: the state that was before is compared with the state that is. So a burst
 of changes is told once, and nothing can be missed.
 """
 
@@ -104,7 +104,7 @@ class TooMuch(Exception):
     """More mailboxes would have to be watched than the limit allows (section 5.8)."""
 
 
-class Told:
+class AccountPicture:
     """What one client knows; see the module's docstring.
 
     Methods named after an action note what the session itself has done: its client knows that without
@@ -190,21 +190,21 @@ class Told:
 
         To a client that is told by LIST of a new one (``listed``) an empty mailbox is nothing new.
         """
-        told = self._counters.get(mailbox_id)
-        if told is None:
+        before = self._counters.get(mailbox_id)
+        if before is None:
             if listed and (found.messages, found.uid_next) == _PRISTINE:
                 return ()
             if self._left.get(mailbox_id) == found.highest_modseq:
                 return ()
-        elif mailbox_id in self._grown and told == found._replace(unseen=told.unseen):
+        elif mailbox_id in self._grown and before == found._replace(unseen=before.unseen):
             return ()
-        messages = told is None or (told.messages, told.uid_next, told.uid_validity) != (
+        messages = before is None or (before.messages, before.uid_next, before.uid_validity) != (
             found.messages,
             found.uid_next,
             found.uid_validity,
         )
-        unseen = told is None or mailbox_id in self._grown or told.unseen != found.unseen
-        changed = told is None or told.highest_modseq != found.highest_modseq
+        unseen = before is None or mailbox_id in self._grown or before.unseen != found.unseen
+        changed = before is None or before.highest_modseq != found.highest_modseq
         # Section 5.1: a change of flags alone has to be told by one of these two.
         if not messages and not (flags and (unseen or (changed and modseqs))):
             return ()
@@ -271,15 +271,15 @@ class Told:
     def grew(self, name: str, count: int) -> None:
         """APPEND, COPY or MOVE put ``count`` messages, in one transaction, into another mailbox."""
         mailbox_id = self._names.id_of(normalised(name))
-        told = None if mailbox_id is None else self._counters.get(mailbox_id)
-        if mailbox_id is None or told is None:
+        before = None if mailbox_id is None else self._counters.get(mailbox_id)
+        if mailbox_id is None or before is None:
             return
         self._grown.add(mailbox_id)
-        self._counters[mailbox_id] = told._replace(
-            messages=told.messages + count,
-            uid_next=Uid(told.uid_next + count),
+        self._counters[mailbox_id] = before._replace(
+            messages=before.messages + count,
+            uid_next=Uid(before.uid_next + count),
             # One transaction, one modification sequence (RFC 7162 section 3.1).
-            highest_modseq=ModSeq(told.highest_modseq + 1),
+            highest_modseq=ModSeq(before.highest_modseq + 1),
         )
 
     def left(self, mailbox_id: MailboxId, modseq: ModSeq | None) -> None:

@@ -45,7 +45,7 @@ class Wording:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedEvents:
     """What a client wants to hear of the selected mailbox without asking (RFC 5465 section 3.1)."""
 
     messages: bool = True
@@ -60,9 +60,9 @@ class Wanted:
     """What to tell of new messages."""
 
 
-EVERYTHING = Wanted()
+EVERYTHING = WantedEvents()
 """What clients hear that have not used NOTIFY."""
-NOTHING = Wanted(messages=False, flags=False)
+NOTHING = WantedEvents(messages=False, flags=False)
 
 
 class View:
@@ -120,7 +120,7 @@ class View:
             yield high, low
             high = low - 1
 
-    def has_pending(self, wanted: Wanted = EVERYTHING, may_expunge: bool = True) -> bool:
+    def has_pending(self, wanted: WantedEvents = EVERYTHING, may_expunge: bool = True) -> bool:
         """Whether a flush would say something."""
         messages = bool(self._new or (self._gone and may_expunge))
         return (wanted.messages and messages) or (wanted.flags and bool(self._changed or self._new_keywords))
@@ -257,14 +257,14 @@ class View:
         """FETCH responses with FLAGS in blocks; ``rows`` as for ``with_numbers``."""
         return lines.flag_lines(self.with_numbers(rows), self.recent, uids, modseqs, self.wording.fetch)
 
-    def told(self, rows: Iterable[MessageFlags | FetchRow]) -> None:
+    def flags_sent(self, rows: Iterable[MessageFlags | FetchRow]) -> None:
         """The client has just been sent these flags: forget what they make superfluous."""
         for row in rows:
             pending = self._changed.get(row.uid)
             if pending is not None and pending.modseq <= row.modseq:
                 del self._changed[row.uid]
 
-    def flush(self, allow_expunge: bool, modseqs: bool, wanted: Wanted = EVERYTHING) -> list[bytes]:
+    def flush(self, allow_expunge: bool, modseqs: bool, wanted: WantedEvents = EVERYTHING) -> list[bytes]:
         """Untagged responses that bring the client up to date, as far as is legal now and wanted.
 
         EXPUNGE comes first and from the top, then EXISTS, then FETCH. Without ``allow_expunge``
@@ -291,7 +291,7 @@ class View:
             self._changed = {}
         return said
 
-    def flush_flags(self, most: int, modseqs: bool, wanted: Wanted = EVERYTHING) -> list[bytes]:
+    def flush_flags(self, most: int, modseqs: bool, wanted: WantedEvents = EVERYTHING) -> list[bytes]:
         """Tell changed flags of up to ``most`` messages, which is legal at any time; for long backlogs."""
         if not wanted.flags:
             return []

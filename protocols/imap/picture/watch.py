@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from protocols.imap.picture.known import Told
+from protocols.imap.picture.known import AccountPicture
 
 
 class Hint:
@@ -53,10 +53,10 @@ class Hint:
 class Watch:
     """What a session watches. ``pushes`` tells that the client listens between commands, too (NOTIFY)."""
 
-    def __init__(self, hint: Hint, deaf: Callable[[], None], told: Told, pushes: bool) -> None:
+    def __init__(self, hint: Hint, deaf: Callable[[], None], picture: AccountPicture, pushes: bool) -> None:
         """``deaf`` ends the hints."""
         self.hint = hint
-        self.told = told
+        self.picture = picture
         self.pushes = pushes
         self._deaf = deaf
 

@@ -56,26 +56,26 @@ def esearch_line(
 
     ``numbers`` are in order of the result, so with SORT the first is MIN (RFC 5267 section 3.1).
     """
-    wanted = request.returned or frozenset()
+    returned = request.returned or frozenset()
     listed: Callable[[Sequence[int]], bytes] = lines.ordered_set
     parts = [b"* ESEARCH (%s)" % correlator]
     if request.by_uid:
         parts.append(b"UID")
-    if numbers and SearchReturn.MIN in wanted:
+    if numbers and SearchReturn.MIN in returned:
         parts.append(b"MIN %d" % numbers[0])
-    if numbers and SearchReturn.MAX in wanted:
+    if numbers and SearchReturn.MAX in returned:
         parts.append(b"MAX %d" % numbers[-1])
-    if SearchReturn.COUNT in wanted:
+    if SearchReturn.COUNT in returned:
         parts.append(b"COUNT %d" % len(numbers))
-    if numbers and SearchReturn.ALL in wanted:
+    if numbers and SearchReturn.ALL in returned:
         parts.append(b"ALL " + listed(numbers))
     if request.page is not None:
         shown = listed(on_page(numbers, request.page)) or b"NIL"
         parts.append(b"PARTIAL (%d:%d %s)" % (request.page.first, request.page.last, shown))
-    if SearchReturn.RELEVANCY in wanted:
+    if SearchReturn.RELEVANCY in returned:
         # RFC 6203 section 4: in the order of the results that are listed.
-        told = scores if request.page is None else on_page(scores, request.page)
-        parts.append(b"RELEVANCY (%s)" % b" ".join(b"%d" % score for score in told))
+        listed_scores = scores if request.page is None else on_page(scores, request.page)
+        parts.append(b"RELEVANCY (%s)" % b" ".join(b"%d" % score for score in listed_scores))
     if modseq is not None and numbers:
         parts.append(b"MODSEQ %d" % modseq)
     return b" ".join(parts) + b"\r\n"

@@ -23,7 +23,7 @@ from protocols.imap.connection import CommandReceived
 from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
 from protocols.imap.grammar.notify import Event, EventGroup, Filter, Notify
 from protocols.imap.grammar.table import Parsed, Unparsed, parse_command
-from protocols.imap.picture.known import Interest, StatusNews, Told
+from protocols.imap.picture.known import AccountPicture, Interest, StatusNews
 from protocols.limits import ImapLimits
 from tests.wire import Client, ImapWorld
 
@@ -308,19 +308,19 @@ def test_what_is_known_of_a_mailbox_that_was_selected() -> None:
         counters = Counters(messages, 0, Uid(9), UidValidity(7), ModSeq(modseq))
         return Overview(MailboxList((info,), ()), {box: counters}, 0)
 
-    told = Told(Interest([group]), at(5, 1), None, 10)
-    told.left(box, ModSeq(2))
-    assert list(told.news(at(4, 2), None, False)) == []
-    told.left(box, ModSeq(3))
-    (news,) = told.news(at(3, 4), None, False)
+    picture = AccountPicture(Interest([group]), at(5, 1), None, 10)
+    picture.left(box, ModSeq(2))
+    assert list(picture.news(at(4, 2), None, False)) == []
+    picture.left(box, ModSeq(3))
+    (news,) = picture.news(at(3, 4), None, False)
     assert isinstance(news, StatusNews) and news.counters.messages == 3
-    assert list(told.news(at(3, 4), box, False)) == []
-    told.left(box, None)
-    assert len(told.news(at(3, 4), None, False)) == 1
-    told.left(box, ModSeq(4))
-    assert list(told.news(at(3, 4), box, False)) == []
-    told.left(box, None)
-    assert len(told.news(at(3, 4), None, False)) == 1
+    assert list(picture.news(at(3, 4), box, False)) == []
+    picture.left(box, None)
+    assert len(picture.news(at(3, 4), None, False)) == 1
+    picture.left(box, ModSeq(4))
+    assert list(picture.news(at(3, 4), box, False)) == []
+    picture.left(box, None)
+    assert len(picture.news(at(3, 4), None, False)) == 1
 
 
 def test_more_of_new_messages_that_a_search_finds() -> None:
