@@ -1,5 +1,6 @@
 """Which pages checkpoints wrote: what the journal says, and that it never says too little."""
 
+import errno
 import os
 import random
 from dataclasses import replace
@@ -187,6 +188,24 @@ def test_a_journal_that_grows_too_long_is_removed(tmp_path: Path, monkeypatch: p
     add(database, 10)
     assert database.checkpoint()
     assert not (tmp_path / PAGE_JOURNAL).exists()
+    close_all([database])
+
+
+def test_a_journal_that_cannot_be_opened_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many files are open, say: a journal without this checkpoint would have snapshots miss its pages."""
+    database = opened(tmp_path)
+    add(database, 10)
+    journal, open_file = tmp_path / PAGE_JOURNAL, os.open
+
+    def refusing(path: Path, *more: int) -> int:
+        if path == journal:
+            raise OSError(errno.EMFILE, "too many open files")
+        return open_file(path, *more)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", refusing)
+        assert database.checkpoint()
+    assert not journal.exists()
     close_all([database])
 
 
