@@ -1,7 +1,7 @@
 """Which segments lead to a state, when not every object in the store is what its name says. Pure.
 
-Of one number there may be several objects: a lost answer leaves two of the server's own, and whoever can
-write to the bucket can add any. Names prove nothing, so all of them are candidates until they are opened.
+There may be several objects with one number: a lost answer leaves two of the server's own, and whoever can
+write to the bucket can add more. Names prove nothing, so all of them are candidates until they are opened.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from backup.limits import DAY_S
 from backup.segment import Kind, SegmentName
 
 MAX_SEQUENCE = 10**12
-"""No server has written so many segments: a larger number is nobody's, and would leave none to go on with."""
+"""No server has written so many segments: a larger number is made up, and would leave none after it."""
 
 _AHEAD_MS = DAY_S * 1000
 """A segment from further in the future is not believed when a stream is taken over."""
 
 
 class Candidates:
-    """The objects of one stream by number; what turns out to be unsound is dropped."""
+    """The objects of one stream by number; those that turn out to be unsound are dropped."""
 
     def __init__(self, names: Iterable[SegmentName]) -> None:
         self._of: dict[int, list[SegmentName]] = {}
@@ -31,8 +31,8 @@ class Candidates:
     def way(self) -> tuple[SegmentName, ...]:
         """A full segment and the changes up to the largest number that can be reached; empty when none can.
 
-        Of one number the latest counts: it replaced the others, which had reached the store although the
-        answer was lost.
+        Of several with one number the latest counts: it replaced the others, which had reached the store
+        although the answer was lost.
         """
         while self._numbers:
             found: list[SegmentName] = []
@@ -68,7 +68,7 @@ class Candidates:
                 del self._numbers[at]
 
     def by_number(self) -> list[list[SegmentName]]:
-        """All candidates in the order of their numbers, of each number the latest first."""
+        """All candidates in the order of their numbers, for each number the latest first."""
         return [self._of[number][::-1] for number in self._numbers]
 
 

@@ -39,7 +39,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What is needed besides the accounts' own streams to build the server."""
+    """What is needed to rebuild the server, besides the accounts' own streams."""
 
     directory: Directory
     server_key: bytes = field(repr=False)
@@ -71,12 +71,12 @@ def records_of(facts: ServerFacts) -> dict[str, bytes]:
 
 
 def _pop3_tree(settings: Pop3Settings) -> dict[str, object]:
-    """Nothing for the defaults: the records of most accounts stay what they were."""
+    """Nothing for the defaults, so that the records of most accounts do not change."""
     return {} if settings == Pop3Settings() else {"pop3": asdict(settings)}
 
 
 def digest_of(value: bytes) -> bytes:
-    """What is remembered of a record."""
+    """The hash by which a record is remembered."""
     return hashlib.sha256(value).digest()
 
 
@@ -123,10 +123,10 @@ class Server:
     configuration: str = field(default="", repr=False)
     heads: dict[str, Head] = field(default_factory=dict, repr=False)
     gone: dict[str, AccountRecord] = field(default_factory=dict, repr=False)
-    """Accounts that were deleted since, as they were."""
+    """Accounts that have been deleted since, as they were."""
 
     former: dict[str, list[Head]] = field(default_factory=dict, repr=False)
-    """Of accounts that began anew, as after a --take-over: heads of their earlier streams, oldest first."""
+    """Heads of the earlier streams of accounts that began a new one, as after a --take-over; oldest first."""
 
     def apply(self, name: SegmentName, data: bytes) -> None:
         """Add the ``server.json`` of the next segment. Raises SegmentDamaged."""

@@ -1,7 +1,7 @@
 """Restore accounts to scratch and compare them with the living ones. A backup nobody has restored is a hope.
 
-Without any key of a user: key header and database have to look like ours (``backup.soundness``), and every
-page that has not changed since the snapshot has to be the living database's, octet by octet.
+No user's key is needed: key header and database have to look sound (``backup.soundness``), and every page
+that has not changed since the snapshot must be identical to the living database's.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Drill:
         self._opens = opens
 
     def choose(self, count: int, chance: random.Random) -> list[Stream]:
-        """Accounts with snapshots, those first whose last proof is oldest, by lot among equals."""
+        """Accounts with snapshots, those with the oldest proof first, in random order among equals."""
         streams = [one for one in self._state.streams() if one.account != SERVER and one.gone_ms is None]
         chance.shuffle(streams)
         streams.sort(key=lambda one: one.proven_ms or 0)
@@ -108,7 +108,7 @@ class Drill:
         return Drilled(stream.account, rebuilt.pages, compared, opened, trouble)
 
     def _compare(self, stream: Stream, folder: Path, rebuilt: Rebuilt) -> tuple[int, str | None]:
-        """Pages that have not changed since the snapshot have to be the same in both."""
+        """Compare the pages that have not changed since the snapshot."""
         for _ in range(TRIES):
             try:
                 return self._compare_now(stream, folder, rebuilt)

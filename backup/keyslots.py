@@ -1,6 +1,7 @@
 """Which secrets open a restored account: those of the time it is restored to, or those of now.
 
-A key header is authenticated by the master key, which nobody here has, so it is taken whole or not at all.
+A key header is authenticated with the master key, which is not available here, so it is used whole or not at
+all.
 It opens every database of its account as long as the master key is the same.
 """
 
@@ -18,10 +19,10 @@ from mailstore.keys import Header, Keyslot, SlotKind
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Keyslots, for people: kind, label, day of making."""
+    """Keyslots as text for people: kind, label, day of creation."""
 
     only_then: tuple[str, ...] = field(default=(), repr=False)
-    """They opened the account at that time, and were revoked or replaced since."""
+    """They opened the account then, and were revoked or replaced since."""
 
     only_now: tuple[str, ...] = field(default=(), repr=False)
     """They were made since."""
@@ -48,7 +49,8 @@ def one_master_key(then: Header, now: Header) -> bool:
 def newest_keys(source: Source, names: Iterable[SegmentName], after: SegmentName) -> bytes | None:
     """The key header in the newest segment behind ``after`` that has one and opens; None when none has.
 
-    Only what is needed of each object is read. Whether the header is genuine its master key tells, at login.
+    Only what is needed of each object is read. That the header is genuine is checked with its master key, at
+    login.
     """
     for name in sorted((one for one in names if one > after), reverse=True):
         try:

@@ -28,8 +28,8 @@ class BackupLimits:
     ``retention_days`` less this at least."""
 
     lifecycle_days: float | None = None
-    """Set when the bucket deletes objects by itself after so many days; every account then gets a new
-    full snapshot in time."""
+    """Set it if the bucket deletes objects itself after so many days; every account then gets a new full
+    snapshot in time."""
 
     full_ratio: float = 1.0
     """A chain is replaced when its changes are larger than this factor times its full snapshot."""

@@ -1,7 +1,7 @@
-"""Put the state of one account together again from its segments, in a folder of its own.
+"""Rebuild the state of one account from its segments, in a folder of its own.
 
 Every segment is fetched, checked to its last octet and only then applied; what it names as its
-predecessor must be what was applied before. Knows nothing of where the account will live.
+predecessor must be what was applied before. It does not know where the account will be installed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mailstore.durable import make_folder, remove_tree, replace_file, storage_er
 
 _PROGRESS = "restoring"
 _PARTS = ("mail.db", KEYS_FILE, "inbox", _PROGRESS)
-"""What a folder may hold when it is gone on with."""
+"""What a folder may contain when an interrupted rebuild continues in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What was put together. ``sha256`` is of the newest segment's object."""
+    """What was rebuilt. ``sha256`` is the hash of the newest segment's object."""
 
     account: str
     newest: SegmentName
@@ -32,10 +32,10 @@ class Rebuilt:
     pages: int
     waiting_mail: int = 0
     passed_over: tuple[str, ...] = ()
-    """Objects that were no part of it after all, each with the reason."""
+    """Objects that turned out not to belong to it, each with the reason."""
 
     damage: str | None = None
-    """What is wrong with the database, which was so when the snapshot was taken; as far as can be told."""
+    """What was already wrong with the database when the snapshot was taken, as far as can be seen."""
 
 
 class Rebuilder:
@@ -58,9 +58,9 @@ class Rebuilder:
     ) -> Rebuilt:
         """The state after the last of ``names``, a full segment and the changes behind it.
 
-        ``account`` is whose segments they have to be, ``expected`` gives hashes that are known otherwise,
-        by sequence; ``check`` reads all of a segment. A folder that an earlier try has left is gone on with
-        as far as it fits. Segments that are good are applied before a bad one is met.
+        ``account`` is the owner that all segments must have, ``expected`` has hashes known from elsewhere, by
+        sequence; ``check`` reads all of a segment. What an interrupted attempt left in the folder is used as
+        far as it fits. Sound segments are applied before a damaged one is met.
 
         Raises:
             SegmentDamaged, ChainBroken: naming the object. ObjectStoreError, StorageFull, StorageFailed.
@@ -87,7 +87,7 @@ class Rebuilder:
                                 _note_progress(folder, rebuilt, begun=name)
                             _apply(segment, folder)
                     except (SegmentDamaged, ChainBroken):
-                        path.unlink(missing_ok=True)  # it may be good again when it is fetched again
+                        path.unlink(missing_ok=True)  # it may be sound when it is fetched again
                         raise
                     rebuilt = _described(segment, digest)
                     _note_progress(folder, rebuilt)
@@ -100,28 +100,28 @@ class Rebuilder:
 
 
 def _clear(folder: Path, done: int) -> None:
-    """Remove what is no part of what an earlier try has ``done``, which may be all.
+    """Remove what does not belong to the part that an earlier attempt has ``done``, which may be everything.
 
-    A log above all: it would be taken for the restored database's.
+    Above all a write-ahead log, which would be taken for the restored database's.
     """
     if not done:
-        remove_tree(folder / _PROGRESS)  # before what it tells of
+        remove_tree(folder / _PROGRESS)  # before the files that it is about
     for path in folder.iterdir():
         if not done or path.name not in _PARTS:
             remove_tree(path)
 
 
 def _note_progress(folder: Path, rebuilt: Rebuilt, begun: SegmentName | None = None) -> None:
-    """Note what ``folder`` holds, and of which segment it may hold a part since."""
+    """Note what ``folder`` contains, and from which segment it may contain a part since then."""
     facts = (rebuilt.newest, rebuilt.sha256.hex(), rebuilt.account, rebuilt.pages, begun or "")
     with storage_errors():
         replace_file(folder / _PROGRESS, " ".join(map(str, facts)).encode("ascii") + b"\n")
 
 
 def _progress_in(folder: Path, names: Sequence[SegmentName]) -> tuple[int, Rebuilt | None]:
-    """How many of ``names`` an earlier try has applied, and what it came to.
+    """How many of ``names`` an earlier attempt has applied, and the result.
 
-    Nothing counts where it had begun with a segment that is not the next one: half of that may be there.
+    None, if it had begun to apply a segment that is not the next one: half of that may be there.
     """
     with storage_errors():
         try:
@@ -142,9 +142,9 @@ def _check_hash(name: SegmentName, digest: bytes, expected: Mapping[int, bytes] 
 
 
 def follows_not(segment: OpenSegment, previous: bytes | None) -> bool:
-    """Whether a segment says that it builds on something else than ``previous``, the hash of what is there.
+    """Whether a segment names another predecessor than ``previous``, the hash of the object before it.
 
-    A full segment need not say anything: the first one after a restore knows no predecessor.
+    A full segment need not name any: the first one after a restore knows no predecessor.
     """
     named = segment.header.previous
     if named is None:
@@ -153,7 +153,7 @@ def follows_not(segment: OpenSegment, previous: bytes | None) -> bool:
 
 
 def check_origin(segment: OpenSegment, account: str | None, previous: bytes | None) -> None:
-    """Whether a segment is of this account and builds on the object with the hash ``previous``.
+    """Check that a segment is of this account and builds on the object with the hash ``previous``.
 
     Raises:
         SegmentDamaged: it is another account's. ChainLinkBroken: it builds on something else.

@@ -1,7 +1,7 @@
 """Find what to restore, and put it where it belongs.
 
 Everything is rebuilt and checked in a scratch folder on the same volume; only then does a rename put it
-in place. What it replaces is kept beside. The account's next unlock finds a mark and gives every
+in place. What it replaces is kept in ``replaced``. The account's next unlock finds a mark and gives every
 mailbox a new UIDVALIDITY, so that no client trusts a UID from the lost future.
 """
 
@@ -56,7 +56,7 @@ class Listing:
     """Objects under the prefix that are no segments."""
 
     def known_to(self, state: State) -> Listing:
-        """What of it a living server has written, as long as it wrote it; the rest may be anything."""
+        """The part that a living server remembers writing; the rest may be anything."""
         sizes = {
             one.name: one.size_bytes
             for stream in state.streams()
@@ -87,10 +87,10 @@ def list_store(store: ObjectStore) -> Listing:
 
 
 def restore_server(root: Path, server: Server) -> None:
-    """Make a data root with the server's key and its directory; what is there already stays as it is.
+    """Make a data root with the server's key and its directory; what exists stays as it is.
 
     Raises:
-        StorageFailed, StorageFull: as they say; calling it again goes on.
+        StorageFailed, StorageFull: as they say; call it again to continue.
     """
     make_root(root, server.server_key)
     directory = open_directory(root)
@@ -126,7 +126,7 @@ class Target:
 
     @property
     def chain(self) -> tuple[SegmentName, ...]:
-        """What is to be applied if every object is what its name says."""
+        """What has to be applied if every object is what its name says."""
         return Candidates(self.names).way()
 
 
@@ -153,10 +153,10 @@ class Restorer:
         self._rebuilder = Rebuilder(source, scratch, threads, progress)
 
     def rebuild(self, wanted: Target, *, newest_sound: bool = False) -> tuple[Path, Rebuilt]:
-        """The account's state in a folder below scratch; an interrupted try is gone on with.
+        """The account's state, rebuilt in a folder below scratch; an interrupted attempt is continued.
 
-        What turns out not to be a segment is passed over where another object has the same number, and
-        behind the newest one that the server's stream names; ``Rebuilt.passed_over`` tells of it. With
+        An object that turns out not to be a segment is skipped if another one has the same number, or if it
+        comes after the newest one that the server's stream names; ``Rebuilt.passed_over`` lists those. With
         ``newest_sound`` everything else that is damaged or missing, or was damaged already when the snapshot
         was taken, means the newest state before it.
 
@@ -192,10 +192,10 @@ class Restorer:
     def _look_at(
         self, chain: Sequence[SegmentName], candidates: Candidates, looked_at: set[SegmentName]
     ) -> None:
-        """Whether the objects that are not alone with their number begin like what their names say.
+        """Check the beginning of every object that shares its number with others.
 
-        There may be very many of them: each costs a look at its beginning, once, and no new attempt at the
-        whole chain. Raises SegmentDamaged, ChainBroken, ObjectStoreError.
+        There may be very many of them: each costs one look at its beginning, once, instead of another attempt
+        at the whole chain. Raises SegmentDamaged, ChainBroken, ObjectStoreError.
         """
         for name in chain:
             if name not in looked_at and candidates.has_other(name):
@@ -214,11 +214,11 @@ class Restorer:
     def install(
         self, account_id: AccountId, folder: Path, rebuilt: Rebuilt, restore_id: int, patience_s: float
     ) -> Path | None:
-        """Put a rebuilt account in place; where what was there is kept, None when nothing was.
+        """Put a rebuilt account in place; returns where the replaced one is kept, None when there was none.
 
-        ``folder`` has to hold what ``rebuilt`` says, otherwise the account stays as it is. Without a key
-        header in it the one that is in place stays. Sessions are ended, and have ``patience_s`` for it; mail
-        that is delivered or waits meanwhile stays. An account whose key header is lost is treated like any
+        ``folder`` has to hold what ``rebuilt`` says, otherwise the account stays as it is. If it has no key
+        header, the one in place stays. Sessions are asked to end within ``patience_s`` seconds; mail that
+        waits or is delivered meanwhile stays. An account whose key header is lost is treated like any
         other: its database may be all there is of its newest mail.
         After a crash at any point, rebuilding and installing again finishes it.
 
@@ -228,8 +228,8 @@ class Restorer:
         paths, fresh = account_paths(self._root, account_id), AccountPaths(folder)
         with storage_errors():
             _check_whole(fresh, rebuilt)
-        # This fsyncs the folder: the note of how far it was rebuilt has to be gone for good before what it
-        # tells of is moved away.
+        # This fsyncs the folder: the progress note must be gone for good before the files it is about are
+        # moved.
         mark_restored(fresh, restore_id)
         with storage_errors():
             is_there = paths.folder.exists()
@@ -239,7 +239,7 @@ class Restorer:
         kept = self._root / REPLACED / f"{account_id}-{restore_id:014x}"
         try:
             with evicted(paths, patience_s), storage_errors():
-                _check_whole(fresh, rebuilt)  # sessions had their time to leave meanwhile
+                _check_whole(fresh, rebuilt)  # time has passed while sessions left
                 was_kept = _keep(paths, kept)
                 _exchange(paths, fresh, rebuilt)
         except Busy:
@@ -261,12 +261,12 @@ def _to_blame(
     """The segment of the chain that an error is about."""
     at = next((index for index, name in enumerate(chain) if str(name) == error.key), 0)
     if isinstance(error, ChainLinkBroken) and at and candidates.has_other(chain[at - 1]):
-        return chain[at - 1]  # what it does build on has the same number
+        return chain[at - 1]  # the object that it builds on has the same number
     return chain[at]
 
 
 def _check_whole(fresh: AccountPaths, rebuilt: Rebuilt) -> None:
-    """Refuse a folder without the database that was rebuilt, or with one where none was.
+    """Refuse a folder that lacks the rebuilt database, or has one that was not rebuilt.
 
     Raises OSError, StorageFailed.
     """
@@ -279,7 +279,7 @@ def _check_whole(fresh: AccountPaths, rebuilt: Rebuilt) -> None:
 
 
 def _keep(paths: AccountPaths, kept: Path) -> bool:
-    """Link what is going to be replaced into a folder of its own; whether there is anything."""
+    """Link what is about to be replaced into a folder of its own; returns whether there is anything."""
     there = [path for path in (paths.mail_db, paths.wal, paths.keys) if path.exists()]
     if not there:
         return False
@@ -293,15 +293,15 @@ def _keep(paths: AccountPaths, kept: Path) -> bool:
 
 
 def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> None:
-    """Put the restored files where the old ones are; the inbox stays and gets what waited then."""
-    # First of all: whatever follows, clients are told that their UIDs are no good any more.
+    """Replace the old files by the restored ones; the inbox stays, and gets the mail that waited then."""
+    # First of all: whatever follows, clients will be told that their UIDs are invalid.
     fresh.restored.rename(paths.restored)
-    # A log must never meet a database that is not its own; the journal and the index are of the old one.
+    # A write-ahead log must never meet another database; journal and index belong to the old one too.
     for path in (paths.wal, paths.mail_db.with_name("mail.db-shm"), paths.page_journal, paths.search_db):
         path.unlink(missing_ok=True)
     sync_folder(paths.folder)
-    make_folder(paths.inbox)  # a deletion that was interrupted may have got past it
-    # Before the database, which then never is there without the mail that waited with it.
+    make_folder(paths.inbox)  # an interrupted deletion may have removed it
+    # Before the database, so that it is never there without the mail that waited with it.
     for path in fresh.inbox.iterdir():
         if not (paths.inbox / path.name).exists():
             os.link(path, paths.inbox / path.name)
@@ -309,8 +309,8 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> Non
     if rebuilt.pages:
         fresh.mail_db.rename(paths.mail_db)
     else:
-        paths.made.unlink(missing_ok=True)  # otherwise what follows would be taken for a loss
+        paths.made.unlink(missing_ok=True)  # otherwise the missing database would be taken for a loss
         paths.mail_db.unlink(missing_ok=True)
     if fresh.keys.exists():
-        fresh.keys.rename(paths.keys)  # else today's keyslots stay
+        fresh.keys.rename(paths.keys)  # otherwise today's keyslots stay
     sync_folder(paths.folder)

@@ -1,4 +1,4 @@
-"""Restoring, put together: which accounts, opened by which keys, into which root."""
+"""Restore accounts: which of them, opened by which keys, into which data root."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mailstore.errors import HeaderTampered, NoSuchAccount, StoreError
 from mailstore.keys import AccountId, PrivateKey
 
 SESSIONS_END_S = 60.0
-"""How long sessions have to end before an account is replaced under them."""
+"""Seconds that sessions have to end before an account is replaced."""
 
 _NOTHING_SOUND = "no state of this account is sound"
 _NOTHING_SOUND_HERE = (
@@ -41,16 +41,16 @@ _NOTHING_SOUND_HERE = (
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where snapshots come from and what is known of them."""
+    """Where snapshots come from, and what is known about them."""
 
     source: Source
     listing: Listing
     heads: Mapping[str, Head]
     server: Server | None
-    """The server as its stream tells it; None where the living server's own state is asked."""
+    """The server as its stream describes it; None when the living server's own state is used."""
 
     passed_over: tuple[str, ...] = ()
-    """Objects of the server's stream that were no part of it, each with the reason."""
+    """Objects that do not belong to the server's stream although they are named so, each with the reason."""
 
     def target(self, account_id: AccountId, at_ms: int | None) -> Target:
         """What to apply for an account's newest state, or the one at a time. Raises NothingToRestore."""
@@ -75,7 +75,7 @@ class Sources:
         return [record.account_id for record in directory.accounts() if record.account_id in self.heads]
 
     def unknown(self, directory: Directory) -> set[str]:
-        """Accounts that the server's stream tells of and the directory does not know."""
+        """Accounts that the server's stream knows and the directory does not."""
         known = set[str](self.server.accounts if self.server is not None else ())
         return known - {record.account_id for record in directory.accounts()}
 
@@ -109,17 +109,17 @@ class AccountStreams:
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether nobody knows whose it is: a stream that was there when a store was taken over."""
+        """Whether the owner is unknown: the stream was there when the store was taken over."""
         return self.account.startswith(FORGOTTEN)
 
 
 def by_private_key(
     store: ObjectStore, listing: Listing, private_key: PrivateKey, scratch: Path, wishes: Wishes
 ) -> Sources:
-    """Everything from store and private key. Raises as ``read_server`` does.
+    """Everything from the store and the private key.
 
-    Where it is not known whose signature the server's stream has to have, the accounts' streams have to be
-    signed by the server that it tells of.
+    Raises as ``read_server`` does. If it is not known who must have signed the server's stream, the accounts'
+    streams must be signed by the server that it describes.
     """
     trust = None if wishes.signed_by is None else Trust(wishes.signed_by)
     source = Source(store, lambda _name: private_key, listing.sizes, trust)
@@ -134,7 +134,7 @@ def by_private_key(
 
 
 def by_state(store: ObjectStore, listing: Listing, state: State) -> Sources:
-    """From what the living server remembers; no private key is needed, and nothing else is looked at."""
+    """From what the living server remembers, and nothing else; no private key is needed."""
     heads: dict[str, Head] = {}
     for stream in state.streams():
         stored = [one for one in state.segments(stream.stream) if one.stored]
@@ -157,7 +157,7 @@ def streams_of_state(state: State, directory: Directory) -> list[AccountStreams]
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What became of one account. ``trouble`` is None when it is back."""
+    """The result for one account. ``trouble`` is None when it was restored."""
 
     account_id: AccountId
     name: str | None = field(repr=False)
@@ -167,10 +167,10 @@ class Restored:
     skipped: bool = False
     trouble: str | None = None
     passed_over: tuple[str, ...] = ()
-    """Objects of its stream that were no part of it, each with the reason."""
+    """Objects that do not belong to its stream although they are named so, each with the reason."""
 
     damage: str | None = None
-    """What is wrong with the database that is back; see ``Rebuilt.damage``."""
+    """What is wrong with the restored database; see ``Rebuilt.damage``."""
 
     keyslots: Keyslots = Keyslots.THEN
     difference: Difference = field(default_factory=Difference)
@@ -188,11 +188,11 @@ class Wishes:
     sessions_end_s: float = SESSIONS_END_S
     keyslots: Keyslots = Keyslots.NOW
     signed_by: bytes | None = None
-    """Public half of the key that the server's stream has to be signed with; None: it is not known."""
+    """Public half of the key that must have signed the server's stream; None: not known."""
 
 
 class Restoring:
-    """Restores accounts into one data root. ``work`` is a folder on its volume that outlives a crash."""
+    """Restores accounts into one data root. ``work`` is a folder on its volume, kept when interrupted."""
 
     def __init__(
         self, root: Path, sources: Sources, work: Path, wishes: Wishes, progress: Callable[[int], None]
@@ -214,7 +214,7 @@ class Restoring:
         return found, hopeless
 
     def restore(self, targets: Sequence[Target]) -> list[Restored]:
-        """Restore accounts, several at a time; what fails is told, the others go on."""
+        """Restore accounts, several at a time; a failure is reported and does not stop the others."""
         with ThreadPoolExecutor(self._wishes.threads) as pool:
             return list(pool.map(self._one, targets))
 
@@ -244,7 +244,7 @@ class Restoring:
             record = self._record(directory, wanted.account_id)
             paths = account_paths(self._root, wanted.account_id)
             if paths.keys.exists() and not self._wishes.replace:
-                # The account lives, or an earlier run came this far, perhaps one step short of the end.
+                # The account exists, or an earlier run restored it, perhaps all but the last step.
                 if paths.restored.exists():
                     accept_header(self._root, directory, wanted.account_id)
                 return Restored(wanted.account_id, record.name, skipped=True)
@@ -282,7 +282,7 @@ class Restoring:
         )
 
     def _not_found_by_time(self, wanted: Target) -> tuple[str, ...]:
-        """Tells of snapshots that no point in time leads to, as the clock was ahead."""
+        """Mentions snapshots that no point in time reaches, because the clock was ahead."""
         if self._wishes.at_ms is None:
             return ()
         names = self._sources.listing.streams.get(wanted.head.stream, ())
@@ -293,7 +293,7 @@ class Restoring:
         return (f"{len(ahead)} snapshots of {wanted.account_id}: {why}",)
 
     def _rebuilt(self, wanted: Target) -> tuple[Target, Path, Rebuilt]:
-        """What is wanted, put together; with --newest-sound, where nothing of it is, what was before it."""
+        """What is wanted, rebuilt; with ``newest_sound`` from an earlier stream if need be."""
         if not self._wishes.newest_sound:
             return wanted, *self._restorer.rebuild(wanted)
         passed_over: list[str] = []
@@ -308,14 +308,14 @@ class Restoring:
         raise NothingToRestore(_NOTHING_SOUND if self._sources.server else _NOTHING_SOUND_HERE)
 
     def _earlier(self, account: AccountId) -> Iterator[Target]:
-        """The account in the streams that it had before, the latest first."""
+        """The account in its earlier streams, the latest first."""
         server = self._sources.server
         for head in reversed(server.former.get(account, []) if server is not None else []):
             with suppress(NothingToRestore):
                 yield target(self._sources.listing, account, head, self._wishes.at_ms)
 
     def _record(self, directory: Directory, account_id: AccountId) -> AccountRecord:
-        """The account's entry; one that was deleted comes back with what the server's stream says."""
+        """The account's entry; a deleted one is added again as the server's stream describes it."""
         record = directory.account(account_id)
         if record is None and self._sources.server is not None:
             record = (self._sources.server.gone | self._sources.server.accounts).get(account_id)

@@ -1,4 +1,4 @@
-"""Bring one mailbox's messages back into the living account, for a user who can give the secret.
+"""Put one mailbox's messages back into the living account, for a user who can give the secret.
 
 The snapshot is rebuilt in scratch and opened with the account's own key; its messages are appended to a
 new mailbox. Nothing that is in the account now is changed.
@@ -27,7 +27,7 @@ from mailstore.schema import migrate
 
 @dataclass(frozen=True, slots=True)
 class RestoredMailbox:
-    """The new mailbox, how many messages are in it and of when they are (ms since the epoch)."""
+    """The new mailbox, how many messages it has, and their point in time (ms since the epoch)."""
 
     mailbox: str = field(repr=False)
     messages: int

@@ -1,7 +1,7 @@
 """Which snapshots are kept, and when a new full one is due. Pure: names and times in, names out.
 
 A chain is a full segment with the changes up to the next full one. What a user deletes while a chain
-grows still lies in the chain's full segment, so a chain ends ``full_after_days`` after its first change
+grows is still in the chain's full segment, so a chain ends ``full_after_days`` after its first change
 and is deleted, as a whole, ``retention_days`` after it. An account that does not change keeps its chain:
 nothing in it has been deleted.
 """
@@ -18,7 +18,7 @@ from backup.segment import Kind, SegmentName
 _MS = 1000
 
 AHEAD_MS = 3_600_000
-"""A segment is dated ahead when its time is so much later than now; less may be a clock set by hand."""
+"""A segment is dated ahead when its time is this much (ms) later than now; less may be set by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ def dated_ahead(taken_ms: int, now_ms: int, sure_ms: int) -> bool:
 
 
 def misdated(names: Iterable[SegmentName], now_ms: int) -> list[SegmentName]:
-    """The segments of one stream, in order, of which it shows that the clock was ahead when they were taken.
+    """The segments of one stream, in order, that were evidently taken while the clock was ahead.
 
-    They lie in the future, or one with a larger number is older. No point in time leads to them.
+    They are in the future, or one with a larger number is older. No point in time reaches them.
     """
     found: list[SegmentName] = []
     earliest_ms = now_ms + AHEAD_MS
@@ -107,7 +107,7 @@ def full_is_due(segments: Sequence[Written], now_ms: int, sure_ms: int, limits: 
 
 def due_for_full(chain: Chain, sizes: Sequence[int], now_ms: int, limits: BackupLimits) -> bool:
     """Whether a chain, with the sizes of its segments in bytes, should be followed by a new full one."""
-    # Replaced when half of the time is over, so that a failing store leaves days to notice it.
+    # Replaced after half the time, so that there are days to notice a failing store.
     lifecycle_ms = (limits.lifecycle_days or 0) * DAY_S * _MS / 2
     if lifecycle_ms and now_ms - chain.full.taken_ms >= lifecycle_ms:
         return True
@@ -144,7 +144,7 @@ def expired(
     if not found:
         return []
     kept: set[SegmentName] = set(found[-1].segments)
-    # Where the clock was ahead, the ones that follow tell that a segment is older than it says.
+    # If the clock was ahead, the segments that follow show that one is older than it says.
     earliest_ms = min(one.taken_ms for one in found[-1].segments)
     for chain in found[-2::-1]:
         changed_ms = min([earliest_ms, *(one.taken_ms for one in chain.segments[1:])])

@@ -24,7 +24,7 @@ class Schedule:
         self._changed: dict[str, _Change] = {}
 
     def seen(self, account: str, fingerprint: str, snapshot: str, now_s: float) -> None:
-        """An account looks like ``fingerprint``, its newest snapshot was taken of ``snapshot``."""
+        """An account's ``fingerprint`` now, and the one of which its newest ``snapshot`` was taken."""
         if fingerprint == snapshot:
             self._changed.pop(account, None)
             return
@@ -35,7 +35,7 @@ class Schedule:
             known.fingerprint, known.last_s = fingerprint, now_s
 
     def due(self, now_s: float) -> list[str]:
-        """The accounts whose turn it is, those that have waited longest first."""
+        """The accounts that are due, those that have waited longest first."""
         limits = self._limits
         found = [
             (change.first_s, account)
@@ -58,7 +58,7 @@ class Schedule:
         self._changed.pop(account, None)
 
     def failed(self, account: str, now_s: float, pause_s: float) -> None:
-        """It could not be taken; its turn comes again after the pause."""
+        """It could not be taken; the account is due again after the pause."""
         if account in self._changed:
             self._changed[account].not_before_s = now_s + pause_s
 

@@ -1,4 +1,4 @@
-"""Read the server's own stream by the private key: what a lost server was."""
+"""Read the server's own stream with the private key: what a lost server was."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mailstore.keys import PrivateKey
 
 @dataclass(slots=True)
 class ReadServer:
-    """The server as its stream describes it, and which objects of the stream were no part of it."""
+    """The server as its stream describes it, and which objects turned out not to belong to the stream."""
 
     server: Server
     passed_over: list[str] = field(default_factory=list)
@@ -43,9 +43,9 @@ def read_server(
 ) -> ReadServer:
     """The newest state of the server, or the one at a time.
 
-    An object that does not open is passed over: where another one has its number, at the end, and in the
-    past that the newest full segment has ended. Where sound ones build on it, only ``newest_sound`` lets
-    the state before it be enough.
+    An object that cannot be opened is skipped if another one has its number, if it is at the end, or if a
+    later full segment makes it irrelevant. If sound ones build on it, only ``newest_sound`` accepts the state
+    before it.
 
     Raises:
         WrongKey: there are snapshots, but none of a server with this key. NothingToRestore: there are none.
@@ -67,7 +67,7 @@ def read_server(
 
 
 class _Reading:
-    """Goes through the numbers of the stream once."""
+    """One pass through the numbers of the stream."""
 
     def __init__(self, source: Source, scratch: Path, at_ms: int | None) -> None:
         self._source = source
@@ -76,10 +76,10 @@ class _Reading:
         self.server: Server | None = None
         self.passed_over: list[str] = []
         self.first: SegmentDamaged | ChainBroken | None = None
-        """The first error of all."""
+        """The first error."""
 
         self.lost: SegmentDamaged | ChainBroken | None = None
-        """Why a sound segment could not be applied, as long as no full one came after it."""
+        """Why a sound segment could not be applied, until a full one comes after it."""
 
         self._gap: SegmentDamaged | ChainBroken | None = None
         self._at = 0
@@ -122,7 +122,7 @@ class _Reading:
             raise ChainBroken(str(name), "it is missing in the object store") from None
         finally:
             path.unlink(missing_ok=True)
-        # The first full one counts whatever was asked for: without it there is nothing.
+        # The first full segment is used whatever time was asked for: without it there is nothing.
         if self._at_ms is not None and name.taken_ms > self._at_ms and self.server is not None:
             self._note_streams(self.server, name, content)
             return
@@ -134,19 +134,19 @@ class _Reading:
         self._apply(name, content, digest, full=full)
 
     def _note_streams(self, server: Server, name: SegmentName, content: bytes) -> None:
-        """After the time that was asked for nothing counts but which stream is whose: that is told late."""
+        """After the requested time only the owners of streams count: those are announced late."""
         later = Server()
         later.apply(name, content)
         server.heads = later.heads | server.heads
 
     def _check_writer(self, segment: OpenSegment, path: Path) -> None:
-        """In this stream nothing but the order tells from where on everything is signed."""
+        """In this stream only the order tells from which segment on everything is signed."""
         if self._signed and not segment.signed:
             raise SegmentDamaged(
                 str(segment.name), "it is not signed, though this server signs its snapshots"
             )
         self._source.check_writer(segment, path)
-        # Without anybody to trust anybody may have signed it.
+        # Without a trusted key, anybody may have signed it.
         self._signed = self._signed or (segment.signed and self._source.trust is not None)
 
     def _apply(self, name: SegmentName, content: bytes, digest: bytes, *, full: bool) -> None:
@@ -154,7 +154,8 @@ class _Reading:
         if full or before is None:
             fresh = Server()
             if before is not None:
-                # Only the newest full segment describes the present; others tell of accounts that are gone.
+                # Only the newest full segment describes the present; earlier ones know accounts that are
+                # gone.
                 fresh.heads, fresh.gone = dict(before.heads), before.gone | before.accounts
                 fresh.former = before.former
             fresh.apply(name, content)

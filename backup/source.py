@@ -1,4 +1,4 @@
-"""Where segments come from when something is restored or checked, and how much of them is fetched."""
+"""Where segments come from when something is restored or checked; fetches no more than needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Progress = Callable[[int], None]
 def keys_of(state: State) -> KeyFor:
     """The keys of everything that this server has written and remembers."""
     keys = {one.name: one.content_key for stream in state.streams() for one in state.segments(stream.stream)}
-    return lambda name: keys.get(name) or None  # of what was taken over from a lost server there is none
+    return lambda name: keys.get(name) or None  # segments that were taken over from a lost server have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class Source:
     key_for: KeyFor
     sizes: Mapping[SegmentName, int] = field(repr=False)
     trust: Trust | None = None
-    """Whose signature is asked for; None where the server's key is not known."""
+    """Whose signature is required; None if the server's key is not known."""
 
     def check_writer(self, segment: OpenSegment, path: Path) -> None:
-        """Whether the server wrote the segment in ``path``, where that is known. Raises SegmentDamaged."""
+        """Check that the server wrote the segment in ``path``, if its key is known. Raises SegmentDamaged."""
         if self.trust is not None:
             self.trust.check(segment.name, signed=segment.signed, path=path)
 
@@ -63,11 +63,11 @@ class Source:
         return key
 
     def fetch(self, name: SegmentName, target: Path, progress: Progress | None = None) -> bytes:
-        """Copy an object into a local file, going on where an earlier try ended; its SHA-256.
+        """Copy an object into a local file, continuing an interrupted attempt; returns its SHA-256.
 
-        Every piece is on the disk before the next is written, so of what an earlier try has left only the
-        last one may have been torn by a power cut: that is fetched again. Not one octet more than one beyond
-        the expected size is asked for.
+        Every piece is on the disk before the next is written, so of what an earlier attempt has left only the
+        last piece may be torn by a power cut: it is fetched again. At most one octet beyond the expected size
+        is requested.
 
         Raises:
             SegmentDamaged: it is longer than it should be. ObjectMissing, ObjectStoreError, StorageFull,
@@ -98,12 +98,12 @@ class Source:
         return digest.digest()
 
     def _check_length(self, name: SegmentName, size: int) -> None:
-        """Whether a large object is as long as its header says, before the rest of it is fetched."""
+        """Check that a large object is as long as its header says, before the rest of it is fetched."""
         if size > GET_BYTES and self.key_for(name) is not None:
             self.opened(name)
 
     def opened(self, name: SegmentName) -> OpenSegment:
-        """A segment in the store, of which only what is read is fetched. Raises as ``fetch`` does."""
+        """A segment in the store; only what is read of it is fetched. Raises as ``fetch`` does."""
         at, block = 0, b""
 
         def read(offset: int, wanted: int) -> bytes:
@@ -120,7 +120,7 @@ class Source:
     def fetched(
         self, names: Sequence[SegmentName], scratch: Path, threads: int, progress: Progress | None = None
     ) -> Iterator[Iterator[tuple[SegmentName, Path, bytes]]]:
-        """Fetch objects in order, some ahead of the one being used; the files are removed by and by."""
+        """Fetch objects in order, some ahead of the one in use; each file is removed after use."""
         with ThreadPoolExecutor(threads) as pool:
 
             def _generate() -> Iterator[tuple[SegmentName, Path, bytes]]:

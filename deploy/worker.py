@@ -31,7 +31,7 @@ log = logging.getLogger("sealbox.worker")
 
 
 class Worker:
-    """The process around a ``Service``: signals, control pipe, orderly end."""
+    """The process around a ``Service``: signals, control pipe, orderly shutdown."""
 
     def __init__(self, reactor: Any, config: Config, services: list[ServiceName], number: int) -> None:
         self._reactor = reactor
@@ -42,7 +42,7 @@ class Worker:
         self.exit_code = 0
 
     def start(self) -> None:
-        """Adopt the sockets and say that connections are welcome."""
+        """Adopt the sockets and report that the worker is ready."""
         for number, action in (
             (signal.SIGTERM, self.end),
             (signal.SIGINT, _nothing),
@@ -84,7 +84,7 @@ class Worker:
                 log.error("configuration not reloaded: %s", mistake)
 
     def end(self) -> None:
-        """Stop accepting, say goodbye, finish what is under way, close every database."""
+        """Stop accepting, say goodbye to clients, finish running work, close every database."""
         if self._ending is None:
             self._ending = Deferred.fromCoroutine(self._service.stop())
             self._ending.addErrback(self._stop_failed)
@@ -106,7 +106,7 @@ class _ControlPipe:
         return CONTROL_FD
 
     def doRead(self) -> Failure | None:  # noqa: N802  # Twisted's name (IReadDescriptor)
-        """End of file, or nothing that anybody would send."""
+        """End of file; nobody writes into the pipe."""
         return None if os.read(CONTROL_FD, 64) else Failure(EOFError())
 
     def connectionLost(self, _reason: Failure) -> None:  # noqa: N802  # Twisted's name
@@ -129,18 +129,18 @@ def main(arguments: list[str]) -> int:
     try:
         config = checked_config(Path(path))
     except ConfigError as exc:
-        # It was in order when the supervisor read it: a file that it names has changed since.
+        # The supervisor has checked it, so a file that it names has changed since.
         print("\n".join(f"sealbox: {mistake}" for mistake in exc.mistakes), file=sys.stderr)
         return 1
     setup(config.log_level, f"worker-{number}")
     process_hardening()
     reactor: Any = installed_reactor
-    # Only names from the list count; the supervisor writes no others.
+    # Unknown names are ignored; the supervisor passes none.
     services = [service for name in names for service in SERVICES if service == name]
     try:
         worker = Worker(reactor, config, services, int(number))
     except (StoreError, OSError) as error:
-        # No traceback: the operator has to do something, and its text may name what it must not.
+        # No traceback: the operator has to act, and its text may contain what must not be logged.
         errno = f" (errno {error.errno})" if isinstance(error, OSError) else ""
         log.error("cannot serve %s: %s%s", config.data, type(error).__name__, errno)
         return 1

@@ -62,7 +62,7 @@ def list_accounts(cli: Cli) -> None:
 @click.argument("name")
 @command
 def show(cli: Cli, name: str) -> None:
-    """Show what is known about an account without its password."""
+    """Show what the server knows about an account without its password."""
     with cli.directory() as directory:
         record = find_account(directory, name)
         aliases = [alias.address for alias in directory.aliases(record.account_id)]
@@ -183,8 +183,8 @@ def enable(cli: Cli, name: str) -> None:
 def delete(cli: Cli, name: str, yes: bool) -> None:
     """Delete an account: keys first, then every file.
 
-    The answer says what is left (snapshots in the backup store) and until when. That long the backup private
-    key brings it back: 'sealbox restore NAME --private-key FILE'. Without snapshots nothing does.
+    The answer says what is left (snapshots in the backup store) and until when. Until then the backup private
+    key can restore it: 'sealbox restore NAME --private-key FILE'. Without snapshots nothing can.
     """
     with cli.directory() as directory:
         record = find_account(directory, name)
@@ -207,7 +207,7 @@ def delete(cli: Cli, name: str, yes: bool) -> None:
 
 
 def _retention_days(cli: Cli) -> float:
-    """How long snapshots live here; a configuration with a mistake does not stop a deletion."""
+    """How long snapshots are kept; a mistake in the configuration does not stop a deletion."""
     try:
         return configuration.load(cli.config_path).snapshots.retention_days
     except configuration.ConfigError:
@@ -219,7 +219,7 @@ def _retention_days(cli: Cli) -> float:
 @password_stdin_option
 @command
 def recovery_key(cli: Cli, name: str, from_stdin: bool) -> None:
-    """Make a recovery key and print it, once; the one before stops working."""
+    """Make a recovery key and print it, once; the previous one stops working."""
     with cli.directory() as directory:
         secret = current_secret(from_stdin)
         with opened_keyring(cli, directory, name, secret) as keyring:
@@ -244,7 +244,7 @@ def slot_fields(slot: Keyslot) -> dict[str, object]:
 
 
 def slot_line(slot: Keyslot) -> str:
-    """A keyslot for people."""
+    """A keyslot as text for people."""
     scope = slot.scope
     limits = ["all protocols" if scope.protocols is None else ", ".join(sorted(scope.protocols))]
     limits += ["read-only"] if scope.read_only else []

@@ -36,10 +36,7 @@ def current_secret(from_stdin: bool) -> bytes:
 
 
 def new_password(from_stdin: bool) -> bytes:
-    """A password to be. A short one is refused to a person, and remarked upon to a script.
-
-    Raises Refusal.
-    """
+    """A new password. A short one is refused at a terminal, and warned about in a script. Raises Refusal."""
     password = _line() if from_stdin else _ask("New password", confirm=True)
     if not password:
         raise Refusal("the password is empty: choose one")
@@ -53,12 +50,12 @@ def new_password(from_stdin: bool) -> bytes:
 
 @contextmanager
 def opened_keyring(cli: Cli, directory: Directory, name: str, secret: bytes) -> Iterator[Keyring]:
-    """The keyslots of an account, opened by its owner; the master key is wiped afterwards."""
+    """The keyslots of an account that its owner opens; the master key is wiped afterwards."""
     try:
         opened = open_as_owner(cli.root, directory, name, secret, now=time.time(), params=cli.params)
     except AuthenticationFailed as error:
         text = secret.decode("utf-8", "replace")
-        # Only after it failed: a password may look like a mistyped recovery key.
+        # Only after the attempt: a password may look like a mistyped recovery key.
         if type(error) is AuthenticationFailed and meant_as_recovery_key(text):
             typo = recovery_key_typo(text)
             if typo is not None:

@@ -356,7 +356,7 @@ def _sources(cli: Cli, options: StoreOptions, listing: Listing, key: PrivateKey,
 def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
     """Prove that every object is what was written and builds on the one before; exit code 6 if not.
 
-    Without --private-key the server's own records are compared with.
+    Without --private-key the objects are compared with the server's own records.
     """
     store, _ = chosen_store(cli, options)
     key = private_key(options)
