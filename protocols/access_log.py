@@ -42,7 +42,7 @@ class Entry:
     bytes: int
     result: str
     failed: bool
-    """Trouble or a mistake, no everyday refusal: the line goes to the error log as well."""
+    """An error rather than a normal refusal: the line goes to the error log as well."""
 
 
 class AccessLog(Protocol):
@@ -73,7 +73,7 @@ def line_of(entry: Entry, moment: datetime, with_address: bool) -> str:
 
 
 def expired(name: str, today: date, limits: AccessLogLimits) -> bool:
-    """Whether the file ``name`` is ours and older than promised; today counts as the first day."""
+    """Whether ``name`` is a log file past its retention; today counts as the first day."""
     found = _FILE_NAME.match(name)
     if found is None:
         return False
@@ -144,11 +144,11 @@ class FileAccessLog:
         self.flush()
 
     def delete_expired(self) -> Deferred[None]:
-        """Delete old files although nothing is logged; to be called at start and once a day."""
+        """Delete old files even if nothing is logged; call it at start and once a day."""
         return self.flush()
 
     def flush(self) -> Deferred[None]:
-        """Write what has gathered; fires when it is on its way to the disk (call before stopping)."""
+        """Write queued lines; fires once they are written (call before stopping)."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

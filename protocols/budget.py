@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class MemoryBudget:
-    """Bytes that strangers may have kept in memory, all connections of a worker together."""
+    """Bytes that unfinished input may occupy, all connections of a worker together."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -28,7 +28,7 @@ class MemoryBudget:
         return True
 
     def give_back(self, size_bytes: int, holders: tuple[str, ...] = ()) -> None:
-        """Release what was reserved, in the name of the same holders."""
+        """Release a reservation, for the same holders."""
         self.used_bytes -= size_bytes
         for holder in holders:
             self._by_holder[holder] -= size_bytes
@@ -37,7 +37,7 @@ class MemoryBudget:
 
 
 class Reservation:
-    """What one connection has of a budget. ``release`` must follow, whatever happens."""
+    """One connection's share of a budget. ``release`` must be called in the end."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
@@ -45,7 +45,7 @@ class Reservation:
         self._held_bytes = 0
 
     def grow_to(self, size_bytes: int, holders: tuple[str, ...]) -> bool:
-        """Have so many bytes in all, in the name of ``holders``; False and nothing changed without room.
+        """Hold ``size_bytes`` in all in the name of ``holders``; False, and no change, if there is no room.
 
         The holders are those of the first call after ``release``.
         """

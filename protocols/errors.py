@@ -8,7 +8,7 @@ from mailstore import errors
 
 
 class Meaning(Enum):
-    """What the client can make of a failure."""
+    """What a failure means to the client."""
 
     LOGIN_FAILED = "wrong name or secret, whichever it is"
     TRY_LATER = "nothing is wrong with the request"
@@ -73,7 +73,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
 
 
 def meaning_of(error: errors.StoreError) -> Meaning:
-    """The meaning of the nearest class in the table; that of ``StoreError`` itself is there for the rest."""
+    """The meaning of the nearest base class in the table; ``StoreError`` itself is the last resort."""
     for kind in type(error).__mro__:
         found = MEANINGS.get(kind)
         if found is not None:

@@ -92,12 +92,12 @@ class ImapLimits:
     idle_timeout_s: float = 31 * 60.0
     """Without input once logged in; RFC 3501 section 5.4 asks for 30 minutes at least."""
     progress_interval_s: float = 15.0
-    """Between signs of life while a command runs (INPROGRESS, RFC 9585)."""
+    """Between progress reports while a command runs (INPROGRESS, RFC 9585)."""
     fetch_batch_rows: int = 1000
     store_batch_rows: int = 5000
     """Messages that one transaction of STORE changes; other sessions have their turn in between."""
     lines_batch_rows: int = 5000
-    """Messages that are told of at a stretch, before other sessions have their turn."""
+    """Messages reported before the session yields to others."""
     fetch_content_batch_bytes: int = 512 * KIB
     write_chunk_bytes: int = 128 * KIB
     """Output gathered before waiting for the transport."""
@@ -105,7 +105,7 @@ class ImapLimits:
     """Most output taken at once from the decompressor (COMPRESS, RFC 4978)."""
 
     def __post_init__(self) -> None:
-        """Refuse what would keep the largest messages out for ever.
+        """Refuse settings under which the largest messages could never be received.
 
         Raises:
             ValueError: one APPEND may have more than half of ``literals_worker_max_bytes``.
@@ -116,10 +116,10 @@ class ImapLimits:
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
-    """From where a worker counts as loaded, so that background work is put off (Apple's TN3189)."""
+    """Thresholds above which a worker refuses background work (Apple's TN3189)."""
 
     lag_s: float = 0.25
-    """Seconds by which it comes late to its work, a mean of ten."""
+    """The reactor's lag in seconds, a mean of ten."""
     waiting_jobs: int = 100
     """Database work that waits for a thread."""
     waiting_logins: int = 64
@@ -133,13 +133,13 @@ class StreamLimits:
     pipelined_max_bytes: int = 128 * KIB
     """Input received but not yet taken by the session; beyond it the socket is not read."""
     write_stall_timeout_s: float = 300.0
-    """A peer that takes nothing for so long is cut off."""
+    """A peer that reads nothing for this long is disconnected."""
     close_wait_s: float = 2.0
-    """How long a peer that has taken everything may take to close its side."""
+    """How long a peer that has read everything may take to close its side."""
     stop_close_wait_s: float = 0.1
     """The same while the server stops, so that clients that never close do not hold up a restart."""
     turn_max_s: float = 0.002
-    """How long one connection is at work before the others have their turn, between two commands."""
+    """How long one connection may run before it yields to others, between two commands."""
     connections_max: int = 20_000
     """Connections of one listening port in one process."""
     connections_per_address_max: int = 200
@@ -160,7 +160,7 @@ class LoginLimits:
     """Time between the next two attempts; doubles with each further failure."""
     delay_max_s: float = 30.0
     forget_after_s: float = 900.0
-    """An address, and an account, without attempts for so long starts afresh."""
+    """After this long without attempts, an address or account starts afresh."""
     trusted_days: int = 10
     """Days for which an address that has opened an account is not slowed by what others try; 10 at most."""
     addresses_max: int = 32_768

@@ -115,7 +115,7 @@ class MailData:
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """The octets of the message in ``data``, and what came behind the end once ``ended``.
 
-        Up to two octets are held back while the end of a line that begins with a dot is unknown.
+        Up to two octets are held back until it is known how a line that begins with a dot goes on.
         """
         if self.ended:
             return b"", data

@@ -1,4 +1,4 @@
-"""How loaded a worker is: how late the reactor comes to its work, and how much waits for threads.
+"""How loaded a worker is: the reactor's lag, and how much waits for threads.
 
 ``is_high`` decides; it is pure. What can wait for a day is put off then
 (``protocols.imap.commands.shedding``).
@@ -17,7 +17,7 @@ MEASURE_EVERY_S = 1.0
 """Seconds between two looks at the reactor's lag."""
 
 MEASUREMENTS = 10
-"""How many of them make up the lag: one long collection of garbage is no load."""
+"""How many of them the lag averages: one long garbage collection is not load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Load:
 
 
 def idle() -> Load:
-    """The load of a worker that nobody measures."""
+    """No load, for workers that are not measured."""
     return Load()
 
 
 def is_high(load: Load, limits: LoadLimits) -> bool:
-    """Whether people are likely to notice, so that background work had better wait."""
+    """Whether the load is high enough that background work should be refused."""
     return (
         load.lag_s >= limits.lag_s
         or load.waiting_jobs >= limits.waiting_jobs
@@ -63,7 +63,7 @@ class LoadMeter:
         self._call = self._clock.callLater(MEASURE_EVERY_S, self._measure)
 
     def stop(self) -> None:
-        """End it; harmless when it has not begun."""
+        """Stop measuring; does nothing if it has not begun."""
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
@@ -73,6 +73,6 @@ class LoadMeter:
         self.start()
 
     def load(self) -> Load:
-        """The worker now."""
-        # Measurements still to come count as none, so a young worker is no busy one.
+        """The current load."""
+        # Missing measurements count as zero, so a new worker does not look busy.
         return Load(sum(self._lags) / MEASUREMENTS, self._waiting_jobs(), self._waiting_logins())

@@ -67,7 +67,7 @@ class LoginGuard:
         self._throttle = throttle
         self._run = run_in_thread
         self._waiting: dict[Deferred[None], str] = {}
-        """Who waits for a turn, and from which site."""
+        """A login waiting for its turn, and its site."""
         self._waiting_from: Counter[str] = Counter()
 
     async def login(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> AccountApi:
@@ -97,7 +97,7 @@ class LoginGuard:
         return Attempt(site, name, account, start.trusted)
 
     async def scram_setup(self, attempt: Attempt) -> ScramSetup:
-        """What a SCRAM client is told before it proves anything; no name can be told from another by it."""
+        """The SCRAM parameters for a name; they do not reveal whether the account exists."""
         try:
             return await self._store.scram_setup(attempt.name)
         except StoreError:
@@ -118,7 +118,7 @@ class LoginGuard:
         try:
             result = await proof
         except (AuthenticationFailed, TooManyLogins, CancelledError):
-            raise  # counted already: also whoever hangs up has had his attempt
+            raise  # already counted: hanging up does not undo an attempt
         except StoreError:
             self._take_back(attempt)
             raise
@@ -127,17 +127,17 @@ class LoginGuard:
         return result
 
     def _take_back(self, attempt: Attempt) -> None:
-        """What is wrong is ours: nobody has guessed, and nobody has proved anything."""
+        """The failure is ours: the attempt counts neither as failed nor as successful."""
         self._note(attempt, self._throttle.take_back, attempt.site, attempt.account, attempt.trusted)
 
     def _note(self, attempt: Attempt, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Not waited for: nobody may lose a session that is open because he hangs up just here."""
+        """Not awaited: hanging up just here must not lose an open session."""
         done = self._run(function, *args, **kwargs)
         done.addCallbacks(lambda _none: self._wake(attempt.site), self._not_noted)
 
     @staticmethod
     def _not_noted(failure: Failure) -> None:
-        log.error("a login could not be noted: %s", failure.type.__name__ if failure.type else "unknown")
+        log.error("a login could not be recorded: %s", failure.type.__name__ if failure.type else "unknown")
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class LoginGuard:
                 call.cancel()
 
     def _wake(self, site: str) -> None:
-        """Somebody from there has got in: as many as that lets pass need not wait any longer."""
+        """A login from that site succeeded: those waiting that may now start are started."""
         if not self._waiting_from[site]:
             return
         waiting = (turn for turn, other in self._waiting.items() if other == site and not turn.called)
@@ -190,6 +190,6 @@ class LoginGuard:
 
 
 def _account(name: bytes) -> str:
-    """One spelling for all spellings of an account's name, whether there is such an account or not."""
+    """The canonical spelling of an account's name, whether or not the account exists."""
     folded = unicodedata.normalize("NFC", name.decode("utf-8", "replace")).casefold()
     return unicodedata.normalize("NFC", folded)

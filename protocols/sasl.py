@@ -19,12 +19,12 @@ class SaslError(Exception):
 
 
 class OtherIdentity(SaslError):
-    """The client wants to act for somebody else: well said, and refused whatever the credentials."""
+    """The client asks to act for another user: valid, but refused whatever the credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who the client says it is and the secret that shall prove it."""
+    """The name a client gives, and the secret to prove it."""
 
     name: bytes = field(repr=False)
     secret: bytes = field(repr=False)
@@ -85,13 +85,13 @@ class PlainExchange:
 
 
 class LoginExchange:
-    """Name and secret in two responses, as old clients of Microsoft's want it."""
+    """Name and secret in two responses, for old Microsoft clients."""
 
     def __init__(self) -> None:
         self._name: bytes | None = None
 
     def challenge(self) -> bytes:
-        """The prompts that clients expect to the letter."""
+        """The exact prompts that clients expect."""
         return b"Username:" if self._name is None else b"Password:"
 
     def respond(self, response: bytes) -> Credentials | None:

@@ -1,6 +1,6 @@
 """SCRAM-SHA-256 and -PLUS, the server's messages (RFC 5802, 7677) with tls-exporter (RFC 9266). Pure.
 
-Proofs are the store's business: it alone knows what they are checked against.
+Proofs are checked by the store, which alone has the keys.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from protocols.sasl import OtherIdentity, SaslError
 SCRAM = b"SCRAM-SHA-256"
 SCRAM_PLUS = b"SCRAM-SHA-256-PLUS"
 NONCE_BYTES = 18
-"""Random octets in our part of the nonce; RFC 5802 leaves the number to us."""
+"""Random octets in our part of the nonce; RFC 5802 does not fix their number."""
 
 _NAME = rb"((?:[^\x00,=]|=2C|=3D)+)"
 _FIRST = re.compile(
@@ -26,7 +26,7 @@ _BINDING = b"tls-exporter"
 
 
 class BindingFailed(Exception):
-    """The client is bound to another channel, or was talked out of binding: somebody is in between."""
+    """The client is bound to another channel, or believes that we cannot bind: a man in the middle."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Logging in by SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, 7677, 9266), whatever the protocol.
 
-Only app passwords can be used so; for any other secret the proof fits no keyslot, and the client hears
-what it hears of an unknown user.
+Only app passwords work here; for any other secret the proof fits no keyslot, and the client hears what it
+hears of an unknown user.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Ask = Callable[[bytes], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class ScramLogin:
-    """What a protocol lends to an exchange.
+    """What a protocol provides for an exchange.
 
-    ``binding`` is the connection's tls-exporter value, None where there is none; ``random`` gives so many
-    random octets.
+    ``binding`` is the connection's tls-exporter value, None where there is none; ``random(n)`` returns n
+    random bytes.
     """
 
     guard: LoginGuard

@@ -1,11 +1,11 @@
-"""From where a client comes, as far as limits are concerned. Pure."""
+"""The site of a client, by which limits are counted. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
 
 _IPV6_SITE_BITS = 64
-"""One customer commands all addresses of such a network."""
+"""The prefix length: one customer controls all addresses of such a network."""
 
 
 def site_of(address: str) -> str:

@@ -54,7 +54,7 @@ class MailboxApi(Protocol):
         """The mailbox at the moment it was selected."""
 
     def close(self) -> None:
-        """The session has left the mailbox."""
+        """Leave the mailbox."""
 
     def on_change(self, callback: Callable[[], None] | None) -> None:
         """Call ``callback`` when something may have changed; None ends that."""
@@ -127,7 +127,7 @@ class AccountApi(Protocol):
 
     @property
     def account_id(self) -> str:
-        """What the operator's log calls the account."""
+        """The account's name in the operator's log."""
 
     @property
     def read_only(self) -> bool:
@@ -138,7 +138,7 @@ class AccountApi(Protocol):
         """How the account uses POP3."""
 
     async def may_log_in_by_pop3(self, delay_s: int) -> bool:
-        """Whether ``delay_s`` seconds have passed since the last POP3 login; if so this one is the last."""
+        """Whether ``delay_s`` seconds have passed since the last POP3 login; if so, this one is recorded."""
 
     def release(self) -> None:
         """The session is over."""

@@ -1,9 +1,9 @@
 """The memory of failed logins, shared by all workers and kept over restarts.
 
 Failures are counted for the site an attempt comes from and for the account it is about. A site that has
-opened an account before is counted for that pair alone, so that neither strangers elsewhere nor a
-colleague's typing errors keep an owner out. An attempt counts as failed from its start until it is
-known to have succeeded: hanging up, or sending many at once, gains nothing.
+opened an account before is counted for that pair alone, so that neither attackers elsewhere nor a
+colleague's typing errors lock an owner out. An attempt counts as failed from its start until it is known to
+have succeeded: hanging up, or sending many at once, gains nothing.
 
 The table has a fixed size, and names in it are keyed hashes, so the file tells nobody who logs in from
 where. Its functions read and write a few hundred octets under a lock; they are for threads.
@@ -44,10 +44,10 @@ _DAY_S = 86_400.0
 _DOUBLINGS_MAX = 30
 _SWEEP_BUCKETS = 256
 _LOCK_WAIT_S, _LOCK_WAIT_AGAIN_S, _LOCK_POLL_S = 10.0, 1.0, 0.001
-"""A disk that is slow to write keeps the lock for a while; a process that was stopped keeps it for good."""
+"""A slow disk may hold the lock for a while; a stopped process holds it for good."""
 
 LOCK_PAUSE_S = 60.0
-"""Seconds for which nobody waits for the lock again that could not be had in time."""
+"""Seconds for which the lock is not waited for again after a timeout."""
 
 _FAILURES_MAX = 1_000_000
 
@@ -81,7 +81,7 @@ _EMPTY = _Entry(bytes(_HASH_BYTES))
 
 
 def _entry(key: bytes, failures: int, tried_s: float, opened_s: float) -> _Entry:
-    """An entry as it was read; a broken disk, or somebody's hand, may have left anything."""
+    """An entry as it was read; a damaged or edited file may hold anything."""
     if not (math.isfinite(tried_s) and math.isfinite(opened_s)):
         return _EMPTY
     return _Entry(key, min(failures, _FAILURES_MAX), tried_s, opened_s)
@@ -91,7 +91,7 @@ class Pages(Protocol):
     """Where the table lies."""
 
     def locked(self) -> AbstractContextManager[None]:
-        """Let nobody else in meanwhile, in this process or another. Raises OSError."""
+        """Lock the table against this and other processes. Raises OSError."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Octets of the table. Raises OSError."""
@@ -156,12 +156,12 @@ class FilePages:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def may_be_free(self) -> bool:
-        """Whether it is time to wait for the lock, as far as this process knows."""
+        """Whether to wait for the lock, as far as this process knows."""
         return time.monotonic() >= self._again_s
 
     def _acquire(self) -> None:
         """A worker that has been stopped while it holds the lock must not stop the others. Raises OSError."""
-        # Who could not have it last time does not make logins wait for as long again.
+        # After a timeout, logins are not made to wait as long again.
         deadline = time.monotonic() + (_LOCK_WAIT_S if self._again_s == -math.inf else _LOCK_WAIT_AGAIN_S)
         while True:
             try:
@@ -222,7 +222,7 @@ class Throttle:
         self._aside: FilePages | None = None
         """The file while another process keeps its lock."""
         self._spare: MemoryPages | None = None
-        """What counts meanwhile, the next time too: a guesser gains nothing by it."""
+        """What is counted meanwhile is kept, so guessers gain nothing."""
         self._switching = threading.Lock()
         """Of threads that begin and that give up together none may lose the file."""
         self._key = key
@@ -274,14 +274,14 @@ class Throttle:
         opened_s = pair[1].opened_s
         trusted = opened_s > 0 and 0.0 <= now - opened_s <= limits.trusted_days * _DAY_S
         if trusted:
-            # Somebody there knows the secret: all his programs may come at once, as after a restart.
+            # Somebody there knows the secret: all of their programs may log in at once, as after a restart.
             counted = [(pair, limits.account_free_failures)]
         else:
             counted = [
                 (self._find(pages, _Area.SITE, site), limits.free_failures),
                 (self._find(pages, _Area.ACCOUNT, account), limits.account_free_failures),
             ]
-        # A clock that was set back must not make anybody wait for the time to come round again.
+        # A clock that was set back must not make logins wait until it has caught up.
         wait_s = max(
             min(found.tried_s, now) + _delay_s(found, free, limits, now) - now for (_, found), free in counted
         )
@@ -365,11 +365,11 @@ class Throttle:
         return offset + oldest * _ENTRY.size, _Entry(key)
 
     def _give_up(self, error: OSError) -> None:
-        """Go on without the file: with a broken disk, too, guessers are slowed and owners let in."""
+        """Continue in memory: even with a broken disk guessers are slowed and owners admitted."""
         with self._switching:
             pages = self._pages
             if not isinstance(pages, FilePages):
-                return  # of several threads that fail together the first has seen to it
+                return  # if several threads fail together, the first has already switched
             if error.errno == errno.ETIMEDOUT:
                 self._spare = self._spare or MemoryPages(self._size)
                 self._aside, self._pages = pages, self._spare

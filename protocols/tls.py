@@ -30,8 +30,8 @@ class TlsContext:
         """Read both files.
 
         Raises:
-            OSError: a file cannot be read. OpenSSL.SSL.Error: it is not what it should be, or they
-                do not belong together.
+            OSError: a file cannot be read. OpenSSL.SSL.Error: invalid content, or a key that does not match
+            the certificate.
         """
         self._certificate = certificate
         self._key = key

@@ -41,7 +41,7 @@ class Channel(Protocol):
         """The peer's address, empty when it has none (a Unix socket)."""
 
     def channel_binding(self) -> bytes | None:
-        """What this TLS connection alone has: tls-exporter (RFC 9266); None without TLS 1.3."""
+        """The channel binding tls-exporter (RFC 9266); None without TLS 1.3."""
 
     async def handshake(self, timeout_s: float) -> None:
         """Wait until TLS, if there is any, is established. Raises IdleTimeout."""
@@ -53,14 +53,14 @@ class Channel(Protocol):
         """Send, and wait until the peer keeps up."""
 
     def write_now(self, data: bytes) -> None:
-        """Send something short without waiting; the caller sees to it that it is not often."""
+        """Send something short without waiting; use sparingly: it ignores back-pressure."""
 
     @property
     def turn_is_over(self) -> bool:
-        """Whether this connection has been at work for so long that the others should have their turn."""
+        """Whether this connection has been running for long enough that it should yield."""
 
     async def turn(self) -> None:
-        """Let the others have their turn."""
+        """Yield to the other connections."""
 
     def wake(self) -> None:
         """Make the current or next ``read`` return None."""
@@ -132,7 +132,7 @@ class StreamConnection(TwistedProtocol):
             self._transport.pauseProducing()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        """End the pump; whatever transaction it waits for goes on by itself."""
+        """Cancel the pump; a transaction that it waits for still finishes."""
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         pump, self._pump = self._pump, None
@@ -287,14 +287,14 @@ class StreamConnection(TwistedProtocol):
         self._transport.loseConnection()
 
     def _give_up(self, deadline_s: float) -> None:
-        """Many clients never answer TLS's closure alert; once they have everything, that is no matter."""
+        """Many clients never answer TLS's closure alert; once they have everything, that does not matter."""
         if self._unsent() and self._clock.seconds() < deadline_s:
             self._closing = self._clock.callLater(self._close_wait_s, self._give_up, deadline_s)
         else:
             self.abort()
 
     def hurry(self) -> None:
-        """The server stops: wait no longer for the peer than until it has taken everything."""
+        """The server is stopping: wait for the peer only until it has taken everything."""
         self._close_wait_s = self._limits.stop_close_wait_s
         if self._closing is not None and self._closing.active():
             self._closing.reset(self._close_wait_s)
@@ -312,7 +312,7 @@ class StreamConnection(TwistedProtocol):
         return int.from_bytes(answer, sys.byteorder)
 
     def abort(self) -> None:
-        """Close at once; nothing happens when the connection is lost already."""
+        """Close at once; does nothing if the connection is already lost."""
         # Twisted's TLS transport has nothing below it any more once it is lost.
         if not self.lost.called:
             self._transport.abortConnection()
@@ -326,7 +326,7 @@ class Endable(Protocol):
 
 
 class StreamFactory(Factory):
-    """Builds connections and knows those that live, for draining."""
+    """Builds connections and keeps track of them, for draining."""
 
     noisy = False
 
@@ -342,7 +342,7 @@ class StreamFactory(Factory):
 
     @property
     def connections(self) -> int:
-        """Connections alive."""
+        """The number of open connections."""
         return len(self._live)
 
     def buildProtocol(self, addr: Any) -> StreamConnection | None:

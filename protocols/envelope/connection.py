@@ -44,7 +44,7 @@ class DataEnded:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Another protocol is spoken here: answer once and close."""
+    """The peer speaks another protocol: answer once and close."""
 
 
 Event = CommandLine | Unreadable | DataReceived | DataEnded | Foreign
@@ -64,7 +64,7 @@ class Connection:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes fed and not yet given out."""
+        """Bytes fed and not yet returned."""
         return len(self._lines)
 
     def feed(self, data: bytes) -> None:

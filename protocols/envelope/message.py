@@ -18,7 +18,7 @@ _HEADER_END = re.compile(rb"(?:\A|\n)\r?\n")
 
 
 class Failure(Enum):
-    """Why a message is not kept; what follows of it is thrown away."""
+    """Why a message is refused; the rest of it is discarded."""
 
     TOO_LARGE = "above message_max_bytes"
     NO_MEMORY = "data_total_max_bytes reached"
@@ -35,7 +35,7 @@ FAILURES: dict[Failure, Reply] = {
 
 
 class Collector:
-    """The octets of one message. ``close`` must follow, whatever happens."""
+    """Collects the octets of one message. ``close`` must be called in the end."""
 
     def __init__(self, budget: MemoryBudget, message_max_bytes: int) -> None:
         self.failure: Failure | None = None
@@ -48,7 +48,7 @@ class Collector:
         self._held_bytes = 0
 
     def add(self, data: bytes) -> None:
-        """Keep further octets, or note why not."""
+        """Add octets, or record why the message is refused."""
         self.received_bytes += len(data)
         if self.failure is not None:
             return
@@ -61,26 +61,26 @@ class Collector:
             self._octets += data
 
     def fail(self, failure: Failure) -> None:
-        """Forget the octets; the first failure is the one that counts."""
+        """Discard the octets; the first failure is the one reported."""
         if self.failure is None:
             self.failure = failure
         self.close()
 
     def message(self) -> bytes:
-        """The whole message; to be asked for once."""
+        """The whole message; may be called once."""
         whole = bytes(self._octets)
         self._octets.clear()
         return whole
 
     def close(self) -> None:
-        """Let go of the octets; calling it again does nothing."""
+        """Release the memory; calling it again does nothing."""
         self._octets.clear()
         self._budget.give_back(self._held_bytes)
         self._held_bytes = 0
 
 
 def is_loop(message: bytes, limits: EnvelopeLimits) -> bool:
-    """Whether the header shows that the message goes in circles (RFC 5321 section 6.3)."""
+    """Whether the header shows a mail loop (RFC 5321 section 6.3)."""
     beginning = message[: limits.loop_scan_max_bytes]
     end = _HEADER_END.search(beginning)
     header = beginning if end is None else beginning[: end.start()]

@@ -27,7 +27,7 @@ class DeliveryStore(Protocol):
         """
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
-        """Keep a message; on disk for good when this returns."""
+        """Store a message; it is durable when this returns."""
 
 
 async def find_recipient(store: DeliveryStore, address: bytes, size_bytes: int) -> Recipient | Reply:

@@ -23,7 +23,7 @@ class Accepted:
 
     @property
     def target(self) -> tuple[str, str | None]:
-        """Two recipients with the same target get one copy between them."""
+        """Two recipients with the same target share one copy."""
         return self.recipient.account_id, self.recipient.mailbox_hint
 
 
@@ -38,7 +38,7 @@ class Transaction:
         self.command = "MAIL"
         """For the access log: how far it came."""
         self.worst = replies.OK
-        """The reply with the highest code to the message, or to it for a recipient."""
+        """The reply with the highest code that the message, or one of its recipients, has had."""
         self._size_bytes = request.size_bytes or 0
         self._limits = limits
         self._refused = 0
@@ -100,5 +100,5 @@ class Transaction:
         return replies.CHUNK_OK if failure is None else FAILURES[failure]
 
     def close(self) -> None:
-        """Let go of the message; calling it again does nothing."""
+        """Release the message; calling it again does nothing."""
         self.collector.close()

@@ -88,7 +88,7 @@ class FatalReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """Nothing further can be understood: send BYE and close."""
+    """The stream can no longer be parsed: send BYE and close."""
 
     reason: FatalReason
 
@@ -121,7 +121,7 @@ class Connection:
     """The receiving half of one IMAP connection.
 
     ``hold`` is asked, before they come, whether the literals of the command may have so many bytes beyond
-    ``literals_total_max_bytes``. Whoever gives that memory takes it back after the event that ends the
+    ``literals_total_max_bytes``. The owner releases that memory after the event that ends the
     command: any but ``ContinuationNeeded``, or that one when ``abandon`` follows.
     """
 
@@ -298,7 +298,7 @@ class Connection:
         return (ContinuationNeeded(tuple(self._pieces)) if waits else None), True
 
     def _excess_of(self, size: int) -> Excess | None:
-        """What speaks against a literal of that size; None when there is now memory for it."""
+        """Why a literal of that size is refused; None when memory for it is now reserved."""
         limits = self._limits
         if self._literals > limits.literals_per_command_max:
             return Excess.SIZE

@@ -35,7 +35,7 @@ log = logging.getLogger("sealbox.imap")
 class ImapServices:
     """What all sessions of a server share. ``tls`` is None where STARTTLS cannot be offered.
 
-    ``literals`` is for what clients are sending. ``random`` gives so many random octets.
+    ``literals`` bounds the memory for literals being received. ``random(n)`` returns n random bytes.
     """
 
     login: LoginGuard
@@ -64,7 +64,7 @@ class Selected:
     live: dict[bytes, LiveSearch] = field(default_factory=dict)
     """Searches kept up to date, by the tag of their command (RFC 5267 section 4)."""
     live_modseq: ModSeq = _NO_MODSEQ
-    """Up to where they are."""
+    """The modseq up to which their results are current."""
     own: UidSet = field(default_factory=UidSet)
     """Messages that the session itself has put here, and that the client does not know yet."""
 
@@ -118,9 +118,9 @@ class Context:
         self.selected: Selected | None = None
         self.watch: Watch | None = None
         self.wanted_events: WantedEvents = EVERYTHING
-        """What is told of the selected mailbox."""
+        """What the client is told of the selected mailbox unasked."""
         self.notified = False
-        """NOTIFY has been used: what it says goes (RFC 5465)."""
+        """NOTIFY has been used, so it alone decides what is sent (RFC 5465)."""
         self.forget_enabled()
         self.compressed = False
         self.user_agent = ""
@@ -134,7 +134,7 @@ class Context:
         self.after_answer: Callable[[], None] | None = None
 
     def new_connection(self) -> Connection:
-        """The receiving half, with nothing received."""
+        """A new receiving half."""
         return Connection(self.limits, self._hold_literals)
 
     def _hold_literals(self, size_bytes: int) -> bool:
@@ -148,9 +148,9 @@ class Context:
         self.login_deadline_s = self.services.clock.seconds() + self.limits.login_timeout_s
 
     def patience_s(self) -> float:
-        """How long to wait for input: once logged in without any, before only to a deadline.
+        """Seconds to wait for input: the idle timeout after login, before it the time left to log in.
 
-        Nothing but a login moves the deadline: neither octets nor commands.
+        Only a login ends the deadline; neither octets nor commands extend it.
 
         Raises:
             IdleTimeout: the deadline has passed.
@@ -193,7 +193,7 @@ class Context:
 
     def release(self) -> None:
         """The session is over."""
-        # What is given back has to be gone: it does not wait for the cycle collector.
+        # Release memory at once instead of waiting for the garbage collector.
         self.connection.abandon()
         self.literals.release()
         self.stop_watching()
@@ -203,7 +203,7 @@ class Context:
             account.release()
 
     def has_put(self, mailbox: str, uids: Sequence[Uid]) -> None:
-        """The session itself has put messages into a mailbox: nobody has to tell its client (RFC 5465)."""
+        """This session added messages to a mailbox, so its client need not be notified of them (RFC 5465)."""
         if self.selected is not None and self.selected.name == normalised(mailbox):
             self.selected.own |= UidSet.of(uids)
         elif self.watch is not None:
@@ -219,7 +219,7 @@ class Context:
             self.output.put(lines.list_line(attributes, name, self.utf8, old_name=supplied))
 
     def new_hint(self) -> Hint:
-        """One that wakes this session."""
+        """A hint that wakes this session."""
         return Hint(self.channel.wake, self.services.clock, self.limits.notify_rest_factor)
 
     def stop_watching(self) -> None:
@@ -229,21 +229,21 @@ class Context:
             self.watch = None
 
     async def give_way(self) -> None:
-        """Let the others have their turn when this session has been at work for long."""
+        """Yield to other sessions if this one has been running for long."""
         if self.channel.turn_is_over:
             await self.channel.turn()
 
     async def turn(self) -> None:
-        """Let the other sessions of this worker have their turn."""
+        """Yield to the other sessions of this worker."""
         await self.channel.turn()
 
     async def turn_after(self, count: int) -> None:
-        """A turn of the others after work on so many messages, if these are many."""
+        """Yield to other sessions after work on ``count`` messages, if that is many."""
         if count > self.limits.lines_batch_rows:
             await self.turn()
 
     async def put_in_turns(self, blocks: Iterable[bytes]) -> None:
-        """Say what comes in blocks of lines, with a turn of the others now and then."""
+        """Send blocks of lines, yielding to other sessions now and then."""
         blocks_a_turn = max(self.limits.lines_batch_rows // lines.BLOCK_ROWS, 1)
         for at, block in enumerate(blocks, 1):
             self.output.put(block)
@@ -252,7 +252,7 @@ class Context:
                 await self.turn()
 
     def forget_enabled(self) -> None:
-        """Nothing is enabled or watched, as at the beginning."""
+        """Disable all extensions and stop watching, as at the start of a session."""
         self.stop_watching()
         self.wanted_events = EVERYTHING
         self.notified = False

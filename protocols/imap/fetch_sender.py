@@ -120,7 +120,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Outcome:
-    """How sending went: messages sent with content, whether some were gone or a part not decoded."""
+    """The result of sending: messages sent with content, whether any was missing or could not be decoded."""
 
     sent: int = 0
     missing: bool = False
@@ -128,7 +128,7 @@ class Outcome:
 
 
 class _Response:
-    """A FETCH response that is put together item by item; nothing is said before there is an item."""
+    """A FETCH response built item by item; without items nothing is sent."""
 
     def __init__(self, output: Output, said: bytes, has_items: bool) -> None:
         """``said`` is how it begins, with items in it or without."""
@@ -144,7 +144,7 @@ class _Response:
         self._has_items = True
 
     def flush(self) -> None:
-        """Say what there is, because a long literal follows."""
+        """Send what there is so far, because a long literal follows."""
         self._output.put(b"".join(self._parts))
         self._parts.clear()
 
@@ -157,7 +157,7 @@ class _Response:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What responses with content say beside it: made once for many messages."""
+    """The part of a response that precedes content, prepared once for many messages."""
 
     template: bytes
     values: tuple[Callable[[FetchRow], int | bytes], ...]
@@ -261,7 +261,7 @@ async def _send_content(
 async def _send_by_section(
     ctx: Context, selected: Selected, asked: Asked, result: FetchResult, outcome: Outcome
 ) -> None:
-    """The same, a section at a time: decoded parts come whole, so only one may be in memory."""
+    """The same, one section at a time: decoded parts are whole, so only one may be in memory."""
     plain, seen = _shapes(ctx, selected, asked)
     for fetched in result.rows:
         shape = seen if fetched.uid in result.seen_now else plain
@@ -291,7 +291,7 @@ def _shapes(ctx: Context, selected: Selected, asked: Asked) -> tuple[_Shape, _Sh
 
 
 def _note_flags_sent(selected: Selected, asked: Asked, result: FetchResult, rows: Sequence[FetchRow]) -> None:
-    """The client knows the flags that were among what it was told."""
+    """Note which flags the client has now been sent."""
     if FetchItem.FLAGS in asked.items:
         selected.view.flags_sent(rows)
     elif result.seen_now:
@@ -299,7 +299,7 @@ def _note_flags_sent(selected: Selected, asked: Asked, result: FetchResult, rows
 
 
 def _put_short(response: _Response, section: FetchSection, data: SectionData, outcome: Outcome) -> bool:
-    """Put one item of content that is there whole and short; False when it is not.
+    """Add one item whose content is short and complete; False if it is not.
 
     One whose encoding is not known is left out (RFC 3516 section 4.3).
     """
@@ -326,7 +326,7 @@ async def _put_long(
     row: ContentRow,
     data: SectionData,
 ) -> None:
-    """Put one item of content whose literal goes out by itself, perhaps not all of it read yet."""
+    """Send one item whose literal is long and may not have been read completely yet."""
     assert data.total is not None
     complete = len(data.data) == data.total
     # RFC 3516 section 4.2 again; what is still to be read may have a NUL.
@@ -340,7 +340,7 @@ async def _put_long(
 
 
 async def _put_rest(ctx: Context, selected: Selected, row: ContentRow, data: SectionData) -> None:
-    """The part of a literal that did not come at once; its length is promised already.
+    """Send the rest of a literal whose length has been announced.
 
     Raises:
         Hangup: it cannot be read to the end, so nothing the client could make sense of can follow.

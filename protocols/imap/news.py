@@ -83,7 +83,7 @@ async def _tell_selected(ctx: Context, moment: Moment) -> None:
 
 
 async def _tell_data(ctx: Context, found: Sequence[Come]) -> None:
-    """One FETCH for a new message, whoever wants it told, and none for what the client made itself."""
+    """One FETCH for each new message that NOTIFY or UPDATE asks about; none for the client's own."""
     selected = ctx.selected
     if selected is None or not selected.view.announced:
         return
@@ -106,7 +106,7 @@ async def _tell_data(ctx: Context, found: Sequence[Come]) -> None:
 
 
 async def put_news(ctx: Context, now: Overview, news: Sequence[News]) -> None:
-    """Say what is new of mailboxes that are not selected."""
+    """Send news of mailboxes that are not selected."""
     infos = {info.name: info for info in now.listed.mailboxes}
     subscribed = {info.name for info in now.listed.mailboxes if info.subscribed}
     subscribed.update(now.listed.orphan_subscriptions)
@@ -134,14 +134,14 @@ async def put_news(ctx: Context, now: Overview, news: Sequence[News]) -> None:
 
 
 def _overflow(ctx: Context) -> None:
-    """No more notifications, as if NOTIFY NONE had been said (section 5.8)."""
+    """Stop notifying, as after NOTIFY NONE (section 5.8)."""
     ctx.stop_watching()
     ctx.wanted_events = NOTHING
     ctx.output.put(lines.tagged(b"*", b"OK", b"no more notifications", b"NOTIFICATIONOVERFLOW"))
 
 
 async def tell_between_commands(ctx: Context) -> bool:
-    """What NOTIFY promises while there is no command; gives whether there was anything to look at."""
+    """Send what NOTIFY promises between commands; returns whether there was anything to check."""
     if not _is_due(ctx):
         return False
     try:
@@ -163,7 +163,7 @@ def _is_due(ctx: Context) -> bool:
 
 
 async def tell_in_idle(ctx: Context, hint: Hint) -> None:
-    """Look what has happened and tell it (RFC 2177, RFC 5465 section 4)."""
+    """Check for changes and report them (RFC 2177, RFC 5465 section 4)."""
     selected = ctx.selected
     first_look, hint.first_look = hint.first_look, False
     if ctx.watch is None:
@@ -193,7 +193,7 @@ async def _tell_fresh(ctx: Context, selected: Selected, fresh: Delta) -> None:
 
 @contextmanager
 def changes_heard(ctx: Context) -> Iterator[Hint]:
-    """A hint for whatever this session has to look at, as long as the block lasts."""
+    """While the block runs, a hint whenever this session has something to check."""
     if ctx.watch is not None:
         ctx.watch.hint.changed = ctx.watch.hint.first_look = True
         yield ctx.watch.hint

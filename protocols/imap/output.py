@@ -1,4 +1,4 @@
-"""What a session has said and not yet sent: gathered into large writes, bounded."""
+"""A session's output, gathered into large writes within a bound."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Output:
         self._size = 0
 
     def put(self, data: bytes) -> None:
-        """Say something; it goes out with the next ``drain`` or ``flush``."""
+        """Queue octets; they go out with the next ``drain`` or ``flush``."""
         self._parts.append(data)
         self._size += len(data)
         self.sent_bytes += len(data)
 
     def put_all(self, parts: Iterable[bytes]) -> None:
-        """Say several things."""
+        """Queue several responses."""
         for part in parts:
             self.put(part)
 
     def put_now(self, data: bytes) -> None:
-        """Send something short at once, ahead of what has gathered, without waiting for the peer."""
+        """Send something short at once, ahead of what is queued; ignores back-pressure."""
         self.sent_bytes += len(data)
         self.channel.write_now(data)
 
     async def drain(self) -> None:
-        """Send when enough has gathered; waits while the peer does not keep up."""
+        """Send if enough is queued; waits while the peer does not keep up."""
         if self._size >= self._chunk_bytes:
             await self.flush()
 

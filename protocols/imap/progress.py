@@ -1,4 +1,4 @@
-"""Signs of life while a command runs for long (RFC 9585), so that nobody takes the connection for dead."""
+"""Progress reports while a command runs for long (RFC 9585), so that clients do not give up on it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from protocols.imap.grammar.table import Parsed
 from protocols.imap.responses import lines
 
 _UNCOUNTED = b'INPROGRESS ("%b" NIL NIL)'
-"""One transaction does all the work, so how far it has come is not known (RFC 9585 section 4)."""
+"""The work is one transaction, so there is no count to report (RFC 9585 section 4)."""
 
 
 @contextmanager
-def signs_of_life(ctx: Context, parsed: Parsed) -> Iterator[None]:
-    """Say every ``progress_interval_s`` that the command is still running, as long as the block lasts."""
+def progress_reports(ctx: Context, parsed: Parsed) -> Iterator[None]:
+    """Report every ``progress_interval_s`` seconds that the command is running, while the block runs."""
     if not parsed.spec.shows_progress:
         yield
         return

@@ -29,7 +29,7 @@ from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
 from protocols.imap.grammar.table import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
 from protocols.imap.news import tell_between_commands, tell_news
 from protocols.imap.picture.view import uid_required
-from protocols.imap.progress import signs_of_life
+from protocols.imap.progress import progress_reports
 from protocols.imap.responses import lines
 from protocols.imap.responses.failures import incident_of, refusal_of
 from protocols.imap.telling import tell_pending
@@ -47,7 +47,7 @@ _TROUBLE = {
     b"LIMIT",
     b"TOOBIG",
 }
-"""Response codes of a NO that somebody may want to look into; all other NOs are everyday answers."""
+"""Response codes of a NO that an operator may want to see; all others are normal."""
 _EXCESS_CODES = {Excess.SIZE: b"TOOBIG", Excess.MEMORY: b"UNAVAILABLE"}
 _PRIVACY = Disallowed(b"use STARTTLS first", b"PRIVACYREQUIRED")
 
@@ -136,7 +136,7 @@ class ImapSession:
             self._ctx.literals.release()
 
     async def _unwelcome(self, pieces: Sequence[Piece]) -> Refused | None:
-        """Why the messages of an APPEND need not come; asked once for each command."""
+        """Why an APPEND is refused before its messages are sent; checked once per command."""
         if self._is_welcome or self._ctx.account is None:
             return None
         try:
@@ -167,7 +167,7 @@ class ImapSession:
         except Unanswered:
             self._record(parsed.spec.name, b"BYE", b"")
             return
-        # A command that was refused has told nothing yet, and telling may itself have brought up more.
+        # A refused command has sent nothing pending yet, and sending may have brought up more.
         tell_pending(ctx, Moment.during(parsed.spec))
         await self._answer(parsed.tag, parsed.spec.name, answer)
 
@@ -180,9 +180,9 @@ class ImapSession:
         return Malformed(b"command not possible " + state.value.encode("ascii"))
 
     async def _run_handler(self, parsed: Parsed) -> Answer:
-        """Run the handler; whatever goes wrong becomes a refusal, but for the end of the connection."""
+        """Run the handler; any failure becomes a refusal, unless the connection is to end."""
         try:
-            with signs_of_life(self._ctx, parsed):
+            with progress_reports(self._ctx, parsed):
                 answer = await HANDLERS[type(parsed.request)](self._ctx, parsed.request)
                 await tell_news(self._ctx, Moment.during(parsed.spec))
                 return answer
@@ -195,7 +195,7 @@ class ImapSession:
             raise self._failure(parsed.spec.name, error) from None
 
     def _failure(self, name: bytes, error: Exception) -> Refused:
-        """The answer to an error of the store or of ours; what somebody has to look at is logged."""
+        """The answer to an error of the store or a bug; what an operator has to see is logged."""
         incident_id = correlation_id()
         found = incident_of(error, incident_id)
         if found is None:
@@ -217,7 +217,7 @@ class ImapSession:
                 ctx.end(b"too many bad commands")
 
     async def _answer(self, tag: bytes, name: bytes, answer: Answer) -> None:
-        """The tagged response, then what has to happen right behind it."""
+        """The tagged response, then whatever has to follow it at once."""
         ctx = self._ctx
         ctx.output.put(lines.tagged(tag, answer.status, answer.text, answer.code))
         self._record(name, answer.status, answer.code)

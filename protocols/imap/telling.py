@@ -10,7 +10,7 @@ from protocols.imap.context import Context, Moment, Selected
 
 
 def tell_pending(ctx: Context, moment: Moment) -> None:
-    """Put what is pending, legal now and wanted."""
+    """Send what is pending, as far as it is legal now and wanted."""
     if ctx.selected is None:
         return
     view, wanted = ctx.selected.view, ctx.wanted_events
@@ -38,7 +38,7 @@ def tell_keywords(ctx: Context, selected: Selected) -> None:
 
 
 async def tell_backlog(ctx: Context) -> None:
-    """Tell changed flags until no more are left than may be told at a stretch."""
+    """Send changed flags in batches until at most one batch is left."""
     most = ctx.limits.lines_batch_rows
     while ctx.selected is not None and ctx.selected.view.backlog > most:
         said = ctx.selected.view.flush_flags(most, ctx.condstore, ctx.wanted_events)
@@ -50,7 +50,7 @@ async def tell_backlog(ctx: Context) -> None:
 
 
 async def tell_delta(ctx: Context, selected: Selected, delta: Delta) -> None:
-    """Say what is new in the mailbox, as far as may be while numbers are told."""
+    """Send what is new in the mailbox, without EXPUNGE because sequence numbers are in use."""
     selected.view.apply(delta)
     await tell_backlog(ctx)
     tell_pending(ctx, Moment.NUMBERS_IN_USE)

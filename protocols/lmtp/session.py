@@ -28,7 +28,7 @@ from protocols.lmtp import grammar
 from protocols.transport import Channel, IdleTimeout
 
 SWALLOWED_MESSAGES = 2
-"""A chunk of more than so many times the message limit ends the connection."""
+"""A chunk larger than this many message limits ends the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class LmtpSession:
         await self._flush()
 
     async def refuse(self) -> None:
-        """Turn the connection away because there are too many."""
+        """Refuse the connection because there are too many."""
         self._put(replies.TOO_MANY_CONNECTIONS)
         await self._flush()
 
@@ -195,7 +195,7 @@ class LmtpSession:
             return
         if reply is not replies.RECIPIENT_OK:
             self._record("RCPT", 0, reply)
-        # Unknown recipients are everyday business, so they do not count as errors of the peer.
+        # Unknown recipients are normal, so they do not count as errors of the peer.
         self._put(reply)
 
     def _data(self) -> None:
@@ -207,7 +207,7 @@ class LmtpSession:
 
     def _bdat(self, request: ask.Bdat) -> None:
         if request.size_bytes > SWALLOWED_MESSAGES * self._limits.message_max_bytes:
-            # Staying in step would mean to read and throw away whatever the peer calls a chunk.
+            # Staying in step would mean reading and discarding whatever size the peer claims.
             self._close(replies.CHUNK_TOO_LARGE)
             return
         refusal = replies.MAIL_FIRST if self._transaction is None else self._transaction.bdat(request)
@@ -246,7 +246,7 @@ class LmtpSession:
             reply = await delivery.reply_to(accepted)
             transaction.note(reply)
             self._put(reply)
-            # At once: what is safe here must not be sent again because the connection broke later.
+            # Reply at once: a message that is safe must not be sent again if the connection breaks later.
             await self._flush()
 
     def _end_transaction(self) -> None:

@@ -54,7 +54,7 @@ class Authorization:
         return (*MECHANISMS, SCRAM, *bound)
 
     def user(self, name: bytes) -> None:
-        """USER: whether there is such a name is not said."""
+        """USER: does not reveal whether the name exists."""
         self._user = name
 
     async def password(self, secret: bytes) -> Transaction:
@@ -96,7 +96,7 @@ class Authorization:
         return decode_response(line)
 
     async def _log_in(self, credentials: Credentials) -> AccountApi:
-        # The login may have to wait; what was answered so far is not kept back meanwhile.
+        # The login may have to wait; send earlier answers first.
         await self._sender.flush()
         return await self._services.login.login(
             self._channel.address, credentials.name, credentials.secret, AccessProtocol.POP3
@@ -126,7 +126,7 @@ class Authorization:
             raise
 
     async def _check_delay(self, account: AccountApi) -> None:
-        """LOGIN-DELAY (RFC 2449 section 8.1.1): told to nobody but those who have proved the secret."""
+        """LOGIN-DELAY (RFC 2449 section 8.1.1): sent only after the secret has been proved."""
         delay_s = self._services.login_delay_s(account)
         if delay_s and not await account.may_log_in_by_pop3(delay_s):
             raise Refused(b"the last login was less than %d s ago" % delay_s, b"LOGIN-DELAY")

@@ -43,7 +43,7 @@ class MaildropApi(MailboxApi, Protocol):
 class Pop3Services:
     """What all sessions of a server share. ``tls`` is None where STLS cannot be offered.
 
-    ``random`` gives so many random octets.
+    ``random(n)`` returns n random bytes.
     """
 
     login: LoginGuard
@@ -98,10 +98,10 @@ _REFUSALS: dict[Meaning, Refusal] = {
     Meaning.NO_MESSAGE: Refusal(b"the message is gone"),
 }
 EVERYDAY_CODES = (b"", b"LOGIN-DELAY")
-"""Refusals with these codes are no trouble; without a code they say what the client can know itself."""
+"""Codes of refusals that are normal; those without a code are, too."""
 _FAULT = Refusal(b"internal error", b"SYS/PERM")
 
 
 def refusal_of(error: StoreError) -> Refusal:
-    """The answer to a failure of the store; what POP3 never asks for is ours or the operator's to repair."""
+    """The answer to a failure of the store; whatever POP3 cannot cause is a server problem."""
     return _REFUSALS.get(meaning_of(error), _FAULT)

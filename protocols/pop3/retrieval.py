@@ -1,4 +1,4 @@
-"""Sending messages and listings piece by piece, at the speed of the peer."""
+"""Sending messages and listings in pieces, with back-pressure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sender:
         self._parts = bytearray()
 
     def put(self, data: bytes) -> None:
-        """Say something; it goes out with the next ``flush``."""
+        """Queue octets; they go out with the next ``flush``."""
         self._parts += data
         self.sent_bytes += len(data)
 
@@ -49,7 +49,7 @@ class Sender:
         self.put(first_line + b"".join(b"%s\r\n" % line for line in lines) + END_OF_DATA)
 
     async def listing(self, first_line: bytes, numbers: Iterator[int], lines_of: LinesOf) -> None:
-        """The same for a whole maildrop, some lines at a time; others have their turn meanwhile.
+        """The same for a whole maildrop, in batches; yields to other sessions in between.
 
         Raises what ``lines_of`` raises; ``in_response`` tells whether anything was sent.
         """

@@ -56,7 +56,7 @@ class Pop3Session:
         self._deadline_s = services.clock.seconds() + services.limits.login_timeout_s
 
     def end(self, reason: bytes) -> None:
-        """End the session, without a word, as soon as the running command is done."""
+        """End the session without a reply as soon as the running command is done."""
         self._over = True
         self._channel.wake()
 
@@ -76,7 +76,7 @@ class Pop3Session:
             self._release()
 
     async def refuse(self) -> None:
-        """Turn the connection away because there are too many."""
+        """Refuse the connection because there are too many."""
         self._sender.put(b"-ERR [SYS/TEMP] too many connections, try again later\r\n")
         await self._sender.flush()
 
@@ -87,7 +87,7 @@ class Pop3Session:
     # -- receiving -------------------------------------------------------------------------------
 
     async def _step(self) -> None:
-        """Take the next line or wait for it; what is answered goes out when nothing more is there."""
+        """Return the next line or wait for it; answers are sent when no further input is buffered."""
         event = self._lines.next_line(self._line_max())
         if event is None:
             if self._lines.startswith(_TLS_HANDSHAKE):
@@ -112,8 +112,8 @@ class Pop3Session:
     async def _read(self) -> None:
         """Wait for input. Raises IdleTimeout.
 
-        Once logged in: without input for too long. Before: a deadline, which neither trickling octets
-        nor a flood of commands move.
+        After login: no input for too long. Before: a deadline, which neither trickling octets nor a flood
+        of commands move.
         """
         timeout_s = self._limits.idle_timeout_s
         if self._state is not State.TRANSACTION:
@@ -186,7 +186,7 @@ class Pop3Session:
             return self._failure(name, error)
 
     def _failure(self, name: bytes, error: Exception) -> Refusal:
-        """What is said when the store or we failed. Raises Hangup inside of a multi-line response."""
+        """The answer to a failure. Raises Hangup inside a multi-line response."""
         known = error if isinstance(error, StoreError) else StoreError()
         match meaning_of(known):
             case Meaning.FAULT | Meaning.OPERATOR:
@@ -258,7 +258,7 @@ class Pop3Session:
         return b"en English selected"
 
     async def _quit(self) -> bytes:
-        """QUIT: the UPDATE state (RFC 1939 section 6). The connection ends whatever comes of it."""
+        """QUIT: the UPDATE state (RFC 1939 section 6). The connection ends in any case."""
         self._over = True
         if self._transaction is not None:
             try:

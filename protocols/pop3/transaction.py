@@ -54,7 +54,7 @@ class Transaction:
         """What RETR has sent whole and is to be marked as read."""
 
     def release(self) -> None:
-        """The session is over; what was marked for deletion stays."""
+        """End the session; messages marked for deletion stay."""
         self._mailbox.close()
         self.account.release()
 
@@ -92,7 +92,7 @@ class Transaction:
                 assert_never(request)
 
     async def update(self) -> None:
-        """QUIT: what is marked goes, all or nothing, and what was read is marked as read.
+        """QUIT: remove what is marked, all or nothing, and mark what was read as read.
 
         Raises StoreError: no message was removed.
         """
@@ -120,7 +120,7 @@ class Transaction:
         return b"".join(b"%d %d\r\n" % (number, entry(number).size_bytes) for number in numbers)
 
     async def _unique_id_lines(self, numbers: Sequence[int]) -> bytes:
-        """Without the messages that are gone meanwhile: nobody knows any more what they were called."""
+        """Leaves out messages that are gone by now: their unique-ids are no longer known."""
         uids = [self._drop.entry(number).uid for number in numbers]
         found = {one.uid: one for one in await self._mailbox.maildrop_ids(UidSet.of(uids))}
         return b"".join(
@@ -144,6 +144,6 @@ class Transaction:
         try:
             await self._mailbox.mark_seen(UidSet.of(sent))
         except (StorageFull, AccountClosed):
-            pass  # with a full disk mail can still be read; a closed account ends the session by itself
+            pass  # mail can still be read when the disk is full; a closed account ends the session anyway
         except StoreError as error:
             log.error("marking messages as read failed: %s", describe(error))

@@ -19,7 +19,7 @@ from protocols.imap.responses import lines
 async def append(ctx: Context, request: Append) -> Answer:
     """APPEND with APPENDUID; several messages are stored all or none (RFC 3502 section 3).
 
-    A mailbox that is not there is what is told first, whatever else is wrong (RFC 3501 section 6.3.11).
+    A missing mailbox is reported before anything else that is wrong (RFC 3501 section 6.3.11).
     """
     try:
         new = await _assembled(ctx, request.messages)
@@ -63,12 +63,12 @@ async def replace(ctx: Context, request: Replace) -> Answer:
 
 
 def no_such_mailbox() -> Disallowed:
-    """The answer when a message is to go where no mailbox is."""
+    """The answer when the destination mailbox does not exist."""
     return Disallowed(b"no such mailbox", b"TRYCREATE")
 
 
 async def require_mailbox(ctx: Context, mailbox: str) -> None:
-    """Raises Disallowed, TRYCREATE, when there is no such mailbox; the command itself tells other trouble."""
+    """Raises Disallowed (TRYCREATE) when there is no such mailbox; other errors are left to the command."""
     try:
         await ctx.the_account().status(mailbox)
     except NoSuchMailbox:

@@ -1,4 +1,4 @@
-"""What all ways to log in have in common: reading responses, counting failures, entering the account."""
+"""What all login commands share: reading responses, counting failures, opening the session."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def _next_line(ctx: Context) -> bytes:
 
 
 def rejected(ctx: Context, error: SaslError) -> Refused:
-    """The answer to a response that leads nowhere; it counts as a failed login.
+    """The answer to an invalid SASL response; it counts as a failed login.
 
     NO is for credentials that are rejected, BAD for what is no response at all (RFC 9051 section 6.2.2).
     """

@@ -1,4 +1,4 @@
-"""Which handler answers which request; a test sees to it that none is missing."""
+"""Which handler answers which request; a test checks that none is missing."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ async def noop(ctx: Context, request: Noop | Check) -> Answer:
 
 
 async def logout(ctx: Context, request: Logout) -> Answer:
-    """LOGOUT: BYE comes before the tagged OK (section 6.1.3), and nothing else does any more."""
+    """LOGOUT: BYE precedes the tagged OK (section 6.1.3); nothing else is sent."""
     ctx.stop_watching()
     ctx.leave_mailbox()
     ctx.output.put(lines.untagged(b"BYE logging out"))
@@ -104,7 +104,7 @@ async def _log_in(ctx: Context, credentials: Credentials) -> Answer:
 async def identify(ctx: Context, request: Identify) -> Answer:
     """ID (RFC 2971): our name and no version; the client's name is for the access log.
 
-    Clients that work in the background are put off while the worker is loaded (see ``shedding``).
+    Background clients are refused while the worker is loaded (see ``shedding``).
     """
     if request.fields is not None:
         ctx.user_agent = user_agent(request.fields, ctx.services.log_limits)

@@ -39,7 +39,7 @@ async def create(ctx: Context, request: Create) -> Answer:
     if len(request.special_use) > 1:
         raise Disallowed(b"one special-use attribute at most", b"USEATTR")
     if _VIRTUAL.intersection(request.special_use):
-        # RFC 6154 section 2: these present messages of other mailboxes, and ours hold their own.
+        # RFC 6154 section 2: these are views of other mailboxes, which we do not have.
         raise Disallowed(b"special-use attribute not possible", b"USEATTR")
     made = await ctx.the_account().create(request.mailbox, next(iter(request.special_use), None))
     if ctx.watch is not None:
@@ -50,7 +50,7 @@ async def create(ctx: Context, request: Create) -> Answer:
 
 
 async def delete(ctx: Context, request: Delete) -> Answer:
-    """DELETE; the session's own selected mailbox is left first when it was the one."""
+    """DELETE; if it is the selected mailbox, it is closed first."""
     await ctx.the_account().delete(request.mailbox)
     if ctx.watch is not None:
         ctx.watch.picture.deleted(request.mailbox)
@@ -122,7 +122,7 @@ async def list_mailboxes(ctx: Context, request: List) -> Answer:
 
 
 async def _found(ctx: Context, listed: Iterable[Line | None]) -> list[Line]:
-    """The lines, with turns of the others while they are looked for."""
+    """The lines, yielding to other sessions while they are computed."""
     found = []
     for line in listed:
         if line is not None:
@@ -175,5 +175,5 @@ async def get_quota_root(ctx: Context, request: GetQuotaRoot) -> Answer:
 
 
 async def set_quota(ctx: Context, request: SetQuota) -> Answer:
-    """SETQUOTA is the operator's business."""
+    """SETQUOTA: refused, quotas are set by the administrator."""
     raise Disallowed(b"quotas are set by the administrator", b"NOPERM")

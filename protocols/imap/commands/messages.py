@@ -44,7 +44,7 @@ async def _deleted(selected: Selected, uids: Sequence[Uid]) -> Sequence[Uid]:
 
 
 def _up_to_date(ctx: Context, view: View) -> Answer:
-    """The answer to a command behind which nothing is left to tell (RFC 7162 sections 3.2.8 and 3.2.9).
+    """The answer once nothing is pending, with HIGHESTMODSEQ (RFC 7162 sections 3.2.8 and 3.2.9).
 
     A client that does not want to hear of all changes (RFC 5465) would miss them for good.
     """
@@ -83,7 +83,7 @@ async def copy(ctx: Context, request: Copy) -> Answer:
 async def move(ctx: Context, request: Move) -> Answer:
     """MOVE: COPYUID comes untagged, before the EXPUNGEs (RFC 6851 section 4.3).
 
-    Moving what somebody else has moved already is no failure.
+    Moving a message that another session has moved already is not an error.
     """
     selected = ctx.the_mailbox()
     view = selected.view

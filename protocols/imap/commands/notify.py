@@ -36,7 +36,7 @@ async def notify(ctx: Context, request: Notify) -> Answer:
     ctx.stop_watching()
     ctx.notified = True
     wanted = _wanted_events(request.groups)
-    # What has gathered comes at once, whatever is wanted from here on.
+    # Send what is pending first, whatever events are selected from now on.
     ctx.wanted_events = replace(wanted, messages=True, flags=True)
     await tell_news(ctx, Moment.FREE)
     ctx.watch, ctx.wanted_events = watch, wanted
@@ -60,9 +60,9 @@ def _wanted_events(groups: Sequence[EventGroup]) -> WantedEvents:
 
 
 async def _watch(ctx: Context, groups: Sequence[EventGroup], pushes: bool) -> tuple[Watch, Overview]:
-    """A watch of what is now; it has to be stopped when it is not put into force. Raises TooMuch."""
+    """A watch that starts from the current state; stop it if it is not used. Raises TooMuch."""
     account, interest, hint = ctx.the_account(), Interest(groups), ctx.new_hint()
-    # It listens before it looks, so that nothing falls in between.
+    # Subscribe before reading, so that no change is missed.
     hint.changed = False
     stop = account.listen(hint.note)
     try:
@@ -77,7 +77,7 @@ async def _watch(ctx: Context, groups: Sequence[EventGroup], pushes: bool) -> tu
 async def watch_metadata(ctx: Context) -> None:
     """ENABLE METADATA: annotations that others change are told during commands (RFC 5464 section 4.4).
 
-    Once NOTIFY has been used, what it says goes.
+    Once NOTIFY has been used, it alone decides.
     """
     if ctx.watch is None and not ctx.notified:
         ctx.watch, _ = await _watch(ctx, (_METADATA_ONLY,), pushes=False)

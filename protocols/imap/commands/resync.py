@@ -23,7 +23,7 @@ def require_qresync(ctx: Context) -> None:
 async def tell_missed(ctx: Context, selected: Selected, resync: Resync) -> None:
     """What SELECT adds: UIDs that are gone, then flags that changed (section 3.2.5.1).
 
-    Nothing when UIDVALIDITY has changed: whatever the client knows is worthless then.
+    Nothing when UIDVALIDITY has changed: the client's cache is void then.
     """
     view = selected.view
     if resync.uid_validity != selected.mailbox.opened.status.uid_validity:
@@ -44,7 +44,7 @@ async def tell_vanished_earlier(ctx: Context, selected: Selected, uids: UidSet, 
     view = selected.view
     missed = await selected.mailbox.sync(min(since, view.modseq))
     gone = (missed.expunged & uids) - view.present(missed.expunged)
-    # Every sync goes into the view, so that no later one has to find it again.
+    # Apply every sync to the view, so that later ones need not report it again.
     view.catch_up(missed)
     if gone:
         ctx.output.put(lines.vanished_line(gone, earlier=True))

@@ -19,7 +19,7 @@ _DONE = Answer(b"done")
 
 
 def rights(account: AccountApi) -> bytes:
-    """What the session may do in any of its mailboxes; an app password may be for reading only."""
+    """The session's rights in all of its mailboxes; an app password may be read-only."""
     return _READER if account.read_only else _OWNER
 
 

@@ -57,7 +57,7 @@ async def refused_search(ctx: Context, request: RefusedSearch) -> Answer:
 
 
 async def _known(ctx: Context, found: Sequence[Uid], ordered: bool) -> tuple[list[Uid], list[int]]:
-    """Those that the client has been told of, with their numbers; the others have their turn in between.
+    """The messages that the client knows, with their numbers; yields to other sessions in between.
 
     ``ordered`` tells that the UIDs ascend.
     """
@@ -117,7 +117,7 @@ def _ranked(order: tuple[SortBy, ...], better: tuple[UidSet, ...]) -> tuple[Sort
 
 
 async def _better(selected: Selected, request: Search) -> tuple[UidSet, ...]:
-    """What FUZZY finds when taken more literally, the best first."""
+    """The results of stricter readings of FUZZY, the best first."""
     found = []
     for degree in BETTER:
         key = resolve(request.key, selected.view, degree)

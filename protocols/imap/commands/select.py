@@ -34,7 +34,7 @@ async def select(ctx: Context, request: Select) -> Answer:
     ctx.output.put_all(view.flags_defined())
     put(lines.untagged(b"%d EXISTS" % view.exists))
     if ctx.rev2:
-        # RFC 9051 section 6.3.2: the name is told, RECENT and UNSEEN are no more.
+        # RFC 9051 section 6.3.2: LIST is sent; RECENT and UNSEEN no longer exist.
         supplied = ctx.respelled.get(request.mailbox)
         put(lines.list_line((), opened.name, ctx.utf8, old_name=supplied))
     else:
@@ -61,7 +61,7 @@ def _put_recent_and_unseen(ctx: Context, view: View, opened: Opened) -> None:
 
 
 async def close(ctx: Context, request: Close) -> Answer:
-    """CLOSE: expunges in silence, but not when opened for reading only (section 6.4.2)."""
+    """CLOSE: expunges without reporting it, unless the mailbox is read-only (section 6.4.2)."""
     selected = ctx.the_mailbox()
     if not selected.read_only:
         await selected.mailbox.expunge(None, selected.view.modseq)

@@ -27,7 +27,7 @@ _DONE = Answer(b"done")
 
 @dataclass(slots=True)
 class _Outcome:
-    """What the batches so far came to."""
+    """The result of the batches so far."""
 
     modified: UidSet = field(default_factory=UidSet)
     missing: bool = False
@@ -79,7 +79,7 @@ async def _store_in_batches(ctx: Context, selected: Selected, request: Store, pa
 
 
 async def _tell_after_all(selected: Selected, began: ModSeq) -> None:
-    """The command fails after some batches: what .SILENT has kept quiet about is told."""
+    """The command failed after some batches: report what .SILENT has suppressed so far."""
     selected.view.apply(await selected.mailbox.sync(began))
 
 
@@ -88,7 +88,7 @@ def _tells_uids(ctx: Context, request: Store) -> bool:
 
 
 def _report(ctx: Context, view: View, request: Store, result: StoreResult, since: ModSeq) -> None:
-    """Say what the messages look like now; with .SILENT only what the client cannot know.
+    """Report the new flags; with .SILENT only what the client cannot know.
 
     When another session may have changed the same messages just before, .SILENT keeps quiet about
     nothing: the pending update stays and tells the whole state.

@@ -15,8 +15,8 @@ from protocols.imap.output import Output
 async def unauthenticate(ctx: Context, request: Unauthenticate) -> Answer:
     """UNAUTHENTICATE: nothing is expunged, and nothing of the old user is left in the session.
 
-    The account closes without the grace that LOGOUT leaves it, so its key is forgotten at once unless
-    another session holds it. What was enabled is no longer (section 4.1). Failed logins still count.
+    The account is closed without LOGOUT's grace period, so its key is forgotten at once unless
+    another session holds it. Enabled extensions are disabled (section 4.1). Failed logins still count.
     """
     ctx.leave_mailbox()
     account, ctx.account = ctx.the_account(), None

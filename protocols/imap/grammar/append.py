@@ -60,7 +60,7 @@ def parse_append(cursor: Cursor) -> Append:
 
 
 def append_target(cursor: Cursor) -> str | None:
-    """The mailbox of an ``append`` of which only the beginning is there; None when it is not, or no APPEND.
+    """The mailbox of an incomplete APPEND command; None if it is not complete yet, or not an APPEND.
 
     Raises:
         Disallowed: no mailbox can have the name.

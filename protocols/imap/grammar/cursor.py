@@ -115,11 +115,11 @@ class Cursor:
             raise self.failure(what)
 
     def blanks(self) -> None:
-        """Pass over spaces that the grammar does not have here and every server takes."""
+        """Skip spaces that the grammar does not allow here but every server accepts."""
         self.token(_BLANKS, b"")
 
     def space(self) -> None:
-        """``SP``; more than one will do."""
+        """``SP``; several are accepted."""
         self.expect(b" ", b"space")
         self.blanks()
 
@@ -182,7 +182,7 @@ class Cursor:
         return piece
 
     def string(self, what: bytes) -> bytes:
-        """``string``: quoted or literal. Octets above 127 are left to whoever knows the charset."""
+        """``string``: quoted or literal. Octets above 127 are left for the caller to decode."""
         octets = self._octets(what)
         if b"\0" in octets:
             raise self.failure(what + b" without NUL")
@@ -267,7 +267,10 @@ class Cursor:
         return self._mailbox_name(LIST_ATOM, b"mailbox pattern")
 
     def _mailbox_name(self, atom: re.Pattern[bytes], what: bytes) -> str:
-        """A name, empty when it can be no mailbox's: programs probe names, so ``end`` says NO and not BAD."""
+        """A mailbox name, empty when it is impossible.
+
+        Then ``end`` answers NO and not BAD, because programs probe names.
+        """
         wire = self.token(atom, what) if self.looking_at(atom) else self._octets(what)
         try:
             if len(wire) > self.limits.mailbox_name_max_bytes or b"\0" in wire:

@@ -307,7 +307,10 @@ def parse_getquota(cursor: Cursor) -> GetQuota:
 
 
 def parse_setquota(cursor: Cursor) -> SetQuota:
-    """``setquota`` behind its name; the limits are checked for form only: nobody changes a quota here."""
+    """``setquota`` behind its name.
+
+    The limits are checked for syntax only, since clients cannot change quotas.
+    """
     cursor.space()
     root = cursor.astring(b"quota root")
     cursor.space()

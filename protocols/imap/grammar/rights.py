@@ -33,7 +33,7 @@ class ListRights:
 
 @dataclass(frozen=True, slots=True)
 class ChangeAcl:
-    """SETACL (section 3.1) or DELETEACL (section 3.2): checked for form only, nobody can do either."""
+    """SETACL (section 3.1) or DELETEACL (section 3.2): checked for syntax only, since both are refused."""
 
     mailbox: str
 

@@ -1,7 +1,7 @@
-"""What a client has been told of an account, and what it has yet to be told (RFC 5465 section 5). Pure.
+"""What a client knows of an account, and what it still has to be told (RFC 5465 section 5). Pure.
 
-Nobody keeps a list of events: the state that was before is compared with the state that is. So a burst
-of changes is told once, and nothing can be missed.
+There is no queue of events: the previous state is compared with the current one. So a burst of changes is
+reported once, and none is missed.
 """
 
 from __future__ import annotations
@@ -107,14 +107,14 @@ class TooMuch(Exception):
 class AccountPicture:
     """What one client knows; see the module's docstring.
 
-    Methods named after an action note what the session itself has done: its client knows that without
+    Methods named after an action record what this session did itself: its client knows that without
     being told (section 5).
     """
 
     def __init__(
         self, interest: Interest, now: Overview, selected: MailboxId | None, mailboxes_max: int
     ) -> None:
-        """The client is taken to know all that is ``now``. Raises TooMuch."""
+        """Start from ``now``, all of which the client is taken to know. Raises TooMuch."""
         self._interest = interest
         self._max = mailboxes_max
         self._names = Names.of(now)
@@ -125,7 +125,7 @@ class AccountPicture:
             mailbox_id: now.counters[mailbox_id] for mailbox_id, _, _ in self._watched(self._names, selected)
         }
         self._grown: set[MailboxId] = set()
-        """Into these the session itself has put messages; how many of them are unseen is not known here."""
+        """Mailboxes to which this session added messages; how many of those are unseen is not known here."""
 
     def _watched(
         self, names: Names, selected: MailboxId | None
@@ -186,7 +186,7 @@ class AccountPicture:
     def _status(
         self, mailbox_id: MailboxId, found: Counters, listed: bool, flags: bool, modseqs: bool
     ) -> tuple[StatusItem, ...]:
-        """What to say of a mailbox that is not as the client knows it; nothing when that matters not.
+        """What to report of a mailbox that has changed; empty when the client need not be told.
 
         To a client that is told by LIST of a new one (``listed``) an empty mailbox is nothing new.
         """

@@ -61,7 +61,7 @@ class WantedEvents:
 
 
 EVERYTHING = WantedEvents()
-"""What clients hear that have not used NOTIFY."""
+"""The default for clients that have not used NOTIFY."""
 NOTHING = WantedEvents(messages=False, flags=False)
 
 
@@ -106,7 +106,7 @@ class View:
         return self._known_up_to
 
     def present(self, uids: UidSet) -> UidSet:
-        """Those of ``uids`` that the client counts, even if they are gone by now."""
+        """Those of ``uids`` that the client knows, even if they have been expunged since."""
         return UidSet.of(self.known(uids))
 
     def batches(self, size: int) -> Iterator[tuple[int, int]]:
@@ -200,7 +200,7 @@ class View:
         return UidSet(tuple((self._uids[low - 1], self._uids[high - 1]) for low, high in resolved.ranges))
 
     def apply(self, delta: Delta) -> None:
-        """Take note of what happened in the mailbox; nothing is said yet."""
+        """Record what happened in the mailbox; nothing is sent."""
         self.modseq = max(self.modseq, delta.highest)
         self.mailbox_gone = self.mailbox_gone or delta.mailbox_gone
         if delta.expunged:
@@ -219,7 +219,7 @@ class View:
             else:
                 self._changed[row.uid] = row
         self._known_up_to = max(self._known_up_to, delta.uid_next - 1)
-        # Whatever came and went untold is in no count.
+        # Messages that came and went unannounced are not counted.
         self.recent -= delta.expunged - self._gone
         if self.wording.recent:
             self.recent |= delta.recent
@@ -302,7 +302,7 @@ class View:
         return said
 
     def _expunge(self) -> list[bytes]:
-        """Drop the gone messages in one pass and say so."""
+        """Drop expunged messages in one pass, and the responses that say so."""
         kept = array(self._uids.typecode)
         seqs: list[int] = []
         before = 0

@@ -9,21 +9,24 @@ from protocols.imap.picture.known import AccountPicture
 
 
 class Hint:
-    """Whether something may have changed since the last look; it begins with yes."""
+    """Whether something may have changed since the last check; True at first."""
 
     def __init__(self, wake: Callable[[], None], clock: Any, rest_factor: float) -> None:
-        """``wake`` runs the session; it rests ``rest_factor`` times as long as a look has taken."""
+        """``wake`` runs the session.
+
+        Between checks it rests ``rest_factor`` times as long as the last one took.
+        """
         self._wake = wake
         self._clock = clock
         self._rest_factor = rest_factor
         self._rest: Any = None
         self.changed = True
         self.first_look = True
-        """Nobody has looked yet."""
+        """Nothing has been read since the watch began."""
 
     @property
     def due(self) -> bool:
-        """Whether it is time to look."""
+        """Whether it is time to check."""
         return self.changed and self._rest is None
 
     def note(self) -> None:
@@ -33,7 +36,7 @@ class Hint:
             self._wake()
 
     def looked(self, seconds: float) -> None:
-        """A look has taken so long: the next one is due after a while, so that others have their turn."""
+        """A check took ``seconds``: delay the next one, so that other sessions are served."""
         rest_s = seconds * self._rest_factor
         if rest_s > 0 and self._rest is None:
             self._rest = self._clock.callLater(rest_s, self._rested)
@@ -44,7 +47,7 @@ class Hint:
             self._wake()
 
     def stop(self) -> None:
-        """Nobody will look again."""
+        """Stop; there are no further checks."""
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
@@ -54,13 +57,13 @@ class Watch:
     """What a session watches. ``pushes`` tells that the client listens between commands, too (NOTIFY)."""
 
     def __init__(self, hint: Hint, deaf: Callable[[], None], picture: AccountPicture, pushes: bool) -> None:
-        """``deaf`` ends the hints."""
+        """``deaf`` unsubscribes from the store's hints."""
         self.hint = hint
         self.picture = picture
         self.pushes = pushes
         self._deaf = deaf
 
     def stop(self) -> None:
-        """The end of it."""
+        """Stop watching."""
         self._deaf()
         self.hint.stop()

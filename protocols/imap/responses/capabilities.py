@@ -8,7 +8,7 @@ from protocols.sasl import MECHANISMS
 from protocols.scram import SCRAM, SCRAM_PLUS
 
 _BEFORE_TLS = (b"IMAP4rev1", b"IMAP4rev2", b"STARTTLS", b"LOGINDISABLED", b"LITERAL-")
-# Programs that look once (Python's imaplib) look here for what they use after login, as Dovecot lists it.
+# Programs that ask only once (Python's imaplib) need to find here what they use after login.
 _BEFORE_LOGIN = (b"IMAP4rev1", b"IMAP4rev2", b"LITERAL-", b"SASL-IR", b"ID", b"ENABLE", b"IDLE")
 # An iOS 26 client fails on servers that do not repeat SASL-IR after login.
 _LOGGED_IN = (

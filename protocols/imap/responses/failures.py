@@ -37,7 +37,7 @@ def refusal_of(error: StoreError) -> Refused:
 
 
 def incident_of(error: Exception, incident: str) -> Refused | None:
-    """The tagged NO for what has to be looked at, with its id in the log; None for the rest."""
+    """The tagged NO for an incident, with the id that the log has; None for other failures."""
     meaning = meaning_of(error) if isinstance(error, StoreError) else Meaning.FAULT
     if meaning not in (Meaning.FAULT, Meaning.OPERATOR):
         return None

@@ -72,7 +72,7 @@ def nstring(text: bytes | None) -> bytes:
 
 
 def astring(text: bytes) -> bytes:
-    """``astring``: an atom when possible. NIL is quoted, some clients take it for nothing."""
+    """``astring``: an atom when possible. NIL is quoted, because some clients read it as no value."""
     if _ATOM.match(text) and text.upper() != b"NIL":
         return text
     return quoted(text)

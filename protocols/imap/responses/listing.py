@@ -119,7 +119,7 @@ def _chosen(mailboxes: MailboxList, selection: frozenset[ListSelection]) -> dict
 
 
 def list_lines(mailboxes: MailboxList, request: List) -> Iterator[Line | None]:
-    """The answer to LIST, sorted by name; None now and then, for whoever wants to pause meanwhile."""
+    """The answer to LIST, sorted by name; None now and then, so that the caller may yield."""
     patterns = Patterns(request.reference + pattern for pattern in request.patterns)
     chosen = _chosen(mailboxes, request.selection)
     show_subscribed = (
