@@ -19,8 +19,7 @@ from mailstore.model import (
 )
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.context import Context, Hangup, Selected, log
-from protocols.imap.grammar.fetch import Fetch
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, SectionForm
+from protocols.imap.grammar.fetch import Fetch, FetchItem, FetchSection, SectionForm
 from protocols.imap.output import Output
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines

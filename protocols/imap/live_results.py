@@ -10,7 +10,7 @@ from mailstore.errors import StoreError
 from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.context import Context, Moment, Selected
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.fetch import FetchItem, FetchSection
 from protocols.imap.picture.live import InMailboxOrder, InSortOrder, LiveSearch
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.picture.places import Places

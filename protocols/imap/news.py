@@ -15,7 +15,7 @@ from mailstore.model import Delta, MailboxId, Overview, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.fetch_sender import push
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.fetch import FetchItem, FetchSection
 from protocols.imap.grammar.mailbox import StatusItem
 from protocols.imap.live_results import Come, tell_with_searches
 from protocols.imap.picture.known import ListNews, MetadataNews, News, StatusNews, TooMuch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from protocols.imap.context import Answer, Context
-from protocols.imap.grammar.fetch import UidBatches
+from protocols.imap.grammar.messages import UidBatches
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.responses import lines
 

@@ -11,8 +11,7 @@ from protocols.imap.commands.message_limit import allowed, limited_answer, requi
 from protocols.imap.commands.resync import require_qresync, tell_vanished_earlier
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.fetch_sender import Asked, send
-from protocols.imap.grammar.fetch import Fetch
-from protocols.imap.grammar.fetch_items import FetchItem
+from protocols.imap.grammar.fetch import Fetch, FetchItem
 from protocols.imap.grammar.page import Page
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.responses.search_results import on_page

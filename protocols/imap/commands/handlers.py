@@ -26,7 +26,7 @@ from protocols.imap.commands import (
 )
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.append import Append, Replace
-from protocols.imap.grammar.fetch import Copy, Expunge, Fetch, Move, Store, UidBatches
+from protocols.imap.grammar.fetch import Fetch
 from protocols.imap.grammar.mailbox import (
     Create,
     Delete,
@@ -40,6 +40,7 @@ from protocols.imap.grammar.mailbox import (
     Subscribe,
     Unsubscribe,
 )
+from protocols.imap.grammar.messages import Copy, Expunge, Move, Store, UidBatches
 from protocols.imap.grammar.metadata import GetMetadata, SetMetadata
 from protocols.imap.grammar.notify import Notify
 from protocols.imap.grammar.rights import ChangeAcl, GetAcl, ListRights, MyRights

@@ -10,7 +10,7 @@ from mailstore.model import CopyResult, SystemFlag, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.commands.message_limit import allowed, limited_answer, require_saving
 from protocols.imap.context import Answer, Context, Selected
-from protocols.imap.grammar.fetch import Copy, Expunge, Move
+from protocols.imap.grammar.messages import Copy, Expunge, Move
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines

@@ -15,7 +15,7 @@ from mailstore.model import ModSeq, StoreResult
 from mailstore.uidset import UidSet
 from protocols.imap.commands.message_limit import Allowed, allowed, limited_answer
 from protocols.imap.context import Answer, Context, Selected
-from protocols.imap.grammar.fetch import Store
+from protocols.imap.grammar.messages import Store
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines

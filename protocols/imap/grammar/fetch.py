@@ -1,23 +1,52 @@
-"""Commands on messages (RFC 3501 sections 6.4.3 to 6.4.8, RFC 6851, RFC 7162, RFC 10022). Pure."""
+"""FETCH: its data items and modifiers (RFC 3501 sections 6.4.5 and 9, RFC 3516, RFC 7162). Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
+from enum import Enum
 
-from mailstore.model import Flags, ModSeq, StoreMode
-from mailstore.uidset import SequenceSet
+from mailstore.mime.section import SectionKind, SectionSpec
+from mailstore.model import ModSeq, SectionRead
+from mailstore.uidset import MAX_NUMBER, SequenceSet
 from protocols.imap.grammar.cursor import Cursor
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, read_items_or_macro
 from protocols.imap.grammar.page import Page, read_page
 from protocols.imap.grammar.refusal import Malformed
 
 
-@dataclass(frozen=True, slots=True)
-class Expunge:
-    """EXPUNGE (section 6.4.3); with UIDs it is UID EXPUNGE (RFC 4315 section 2.1)."""
+class FetchItem(Enum):
+    """FETCH data items that are not message content."""
 
-    uids: SequenceSet | None = None
+    UID = b"UID"
+    FLAGS = b"FLAGS"
+    INTERNALDATE = b"INTERNALDATE"
+    SIZE = b"RFC822.SIZE"
+    ENVELOPE = b"ENVELOPE"
+    BODY = b"BODY"
+    BODYSTRUCTURE = b"BODYSTRUCTURE"
+    MODSEQ = b"MODSEQ"
+    EMAILID = b"EMAILID"
+    THREADID = b"THREADID"
+    SAVEDATE = b"SAVEDATE"
+    PREVIEW = b"PREVIEW"
+
+
+class SectionForm(Enum):
+    """How message content is told (RFC 3501 section 6.4.5, RFC 3516 section 4.2)."""
+
+    AS_STORED = "BODY"
+    DECODED = "BINARY"
+    DECODED_SIZE = "BINARY.SIZE"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSection:
+    """A FETCH data item that is message content; ``label`` is how the response names it."""
+
+    read: SectionRead
+    label: bytes
+    peek: bool
+    form: SectionForm = SectionForm.AS_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +62,40 @@ class Fetch:
     """Which of the messages asked for are meant (RFC 9394 section 3.4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """STORE (section 6.4.6) with UNCHANGEDSINCE (RFC 7162 section 3.1.3)."""
+_ITEM_NAME = re.compile(rb"[A-Za-z0-9.]+")
+_PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
+_SECTION_TEXT = re.compile(rb"[A-Za-z.]+")
+_BINARY = {
+    b"BINARY": SectionForm.DECODED,
+    b"BINARY.PEEK": SectionForm.DECODED,
+    b"BINARY.SIZE": SectionForm.DECODED_SIZE,
+}
+_LAZY = re.compile(rb" +\( *LAZY *\)", re.IGNORECASE)
+_PART_DEPTH_MAX = 100
 
-    numbers: SequenceSet
-    mode: StoreMode
-    flags: Flags
-    silent: bool = False
-    unchanged_since: ModSeq | None = None
-    by_uid: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class UidBatches:
-    """UIDBATCHES (RFC 10022): messages in a batch, and which batches; last None means all further ones."""
-
-    size: int
-    first: int = 1
-    last: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """COPY (section 6.4.7)."""
-
-    numbers: SequenceSet
-    mailbox: str
-    by_uid: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """MOVE (RFC 6851)."""
-
-    numbers: SequenceSet
-    mailbox: str
-    by_uid: bool = False
+_MACROS: dict[bytes, tuple[FetchItem, ...]] = {
+    b"ALL": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE, FetchItem.ENVELOPE),
+    b"FAST": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE),
+    b"FULL": (FetchItem.FLAGS, FetchItem.INTERNALDATE, FetchItem.SIZE, FetchItem.ENVELOPE, FetchItem.BODY),
+}
+_ITEMS = {item.value: item for item in FetchItem}
+_WHOLE = SectionSpec()
+_OLD_SECTIONS = {
+    b"RFC822": FetchSection(SectionRead(_WHOLE), b"RFC822", peek=False),
+    b"RFC822.HEADER": FetchSection(
+        SectionRead(SectionSpec(kind=SectionKind.HEADER)), b"RFC822.HEADER", peek=True
+    ),
+    b"RFC822.TEXT": FetchSection(SectionRead(SectionSpec(kind=SectionKind.TEXT)), b"RFC822.TEXT", peek=False),
+}
+_SECTION_TEXTS = {
+    b"HEADER": SectionKind.HEADER,
+    b"HEADER.FIELDS": SectionKind.HEADER_FIELDS,
+    b"HEADER.FIELDS.NOT": SectionKind.HEADER_FIELDS_NOT,
+    b"TEXT": SectionKind.TEXT,
+    b"MIME": SectionKind.MIME,
+}
+_QUOTE = re.compile(rb'["\\]')
+_PLAIN_FIELD = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\\]\[]+\Z")
 
 
 def parse_fetch(cursor: Cursor, by_uid: bool) -> Fetch:
@@ -109,79 +135,114 @@ def _modifier(cursor: Cursor) -> tuple[bytes, ModSeq | Page | None]:
             raise cursor.failure(b"known modifier")
 
 
-_STORE_MODES = {
-    b"FLAGS": (StoreMode.REPLACE, False),
-    b"FLAGS.SILENT": (StoreMode.REPLACE, True),
-    b"+FLAGS": (StoreMode.ADD, False),
-    b"+FLAGS.SILENT": (StoreMode.ADD, True),
-    b"-FLAGS": (StoreMode.REMOVE, False),
-    b"-FLAGS.SILENT": (StoreMode.REMOVE, True),
-}
+def read_items(cursor: Cursor) -> tuple[FetchItem | FetchSection, ...]:
+    """A list of data items in parentheses; one named twice counts once."""
+    return _bounded(cursor, cursor.parenthesised(lambda: _item(cursor)))
 
 
-def parse_store(cursor: Cursor, by_uid: bool) -> Store:
-    """``store`` behind its name."""
-    cursor.space()
-    numbers = cursor.sequence_set()
-    cursor.space()
-    unchanged_since: ModSeq | None = None
+def read_items_or_macro(cursor: Cursor) -> tuple[FetchItem | FetchSection, ...]:
+    """What FETCH takes: a list, one data item or a macro."""
     if cursor.peek() == b"(":
-        cursor.open()
-        if cursor.word(b"modifier") != b"UNCHANGEDSINCE":
-            raise cursor.failure(b"UNCHANGEDSINCE")
-        cursor.space()
-        unchanged_since = cursor.modseq()
-        cursor.close()
-        cursor.space()
-    found = _STORE_MODES.get(cursor.word(b"FLAGS"))
+        return read_items(cursor)
+    name = cursor.token(_ITEM_NAME, b"data item").upper()
+    return _bounded(cursor, _MACROS.get(name) or (_item_named(cursor, name),))
+
+
+def _bounded(
+    cursor: Cursor, items: tuple[FetchItem | FetchSection, ...]
+) -> tuple[FetchItem | FetchSection, ...]:
+    distinct = tuple(dict.fromkeys(items))
+    binary = sum(isinstance(one, FetchSection) and one.form in _BINARY.values() for one in distinct)
+    if binary > cursor.limits.binary_items_max:
+        raise Malformed(b"too many BINARY items")
+    return distinct
+
+
+def _item(cursor: Cursor) -> FetchItem | FetchSection:
+    return _item_named(cursor, cursor.token(_ITEM_NAME, b"data item").upper())
+
+
+def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
+    if name in {b"BODY", b"BODY.PEEK"} and cursor.skip(b"["):
+        return parse_section(cursor, peek=name == b"BODY.PEEK")
+    if name in _BINARY and cursor.skip(b"["):
+        return _binary(cursor, name)
+    if name == b"PREVIEW" and cursor.looking_at(_LAZY):
+        # RFC 8970 section 4: previews are made when a message is filed, so lazy ones are no different.
+        cursor.token(_LAZY, b"LAZY")
+    found = _ITEMS.get(name) or _OLD_SECTIONS.get(name)
     if found is None:
-        raise cursor.failure(b"FLAGS")
-    cursor.space()
-    if cursor.peek() == b"(":
-        flags = cursor.flag_list()
-    else:
-        items = [cursor.flag()]
-        while cursor.more():
-            if len(items) >= cursor.limits.list_items_max:
-                raise cursor.failure(b"shorter list")
-            items.append(cursor.flag())
-        flags = cursor.flags(items)
-    cursor.end()
-    return Store(numbers, found[0], flags, found[1], unchanged_since, by_uid)
+        raise cursor.failure(b"known data item")
+    return found
 
 
-def parse_uid_batches(cursor: Cursor) -> UidBatches:
-    """``uidbatches`` behind its name: a size, and which batches, counted from the newest."""
-    cursor.space()
-    size = cursor.number(b"batch size")
-    first, last = 1, None
-    if cursor.more():
-        first = cursor.number(b"batch number")
-        cursor.expect(b":", b"colon")
-        last = cursor.number(b"batch number")
-        if not 1 <= first <= last:
-            raise Malformed(b"batch numbers out of order", b"CLIENTBUG")
-    cursor.end()
-    return UidBatches(size, first, last)
-
-
-def numbers_and_mailbox(build: Callable[..., Copy | Move]) -> Callable[[Cursor, bool], Copy | Move]:
-    """What parses the arguments of COPY or MOVE into what ``build`` makes of them."""
-
-    def parse(cursor: Cursor, by_uid: bool) -> Copy | Move:
+def parse_section(cursor: Cursor, peek: bool) -> FetchSection:
+    """``section`` behind its bracket, and a partial if there is one (RFC 3501 section 9)."""
+    text = b""
+    label, part = _part(cursor)
+    if part:
+        if cursor.skip(b"."):
+            text = cursor.token(_SECTION_TEXT, b"section text").upper()
+            label += b"."
+    elif cursor.peek() != b"]":
+        text = cursor.token(_SECTION_TEXT, b"section").upper()
+    kind = _SECTION_TEXTS.get(text) if text else SectionKind.WHOLE
+    # RFC 3501 section 6.4.5: MIME must be prefixed by part numbers.
+    if kind is None or (kind is SectionKind.MIME and not part):
+        raise cursor.failure(b"section text")
+    fields: tuple[bytes, ...] = ()
+    if kind in {SectionKind.HEADER_FIELDS, SectionKind.HEADER_FIELDS_NOT}:
         cursor.space()
-        numbers = cursor.sequence_set()
-        cursor.space()
-        mailbox = cursor.mailbox()
-        cursor.end()
-        return build(numbers, mailbox, by_uid)
+        fields = cursor.parenthesised(lambda: cursor.astring(b"header field name"))
+        text += b" (" + b" ".join(_field_to_wire(cursor, name) for name in fields) + b")"
+    cursor.expect(b"]", b"closing bracket")
+    offset, length = _partial(cursor)
+    label = b"BODY[" + label + text + b"]" + (b"" if offset is None else b"<%d>" % offset)
+    return FetchSection(SectionRead(SectionSpec(part, kind, fields), offset, length), label, peek)
 
-    return parse
+
+def _part(cursor: Cursor) -> tuple[bytes, tuple[int, ...]]:
+    """``section-part``, as written and as numbers; empty when there is none."""
+    if not cursor.looking_at(_PART):
+        return b"", ()
+    label = cursor.token(_PART, b"part number")
+    part = tuple(int(number) for number in label.split(b"."))
+    if len(part) > _PART_DEPTH_MAX:
+        raise cursor.failure(b"shorter part number")
+    return label, part
 
 
-def parse_uid_expunge(cursor: Cursor) -> Expunge:
-    """``uid expunge`` behind its name (RFC 4315 section 2.1)."""
-    cursor.space()
-    numbers = cursor.sequence_set()
-    cursor.end()
-    return Expunge(numbers)
+def _partial(cursor: Cursor) -> tuple[int | None, int | None]:
+    """``partial``: offset and length, both None when there is none."""
+    if not cursor.skip(b"<"):
+        return None, None
+    offset = cursor.number(b"offset")
+    cursor.expect(b".", b"dot")
+    length = cursor.number(b"length", MAX_NUMBER)
+    if length == 0:
+        raise cursor.failure(b"length above 0")
+    cursor.expect(b">", b"closing angle bracket")
+    return offset, length
+
+
+def _binary(cursor: Cursor, name: bytes) -> FetchSection:
+    """``BINARY``, ``BINARY.PEEK`` or ``BINARY.SIZE`` behind the bracket (RFC 3516 section 7)."""
+    form = _BINARY[name]
+    label, part = _part(cursor)
+    cursor.expect(b"]", b"part number or closing bracket")
+    label = form.value.encode("ascii") + b"[" + label + b"]"
+    offset: int | None = None
+    length: int | None = None
+    if form is SectionForm.DECODED:
+        offset, length = _partial(cursor)
+        label += b"" if offset is None else b"<%d>" % offset
+    # A whole message has no transfer encoding of its own, so it need not be decoded in memory.
+    read = SectionRead(SectionSpec(part), offset, length, decoded=bool(part))
+    return FetchSection(read, label, name != b"BINARY", form)
+
+
+def _field_to_wire(cursor: Cursor, name: bytes) -> bytes:
+    """The name as the response repeats it; names that no header can have are refused."""
+    if any(octet < 0x20 or octet > 0x7E for octet in name):
+        raise cursor.failure(b"header field name in ASCII")
+    return name if _PLAIN_FIELD.match(name) else b'"' + _QUOTE.sub(rb"\\\g<0>", name) + b'"'

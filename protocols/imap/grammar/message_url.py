@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from mailstore.model import SectionRead, Uid, UidValidity
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.grammar.cursor import Cursor
-from protocols.imap.grammar.fetch_items import parse_section
+from protocols.imap.grammar.fetch import parse_section
 from protocols.imap.grammar.refusal import Refused
 from protocols.limits import ImapLimits
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from protocols.imap.grammar.cursor import Cursor
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, read_items
+from protocols.imap.grammar.fetch import FetchItem, FetchSection, read_items
 from protocols.imap.grammar.refusal import Disallowed, Malformed
 
 

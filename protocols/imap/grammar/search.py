@@ -10,7 +10,7 @@ from enum import Enum
 from mailstore.model import SortBy, SortKey, ThreadAlgorithm
 from mailstore.search import Key
 from protocols.imap.grammar.cursor import Cursor
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, read_items
+from protocols.imap.grammar.fetch import FetchItem, FetchSection, read_items
 from protocols.imap.grammar.page import Page, read_page
 from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
 from protocols.imap.grammar.search_keys import SearchParser, read_charset

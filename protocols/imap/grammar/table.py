@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from protocols.imap.connection import UNTAGGED, CommandReceived
-from protocols.imap.grammar import append, fetch, mailbox, metadata, notify, rights, search, select, session
+from protocols.imap.grammar import (
+    append,
+    fetch,
+    mailbox,
+    messages,
+    metadata,
+    notify,
+    rights,
+    search,
+    select,
+    session,
+)
 from protocols.imap.grammar.cursor import TAG, Cursor
 from protocols.imap.grammar.refusal import Malformed, Refused
 from protocols.limits import ImapLimits
@@ -39,17 +50,17 @@ Request = (
     | session.Check
     | select.Close
     | select.Unselect
-    | fetch.Expunge
+    | messages.Expunge
     | search.Search
     | search.RefusedSearch
     | search.MultiSearch
     | search.CancelUpdate
     | search.Thread
     | fetch.Fetch
-    | fetch.Store
-    | fetch.UidBatches
-    | fetch.Copy
-    | fetch.Move
+    | messages.Store
+    | messages.UidBatches
+    | messages.Copy
+    | messages.Move
     | session.Idle
     | mailbox.GetQuota
     | mailbox.GetQuotaRoot
@@ -188,18 +199,18 @@ _SPECS = (
     CommandSpec(b"CHECK", _nothing(session.Check()), _SELECTED),
     CommandSpec(b"CLOSE", _nothing(select.Close()), _SELECTED, shows_progress=True),
     CommandSpec(b"UNSELECT", _nothing(select.Unselect()), _SELECTED),
-    CommandSpec(b"EXPUNGE", _nothing(fetch.Expunge()), _SELECTED, expunges=True, shows_progress=True),
-    CommandSpec(b"UID EXPUNGE", fetch.parse_uid_expunge, _SELECTED, expunges=True, shows_progress=True),
+    CommandSpec(b"EXPUNGE", _nothing(messages.Expunge()), _SELECTED, expunges=True, shows_progress=True),
+    CommandSpec(b"UID EXPUNGE", messages.parse_uid_expunge, _SELECTED, expunges=True, shows_progress=True),
     *_by_number_and_uid(b"SEARCH", search.parse_search, may_expunge=False),
     CommandSpec(b"CANCELUPDATE", search.parse_cancel_update, _SELECTED),
     CommandSpec(b"ESEARCH", search.parse_multisearch, _LOGGED_IN),
     *_by_number_and_uid(b"SORT", search.parse_sort, may_expunge=False),
     *_by_number_and_uid(b"THREAD", search.parse_thread, may_expunge=False),
     *_by_number_and_uid(b"FETCH", fetch.parse_fetch, may_expunge=False, shows_progress=False),
-    *_by_number_and_uid(b"STORE", fetch.parse_store, may_expunge=False),
-    CommandSpec(b"UIDBATCHES", fetch.parse_uid_batches, _SELECTED),
-    *_by_number_and_uid(b"COPY", fetch.numbers_and_mailbox(fetch.Copy)),
-    *_by_number_and_uid(b"MOVE", fetch.numbers_and_mailbox(fetch.Move), expunges=True),
+    *_by_number_and_uid(b"STORE", messages.parse_store, may_expunge=False),
+    CommandSpec(b"UIDBATCHES", messages.parse_uid_batches, _SELECTED),
+    *_by_number_and_uid(b"COPY", messages.numbers_and_mailbox(messages.Copy)),
+    *_by_number_and_uid(b"MOVE", messages.numbers_and_mailbox(messages.Move), expunges=True),
     *_by_number_and_uid(b"REPLACE", append.parse_replace, expunges=True),
 )
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from mailstore import search as criteria
 from mailstore.model import SortBy, Uid
 from mailstore.uidset import UidSet
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.fetch import FetchItem, FetchSection
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
 from mailstore.uidset import SequenceSet, UidSet
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.fetch import FetchItem, FetchSection
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.responses import lines
 

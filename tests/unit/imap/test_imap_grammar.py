@@ -23,8 +23,7 @@ from mailstore.model import (
 from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap.connection import CommandReceived, Connection, ContinuationNeeded
 from protocols.imap.grammar.append import Append, AppendMessage, Replace, Url
-from protocols.imap.grammar.fetch import Copy, Expunge, Fetch, Move, Store, UidBatches
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection, SectionForm
+from protocols.imap.grammar.fetch import Fetch, FetchItem, FetchSection, SectionForm
 from protocols.imap.grammar.mailbox import (
     Create,
     Delete,
@@ -41,6 +40,7 @@ from protocols.imap.grammar.mailbox import (
     Subscribe,
     Unsubscribe,
 )
+from protocols.imap.grammar.messages import Copy, Expunge, Move, Store, UidBatches
 from protocols.imap.grammar.metadata import Depth, GetMetadata, SetMetadata
 from protocols.imap.grammar.notify import Notify
 from protocols.imap.grammar.page import Page

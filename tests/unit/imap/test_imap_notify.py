@@ -20,7 +20,7 @@ from mailstore.model import (
     UidValidity,
 )
 from protocols.imap.connection import CommandReceived
-from protocols.imap.grammar.fetch_items import FetchItem, FetchSection
+from protocols.imap.grammar.fetch import FetchItem, FetchSection
 from protocols.imap.grammar.notify import Event, EventGroup, Filter, Notify
 from protocols.imap.grammar.table import Parsed, Unparsed, parse_command
 from protocols.imap.picture.known import AccountPicture, Interest, StatusNews
