@@ -60,11 +60,16 @@ def segments(world: JobWorld) -> list[SegmentName]:
     return [one.name for one in world.state.segments(stream.stream)]
 
 
-def found_by_state(world: JobWorld, scratch: Path, *, deep: bool = True) -> list[Finding]:
-    """What ``verify`` says with the server's own records."""
-    keys = {
+def content_keys(world: JobWorld) -> dict[SegmentName, bytes]:
+    """What the server remembers of all streams."""
+    return {
         one.name: one.content_key for two in world.state.streams() for one in world.state.segments(two.stream)
     }
+
+
+def found_by_state(world: JobWorld, scratch: Path, *, deep: bool = True) -> list[Finding]:
+    """What ``verify`` says with the server's own records."""
+    keys = content_keys(world)
     verifier = Verifier(world.store, list_store(world.store), keys.get, scratch, deep=deep)
     return verifier.verify(expected_by_state(world.state)).findings
 
@@ -103,6 +108,29 @@ def test_what_no_key_is_known_of_is_counted(stored: JobWorld, tmp_path: Path) ->
     assert report.findings == []
     assert report.unopened == report.segments == len(listing.sizes) > 1
     assert report.bytes_read == sum(listing.sizes.values())
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_an_object_without_a_key_is_held_against_the_one_behind_it(
+    stored: JobWorld, bucket: Path, tmp_path: Path, is_changed: bool
+) -> None:
+    """That one names its hash, where nobody else remembers what was written."""
+    names = segments(stored)
+    if is_changed:
+        path = bucket / str(names[2])
+        path.write_bytes(bytes(path.stat().st_size))
+    server = stored.read_server(tmp_path, newest_sound=True).server
+    verifier = Verifier(
+        stored.store,
+        list_store(stored.store),
+        lambda name: None if name == names[2] else stored.private_key,
+        tmp_path,
+        deep=True,
+        trust=stored.trust(),
+    )
+    expected = expected_by_server(server, stream_of_server(stored.private_key.public))
+    found = verifier.verify(expected).findings
+    assert [one.key for one in found] == ([str(names[3])] if is_changed else [])
 
 
 def test_every_flipped_octet_is_found_and_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:

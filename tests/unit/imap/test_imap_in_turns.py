@@ -116,3 +116,21 @@ def test_flags_that_are_not_wanted_are_not_told_in_turns_either() -> None:
     assert b"n OK" in client.say(b"n NOTIFY SET (selected (MessageNew MessageExpunge))\r\n")
     other.say(b"o UID STORE 1:* +FLAGS (\\Flagged)\r\n")
     assert client.say(b"a NOOP\r\n") == b"a OK done\r\n"
+
+
+def test_what_is_told_in_turns_has_the_words_that_were_enabled() -> None:
+    """UIDONLY names messages by UID and has no UID item (RFC 9586), else CONDSTORE brings it."""
+    for enabled, line in (
+        (b"UIDONLY CONDSTORE", rb"\* \d UIDFETCH \(FLAGS \(\\Flagged\) MODSEQ \(\d+\)\)"),
+        (b"CONDSTORE", rb"\* \d FETCH \(UID \d FLAGS \(\\Flagged\) MODSEQ \(\d+\)\)"),
+    ):
+        world = world_of(IN_TURNS)
+        client, other = world.logged_in(), world.selected()
+        client.say(b"e ENABLE %s\r\n" % enabled)
+        client.say(b"s SELECT INBOX\r\n")
+        other.say(b"o UID STORE 1:* +FLAGS (\\Flagged)\r\n")
+        told = client.say(b"a NOOP\r\n")
+        world.clock.advance(0)
+        *told_lines, _ok = (told + client.hear()).splitlines()
+        assert len(told_lines) == COUNT
+        assert all(re.fullmatch(line, one) for one in told_lines), told_lines

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from twisted.python.filepath import FilePath
 
 from mailstore import changes, durable, filing, sealed
 from mailstore.filing import FEW_BYTES
-from mailstore.sealed import SealedId, pending
+from mailstore.sealed import SealedId, new_sealed_id, pending
 
 MESSAGE = b"Subject: hello\r\n\r\nworld\r\n"
+WAIT_S = 30.0
 
 
 @pytest.fixture
@@ -92,7 +95,11 @@ def test_a_foreseen_message_whose_delivery_dies_is_never_filed(
         world.deliver(MESSAGE)
     monkeypatch.undo()
     filer = account._opened._filer
-    assert filer._foreseen is not None
+    kept = filer._foreseen
+    assert kept is not None
+    filer.foresee(new_sealed_id())  # whose delivery has died before this looks
+    assert filer._foreseen is None
+    filer._foreseen = kept
     filer.forget()
     assert filer._foreseen is None
     world.deliver(b"Subject: another\r\n\r\n")
@@ -211,3 +218,54 @@ def test_an_account_does_not_close_while_a_message_is_foreseen(world: World) -> 
     under_way.callback(None)
     assert stopped.called
     assert inbox._filer._foreseen is None
+
+
+class SlowLock:
+    """A lock that says when somebody comes to it."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self.asked = threading.Semaphore(0)
+
+    def __enter__(self) -> None:
+        self.asked.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_filing_waits_for_what_is_being_foreseen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes less long than to open the message a second time."""
+    opened = opened_blobs(monkeypatch)
+    filer = world.login()._opened._filer
+    opening, may_open, prepare = threading.Event(), threading.Event(), filing.prepare
+
+    def slowly(*arguments: Any) -> Any:
+        opening.set()
+        assert may_open.wait(WAIT_S)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(filing, "prepare", slowly)
+    lock = SlowLock(filer._foreseeing)
+    monkeypatch.setattr(filer, "_foreseeing", lock)
+    with ThreadPoolExecutor(2) as pool:
+
+        def happens(path: Path, _data: bytes) -> None:
+            name = sealed.being_delivered(path.name)
+            assert name is not None
+            running.append(pool.submit(filer.foresee, name))
+            assert opening.wait(WAIT_S)
+
+        running: list[Future[None]] = []
+        when_written(world, monkeypatch, happens)
+        world.deliver(MESSAGE)
+        assert lock.asked.acquire(timeout=WAIT_S)
+        filer.relist()
+        loading = pool.submit(filer.load)
+        assert lock.asked.acquire(timeout=WAIT_S)
+        may_open.set()
+        running[0].result(WAIT_S)
+        batch = loading.result(WAIT_S)
+    assert batch is not None and len(batch.messages) == len(opened) == 1
+    batch.release()
