@@ -18,6 +18,7 @@ from backup.catalogue import ServerFacts
 from backup.errors import BackupError
 from backup.job import Job, Places
 from backup.keypair import read_public_key
+from backup.run_request import RunRequest
 from backup.state import State
 from deploy.config import Config, ConfigError
 from deploy.logs import setup
@@ -25,18 +26,11 @@ from deploy.object_store import open_store
 from deploy.snapshot_metrics import write_metrics
 from deploy.supervisor import CONTROL_FD, READY_FD, checked_config
 from mailstore.account import open_directory, read_server_key
-from mailstore.durable import storage_errors
 from mailstore.errors import Busy, StoreError
 from mailstore.keys import process_hardening
 from mailstore.locks import locked
 
 log = logging.getLogger("sealbox.backup")
-
-RUN_NOW = "run-now"
-"""A file in the backup folder; creating it asks for a snapshot of everything at once."""
-
-RUNNING_NOW = "running-now"
-"""Its name while that is done; a request made meanwhile is served afterwards."""
 
 METRICS_S = 60.0
 """Seconds between two writings of the metrics."""
@@ -79,6 +73,7 @@ class Process:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._request = RunRequest(Places(config.data).folder)
         self._ending = False
         # select() continues after a signal (PEP 475), so the signal handler writes to a pipe.
         self._woken, self._waker = os.pipe()
@@ -113,18 +108,11 @@ class Process:
             self._pause(job)
 
     def _turn(self, job: Job) -> None:
-        folder = Places(self._config.data).folder
-        running = folder / RUNNING_NOW
-        now = (folder / RUN_NOW).exists()
         try:
-            with storage_errors():
-                if now:
-                    (folder / RUN_NOW).rename(running)
-            job.turn(everything=now)
+            with self._request.served() as asked:
+                job.turn(everything=asked)
         except (BackupError, StoreError) as error:
             log.error("snapshots: %s %s", type(error).__name__, error)
-        finally:
-            running.unlink(missing_ok=True)
 
     def _tell(self, job: Job, state: State) -> None:
         try:
@@ -134,9 +122,8 @@ class Process:
 
     def _pause(self, job: Job) -> None:
         """Sleep until the next scan; wake up for a request, a finished upload or the end of the process."""
-        wanted = Places(self._config.data).folder / RUN_NOW
         left_s = self._config.snapshots.scan_interval_s
-        while left_s > 0 and not self._ending and not wanted.exists():
+        while left_s > 0 and not self._ending and not self._request.is_waiting():
             readable, _, _ = select.select([CONTROL_FD, self._woken], [], [], min(_LOOK_S, left_s))
             if CONTROL_FD in readable and not os.read(CONTROL_FD, 64):
                 self._ending = True

@@ -28,6 +28,15 @@ class Copy:
     changed: float
     size_bytes: int
 
+    @property
+    def account_id(self) -> AccountId:
+        """The account that was replaced."""
+        return AccountId(self.folder.name.partition("-")[0])
+
+    def expires_s(self, kept_s: float) -> float:
+        """When :func:`remove_expired` may remove it (epoch s), if copies are kept for ``kept_s``."""
+        return self.changed + kept_s
+
 
 def replaced_copies(root: Path) -> list[Copy]:
     """What restores in place have set aside, oldest first. Raises StorageFailed."""

@@ -17,6 +17,7 @@ from backup.limits import DAY_S
 from backup.restore import Listing, list_store
 from backup.restore_accounts import AccountStreams, Sources, Wishes, by_private_key, streams_of_state
 from backup.retention import chains, misdated
+from backup.run_request import RunRequest
 from backup.segment import SERVER, SegmentName
 from backup.signing import Signer
 from backup.source import keys_of
@@ -42,9 +43,8 @@ from deploy.cli.snapshot_store import (
 )
 from deploy.config import Config
 from deploy.object_store import open_store
-from deploy.snapshots import RUN_NOW, RUNNING_NOW, open_job
+from deploy.snapshots import open_job
 from mailstore.account import read_server_key
-from mailstore.durable import storage_errors
 from mailstore.errors import Busy
 from mailstore.keys import PrivateKey
 from mailstore.locks import locked
@@ -136,9 +136,9 @@ def _doubt(doubt_s: float) -> str:
 def _aside_fields(one: Copy, config: Config, names: dict[str, str]) -> Fields:
     return {
         "folder": str(one.folder),
-        "name": names.get(_owner(one)),
+        "name": names.get(one.account_id),
         "bytes": one.size_bytes,
-        "until": utc(_until_ms(one, config)),
+        "until": _until(one, config),
     }
 
 
@@ -146,22 +146,18 @@ def _aside_lines(aside: list[Copy], config: Config) -> list[str]:
     if not aside:
         return []
     size = size_text(sum(one.size_bytes for one in aside))
-    first, last = (utc(_until_ms(one, config)) for one in (aside[0], aside[-1]))
-    accounts = len({_owner(one) for one in aside})
+    first, last = (_until(one, config) for one in (aside[0], aside[-1]))
+    accounts = len({one.account_id for one in aside})
     what = f"{_counted(len(aside), 'copies', 'copy')} of {_counted(accounts, 'accounts', 'account')}"
     return [f"kept aside by restores: {what}, {size}; removed from {first} to {last}"]
-
-
-def _owner(one: Copy) -> str:
-    return one.folder.name.partition("-")[0]
 
 
 def _counted(number: int, many: str, one: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def _until_ms(one: Copy, config: Config) -> int:
-    return int((one.changed + config.snapshots.retention_days * DAY_S) * 1000)
+def _until(one: Copy, config: Config) -> str:
+    return utc(int(one.expires_s(config.snapshots.retention_days * DAY_S) * 1000))
 
 
 def _account_fields(state: State, stream: Stream, names: dict[str, str]) -> Fields:
@@ -238,13 +234,12 @@ def run(cli: Cli, take_over: bool, wait_s: float) -> None:
 
 def _ask_job(root: Path, wait_s: float) -> bool:
     """Ask the running job to do it; returns whether everything was stored in time."""
-    folder = Places(root).folder
-    with storage_errors():
-        (folder / RUN_NOW).touch()
+    request = RunRequest(Places(root).folder)
+    request.ask()
     until = time.monotonic() + wait_s
     while time.monotonic() < until:
         time.sleep(_POLL_S)
-        if not (folder / RUN_NOW).exists() and not (folder / RUNNING_NOW).exists():
+        if not request.is_open():
             with opened_state(root) as state:
                 if state.setting(TROUBLE):
                     return False
