@@ -17,6 +17,7 @@ from backup.segment import SegmentName, StreamId
 from mailstore.directory import AccountRecord, Directory
 from mailstore.keys import AccountId, PublicKey
 from mailstore.model import Pop3Settings
+from mailstore.names import mailbox_name
 
 _ACCOUNT = "account/"
 
@@ -187,7 +188,7 @@ def _pop3_settings(entry: dict[str, Any]) -> Pop3Settings:
     default = Pop3Settings()
     delay = entry.get("login_delay_s")
     return Pop3Settings(
-        str(entry.get("maildrop", default.maildrop)),
+        mailbox_name(str(entry.get("maildrop", default.maildrop))),
         bool(entry.get("retr_marks_seen", default.retr_marks_seen)),
         bool(entry.get("dele_to_trash", default.dele_to_trash)),
         None if delay is None else int(delay),

@@ -21,7 +21,8 @@ from mailstore.engine import DatabaseKey
 from mailstore.errors import NoSuchAccount
 from mailstore.keys import AccountId, Argon2Params
 from mailstore.limits import StoreLimits
-from mailstore.names import normalised
+from mailstore.model import MailboxName
+from mailstore.names import mailbox_name
 from mailstore.schema import migrate
 
 
@@ -58,8 +59,8 @@ def restore_mailbox(
     living = account_paths(root, record.account_id)
     with account_database(AccountPaths(folder), key) as then, account_database(living, key) as now:
         migrate(then, int(time.time()))
-        taken_ms = rebuilt.newest.taken_ms
-        copied = copy_mailbox(then, now, mailbox, _title(mailbox, taken_ms), StoreLimits())
+        wanted_name, taken_ms = mailbox_name(mailbox), rebuilt.newest.taken_ms
+        copied = copy_mailbox(then, now, wanted_name, _title(wanted_name, taken_ms), StoreLimits())
         return RestoredMailbox(copied.mailbox, copied.messages, taken_ms)
 
 
@@ -77,6 +78,6 @@ def opened_key(
         directory.close()
 
 
-def _title(mailbox: str, taken_ms: int) -> str:
+def _title(mailbox: MailboxName, taken_ms: int) -> MailboxName:
     taken = datetime.fromtimestamp(taken_ms / 1000, UTC)
-    return f"Restored {normalised(mailbox).replace('/', '-')} {taken:%Y-%m-%d %H.%M}"
+    return MailboxName(f"Restored {mailbox.replace('/', '-')} {taken:%Y-%m-%d %H.%M}")

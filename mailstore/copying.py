@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mailstore.engine import Database, Txn
 from mailstore.errors import MailboxExists
 from mailstore.limits import StoreLimits
-from mailstore.names import normalised
+from mailstore.model import MailboxName
 from mailstore.ops import mailboxes
 from mailstore.ops.content import read_span
 from mailstore.ops.messages import PlacedMessage, add_messages, placed_messages
@@ -29,12 +29,12 @@ _NAME_TRIES = 100
 class CopiedMailbox:
     """The new mailbox and how many messages are in it."""
 
-    mailbox: str = field(repr=False)
+    mailbox: MailboxName = field(repr=False)
     messages: int
 
 
 def copy_mailbox(
-    source: Database, target: Database, mailbox: str, title: str, limits: StoreLimits
+    source: Database, target: Database, mailbox: MailboxName, title: MailboxName, limits: StoreLimits
 ) -> CopiedMailbox:
     """Append the messages of ``mailbox`` with their flags and internal dates to a new, subscribed mailbox.
 
@@ -46,7 +46,7 @@ def copy_mailbox(
         MailboxNameInvalid, LimitExceeded: the new mailbox cannot be made.
         StorageFull, StorageFailed: as they say; batches that were written stay.
     """
-    found = source.read(0, _placed, normalised(mailbox))
+    found = source.read(0, _placed, mailbox)
     now_s = int(time.time())
     name = target.write(now_s, _new_mailbox, title, limits)
     for batch in _batches(source, found):
@@ -54,13 +54,13 @@ def copy_mailbox(
     return CopiedMailbox(name, len(found))
 
 
-def _placed(txn: Txn, mailbox: str) -> list[PlacedMessage]:
+def _placed(txn: Txn, mailbox: MailboxName) -> list[PlacedMessage]:
     return placed_messages(txn, require_mailbox(txn, mailbox))
 
 
-def _new_mailbox(txn: Txn, title: str, limits: StoreLimits) -> str:
+def _new_mailbox(txn: Txn, title: MailboxName, limits: StoreLimits) -> MailboxName:
     for number in range(1, _NAME_TRIES):
-        name = title if number == 1 else f"{title} ({number})"
+        name = title if number == 1 else MailboxName(f"{title} ({number})")
         try:
             mailboxes.create(txn, name, None, limits.max_mailboxes)
         except MailboxExists:
@@ -70,7 +70,7 @@ def _new_mailbox(txn: Txn, title: str, limits: StoreLimits) -> str:
     raise MailboxExists
 
 
-def _append(txn: Txn, name: str, batch: list[ReadyMessage]) -> None:
+def _append(txn: Txn, name: MailboxName, batch: list[ReadyMessage]) -> None:
     add_messages(txn, require_mailbox(txn, name), batch)
 
 

@@ -24,7 +24,7 @@ from mailstore.keys import AccountId, PrivateKey
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.model import INBOX, Flags, MailboxId
-from mailstore.names import normalised
+from mailstore.names import mailbox_name
 from mailstore.ops.messages import add_messages
 from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
 from mailstore.room import ROOM_TO_FILE_BYTES, free_bytes, log_bytes
@@ -271,6 +271,6 @@ def _target(txn: Txn, hint: str | None) -> MailboxId | None:
         return None
     found = txn.value(
         "SELECT id FROM mailbox WHERE name = ?1 OR lower(name) = lower(?1) ORDER BY name = ?1 DESC LIMIT 1",
-        (normalised(hint),),
+        (mailbox_name(hint),),
     )
     return None if found is None else MailboxId(found)

@@ -19,6 +19,7 @@ from mailstore.model import (
     FetchResult,
     Flags,
     MailboxId,
+    MailboxName,
     MaildropId,
     MaildropListing,
     MessageId,
@@ -36,7 +37,6 @@ from mailstore.model import (
     ThreadRow,
     Uid,
 )
-from mailstore.names import normalised
 from mailstore.open_account import OpenAccount
 from mailstore.ops import content, mailboxes, maildrop, messages, search, sorting
 from mailstore.ops.rows import delta, require_mailbox
@@ -184,14 +184,14 @@ class Mailbox:
         )
         return replace(done, delta=await self._claimed(done.delta))
 
-    async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+    async def copy(self, uids: UidSet, destination: MailboxName, since: ModSeq) -> CopyResult:
         """Copy messages, all or none. Raises NoSuchMailbox, ReadOnly, OverQuota, LimitExceeded."""
         self._account_writable()
         limits = await self._limits()
         done = await self._account.write(_copy, self.opened.mailbox_id, uids, destination, since, limits)
         return replace(done, delta=await self._claimed(done.delta))
 
-    async def move(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+    async def move(self, uids: UidSet, destination: MailboxName, since: ModSeq) -> CopyResult:
         """Move messages, all or none. Raises NoSuchMailbox, ReadOnly, LimitExceeded."""
         self._writable()
         done = await self._account.write(_move, self.opened.mailbox_id, uids, destination, since)
@@ -226,7 +226,7 @@ class Mailbox:
         return await self._account.compute(threads.threads, rows, algorithm), changed
 
     async def replace(
-        self, uid: Uid, destination: str, new: NewMessage, since: ModSeq
+        self, uid: Uid, destination: MailboxName, new: NewMessage, since: ModSeq
     ) -> tuple[AppendResult, Delta]:
         """Put a new message in the place of an old one (RFC 8508), both or neither.
 
@@ -280,11 +280,11 @@ def _copy(
     txn: Txn,
     source: MailboxId,
     uids: UidSet,
-    destination: str,
+    destination: MailboxName,
     since: ModSeq,
     limits: QuotaLimits,
 ) -> CopyResult:
-    target = require_mailbox(txn, normalised(destination))
+    target = require_mailbox(txn, destination)
     return messages.copy(txn, source, uids, target, since, limits)
 
 
@@ -307,17 +307,17 @@ def _replace(
     txn: Txn,
     source: MailboxId,
     uid: Uid,
-    destination: str,
+    destination: MailboxName,
     new: ReadyMessage,
     since: ModSeq,
     limits: QuotaLimits,
 ) -> tuple[AppendResult, Delta]:
-    target = require_mailbox(txn, normalised(destination))
+    target = require_mailbox(txn, destination)
     messages.check_quota(txn, new.prepared.size_bytes, 0, limits)
     validity, placed, changed = messages.replace(txn, source, uid, target, new, since)
     return AppendResult(target, validity, (placed,)), changed
 
 
-def _move(txn: Txn, source: MailboxId, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
-    target = require_mailbox(txn, normalised(destination))
+def _move(txn: Txn, source: MailboxId, uids: UidSet, destination: MailboxName, since: ModSeq) -> CopyResult:
+    target = require_mailbox(txn, destination)
     return messages.move(txn, source, uids, target, since)

@@ -19,8 +19,11 @@ MailboxId = NewType("MailboxId", int)
 MessageId = NewType("MessageId", int)
 """Key of the shared message row; copies of a message have it in common. Not the Message-ID field."""
 
+MailboxName = NewType("MailboxName", str)
+"""A name as it is stored and compared; ``names.mailbox_name`` makes it of what somebody wrote."""
+
 HIERARCHY_DELIMITER = "/"
-INBOX = "INBOX"
+INBOX = MailboxName("INBOX")
 
 
 class AccessProtocol(StrEnum):
@@ -106,7 +109,7 @@ class MailboxInfo:
     """One mailbox as LIST needs it. ``name`` is NFC text with ``/`` between levels."""
 
     mailbox_id: MailboxId
-    name: str
+    name: MailboxName
     special_use: SpecialUse | None
     subscribed: bool
     has_children: bool
@@ -119,7 +122,7 @@ class MailboxList:
     """All mailboxes in order of name, and subscriptions whose mailbox does not exist (any more)."""
 
     mailboxes: tuple[MailboxInfo, ...]
-    orphan_subscriptions: tuple[str, ...]
+    orphan_subscriptions: tuple[MailboxName, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ class Opened:
     """A mailbox at the moment it was selected. ``uids`` is ascending; index + 1 is the sequence number."""
 
     mailbox_id: MailboxId
-    name: str
+    name: MailboxName
     read_only: bool
     status: MailboxStatus
     uids: array[int]
@@ -401,7 +404,7 @@ class Pop3Settings:
     logins in seconds (RFC 2449 section 6.5), None for what the server says for everybody.
     """
 
-    maildrop: str = field(default=INBOX, repr=False)
+    maildrop: MailboxName = field(default=INBOX, repr=False)
     retr_marks_seen: bool = False
     dele_to_trash: bool = False
     login_delay_s: int | None = None

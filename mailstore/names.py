@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 
 from mailstore.errors import MailboxNameInvalid
-from mailstore.model import HIERARCHY_DELIMITER, INBOX
+from mailstore.model import HIERARCHY_DELIMITER, INBOX, MailboxName
 
 MAX_NAME_BYTES = 1000
 """Longest mailbox name in UTF-8 bytes."""
@@ -21,7 +21,7 @@ MAX_DEPTH = 32
 """Most levels of hierarchy in a mailbox name."""
 
 
-def normalised(name: str) -> str:
+def mailbox_name(name: str) -> MailboxName:
     """The name as it is stored: NFC, with INBOX and its children in upper case at the first level.
 
     INBOX is case-insensitive (RFC 3501 section 5.1) in ASCII and nothing else: a dotless i, whose capital is
@@ -32,21 +32,20 @@ def normalised(name: str) -> str:
         name = unicodedata.normalize("NFC", name)
     first, delimiter, rest = name.partition(HIERARCHY_DELIMITER)
     if first.isascii() and first.upper() == INBOX:
-        return INBOX + delimiter + rest
-    return name
+        name = INBOX + delimiter + rest
+    return MailboxName(name)
 
 
-def for_creation(name: str) -> str:
-    """The normalised name of a mailbox that shall be created.
+def for_creation(name: MailboxName) -> MailboxName:
+    """The mailbox_name name of a mailbox that shall be created.
 
     A trailing delimiter only announces children (RFC 3501 section 6.3.3) and is dropped.
 
     Raises:
         MailboxNameInvalid: empty or oversized name, empty level, control or unpaired character.
     """
-    name = normalised(name)
     if name.endswith(HIERARCHY_DELIMITER):
-        name = name[:-1]
+        name = MailboxName(name[:-1])
     if len(name) > MAX_NAME_BYTES:
         raise MailboxNameInvalid("the name is too long")
     levels = name.split(HIERARCHY_DELIMITER)
@@ -59,7 +58,7 @@ def for_creation(name: str) -> str:
     return name
 
 
-def superiors(name: str) -> list[str]:
+def superiors(name: str) -> list[MailboxName]:
     """The names above ``name``, outermost first."""
     levels = name.split(HIERARCHY_DELIMITER)
-    return [HIERARCHY_DELIMITER.join(levels[:depth]) for depth in range(1, len(levels))]
+    return [MailboxName(HIERARCHY_DELIMITER.join(levels[:depth])) for depth in range(1, len(levels))]

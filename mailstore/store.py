@@ -38,6 +38,7 @@ from mailstore.model import (
     AccessProtocol,
     AppendResult,
     MailboxList,
+    MailboxName,
     MailboxStatus,
     NewMessage,
     Origin,
@@ -53,7 +54,6 @@ from mailstore.model import (
     Uid,
     UidValidity,
 )
-from mailstore.names import normalised
 from mailstore.open_account import OpenAccount
 from mailstore.ops import content, mailboxes, messages, metadata, search
 from mailstore.ops.overview import overview
@@ -339,40 +339,40 @@ class Account:
         """All mailboxes and subscriptions."""
         return await self._opened.read(mailboxes.list_mailboxes)
 
-    async def status(self, name: str) -> MailboxStatus:
+    async def status(self, name: MailboxName) -> MailboxStatus:
         """Counters of one mailbox. Raises NoSuchMailbox."""
         return await self._opened.read_filed(mailboxes.status, name)
 
-    async def statuses(self, names: Sequence[str]) -> dict[str, MailboxStatus]:
+    async def statuses(self, names: Sequence[MailboxName]) -> dict[MailboxName, MailboxStatus]:
         """Counters of those mailboxes that exist, in one transaction."""
         return await self._opened.read_filed(mailboxes.statuses, names)
 
-    async def create(self, name: str, special_use: SpecialUse | None = None) -> MailboxStatus:
+    async def create(self, name: MailboxName, special_use: SpecialUse | None = None) -> MailboxStatus:
         """Create a mailbox. Raises MailboxExists, MailboxNameInvalid, SpecialUseTaken, LimitExceeded."""
         self._writable()
         return await self._opened.write(mailboxes.create, name, special_use, self._store.limits.max_mailboxes)
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: MailboxName) -> None:
         """Delete a mailbox. Raises NoSuchMailbox, MailboxHasChildren, MailboxNameInvalid."""
         self._writable()
         await self._opened.write(mailboxes.delete, name)
 
-    async def rename(self, old: str, new: str) -> None:
+    async def rename(self, old: MailboxName, new: MailboxName) -> None:
         """Rename a mailbox with its inferiors. Raises NoSuchMailbox, MailboxExists, MailboxNameInvalid."""
         self._writable()
         await self._opened.write(mailboxes.rename, old, new, self._store.limits.max_mailboxes)
 
-    async def subscribe(self, name: str) -> None:
+    async def subscribe(self, name: MailboxName) -> None:
         """Subscribe to a name. Raises MailboxNameInvalid, LimitExceeded."""
         self._writable()
         await self._opened.write(mailboxes.subscribe, name, self._store.limits.max_subscriptions)
 
-    async def unsubscribe(self, name: str) -> None:
+    async def unsubscribe(self, name: MailboxName) -> None:
         """Take a name out of the subscriptions."""
         self._writable()
         await self._opened.write(mailboxes.unsubscribe, name)
 
-    async def select(self, name: str, read_only: bool) -> Mailbox:
+    async def select(self, name: MailboxName, read_only: bool) -> Mailbox:
         """Open a mailbox for this session. Raises NoSuchMailbox."""
         read_only = read_only or self.read_only
         opened = await self._opened.read_filed(mailboxes.select, name, read_only)
@@ -388,7 +388,7 @@ class Account:
         max_bytes = await self._store.quota_limit(self.account_id)
         return QuotaLimits(max_bytes, self._store.limits.max_messages)
 
-    async def append(self, name: str, new: Sequence[NewMessage]) -> AppendResult:
+    async def append(self, name: MailboxName, new: Sequence[NewMessage]) -> AppendResult:
         """Append messages to a mailbox, all or none (RFC 3502).
 
         Raises:
@@ -413,22 +413,22 @@ class Account:
             return [prepare(one.data, self._store.mime_limits) for one in new]
 
     async def read_section(
-        self, name: str, uid_validity: UidValidity, uid: Uid, section: SectionRead
+        self, name: MailboxName, uid_validity: UidValidity, uid: Uid, section: SectionRead
     ) -> bytes | None:
         """A section of a message in any mailbox, None when there is no such thing. Raises NoSuchMailbox."""
         return await self._opened.read(_read_section, name, uid_validity, uid, section)
 
-    async def annotations(self, name: str | None) -> dict[str, bytes]:
+    async def annotations(self, name: MailboxName | None) -> dict[str, bytes]:
         """Annotations of a mailbox, or with None of the account (RFC 5464). Raises NoSuchMailbox."""
         return await self._opened.read(_annotations, name)
 
     async def annotations_of(
-        self, names: Sequence[str], entries: Sequence[str], max_bytes: int
+        self, names: Sequence[MailboxName], entries: Sequence[str], max_bytes: int
     ) -> dict[str, dict[str, bytes]]:
         """Some entries of as many mailboxes, in order, as fit in ``max_bytes``, one at least (RFC 9590)."""
         return await self._opened.read(metadata.get_some, names, entries, max_bytes)
 
-    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
+    async def annotate(self, name: MailboxName | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
         """Set or remove annotations, all or none; gives the versions of those that are set.
 
         Raises NoSuchMailbox, LimitExceeded, ReadOnly.
@@ -436,7 +436,7 @@ class Account:
         self._writable()
         return await self._opened.write(_annotate, name, values, self._store.limits.max_annotations)
 
-    async def search_in(self, name: str, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
+    async def search_in(self, name: MailboxName, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
         """Search a mailbox that is not selected (MULTISEARCH, RFC 7377). Raises NoSuchMailbox."""
         return await self._opened.search(key, _search_in, name, key)
 
@@ -464,34 +464,34 @@ class Account:
 
 
 def _read_section(
-    txn: Txn, name: str, uid_validity: UidValidity, uid: Uid, section: SectionRead
+    txn: Txn, name: MailboxName, uid_validity: UidValidity, uid: Uid, section: SectionRead
 ) -> bytes | None:
-    return content.read_section(txn, require_mailbox(txn, normalised(name)), uid_validity, uid, section)
+    return content.read_section(txn, require_mailbox(txn, name), uid_validity, uid, section)
 
 
-def _annotations(txn: Txn, name: str | None) -> dict[str, bytes]:
-    return metadata.get(txn, None if name is None else require_mailbox(txn, normalised(name)))
+def _annotations(txn: Txn, name: MailboxName | None) -> dict[str, bytes]:
+    return metadata.get(txn, None if name is None else require_mailbox(txn, name))
 
 
 def _annotate(
-    txn: Txn, name: str | None, values: Mapping[str, bytes | None], max_entries: int
+    txn: Txn, name: MailboxName | None, values: Mapping[str, bytes | None], max_entries: int
 ) -> dict[str, int]:
-    mailbox_id = None if name is None else require_mailbox(txn, normalised(name))
+    mailbox_id = None if name is None else require_mailbox(txn, name)
     return metadata.set_values(txn, mailbox_id, values, max_entries)
 
 
-def _search_in(txn: Txn, name: str, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
+def _search_in(txn: Txn, name: MailboxName, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
     found = mailboxes.status(txn, name)
     return found.uid_validity, search.run(txn, found.mailbox_id, key, found.highest_modseq)
 
 
 def _append(
     txn: Txn,
-    name: str,
+    name: MailboxName,
     filed: Sequence[ReadyMessage],
     limits: QuotaLimits,
 ) -> AppendResult:
-    mailbox_id = require_mailbox(txn, normalised(name))
+    mailbox_id = require_mailbox(txn, name)
     messages.check_quota(txn, sum(one.prepared.size_bytes for one in filed), len(filed), limits)
     validity, uids = messages.add_messages(txn, mailbox_id, filed)
     return AppendResult(mailbox_id, validity, uids)

@@ -20,6 +20,7 @@ from mailstore.model import (
     FetchResult,
     Flags,
     MailboxList,
+    MailboxName,
     MailboxStatus,
     MessageId,
     ModSeq,
@@ -90,14 +91,14 @@ class MailboxApi(Protocol):
     ) -> StoreResult:
         """Change flags. Raises ReadOnly, LimitExceeded."""
 
-    async def copy(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+    async def copy(self, uids: UidSet, destination: MailboxName, since: ModSeq) -> CopyResult:
         """Copy, all or none. Raises NoSuchMailbox, OverQuota."""
 
-    async def move(self, uids: UidSet, destination: str, since: ModSeq) -> CopyResult:
+    async def move(self, uids: UidSet, destination: MailboxName, since: ModSeq) -> CopyResult:
         """Move, all or none. Raises NoSuchMailbox, ReadOnly."""
 
     async def replace(
-        self, uid: Uid, destination: str, new: NewMessage, since: ModSeq
+        self, uid: Uid, destination: MailboxName, new: NewMessage, since: ModSeq
     ) -> tuple[AppendResult, Delta]:
         """Append one message and remove another, both or neither.
 
@@ -152,53 +153,53 @@ class AccountApi(Protocol):
     async def list_mailboxes(self) -> MailboxList:
         """All mailboxes and subscriptions."""
 
-    async def status(self, name: str) -> MailboxStatus:
+    async def status(self, name: MailboxName) -> MailboxStatus:
         """Counters of one mailbox. Raises NoSuchMailbox."""
 
-    async def statuses(self, names: Sequence[str]) -> dict[str, MailboxStatus]:
+    async def statuses(self, names: Sequence[MailboxName]) -> dict[MailboxName, MailboxStatus]:
         """Counters of those that exist."""
 
-    async def create(self, name: str, special_use: SpecialUse | None = None) -> MailboxStatus:
+    async def create(self, name: MailboxName, special_use: SpecialUse | None = None) -> MailboxStatus:
         """Create a mailbox and missing superiors. Raises MailboxExists, SpecialUseTaken, LimitExceeded."""
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: MailboxName) -> None:
         """Delete a mailbox. Raises NoSuchMailbox, MailboxHasChildren."""
 
-    async def rename(self, old: str, new: str) -> None:
+    async def rename(self, old: MailboxName, new: MailboxName) -> None:
         """Rename a mailbox and its inferiors. Raises NoSuchMailbox, MailboxExists."""
 
-    async def subscribe(self, name: str) -> None:
+    async def subscribe(self, name: MailboxName) -> None:
         """Subscribe to a name."""
 
-    async def unsubscribe(self, name: str) -> None:
+    async def unsubscribe(self, name: MailboxName) -> None:
         """Take a name out of the subscriptions."""
 
-    async def select(self, name: str, read_only: bool) -> MailboxApi:
+    async def select(self, name: MailboxName, read_only: bool) -> MailboxApi:
         """Open a mailbox. Raises NoSuchMailbox."""
 
-    async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
+    async def append(self, name: MailboxName, messages: Sequence[NewMessage]) -> AppendResult:
         """Append, all or none. Raises NoSuchMailbox, OverQuota, MessageTooLarge."""
 
     async def read_section(
-        self, name: str, uid_validity: UidValidity, uid: Uid, section: SectionRead
+        self, name: MailboxName, uid_validity: UidValidity, uid: Uid, section: SectionRead
     ) -> bytes | None:
         """A section of a message in any mailbox, None when there is none. Raises NoSuchMailbox."""
 
-    async def annotations(self, name: str | None) -> dict[str, bytes]:
+    async def annotations(self, name: MailboxName | None) -> dict[str, bytes]:
         """Annotations of a mailbox, or with None of the account. Raises NoSuchMailbox."""
 
     async def annotations_of(
-        self, names: Sequence[str], entries: Sequence[str], max_bytes: int
+        self, names: Sequence[MailboxName], entries: Sequence[str], max_bytes: int
     ) -> dict[str, dict[str, bytes]]:
         """Some entries of as many mailboxes, in order, as fit in ``max_bytes``, one at least."""
 
-    async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
+    async def annotate(self, name: MailboxName | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
         """Set or remove annotations, all or none; gives the versions of those that are set.
 
         Raises NoSuchMailbox, LimitExceeded, ReadOnly.
         """
 
-    async def search_in(self, name: str, key: Key) -> tuple[UidValidity, SearchResult]:
+    async def search_in(self, name: MailboxName, key: Key) -> tuple[UidValidity, SearchResult]:
         """Search a mailbox that is not selected. Raises NoSuchMailbox."""
 
     async def overview(self, annotations_since: int | None) -> Overview:

@@ -51,7 +51,7 @@ from mailstore.model import (
     Uid,
     UidValidity,
 )
-from mailstore.names import for_creation, normalised, superiors
+from mailstore.names import for_creation, superiors
 from mailstore.search import Key
 from tests.memory_mailbox import SelectedMailbox, StoredMailbox, read_section
 
@@ -240,7 +240,7 @@ class AccountSession:
 
     def box(self, name: str) -> StoredMailbox:
         """The mailbox of that name."""
-        found = self.data.mailboxes.get(normalised(name))
+        found = self.data.mailboxes.get(name)
         if found is None:
             raise NoSuchMailbox("no such mailbox")
         return found
@@ -282,7 +282,7 @@ class AccountSession:
         """See ``AccountApi``."""
         await self.turn()
         there = self.data.mailboxes
-        return {name: there[normalised(name)].status() for name in names if normalised(name) in there}
+        return {name: there[name].status() for name in names if name in there}
 
     async def create(self, name: str, special_use: SpecialUse | None = None) -> MailboxStatus:
         """See ``AccountApi``."""
@@ -297,7 +297,6 @@ class AccountSession:
     async def delete(self, name: str) -> None:
         """See ``AccountApi``."""
         await self.turn(writes=True)
-        name = normalised(name)
         if name == "INBOX":
             raise InboxStays("INBOX")
         box = self.box(name)
@@ -311,7 +310,7 @@ class AccountSession:
     async def rename(self, old: str, new: str) -> None:
         """See ``AccountApi``; INBOX hands over its messages and stays."""
         await self.turn(writes=True)
-        old, new = normalised(old), for_creation(new)
+        new = for_creation(new)
         self.box(old)
         if new in self.data.mailboxes:
             raise MailboxExists("exists")
@@ -342,13 +341,13 @@ class AccountSession:
     async def unsubscribe(self, name: str) -> None:
         """See ``AccountApi``."""
         await self.turn(writes=True)
-        self.data.subscriptions.discard(normalised(name))
+        self.data.subscriptions.discard(name)
         self.data.touch()
 
     async def select(self, name: str, read_only: bool) -> SelectedMailbox:
         """See ``AccountApi``."""
         await self.turn()
-        return SelectedMailbox(self, normalised(name), read_only or self.read_only)
+        return SelectedMailbox(self, name, read_only or self.read_only)
 
     async def append(self, name: str, messages: Sequence[NewMessage]) -> AppendResult:
         """See ``AccountApi``."""
@@ -384,7 +383,7 @@ class AccountSession:
         self, names: Sequence[str], entries: Sequence[str], max_bytes: int
     ) -> dict[str, dict[str, bytes]]:
         """See ``AccountApi``; one mailbox at a time."""
-        stored = await self.annotations(names[0]) if normalised(names[0]) in self.data.mailboxes else {}
+        stored = await self.annotations(names[0]) if names[0] in self.data.mailboxes else {}
         return {names[0]: {entry: stored[entry] for entry in entries if entry in stored}}
 
     async def annotate(self, name: str | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
@@ -432,7 +431,7 @@ class AccountSession:
     async def search_in(self, name: str, key: Key) -> tuple[UidValidity, SearchResult]:
         """See ``AccountApi``."""
         box = self.box(name)
-        return box.uid_validity, await SelectedMailbox(self, normalised(name), True).search(key, box.modseq)
+        return box.uid_validity, await SelectedMailbox(self, name, True).search(key, box.modseq)
 
     def check_quota(self, more_bytes: int, more_messages: int) -> None:
         """Refuse what would pass the account's limits."""

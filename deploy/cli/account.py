@@ -17,8 +17,8 @@ from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord
 from mailstore.errors import MailboxNameInvalid, NoSuchAccount
 from mailstore.keys import Keyslot, read_header
-from mailstore.model import Pop3Settings
-from mailstore.names import for_creation
+from mailstore.model import MailboxName, Pop3Settings
+from mailstore.names import for_creation, mailbox_name
 from mailstore.sealed import pending, set_aside
 
 _SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -128,9 +128,9 @@ def set_account(
         cli.remark("the mailbox has to exist: until it does, POP3 logins are refused")
 
 
-def _mailbox_name(text: str) -> str:
+def _mailbox_name(text: str) -> MailboxName:
     try:
-        return for_creation(text)
+        return for_creation(mailbox_name(text))
     except MailboxNameInvalid:
         raise Refusal("no mailbox can have that name", EXIT_USAGE) from None
 

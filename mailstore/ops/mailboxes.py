@@ -23,6 +23,7 @@ from mailstore.model import (
     MailboxId,
     MailboxInfo,
     MailboxList,
+    MailboxName,
     MailboxStatus,
     ModSeq,
     Opened,
@@ -32,7 +33,7 @@ from mailstore.model import (
     Uid,
     UidValidity,
 )
-from mailstore.names import for_creation, normalised, superiors
+from mailstore.names import for_creation, superiors
 from mailstore.ops.messages import move_all, remove_all
 from mailstore.ops.rows import delta, require_mailbox
 from mailstore.schema import new_object_id, next_uid_validity
@@ -65,23 +66,23 @@ def _status(txn: Txn, row: Row) -> MailboxStatus:
     )
 
 
-def status(txn: Txn, name: str) -> MailboxStatus:
+def status(txn: Txn, name: MailboxName) -> MailboxStatus:
     """Counters of one mailbox.
 
     Raises:
         NoSuchMailbox: there is none.
     """
-    row = txn.one(_STATUS + "name = ?", (normalised(name),))
+    row = txn.one(_STATUS + "name = ?", (name,))
     if row is None:
         raise NoSuchMailbox("no such mailbox")
     return _status(txn, row)
 
 
-def statuses(txn: Txn, names: Sequence[str]) -> dict[str, MailboxStatus]:
+def statuses(txn: Txn, names: Sequence[MailboxName]) -> dict[MailboxName, MailboxStatus]:
     """Counters of those mailboxes among ``names`` that exist."""
     found = {}
     for name in names:
-        row = txn.one(_STATUS + "name = ?", (normalised(name),))
+        row = txn.one(_STATUS + "name = ?", (name,))
         if row is not None:
             found[name] = _status(txn, row)
     return found
@@ -110,14 +111,14 @@ def list_mailboxes(txn: Txn) -> MailboxList:
     return MailboxList(tuple(infos), tuple(orphans))
 
 
-def _insert(txn: Txn, name: str, use: SpecialUse | None) -> None:
+def _insert(txn: Txn, name: MailboxName, use: SpecialUse | None) -> None:
     txn.run(
         "INSERT INTO mailbox(name, object_id, special_use, uid_validity) VALUES(?, ?, ?, ?)",
         (name, new_object_id("F"), use.value if use else None, next_uid_validity(txn)),
     )
 
 
-def create(txn: Txn, name: str, use: SpecialUse | None, max_mailboxes: int) -> MailboxStatus:
+def create(txn: Txn, name: MailboxName, use: SpecialUse | None, max_mailboxes: int) -> MailboxStatus:
     """Create a mailbox and the superiors it lacks (RFC 3501 section 6.3.3).
 
     Raises:
@@ -140,7 +141,7 @@ def create(txn: Txn, name: str, use: SpecialUse | None, max_mailboxes: int) -> M
     return status(txn, name)
 
 
-def delete(txn: Txn, name: str) -> None:
+def delete(txn: Txn, name: MailboxName) -> None:
     """Delete a mailbox and what is in it (RFC 3501 section 6.3.4).
 
     Raises:
@@ -148,7 +149,6 @@ def delete(txn: Txn, name: str) -> None:
         InboxStays: it is INBOX.
         MailboxHasChildren: its inferiors have to go first.
     """
-    name = normalised(name)
     if name == INBOX:
         raise InboxStays("INBOX cannot be deleted")
     mailbox_id = require_mailbox(txn, name)
@@ -158,7 +158,7 @@ def delete(txn: Txn, name: str) -> None:
     txn.run("DELETE FROM mailbox WHERE id = ?", (mailbox_id,))
 
 
-def _children(txn: Txn, name: str) -> list[tuple[MailboxId, str]]:
+def _children(txn: Txn, name: MailboxName) -> list[tuple[MailboxId, str]]:
     prefix = name + HIERARCHY_DELIMITER
     return [
         (MailboxId(mailbox_id), child)
@@ -168,7 +168,7 @@ def _children(txn: Txn, name: str) -> list[tuple[MailboxId, str]]:
     ]
 
 
-def rename(txn: Txn, old: str, new: str, max_mailboxes: int) -> None:
+def rename(txn: Txn, old: MailboxName, new: MailboxName, max_mailboxes: int) -> None:
     """Rename a mailbox with its inferiors; INBOX hands over its messages and stays, empty.
 
     RFC 3501 section 6.3.5. MAILBOXID and UIDs stay with a renamed mailbox (RFC 8474 section 4).
@@ -176,7 +176,7 @@ def rename(txn: Txn, old: str, new: str, max_mailboxes: int) -> None:
     Raises:
         NoSuchMailbox, MailboxExists, MailboxNameInvalid, OwnInferior, LimitExceeded: as they say.
     """
-    old, new = normalised(old), for_creation(new)
+    new = for_creation(new)
     mailbox_id = require_mailbox(txn, old)
     if txn.value("SELECT 1 FROM mailbox WHERE name = ?", (new,)):
         raise MailboxExists("the new name is taken")
@@ -187,7 +187,10 @@ def rename(txn: Txn, old: str, new: str, max_mailboxes: int) -> None:
     if new.startswith(old + HIERARCHY_DELIMITER):
         raise OwnInferior("a mailbox cannot become its own inferior")
     pairs = [(mailbox_id, new)]
-    pairs += [(child_id, for_creation(new + child[len(old) :])) for child_id, child in _children(txn, old)]
+    pairs += [
+        (child_id, for_creation(MailboxName(new + child[len(old) :])))
+        for child_id, child in _children(txn, old)
+    ]
     for _, name in pairs[1:]:
         if txn.value("SELECT 1 FROM mailbox WHERE name = ?", (name,)):
             raise MailboxExists("the new name of an inferior is taken")
@@ -197,7 +200,7 @@ def rename(txn: Txn, old: str, new: str, max_mailboxes: int) -> None:
     txn.many("UPDATE mailbox SET name = ? WHERE id = ?", [(name, one) for one, name in pairs])
 
 
-def subscribe(txn: Txn, name: str, max_subscriptions: int) -> None:
+def subscribe(txn: Txn, name: MailboxName, max_subscriptions: int) -> None:
     """Add a name to the subscriptions; the mailbox need not exist (RFC 3501 section 6.3.6).
 
     Raises:
@@ -212,18 +215,17 @@ def subscribe(txn: Txn, name: str, max_subscriptions: int) -> None:
     txn.run("INSERT INTO subscription VALUES(?)", (name,))
 
 
-def unsubscribe(txn: Txn, name: str) -> None:
+def unsubscribe(txn: Txn, name: MailboxName) -> None:
     """Remove a name from the subscriptions; a name that is not there is no error."""
-    txn.run("DELETE FROM subscription WHERE name = ?", (normalised(name),))
+    txn.run("DELETE FROM subscription WHERE name = ?", (name,))
 
 
-def select(txn: Txn, name: str, read_only: bool) -> Opened:
+def select(txn: Txn, name: MailboxName, read_only: bool) -> Opened:
     """Open a mailbox for a session, without claiming ``\\Recent``.
 
     Raises:
         NoSuchMailbox: there is none.
     """
-    name = normalised(name)
     found = status(txn, name)
     mailbox_id = found.mailbox_id
     # One JSON text takes half the time and memory of a row for each message; it comes in order of the
@@ -248,7 +250,7 @@ def select(txn: Txn, name: str, read_only: bool) -> Opened:
     )
 
 
-def select_and_claim(txn: Txn, name: str) -> Opened:
+def select_and_claim(txn: Txn, name: MailboxName) -> Opened:
     """Open a mailbox for reading and writing; what is ``\\Recent`` is so for this session only.
 
     Raises:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from array import array
 
 from mailstore.engine import Txn
-from mailstore.model import MailboxId, MaildropId, MaildropListing, ModSeq, SpecialUse
+from mailstore.model import MailboxId, MailboxName, MaildropId, MaildropListing, ModSeq, SpecialUse
 from mailstore.ops import mailboxes, messages
 from mailstore.ops.rows import CHOSEN, as_json
 from mailstore.uidset import UidSet
 
-TRASH = "Trash"
+TRASH = MailboxName("Trash")
 """The name of the mailbox for deleted messages where none has the special use."""
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mailstore.engine import Txn
 from mailstore.errors import LimitExceeded
-from mailstore.model import MailboxId
-from mailstore.names import normalised
+from mailstore.model import MailboxId, MailboxName
 
 
 def get(txn: Txn, mailbox_id: MailboxId | None) -> dict[str, bytes]:
@@ -21,7 +20,7 @@ def get(txn: Txn, mailbox_id: MailboxId | None) -> dict[str, bytes]:
 
 
 def get_some(
-    txn: Txn, names: Sequence[str], entries: Sequence[str], max_bytes: int
+    txn: Txn, names: Sequence[MailboxName], entries: Sequence[str], max_bytes: int
 ) -> dict[str, dict[str, bytes]]:
     """Those of ``entries`` that each mailbox has, for as many mailboxes as fit, one at least.
 
@@ -36,7 +35,7 @@ def get_some(
         rows = txn.rows(
             "SELECT a.entry, a.value FROM mailbox AS b JOIN annotation AS a ON a.mailbox_id = b.id"
             " WHERE b.name = ? AND a.entry IN (SELECT value FROM json_each(?))",
-            (normalised(name), wanted),
+            (name, wanted),
         )
         found[name] = dict(rows)
         left -= sum(len(value) for value in found[name].values())

@@ -6,7 +6,7 @@ import json
 
 from mailstore.engine import Row, Txn
 from mailstore.errors import NoSuchMailbox
-from mailstore.model import Delta, Flags, MailboxId, MessageFlags, ModSeq, SystemFlag, Uid
+from mailstore.model import Delta, Flags, MailboxId, MailboxName, MessageFlags, ModSeq, SystemFlag, Uid
 from mailstore.uidset import UidSet
 
 CHOSEN = (
@@ -46,8 +46,8 @@ def message_flags(row: Row) -> MessageFlags:
     return MessageFlags(uid, modseq, flags_of(flags, keywords))
 
 
-def require_mailbox(txn: Txn, name: str) -> MailboxId:
-    """The id of the mailbox called ``name`` (already normalised).
+def require_mailbox(txn: Txn, name: MailboxName) -> MailboxId:
+    """The id of the mailbox called ``name``.
 
     Raises:
         NoSuchMailbox: there is none.

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from mailstore.model import ModSeq, Uid
-from mailstore.names import normalised
+from mailstore.model import MailboxName, ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget, Reservation
@@ -59,7 +58,7 @@ class Selected:
 
     mailbox: MailboxApi
     view: View
-    name: str
+    name: MailboxName
     read_only: bool
     live: dict[bytes, LiveSearch] = field(default_factory=dict)
     """Searches kept up to date, by the tag of their command (RFC 5267 section 4)."""
@@ -202,9 +201,9 @@ class Context:
         if account is not None:
             account.release()
 
-    def has_put(self, mailbox: str, uids: Sequence[Uid]) -> None:
+    def has_put(self, mailbox: MailboxName, uids: Sequence[Uid]) -> None:
         """This session added messages to a mailbox, so its client need not be notified of them (RFC 5465)."""
-        if self.selected is not None and self.selected.name == normalised(mailbox):
+        if self.selected is not None and self.selected.name == mailbox:
             self.selected.own |= UidSet.of(uids)
         elif self.watch is not None:
             self.watch.picture.grew(mailbox, len(uids))

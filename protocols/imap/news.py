@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mailstore.errors import AccountClosed, StoreError
-from mailstore.model import Delta, MailboxId, Overview, Uid
+from mailstore.model import Delta, MailboxId, MailboxInfo, Overview, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.fetch_sender import push
@@ -107,8 +107,8 @@ async def _tell_data(ctx: Context, found: Sequence[Come]) -> None:
 
 async def put_news(ctx: Context, now: Overview, news: Sequence[News]) -> None:
     """Send news of mailboxes that are not selected."""
-    infos = {info.name: info for info in now.listed.mailboxes}
-    subscribed = {info.name for info in now.listed.mailboxes if info.subscribed}
+    infos: dict[str, MailboxInfo] = {info.name: info for info in now.listed.mailboxes}
+    subscribed: set[str] = {info.name for info in now.listed.mailboxes if info.subscribed}
     subscribed.update(now.listed.orphan_subscriptions)
     for one in news:
         match one:

@@ -43,6 +43,7 @@ from mailstore.model import (
     ThreadAlgorithm,
     UidValidity,
 )
+from mailstore.names import mailbox_name
 from mailstore.schema import DEFAULT_MAILBOXES
 from mailstore.uidset import UidSet
 from tests.memory_store import MemoryStore
@@ -63,7 +64,7 @@ WHOLE = 10_000
 """More bytes than any section here has."""
 KEYWORDS = ("$Label1", "Work", "work")
 
-names = st.sampled_from(NAMES)
+names = st.sampled_from(NAMES).map(mailbox_name)
 uids = st.lists(st.integers(1, 7), max_size=4).map(UidSet.of)
 flags = st.builds(
     Flags,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from mailstore.errors import NoSuchMailbox, StoreError
-from mailstore.model import NewMessage
+from mailstore.model import MailboxName, NewMessage
 from protocols.imap.connection import Piece
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.append import Append, AppendMessage, Replace, Url, append_target
@@ -67,7 +67,7 @@ def no_such_mailbox() -> Disallowed:
     return Disallowed(b"no such mailbox", b"TRYCREATE")
 
 
-async def require_mailbox(ctx: Context, mailbox: str) -> None:
+async def require_mailbox(ctx: Context, mailbox: MailboxName) -> None:
     """Raises Disallowed (TRYCREATE) when there is no such mailbox; other errors are left to the command."""
     try:
         await ctx.the_account().status(mailbox)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 from mailstore.errors import LimitExceeded
 from mailstore.model import SpecialUse
-from mailstore.names import normalised
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.metadata import Depth, GetMetadata, SetMetadata
 from protocols.imap.grammar.refusal import Disallowed
@@ -59,7 +58,7 @@ async def get_metadata(ctx: Context, request: GetMetadata) -> Answer:
     stored = await account.annotations(request.mailbox or None)
     if request.mailbox and any(SPECIAL_USE.startswith(entry) for entry in request.entries):
         uses = {info.name: info.special_use for info in (await account.list_mailboxes()).mailboxes}
-        use = uses.get(normalised(request.mailbox))
+        use = uses.get(request.mailbox)
         stored = {**stored, **special_use_entry((use.value.encode("ascii"),) if use else ())}
     values = chosen(stored, request.entries, request.depth)
     longest = 0

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from mailstore import search as criteria
 from mailstore.errors import NoSuchMailbox
-from mailstore.model import MailboxInfo, MailboxStatus
-from mailstore.names import normalised
+from mailstore.model import MailboxInfo, MailboxName, MailboxStatus
 from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap.commands.live_search import live_search
 from protocols.imap.context import Answer, Context
@@ -72,23 +71,23 @@ def _correlator(ctx: Context, name: str, validity: int) -> bytes:
     return b'TAG "%s" MAILBOX %s UIDVALIDITY %d' % (ctx.tag, lines.mailbox(name, ctx.utf8), validity)
 
 
-async def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxInfo]) -> set[str]:
+async def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxInfo]) -> set[MailboxName]:
     """The names that the sources mean (RFC 5465 section 6); those that do not exist mean nothing.
 
     Sources of a kind are joined first, so the cost is that of the names plus that of the mailboxes. Other
     sessions have their turn in between.
     """
-    named: dict[Source, set[str]] = {kind: set() for kind in Source}
+    named: dict[Source, set[MailboxName]] = {kind: set() for kind in Source}
     kinds = {source.kind for source in request.sources}
     for source in request.sources:
         for name in source.names:
-            named[source.kind].add(normalised(name))
+            named[source.kind].add(name)
             await ctx.give_way()
     if Source.SELECTED in kinds:
         named[Source.MAILBOXES].add(ctx.the_mailbox().name)
     # With a sub-address mail can be delivered into any of them (RFC 5465 section 6.3).
     everything = bool(kinds & {Source.INBOXES, Source.PERSONAL})
-    chosen: set[str] = set()
+    chosen: set[MailboxName] = set()
     for one in listed:
         name = one.name
         if (
@@ -118,7 +117,7 @@ def _names_last(key: criteria.Key) -> bool:
             return False
 
 
-async def _search_in(ctx: Context, request: Search, name: str, status: MailboxStatus) -> None:
+async def _search_in(ctx: Context, request: Search, name: MailboxName, status: MailboxStatus) -> None:
     """Search one mailbox and tell what was found, if anything (RFC 7377 section 2.1)."""
     account, place = ctx.the_account(), _Elsewhere(status.uid_next - 1)
     try:

@@ -6,6 +6,7 @@ the answers say just that.
 
 from __future__ import annotations
 
+from mailstore.model import MailboxName
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.rights import ChangeAcl, GetAcl, ListRights, MyRights
@@ -36,7 +37,7 @@ async def my_rights(ctx: Context, request: MyRights) -> Answer:
     return _DONE
 
 
-async def _administered(ctx: Context, name: str) -> AccountApi:
+async def _administered(ctx: Context, name: MailboxName) -> AccountApi:
     """The account, when the session has the right "a" to the mailbox (section 4)."""
     account = ctx.the_account()
     await account.status(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mailstore.model import Flags
+from mailstore.model import Flags, MailboxName
 from mailstore.uidset import SequenceSet
 from protocols.imap.grammar.cursor import TAG, Cursor
 from protocols.imap.grammar.refusal import Disallowed, Malformed
@@ -30,7 +30,7 @@ class AppendMessage:
 class Append:
     """APPEND of one message or, with MULTIAPPEND, of several: all or none (RFC 3502 section 3)."""
 
-    mailbox: str
+    mailbox: MailboxName
     messages: tuple[AppendMessage, ...]
 
 
@@ -39,7 +39,7 @@ class Replace:
     """REPLACE (RFC 8508): ``number`` is one message of the selected mailbox."""
 
     number: SequenceSet
-    mailbox: str
+    mailbox: MailboxName
     message: AppendMessage
     by_uid: bool = False
 
@@ -59,7 +59,7 @@ def parse_append(cursor: Cursor) -> Append:
     return Append(mailbox, tuple(messages))
 
 
-def append_target(cursor: Cursor) -> str | None:
+def append_target(cursor: Cursor) -> MailboxName | None:
     """The mailbox of an incomplete APPEND command; None if it is not complete yet, or not an APPEND.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TypeVar
 
-from mailstore.model import Flags, ModSeq, SystemFlag, Uid
+from mailstore.model import Flags, MailboxName, ModSeq, SystemFlag, Uid
 from mailstore.uidset import MAX_NUMBER, STAR, Range, SequenceSet, UidSet
 from protocols.imap.connection import Literal, Piece
 from protocols.imap.grammar.refusal import IMPOSSIBLE_NAME, Disallowed, Malformed, Refused
@@ -258,15 +258,15 @@ class Cursor:
             raise self.failure(b"UID set without *")
         return UidSet.from_ranges((Uid(min(pair)), Uid(max(pair))) for pair in numbers.ranges)
 
-    def mailbox(self) -> str:
+    def mailbox(self) -> MailboxName:
         """``mailbox``, decoded."""
         return self._mailbox_name(ASTRING_ATOM, b"mailbox name")
 
-    def list_mailbox(self) -> str:
+    def list_mailbox(self) -> MailboxName:
         """``list-mailbox``: a pattern, decoded."""
         return self._mailbox_name(LIST_ATOM, b"mailbox pattern")
 
-    def _mailbox_name(self, atom: re.Pattern[bytes], what: bytes) -> str:
+    def _mailbox_name(self, atom: re.Pattern[bytes], what: bytes) -> MailboxName:
         """A mailbox name, empty when it is impossible.
 
         Then ``end`` answers NO and not BAD, because programs probe names.
@@ -281,7 +281,7 @@ class Cursor:
             return name
         except ValueError:
             self._impossible = Disallowed(*IMPOSSIBLE_NAME)
-            return ""
+            return MailboxName("")
 
     def flag(self) -> SystemFlag | str:
         """``flag``: a stored system flag or a keyword. ``\\Recent`` cannot be set (section 2.3.2)."""

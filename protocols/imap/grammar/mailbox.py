@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from mailstore.model import SpecialUse
+from mailstore.model import MailboxName, SpecialUse
 from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.metadata import metadata_entries
 from protocols.imap.grammar.refusal import Disallowed, Malformed
@@ -17,7 +17,7 @@ from protocols.imap.grammar.refusal import Disallowed, Malformed
 class Create:
     """CREATE (section 6.3.3) with USE (RFC 6154 section 3)."""
 
-    mailbox: str
+    mailbox: MailboxName
     special_use: tuple[SpecialUse, ...] = ()
 
 
@@ -25,29 +25,29 @@ class Create:
 class Delete:
     """DELETE (section 6.3.4)."""
 
-    mailbox: str
+    mailbox: MailboxName
 
 
 @dataclass(frozen=True, slots=True)
 class Rename:
     """RENAME (section 6.3.5)."""
 
-    old: str
-    new: str
+    old: MailboxName
+    new: MailboxName
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
     """SUBSCRIBE (section 6.3.6)."""
 
-    mailbox: str
+    mailbox: MailboxName
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
     """UNSUBSCRIBE (section 6.3.7)."""
 
-    mailbox: str
+    mailbox: MailboxName
 
 
 class ListSelection(Enum):
@@ -114,7 +114,7 @@ class Lsub:
 class Status:
     """STATUS (section 6.3.10)."""
 
-    mailbox: str
+    mailbox: MailboxName
     items: tuple[StatusItem, ...]
 
 
@@ -129,7 +129,7 @@ class GetQuota:
 class GetQuotaRoot:
     """GETQUOTAROOT (RFC 9208 section 4.1.3)."""
 
-    mailbox: str
+    mailbox: MailboxName
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ def parse_create(cursor: Cursor) -> Create:
         cursor.close()
     cursor.end()
     if len(mailbox) > 1:
-        mailbox = mailbox.removesuffix("/")
+        mailbox = MailboxName(mailbox.removesuffix("/"))
     return Create(mailbox, tuple(dict.fromkeys(uses)))
 
 
@@ -286,7 +286,7 @@ def parse_rename(cursor: Cursor) -> Rename:
     return Rename(old, new)
 
 
-def one_mailbox(build: Callable[[str], T]) -> Callable[[Cursor], T]:
+def one_mailbox(build: Callable[[MailboxName], T]) -> Callable[[Cursor], T]:
     """What parses a mailbox, the only argument, into the request that ``build`` makes of it."""
 
     def parse(cursor: Cursor) -> T:

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from mailstore.model import SectionRead, Uid, UidValidity
+from mailstore.model import MailboxName, SectionRead, Uid, UidValidity
+from mailstore.names import mailbox_name
 from mailstore.uidset import MAX_NUMBER
 from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.fetch import parse_section
@@ -30,7 +31,7 @@ _NOT_ECHOED = re.compile(rb"[^\x21-\x7e]|\]")
 class MessageUrl:
     """What a URL names; ``mailbox`` None is the selected one, ``section`` says what of the message."""
 
-    mailbox: str | None
+    mailbox: MailboxName | None
     uid_validity: UidValidity | None
     uid: Uid
     section: SectionRead = field(repr=False)
@@ -53,7 +54,7 @@ def parse_url(text: bytes, account: str, limits: ImapLimits) -> MessageUrl | Non
     if read is None or max(int(validity or 1), int(uid)) > MAX_NUMBER:
         return None
     try:
-        name = None if mailbox is None else unquote_to_bytes(mailbox).decode("utf-8")
+        name = None if mailbox is None else mailbox_name(unquote_to_bytes(mailbox).decode("utf-8"))
     except UnicodeDecodeError:
         return None
     return MessageUrl(name, UidValidity(int(validity)) if validity else None, Uid(int(uid)), read)

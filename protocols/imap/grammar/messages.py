@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mailstore.model import Flags, ModSeq, StoreMode
+from mailstore.model import Flags, MailboxName, ModSeq, StoreMode
 from mailstore.uidset import SequenceSet
 from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.refusal import Malformed
@@ -44,7 +44,7 @@ class Copy:
     """COPY (section 6.4.7)."""
 
     numbers: SequenceSet
-    mailbox: str
+    mailbox: MailboxName
     by_uid: bool = False
 
 
@@ -53,7 +53,7 @@ class Move:
     """MOVE (RFC 6851)."""
 
     numbers: SequenceSet
-    mailbox: str
+    mailbox: MailboxName
     by_uid: bool = False
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mailstore.model import MailboxName
 from protocols.imap.grammar.cursor import Cursor
 
 
@@ -21,7 +22,7 @@ class Depth(Enum):
 class GetMetadata:
     """GETMETADATA (section 4.2); the mailbox ``""`` is the server. ``max_size`` in octets."""
 
-    mailbox: str
+    mailbox: MailboxName
     entries: tuple[str, ...] = field(repr=False)
     depth: Depth = Depth.ENTRY
     max_size: int | None = None
@@ -31,7 +32,7 @@ class GetMetadata:
 class SetMetadata:
     """SETMETADATA (section 4.3); None takes an entry away."""
 
-    mailbox: str
+    mailbox: MailboxName
     values: dict[str, bytes | None] = field(repr=False)
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mailstore.model import MailboxName
 from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.fetch import FetchItem, FetchSection, read_items
 from protocols.imap.grammar.refusal import Disallowed, Malformed
@@ -46,7 +47,7 @@ class EventGroup:
     """
 
     filter: Filter
-    names: tuple[str, ...] = ()
+    names: tuple[MailboxName, ...] = ()
     events: frozenset[Event] = frozenset()
     items: tuple[FetchItem | FetchSection, ...] = ()
 
@@ -116,7 +117,7 @@ def _read_group(cursor: Cursor, unknown: set[bytes]) -> EventGroup:
     kind = _FILTERS.get(cursor.word(b"mailbox filter"))
     if kind is None:
         raise cursor.failure(b"known mailbox filter")
-    names: tuple[str, ...] = ()
+    names: tuple[MailboxName, ...] = ()
     if kind in _NAMED:
         cursor.space()
         names = cursor.parenthesised(cursor.mailbox) if cursor.peek() == b"(" else (cursor.mailbox(),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from mailstore.model import MailboxName
 from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.refusal import Malformed
 
@@ -13,21 +14,21 @@ from protocols.imap.grammar.refusal import Malformed
 class MyRights:
     """MYRIGHTS (section 3.5)."""
 
-    mailbox: str
+    mailbox: MailboxName
 
 
 @dataclass(frozen=True, slots=True)
 class GetAcl:
     """GETACL (section 3.3)."""
 
-    mailbox: str
+    mailbox: MailboxName
 
 
 @dataclass(frozen=True, slots=True)
 class ListRights:
     """LISTRIGHTS (section 3.4)."""
 
-    mailbox: str
+    mailbox: MailboxName
     identifier: bytes = field(repr=False)
 
 
@@ -35,13 +36,13 @@ class ListRights:
 class ChangeAcl:
     """SETACL (section 3.1) or DELETEACL (section 3.2): checked for syntax only, since both are refused."""
 
-    mailbox: str
+    mailbox: MailboxName
 
 
 _RIGHTS = re.compile(rb"[+-]?[lrswipkxteacd]*\Z")
 
 
-def _mailbox(cursor: Cursor) -> str:
+def _mailbox(cursor: Cursor) -> MailboxName:
     cursor.space()
     return cursor.mailbox()
 

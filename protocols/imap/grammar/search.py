@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mailstore.model import SortBy, SortKey, ThreadAlgorithm
+from mailstore.model import MailboxName, SortBy, SortKey, ThreadAlgorithm
 from mailstore.search import Key
 from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.fetch import FetchItem, FetchSection, read_items
@@ -73,7 +73,7 @@ class Sources:
     """A source with the names it takes; the last three kinds of ``Source`` take some."""
 
     kind: Source
-    names: tuple[str, ...] = ()
+    names: tuple[MailboxName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mailstore.model import ModSeq, UidValidity
+from mailstore.model import MailboxName, ModSeq, UidValidity
 from mailstore.uidset import UidSet
 from protocols.imap.grammar.cursor import Cursor
 
@@ -25,7 +25,7 @@ class Resync:
 class Select:
     """SELECT (section 6.3.1) and EXAMINE (section 6.3.2), with the parameters of RFC 7162."""
 
-    mailbox: str
+    mailbox: MailboxName
     read_only: bool = False
     condstore: bool = False
     resync: Resync | None = None

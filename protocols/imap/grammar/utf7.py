@@ -5,7 +5,8 @@ from __future__ import annotations
 import binascii
 import re
 
-from mailstore.names import normalised
+from mailstore.model import MailboxName
+from mailstore.names import mailbox_name
 
 _SHIFTED = re.compile(rb"&([A-Za-z0-9+,]*)-")
 _DIRECT = re.compile(rb"[\x20-\x25\x27-\x7e]*\Z")
@@ -80,7 +81,7 @@ def encode(name: str) -> bytes:
     return _TO_SHIFT.sub(_shift, name).encode("ascii")
 
 
-def mailbox_from_wire(wire: bytes, utf8: bool) -> str:
+def mailbox_from_wire(wire: bytes, utf8: bool) -> MailboxName:
     """A mailbox name as the store has it: NFC, INBOX in capitals (RFC 3501 section 5.1).
 
     With UTF8=ACCEPT enabled names are UTF-8 (RFC 9755 section 3), else modified UTF-7.
@@ -88,7 +89,7 @@ def mailbox_from_wire(wire: bytes, utf8: bool) -> str:
     Raises:
         ValueError: the octets are neither.
     """
-    return normalised(wire.decode("utf-8") if utf8 else decode(wire))
+    return mailbox_name(wire.decode("utf-8") if utf8 else decode(wire))
 
 
 def mailbox_to_wire(name: str, utf8: bool) -> bytes:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mailstore.model import INBOX, Counters, MailboxId, MailboxStatus, ModSeq, Overview, Uid
-from mailstore.names import normalised, superiors
+from mailstore.model import INBOX, Counters, MailboxId, MailboxName, MailboxStatus, ModSeq, Overview, Uid
+from mailstore.names import superiors
 from protocols.imap.grammar.mailbox import StatusItem
 from protocols.imap.grammar.notify import Event, EventGroup, Filter
 from protocols.imap.picture.names import Names, name_changes
@@ -68,7 +68,7 @@ class Interest:
 
 
 def _add(into: dict[str, frozenset[Event]], group: EventGroup) -> None:
-    for name in map(normalised, group.names):
+    for name in group.names:
         into[name] = into.get(name, _NO_EVENTS) | group.events
 
 
@@ -236,41 +236,41 @@ class AccountPicture:
 
     # -- what the session itself does -------------------------------------------------------------
 
-    def created(self, made: MailboxStatus, name: str) -> None:
+    def created(self, made: MailboxStatus, name: MailboxName) -> None:
         """CREATE; superiors that came with it are told."""
-        self._names = self._names.with_mailbox(made.mailbox_id, normalised(name))
+        self._names = self._names.with_mailbox(made.mailbox_id, name)
         self._counters[made.mailbox_id] = Counters(
             made.messages, made.unseen, made.uid_next, made.uid_validity, made.highest_modseq
         )
 
-    def deleted(self, name: str) -> None:
+    def deleted(self, name: MailboxName) -> None:
         """DELETE."""
-        self._names = self._names.without_mailbox(normalised(name))
+        self._names = self._names.without_mailbox(name)
 
-    def renamed(self, old: str, new: str) -> None:
+    def renamed(self, old: MailboxName, new: MailboxName) -> None:
         """RENAME, of inferiors too. INBOX stays and hands its messages over to a new mailbox."""
-        if normalised(old) != INBOX:
-            self._names = self._names.with_renamed(normalised(old), normalised(new))
+        if old != INBOX:
+            self._names = self._names.with_renamed(old, new)
 
-    def subscribed(self, name: str) -> None:
+    def subscribed(self, name: MailboxName) -> None:
         """SUBSCRIBE."""
-        self._names = self._names.with_subscribed(self._names.subscribed | {normalised(name)})
+        self._names = self._names.with_subscribed(self._names.subscribed | {name})
 
-    def unsubscribed(self, name: str) -> None:
+    def unsubscribed(self, name: MailboxName) -> None:
         """UNSUBSCRIBE."""
-        self._names = self._names.with_subscribed(self._names.subscribed - {normalised(name)})
+        self._names = self._names.with_subscribed(self._names.subscribed - {name})
 
-    def annotated(self, name: str, values: Iterable[str], versions: Mapping[str, int]) -> None:
+    def annotated(self, name: MailboxName, values: Iterable[str], versions: Mapping[str, int]) -> None:
         """SETMETADATA of these entries; ``versions`` are of those that were not taken away."""
-        key = self._names.id_of(normalised(name)) if name else None
+        key = self._names.id_of(name) if name else None
         if name and key is None:
             return
         kept = {entry: v for entry, v in self._annotations.get(key, {}).items() if entry not in set(values)}
         self._annotations[key] = {**kept, **versions}
 
-    def grew(self, name: str, count: int) -> None:
+    def grew(self, name: MailboxName, count: int) -> None:
         """APPEND, COPY or MOVE put ``count`` messages, in one transaction, into another mailbox."""
-        mailbox_id = self._names.id_of(normalised(name))
+        mailbox_id = self._names.id_of(name)
         before = None if mailbox_id is None else self._counters.get(mailbox_id)
         if mailbox_id is None or before is None:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mailstore.model import HIERARCHY_DELIMITER, MailboxInfo, MailboxList
+from mailstore.model import HIERARCHY_DELIMITER, MailboxInfo, MailboxList, MailboxName
 from protocols.imap.grammar.mailbox import List, ListReturn, ListSelection, has_wildcard
 
 _WILDCARDS = "*%"
@@ -76,17 +76,17 @@ class Patterns:
 class Line:
     """One LIST or LSUB response; ``exists`` tells whether STATUS can follow (RFC 5819)."""
 
-    name: str
+    name: MailboxName
     attributes: tuple[bytes, ...]
     child_info: bool = False
     exists: bool = True
 
 
-def superiors(name: str) -> Iterable[str]:
+def superiors(name: str) -> Iterable[MailboxName]:
     """All names above ``name``, the nearest last."""
     at = name.find(HIERARCHY_DELIMITER)
     while at >= 0:
-        yield name[:at]
+        yield MailboxName(name[:at])
         at = name.find(HIERARCHY_DELIMITER, at + 1)
 
 
@@ -107,9 +107,11 @@ def attributes_of(info: MailboxInfo | None, subscribed: bool, show_subscribed: b
     return tuple(found)
 
 
-def _chosen(mailboxes: MailboxList, selection: frozenset[ListSelection]) -> dict[str, MailboxInfo | None]:
+def _chosen(
+    mailboxes: MailboxList, selection: frozenset[ListSelection]
+) -> dict[MailboxName, MailboxInfo | None]:
     """What the selection options choose, before patterns."""
-    chosen: dict[str, MailboxInfo | None] = {info.name: info for info in mailboxes.mailboxes}
+    chosen: dict[MailboxName, MailboxInfo | None] = {info.name: info for info in mailboxes.mailboxes}
     if ListSelection.SUBSCRIBED in selection:
         chosen = {name: info for name, info in chosen.items() if info is not None and info.subscribed}
         chosen.update(dict.fromkeys(mailboxes.orphan_subscriptions))
@@ -126,7 +128,7 @@ def list_lines(mailboxes: MailboxList, request: List) -> Iterator[Line | None]:
         ListReturn.SUBSCRIBED in request.returned or ListSelection.SUBSCRIBED in request.selection
     )
     # CHILDINFO tells of inferiors that the selection chose (RFC 5258 sections 3.5 and 4).
-    above: set[str] = set()
+    above: set[MailboxName] = set()
     if ListSelection.RECURSIVEMATCH in request.selection:
         for name in chosen:
             above.update(superiors(name))
@@ -148,11 +150,11 @@ def lsub_lines(mailboxes: MailboxList, reference: str, pattern: str) -> Iterator
     ``%`` also names superiors of what it does not reach (section 6.3.9).
     """
     compiled = Patterns([reference + pattern])
-    subscribed: Sequence[str] = sorted(
+    subscribed: Sequence[MailboxName] = sorted(
         {*(info.name for info in mailboxes.mailboxes if info.subscribed), *mailboxes.orphan_subscriptions}
     )
-    found: dict[str, tuple[bytes, ...]] = {}
-    above: set[str] = set()
+    found: dict[MailboxName, tuple[bytes, ...]] = {}
+    above: set[MailboxName] = set()
     for name in subscribed:
         if compiled.match(name):
             found[name] = ()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mailstore.mime.section import SectionKind, SectionSpec
 from mailstore.model import SectionRead, Uid, UidValidity
+from mailstore.names import mailbox_name
 from protocols.imap.grammar.message_url import MessageUrl, echoed, parse_url
 from protocols.limits import ImapLimits
 from tests.wire import ImapWorld
@@ -59,7 +60,7 @@ def test_what_urls_name(text: bytes, expected: MessageUrl | None) -> None:
 def test_any_mailbox_can_be_named(name: str, uid: int) -> None:
     """A name survives percent encoding."""
     text = b"/%b/;UID=%d" % (quote(name, safe="").encode(), uid)
-    assert parse_url(text, "joe", LIMITS) == MessageUrl(name, None, Uid(uid), WHOLE)
+    assert parse_url(text, "joe", LIMITS) == MessageUrl(mailbox_name(name), None, Uid(uid), WHOLE)
 
 
 @given(st.binary(max_size=60))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from store_world import World, now
 
-from mailstore.names import normalised
+from mailstore.names import mailbox_name
 from protocols.imap.grammar import utf7
 
 
@@ -13,7 +13,7 @@ from protocols.imap.grammar import utf7
 def test_inbox_in_any_case_is_inbox(name: str) -> None:
     """RFC 3501 section 5.1; what is below it keeps its case."""
     wanted = "INBOX" + name[5:]
-    assert normalised(name) == wanted
+    assert mailbox_name(name) == wanted
     assert utf7.mailbox_from_wire(name.encode(), utf8=True) == wanted
     assert utf7.mailbox_from_wire(utf7.encode(name), utf8=False) == wanted
 
@@ -21,7 +21,7 @@ def test_inbox_in_any_case_is_inbox(name: str) -> None:
 @pytest.mark.parametrize("name", ["ınbox", "ınbox/Sub", "ınboX"])
 def test_a_dotless_i_makes_another_name(name: str) -> None:
     """Its capital is I, but INBOX is case-insensitive in ASCII alone."""
-    assert normalised(name) == name
+    assert mailbox_name(name) == name
     assert utf7.mailbox_from_wire(name.encode(), utf8=True) == name
     assert utf7.mailbox_from_wire(utf7.encode(name), utf8=False) == name
 

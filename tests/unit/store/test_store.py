@@ -28,6 +28,7 @@ from mailstore.model import (
     StoreMode,
     SystemFlag,
 )
+from mailstore.names import mailbox_name
 from mailstore.prepared import FRAME_BYTES
 from mailstore.uidset import UidSet
 
@@ -154,7 +155,7 @@ def test_rename_of_inbox_moves_messages(world: World) -> None:
     """RENAME INBOX moves its messages and leaves an empty INBOX (RFC 3501 6.3.5)."""
     world.deliver(MESSAGE)
     account = world.login()
-    now(account.rename("inbox", "old"))
+    now(account.rename(mailbox_name("inbox"), mailbox_name("old")))
     counts = now(account.statuses(["INBOX", "old"]))
     assert {name: one.messages for name, one in counts.items()} == {"INBOX": 0, "old": 1}
 
@@ -178,10 +179,10 @@ def test_unusable_names_are_refused(world: World, name: str) -> None:
 def test_odd_names_are_plain_names(world: World, name: str) -> None:
     """Names that look like paths or patterns are just names; composed and decomposed are the same."""
     account = world.login()
-    now(account.create(name))
-    assert now(account.status(name)).messages == 0
+    now(account.create(mailbox_name(name)))
+    assert now(account.status(mailbox_name(name))).messages == 0
     if name == "\u00e4":
-        assert now(account.status("a\u0308")).messages == 0
+        assert now(account.status(mailbox_name("a\u0308"))).messages == 0
 
 
 def test_delete_rules(world: World) -> None:
