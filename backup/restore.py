@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from backup.candidates import Candidates
-from backup.catalogue import Head, Server
+from backup.catalogue import Head
 from backup.errors import (
     AccountInUse,
     ChainBroken,
@@ -35,12 +35,10 @@ from backup.stores import ObjectStore
 from mailstore.account import (
     AccountPaths,
     account_paths,
-    make_root,
     mark_restored,
-    open_directory,
 )
 from mailstore.durable import make_folder, storage_errors, sync_folder
-from mailstore.errors import AccountExists, Busy, StorageFailed
+from mailstore.errors import Busy, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.keys import AccountId
 from mailstore.set_aside import REPLACED
@@ -84,31 +82,6 @@ def list_store(store: ObjectStore) -> Listing:
         else:
             sizes[name] = found.size_bytes
     return _listing(sizes, foreign)
-
-
-def restore_server(root: Path, server: Server) -> None:
-    """Make a data root with the server's key and its directory; what exists stays as it is.
-
-    Raises:
-        StorageFailed, StorageFull: as they say; call it again to continue.
-    """
-    make_root(root, server.server_key)
-    directory = open_directory(root)
-    try:
-        for domain in server.domains:
-            directory.add_domain(domain)
-        if server.default_domain is not None:
-            directory.set_default_domain(server.default_domain)
-        for record in server.accounts.values():
-            if directory.account(record.account_id) is None:
-                directory.add_account(record)
-        for address, owner in server.aliases.items():
-            try:
-                directory.add_alias(address, owner)
-            except AccountExists:
-                continue  # an earlier try came this far
-    finally:
-        directory.close()
 
 
 @dataclass(frozen=True, slots=True)

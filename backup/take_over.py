@@ -1,4 +1,4 @@
-"""Go on where another server ended: make its data root anew, and continue the streams that it has left."""
+"""Continue where another server ended: rebuild its data root, and go on with the streams that it has left."""
 
 from __future__ import annotations
 
@@ -6,16 +6,46 @@ from pathlib import Path
 
 from backup.candidates import credible
 from backup.catalogue import Server, stream_of_server
-from backup.restore import Listing, restore_server
+from backup.restore import Listing
 from backup.restore_accounts import Sources
 from backup.segment import SERVER
 from backup.state import FORGOTTEN, Segment, State, Stream
+from mailstore.account import make_root, open_directory
 from mailstore.durable import storage_errors, write_new
+from mailstore.errors import AccountExists
 from mailstore.keys import PublicKey
 
 
+def restore_server(root: Path, server: Server) -> None:
+    """Make a data root with the server's key and its directory; what exists stays as it is.
+
+    Raises:
+        StorageFailed, StorageFull: as they say; call it again to continue.
+    """
+    make_root(root, server.server_key)
+    directory = open_directory(root)
+    try:
+        for domain in server.domains:
+            directory.add_domain(domain)
+        if server.default_domain is not None:
+            directory.set_default_domain(server.default_domain)
+        for record in server.accounts.values():
+            if directory.account(record.account_id) is None:
+                directory.add_account(record)
+        for address, owner in server.aliases.items():
+            try:
+                directory.add_alias(address, owner)
+            except AccountExists:
+                continue  # an earlier try came this far
+    finally:
+        directory.close()
+
+
 def make_server(root: Path, server: Server, file_name: str) -> Path | None:
-    """Server key, directory and configuration where there are none; where the configuration was put."""
+    """Restore server key, directory and configuration where missing; returns the path of the configuration.
+
+    None when there is a configuration already, or none in the snapshots. Raises as ``restore_server`` does.
+    """
     restore_server(root, server)
     target_file = root / file_name
     if target_file.exists() or not server.configuration:
@@ -26,7 +56,7 @@ def make_server(root: Path, server: Server, file_name: str) -> Path | None:
 
 
 def adopt_streams(state: State, sources: Sources, public_key: PublicKey, now_ms: int) -> None:
-    """Let a new server go on with the streams of the lost one, where it left them."""
+    """Let a new server continue the streams of the lost one. Raises StoreError."""
     for account, head in sources.heads.items():
         stream = Stream(head.stream, account, announced=head.sequence, signed_from=head.signed_from)
         _adopt(state, sources.listing, stream, now_ms)
@@ -34,9 +64,9 @@ def adopt_streams(state: State, sources: Sources, public_key: PublicKey, now_ms:
 
 
 def adopt_forgotten(state: State, listing: Listing, public_key: PublicKey, now_ms: int) -> None:
-    """Know of all streams in the store: the server's goes on, the others are deleted in their time.
+    """Record all streams in the store: the server's is continued, the others expire. Raises StoreError.
 
-    Without keys and hashes, which the private key alone brings back.
+    Their keys and hashes stay unknown; only the private key opens them.
     """
     known = {one.stream for one in state.streams() if one.account != SERVER}
     server = stream_of_server(public_key)

@@ -7,11 +7,12 @@ from pathlib import Path
 from backup.catalogue import Server, ServerFacts
 from backup.job import Job, Places
 from backup.limits import BackupLimits
-from backup.restore import Restorer, list_store, restore_server, target
+from backup.restore import Restorer, list_store, target
 from backup.server_stream import read_server
 from backup.source import Source
 from backup.state import State
 from backup.stores import ObjectStore
+from backup.take_over import restore_server
 from backup.wall_clock import Clocks
 from mailstore.account import accept_header, open_directory, read_server_key
 from mailstore.keys import load_private_key, new_private_key

@@ -13,11 +13,11 @@ from store_world import World
 
 from backup.job import TROUBLE, refused_deletes
 from backup.limits import DAY_S
-from backup.restore import Restorer, list_store, restore_server, target
+from backup.restore import Restorer, list_store, target
 from backup.segment import SERVER, Kind
 from backup.state import State
 from backup.store_file import FileStore
-from backup.take_over import adopt_forgotten
+from backup.take_over import adopt_forgotten, restore_server
 from mailstore.account import (
     NewAccount,
     accept_header,
