@@ -13,10 +13,9 @@ from pathlib import Path
 
 from backup.catalogue import Head, Server
 from backup.errors import BackupError, MailIsThere, NothingSound, NothingToRestore
-from backup.keyslots import Difference
 from backup.rebuild import Rebuilt
 from backup.restore import Listing, Restorer, Target, target
-from backup.restored_keys import Keyslots, choose_keys
+from backup.restored_keys import Difference, Keyslots, choose_keys
 from backup.retention import misdated
 from backup.segment import SERVER, StreamId
 from backup.server_stream import read_server

@@ -1,20 +1,26 @@
-"""Decide which keyslots a restored account gets, and put them where the installation takes them from."""
+"""Which secrets open a restored account: those of now, or those of the time it is restored to.
+
+A key header is authenticated with the master key, which is not available here, so it is used whole or not at
+all. It opens every database of its account as long as the master key is the same.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from backup.errors import KeysDamaged
-from backup.keyslots import Difference, difference, newest_keys, one_master_key
+from backup.errors import BackupError, KeysDamaged
 from backup.rebuild import Rebuilt
-from backup.segment import SegmentName
+from backup.segment import KEYS_FILE, SegmentName
 from backup.source import Source
 from mailstore.account import AccountPaths
 from mailstore.directory import AccountRecord
 from mailstore.durable import replace_file, storage_errors
 from mailstore.errors import HeaderTampered, NoSuchAccount, TooNew
-from mailstore.keys import Header, decode_header, read_header
+from mailstore.keys import Header, Keyslot, SlotKind, decode_header, read_header
 
 
 class Keyslots(StrEnum):
@@ -25,6 +31,17 @@ class Keyslots(StrEnum):
 
     THEN = "then"
     """Those of the restored point in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Keyslots as text for people: kind, label, day of creation."""
+
+    only_then: tuple[str, ...] = field(default=(), repr=False)
+    """They opened the account then, and were revoked or replaced since."""
+
+    only_now: tuple[str, ...] = field(default=(), repr=False)
+    """They were made since."""
 
 
 def choose_keys(
@@ -50,15 +67,15 @@ def choose_keys(
     raw = None
     newer = living
     if newer is None:
-        raw = newest_keys(source, names, rebuilt.newest)
+        raw = _newest_keys(source, names, rebuilt.newest)
         newer = _decoded(raw)
     if then is None:
         _require(newer, wanted)
         found = Difference()
-    elif newer is None or not one_master_key(then, newer):
+    elif newer is None or not _one_master_key(then, newer):
         return Keyslots.THEN, Difference()
     else:
-        found = difference(then, newer)
+        found = _difference(then, newer)
         if wanted is Keyslots.THEN:
             return Keyslots.THEN, found
     with storage_errors():
@@ -104,3 +121,44 @@ def _decoded(raw: bytes | None) -> Header | None:
         return None if raw is None else decode_header(raw).header
     except (HeaderTampered, TooNew):
         return None
+
+
+def _difference(then: Header, now: Header) -> Difference:
+    """Which keyslots two headers of one account do not share."""
+    old, new = ({slot.id for slot in header.slots} for header in (then, now))
+    return Difference(
+        tuple(_described(slot) for slot in then.slots if slot.id not in new),
+        tuple(_described(slot) for slot in now.slots if slot.id not in old),
+    )
+
+
+def _one_master_key(then: Header, now: Header) -> bool:
+    """Whether both are under the same master key: the private key is then wrapped in the same octets."""
+    return (then.account_id, then.public_key, then.private_key) == (
+        now.account_id,
+        now.public_key,
+        now.private_key,
+    )
+
+
+def _newest_keys(source: Source, names: Iterable[SegmentName], after: SegmentName) -> bytes | None:
+    """The key header in the newest segment behind ``after`` that has one and opens; None when none has.
+
+    Only what is needed of each object is read. That the header is genuine is checked with its master key, at
+    login.
+    """
+    for name in sorted((one for one in names if one > after), reverse=True):
+        try:
+            found = source.opened(name).file(KEYS_FILE)
+        except BackupError:
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def _described(slot: Keyslot) -> str:
+    made = f"{datetime.fromtimestamp(slot.created, UTC):%Y-%m-%d}"
+    if slot.kind is SlotKind.APP_PASSWORD:
+        return f"app password {slot.label!r} of {made}"
+    return f"{'password' if slot.kind is SlotKind.PASSWORD else 'recovery key'} of {made}"
