@@ -74,14 +74,14 @@ def line_of(entry: Entry, moment: datetime, with_address: bool) -> str:
 
 def expired(name: str, today: date, limits: AccessLogLimits) -> bool:
     """Whether ``name`` is a log file past its retention; today counts as the first day."""
-    found = _FILE_NAME.match(name)
-    if found is None:
+    matched = _FILE_NAME.match(name)
+    if matched is None:
         return False
     try:
-        day = date.fromisoformat(found.group(2))
+        day = date.fromisoformat(matched.group(2))
     except ValueError:
         return False
-    days = limits.access_days if found.group(1) == "access" else limits.error_days
+    days = limits.access_days if matched.group(1) == "access" else limits.error_days
     return day <= today - timedelta(days=days)
 
 

@@ -75,7 +75,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
 def meaning_of(error: errors.StoreError) -> Meaning:
     """The meaning of the nearest base class in the table; ``StoreError`` itself is the last resort."""
     for kind in type(error).__mro__:
-        found = MEANINGS.get(kind)
-        if found is not None:
-            return found
+        meaning = MEANINGS.get(kind)
+        if meaning is not None:
+            return meaning
     raise AssertionError("StoreError is in the table")

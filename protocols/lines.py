@@ -127,8 +127,8 @@ class MailData:
             # Nearly all mail nearly all of the time, ten times as fast as the search below.
             self._before = raw[-2:]
             return raw[start:], b""
-        for found in _DOT_AFTER_LINE_END.finditer(raw, start):
-            dot = found.start()
+        for matched in _DOT_AFTER_LINE_END.finditer(raw, start):
+            dot = matched.start()
             behind = raw[dot + 1 : dot + 3]
             strict = raw[dot - 2 : dot] == CRLF
             if behind in (b"", b"\r"):

@@ -59,10 +59,10 @@ def client_first(message: bytes, mechanism: bytes, can_bind: bool) -> ClientFirs
             somebody else. BindingFailed: the client could bind and was told that we cannot, which is
             not so (RFC 5802 section 6).
     """
-    found = _FIRST.match(message)
-    if found is None:
+    matched = _FIRST.match(message)
+    if matched is None:
         raise SaslError("malformed SCRAM response")
-    header, flag, binding, authzid, bare, name, nonce = found.groups()
+    header, flag, binding, authzid, bare, name, nonce = matched.groups()
     if (mechanism == SCRAM_PLUS) != (binding is not None) or binding not in (None, _BINDING):
         raise SaslError("channel binding does not go with the mechanism")
     if flag == b"y" and can_bind:
@@ -87,10 +87,10 @@ def client_final(
     Raises:
         SaslError: it is malformed or answers something else. BindingFailed: it is bound to another channel.
     """
-    found = _FINAL.match(message)
-    if found is None:
+    matched = _FINAL.match(message)
+    if matched is None:
         raise SaslError("malformed SCRAM response")
-    unproven, bound, nonce, proof = found.groups()
+    unproven, bound, nonce, proof = matched.groups()
     if not challenge.startswith(b"r=%b," % nonce):
         raise SaslError("SCRAM response with another nonce")
     if _base64(bound) != first.header + (binding or b""):

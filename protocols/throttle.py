@@ -283,13 +283,13 @@ class Throttle:
             ]
         # A clock that was set back must not make logins wait until it has caught up.
         wait_s = max(
-            min(found.tried_s, now) + _delay_s(found, free, limits, now) - now for (_, found), free in counted
+            min(entry.tried_s, now) + _delay_s(entry, free, limits, now) - now for (_, entry), free in counted
         )
         if wait_s > 0:
             return Start(wait_s, trusted)
-        for (place, found), _ in counted:
-            failures = 0 if _is_forgotten(found, limits, now) else found.failures
-            pages.write(place, replace(found, failures=failures + 1, tried_s=now).pack())
+        for (place, entry), _ in counted:
+            failures = 0 if _is_forgotten(entry, limits, now) else entry.failures
+            pages.write(place, replace(entry, failures=failures + 1, tried_s=now).pack())
         return Start(0.0, trusted)
 
     def succeeded(self, site: str, account: str, trusted: bool, now: float) -> None:
@@ -319,8 +319,8 @@ class Throttle:
             counted = [self._find(pages, _Area.PAIR, site, account)]
         else:
             counted = [self._find(pages, _Area.SITE, site), self._find(pages, _Area.ACCOUNT, account)]
-        for place, found in counted:
-            pages.write(place, replace(found, failures=max(found.failures - 1, 0)).pack())
+        for place, entry in counted:
+            pages.write(place, replace(entry, failures=max(entry.failures - 1, 0)).pack())
 
     def sweep(self, limits: LoginLimits, now: float) -> None:
         """Blank what is older than it may count; the policy on logs allows no older trace of a visit."""
@@ -338,8 +338,8 @@ class Throttle:
                     with self._locked() as pages:
                         data = pages.read(offset, min(step, end - offset))
                         fresh = b"".join(
-                            one.pack() if now - one.touched_s <= kept_s[area] else _EMPTY.pack()
-                            for one in (_entry(*fields) for fields in _ENTRY.iter_unpack(data))
+                            entry.pack() if now - entry.touched_s <= kept_s[area] else _EMPTY.pack()
+                            for entry in (_entry(*fields) for fields in _ENTRY.iter_unpack(data))
                         )
                         if fresh != data:
                             pages.write(offset, fresh)
@@ -351,7 +351,7 @@ class Throttle:
     def _find(self, pages: Pages, area: _Area, *names: str) -> tuple[int, _Entry]:
         """The entry of a name, and where it is or may be written; an empty one if there is none."""
         text = b"".join(
-            struct.pack(">I", len(raw)) + raw for raw in (one.encode("utf-8", "replace") for one in names)
+            struct.pack(">I", len(raw)) + raw for raw in (name.encode("utf-8", "replace") for name in names)
         )
         digest = blake2b(text, digest_size=_HASH_BYTES + 8, key=self._key, person=area.name.encode()).digest()
         bucket = area.value * self._buckets + int.from_bytes(digest[_HASH_BYTES:], "big") % self._buckets

@@ -96,6 +96,15 @@ class Client:
         return self.transport.closed
 
 
+def numbers(text: bytes) -> list[int]:
+    """The members of a set in the order in which they are written."""
+    out: list[int] = []
+    for part in text.split(b","):
+        low, _, high = part.partition(b":")
+        out += range(int(low), int(high or low) + 1)
+    return out
+
+
 TLS = object()
 """Stands for a TLS context."""
 

@@ -43,13 +43,13 @@ Parse = Callable[[bytes, EnvelopeLimits], ask.Request | Reply]
 
 def parse_command(line: bytes, limits: EnvelopeLimits, verbs: Mapping[bytes, Parse]) -> ask.Request | Reply:
     """The request that a command line makes, or the reply that refuses it; never raises."""
-    found = _VERB.fullmatch(line.rstrip(b" \t"))
-    if found is None:
+    matched = _VERB.fullmatch(line.rstrip(b" \t"))
+    if matched is None:
         return replies.UNKNOWN_COMMAND
-    parse = verbs.get(found.group(1).upper())
+    parse = verbs.get(matched.group(1).upper())
     if parse is None:
         return replies.UNKNOWN_COMMAND
-    return parse(found.group(2) or b"", limits)
+    return parse(matched.group(2) or b"", limits)
 
 
 def parse_greeting(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Reply:
@@ -103,10 +103,10 @@ def _rcpt(argument: bytes, limits: EnvelopeLimits) -> ask.Request | Reply:
 
 
 def _bdat(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Reply:
-    found = _BDAT.fullmatch(argument)
-    if found is None:
+    matched = _BDAT.fullmatch(argument)
+    if matched is None:
         return replies.BAD_BDAT
-    return ask.Bdat(int(found.group(1)), found.group(2) is not None)
+    return ask.Bdat(int(matched.group(1)), matched.group(2) is not None)
 
 
 def _split_path(argument: bytes, keyword: bytes, limits: EnvelopeLimits) -> tuple[bytes, bytes] | None:
@@ -114,13 +114,13 @@ def _split_path(argument: bytes, keyword: bytes, limits: EnvelopeLimits) -> tupl
     if argument[: len(keyword)].upper() != keyword:
         return None
     text = argument[len(keyword) :].lstrip(b" ")
-    found = _PATH.match(text)
-    if found is None or found.end() - found.start() > limits.address_max_bytes + 2:
+    matched = _PATH.match(text)
+    if matched is None or matched.end() - matched.start() > limits.address_max_bytes + 2:
         return None
-    rest = text[found.end() :]
+    rest = text[matched.end() :]
     if rest and not rest.startswith(b" "):
         return None
-    return _unquoted(found.group(1)), rest
+    return _unquoted(matched.group(1)), rest
 
 
 def _unquoted(address: bytes) -> bytes:
@@ -128,27 +128,27 @@ def _unquoted(address: bytes) -> bytes:
 
     A local part that needs its quotes keeps them; no account has such an address.
     """
-    found = _QUOTED.fullmatch(address)
-    if found is None:
+    matched = _QUOTED.fullmatch(address)
+    if matched is None:
         return address
-    local = _QUOTED_PAIR.sub(rb"\1", found.group(1))
+    local = _QUOTED_PAIR.sub(rb"\1", matched.group(1))
     if not local or re.search(rb"[\x00-\x20\x7f\"(),:;<>@\[\]\\]", local):
         return address
-    return local + b"@" + found.group(2)
+    return local + b"@" + matched.group(2)
 
 
 def _parameters(rest: bytes, limits: EnvelopeLimits) -> dict[bytes, bytes | None] | Reply:
     """``*(SP keyword ["=" value])``; each keyword at most once."""
-    found: dict[bytes, bytes | None] = {}
+    parameters: dict[bytes, bytes | None] = {}
     words = rest.split()
     if len(words) > limits.parameters_max:
         return replies.SYNTAX
     for word in words:
         parameter = _PARAMETER.fullmatch(word)
-        if parameter is None or (name := parameter.group(1).upper()) in found:
+        if parameter is None or (name := parameter.group(1).upper()) in parameters:
             return replies.SYNTAX
-        found[name] = parameter.group(2)
-    return found
+        parameters[name] = parameter.group(2)
+    return parameters
 
 
 def _is_utf8(text: bytes) -> bool:

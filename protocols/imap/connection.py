@@ -239,8 +239,8 @@ class Connection:
 
     def _tag(self, text: bytes) -> bytes:
         first = self._pieces[0] if self._pieces else text
-        found = _TAG.match(first) if isinstance(first, bytes) else None
-        return found.group() if found else UNTAGGED
+        matched = _TAG.match(first) if isinstance(first, bytes) else None
+        return matched.group() if matched else UNTAGGED
 
     def _die(self, reason: FatalReason) -> Fatal:
         self._fatal = Fatal(reason)
@@ -303,17 +303,20 @@ class Connection:
         if self._literals > limits.literals_per_command_max:
             return Excess.SIZE
         if not self.authenticated:
-            one, total = limits.literal_before_login_max_bytes, limits.literals_total_before_login_max_bytes
+            largest, total = (
+                limits.literal_before_login_max_bytes,
+                limits.literals_total_before_login_max_bytes,
+            )
         else:
-            one, total = limits.literal_max_bytes, limits.literals_total_max_bytes
+            largest, total = limits.literal_max_bytes, limits.literals_total_max_bytes
             first = self._pieces[0]
             if isinstance(first, bytes) and _APPEND.match(first):
-                one, total = (
+                largest, total = (
                     limits.append_max_bytes,
                     total + max(limits.append_total_max_bytes, limits.append_max_bytes),
                 )
         literal_bytes = self._literal_bytes + size
-        if size > one or literal_bytes > total:
+        if size > largest or literal_bytes > total:
             return Excess.SIZE
         held_bytes = literal_bytes - limits.literals_total_max_bytes
         return Excess.MEMORY if held_bytes > 0 and not self._hold(held_bytes) else None

@@ -177,7 +177,7 @@ async def push(
     ctx: Context, selected: Selected, uids: Sequence[Uid], items: Sequence[FetchItem | FetchSection]
 ) -> None:
     """Tell of messages unasked (RFC 5465 section 5.2); none becomes ``\\Seen`` by that."""
-    peeked = (replace(one, peek=True) if isinstance(one, FetchSection) else one for one in items)
+    peeked = (replace(item, peek=True) if isinstance(item, FetchSection) else item for item in items)
     request = Fetch(SequenceSet(()), tuple(peeked), by_uid=True)
     asked = Asked.of(request, ctx.condstore, selected)
     size = asked.batch_rows(ctx.limits)

@@ -120,9 +120,9 @@ async def _matching(selected: Selected, live: LiveSearch, uids: UidSet) -> Seque
 
 
 async def _sorted(selected: Selected, key: criteria.Key, result: InSortOrder) -> Sequence[Uid]:
-    found = await selected.mailbox.sort(key, result.order, selected.view.modseq)
-    selected.view.apply(found.delta)
-    return found.uids
+    answer = await selected.mailbox.sort(key, result.order, selected.view.modseq)
+    selected.view.apply(answer.delta)
+    return answer.uids
 
 
 async def _places(

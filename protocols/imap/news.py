@@ -70,35 +70,35 @@ async def _tell_selected(ctx: Context, moment: Moment) -> None:
     Data of new messages stand behind ADDTO for a client that uses NOTIFY (section 5.2), and before it
     for one that has only asked with UPDATE (section 7).
     """
-    found = await tell_with_searches(ctx, moment)
-    said = [one.line for one in found]
+    changes = await tell_with_searches(ctx, moment)
+    said = [come.line for come in changes]
     if ctx.notified:
         ctx.output.put_all(said)
-        await _tell_data(ctx, found)
+        await _tell_data(ctx, changes)
         return
     try:
-        await _tell_data(ctx, found)
+        await _tell_data(ctx, changes)
     finally:
         ctx.output.put_all(said)
 
 
-async def _tell_data(ctx: Context, found: Sequence[Come]) -> None:
+async def _tell_data(ctx: Context, changes: Sequence[Come]) -> None:
     """One FETCH for each new message that NOTIFY or UPDATE asks about; none for the client's own."""
     selected = ctx.selected
     if selected is None or not selected.view.announced:
         return
     announced, selected.view.announced = selected.view.announced, []
     own, selected.own = selected.own, selected.own - UidSet.of(announced)
-    if not ctx.wanted_events.items and not any(one.items for one in found):
+    if not ctx.wanted_events.items and not any(come.items for come in changes):
         return
     groups: dict[tuple[FetchItem | FetchSection, ...], list[Uid]] = {}
     for uid in announced:
         if uid in own:
             continue
         items = ctx.wanted_events.items
-        for one in found:
-            if one.items and uid in one.uids:
-                items += one.items
+        for come in changes:
+            if come.items and uid in come.uids:
+                items += come.items
         if items:
             groups.setdefault(tuple(dict.fromkeys(items)), []).append(Uid(uid))
     for items, uids in groups.items():
@@ -110,8 +110,8 @@ async def put_news(ctx: Context, now: Overview, news: Sequence[News]) -> None:
     infos: dict[str, MailboxInfo] = {info.name: info for info in now.listed.mailboxes}
     subscribed: set[str] = {info.name for info in now.listed.mailboxes if info.subscribed}
     subscribed.update(now.listed.orphan_subscriptions)
-    for one in news:
-        match one:
+    for item in news:
+        match item:
             case StatusNews(name, items, counters):
                 values: dict[StatusItem, int | bytes] = {
                     StatusItem.MESSAGES: counters.messages,

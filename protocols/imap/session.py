@@ -197,12 +197,12 @@ class ImapSession:
     def _failure(self, name: bytes, error: Exception) -> Refused:
         """The answer to an error of the store or a bug; what an operator has to see is logged."""
         incident_id = correlation_id()
-        found = incident_of(error, incident_id)
-        if found is None:
+        refusal = incident_of(error, incident_id)
+        if refusal is None:
             assert isinstance(error, StoreError), "everything else is an incident"
             return refusal_of(error)
         log.error("%s", incident(name, incident_id, self._ctx.account, error))
-        return found
+        return refusal
 
     def _refuse(self, tag: bytes, name: bytes, refusal: Refused, counts: bool) -> None:
         """A refusal that no handler has seen; too many in a row end the connection."""

@@ -24,12 +24,12 @@ class TopCutter:
         position = 0
         if self._in_header:
             seen = self._before + data
-            found = _EMPTY_LINE.search(seen)
-            if found is None:
+            matched = _EMPTY_LINE.search(seen)
+            if matched is None:
                 self._before = seen[-2:]
                 return data
             self._in_header = False
-            position = found.end() - len(self._before)
+            position = matched.end() - len(self._before)
         there = data.count(b"\n", position)
         if there < self._missing:
             self._missing -= there

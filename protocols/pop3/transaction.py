@@ -122,11 +122,11 @@ class Transaction:
     async def _unique_id_lines(self, numbers: Sequence[int]) -> bytes:
         """Leaves out messages that are gone by now: their unique-ids are no longer known."""
         uids = [self._drop.entry(number).uid for number in numbers]
-        found = {one.uid: one for one in await self._mailbox.maildrop_ids(UidSet.of(uids))}
+        still_there = {stored.uid: stored for stored in await self._mailbox.maildrop_ids(UidSet.of(uids))}
         return b"".join(
-            b"%d %s\r\n" % (number, unique_id(found[uid]))
+            b"%d %s\r\n" % (number, unique_id(still_there[uid]))
             for number, uid in zip(numbers, uids, strict=True)
-            if uid in found
+            if uid in still_there
         )
 
     async def _retrieve(self, entry: Listed) -> None:

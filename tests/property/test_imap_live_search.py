@@ -7,20 +7,11 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.wire import Client, ImapWorld
+from tests.wire import Client, ImapWorld, numbers
 
 MAIL = b"Subject: x\r\n\r\ntext\r\n"
 UPDATES = re.compile(rb'\* ESEARCH \(TAG "(\w+)"\) (UID )?(ADDTO|REMOVEFROM) \(0 ([0-9:,]+)\)\r\n')
 LINES = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE)\r\n|" + UPDATES.pattern)
-
-
-def numbers(text: bytes) -> list[int]:
-    """The members of a set."""
-    out: list[int] = []
-    for part in text.split(b","):
-        low, _, high = part.partition(b":")
-        out += range(int(low), int(high or low) + 1)
-    return out
 
 
 class Follower:

@@ -16,7 +16,7 @@ from protocols.imap.picture import places
 from protocols.imap.picture.live import InSortOrder
 from protocols.imap.picture.places import Places
 from tests.growth import LINEAR_AT_MOST, growth
-from tests.wire import Client, ImapWorld
+from tests.wire import Client, ImapWorld, numbers
 
 LINES = re.compile(
     rb'\* (\d+) (EXISTS|EXPUNGE)\r\n|\* ESEARCH \(TAG "\w+"\) (UID )?(ADDTO|REMOVEFROM) \(([0-9:, ]+)\)\r\n'
@@ -28,15 +28,6 @@ BY_SUBJECT = (SortBy(SortKey.SUBJECT),)
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that results of a few messages are compared in two steps, as those of many are."""
     monkeypatch.setattr(places, "SAMPLE", 2)
-
-
-def numbers(text: bytes) -> list[int]:
-    """The members of a set in the order in which they are written."""
-    out: list[int] = []
-    for part in text.split(b","):
-        low, _, high = part.partition(b":")
-        out += range(int(low), int(high or low) + 1)
-    return out
 
 
 def follow(results: list[object], change: bytes, pairs: bytes, named: Sequence[object]) -> None:

@@ -118,10 +118,10 @@ async def _assembled(ctx: Context, messages: Sequence[AppendMessage]) -> list[Ne
 async def _read(ctx: Context, part: Url, room: int) -> bytes:
     """What a URL names, one octet more than ``room`` at most."""
     url = parse_url(part.text, ctx.the_account().name, ctx.limits)
-    found = None if url is None else await _message(ctx, url, room)
-    if found is None:
+    octets = None if url is None else await _message(ctx, url, room)
+    if octets is None:
         raise Disallowed(b"the URL does not name a message here", b"BADURL " + echoed(part.text))
-    return found
+    return octets
 
 
 async def _message(ctx: Context, url: MessageUrl, room: int) -> bytes | None:

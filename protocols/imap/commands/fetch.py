@@ -24,9 +24,9 @@ async def _paged(
     if changed_since is None:
         return on_page(uids, page)
     key = criteria.And((criteria.Uids(UidSet.of(uids)), criteria.ModSeqAtLeast(ModSeq(changed_since + 1))))
-    found = await selected.mailbox.search(key, selected.view.modseq)
-    selected.view.apply(found.delta)
-    return on_page(found.uids, page)
+    changed = await selected.mailbox.search(key, selected.view.modseq)
+    selected.view.apply(changed.delta)
+    return on_page(changed.uids, page)
 
 
 async def fetch(ctx: Context, request: Fetch) -> Answer:

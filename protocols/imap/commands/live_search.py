@@ -22,7 +22,7 @@ def _frozen(key: criteria.Key, view: Numbering) -> criteria.Key:
     """Sequence numbers and ``$`` mean the messages they meant when the search was made."""
     match key:
         case criteria.And(keys):
-            return criteria.And(tuple(_frozen(one, view) for one in keys))
+            return criteria.And(tuple(_frozen(part, view) for part in keys))
         case criteria.Or(left, right):
             return criteria.Or(_frozen(left, view), _frozen(right, view))
         case criteria.Not(inner):

@@ -93,7 +93,7 @@ async def list_mailboxes(ctx: Context, request: List) -> Answer:
         ctx.output.put(lines.list_line((b"\\Noselect",), "", ctx.utf8))
         return _DONE
     account = ctx.the_account()
-    found = await _found(ctx, list_lines(await account.list_mailboxes(), request))
+    found = await _computed(ctx, list_lines(await account.list_mailboxes(), request))
     existing = [line.name for line in found if line.exists]
     position = {name: at for at, name in enumerate(existing)}
     statuses = await account.statuses(existing) if request.status else {}
@@ -114,27 +114,29 @@ async def list_mailboxes(ctx: Context, request: List) -> Answer:
                 after = existing[position[line.name] :]
                 entries = await account.annotations_of(after, request.metadata, _METADATA_BATCH_BYTES)
             stored = {**entries.get(line.name, {}), **special_use_entry(line.attributes)}
-            ctx.output.put(metadata_line(ctx, line.name, {one: stored.get(one) for one in request.metadata}))
+            ctx.output.put(
+                metadata_line(ctx, line.name, {entry: stored.get(entry) for entry in request.metadata})
+            )
         await ctx.output.drain()
     if StatusItem.HIGHESTMODSEQ in request.status:
         ctx.enable_condstore()
     return _DONE
 
 
-async def _found(ctx: Context, listed: Iterable[Line | None]) -> list[Line]:
+async def _computed(ctx: Context, listed: Iterable[Line | None]) -> list[Line]:
     """The lines, yielding to other sessions while they are computed."""
-    found = []
+    lines_found = []
     for line in listed:
         if line is not None:
-            found.append(line)
+            lines_found.append(line)
         await ctx.give_way()
-    return found
+    return lines_found
 
 
 async def lsub(ctx: Context, request: Lsub) -> Answer:
     """LSUB."""
     listed = await ctx.the_account().list_mailboxes()
-    for line in await _found(ctx, lsub_lines(listed, request.reference, request.pattern)):
+    for line in await _computed(ctx, lsub_lines(listed, request.reference, request.pattern)):
         await ctx.give_way()
         ctx.output.put(lines.list_line(line.attributes, line.name, ctx.utf8, command=b"LSUB"))
         await ctx.output.drain()
@@ -149,11 +151,11 @@ async def namespace(ctx: Context, request: Namespace) -> Answer:
 
 async def status(ctx: Context, request: Status) -> Answer:
     """STATUS."""
-    found = await ctx.the_account().status(request.mailbox)
+    counters = await ctx.the_account().status(request.mailbox)
     if StatusItem.HIGHESTMODSEQ in request.items:
         ctx.enable_condstore()
     ctx.output.put(
-        lines.status_line(request.mailbox, found, request.items, ctx.limits.append_max_bytes, ctx.utf8)
+        lines.status_line(request.mailbox, counters, request.items, ctx.limits.append_max_bytes, ctx.utf8)
     )
     return _DONE
 

@@ -82,8 +82,8 @@ def _candidates(key: criteria.Key, everything: UidSet) -> UidSet:
     """The messages that have to be looked at: what sets of numbers at the top level leave."""
     match key:
         case criteria.And(keys):
-            for one in keys:
-                everything = _candidates(one, everything)
+            for part in keys:
+                everything = _candidates(part, everything)
             return everything
         case criteria.Uids(uids):
             return everything & uids
@@ -99,10 +99,10 @@ def searched(key: criteria.Key, view: View, limits: ImapLimits) -> tuple[criteri
     most = _most(limits)
     if most is None or view.exists <= most:
         return key, b""
-    found = allowed(view.known(_candidates(key, UidSet(((1, max(view.largest_uid, 1)),)))), limits)
-    if not found.code:
+    part = allowed(view.known(_candidates(key, UidSet(((1, max(view.largest_uid, 1)),)))), limits)
+    if not part.code:
         return key, b""
-    return criteria.And((criteria.Uids(UidSet.of(found.uids)), key)), found.code
+    return criteria.And((criteria.Uids(UidSet.of(part.uids)), key)), part.code
 
 
 def require_whole(key: criteria.Key, view: View, limits: ImapLimits) -> None:

@@ -88,11 +88,11 @@ async def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxIn
     # With a sub-address mail can be delivered into any of them (RFC 5465 section 6.3).
     everything = bool(kinds & {Source.INBOXES, Source.PERSONAL})
     chosen: set[MailboxName] = set()
-    for one in listed:
-        name = one.name
+    for info in listed:
+        name = info.name
         if (
             everything
-            or (one.subscribed and Source.SUBSCRIBED in kinds)
+            or (info.subscribed and Source.SUBSCRIBED in kinds)
             or name in named[Source.MAILBOXES]
             or not named[Source.SUBTREE].isdisjoint((name, *superiors(name)))
             or not named[Source.SUBTREE_ONE].isdisjoint((name, name.rpartition("/")[0]))

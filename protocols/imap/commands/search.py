@@ -56,7 +56,7 @@ async def refused_search(ctx: Context, request: RefusedSearch) -> Answer:
     raise request.refusal
 
 
-async def _known(ctx: Context, found: Sequence[Uid], ordered: bool) -> tuple[list[Uid], list[int]]:
+async def _known(ctx: Context, matching: Sequence[Uid], ordered: bool) -> tuple[list[Uid], list[int]]:
     """The messages that the client knows, with their numbers; yields to other sessions in between.
 
     ``ordered`` tells that the UIDs ascend.
@@ -64,10 +64,10 @@ async def _known(ctx: Context, found: Sequence[Uid], ordered: bool) -> tuple[lis
     view, size = ctx.the_mailbox().view, ctx.limits.lines_batch_rows
     uids: list[Uid] = []
     seqs: list[int] = []
-    for at in range(0, len(found), size):
+    for at in range(0, len(matching), size):
         if at:
             await ctx.turn()
-        batch = found[at : at + size]
+        batch = matching[at : at + size]
         numbers = view.seqs_of(batch) if ordered else map(view.seq_of, batch)
         for uid, seq in zip(batch, numbers, strict=True):
             if seq:
@@ -118,13 +118,13 @@ def _ranked(order: tuple[SortBy, ...], better: tuple[UidSet, ...]) -> tuple[Sort
 
 async def _better(selected: Selected, request: Search) -> tuple[UidSet, ...]:
     """The results of stricter readings of FUZZY, the best first."""
-    found = []
+    stricter = []
     for degree in BETTER:
         key = resolve(request.key, selected.view, degree)
         result = await selected.mailbox.search(key, selected.view.modseq)
         selected.view.apply(result.delta)
-        found.append(UidSet.of(result.uids))
-    return tuple(found)
+        stricter.append(UidSet.of(result.uids))
+    return tuple(stricter)
 
 
 async def _modseq_of_ends(
@@ -134,9 +134,9 @@ async def _modseq_of_ends(
     ends = [uids[0]] if SearchReturn.MIN in returned else []
     if SearchReturn.MAX in returned and uids[-1] not in ends:
         ends.append(uids[-1])
-    found = await selected.mailbox.fetch(sorted(ends), FetchPlan(), selected.view.modseq)
-    selected.view.apply(found.delta)
-    return max((row.modseq for row in found.rows), default=None)
+    fetched = await selected.mailbox.fetch(sorted(ends), FetchPlan(), selected.view.modseq)
+    selected.view.apply(fetched.delta)
+    return max((row.modseq for row in fetched.rows), default=None)
 
 
 async def thread(ctx: Context, request: Thread) -> Answer:

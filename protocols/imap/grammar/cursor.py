@@ -142,11 +142,11 @@ class Cursor:
 
     def token(self, pattern: re.Pattern[bytes], what: bytes) -> bytes:
         """What ``pattern`` matches here."""
-        found = pattern.match(self._text, self._at)
-        if found is None:
+        matched = pattern.match(self._text, self._at)
+        if matched is None:
             raise self.failure(what)
-        self._at = found.end()
-        return found.group()
+        self._at = matched.end()
+        return matched.group()
 
     def looking_at(self, pattern: re.Pattern[bytes]) -> bool:
         """Whether ``pattern`` matches here."""
@@ -158,10 +158,10 @@ class Cursor:
 
     def skip_word(self, name: bytes) -> bool:
         """Pass over ``name``, in any case, when it is the next word."""
-        found = WORD.match(self._text, self._at)
-        if found is None or found.group().upper() != name:
+        matched = WORD.match(self._text, self._at)
+        if matched is None or matched.group().upper() != name:
             return False
-        self._at = found.end()
+        self._at = matched.end()
         return True
 
     def atom(self, what: bytes) -> bytes:
@@ -191,11 +191,11 @@ class Cursor:
     def _octets(self, what: bytes) -> bytes:
         """A string that may have a NUL in it."""
         if self.peek() == b'"':
-            found = _QUOTED.match(self._text, self._at)
-            if found is None:
+            matched = _QUOTED.match(self._text, self._at)
+            if matched is None:
                 raise self.failure(b"well-formed quoted string")
-            self._at = found.end()
-            body = found.group(1)
+            self._at = matched.end()
+            body = matched.group(1)
             return _UNQUOTE.sub(rb"\1", body) if b"\\" in body else body
         piece = self.literal(what)
         if piece.binary:
@@ -204,17 +204,17 @@ class Cursor:
 
     def astring(self, what: bytes) -> bytes:
         """``astring``."""
-        found = ASTRING_ATOM.match(self._text, self._at)
-        if found is None:
+        matched = ASTRING_ATOM.match(self._text, self._at)
+        if matched is None:
             return self.string(what)
-        self._at = found.end()
-        return found.group()
+        self._at = matched.end()
+        return matched.group()
 
     def nstring(self, what: bytes) -> bytes | None:
         """``nstring``; None for NIL."""
-        found = ATOM.match(self._text, self._at)
-        if found is not None and found.group().upper() == b"NIL":
-            self._at = found.end()
+        matched = ATOM.match(self._text, self._at)
+        if matched is not None and matched.group().upper() == b"NIL":
+            self._at = matched.end()
             return None
         return self.string(what)
 
@@ -239,12 +239,16 @@ class Cursor:
             raise self.failure(b"sequence set with fewer ranges")
         ranges: list[Range] = []
         for part in parts:
-            found = _SEQUENCE_RANGE.match(part)
-            if found is None:
+            matched = _SEQUENCE_RANGE.match(part)
+            if matched is None:
                 raise self.failure(b"sequence set")
-            first = STAR if found.group(1) == b"*" else int(found.group(1))
+            first = STAR if matched.group(1) == b"*" else int(matched.group(1))
             last = (
-                first if found.group(2) is None else STAR if found.group(2) == b"*" else int(found.group(2))
+                first
+                if matched.group(2) is None
+                else STAR
+                if matched.group(2) == b"*"
+                else int(matched.group(2))
             )
             if first > MAX_NUMBER or last > MAX_NUMBER:
                 raise self.failure(b"sequence set within range")
@@ -313,25 +317,25 @@ class Cursor:
     def date(self) -> date:
         """``date``, quoted or not."""
         quoted = self.skip(b'"')
-        found = _DATE.match(self._text, self._at)
-        if found is None:
+        matched = _DATE.match(self._text, self._at)
+        if matched is None:
             raise self.failure(b"date")
-        month = _MONTHS.get(found.group(2).upper())
+        month = _MONTHS.get(matched.group(2).upper())
         try:
-            day = date(int(found.group(3)), month or 0, int(found.group(1)))
+            day = date(int(matched.group(3)), month or 0, int(matched.group(1)))
         except ValueError:
             raise self.failure(b"date") from None
-        self._at = found.end()
+        self._at = matched.end()
         if quoted:
             self.expect(b'"', b"closing quote")
         return day
 
     def date_time(self) -> int:
         """``date-time`` as seconds since the epoch."""
-        found = _DATE_TIME.match(self._text, self._at)
-        if found is None:
+        matched = _DATE_TIME.match(self._text, self._at)
+        if matched is None:
             raise self.failure(b"date-time")
-        day, month, year, hour, minute, second, sign, zone_h, zone_m = found.groups()
+        day, month, year, hour, minute, second, sign, zone_h, zone_m = matched.groups()
         offset = timedelta(hours=int(zone_h), minutes=int(zone_m))
         try:
             moment = datetime(
@@ -346,7 +350,7 @@ class Cursor:
             seconds = int(moment.astimezone(UTC).timestamp())
         except (ValueError, OverflowError):
             raise self.failure(b"date-time") from None
-        self._at = found.end()
+        self._at = matched.end()
         return seconds
 
     def parenthesised(self, item: Callable[[], T], may_be_empty: bool = False) -> tuple[T, ...]:

@@ -152,7 +152,7 @@ def _bounded(
     cursor: Cursor, items: tuple[FetchItem | FetchSection, ...]
 ) -> tuple[FetchItem | FetchSection, ...]:
     distinct = tuple(dict.fromkeys(items))
-    binary = sum(isinstance(one, FetchSection) and one.form in _BINARY.values() for one in distinct)
+    binary = sum(isinstance(item, FetchSection) and item.form in _BINARY.values() for item in distinct)
     if binary > cursor.limits.binary_items_max:
         raise Malformed(b"too many BINARY items")
     return distinct
@@ -170,10 +170,10 @@ def _item_named(cursor: Cursor, name: bytes) -> FetchItem | FetchSection:
     if name == b"PREVIEW" and cursor.looking_at(_LAZY):
         # RFC 8970 section 4: previews are made when a message is filed, so lazy ones are no different.
         cursor.token(_LAZY, b"LAZY")
-    found = _ITEMS.get(name) or _OLD_SECTIONS.get(name)
-    if found is None:
+    item = _ITEMS.get(name) or _OLD_SECTIONS.get(name)
+    if item is None:
         raise cursor.failure(b"known data item")
-    return found
+    return item
 
 
 def parse_section(cursor: Cursor, peek: bool) -> FetchSection:

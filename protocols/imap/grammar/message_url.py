@@ -46,10 +46,10 @@ def parse_url(text: bytes, account: str, limits: ImapLimits) -> MessageUrl | Non
         if user.lower() != account.encode("utf-8").lower():
             return None
         text = text[absolute.end() :]
-    found = _MESSAGE.match(text)
-    if found is None or (absolute is not None and found.group(1) is None):
+    matched = _MESSAGE.match(text)
+    if matched is None or (absolute is not None and matched.group(1) is None):
         return None
-    mailbox, validity, uid, section, offset, length = found.groups()
+    mailbox, validity, uid, section, offset, length = matched.groups()
     read = _section(section, offset, length, limits)
     if read is None or max(int(validity or 1), int(uid)) > MAX_NUMBER:
         return None
@@ -76,4 +76,4 @@ def _section(
 
 def echoed(text: bytes) -> bytes:
     """A URL as ``url-resp-text`` (RFC 4469 section 5, erratum 2002): no octet can end the code early."""
-    return _NOT_ECHOED.sub(lambda found: b"%%%02X" % found.group()[0], text)
+    return _NOT_ECHOED.sub(lambda matched: b"%%%02X" % matched.group()[0], text)

@@ -81,8 +81,8 @@ def parse_store(cursor: Cursor, by_uid: bool) -> Store:
         unchanged_since = cursor.modseq()
         cursor.close()
         cursor.space()
-    found = _STORE_MODES.get(cursor.word(b"FLAGS"))
-    if found is None:
+    mode_and_silence = _STORE_MODES.get(cursor.word(b"FLAGS"))
+    if mode_and_silence is None:
         raise cursor.failure(b"FLAGS")
     cursor.space()
     if cursor.peek() == b"(":
@@ -95,7 +95,7 @@ def parse_store(cursor: Cursor, by_uid: bool) -> Store:
             items.append(cursor.flag())
         flags = cursor.flags(items)
     cursor.end()
-    return Store(numbers, found[0], flags, found[1], unchanged_since, by_uid)
+    return Store(numbers, mode_and_silence[0], flags, mode_and_silence[1], unchanged_since, by_uid)
 
 
 def parse_uid_batches(cursor: Cursor) -> UidBatches:

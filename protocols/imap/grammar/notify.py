@@ -60,13 +60,13 @@ class Notify:
     status: bool = False
 
 
-_FILTERS = {one.value: one for one in Filter}
+_FILTERS = {kind.value: kind for kind in Filter}
 _SELECTED = {Filter.SELECTED, Filter.SELECTED_DELAYED}
 _NAMED = {Filter.SUBTREE, Filter.MAILBOXES}
-_EVENTS = {one.value.upper(): one for one in Event}
+_EVENTS = {event.value.upper(): event for event in Event}
 _ANNOTATION_CHANGE = b"ANNOTATIONCHANGE"
 _LIST = re.compile(rb" +\(")
-_ALL_EVENTS = b"BADEVENT (" + b" ".join(one.value for one in Event) + b")"
+_ALL_EVENTS = b"BADEVENT (" + b" ".join(event.value for event in Event) + b")"
 
 
 @dataclass(slots=True)

@@ -145,18 +145,18 @@ def _read_return(cursor: Cursor) -> _Returned:
     """``search-return-opts`` and the space behind it, if there are any."""
     if not cursor.skip_word(b"RETURN"):
         return _Returned()
-    found = _Returned(frozenset())
+    returned = _Returned(frozenset())
     cursor.space()
-    cursor.parenthesised(lambda: _read_option(cursor, found), may_be_empty=True)
+    cursor.parenthesised(lambda: _read_option(cursor, returned), may_be_empty=True)
     cursor.space()
     # RFC 9394 section 3.1.
-    if found.page is not None and SearchReturn.ALL in (found.options or ()):
+    if returned.page is not None and SearchReturn.ALL in (returned.options or ()):
         raise Malformed(b"PARTIAL and ALL exclude each other")
-    options = found.options or frozenset()
-    if options <= {SearchReturn.CONTEXT} and found.page is None:
+    options = returned.options or frozenset()
+    if options <= {SearchReturn.CONTEXT} and returned.page is None:
         # RFC 4731 section 3.1: an empty list means ALL. CONTEXT is a hint (RFC 5267 section 4.2).
-        found.options = options | {SearchReturn.ALL}
-    return found
+        returned.options = options | {SearchReturn.ALL}
+    return returned
 
 
 def _saving(returned: _Returned, parse: Callable[[], Search]) -> Search | RefusedSearch:

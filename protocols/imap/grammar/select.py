@@ -52,7 +52,7 @@ def parse_selecting(read_only: bool) -> Callable[[Cursor], Select]:
             parameters = cursor.parenthesised(lambda: _parameter(cursor))
         cursor.end()
         # RFC 7162 section 3.1: QRESYNC's parameter enables CONDSTORE as well.
-        resync = next((one for one in parameters if one is not None), None)
+        resync = next((parameter for parameter in parameters if parameter is not None), None)
         return Select(mailbox, read_only, bool(parameters), resync)
 
     return parse

@@ -42,8 +42,8 @@ def decode(wire: bytes) -> str:
     at = 0
     after_shift = False
     while at < len(wire):
-        found = _SHIFTED.match(wire, at)
-        if found is None:
+        matched = _SHIFTED.match(wire, at)
+        if matched is None:
             stop = wire.find(b"&", at)
             stop = len(wire) if stop < 0 else stop
             if stop == at or not _DIRECT.match(wire[at:stop]):
@@ -51,21 +51,21 @@ def decode(wire: bytes) -> str:
             out.append(wire[at:stop].decode("ascii"))
             at, after_shift = stop, False
             continue
-        if not found.group(1):
+        if not matched.group(1):
             out.append("&")
             after_shift = False
         else:
             # RFC 3501 section 5.1.3: "-&" that ends one run only to begin another is superfluous.
             if after_shift:
                 raise ValueError("superfluous shift")
-            out.append(_decode_shifted(found.group(1)))
+            out.append(_decode_shifted(matched.group(1)))
             after_shift = True
-        at = found.end()
+        at = matched.end()
     return "".join(out)
 
 
-def _shift(found: re.Match[str]) -> str:
-    text = found.group()
+def _shift(matched: re.Match[str]) -> str:
+    text = matched.group()
     if text == "&":
         return "&-"
     raw = binascii.b2a_base64(text.encode("utf-16-be"), newline=False)

@@ -35,18 +35,18 @@ def relaxed(key: criteria.Key, degree: Degree) -> criteria.Key:
     """What to search for instead of ``key``, the argument of FUZZY; its depth is bounded by the grammar."""
     match key:
         case criteria.And(keys):
-            return criteria.And(tuple(relaxed(one, degree) for one in keys))
+            return criteria.And(tuple(relaxed(part, degree) for part in keys))
         case criteria.Or(left, right):
             return criteria.Or(relaxed(left, degree), relaxed(right, degree))
         case criteria.Not(inner) | criteria.Fuzzy(inner):
             again = relaxed(inner, degree)
             return criteria.Not(again) if isinstance(key, criteria.Not) else again
         case criteria.HeaderText(name, text):
-            return criteria.And(tuple(criteria.HeaderText(name, one) for one in _pieces(text, degree)))
+            return criteria.And(tuple(criteria.HeaderText(name, piece) for piece in _pieces(text, degree)))
         case criteria.BodyText(text):
-            return criteria.And(tuple(criteria.BodyText(one) for one in _pieces(text, degree)))
+            return criteria.And(tuple(criteria.BodyText(piece) for piece in _pieces(text, degree)))
         case criteria.AnyText(text):
-            return criteria.And(tuple(criteria.AnyText(one) for one in _pieces(text, degree)))
+            return criteria.And(tuple(criteria.AnyText(piece) for piece in _pieces(text, degree)))
         case _:
             return key
 

@@ -52,7 +52,7 @@ class Interest:
     def metadata(self) -> bool:
         """Whether annotations matter at all."""
         groups = (self._everywhere, self._subscribed, *self._named.values(), *self._below.values())
-        return self.server_metadata or any(Event.MAILBOX_METADATA_CHANGE in one for one in groups)
+        return self.server_metadata or any(Event.MAILBOX_METADATA_CHANGE in events for events in groups)
 
     def events(self, name: str, subscribed: bool) -> frozenset[Event]:
         """What is to be told of a mailbox that is not selected."""
@@ -151,7 +151,7 @@ class AccountPicture:
             if Event.FLAG_CHANGE in events:
                 items += [StatusItem.UNSEEN, StatusItem.HIGHESTMODSEQ]
             news.append(StatusNews(name, tuple(items), counters))
-        return sorted(news, key=lambda one: (one.name != INBOX, one.name))
+        return sorted(news, key=lambda item: (item.name != INBOX, item.name))
 
     def news(self, now: Overview, selected: MailboxId | None, modseqs: bool) -> Sequence[News]:
         """What has to be said so that the client knows all it wants to of ``now``; it counts as said.
@@ -184,7 +184,7 @@ class AccountPicture:
         return news
 
     def _status(
-        self, mailbox_id: MailboxId, found: Counters, listed: bool, flags: bool, modseqs: bool
+        self, mailbox_id: MailboxId, now: Counters, listed: bool, flags: bool, modseqs: bool
     ) -> tuple[StatusItem, ...]:
         """What to report of a mailbox that has changed; empty when the client need not be told.
 
@@ -192,19 +192,19 @@ class AccountPicture:
         """
         before = self._counters.get(mailbox_id)
         if before is None:
-            if listed and (found.messages, found.uid_next) == _PRISTINE:
+            if listed and (now.messages, now.uid_next) == _PRISTINE:
                 return ()
-            if self._left.get(mailbox_id) == found.highest_modseq:
+            if self._left.get(mailbox_id) == now.highest_modseq:
                 return ()
-        elif mailbox_id in self._grown and before == found._replace(unseen=before.unseen):
+        elif mailbox_id in self._grown and before == now._replace(unseen=before.unseen):
             return ()
         messages = before is None or (before.messages, before.uid_next, before.uid_validity) != (
-            found.messages,
-            found.uid_next,
-            found.uid_validity,
+            now.messages,
+            now.uid_next,
+            now.uid_validity,
         )
-        unseen = before is None or mailbox_id in self._grown or before.unseen != found.unseen
-        changed = before is None or before.highest_modseq != found.highest_modseq
+        unseen = before is None or mailbox_id in self._grown or before.unseen != now.unseen
+        changed = before is None or before.highest_modseq != now.highest_modseq
         # Section 5.1: a change of flags alone has to be told by one of these two.
         if not messages and not (flags and (unseen or (changed and modseqs))):
             return ()

@@ -32,7 +32,7 @@ class Names:
 
     def id_of(self, name: str) -> MailboxId | None:
         """The mailbox of this name."""
-        return next((mailbox_id for mailbox_id, one in self.by_id.items() if one == name), None)
+        return next((mailbox_id for mailbox_id, known in self.by_id.items() if known == name), None)
 
     def with_mailbox(self, mailbox_id: MailboxId, name: str) -> Names:
         """The same with one more mailbox."""
@@ -40,11 +40,13 @@ class Names:
 
     def without_mailbox(self, name: str) -> Names:
         """The same without a mailbox."""
-        return replace(self, by_id={one: other for one, other in self.by_id.items() if other != name})
+        return replace(
+            self, by_id={mailbox_id: other for mailbox_id, other in self.by_id.items() if other != name}
+        )
 
     def with_renamed(self, old: str, new: str) -> Names:
         """The same with a mailbox and its inferiors renamed."""
-        moved = {one: _below(name, old, new) or name for one, name in self.by_id.items()}
+        moved = {mailbox_id: _below(name, old, new) or name for mailbox_id, name in self.by_id.items()}
         return replace(self, by_id=moved)
 
     def with_subscribed(self, names: frozenset[str]) -> Names:
@@ -94,10 +96,14 @@ def _mailboxes(before: Names, after: Names, matters: Callable[[str], bool], chan
     listed = changes.listed
     had, has = set(before.by_id.values()), set(after.by_id.values())
     both = before.by_id.keys() & after.by_id.keys()
-    renamed = {before.by_id[one]: after.by_id[one] for one in both if before.by_id[one] != after.by_id[one]}
+    renamed = {
+        before.by_id[mailbox_id]: after.by_id[mailbox_id]
+        for mailbox_id in both
+        if before.by_id[mailbox_id] != after.by_id[mailbox_id]
+    }
     # With a name that somebody else has now, or had before, OLDNAME would say the wrong thing.
     plain = {old: new for old, new in renamed.items() if old not in has and new not in had}
-    fresh = {name for one, name in after.by_id.items() if one not in before.by_id}
+    fresh = {name for mailbox_id, name in after.by_id.items() if mailbox_id not in before.by_id}
     fresh |= {new for old, new in renamed.items() if old not in plain}
     gone = had - has - plain.keys()
     affected = {name.rpartition(HIERARCHY_DELIMITER)[0] for name in fresh | gone} - plain.keys() - {""}

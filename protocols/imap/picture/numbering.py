@@ -38,7 +38,7 @@ def resolve(key: criteria.Key, view: Numbering, degree: Degree = Degree.WORD_BEG
     """
     match key:
         case criteria.And(keys):
-            return criteria.And(tuple(resolve(one, view, degree) for one in keys))
+            return criteria.And(tuple(resolve(part, view, degree) for part in keys))
         case criteria.Or(left, right):
             return criteria.Or(resolve(left, view, degree), resolve(right, view, degree))
         case criteria.Not(inner):

@@ -179,11 +179,11 @@ class View:
             return self.known(self.saved)
         if by_uid:
             return self.known(numbers.resolve(self.largest_uid))
-        found = self.numbered(numbers)
+        named = self.numbered(numbers)
         resolved = numbers.resolve(self.exists)
         if resolved and resolved.ranges[-1][1] > self.exists:
             raise Malformed(b"no message has that sequence number")
-        return self.known(found)
+        return self.known(named)
 
     def numbered(self, numbers: SequenceSet) -> UidSet:
         """The UIDs of sequence numbers in search criteria; those of no message find nothing.

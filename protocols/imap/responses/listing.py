@@ -95,16 +95,16 @@ def attributes_of(info: MailboxInfo | None, subscribed: bool, show_subscribed: b
 
     CHILDREN and special-use are always shown: both RFCs allow it.
     """
-    found: list[bytes] = []
+    attributes: list[bytes] = []
     if info is None:
-        found.append(b"\\NonExistent")
+        attributes.append(b"\\NonExistent")
     else:
-        found.append(b"\\HasChildren" if info.has_children else b"\\HasNoChildren")
+        attributes.append(b"\\HasChildren" if info.has_children else b"\\HasNoChildren")
     if subscribed and show_subscribed:
-        found.append(b"\\Subscribed")
+        attributes.append(b"\\Subscribed")
     if info is not None and info.special_use is not None:
-        found.append(info.special_use.value.encode("ascii"))
-    return tuple(found)
+        attributes.append(info.special_use.value.encode("ascii"))
+    return tuple(attributes)
 
 
 def _chosen(
