@@ -102,7 +102,7 @@ class Drill:
             return Drilled(stream.account, rebuilt.pages, trouble=trouble)
         newest = self._state.segments(stream.stream)[-1].name == rebuilt.newest
         compared, trouble = self._compare(stream, folder, rebuilt) if newest else (0, None)
-        opened = trouble is None and self._opens is not None
+        opened = trouble is None and self._opens is not None and rebuilt.pages > 0
         if opened and self._opens is not None:
             trouble = self._opens(AccountId(stream.account), folder)
         return Drilled(stream.account, rebuilt.pages, compared, opened, trouble)

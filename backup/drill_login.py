@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from backup.drill import Opens
@@ -12,6 +13,7 @@ from mailstore.durable import storage_errors
 from mailstore.engine import DatabaseKey
 from mailstore.integrity import is_earlier_state, unsound
 from mailstore.keys import AccountId, Argon2Params
+from mailstore.schema import migrate
 
 
 def opener(root: Path, directory: Directory, name: str, secret: Path, params: Argon2Params) -> Opens:
@@ -35,7 +37,9 @@ def _differs(restored: AccountPaths, living: AccountPaths, key: DatabaseKey) -> 
         wrong = unsound(then)
         if wrong is not None:
             return f"in what was restored, {wrong}"
+        migrate(then, int(time.time()))
         with account_database(living, key) as now:
+            migrate(now, int(time.time()))
             if not is_earlier_state(then, now):
                 return "a mailbox is not an earlier state of the living one"
     return None

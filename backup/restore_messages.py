@@ -18,7 +18,7 @@ from mailstore.account_database import account_database, owners_mail_key
 from mailstore.copying import copy_mailbox
 from mailstore.directory import AccountRecord
 from mailstore.engine import DatabaseKey
-from mailstore.errors import NoSuchAccount
+from mailstore.errors import NoSuchAccount, NoSuchMailbox
 from mailstore.keys import AccountId, Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.model import MailboxName
@@ -56,9 +56,12 @@ def restore_mailbox(
     wanted = sources.target(record.account_id, wishes.at_ms)
     restorer = Restorer(root, sources.source, work, wishes.threads)
     folder, rebuilt = restorer.rebuild(wanted, newest_sound=wishes.newest_sound)
+    if not rebuilt.pages:
+        raise NoSuchMailbox  # nobody had logged in yet
     living = account_paths(root, record.account_id)
     with account_database(AccountPaths(folder), key) as then, account_database(living, key) as now:
-        migrate(then, int(time.time()))
+        for database in (then, now):  # the living one may not have been opened since an update either
+            migrate(database, int(time.time()))
         wanted_name, taken_ms = mailbox_name(mailbox), rebuilt.newest.taken_ms
         copied = copy_mailbox(then, now, wanted_name, _title(wanted_name, taken_ms), StoreLimits())
         return RestoredMailbox(copied.mailbox, copied.messages, taken_ms)

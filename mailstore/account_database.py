@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
-from mailstore.damage import DamagedDatabase
+from mailstore.damage import DamagedDatabase, tell
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
-from mailstore.errors import Busy, NoSuchAccount, StoreError
+from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.keys import Argon2Params, KeyLabel, derive
 from mailstore.locks import LOCK_TIMEOUT_S
@@ -64,7 +64,8 @@ def account_database(
     """An account's database, open inside. It waits ``wait_s`` for the lock before it leaves the WAL as it is.
 
     Raises:
-        DatabaseDamaged: not a database, or another key. StorageFull, StorageFailed, Busy: as they say.
+        DatabaseDamaged: not a database, another key, or there is none.
+        StorageFull, StorageFailed, Busy: as they say.
     """
 
     def close(database: Database) -> None:
@@ -85,15 +86,19 @@ def open_database(
     cache_kib: int = CACHE_KIB,
     wait_s: float = LOCK_TIMEOUT_S,
     damage: DamagedDatabase | None = None,
+    may_create: bool = False,
 ) -> Database:
-    """This process's first connection, for :func:`close_databases` to close. Creates a missing database.
+    """This process's first connection, for :func:`close_databases` to close.
+
+    ``may_create`` is for logins: an account gets its database with the first one, and never again.
 
     It comes in under the account's lock: a restore, which has that alone while it exchanges files, sees it
     before or comes after. ``give_up`` is given a connection that turned out to be of no use; it has to be
     closed in the same way. ``damage`` is shared by the connections of one opening.
 
     Raises:
-        DatabaseDamaged: not a database, or another key. StorageFull, StorageFailed: as they say.
+        DatabaseDamaged: not a database, another key, or none where one is needed.
+        StorageFull, StorageFailed: as they say.
         Busy: the lock is held for longer than ``wait_s``, or the account is being restored.
     """
     useless: list[Database] = []
@@ -112,7 +117,7 @@ def open_database(
 
     try:
         with shared_lock(paths, wait_s), storage_errors():
-            if paths.mail_db.exists():
+            if _has_database(paths, may_create):
                 return come_in()
         # Creating writes the main file directly, which a snapshot must not see half done.
         with exclusive_lock(paths, wait_s):
@@ -121,6 +126,19 @@ def open_database(
         for database in useless:
             give_up(database)  # not before: it is closed under that lock
         raise
+
+
+def _has_database(paths: AccountPaths, may_create: bool) -> bool:
+    """Whether there is a database; SQLite would make a new one, and its user find no mail there.
+
+    Raises OSError, DatabaseDamaged: there is none, and it may not be created.
+    """
+    if paths.mail_db.exists() and paths.mail_db.stat().st_size:
+        return True
+    if not may_create or paths.made.exists():
+        tell(paths.folder.name, "mail.db is lost: the file is missing or empty")
+        raise DatabaseDamaged
+    return False
 
 
 def another_connection(

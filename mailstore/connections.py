@@ -7,10 +7,9 @@ from contextlib import suppress
 
 from mailstore.account import AccountPaths, restored_mark
 from mailstore.account_database import another_connection, mail_key, open_database
-from mailstore.damage import DamagedDatabase, tell
+from mailstore.damage import DamagedDatabase
 from mailstore.durable import storage_errors, sync_folder, write_new
 from mailstore.engine import Database, DatabaseKey
-from mailstore.errors import DatabaseDamaged
 from mailstore.ops import mailboxes
 from mailstore.schema import migrate
 from mailstore.unlock import Unlocked
@@ -35,16 +34,17 @@ class Connections:
         """The writer's: it makes or migrates the database, and stays open until all others have ended.
 
         Raises:
-            TooNew: the database belongs to a newer program. DatabaseDamaged: it is none, or another key's.
+            TooNew: the database belongs to a newer program.
+            DatabaseDamaged: it is none, another key's, or lost.
             StorageFailed, StorageFull: as they say. Busy: also while the account is being restored.
         """
-        self._check_not_lost()
         database = open_database(
             self._paths,
             self.key(),
             cache_kib=self._cache_kib,
             give_up=self.useless.append,
             damage=self._damage,
+            may_create=True,
         )
         try:
             migrate(database, int(time.time()))
@@ -68,16 +68,6 @@ class Connections:
             give_up=self.useless.append,
             damage=self._damage,
         )
-
-    def _check_not_lost(self) -> None:
-        """SQLite would make a new database, and the user would find an empty mailbox in place of the mail."""
-        with storage_errors():
-            if not self._paths.made.exists():
-                return
-            size_bytes = self._paths.mail_db.stat().st_size if self._paths.mail_db.exists() else 0
-        if not size_bytes:
-            tell(self._paths.folder.name, "mail.db is lost: the file is missing or empty")
-            raise DatabaseDamaged
 
     def _note_made(self) -> None:
         with storage_errors():

@@ -18,6 +18,8 @@ from mailstore.account import (
     init_root,
     open_directory,
 )
+from mailstore.account_database import close_databases, open_database
+from mailstore.engine import Database, DatabaseKey
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.model import AccessProtocol
@@ -141,6 +143,12 @@ class World:
         """Stop the store."""
         now(self.store.stop())
         self.directory.close()
+
+
+def make_database(paths: AccountPaths, key: DatabaseKey) -> None:
+    """An empty database, as a first login makes it."""
+    made = open_database(paths, key, give_up=Database.close, may_create=True)
+    assert close_databases(paths, [made])
 
 
 def now(coroutine: Any) -> Any:

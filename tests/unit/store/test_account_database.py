@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from store_world import World, now
+from store_world import World, make_database, now
 
 from mailstore import account_database as owner
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
@@ -58,6 +58,7 @@ def change_and_end(paths: AccountPaths, key: DatabaseKey, change: str) -> None:
 def paths(tmp_path: Path) -> AccountPaths:
     """An account's folder with a small database and an empty log."""
     made = AccountPaths(tmp_path)
+    make_database(made, KEY)
     with owner.account_database(made, KEY) as database:
         database.write(0, lambda txn: txn.run("CREATE TABLE t(x)"))
     assert not made.wal.exists()
@@ -133,9 +134,10 @@ def test_a_database_is_not_made_while_a_snapshot_is_copied(tmp_path: Path) -> No
     """Making one writes the main file directly, and a snapshot would have half of it."""
     paths = AccountPaths(tmp_path)
     with shared_lock(paths), pytest.raises(Busy):
-        owner.open_database(paths, KEY, give_up=print, wait_s=0.0)
+        owner.open_database(paths, KEY, give_up=print, wait_s=0.0, may_create=True)
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
-    with owner.account_database(paths, KEY, wait_s=0.0) as database:
+    make_database(paths, KEY)
+    with owner.account_database(paths, KEY) as database:
         database.write(0, lambda txn: txn.run("CREATE TABLE t(x)"))
     assert rows(paths) == 0
 
@@ -186,7 +188,7 @@ def test_an_open_database_is_seen_from_its_first_moment(paths: AccountPaths, dat
         return subprocess.run(command, check=False, timeout=60).returncode == 0
 
     assert not look()
-    opened = owner.open_database(paths, KEY, give_up=print)
+    opened = owner.open_database(paths, KEY, give_up=print, may_create=True)
     assert look()
     assert owner.close_databases(paths, [opened])
     assert not look()

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from store_world import make_database
 
 from mailstore import copying
 from mailstore.account import AccountPaths
@@ -34,6 +35,7 @@ def databases(tmp_path: Path) -> Iterator[tuple[Database, Database]]:
         for number, name in enumerate(("source", "target")):
             (tmp_path / name).mkdir()
             key = DatabaseKey(bytes([number]) * 32, bytes(16))
+            make_database(AccountPaths(tmp_path / name), key)
             database = stack.enter_context(account_database(AccountPaths(tmp_path / name), key))
             migrate(database, 0)
             made.append(database)

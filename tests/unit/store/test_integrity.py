@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from store_world import make_database
 
 from mailstore.account import AccountPaths
 from mailstore.account_database import account_database
@@ -35,6 +36,8 @@ class States:
         """Make a change to the living database; a copy of what it is afterwards."""
         living = self.folder / "living"
         living.mkdir(exist_ok=True)
+        if not self.count:
+            make_database(AccountPaths(living), KEY)
         with account_database(AccountPaths(living), KEY) as database:
             if not self.count:
                 migrate(database, 0)

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from store_world import World, now
 
-from mailstore.errors import DatabaseDamaged
+from mailstore.account import shared_lock
+from mailstore.account_database import open_database
+from mailstore.engine import Database, DatabaseKey
+from mailstore.errors import Busy, DatabaseDamaged
 from mailstore.model import Flags, NewMessage
 
+KEY = DatabaseKey(bytes(32), bytes(16))
 MAIL = b"Subject: x\r\n\r\ntext\r\n"
 
 
@@ -40,6 +44,9 @@ def test_an_account_whose_first_login_was_cut_short_gets_its_database(tmp_path: 
     """Until the database was whole once there is nothing to lose."""
     world = World(tmp_path)
     world.paths.mail_db.touch()
+    # Making it writes the main file directly, which a snapshot must not see half done.
+    with shared_lock(world.paths), pytest.raises(Busy):
+        open_database(world.paths, KEY, give_up=Database.close, wait_s=0.0, may_create=True)
     assert now(world.login().status("INBOX")).messages == 0
     world.close()
     world = World(tmp_path)
