@@ -1,11 +1,13 @@
 """Logging in is unwrapping: from a name and a secret to an account's master key. Blocks; for threads.
 
-Split in two so that the cheap part (directory, header, choice of the slot) can come before the queue
-for Argon2. Every attempt runs Argon2 exactly once, whether the account exists or not.
+An account on its way open is first ``Found`` (directory and header are read), then an ``Attempt`` (its
+keyslot is chosen), then ``Proven`` (the secret was right, the master key is in memory), and ``Unlocked`` in
+the worker (``mailstore.unlock``). The cheap part comes before the queue for Argon2. Every attempt runs
+Argon2 exactly once, whether the account exists or not.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mailstore.account import account_paths, read_server_key
@@ -60,30 +62,36 @@ DECOY_FOLDER = "decoy"
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A login ready for its Argon2 run. For an unknown account the slot is a dummy that cannot open."""
+class Found:
+    """What is known under a login name; ``damage`` is why its header cannot be read."""
 
-    slot: Keyslot
-    secret: bytes = field(repr=False)
     record: AccountRecord | None
     signed: SignedHeader | None
     damage: StoreError | None
 
-    @property
-    def account_id(self) -> AccountId | None:
-        """The account, None if there is no such one."""
-        return None if self.record is None else self.record.account_id
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A login ready for its Argon2 run. For an unknown account the slot is a decoy that cannot open."""
+
+    found: Found
+    slot: Keyslot
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """An opened account. ``master`` is the caller's to wipe."""
+class Proven:
+    """An account that its secret has opened. ``master`` is the caller's to wipe."""
 
     record: AccountRecord
     header: Header
     slot: Keyslot
     master: bytearray = field(repr=False)
     private_key: PrivateKey = field(repr=False)
+
+    def admit(self, protocol: AccessProtocol | None, now: float) -> Keyslot:
+        """As :meth:`Current.admit`, for the slot that was opened."""
+        return Current(self.record, self.header).admit(self.slot.id, protocol, now)
 
     def wipe(self) -> None:
         """Overwrite the master key."""
@@ -99,35 +107,31 @@ def prepare(
     StorageFailed, Busy.
     """
     found = _find(root, directory, name)
-    record, signed = found.record, found.signed
-    chosen = None
     try:
         secret = parse_secret(raw_secret)
     except PasswordUnusable:
-        return Attempt(decoy_slot(params), b"", record, signed, None)
-    if record is not None and signed is not None:
-        chosen = choose_slot(signed.header.slots, secret)
-    if chosen is None:
-        return Attempt(decoy_slot(params), secret.password, record, signed, found.damage)
-    slot, secret_bytes = chosen
-    return Attempt(slot, secret_bytes, record, signed, found.damage)
+        return Attempt(replace(found, damage=None), decoy_slot(params), b"")
+    chosen = None if found.signed is None else choose_slot(found.signed.header.slots, secret)
+    slot, secret_bytes = chosen or (decoy_slot(params), secret.password)
+    return Attempt(found, slot, secret_bytes)
 
 
-def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) -> Opened:
+def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) -> Proven:
     """Run Argon2 and open the account. The scope of the slot is not looked at.
 
     Raises AuthenticationFailed; once the secret is right (or the header unreadable) HeaderTampered, TooNew.
     """
-    account_id = NOBODY if attempt.record is None else attempt.record.account_id
+    found = attempt.found
+    account_id = NOBODY if found.record is None else found.record.account_id
     try:
         master = open_slot(account_id, attempt.slot, attempt.secret, argon2=argon2)
     except AuthenticationFailed:
-        if attempt.damage is not None:
-            raise attempt.damage from None
+        if found.damage is not None:
+            raise found.damage from None
         raise
-    if attempt.record is None or attempt.signed is None:
+    if found.record is None or found.signed is None:
         raise AuthenticationFailed
-    return _opened(directory, attempt.record, attempt.signed, attempt.slot, master)
+    return _proven(directory, found.record, found.signed, attempt.slot, master)
 
 
 def scram_setup(root: Path, directory: Directory, name: str | bytes) -> ScramSetup:
@@ -149,7 +153,7 @@ def scram_setup(root: Path, directory: Directory, name: str | bytes) -> ScramSet
 
 def open_by_scram(
     root: Path, directory: Directory, name: str | bytes, exchange: ScramExchange
-) -> tuple[Opened, bytes]:
+) -> tuple[Proven, bytes]:
     """Open an account by the end of a SCRAM exchange; also gives the ServerSignature (RFC 5802, 3).
 
     Raises AuthenticationFailed, HeaderTampered, TooNew, StorageFailed, Busy.
@@ -160,33 +164,24 @@ def open_by_scram(
     if found.record is None or found.signed is None:
         raise AuthenticationFailed
     door = open_scram_wrap(found.record.account_id, found.signed.header.slots, exchange)
-    return _opened(directory, found.record, found.signed, door.slot, door.master), door.server_signature
+    return _proven(directory, found.record, found.signed, door.slot, door.master), door.server_signature
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What is known under a login name; ``damage`` is why its header cannot be read."""
-
-    record: AccountRecord | None
-    signed: SignedHeader | None
-    damage: StoreError | None
-
-
-def _find(root: Path, directory: Directory, name: str | bytes) -> _Found:
+def _find(root: Path, directory: Directory, name: str | bytes) -> Found:
     # The directory is read before the header: the other order could see a generation that the header
     # read before it did not have yet.
     record = directory.login(name)
     if record is None:
         # A name that nobody has costs the same reads.
         _read_decoy(root)
-        return _Found(None, None, None)
+        return Found(None, None, None)
     try:
-        return _Found(record, read_header(account_paths(root, record.account_id).folder), None)
+        return Found(record, read_header(account_paths(root, record.account_id).folder), None)
     except NoSuchAccount:
-        return _Found(None, None, None)  # being destroyed
+        return Found(None, None, None)  # being destroyed
     except (HeaderTampered, TooNew) as error:
         _tell(record, error)
-        return _Found(record, None, error)
+        return Found(record, None, error)
 
 
 def _tell(record: AccountRecord, error: BaseException) -> None:
@@ -205,9 +200,9 @@ def _read_decoy(root: Path) -> None:
             replace_file(folder / KEYS_FILE, decoy_header())
 
 
-def _opened(
+def _proven(
     directory: Directory, record: AccountRecord, signed: SignedHeader, slot: Keyslot, master: bytearray
-) -> Opened:
+) -> Proven:
     lock_in_memory(master)
     try:
         private_key = check_header(signed, master, expected(record))
@@ -217,7 +212,7 @@ def _opened(
         wipe(master)
         _tell(record, error)
         raise
-    return Opened(record, signed.header, slot, master, private_key)
+    return Proven(record, signed.header, slot, master, private_key)
 
 
 def open_as_owner(
@@ -229,19 +224,19 @@ def open_as_owner(
     now: float,
     argon2: Argon2 = argon2id,
     params: Argon2Params | None = None,
-) -> Opened:
+) -> Proven:
     """Open an account to change its keyslots: by password or recovery key, not by app password.
 
     Raises AuthenticationFailed, ScopeDenied, AccountDisabled, HeaderTampered, StorageFailed.
     """
     attempt = prepare(root, directory, name, raw_secret, params or Argon2Params())
-    opened = complete(directory, attempt, argon2)
+    proven = complete(directory, attempt, argon2)
     try:
-        Current(opened.record, opened.header).admit(opened.slot.id, None, now)
+        proven.admit(None, now)
     except AuthenticationFailed:
-        opened.wipe()
+        proven.wipe()
         raise
-    return opened
+    return proven
 
 
 def current(root: Path, directory: Directory, account_id: AccountId, master: bytearray) -> "Current":

@@ -159,12 +159,12 @@ class MailStore:
                 return found
             waiting = found.closing if found is not None else self._opening.get(account_id)
             if waiting is None:
-                return await self._open_now(unlocked)
+                return await self._open_database(unlocked)
             turn: Deferred[None] = Deferred()
             waiting.addBoth(_pass_on, turn)
             await turn
 
-    async def _open_now(self, unlocked: Unlocked) -> OpenAccount:
+    async def _open_database(self, unlocked: Unlocked) -> OpenAccount:
         account_id = unlocked.account_id
         gate: Deferred[None] = Deferred()
         self._opening[account_id] = gate

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -40,7 +40,7 @@ from mailstore.model import NOWHERE, AccessProtocol, Origin, ScramExchange, Scra
 from mailstore.opening import (
     Attempt,
     Current,
-    Opened,
+    Proven,
     complete,
     current,
     expected,
@@ -217,18 +217,18 @@ class Unlocker:
 
         No Argon2 runs: app passwords are random. Raises as :meth:`unlock` does, but for TooManyLogins.
         """
-        opened, now, signature = await self._run(
-            _open_by_scram_now, self._root, self._directory, name, exchange
-        )
+        proven, signature = await self._run(_prove_by_scram, self._root, self._directory, name, exchange)
         self.reap()
         try:
-            slot = now.admit(opened.slot.id, protocol, self._clock())
-            hold = self._new_hold(
-                now.record, slot.id, slot.scope, protocol, opened.master, opened.private_key
-            )
+            hold = self._admitted(proven, protocol)
         finally:
-            opened.wipe()
+            proven.wipe()
         return hold, signature
+
+    def _admitted(self, proven: Proven, protocol: AccessProtocol | None) -> Unlocked:
+        """Raises AuthenticationFailed: revoked or locked meanwhile, or not for ``protocol``."""
+        slot = proven.admit(protocol, self._clock())
+        return self._new_hold(proven.record, slot.id, slot.scope, protocol, proven.master, proven.private_key)
 
     async def recheck(self, unlocked: Unlocked) -> None:
         """Ask again whether a running session may go on, after its account's key header changed.
@@ -273,15 +273,15 @@ class Unlocker:
 
     def _tag(self, attempt: Attempt, name: str | bytes, secret: bytes) -> bytes:
         # The slot is part of it: a login that no longer finds the slot cannot share a run that does.
-        known = attempt.record is not None
+        record = attempt.found.record
         text = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else name
-        who = attempt.record.account_id.encode("ascii") if attempt.record is not None else text
-        parts = (b"known" if known else b"unknown", who, attempt.slot.id.encode("ascii"), secret)
+        who = record.account_id.encode("ascii") if record is not None else text
+        parts = (b"unknown" if record is None else b"known", who, attempt.slot.id.encode("ascii"), secret)
         data = b"".join(struct.pack(">Q", len(part)) + part for part in parts)
         return hmac.digest(self._cache_key, data, "sha256")
 
     def _from_cache(self, tag: bytes, attempt: Attempt, protocol: AccessProtocol | None) -> Unlocked | None:
-        record, signed = attempt.record, attempt.signed
+        record, signed = attempt.found.record, attempt.found.signed
         live = None if record is None else self._live.get(record.account_id)
         if live is None or record is None or signed is None or tag not in live.tags:
             return None
@@ -303,37 +303,33 @@ class Unlocker:
             return answer
         self._flights[tag] = [_Waiter(answer, protocol)]
         # The run belongs to no single login: it goes on if the one that started it hangs up.
-        flight = Deferred.fromCoroutine(self._open(tag, attempt, origin))
+        flight = Deferred.fromCoroutine(self._prove(tag, attempt, origin))
         flight.addCallbacks(self._landed, self._failed, callbackArgs=(tag, attempt), errbackArgs=(tag,))
         return answer
 
-    async def _open(self, tag: bytes, attempt: Attempt, origin: Origin) -> tuple[Opened, Current]:
+    async def _prove(self, tag: bytes, attempt: Attempt, origin: Origin) -> Proven:
         passed = await self._gate.enter(attempt.slot.params.memory_kib, origin)
         try:
             if all(waiter.answer.called for waiter in self._flights[tag]):
                 raise AccountClosed  # everybody has hung up while it waited for memory
-            return await self._run(_open_now, self._root, self._directory, attempt, self._argon2)
+            return await self._run(_prove, self._root, self._directory, attempt, self._argon2)
         finally:
             self._gate.leave(passed)
 
-    def _landed(self, result: tuple[Opened, Current], tag: bytes, attempt: Attempt) -> Deferred[None] | None:
-        opened, now = result
+    def _landed(self, proven: Proven, tag: bytes, attempt: Attempt) -> Deferred[None] | None:
         for waiter in self._flights.pop(tag):
             if waiter.answer.called:
                 continue  # Hung up meanwhile.
             try:
-                slot = now.admit(opened.slot.id, waiter.protocol, self._clock())
+                hold = self._admitted(proven, waiter.protocol)
             except AuthenticationFailed as error:
                 waiter.answer.errback(error)
                 continue
-            hold = self._new_hold(
-                now.record, slot.id, slot.scope, waiter.protocol, opened.master, opened.private_key
-            )
-            self._live[hold.account_id].tags[tag] = slot.id
+            self._live[hold.account_id].tags[tag] = hold.slot_id
             waiter.answer.callback(hold)
-        if opened.slot.params.weaker_than(self._limits.params):
-            return Deferred.fromCoroutine(self._upgrade(opened, attempt.secret))
-        opened.wipe()
+        if proven.slot.params.weaker_than(self._limits.params):
+            return Deferred.fromCoroutine(self._upgrade(proven, attempt.secret))
+        proven.wipe()
         return None
 
     def _failed(self, failure: Failure, tag: bytes) -> None:
@@ -341,21 +337,21 @@ class Unlocker:
             if not waiter.answer.called:
                 waiter.answer.errback(failure)
 
-    async def _upgrade(self, opened: Opened, secret: bytes) -> None:
+    async def _upgrade(self, proven: Proven, secret: bytes) -> None:
         params = self._limits.params
         keyring = Keyring(
-            self._root, self._directory, opened.record.account_id, opened.master, params, self._argon2
+            self._root, self._directory, proven.record.account_id, proven.master, params, self._argon2
         )
         try:
-            passed = await self._gate.enter(params.memory_kib, Origin(opened.record.account_id))
+            passed = await self._gate.enter(params.memory_kib, Origin(proven.record.account_id))
             try:
-                await self._run(keyring.upgrade, opened.slot, secret)
+                await self._run(keyring.upgrade, proven.slot, secret)
             finally:
                 self._gate.leave(passed)
         except StoreError:
             pass  # The login was right all the same; the next one tries again.
         finally:
-            opened.wipe()
+            proven.wipe()
 
     def _new_hold(
         self,
@@ -379,22 +375,22 @@ class Unlocker:
         return Unlocked(self, record, slot_id, scope, protocol, master, private_key)
 
 
-def _open_now(root: Path, directory: Directory, attempt: Attempt, argon2: Argon2) -> tuple[Opened, Current]:
-    opened = complete(directory, attempt, argon2)
-    # The login may have queued for long; what counts is the header as it is after the wait.
-    return opened, _current_or_wipe(root, directory, opened)
+def _prove(root: Path, directory: Directory, attempt: Attempt, argon2: Argon2) -> Proven:
+    return _as_it_is_now(root, directory, complete(directory, attempt, argon2))
 
 
-def _open_by_scram_now(
+def _prove_by_scram(
     root: Path, directory: Directory, name: str | bytes, exchange: ScramExchange
-) -> tuple[Opened, Current, bytes]:
-    opened, signature = open_by_scram(root, directory, name, exchange)
-    return opened, _current_or_wipe(root, directory, opened), signature
+) -> tuple[Proven, bytes]:
+    proven, signature = open_by_scram(root, directory, name, exchange)
+    return _as_it_is_now(root, directory, proven), signature
 
 
-def _current_or_wipe(root: Path, directory: Directory, opened: Opened) -> Current:
+def _as_it_is_now(root: Path, directory: Directory, proven: Proven) -> Proven:
+    """The login may have queued for long; what counts is record and header as they are after the wait."""
     try:
-        return current(root, directory, opened.record.account_id, opened.master)
+        now = current(root, directory, proven.record.account_id, proven.master)
     except BaseException:
-        opened.wipe()
+        proven.wipe()
         raise
+    return replace(proven, record=now.record, header=now.header)

@@ -26,7 +26,7 @@ from mailstore.engine import Database
 from mailstore.filing import Filer
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
-from mailstore.opening import Opened
+from mailstore.opening import Proven
 from mailstore.prepared import prepare
 from mailstore.sealed import Facts, deliver, new_sealed_id, open_sealed, pending, read_sealed, seal
 
@@ -57,7 +57,7 @@ class Steps:
         return sum(self.seconds[step] for step in steps) / self.count * 1e6
 
 
-def deliver_all(steps: Steps, opened: Opened, inbox: Path, mail: list[bytes]) -> None:
+def deliver_all(steps: Steps, opened: Proven, inbox: Path, mail: list[bytes]) -> None:
     """Seal and store every message, as LMTP does."""
     record = opened.record
     facts = Facts(1_700_000_000, b"sender@example.net", b"user@example.org")
@@ -67,7 +67,7 @@ def deliver_all(steps: Steps, opened: Opened, inbox: Path, mail: list[bytes]) ->
         steps.timed("durable", deliver, inbox, sealed_id, blob)
 
 
-def open_all(opened: Opened, inbox: Path) -> None:
+def open_all(opened: Proven, inbox: Path) -> None:
     """Read and open every sealed message."""
     for sealed_id in pending(inbox):
         open_sealed(opened.private_key, opened.record.account_id, sealed_id, read_sealed(inbox, sealed_id))

@@ -16,7 +16,7 @@ from mailstore.account_database import mail_key
 from mailstore.engine import Database, open_connection
 from mailstore.keys import Argon2Params
 from mailstore.model import INBOX, Flags
-from mailstore.opening import Opened, open_as_owner
+from mailstore.opening import Proven, open_as_owner
 from mailstore.ops.messages import add_messages
 from mailstore.ops.rows import require_mailbox
 from mailstore.prepared import ReadyMessage, prepare
@@ -30,7 +30,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def unlocked(root: Path) -> Iterator[Opened]:
+def unlocked(root: Path) -> Iterator[Proven]:
     """The account, opened by its password."""
     directory = open_directory(root)
     try:

@@ -17,7 +17,7 @@ from mailstore.keyring import Keyring
 from mailstore.keys import Scope
 from mailstore.model import INBOX, ModSeq, SpecialUse, StoreMode
 from mailstore.names import superiors
-from mailstore.opening import Opened, open_as_owner
+from mailstore.opening import Proven, open_as_owner
 from mailstore.ops import mailboxes
 from mailstore.ops.messages import add_messages, store_flags
 from mailstore.ops.rows import require_mailbox
@@ -135,7 +135,7 @@ class SealboxWorld:
         return data.replace(b" AUTH=SCRAM-SHA-256-PLUS", b"")
 
     @contextmanager
-    def _opened(self) -> Iterator[Opened]:
+    def _opened(self) -> Iterator[Proven]:
         opened = open_as_owner(
             self._server.root, self._server.directory, self._name, PASSWORD, now=time.time(), params=CHEAP
         )

@@ -20,7 +20,7 @@ from mailstore.account import (
 from mailstore.directory import AccountRecord, Directory
 from mailstore.keyring import Keyring
 from mailstore.keys import AccountId, Argon2Params, argon2id
-from mailstore.opening import Opened, open_as_owner
+from mailstore.opening import Proven, open_as_owner
 from mailstore.unlock import Unlocker
 
 TINY = Argon2Params(time_cost=1, memory_kib=64, parallelism=1)
@@ -58,7 +58,7 @@ class World:
         """The account's files."""
         return account_paths(self.root, self.record.account_id)
 
-    def open(self, secret: bytes = PASSWORD, name: str = NAME) -> Opened:
+    def open(self, secret: bytes = PASSWORD, name: str = NAME) -> Proven:
         """Open an account as its owner."""
         return open_as_owner(
             self.root, self.directory, name, secret, now=NOW, argon2=self.argon2, params=TINY

@@ -26,7 +26,7 @@ from mailstore.keys import Scope
 from mailstore.limits import StoreLimits
 from mailstore.mime import DEFAULT_LIMITS
 from mailstore.model import ModSeq, NewMessage
-from mailstore.opening import Opened, open_as_owner
+from mailstore.opening import Proven, open_as_owner
 from mailstore.sealed import Facts, SealedId, new_sealed_id, seal
 from mailstore.store import Account
 from mailstore.uidset import UidSet
@@ -68,7 +68,7 @@ class Everything(BackupWorld):
         """The account's files."""
         return self.mail.paths
 
-    def owner(self) -> Opened:
+    def owner(self) -> Proven:
         """The account, opened by its owner."""
         return open_as_owner(self.root, self.directory, NAME, PASSWORD, now=0, params=TINY)
 
