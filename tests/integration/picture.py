@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 from imap_wire import Answer, Wire
 from picture_names import INBOX, MOVABLE_NAMES, MailboxId, Revision
+from picture_sort import LIVE, NOW, SortedResult, sorted_now
 
 _NUMBERED = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE|FETCH)(?: \((.*)\))?\Z", re.DOTALL)
 _UID = re.compile(rb"\bUID (\d+)")
@@ -53,6 +54,7 @@ class Picture:
         self.revision = revision
         self.rng = rng
         self.messages: list[Seen] = []
+        self.sorted: SortedResult | None = None
         self.session = object()
         self.done: Counter[bytes] = Counter()
         self.wire = wire or connect()
@@ -78,6 +80,8 @@ class Picture:
         """Take one untagged response into the picture."""
         assert not response.startswith(b"* BYE"), response
         self.revision.check(response)
+        if self.sorted is not None and self.sorted.hear(response):
+            return
         found = _NUMBERED.match(response)
         if found is None:
             return
@@ -155,6 +159,7 @@ class Picture:
 
     def open_mailbox(self, parameters: Callable[[], bytes], hear: Callable[[Answer], None]) -> Answer:
         """SELECT by the name the mailbox has; ``hear`` takes the responses of the one that succeeds."""
+        self.sorted = None
         while True:
             answer = self.wire.command(b"SELECT " + self.name(self.mailbox) + parameters())
             self.check(answer, b"SELECT", (b"NONEXISTENT",))
@@ -188,6 +193,16 @@ class Picture:
         if unknown:
             self.command(b"FETCH %d:%d (UID FLAGS)" % (unknown[0], unknown[-1]), b"EXPUNGEISSUED")
 
+    def keep_sorted(self) -> None:
+        """Have a sorted result kept up to date from here on, unless there is one."""
+        if self.sorted is not None and not self.sorted.ended:
+            return
+        answer = self.wire.command(LIVE)
+        self.sorted = SortedResult(answer)
+        for response in answer.untagged:
+            self.hear(response)
+        self.check(answer, b"UID SORT")
+
     # -- comparing -------------------------------------------------------------------------------
 
     def settled_picture(self) -> list[tuple[int | None, frozenset[bytes] | None]]:
@@ -196,6 +211,16 @@ class Picture:
         self.look()
         self.command(b"NOOP")
         return self.picture()
+
+    def check_sorted(self) -> None:
+        """The result that was kept is the one that a SORT of now finds."""
+        if self.sorted is None or self.sorted.ended:
+            return
+        self.done[b"sorted result followed"] += self.sorted.changes
+        answer = self.wire.command(NOW)
+        for response in answer.untagged:
+            self.hear(response)
+        assert self.sorted.uids == sorted_now(answer), "another order than the client was told"
 
     def picture(self) -> list[tuple[int | None, frozenset[bytes] | None]]:
         """UID and flags of every message, in order of sequence number."""

@@ -22,7 +22,7 @@ class Client(Picture):
             self.select()
         elif chance < 0.023:
             self.empty_inbox()
-        actions = [self.append, self.idle, self.look, self.noop, self.rename, self.search]
+        actions = [self.append, self.idle, self.look, self.noop, self.rename, self.search, self.keep_sorted]
         if self.messages:
             actions += [self.store, self.store_silent, self.fetch, self.copy, self.move, self.expunge] * 2
             actions += [self.search, self.search_and_use]
@@ -130,6 +130,8 @@ class Client(Picture):
         results = 0
         missing: list[Seen] = []
         for response in answer.untagged:
+            if self.sorted is not None and self.sorted.hear(response):
+                continue
             found = result_of(response, extended, answer.tagged.split(b" ")[0], by_uid)
             if found is None:
                 self.hear(response)

@@ -44,6 +44,8 @@ EXPECTED_PER_20_S = {
     b"FETCH": 10,
     b"IDLE": 10,
     b"SELECT": 5,
+    b"UID SORT": 5,
+    b"sorted result followed": 10,
     b"QRESYNC": 1,
     b"reconnect with QRESYNC": 1,
     b"FETCH VANISHED": 1,
@@ -114,6 +116,7 @@ def check_pictures(server: Server, revision: Revision, clients: list[Client]) ->
                     assert client.names == fresh.names, f"client {number}, seed {SEED}"
                     if client.mailbox == fresh.mailbox:
                         assert client.settled_picture() == true, f"client {number}, seed {SEED}"
+                        client.check_sorted()
 
 
 @pytest.mark.parametrize("revision", [REV1, REV2], ids=lambda revision: revision.name)
