@@ -160,7 +160,11 @@ class Sessions(RuleBasedStateMachine):
         if at < len(self.clients):
             client = self.clients[at]
             client.view.apply(self.server.delta(client.view.modseq))
-            client.read(client.view.flush(may_expunge, modseqs), self.server, may_expunge)
+            pending = client.view.has_pending(may_expunge=may_expunge)
+            said = client.view.flush(may_expunge, modseqs)
+            assert pending == bool(said)
+            assert not client.view.has_pending(may_expunge=may_expunge)
+            client.read(said, self.server, may_expunge)
             if may_expunge:
                 assert [uid for uid, _ in client.known] == sorted(self.server.messages)
             for uid, flags in client.known:

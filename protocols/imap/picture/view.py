@@ -215,7 +215,6 @@ class View:
                     self._new_keywords = True
             if row.uid > self._known_up_to:
                 self._new.append(row.uid)
-                self._known_up_to = row.uid
             else:
                 self._changed[row.uid] = row
         self._known_up_to = max(self._known_up_to, delta.uid_next - 1)
