@@ -28,8 +28,9 @@ from backup.upload import Uploader
 from backup.wall_clock import FILE as CLOCK_FILE
 from backup.wall_clock import Clocks, ClockWatch
 from mailstore.account import account_paths
+from mailstore.damage import tell
 from mailstore.durable import make_folder, storage_errors
-from mailstore.errors import Busy, NoSuchAccount, StorageFailed, StorageFull
+from mailstore.errors import Busy, NoSuchAccount, StoreError
 from mailstore.keys import AccountId, PublicKey
 from mailstore.set_aside import SCRATCH, remove_expired
 
@@ -45,6 +46,12 @@ FOLDER = "backup"
 
 TROUBLE = "trouble"
 """Setting of the state: why snapshots cannot be stored."""
+
+FAILING = "failing"
+"""Setting of the state: ids of the accounts of which no snapshot could be taken, with spaces between."""
+
+_UNREADABLE = "unreadable"
+"""In place of a fingerprint: no snapshot has it, so the account waits for one and its age grows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,8 @@ class Job:
         self._directory_version: Hashable = None
         self._accounts: list[AccountId] = []
         self._told_trouble = state.setting(TROUBLE) or ""
+        self._told_failing = state.setting(FAILING) or ""
+        self._unreadable: set[AccountId] = set()
         self._snapshotter.clean()
 
     @property
@@ -164,6 +173,7 @@ class Job:
         for account in due:
             self._take(AccountId(account))
             self.collect()
+        self._tell_failing()
         if now_s >= self._next_housekeeping_s:
             self._next_housekeeping_s = now_s + HOUSEKEEPING_S
             self._housekeep()
@@ -183,7 +193,7 @@ class Job:
             self._uploader.wait(1.0)
             self.collect()
             self._server.take(settled=not self._uploader.busy)
-        return not self._state.waiting() and self._uploader.trouble is None
+        return not self._state.waiting() and self._uploader.trouble is None and not self._schedule.failing()
 
     def stop(self) -> None:
         """Let running uploads finish, and note them and the course of the clock."""
@@ -198,8 +208,7 @@ class Job:
         streams = {one.account: one for one in self._state.streams()}
         self._list_accounts()
         for account in self._accounts:
-            with storage_errors():
-                found = fingerprint(account_paths(self._places.root, account))
+            found = self._fingerprint(account)
             if found is not None:
                 known = streams.get(account)
                 # An account that was gone and is back counts as changed.
@@ -211,6 +220,19 @@ class Job:
             gone_ms = streams[gone].gone_ms
             if gone_ms is None or dated_ahead(gone_ms, now_ms, sure_ms):
                 self._state.gone(gone, max(now_ms, sure_ms))
+
+    def _fingerprint(self, account: AccountId) -> str | None:
+        """One that no snapshot has for an account that cannot be looked at: the others go on all the same."""
+        try:
+            with storage_errors():
+                found = fingerprint(account_paths(self._places.root, account))
+        except StoreError:
+            if account not in self._unreadable:
+                self._unreadable.add(account)
+                tell(account, "its folder cannot be read")
+            return _UNREADABLE
+        self._unreadable.discard(account)
+        return found
 
     def _list_accounts(self) -> None:
         """Read the directory again when it has changed."""
@@ -233,7 +255,8 @@ class Job:
             self._schedule.done(account)
         except Busy:
             self._schedule.failed(account, self._clocks.monotonic(), self._limits.lock_wait_s)
-        except (StorageFull, StorageFailed, ImageUnreadable, SegmentDamaged) as error:
+        except (StoreError, ImageUnreadable, SegmentDamaged) as error:
+            # Whatever it is, it is this account's: the others have their turn.
             log.error("no snapshot of account %s: %s %s", account, type(error).__name__, error)
             self._schedule.failed(account, self._clocks.monotonic(), FAILED_PAUSE_S)
         else:
@@ -259,6 +282,12 @@ class Job:
         if trouble != self._told_trouble:
             self._told_trouble = trouble
             self._state.remember(TROUBLE, trouble)
+
+    def _tell_failing(self) -> None:
+        failing = " ".join(self._schedule.failing())
+        if failing != self._told_failing:
+            self._told_failing = failing
+            self._state.remember(FAILING, failing)
 
     def _housekeep(self) -> None:
         """Replace chains that are too old, delete what has expired, checkpoint the state's database."""
@@ -355,6 +384,11 @@ class Job:
 
     def _now_ms(self) -> int:
         return int(self._clocks.wall() * 1000)
+
+
+def failing_accounts(state: State) -> list[str]:
+    """Ids of the accounts of which the last try took no snapshot."""
+    return (state.setting(FAILING) or "").split()
 
 
 def refused_deletes(state: State) -> str | None:

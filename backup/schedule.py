@@ -14,6 +14,7 @@ class _Change:
     first_s: float
     last_s: float
     not_before_s: float = 0.0
+    failing: bool = False
 
 
 class Schedule:
@@ -61,6 +62,11 @@ class Schedule:
         """It could not be taken; the account is due again after the pause."""
         if account in self._changed:
             self._changed[account].not_before_s = now_s + pause_s
+            self._changed[account].failing = True
+
+    def failing(self) -> list[str]:
+        """Accounts of which no snapshot could be taken at the last try."""
+        return sorted(account for account, change in self._changed.items() if change.failing)
 
     def keep_only(self, accounts: Iterable[str]) -> None:
         """Forget accounts that do not exist any more."""

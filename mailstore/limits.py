@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LARGEST_MESSAGE_BYTES = 250 * 1024 * 1024
+"""Sealed and padded, with what delivery adds to it, a message of this size can still be opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
     """Bounds on one account and on what it costs a worker process."""
 
     max_message_bytes: int = 64 * 1024 * 1024
-    """Largest message that is delivered or appended."""
+    """Largest message that is delivered or appended; 262144000 at most."""
 
     min_free_bytes: int = 64 * 1024 * 1024
     """Room on the volume that deliveries and APPEND leave for logins and deleting; a 16th of it at most."""
@@ -65,3 +68,12 @@ class StoreLimits:
 
     filed_memory_s: int = 30 * 86_400
     """How long ids of filed messages are remembered, so that a restored inbox files nothing twice."""
+
+    def __post_init__(self) -> None:
+        """Refuse to take what could never be filed.
+
+        Raises:
+            ValueError: ``max_message_bytes`` is more than ``LARGEST_MESSAGE_BYTES``.
+        """
+        if self.max_message_bytes > LARGEST_MESSAGE_BYTES:
+            raise ValueError(f"max_message_bytes can be {LARGEST_MESSAGE_BYTES} at most")

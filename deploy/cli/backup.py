@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from backup.catalogue import stream_of_server
-from backup.job import TROUBLE, Places, refused_deletes
+from backup.job import TROUBLE, Places, failing_accounts, refused_deletes
 from backup.keypair import generate, read_public_key
 from backup.limits import DAY_S
 from backup.restore import Listing, list_store
@@ -94,6 +94,7 @@ def status(cli: Cli) -> None:
         accounts = [_account_fields(state, stream, names) for stream in streams]
         look = read_look(Places(cli.root).clock)
         trouble, refused = state.setting(TROUBLE) or None, refused_deletes(state)
+        failing = [names.get(one, one) for one in failing_accounts(state)]
     aside = replaced_copies(cli.root)
     missing = sorted(set(names.values()) - {str(one["name"]) for one in accounts})
     running = _job_runs(cli.root)
@@ -108,6 +109,7 @@ def status(cli: Cli) -> None:
         "waiting_segments": len(waiting),
         "waiting_bytes": sum(waiting),
         "without_snapshot": missing,
+        "failing": failing,
         "replaced": [_aside_fields(one, config, names) for one in aside],
         "accounts": accounts,
     }
@@ -121,9 +123,14 @@ def status(cli: Cli) -> None:
         *([_doubt(look.doubt_s)] if look and look.doubt_s else []),
         *_aside_lines(aside, config),
         *(f"{name}  no snapshot yet" for name in missing),
+        *map(_failing, failing),
         *(_account_line(one) for one in accounts),
     ]
     cli.answer(fields, *lines)
+
+
+def _failing(name: str) -> str:
+    return f"{name}  its changes have no snapshot: the log says why"
 
 
 def _doubt(doubt_s: float) -> str:
@@ -222,14 +229,17 @@ def run(cli: Cli, take_over: bool, wait_s: float) -> None:
             if take_over:
                 _take_over(config, state)
             stored = job.run_once(wait_s)
-    with opened_state(cli.root) as state:
+    with opened_state(cli.root) as state, cli.directory() as directory:
         waiting, trouble = len(state.waiting()), state.setting(TROUBLE) or None
+        names = {str(record.account_id): record.name for record in directory.accounts()}
+        failing = [names.get(one, one) for one in failing_accounts(state)]
     cli.answer(
-        {"stored": stored, "waiting_segments": waiting, "trouble": trouble},
+        {"stored": stored, "waiting_segments": waiting, "trouble": trouble, "failing": failing},
         "everything that changed is stored" if stored else f"{waiting} snapshots wait: {trouble or '-'}",
+        *map(_failing, failing),
     )
     if not stored:
-        raise SystemExit(EXIT_BUSY)
+        raise SystemExit(EXIT_STORAGE if failing else EXIT_BUSY)
 
 
 def _ask_job(root: Path, wait_s: float) -> bool:
@@ -241,7 +251,7 @@ def _ask_job(root: Path, wait_s: float) -> bool:
         time.sleep(_POLL_S)
         if not request.is_open():
             with opened_state(root) as state:
-                if state.setting(TROUBLE):
+                if state.setting(TROUBLE) or failing_accounts(state):
                     return False
                 if not state.waiting():
                     return True

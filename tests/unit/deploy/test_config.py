@@ -139,3 +139,10 @@ def test_mistakes_of_every_kind_are_named_together(tmp_path: Path) -> None:
         "'tls'",
         "there is no setting 'colour'",
     ]
+
+
+def test_no_message_may_be_so_large_that_it_could_never_be_filed(usable: str, tmp_path: Path) -> None:
+    """The setting is named, and the most it can be."""
+    with pytest.raises(config.ConfigError) as found:
+        config.parse(usable + "[store]\nmax_message_bytes = 262144001\n", tmp_path)
+    assert found.value.mistakes == ("'store': max_message_bytes can be 262144000 at most",)

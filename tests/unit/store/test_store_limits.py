@@ -15,11 +15,12 @@ from twisted.internet.defer import Deferred
 
 from mailstore.errors import LimitExceeded, MailboxNameInvalid, MessageTooLarge, OverQuota, StoreError
 from mailstore.filing import FEW_BYTES, FEW_MESSAGES, LOCK_NAME, Batch
-from mailstore.limits import StoreLimits
+from mailstore.limits import LARGEST_MESSAGE_BYTES, StoreLimits
 from mailstore.model import AccessProtocol, Flags, ModSeq, NewMessage, StoreMode, SystemFlag
 from mailstore.names import MAX_DEPTH, MAX_NAME_BYTES
 from mailstore.ops.messages import MAX_KEYWORDS
 from mailstore.schema import DEFAULT_MAILBOXES
+from mailstore.sealed import DEFAULT_LIMITS, padded_size
 from mailstore.store import Account
 from mailstore.uidset import UidSet
 
@@ -339,3 +340,13 @@ def test_connections_of_an_account(tmp_path: Path) -> None:
         for lane in lanes:
             database = now(lane.run(lambda database: database))
             assert database.pragma("PRAGMA cache_size") == [(-123,)]
+
+
+def test_the_largest_message_that_may_be_allowed_can_be_opened_when_it_is_sealed() -> None:
+    """With far more than delivery adds to it, and padded; one octet more is refused as a setting."""
+    added = 1024 * 1024
+    sealed = padded_size(LARGEST_MESSAGE_BYTES + added) + 1024
+    assert sealed <= DEFAULT_LIMITS.blob_bytes
+    StoreLimits(max_message_bytes=LARGEST_MESSAGE_BYTES)
+    with pytest.raises(ValueError, match="max_message_bytes can be 262144000 at most"):
+        StoreLimits(max_message_bytes=LARGEST_MESSAGE_BYTES + 1)
