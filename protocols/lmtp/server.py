@@ -8,8 +8,8 @@ from typing import Any
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget
 from protocols.envelope.recipients import DeliveryStore
+from protocols.envelope.session import LmtpServices, LmtpSession
 from protocols.limits import EnvelopeLimits, StreamLimits
-from protocols.lmtp.session import LmtpServices, LmtpSession
 from protocols.transport import Channel, Endable, StreamFactory
 
 
