@@ -14,12 +14,13 @@ from protocols.limits import EnvelopeLimits
 
 
 class Delivery:
-    """The end of a transaction. The caller asks for each recipient in order (RFC 2033 section 4.2)."""
+    """The end of a transaction; ``reply_to`` is to be asked for each of ``accepted``, in order."""
 
     def __init__(
         self, store: DeliveryStore, transaction: Transaction, trace: Trace, limits: EnvelopeLimits
     ) -> None:
         collector = transaction.collector
+        self.accepted = tuple(transaction.accepted)
         self._store = store
         self._sender = transaction.sender
         self._trace = trace

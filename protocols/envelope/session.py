@@ -1,8 +1,8 @@
-"""One LMTP connection (RFC 2033): commands against the store, replies in order.
+"""One connection that brings mail, by LMTP or SMTP: commands against the store, replies in order.
 
-What MAIL, RCPT, DATA and BDAT may do is the envelope's (``protocols.envelope``). Decisions: a failed
-message sent in chunks fails again, once per recipient, at ``BDAT LAST``; a malformed BDAT ends the
-connection, because the octets behind it would be taken for commands.
+What MAIL, RCPT, DATA and BDAT may do is the transaction's, what the protocols differ in is the
+``Dialect``. Decisions: a failed message sent in chunks fails again at ``BDAT LAST``; a malformed BDAT
+ends the connection, because the octets behind it would be taken for commands.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from protocols.envelope import connection as heard
 from protocols.envelope import replies
 from protocols.envelope import requests as ask
 from protocols.envelope.delivery import Delivery
+from protocols.envelope.dialect import Dialect
 from protocols.envelope.grammar import parse_command
 from protocols.envelope.message import Failure, Trace
 from protocols.envelope.recipients import DeliveryStore
 from protocols.envelope.replies import Reply
 from protocols.envelope.transaction import Transaction
 from protocols.limits import EnvelopeLimits
-from protocols.lmtp import grammar
 from protocols.transport import Channel, IdleTimeout
 
 SWALLOWED_MESSAGES = 2
@@ -32,12 +32,13 @@ SWALLOWED_MESSAGES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class LmtpServices:
-    """What all LMTP connections of a worker share.
+class EnvelopeServices:
+    """What all connections of a worker share that speak the same protocol.
 
     ``tls`` is the context for STARTTLS, None when there is no certificate. ``now`` gives epoch seconds.
     """
 
+    dialect: Dialect
     store: DeliveryStore
     limits: EnvelopeLimits
     hostname: bytes
@@ -55,16 +56,17 @@ class _Incoming:
     refusal: Reply | None = None
 
 
-class LmtpSession:
+class EnvelopeSession:
     """See the module's docstring."""
 
-    def __init__(self, channel: Channel, services: LmtpServices, secure: bool) -> None:
+    def __init__(self, channel: Channel, services: EnvelopeServices, secure: bool) -> None:
         self._channel = channel
         self._services = services
+        self._dialect = services.dialect
         self._limits = services.limits
         self._secure = secure
         self._connection = heard.Connection(services.limits)
-        self._lhlo_name: bytes | None = None
+        self._greeting_name: bytes | None = None
         self._transaction: Transaction | None = None
         self._incoming: _Incoming | None = None
         self._output = bytearray()
@@ -79,7 +81,7 @@ class LmtpSession:
 
     async def run(self) -> None:
         """Serve the connection until it ends."""
-        self._put(Reply(220, b"", self._services.hostname + b" LMTP Sealbox ready"))
+        self._put(Reply(220, b"", b"%b %b Sealbox ready" % (self._services.hostname, self._dialect.name)))
         try:
             while not self._over:
                 if self._channel.turn_is_over:
@@ -120,19 +122,19 @@ class LmtpSession:
             case heard.DataEnded(ambiguous):
                 await self._data_ended(ambiguous)
             case heard.Foreign():
-                self._close(grammar.FOREIGN)
+                self._close(self._dialect.foreign)
 
     # -- commands --------------------------------------------------------------------------------
 
     async def _command(self, line: bytes) -> None:
-        request = parse_command(line, self._limits, grammar.VERBS)
+        request = parse_command(line, self._limits, self._dialect.verbs)
         match request:
             case Reply():
                 self._answer(request)
                 if request is replies.BAD_BDAT:
                     self._over = True
             case ask.Greeting(name):
-                self._lhlo(name)
+                self._greet(name)
             case ask.Mail():
                 self._answer(self._mail(request), "MAIL")
             case ask.Rcpt(recipient):
@@ -149,7 +151,7 @@ class LmtpSession:
             case ask.Vrfy():
                 self._answer(replies.CANNOT_VERIFY, "VRFY")
             case ask.Help():
-                self._answer(grammar.HELP)
+                self._answer(self._dialect.help)
             case ask.StartTls():
                 await self._start_tls()
             case ask.Quit():
@@ -157,9 +159,9 @@ class LmtpSession:
             case _:
                 assert_never(request)
 
-    def _lhlo(self, name: bytes) -> None:
+    def _greet(self, name: bytes) -> None:
         self._end_transaction()
-        self._lhlo_name = name
+        self._greeting_name = name
         self._errors = 0
         lines = [
             self._services.hostname,
@@ -176,8 +178,8 @@ class LmtpSession:
         self._output += b"250 %s\r\n" % lines[-1]
 
     def _mail(self, request: ask.Mail) -> Reply:
-        if self._lhlo_name is None:
-            return grammar.LHLO_FIRST
+        if self._greeting_name is None:
+            return self._dialect.greeting_first
         if self._transaction is not None:
             return replies.NESTED_MAIL
         if (request.size_bytes or 0) > self._limits.message_max_bytes:
@@ -231,9 +233,9 @@ class LmtpSession:
     async def _deliver(self, transaction: Transaction) -> None:
         services = self._services
         trace = Trace(
-            spoken=b"LMTP",
+            spoken=self._dialect.name,
             sender=transaction.sender,
-            greeting_name=self._lhlo_name or b"unknown",
+            greeting_name=self._greeting_name or b"unknown",
             address=self._channel.address,
             hostname=services.hostname,
             secure=self._secure,
@@ -241,13 +243,14 @@ class LmtpSession:
             transaction_id=secrets.token_hex(8).encode("ascii"),
             received=int(services.now()),
         )
-        delivery = Delivery(services.store, transaction, trace, self._limits)
-        for accepted in transaction.accepted:
-            reply = await delivery.reply_to(accepted)
+
+        async def send(reply: Reply) -> None:
+            """At once: a message that is safe must not come again because the connection broke later."""
             transaction.note(reply)
             self._put(reply)
-            # Reply at once: a message that is safe must not be sent again if the connection breaks later.
             await self._flush()
+
+        await self._dialect.deliver(Delivery(services.store, transaction, trace, self._limits), send)
 
     def _end_transaction(self) -> None:
         """Forget sender, recipients and message; one line in the access log, its bytes the message's."""
@@ -262,7 +265,7 @@ class LmtpSession:
             Entry(
                 address=self._channel.address,
                 user_agent="",
-                command="LMTP " + command,
+                command=f"{self._dialect.name.decode()} {command}",
                 bytes=size_bytes,
                 result=str(reply.code),
                 failed=not reply.positive and reply is not replies.UNKNOWN_RECIPIENT,
@@ -289,7 +292,7 @@ class LmtpSession:
         await self._flush()
         self._channel.start_tls(self._services.tls)
         self._secure = True
-        self._lhlo_name = None
+        self._greeting_name = None
 
     # -- answering -------------------------------------------------------------------------------
 

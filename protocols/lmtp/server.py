@@ -8,8 +8,9 @@ from typing import Any
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget
 from protocols.envelope.recipients import DeliveryStore
-from protocols.envelope.session import LmtpServices, LmtpSession
+from protocols.envelope.session import EnvelopeServices, EnvelopeSession
 from protocols.limits import EnvelopeLimits, StreamLimits
+from protocols.lmtp.dialect import LMTP
 from protocols.transport import Channel, Endable, StreamFactory
 
 
@@ -35,7 +36,8 @@ class LmtpFactory(StreamFactory):
     ) -> None:
         super().__init__(clock, stream_limits or StreamLimits())
         self._secure = implicit_tls
-        self._services = LmtpServices(
+        self._services = EnvelopeServices(
+            dialect=LMTP,
             store=store,
             limits=limits,
             hostname=hostname.encode("ascii"),
@@ -47,7 +49,7 @@ class LmtpFactory(StreamFactory):
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
         """A session and its coroutine."""
-        session = LmtpSession(channel, self._services, self._secure)
+        session = EnvelopeSession(channel, self._services, self._secure)
         if self.connections > self._services.limits.connections_max:
             return session, session.refuse()
         return session, session.run()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from lmtp_world import MESSAGE, MemoryDeliveries
+from lmtp_world import MESSAGE, LmtpWorld, MemoryDeliveries
 from twisted.internet.defer import Deferred
 
 from protocols.budget import MemoryBudget
 from protocols.envelope import replies
 from protocols.envelope import requests as ask
 from protocols.envelope.delivery import Delivery
+from protocols.envelope.dialect import Dialect
 from protocols.envelope.grammar import VERBS, parse_command, parse_greeting
 from protocols.envelope.message import Trace
+from protocols.envelope.replies import Reply
 from protocols.envelope.transaction import Transaction
 from protocols.limits import EnvelopeLimits
+from tests.wire import Client
 
 Value = TypeVar("Value")
 LIMITS = EnvelopeLimits(recipients_max=2, refused_recipients_max=1, message_max_bytes=100)
@@ -94,6 +98,36 @@ def test_chunks_that_are_too_large_together_fail_and_fail_again() -> None:
     transaction.close()
     assert not store.kept
     assert budget.used_bytes == 0
+
+
+def test_another_protocol_needs_no_session_of_its_own() -> None:
+    """A dialect with other words, and one reply for all recipients, brings the same envelope (RFC 5321)."""
+
+    async def deliver(delivery: Delivery, send: Callable[[Reply], Awaitable[None]]) -> None:
+        outcomes = [await delivery.reply_to(accepted) for accepted in delivery.accepted]
+        await send(max(outcomes, key=lambda reply: reply.code))
+
+    dialect = Dialect(
+        b"ESMTP",
+        SMTP,
+        Reply(214, b"2.0.0", b"EHLO MAIL RCPT DATA"),
+        Reply(421, b"4.7.0", b"this is an SMTP server"),
+        Reply(503, b"5.5.1", b"EHLO first"),
+        deliver,
+    )
+    world = LmtpWorld()
+    world.factory._services = replace(world.factory._services, dialect=dialect)
+    client = Client(world.factory)
+    assert client.hear() == b"220 mx.example.org ESMTP Sealbox ready\r\n"
+    assert client.say(b"MAIL FROM:<bob@example.net>\r\n") == b"503 5.5.1 EHLO first\r\n"
+    assert client.say(b"EHLO relay.example.net\r\n").startswith(b"250-mx.example.org\r\n")
+    client.say(b"MAIL FROM:<bob@example.net>\r\nRCPT TO:<joe@example.org>\r\nRCPT TO:<ann@example.org>\r\n")
+    assert client.say(b"DATA\r\n").startswith(b"354 ")
+    assert client.say(MESSAGE + b".\r\n") == b"250 2.0.0 delivered\r\n"
+    assert b"with ESMTP id" in world.store.kept[0].facts.trace_header
+    assert [kept.account for kept in world.store.kept] == ["joe", "ann"]
+    client.say(b"QUIT\r\n")
+    assert {entry.command for entry in world.access_log.entries} == {"ESMTP MAIL", "ESMTP DATA"}
 
 
 def test_a_message_is_delivered_without_any_session() -> None:

@@ -1,0 +1,18 @@
+"""LMTP around the envelope: one reply for each recipient (RFC 2033 section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from protocols.envelope.delivery import Delivery
+from protocols.envelope.dialect import Dialect
+from protocols.envelope.replies import Reply
+from protocols.lmtp import grammar
+
+
+async def _deliver(delivery: Delivery, send: Callable[[Reply], Awaitable[None]]) -> None:
+    for accepted in delivery.accepted:
+        await send(await delivery.reply_to(accepted))
+
+
+LMTP = Dialect(b"LMTP", grammar.VERBS, grammar.HELP, grammar.FOREIGN, grammar.LHLO_FIRST, _deliver)
