@@ -44,3 +44,14 @@ def test_documents_name_only_files_that_are_there(document: str) -> None:
 def test_these_documents_name_files(document: str) -> None:
     """So that the test above has something to look for."""
     assert len(_FILE.findall((ROOT / document).read_text("utf-8"))) >= 5
+
+
+def test_modules_in_the_drawings_are_there() -> None:
+    """They are named from some folder on, so that the drawings stay narrow."""
+    named = set(re.findall(r"[\w/]+\.py\b", (ROOT / "ARCHITECTURE.md").read_text("utf-8")))
+    rooms = ("mailstore", "protocols", "backup", "deploy", "tests")
+    there = [
+        "/" + path.relative_to(ROOT).as_posix() for room in rooms for path in (ROOT / room).rglob("*.py")
+    ]
+    assert len(named) >= 20
+    assert [one for one in named if not any(path.endswith("/" + one) for path in there)] == []
