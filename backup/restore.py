@@ -40,6 +40,7 @@ from mailstore.account import (
 from mailstore.durable import make_folder, storage_errors, sync_folder
 from mailstore.errors import Busy, StorageFailed
 from mailstore.eviction import evicted
+from mailstore.inbox_size import changing
 from mailstore.keys import AccountId
 from mailstore.set_aside import REPLACED
 
@@ -275,9 +276,11 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> Non
     sync_folder(paths.folder)
     make_folder(paths.inbox)  # an interrupted deletion may have removed it
     # Before the database, so that it is never there without the mail that waited with it.
-    for path in fresh.inbox.iterdir():
-        if not (paths.inbox / path.name).exists():
-            os.link(path, paths.inbox / path.name)
+    with changing(paths.inbox) as change:
+        for path in fresh.inbox.iterdir():
+            if not (paths.inbox / path.name).exists():
+                os.link(path, paths.inbox / path.name)
+                change.added_bytes += path.stat().st_size
     sync_folder(paths.inbox)
     if rebuilt.pages:
         fresh.mail_db.rename(paths.mail_db)

@@ -37,9 +37,10 @@ from mailstore.account import AccountPaths, account_paths, restored_without_data
 from mailstore.damage import tell
 from mailstore.durable import storage_errors
 from mailstore.errors import NoSuchAccount, NoSuchMessage
+from mailstore.inbox_size import SUFFIX
 from mailstore.keys import AccountId, PublicKey
 from mailstore.page_journal import identity
-from mailstore.sealed import SUFFIX, pending, read_sealed
+from mailstore.sealed import pending, read_sealed
 
 _COPY_BYTES = 1024 * 1024
 _NEVER_MS = 2**63

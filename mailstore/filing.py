@@ -20,6 +20,7 @@ from mailstore.damage import tell
 from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import Txn
 from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged, StorageFull
+from mailstore.inbox_size import SUFFIX
 from mailstore.keys import AccountId, PrivateKey
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
@@ -29,13 +30,12 @@ from mailstore.ops.messages import add_messages
 from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
 from mailstore.room import ROOM_TO_FILE_BYTES, free_bytes, log_bytes
 from mailstore.sealed import (
-    DAMAGED_SUFFIX,
     LEFTOVER_AGE_S,
-    SUFFIX,
     SealedId,
     clean_leftovers,
     open_sealed,
     pending,
+    put_aside,
     read_being_delivered,
     read_sealed,
     remove,
@@ -230,10 +230,7 @@ class Filer:
 
     def _set_aside(self, sealed_id: SealedId) -> None:
         """Keep a message that cannot be opened, out of the filer's way, for a human to look at."""
-        path = self._paths.inbox / (sealed_id + SUFFIX)
-        aside = path.with_suffix(DAMAGED_SUFFIX)
-        with storage_errors():
-            path.rename(aside)
+        aside = put_aside(self._paths.inbox, sealed_id)
         tell(self._account_id, f"inbox/{aside.name} is kept and cannot be opened")
 
     def insert(self, txn: Txn, batch: Batch) -> None:
@@ -261,8 +258,7 @@ class Filer:
 
     def remove(self, batch: Batch) -> None:
         """Unlink what a committed transaction has filed."""
-        for waiting in batch.messages:
-            remove(self._paths.inbox, waiting.sealed_id)
+        remove(self._paths.inbox, *(waiting.sealed_id for waiting in batch.messages))
 
 
 def _target(txn: Txn, hint: str | None) -> MailboxId | None:

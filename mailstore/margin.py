@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mailstore.account import AccountPaths
 from mailstore.damage import disk_full
 from mailstore.durable import storage_errors
 from mailstore.errors import StorageFull
+from mailstore.inbox_size import waiting_bytes
 from mailstore.keys import AccountId
 from mailstore.room import require_margin
 
@@ -45,11 +46,10 @@ class Margin:
 
 
 def bytes_on_disk(paths: AccountPaths) -> int:
-    """Octets of an account's database and waiting mail. Raises OSError."""
-    total = 0
-    for path in (paths.mail_db, paths.wal, *paths.inbox.iterdir()):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    """Octets of an account's database and waiting mail. Raises NoSuchAccount, Busy, StorageFailed."""
+    total = waiting_bytes(paths.inbox)
+    with storage_errors():
+        for path in (paths.mail_db, paths.wal):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
     return total

@@ -9,6 +9,7 @@ import re
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType
@@ -17,13 +18,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from mailstore.durable import storage_errors, sync_folder, write_new
-from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged, StorageFailed
+from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged, StorageFailed, StoreError
+from mailstore.inbox_size import SUFFIX, changing
 from mailstore.keys import AccountId, PrivateKey, PublicKey, RandomBytes, load_public_key
 
 SealedId = NewType("SealedId", str)
 
 MAGIC = b"SEALBOX\x01"
-SUFFIX = ".sealed"
 DAMAGED_SUFFIX = ".damaged"
 LEFTOVER_AGE_S = 3600.0
 
@@ -126,14 +127,23 @@ def deliver(inbox: Path, sealed_id: SealedId, blob: bytes) -> None:
         try:
             write_new(temporary, blob)
             try:
-                temporary.rename(final)
+                with changing(inbox) as change:
+                    temporary.rename(final)
+                    change.added_bytes += len(blob)
                 sync_folder(inbox)
             except BaseException:
                 temporary.unlink(missing_ok=True)
-                final.unlink(missing_ok=True)
+                _take_back(inbox, sealed_id)
                 raise
         except FileNotFoundError:
             raise NoSuchAccount from None
+
+
+def _take_back(inbox: Path, sealed_id: SealedId) -> None:
+    try:
+        remove(inbox, sealed_id)
+    except StoreError:
+        (inbox / (sealed_id + SUFFIX)).unlink(missing_ok=True)  # whatever becomes of its size
 
 
 def pending(inbox: Path) -> list[SealedId]:
@@ -195,13 +205,29 @@ def read_being_delivered(inbox: Path, sealed_id: SealedId, at_most_bytes: int) -
     return blob if len(blob) <= at_most_bytes else None
 
 
-def remove(inbox: Path, sealed_id: SealedId) -> None:
-    """Unlink a message that has been filed; no error if it is gone. Raises StorageFailed.
+def remove(inbox: Path, *sealed_ids: SealedId) -> None:
+    """Unlink messages that have been filed; no error if they are gone. Raises Busy, StorageFailed.
 
     The folder is not fsynced: a message that reappears after a power cut is not filed twice.
     """
-    with storage_errors():
-        (inbox / (_checked(sealed_id) + SUFFIX)).unlink(missing_ok=True)
+    paths = [inbox / (_checked(sealed_id) + SUFFIX) for sealed_id in sealed_ids]
+    with changing(inbox) as change, storage_errors():
+        for path in paths:
+            with suppress(FileNotFoundError):
+                size_bytes = path.stat().st_size
+                path.unlink()
+                change.added_bytes -= size_bytes
+
+
+def put_aside(inbox: Path, sealed_id: SealedId) -> Path:
+    """Rename a message that cannot be opened, so that filing passes it over. Raises Busy, StorageFailed."""
+    path = inbox / (_checked(sealed_id) + SUFFIX)
+    aside = path.with_suffix(DAMAGED_SUFFIX)
+    with changing(inbox) as change, storage_errors():
+        size_bytes = path.stat().st_size
+        path.rename(aside)
+        change.added_bytes -= size_bytes
+    return aside
 
 
 def clean_leftovers(inbox: Path, *, now: float, older_than_s: float = LEFTOVER_AGE_S) -> int:

@@ -18,6 +18,7 @@ from store_world import NAME, PASSWORD, TINY, World, now
 from mailstore.account import AccountPaths
 from mailstore.account_database import mail_key
 from mailstore.engine import open_connection
+from mailstore.inbox_size import SUFFIX, waiting_bytes
 from mailstore.limits import StoreLimits
 from mailstore.mime import SectionSpec
 from mailstore.model import Flags, ModSeq, NewMessage, SectionRead, SystemFlag, Uid
@@ -84,6 +85,7 @@ def assert_sound(root: Path) -> None:
         "lock",
         "filing.lock",
         "write.lock",
+        "inbox-size",
     }
     assert left <= {"mail.db", "made", "search.db", "inbox"}
     assert list(paths.inbox.iterdir()) == []
@@ -95,11 +97,19 @@ def age_leftovers(root: Path) -> None:
         os.utime(path, (path.stat().st_mtime - LEFTOVER_AGE_S - 1,) * 2)
 
 
+def assert_counted(world: World) -> None:
+    """The size of waiting mail is what it is."""
+    inbox = world.paths.inbox
+    assert waiting_bytes(inbox) == sum(path.stat().st_size for path in inbox.glob("*" + SUFFIX))
+
+
 def after_death(root: Path) -> Counter[bytes]:
     """What the next login finds; it leaves everything sound."""
     age_leftovers(root)
     world = World(root)
+    assert_counted(world)
     found = everything(world)
+    assert_counted(world)
     settle(world)
     assert_sound(root)
     return found
@@ -110,6 +120,7 @@ def make_fresh(root: Path) -> Path:
     world = World(root)
     for message in WAITING:
         world.deliver(message)
+    assert_counted(world)  # from here on the size is known
     world.close()
     return root
 
@@ -124,6 +135,7 @@ def make_used(root: Path) -> Path:
     world.clock.advance(LIMITS.close_grace_s + 1)
     for number, message in enumerate(WAITING):
         world.deliver(message, NAME.replace(b"@", b"+lists@") if number else NAME)
+    assert_counted(world)
     world.close()
     return root
 

@@ -150,7 +150,7 @@ def test_destroy(world):
     deliver(world.paths.inbox, sealed_id, blob)
     size = sum(path.stat().st_size for path in world.paths.folder.rglob("*") if path.is_file())
     done = destroy(world)
-    assert (done.files_removed, done.bytes_removed) == (5, size)
+    assert (done.files_removed, done.bytes_removed) == (6, size)
     assert [(left.what, left.until) for left in done.left] == [
         ("encrypted snapshots in the backup store", 1000 + 10 * 86_400)
     ]
