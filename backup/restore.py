@@ -28,7 +28,7 @@ from backup.errors import (
 from backup.reading import OpenSegment
 from backup.rebuild import Rebuilder, Rebuilt
 from backup.segment import PAGE_BYTES, SegmentName, StreamId, parse_name
-from backup.soundness import check_sound, wrong_database
+from backup.soundness import check_sound, wrong_database, wrong_keys_in
 from backup.source import Progress, Source
 from backup.state import State
 from backup.stores import ObjectStore
@@ -144,6 +144,7 @@ class Restorer:
         passed_over: list[str] = []
         looked_at: set[SegmentName] = set()
         check = check_sound if newest_sound else OpenSegment.check
+        begun_anew = False
         while chain := candidates.way():
             if wanted.newest and not newest_sound and chain[-1].sequence < wanted.head.sequence:
                 raise self._missing(wanted, chain[-1].sequence)
@@ -160,6 +161,11 @@ class Restorer:
                 passed_over.append(str(error))
             else:
                 damage = wrong_database(folder / "mail.db", rebuilt.pages)
+                wrong = damage or wrong_keys_in(folder, wanted.account_id)
+                if newest_sound and wrong and not begun_anew:
+                    # An earlier try may have applied segments that it checked less: all are read once more.
+                    begun_anew = True
+                    continue
                 return folder, replace(rebuilt, passed_over=tuple(passed_over), damage=damage)
         raise NothingSound(passed_over)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from store_world import NAME, PASSWORD, World
 from test_install import Living
 
 from backup.segment import PAGE_BYTES
-from backup.soundness import wrong_page
+from backup.soundness import wrong_keys_in, wrong_page
 from mailstore.account import AccountPaths
+from mailstore.errors import StorageFailed
 
 EXIT_STORAGE = 6
 KEYS = "the key header is damaged"
@@ -74,6 +76,40 @@ def test_a_state_that_was_damaged_when_it_was_taken_is_no_sound_one(world: Livin
     _, rebuilt = world.restorer.rebuild(world.wanted(newest, newest=True))
     assert rebuilt.newest == newest.name
     assert rebuilt.damage == (None if wrong == KEYS else wrong)
+
+
+@pytest.mark.parametrize("wrong", list(DAMAGES))
+def test_what_a_plain_restore_has_begun_is_not_taken_for_sound(
+    world: Living, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was interrupted after the damaged segment, which it had checked less; the sound state is found."""
+    world.append("sound")
+    sound = world.snapshot()
+    world.settle()
+    DAMAGES[wrong](world.paths)
+    damaged = world.snapshot()
+    world.mail.deliver(b"Subject: waits\r\n\r\n")
+    newest = world.snapshot()
+    with monkeypatch.context() as cut:
+        cut.setattr(Path, "unlink", _no_unlink_of("restoring"))
+        with pytest.raises(StorageFailed):
+            world.restorer.rebuild(world.wanted(newest, newest=True))
+    folder, rebuilt = world.restorer.rebuild(world.wanted(newest, newest=True), newest_sound=True)
+    assert rebuilt.newest == sound.name and rebuilt.damage is None
+    assert f"{damaged.name}: {wrong}" in rebuilt.passed_over
+    assert wrong_keys_in(folder, world.account_id) is None
+
+
+def _no_unlink_of(name: str) -> Callable[..., None]:
+    """A disk that fails when a file of that name is removed."""
+    unlink = Path.unlink
+
+    def fails(path: Path, missing_ok: bool = False) -> None:
+        if path.name == name and path.exists():
+            raise OSError(errno.EIO, "")
+        unlink(path, missing_ok)
+
+    return fails
 
 
 @pytest.mark.parametrize("wrong", list(DAMAGES))
