@@ -8,6 +8,7 @@ from pathlib import Path
 from backup.restore import Restorer
 from backup.restore_accounts import Sources, Wishes
 from backup.restore_messages import opened_key
+from backup.soundness import wrong_keys_in
 from mailstore.account import AccountPaths
 from mailstore.account_database import account_database
 from mailstore.errors import DatabaseDamaged
@@ -35,6 +36,9 @@ def check_state(
 ) -> Checked:
     """Rebuild the state that ``wishes`` choose in ``work``, open it with the account's key, read all of it.
 
+    The secret is tested against today's key header; the state's own has to be a header of this account, but
+    is not opened, nor is mail that waits.
+
     Raises:
         AuthenticationFailed: the secret opens nothing. BackupError, StoreError: as they say.
     """
@@ -43,8 +47,8 @@ def check_state(
     folder, rebuilt = restorer.rebuild(
         sources.target(record.account_id, wishes.at_ms), newest_sound=wishes.newest_sound
     )
-    wrong = None
-    if rebuilt.pages:
+    wrong = wrong_keys_in(folder, record.account_id)
+    if wrong is None and rebuilt.pages:
         try:
             with account_database(AccountPaths(folder), key) as database:
                 wrong = unsound(database)

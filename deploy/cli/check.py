@@ -40,7 +40,8 @@ def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: Sto
     """Prove with the owner's secret that a point in time of ACCOUNT is sound; exit code 6 if it is not.
 
     It is rebuilt in a scratch folder and every page is read with the account's key; the account itself is not
-    changed.
+    changed. The secret is today's: the state's own key header has to be one of this account, but is not
+    opened, nor is mail that waited to be filed.
     """
     wishes = Wishes(parse_time(at), signed_by=signed_by(cli.root, options))
     secret = current_secret(from_stdin)

@@ -69,6 +69,19 @@ def test_a_first_page_that_is_damaged_is_no_sound_point(world: CommandsWorld) ->
     assert code == EXIT_STORAGE and ": its first page is not authentic: choose" in out
 
 
+def test_a_key_header_of_zeros_is_no_sound_point(world: CommandsWorld) -> None:
+    """The database is sound, but whoever has lost today's header could open it with nothing."""
+    mail = World(world.root)
+    keys = mail.paths.keys
+    mail.close()
+    good = keys.read_bytes()
+    keys.write_bytes(bytes(len(good)))
+    assert world.answer("backup", "run")["stored"]
+    keys.write_bytes(good)
+    code, out, _err = world.run("backup", "check", NAME.decode(), "--password-stdin", stdin=TYPED)
+    assert code == EXIT_STORAGE and ": the key header is damaged: choose an earlier time" in out
+
+
 def test_a_wrong_secret_checks_nothing(world: CommandsWorld) -> None:
     """It is the owner who has to type it."""
     code, _out, err = world.run("backup", "check", NAME.decode(), "--password-stdin", stdin="wrong secret\n")
