@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sqlcipher3 import dbapi2 as driver
 
 from mailstore.damage import DamagedDatabase, named
+from mailstore.durable import storage_errors
 from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, StoreError
 from mailstore.locks import HeldLock, locked
 from mailstore.page_journal import PAGE_JOURNAL, Checkpoint, recorded
@@ -253,9 +254,16 @@ class Database:
         ctypes.pythonapi.Py_DecRef(ctypes.py_object(self._connection))
 
     def require_lock(self, held: HeldLock | None) -> None:
-        """Raises RuntimeError unless ``held`` is the lock that a checkpoint of this database needs."""
-        if self._lock is None or not self._lock.parent.is_dir():
+        """Check that ``held`` is the lock that a checkpoint of this database needs.
+
+        Raises:
+            RuntimeError: it is not. StorageFailed: the account's folder cannot be looked at.
+        """
+        if self._lock is None:
             return
+        with storage_errors():
+            if not self._lock.parent.is_dir():
+                return
         if held is None or not (held.is_held and held.exclusive and held.path == self._lock):
             raise RuntimeError("a checkpoint without the lock of the account")
 

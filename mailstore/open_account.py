@@ -208,6 +208,7 @@ class OpenAccount:
                 self._close_kept_later()
         except StoreError as exc:
             log.error("account %s: closing the database failed: %s", self.account_id, type(exc).__name__)
+            self._close_kept_later()
         finally:
             self._hold.wipe()
             self._worker.forget(self)

@@ -15,7 +15,7 @@ from store_world import World, make_database, now
 from mailstore import account_database as owner
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
 from mailstore.engine import DatabaseKey, Txn, close_all
-from mailstore.errors import Busy, StorageFailed, TooNew
+from mailstore.errors import Busy, StorageFailed, StorageFull, TooNew
 from mailstore.locks import locked
 from mailstore.model import NewMessage
 from mailstore.open_account import UNCLOSED_RETRY_S
@@ -175,6 +175,27 @@ def test_a_database_that_does_not_open_is_closed_at_once(paths: AccountPaths) ->
     with pytest.raises(StorageFailed), owner.account_database(paths, WRONG, wait_s=0.0):
         pytest.fail("it opened")
     assert owner._kept == []
+
+
+def test_what_a_full_disk_kept_open_is_closed_when_there_is_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise its log would stay for as long as the process runs, and its files be open."""
+    account = world.login()
+    now(account.append("INBOX", [NewMessage(b"Subject: x\r\n\r\n")]))
+    account.release_at_once()
+    with monkeypatch.context() as full:
+        full.setattr(owner, "close_all", _no_room)
+        world.clock.advance(0)
+        assert world.paths.wal.stat().st_size > 0
+        world.clock.advance(UNCLOSED_RETRY_S + 1)
+    assert world.paths.wal.stat().st_size > 0
+    world.clock.advance(UNCLOSED_RETRY_S + 1)
+    assert not world.paths.wal.exists()
+
+
+def _no_room(*_: object) -> None:
+    raise StorageFull
 
 
 @pytest.mark.parametrize("database", ["there", "made"])
