@@ -73,7 +73,7 @@ class MailboxApi(Protocol):
         """
 
     async def claim(self, found: Delta) -> UidSet:
-        """Those new messages of ``fresh`` of which no other session has been told (``Delta.recent``)."""
+        """Those new messages of ``found`` of which no other session has been told (``Delta.recent``)."""
 
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """Stored answers for a bounded batch."""
