@@ -131,11 +131,13 @@ def open_database(
 def _has_database(paths: AccountPaths, may_create: bool) -> bool:
     """Whether there is a database; SQLite would make a new one, and its user find no mail there.
 
-    Raises OSError, DatabaseDamaged: there is none, and it may not be created.
+    Raises StorageFailed, and DatabaseDamaged: there is none, and it may not be created.
     """
-    if paths.mail_db.exists() and paths.mail_db.stat().st_size:
-        return True
-    if not may_create or paths.made.exists():
+    with storage_errors():
+        if paths.mail_db.exists() and paths.mail_db.stat().st_size:
+            return True
+        was_made = paths.made.exists()
+    if not may_create or was_made:
         tell(paths.folder.name, "mail.db is lost: the file is missing or empty")
         raise DatabaseDamaged
     return False

@@ -70,8 +70,9 @@ def waiting_bytes(inbox: Path) -> int:
 
 
 def _lock(path: Path) -> AbstractContextManager[HeldLock]:
-    if not path.parent.is_dir():
-        raise NoSuchAccount
+    with storage_errors():
+        if not path.parent.is_dir():
+            raise NoSuchAccount
     return locked(path, exclusive=True)
 
 

@@ -127,7 +127,7 @@ World = Everything
 Step = Callable[[World], Any]
 
 _RANDOM = re.compile(r"(?<=accounts/)../|[0-9a-f]{16,}")
-_COMES_AND_GOES = re.compile(r"(-wal|-shm|\.lock|-checkpoints|/accounts/..)$")
+_COMES_AND_GOES = re.compile(r"(-wal|-shm|\.lock|-checkpoints|/inbox-size|/accounts/..)$")
 
 
 NOWHERE = "$."
