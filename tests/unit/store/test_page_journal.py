@@ -5,6 +5,7 @@ import os
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,19 +192,23 @@ def test_a_journal_that_grows_too_long_is_removed(tmp_path: Path, monkeypatch: p
     close_all([database])
 
 
-def test_a_journal_that_cannot_be_opened_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+def test_a_journal_that_cannot_be_kept_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     """Too many files are open, say: a journal without this checkpoint would have snapshots miss its pages."""
     database = opened(tmp_path)
     add(database, 10)
-    journal, open_file = tmp_path / PAGE_JOURNAL, os.open
+    journal, works = tmp_path / PAGE_JOURNAL, getattr(os, call)
+    inode = journal.stat().st_ino
 
-    def refusing(path: Path, *more: int) -> int:
-        if path == journal:
-            raise OSError(errno.EMFILE, "too many open files")
-        return open_file(path, *more)
+    def refusing(which: Path | int, *more: Any) -> Any:
+        if which == journal or (isinstance(which, int) and os.fstat(which).st_ino == inode):
+            raise OSError(errno.EIO, "input/output error")
+        return works(which, *more)
 
-    with monkeypatch.context() as full:
-        full.setattr(os, "open", refusing)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, call, refusing)
         assert database.checkpoint()
     assert not journal.exists()
     close_all([database])

@@ -14,6 +14,7 @@ from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from mailstore import filing
 from mailstore.changes import COALESCE_MAX_S, FolderWatch
 from mailstore.engine import WRITE_LOCK, Txn
 from mailstore.errors import Busy, StorageFull
@@ -440,3 +441,14 @@ def test_the_first_change_is_told_at_once_and_a_storm_together() -> None:
     watch.touched("b")
     clock.advance(0)
     assert reports == [frozenset({"b"})]
+
+
+def test_leftovers_are_looked_for_now_and_then(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at each arrival: all of the inbox is looked through for them."""
+    looks: list[Path] = []
+    monkeypatch.setattr(filing, "clean_leftovers", lambda inbox, now: looks.append(inbox))
+    account = world.login()
+    for count in (1, 2, 3):
+        world.deliver(MESSAGE)
+        assert now(account.status("INBOX")).messages == count
+    assert len(looks) == 1
