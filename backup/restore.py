@@ -36,8 +36,9 @@ from mailstore.account import (
     AccountPaths,
     account_paths,
     mark_restored,
+    restored_mark,
 )
-from mailstore.durable import make_folder, storage_errors, sync_folder
+from mailstore.durable import make_folder, storage_errors, sync_folder, write_new
 from mailstore.errors import Busy, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.inbox_size import changing
@@ -200,7 +201,8 @@ class Restorer:
         header, the one in place stays. Sessions are asked to end within ``patience_s`` seconds; mail that
         waits or is delivered meanwhile stays. An account whose key header is lost is treated like any
         other: its database may be all there is of its newest mail.
-        After a crash at any point, rebuilding and installing again finishes it.
+        After a crash at any point, rebuilding and installing again finishes it; nobody can log in until then
+        if files were being exchanged.
 
         Raises:
             AccountInUse: sessions did not end. Busy, StorageFailed, StorageFull: as they say.
@@ -220,12 +222,19 @@ class Restorer:
         try:
             with evicted(paths, patience_s), storage_errors():
                 _check_whole(fresh, rebuilt)  # time has passed while sessions left
-                was_kept = _keep(paths, kept)
+                was_kept = _keep(paths, self._database(paths), kept)
                 _exchange(paths, fresh, rebuilt)
         except Busy:
             raise AccountInUse("sessions keep the account open: try again, or stop the server") from None
         shutil.rmtree(folder, ignore_errors=True)
         return kept if was_kept else None
+
+    def _database(self, paths: AccountPaths) -> AccountPaths:
+        """Where the database is that gets replaced; an interrupted exchange has kept it already."""
+        if not is_half_restored(paths):
+            return paths
+        earlier = f"{paths.folder.name}-{restored_mark(paths) or 0:014x}"
+        return AccountPaths(self._root / REPLACED / earlier)
 
     def _put_new(self, folder: Path, paths: AccountPaths) -> None:
         with storage_errors():
@@ -258,9 +267,18 @@ def _check_whole(fresh: AccountPaths, rebuilt: Rebuilt) -> None:
         raise StorageFailed
 
 
-def _keep(paths: AccountPaths, kept: Path) -> bool:
+def is_half_restored(paths: AccountPaths) -> bool:
+    """Whether a restore was interrupted while it exchanged files; only repeating it opens the account again.
+
+    Raises StorageFailed.
+    """
+    with storage_errors():
+        return paths.restored.exists() and paths.made.exists() and not paths.mail_db.exists()
+
+
+def _keep(paths: AccountPaths, database: AccountPaths, kept: Path) -> bool:
     """Link what is about to be replaced into a folder of its own; returns whether there is anything."""
-    there = [path for path in (paths.mail_db, paths.wal, paths.keys) if path.exists()]
+    there = [path for path in (database.mail_db, database.wal, paths.keys) if path.exists()]
     if not there:
         return False
     make_folder(kept.parent)
@@ -276,6 +294,13 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> Non
     """Replace the old files by the restored ones; the inbox stays, and gets the mail that waited then."""
     # First of all: whatever follows, clients will be told that their UIDs are invalid.
     fresh.restored.rename(paths.restored)
+    if paths.mail_db.exists() and not paths.made.exists():
+        write_new(paths.made, b"")
+    sync_folder(paths.folder)
+    # From here until all is done the database counts as lost: nobody opens the old one without its log, and
+    # adds to it what the next attempt would take away.
+    paths.mail_db.unlink(missing_ok=True)
+    sync_folder(paths.folder)
     # A write-ahead log must never meet another database; journal and index belong to the old one too.
     for path in (paths.wal, paths.mail_db.with_name("mail.db-shm"), paths.page_journal, paths.search_db):
         path.unlink(missing_ok=True)
@@ -292,7 +317,6 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> Non
         fresh.mail_db.rename(paths.mail_db)
     else:
         paths.made.unlink(missing_ok=True)  # otherwise the missing database would be taken for a loss
-        paths.mail_db.unlink(missing_ok=True)
     if fresh.keys.exists():
         fresh.keys.rename(paths.keys)  # otherwise today's keyslots stay
     sync_folder(paths.folder)

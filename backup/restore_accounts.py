@@ -14,7 +14,7 @@ from pathlib import Path
 from backup.catalogue import Head, Server
 from backup.errors import BackupError, MailIsThere, NothingSound, NothingToRestore
 from backup.rebuild import Rebuilt
-from backup.restore import Listing, Restorer, Target, target
+from backup.restore import Listing, Restorer, Target, is_half_restored, target
 from backup.restored_keys import Difference, Keyslots, choose_keys
 from backup.retention import misdated
 from backup.segment import SERVER, StreamId
@@ -242,12 +242,13 @@ class Restoring:
         try:
             record = self._record(directory, wanted.account_id)
             paths = account_paths(self._root, wanted.account_id)
-            if paths.keys.exists() and not self._wishes.replace:
+            may_replace = self._wishes.replace or is_half_restored(paths)
+            if paths.keys.exists() and not may_replace:
                 # The account exists, or an earlier run restored it, perhaps all but the last step.
                 if paths.restored.exists():
                     accept_header(self._root, directory, wanted.account_id)
                 return Restored(wanted.account_id, record.name, skipped=True)
-            if not self._wishes.replace and holds_mail(paths):
+            if not may_replace and holds_mail(paths):
                 raise MailIsThere(
                     "its key header is missing, but its mail is there: with --replace it is restored, its"
                     " database kept beside, and waiting mail stays"

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from backup_world import message
+from commands_world import CommandsWorld
 from living_world import MAILBOXES, RESTORE_ID, SOMEBODY_INSIDE, Living, inode
-from store_world import World
+from store_world import NAME, World, now
 
 from backup import rebuild, restore
 from backup.errors import AccountInUse, ImageUnreadable, NothingToRestore
@@ -22,7 +24,7 @@ from backup.rebuild import Rebuilt
 from backup.segment import PAGE_BYTES
 from mailstore import eviction
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
-from mailstore.errors import Busy, StorageFailed
+from mailstore.errors import Busy, DatabaseDamaged, StorageFailed
 from mailstore.eviction import asked_to_leave, evicted
 from mailstore.sealed import pending
 
@@ -347,6 +349,64 @@ def test_an_interrupted_exchange_is_finished_by_the_next(
     assert world.inbox() == [b"old"]
     world.settle()
     assert kept is not None and world.subjects(kept) == [b"new", b"old"]
+
+
+@pytest.mark.parametrize("mark", ["made", "never made"])
+@pytest.mark.parametrize("step", ["make_folder", "changing"])
+def test_nobody_opens_what_an_interrupted_exchange_has_left(
+    world: Living, monkeypatch: pytest.MonkeyPatch, step: str, mark: str
+) -> None:
+    """It would be the old state without its log, and the next attempt take away what is filed into it."""
+    world.append("old")
+    then = world.snapshot()
+    killed_with_a_full_log(world, "newest")
+    if mark == "never made":
+        world.paths.made.unlink()  # accounts of earlier versions have none
+    folder, rebuilt = world.restorer.rebuild(world.wanted(then))
+
+    def killed(path: Path) -> NoReturn:
+        assert path == world.paths.inbox
+        raise KeyboardInterrupt
+
+    make_folder = restore.make_folder
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            restore, step, lambda path: killed(path) if path == world.paths.inbox else make_folder(path)
+        )
+        world.restorer.install(world.account_id, folder, rebuilt, RESTORE_ID, 0.0)
+    world.mail.deliver(message("waits"))
+    with pytest.raises(DatabaseDamaged):
+        world.mail.login()
+    folder, rebuilt = world.restorer.rebuild(world.wanted(then))
+    kept = world.restorer.install(world.account_id, folder, rebuilt, RESTORE_ID + 1, 0.0)
+    assert world.inbox() == [b"old", b"waits"]
+    world.settle()
+    assert kept is not None and world.subjects(kept) == [b"newest", b"old"]
+
+
+def test_a_restore_that_was_interrupted_is_finished_without_being_told_to_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that the account is there already while nobody can open it."""
+    world = CommandsWorld(tmp_path)
+    world.objects.mkdir()
+    world.append("old")
+    world.run("backup", "run")
+
+    def killed(_inbox: Path) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "changing", killed)
+        assert world.run("restore", NAME.decode(), "--replace")[0]
+    mail = World(world.root)
+    mail.deliver(message("waits"))
+    mail.close()
+    (restored,) = world.answer("restore", NAME.decode())["restored"]
+    assert restored["trouble"] is None and not restored["skipped"]
+    mail = World(world.root)
+    assert now(mail.login().status("INBOX")).messages == 2
+    mail.close()
 
 
 @pytest.mark.parametrize("lost", ["the folder", "the database", "a page", "after the wait"])
