@@ -102,11 +102,10 @@ def _no_room(damage: DamagedDatabase) -> bool:
 class Txn:
     """One transaction that has begun. Its methods return finished values, never a cursor."""
 
-    __slots__ = ("_after", "_connection", "now")
+    __slots__ = ("_connection", "now")
 
     def __init__(self, connection: driver.Connection, now: int) -> None:
         self._connection = connection
-        self._after: list[Callable[[], None]] = []
         self.now = now
         """Seconds since the epoch, the same throughout the transaction."""
 

@@ -12,7 +12,6 @@ from mailstore.mime.section import SectionSpec
 from mailstore.uidset import UidSet
 
 Uid = NewType("Uid", int)
-SeqNum = NewType("SeqNum", int)
 ModSeq = NewType("ModSeq", int)
 UidValidity = NewType("UidValidity", int)
 MailboxId = NewType("MailboxId", int)

@@ -31,7 +31,6 @@ from mailstore.keys import (
     SlotId,
     argon2id,
     authenticate,
-    derive,
     lock_in_memory,
     wipe,
 )
@@ -131,10 +130,6 @@ class Unlocked:
         if self.is_wiped:
             raise AccountClosed
         return self._master
-
-    def derive(self, label: str, length: int) -> bytes:
-        """A key derived from the master key (:func:`mailstore.keys.derive`). Raises AccountClosed."""
-        return derive(self.master, label, length)
 
     def share(self) -> "Unlocked":
         """A second hold with a life of its own. Raises AccountClosed."""

@@ -25,11 +25,6 @@ class Address:
     mailbox: bytes | None
     host: bytes | None
 
-    @property
-    def is_mailbox(self) -> bool:
-        """Whether this is a mailbox and no group marker."""
-        return self.host is not None
-
 
 GROUP_END = Address(None, None, None, None)
 

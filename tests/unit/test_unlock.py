@@ -338,7 +338,7 @@ def test_wipe_overwrites(world):
     unlocked.wipe()
     assert buffer == bytes(32)
     with pytest.raises(AccountClosed):
-        unlocked.derive("sealbox/1/database", 32)
+        _ = unlocked.master
 
 
 def test_dropped_session_is_wiped(world):
