@@ -105,7 +105,7 @@ class AccountPaths:
 
     @property
     def made(self) -> Path:
-        """An empty file: mail.db has been made, so one that is missing or empty now was lost."""
+        """An empty file: mail.db has been created once, so a missing or empty one has been lost."""
         return self.folder / "made"
 
     @property
@@ -165,15 +165,15 @@ def keys_lock(paths: AccountPaths, timeout_s: float = LOCK_TIMEOUT_S) -> Iterato
 def init_root(root: Path) -> None:
     """Make the data root, a server's key and the directory, where missing.
 
-    Beside accounts, or one without the other, nothing is made anew. Raises ServerKeyLost, DirectoryLost,
-    StorageFailed, StorageFull.
+    Where there are accounts, or only one of key and directory, nothing is created: it was lost. Raises
+    ServerKeyLost, DirectoryLost, StorageFailed, StorageFull.
     """
     check_root(root)
     make_root(root, None)
 
 
 def make_root(root: Path, server_key: bytes | None) -> None:
-    """As ``init_root`` with the server's key that is given, which a restore knows: also beside accounts.
+    """As ``init_root``, with a given server key (a restore has it), and also where there are accounts.
 
     Raises:
         ServerKeyLost: there is a directory, and no key is given. StorageFailed, StorageFull: as they say.
@@ -181,7 +181,7 @@ def make_root(root: Path, server_key: bytes | None) -> None:
     with storage_errors():
         make_folders(root)
         make_folder(root / "accounts")
-        # Looked at before the key: another first start makes the key first, then the directory.
+        # Check this before the key: a concurrent first start creates the key first, then the directory.
         is_made = has_directory(root)
         if not _server_key_path(root).exists():
             if is_made and server_key is None:
@@ -191,7 +191,7 @@ def make_root(root: Path, server_key: bytes | None) -> None:
 
 
 def check_root(root: Path) -> None:
-    """Whether the server's own files are there where accounts are.
+    """Check that the server's own files are there if there are accounts.
 
     Raises ServerKeyLost, DirectoryLost, StorageFailed.
     """
@@ -320,9 +320,9 @@ def destroy_account(
     """Remove an account for good: keys first, also those of copies that restores have left, then files,
     then the directory entry.
 
-    After the first step nothing can open the rest. A crash at any point is mended by calling it again.
-    Snapshots are ciphertext of which the keys header is a part; they run out after ``retention_days``.
-    Raises Busy, StorageFailed.
+    After the first step nothing can open the rest. After a crash at any point, call it again. Snapshots,
+    which include the key header, are encrypted and expire after ``retention_days``. Raises Busy,
+    StorageFailed.
     """
     paths = account_paths(root, account_id)
     files, size = 0, 0
@@ -367,7 +367,7 @@ def holds_mail(paths: AccountPaths) -> bool:
 
 
 def accept_header(root: Path, directory: Directory, account_id: AccountId) -> None:
-    """Make the directory take the word of the header on disk: the last step of a restore.
+    """Copy public key and generation from the header on disk to the directory: the last step of a restore.
 
     Raises NoSuchAccount, HeaderTampered, TooNew, StorageFailed.
     """
@@ -376,7 +376,7 @@ def accept_header(root: Path, directory: Directory, account_id: AccountId) -> No
 
 
 def mark_restored(paths: AccountPaths, restore_id: int) -> None:
-    """Have the next unlock give every mailbox a new UIDVALIDITY; notes, too, if no database is restored.
+    """Make the next unlock give every mailbox a new UIDVALIDITY; also record a restore without database.
 
     Raises StorageFull, StorageFailed.
     """

@@ -1,9 +1,9 @@
 """The one owner of an account's database: opens it, and checkpoints and closes it under the account's lock.
 
-Whoever holds that lock shared copies main file and WAL as they are, so no checkpoint may happen without
-it; and SQLite checkpoints whenever a file's last connection is closed. A connection that cannot be closed
-now, because somebody holds the lock, therefore stays open and is closed later. When the process ends
-before, the WAL stays and the next one to open the database finds it.
+A snapshot holds the lock shared and copies main file and WAL as they are, so no checkpoint may run without
+it; and SQLite checkpoints whenever a file's last connection is closed. So a connection that cannot be closed
+because somebody holds the lock stays open, and is closed later. If the process ends first, the WAL stays, and
+the next process to open the database recovers it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def owners_mail_key(
 def account_database(
     paths: AccountPaths, key: DatabaseKey, *, wait_s: float = LOCK_TIMEOUT_S
 ) -> Iterator[Database]:
-    """An account's database, open inside. It waits ``wait_s`` for the lock before it leaves the WAL as it is.
+    """An account's database, open inside. At the end it waits ``wait_s`` for the lock, then leaves the WAL as
+    it is.
 
     Raises:
         DatabaseDamaged: not a database, another key, or there is none.
@@ -92,9 +93,9 @@ def open_database(
 
     ``may_create`` is for logins: an account gets its database with the first one, and never again.
 
-    It comes in under the account's lock: a restore, which has that alone while it exchanges files, sees it
-    before or comes after. ``give_up`` is given a connection that turned out to be of no use; it has to be
-    closed in the same way. ``damage`` is shared by the connections of one opening.
+    It is opened under the account's lock. A restore holds that lock exclusively while it exchanges files, so
+    it either sees this connection or runs after it. ``give_up`` receives a connection that turned out to be
+    unusable; it has to be closed in the same way. ``damage`` is shared by the connections of one opening.
 
     Raises:
         DatabaseDamaged: not a database, another key, or none where one is needed.
@@ -108,7 +109,7 @@ def open_database(
             raise Busy("the account is being restored")
         made = another_connection(paths, key, give_up=useless.append, cache_kib=cache_kib, damage=damage)
         try:
-            # From its first read on SQLite holds a lock on the file, by which others see that it is open.
+            # From the first read on, SQLite holds a lock on the file, which shows others that it is open.
             made.pragma("PRAGMA schema_version")
         except BaseException:
             useless.append(made)
@@ -119,12 +120,12 @@ def open_database(
         with shared_lock(paths, wait_s), storage_errors():
             if _has_database(paths, may_create):
                 return come_in()
-        # Creating writes the main file directly, which a snapshot must not see half done.
+        # Creating a database writes to the main file directly; a snapshot must not see that half done.
         with exclusive_lock(paths, wait_s):
             return come_in()
     except BaseException:
         for database in useless:
-            give_up(database)  # not before: it is closed under that lock
+            give_up(database)  # only now: closing takes that lock
         raise
 
 
@@ -202,7 +203,7 @@ def close_databases(
 
 
 def close_kept() -> bool:
-    """Try again to close what had to stay open; whether nothing is left. What fails otherwise is logged."""
+    """Try again to close what had to stay open; returns whether nothing is left. Logs other failures."""
     with _kept_guard:
         waiting, _kept[:] = _kept[:], []
     for paths, databases in waiting:

@@ -101,7 +101,7 @@ def require_domain(text: str | bytes) -> str:
 
 
 def _decoded(text: str | bytes, most: int) -> str | None:
-    # Twice the bound in code points before normalising, so that hostile length costs nothing.
+    # Bound the length before normalising, so that a hostile one costs nothing; NFC may halve it.
     if len(text) > 2 * most:
         return None
     try:

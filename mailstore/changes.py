@@ -2,8 +2,8 @@
 
 A commit by any process closes ``write.lock`` when others can see it, a delivery renames a file into
 ``inbox/``, a key change renames a new header into place. (Writing to the WAL is no signal: what is written
-can be seen only after it has reached the disk.) One inotify instance per worker sees all of it. An event
-is only a hint to look: events coalesce, and one that says nothing new does no harm.
+can be seen only after it has reached the disk.) One inotify instance per worker sees all of it. An event is
+only a hint to look: events coalesce, and a superfluous one does no harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mailstore.errors import StorageFailed
 log = logging.getLogger("sealbox.changes")
 
 COALESCE_FIRST_S, COALESCE_MAX_S = 0.001, 0.02
-"""Seconds for which further events of one folder gather while they keep coming; they double."""
+"""Seconds for which further events of one folder are collected; the pause doubles while they keep coming."""
 
 _MASK = (
     inotify.IN_CLOSE_WRITE
@@ -33,7 +33,7 @@ _MASK = (
     | inotify.IN_DELETE_SELF
 )
 _ARRIVALS = inotify.IN_MOVED_TO | inotify.IN_MODIFY | inotify.IN_DELETE_SELF
-"""A delivery is a write and a rename; what comes between, and the filer's own unlinking, is no news."""
+"""A delivery is a write and a rename; other events, such as the filer's own unlinking, do not matter."""
 
 
 class FolderWatch:
@@ -88,9 +88,9 @@ _NO_WATCH = 2**32 - 1
 
 
 class _Inotify(inotify.INotify):
-    """Goes on when a watched folder is deleted, where Twisted's own closes the whole instance.
+    """Keeps running when a watched folder is deleted; Twisted's own would close the whole instance.
 
-    It also tells when events were lost, which Twisted's passes over.
+    It also reports lost events, which Twisted's ignores.
     """
 
     def __init__(self, reactor: Any, lost: Callable[..., None]) -> None:
@@ -98,7 +98,7 @@ class _Inotify(inotify.INotify):
         self._watchpoints[_NO_WATCH] = inotify._Watch(FilePath(b"/"), callbacks=[lost])
 
     def loseConnection(self) -> None:  # noqa: N802  # Twisted's name
-        """Called for each deleted folder; all the others are still to be watched."""
+        """Twisted calls this for each deleted folder; all others have to stay watched."""
 
 
 def _lasting_inotify(reactor: Any, lost: Callable[..., None]) -> inotify.INotify:

@@ -1,4 +1,4 @@
-"""Time as an argument: what the reactor offers, in terms a type checker understands."""
+"""Time as an argument: the reactor's clock, typed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Protocol
 
 
 class DelayedCall(Protocol):
-    """A call that waits for its time."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Forget the call."""
+        """Cancel the call."""
 
     def active(self) -> bool:
         """Whether the call is still waiting."""

@@ -1,4 +1,4 @@
-"""The connections of one open account: how the first one comes in, and the others beside it."""
+"""The connections of one open account: how the first is opened, and how the others."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Connections:
     def _note_made(self) -> None:
         with storage_errors():
             if not self._paths.made.exists():
-                with suppress(FileExistsError):  # another worker was quicker
+                with suppress(FileExistsError):  # another worker was faster
                     write_new(self._paths.made, b"")
                 sync_folder(self._paths.folder)
 

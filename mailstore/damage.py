@@ -53,7 +53,7 @@ def disk_full(whose: str, path: Path) -> None:
 
 
 class DamagedDatabase:
-    """Says once that a database is damaged, or its disk full. All connections of one opening share it."""
+    """Logs once that a database is damaged, or its disk full. Shared by all connections of one opening."""
 
     __slots__ = ("_or_else", "_told", "_told_full", "path")
 
@@ -64,7 +64,7 @@ class DamagedDatabase:
         self._told = self._told_full = False
 
     def full(self) -> StorageFull:
-        """Log that there is no room, the first time; what to raise."""
+        """Log, the first time, that there is no room; returns what to raise."""
         if not self._told_full:
             self._told_full = True
             disk_full(named(self.path), self.path)

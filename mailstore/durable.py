@@ -68,7 +68,7 @@ def sync_folder(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Create ``folder`` (parents must exist) for its owner only, and make that durable.
 
-    Also where it is there already: whoever made it may not have come to that yet, or have died before.
+    Also if it exists: whoever created it may have died before making that durable.
     """
     with suppress(FileExistsError):  # exist_ok would pass over any other error, too
         folder.mkdir(mode=FOLDER_MODE)
@@ -85,7 +85,7 @@ def make_folders(folder: Path) -> None:
 
 def shred(path: Path) -> None:
     """Overwrite a file and remove it, durably; nothing happens when it is not there. Raises OSError."""
-    # Overwriting is for disks that write in place; elsewhere LUKS and the unlink have to do.
+    # Overwriting helps on disks that write in place; elsewhere LUKS and the unlink have to suffice.
     try:
         with path.open("r+b", buffering=0) as file:
             file.write(os.urandom(path.stat().st_size))

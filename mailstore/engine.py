@@ -35,7 +35,7 @@ BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a writer in another process before ``Busy``."""
 
 BRIEF_PATIENCE_S = 5.0
-"""How long what only goes along with reading waits for a writer in another process."""
+"""How long a write that only accompanies a read waits for a writer in another process."""
 
 CHECKPOINT_PATIENCE_MS = 1_000
 """How long a checkpoint waits for readers before it leaves the rest for later."""
@@ -93,7 +93,7 @@ def translated(damage: DamagedDatabase) -> Iterator[None]:
 
 
 def _no_room(damage: DamagedDatabase) -> bool:
-    # SQLite calls it an error of input and output when it cannot lengthen the index of its log.
+    # SQLite reports an I/O error when it cannot extend the index of its WAL.
     with suppress(OSError):
         return is_full(damage.path.parent)
     return False
@@ -140,9 +140,9 @@ class Txn:
 class Database:
     """One connection, used by one thread at a time (the executor's lanes see to that).
 
-    It stays open until ``close``, whatever becomes of this object. The interpreter would close a connection
-    that nobody refers to, also on its way out, and SQLite checkpoints when a file's last connection is
-    closed: without the account's lock. A process that ends with an open connection leaves the WAL as it is.
+    It stays open until ``close``, whatever becomes of this object. The interpreter would close an
+    unreferenced connection, also at exit, and SQLite checkpoints when a file's last connection is closed:
+    without the account's lock. A process that ends with an open connection leaves the WAL as it is.
     """
 
     def __init__(
@@ -170,19 +170,19 @@ class Database:
     ) -> T:
         """Run ``fn(txn, *args)`` in a write transaction; commits, or rolls back on any error.
 
-        Raises Busy when a writer in another process lets nobody in for ``patience_s``.
+        Raises Busy when a writer in another process holds the lock for ``patience_s``.
 
-        BEGIN IMMEDIATE takes SQLite's write lock at once, so that no reader has to be upgraded later. Our
-        own in front of it keeps commits out while a checkpoint notes what it is going to copy.
+        BEGIN IMMEDIATE takes SQLite's write lock at once, so that no reader has to be upgraded later. Our own
+        lock, taken first, keeps commits out while a checkpoint records what it is going to copy.
         """
         self._require_room()
         with _writing(self._path, patience_s):
             return self._transact("BEGIN IMMEDIATE", now, fn, *args)
 
     def note(self, now: int, fn: Callable[..., T], *args: Any) -> T:
-        """As ``write``, for what a power cut may take back: it waits for no disk and for no other writer.
+        """As ``write``, for changes that a power cut may undo: no fsync, no waiting for other writers.
 
-        Raises Busy at once when there is one.
+        Raises Busy at once if there is one.
         """
         self._require_room()
         with _writing(self._path, 0.0):
@@ -194,9 +194,9 @@ class Database:
 
     def _require_room(self) -> None:
         if self._autocheckpoint_pages:
-            return  # its log is written over from the start, and takes no more room
+            return  # its WAL is overwritten from the start, and takes no more room
         with translated(self._damage):
-            # What the log holds has to fit into the main file too, or it could never be checkpointed.
+            # The WAL's content has to fit into the main file as well, or it could never be checkpointed.
             require_room(self._path.parent, ROOM_TO_WRITE_BYTES + log_bytes(self._path))
 
     def _transact(self, begin: str, now: int, fn: Callable[..., T], *args: Any) -> T:
@@ -225,7 +225,7 @@ class Database:
         with translated(self._damage):
             self._connection.execute(f"PRAGMA busy_timeout={CHECKPOINT_PATIENCE_MS}")
             try:
-                # Only this one tells how many frames there were: TRUNCATE counts what is left.
+                # Only PASSIVE reports how many frames there were: TRUNCATE counts what is left.
                 note.frames = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
                 row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
@@ -308,8 +308,8 @@ def open_connection(
     ``lock`` is the file without whose exclusive lock nobody may checkpoint it, so that others can copy it.
     With ``autocheckpoint_pages`` SQLite checkpoints by itself whenever the log has so many pages: right for a
     file whose pages no snapshot copies. Without, only :meth:`Database.checkpoint` and :func:`close_all` do.
-    ``give_up`` closes the connection when it turns out to be of no use; connections that are given the same
-    ``damage`` log it once.
+    ``give_up`` closes a connection that turns out to be unusable; connections that share ``damage`` log it
+    once.
 
     Raises:
         DatabaseDamaged: not a database, or another key.
@@ -332,7 +332,7 @@ def _set_up(
     connection: driver.Connection, key: DatabaseKey, cache_kib: int, autocheckpoint_pages: int
 ) -> None:
     for statement in (
-        # SQLCipher writes to standard error what it makes of a wrong key; ``damage`` says it once.
+        # SQLCipher would write about a wrong key to standard error; ``damage`` logs it once.
         "PRAGMA cipher_log_level=NONE",
         # Raw key plus salt: no PBKDF2, the key is already uniformly random.
         f"PRAGMA key=\"x'{key.key.hex()}{key.salt.hex()}'\"",

@@ -38,7 +38,7 @@ class NoSuchKeyslot(StoreError):
 
 
 class LastKeyslot(StoreError):
-    """Removing this keyslot would leave the account without a door."""
+    """Removing this keyslot would leave no way to administer the account."""
 
 
 class HeaderTampered(StoreError):
@@ -94,7 +94,7 @@ class NoSuchMessage(StoreError):
 
 
 class Busy(StoreError):
-    """Another process holds a lock for longer than we wait; trying again is right."""
+    """Another process holds a lock for longer than we wait; the caller may try again."""
 
 
 class AccountClosed(StoreError):

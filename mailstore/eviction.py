@@ -1,7 +1,7 @@
-"""Get everybody out of an account, and keep them out, while its files are exchanged.
+"""Close an account in all processes, and keep it closed, while its files are exchanged.
 
-The file ``leave`` in the account's folder asks; it counts only while its maker holds a lock on it, so a
-crash locks nobody out. Deliveries go on: they need the inbox only.
+The file ``leave`` in the account's folder asks for it; it counts only while its creator holds a lock on it,
+so a crash locks nobody out. Deliveries continue: they need only the inbox.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ def asked_to_leave(paths: AccountPaths) -> bool:
             return False
     try:
         with locked(paths.leave, exclusive=False, timeout_s=0.0):
-            return False  # its maker is dead
+            return False  # its creator is dead
     except Busy:
         return True
 
 
 @contextmanager
 def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
-    """Nobody has the account open inside, and its lock is held. Not for a process that has it open itself.
+    """Inside, no process has the account open, and its lock is held. Not for a process that has it open
+    itself.
 
     Raises:
         Busy: sessions, or a snapshot, did not end in time. StorageFailed, StorageFull: as they say.
@@ -58,7 +59,7 @@ def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
             while True:
                 _wait_until_closed(paths, until)
                 with exclusive_lock(paths):
-                    # Whoever asked before ``leave`` was there may have come in since, under that lock.
+                    # Whoever checked before ``leave`` existed may have opened it since, under that lock.
                     if not _is_open(paths):
                         yield
                         return

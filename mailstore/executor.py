@@ -48,7 +48,7 @@ class Executor:
 
     @property
     def waiting(self) -> int:
-        """Calls that no thread has taken yet; cancelled ones count for nothing."""
+        """Calls that no thread has taken yet, without cancelled ones."""
         return max(self._unfinished - self._threads, 0)
 
     def stop(self) -> None:
@@ -60,7 +60,7 @@ class Lane(Generic[R]):
     """Jobs that share up to ``width`` resources (database connections), opened when first needed."""
 
     def __init__(self, executor: Executor, width: int, acquire: Callable[[], R]) -> None:
-        """``acquire`` opens a resource; it runs in a thread, as the beginning of a job."""
+        """``acquire`` opens a resource; it runs in a thread, at the start of a job."""
         self._executor = executor
         self._acquire = acquire
         self._idle: list[R] = []
@@ -110,7 +110,7 @@ class Lane(Generic[R]):
     def _open_and_do(self, job: Callable[[R], Any]) -> tuple[R | None, Any]:
         try:
             resource = self._acquire()
-        except BaseException:  # noqa: BLE001  # it travels on as the job's outcome
+        except BaseException:  # noqa: BLE001 # it becomes the job's outcome
             return None, Failure()
         return self._do(resource, job)
 
@@ -134,7 +134,7 @@ class Lane(Generic[R]):
         self._next()
         self._settle()
         if done.called:
-            return  # cancelled meanwhile; the work is done all the same
+            return  # cancelled meanwhile; the work was done anyway
         if isinstance(result, Failure):
             done.errback(result)
         else:

@@ -45,10 +45,10 @@ from mailstore.sealed import (
 LOCK_NAME = "filing.lock"
 
 FORGET_EVERY_S = 3600
-"""Seconds between two times that ids of filed messages are forgotten."""
+"""Seconds between two purges of the ids of filed messages."""
 
 FEW_MESSAGES, FEW_BYTES = 4, 256 * 1024
-"""As much mail as is opened, prepared and filed in one go, so that it is told soon."""
+"""How much mail is opened, prepared and filed in one step, so that sessions hear of it soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,8 @@ class Filer:
     def foresee(self, sealed_id: SealedId) -> None:
         """Open and prepare a small message while its delivery still waits for the disk.
 
-        It counts for nothing until its file is listed under its final name; if it never is, the next one that
-        is foreseen or loaded takes its place. Raises StorageFailed.
+        Nothing is filed until the file appears under its final name. If it never does, the next message that
+        is foreseen or loaded replaces this one. Raises StorageFailed.
         """
         with self._foreseeing:
             self._foreseen = None
@@ -117,14 +117,14 @@ class Filer:
             try:
                 self._foreseen = self._open(sealed_id, blob)
             except SealedMessageDamaged:
-                return  # it was not written to its end
+                return  # it was not written completely
 
     def forget(self) -> None:
-        """Keep no message that was foreseen; its delivery may have died."""
+        """Drop the foreseen message; its delivery may have died."""
         self._foreseen = None
 
     def _take_foreseen(self, sealed_id: SealedId) -> Waiting | None:
-        # While it is being prepared it is waited for: that takes less long than to do it again.
+        # If it is still being prepared, wait: that is faster than preparing it again.
         with self._foreseeing:
             found, self._foreseen = self._foreseen, None
         return found if found is not None and found.sealed_id == sealed_id else None
@@ -132,7 +132,7 @@ class Filer:
     def load(self, *, few: bool = False) -> Batch | None:
         """Open the oldest waiting messages; None while another process is filing.
 
-        With ``few`` it takes no longer than a writer may: the batch is empty where a large message is first.
+        With ``few`` it takes no longer than a writer may: if a large message is first, the batch is empty.
 
         Raises:
             StorageFailed: the inbox cannot be read.
@@ -151,7 +151,7 @@ class Filer:
         self._listed.clear()
 
     def is_waiting(self) -> bool:
-        """Whether any message lies in the inbox. Cheap, however many do. Raises StorageFailed."""
+        """Whether any message waits in the inbox. Cheap, however many there are. Raises StorageFailed."""
         with storage_errors(), os.scandir(self._paths.inbox) as entries:
             return any(entry.name.endswith(SUFFIX) for entry in entries)
 
@@ -183,7 +183,7 @@ class Filer:
 
     def _load(self, lock: int, few: bool) -> Batch:
         if not self._listed:
-            # Listed once for many batches: a folder with a year's mail takes a while to read.
+            # List once for many batches: reading a folder with a year's mail takes a while.
             now = time.time()
             if not 0 <= now - self._cleaned < LEFTOVER_AGE_S:
                 self._cleaned = now
@@ -206,7 +206,7 @@ class Filer:
                 found.append(waiting)
                 size_bytes += waiting.sealed_bytes
             except NoSuchMessage:
-                pass  # filed and unlinked by the filer before us
+                pass  # another filer has filed and unlinked it
             except SealedMessageDamaged:
                 self._set_aside(sealed_id)
             self._listed.popleft()
@@ -214,9 +214,9 @@ class Filer:
         return Batch(tuple(found), bool(self._listed), lock)
 
     def _room_bytes(self) -> int:
-        """How much mail may be filed at once: it goes into the log and from there into the main file.
+        """How many bytes may be filed at once: they go into the WAL, and from there into the main file.
 
-        A log that fills the disk would keep logins out.
+        A WAL that fills the disk would prevent logins.
         """
         with storage_errors():
             free = free_bytes(self._paths.inbox)
@@ -229,15 +229,16 @@ class Filer:
         return Waiting(sealed_id, len(blob), facts.received, facts.mailbox_hint, prepared)
 
     def _set_aside(self, sealed_id: SealedId) -> None:
-        """Keep a message that cannot be opened, out of the filer's way, for a human to look at."""
+        """Move a message that cannot be opened out of the filer's way, for a human to look at."""
         aside = put_aside(self._paths.inbox, sealed_id)
         tell(self._account_id, f"inbox/{aside.name} is kept and cannot be opened")
 
     def insert(self, txn: Txn, batch: Batch) -> None:
-        """File a batch; messages that were filed before are passed over, and remembered for as long again.
+        """File a batch; messages that were filed before are skipped, and their ids kept for the full time
+        again.
 
-        What is past its time is forgotten when no more is listed: until then it may still lie in the inbox.
-        That is done now and then, for all that is remembered has to be looked through. Raises StorageFull.
+        Expired ids are deleted once nothing more is listed: until then their files may still be in the inbox.
+        That happens only now and then, because it has to scan all ids. Raises StorageFull.
         """
         if sum(waiting.sealed_bytes for waiting in batch.messages) > self._room_bytes():
             raise StorageFull("the disk is full")

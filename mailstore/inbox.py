@@ -1,8 +1,8 @@
 """When waiting mail is filed: in the background as it comes, and before anybody looks at a mailbox.
 
-Filing goes in passes. A pass lists the inbox once and files all of it in batches; whoever asks that what
-lies there now be filed waits for the end of a pass that begins later. Another process may be filing, too:
-then a pass that somebody waits for goes on until that process has filed what this one has seen.
+Filing goes in passes. A pass lists the inbox once and files all of it in batches; whoever wants what is there
+now to be filed waits for the end of a pass that begins later. If another process is filing, a pass that
+somebody waits for continues until that process has filed what this one has seen.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FILING_RETRY_S = 30.0
 """Seconds until filing is tried again after it failed."""
 
 LOCKED_RETRY_S = 5.0
-"""Seconds until filing is tried again that another process was at: it may have died in the middle of it."""
+"""Seconds until filing is retried that was left to another process: it may have died meanwhile."""
 
 LOCK_POLL_FIRST_S, LOCK_POLL_MAX_S = 0.001, 0.02
-"""Seconds between looks at an inbox that another process is filing; they double."""
+"""Seconds between looks at an inbox that another process is filing; the pause doubles."""
 
 
 class InboxFiling:
@@ -65,7 +65,7 @@ class InboxFiling:
     def foresee(self, name: str) -> None:
         """Something was written to a file of the inbox: a delivery, which still has to wait for the disk.
 
-        Where filing has nothing to do it may as well open and prepare the message now.
+        If filing is idle, it can open and prepare the message now.
         """
         if self._stopped or self._running is not None or self._foreseeing is not None:
             return
@@ -92,9 +92,9 @@ class InboxFiling:
     async def filed(self, patience_s: float) -> None:
         """Wait until what lies in the inbox now is filed, but no longer than ``patience_s``.
 
-        Returns at once while filing has failed and is going to be tried again (a full disk, most likely),
-        while a pass is at work that somebody has waited for in vain, and while another process holds on to
-        the inbox and files nothing: each costs one wait.
+        Returns at once if filing has failed and will be retried (a full disk, most likely), if a pass is
+        running that somebody has already waited for in vain, or if another process holds the inbox and files
+        nothing: each of these costs at most one wait.
         """
         if self._waits_for_nobody():
             return
@@ -102,7 +102,7 @@ class InboxFiling:
             self.file_soon()
             return
         if self._waits_for_nobody():
-            return  # since it was asked whether the inbox is free
+            return  # this may have changed while we asked whether the inbox is free
         turn: Deferred[None] = Deferred()
         self._waiting.append(turn)
         patience = self._clock.callLater(patience_s, self._ran_out, turn)
@@ -114,7 +114,7 @@ class InboxFiling:
                 patience.cancel()
 
     def _waits_for_nobody(self) -> bool:
-        """Whether nothing is filed now, or not soon, that somebody could wait for."""
+        """Whether waiting is pointless, because nothing is going to be filed soon."""
         return self._stopped or self._retry_call is not None or self._is_long
 
     def _ran_out(self, turn: Deferred[None]) -> None:
@@ -129,7 +129,7 @@ class InboxFiling:
                 call.cancel()
 
     async def stop(self) -> None:
-        """Begin no more batches, and wait for the one under way."""
+        """Start no more batches, and wait for the current one."""
         self._stopped = True
         self._cancel_retry()
         if self._foreseeing is not None:
@@ -153,10 +153,10 @@ class InboxFiling:
                     self._is_long = False
                     self._answer(asking)
             if left_to_others and not self._stopped:
-                # Whoever is filing has seen the same news, and may die before it has filed.
+                # The process that is filing has seen the same event, and may die before it has filed.
                 self._locked_call = self._clock.callLater(LOCKED_RETRY_S, self._retry)
         except StoreError:
-            # The mail waits in the inbox and is tried again by and by.
+            # The mail stays in the inbox and is retried later.
             if not self._stopped:
                 self._retry_call = self._clock.callLater(FILING_RETRY_S, self._retry)
             raise
@@ -177,7 +177,7 @@ class InboxFiling:
                 turn.callback(None)
 
     async def _pass(self, asking: list[Deferred[None]]) -> bool:
-        """File what lies in the inbox now; True when another process was left to do it."""
+        """File what is in the inbox now; True if that was left to another process."""
         self._filer.relist()
         file: Callable[[], Awaitable[bool | None]] = self._file_few
         while not self._stopped:

@@ -24,6 +24,6 @@ def unsound(database: Database) -> str | None:
 
 def is_earlier_state(then: Database, now: Database) -> bool:
     """Whether one account's database can have become the other; mailboxes may have been deleted since."""
-    # In this order: what is written to the living one meanwhile only adds to its history.
+    # In this order: what is written to the living database meanwhile only adds to its history.
     before, after = then.read(0, histories), now.read(0, histories)
     return all(one.is_before(after[mailbox]) for mailbox, one in before.items() if mailbox in after)

@@ -1,7 +1,7 @@
-"""Changing the doors of an opened account: app passwords, the recovery key, the password.
+"""Changing the keyslots of an opened account: app passwords, the recovery key, the password.
 
-Every change re-reads and authenticates the header under its lock, writes it, and then tells the
-directory its generation. The mailbox is never touched. Argon2 runs before the lock is taken.
+Every change re-reads and authenticates the header under its lock, writes it, and then records its generation
+in the directory. The mailbox is never touched. Argon2 runs before the lock is taken.
 """
 
 import time
@@ -81,7 +81,7 @@ class Keyring:
         return NewSecret(slot, printed)
 
     def replace_recovery_key(self) -> NewSecret:
-        """Make a fresh recovery key; the one before stops working."""
+        """Make a new recovery key; the old one stops working."""
         printed = new_recovery_key(self._free_id())
         slot = self._make(
             printed.slot_id, SlotKind.RECOVERY_KEY, "recovery key", Scope(), printed.canonical.encode()
@@ -108,7 +108,7 @@ class Keyring:
         self.change(lambda header: header.without_slot(slot_id))
 
     def upgrade(self, slot: Keyslot, secret: bytes) -> None:
-        """Wrap again a slot that was just opened, under today's Argon2 parameters; its id stays.
+        """Rewrap a slot that was just opened, under the current Argon2 parameters; its id stays.
 
         Nothing happens if the slot has been revoked or changed meanwhile.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LARGEST_MESSAGE_BYTES = 250 * 1024 * 1024
-"""Sealed and padded, with what delivery adds to it, a message of this size can still be opened."""
+"""The largest message that can still be opened once delivery has added its fields, sealed and padded it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class StoreLimits:
     """Largest message that is delivered or appended; 262144000 at most."""
 
     min_free_bytes: int = 64 * 1024 * 1024
-    """Room on the volume that deliveries and APPEND leave for logins and deleting; a 16th of it at most."""
+    """Bytes on the volume that deliveries and APPEND leave free for logins and deleting; at most a 16th of
+    it."""
 
     max_mailboxes: int = 5_000
     """Most mailboxes in one account."""
@@ -40,7 +41,7 @@ class StoreLimits:
     """Database connections for reading per open account; longer queues wait."""
 
     search_connections: int = 1
-    """Further ones for searches of text, so that a long one keeps nothing but other such searches waiting."""
+    """Further connections for searches of text, so that a long search delays only other such searches."""
 
     cache_kib: int = 4096
     """SQLite page cache per connection."""
@@ -67,10 +68,10 @@ class StoreLimits:
     """Longest that a POP3 login waits for waiting mail to be filed."""
 
     filed_memory_s: int = 30 * 86_400
-    """How long ids of filed messages are remembered, so that a restored inbox files nothing twice."""
+    """Seconds for which ids of filed messages are kept, so that a restored inbox files nothing twice."""
 
     def __post_init__(self) -> None:
-        """Refuse to take what could never be filed.
+        """Refuse limits that would accept what can never be filed.
 
         Raises:
             ValueError: ``max_message_bytes`` is more than ``LARGEST_MESSAGE_BYTES``.

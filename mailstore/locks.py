@@ -26,7 +26,7 @@ class HeldLock:
 
 @contextmanager
 def locked(path: Path, *, exclusive: bool, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[HeldLock]:
-    """Hold the lock file ``path``; call it in a thread, it waits.
+    """Hold the lock file ``path``. Blocks: call it in a thread.
 
     Each call has an open file of its own, so threads of one process exclude each other as well.
     Raises Busy after ``timeout_s``, StorageFailed if the file cannot be opened.

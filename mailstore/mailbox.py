@@ -45,7 +45,7 @@ from mailstore.uidset import UidSet
 
 
 class Mailbox:
-    """See the module's docstring. ``since`` is always the modseq up to which the caller knows all."""
+    """See the module's docstring. ``since`` is always the modseq up to which the caller knows everything."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Mailbox:
         limits: Callable[[], Awaitable[QuotaLimits]],
         account_writable: Callable[[], None],
     ) -> None:
-        """``account_writable`` raises ReadOnly when the session may change nothing at all."""
+        """``account_writable`` raises ReadOnly if the session may not change anything."""
         self.opened = opened
         self._account = account
         self._limits = limits
@@ -67,7 +67,7 @@ class Mailbox:
         self.on_change(None)
 
     def on_change(self, callback: Callable[[], None] | None) -> None:
-        """Call ``callback`` soon after the mailbox changed, by whomever; None ends that."""
+        """Call ``callback`` soon after anybody changed the mailbox; None ends that."""
         if self._listener is not None:
             self._account.ignore(self._listener)
         self._listener = callback
@@ -83,11 +83,11 @@ class Mailbox:
         return await self._claimed(await self._account.read_filed(delta, self.opened.mailbox_id, since))
 
     async def news(self, since: ModSeq) -> Delta:
-        """What changed after ``since``, for somebody who was told that something did: as it is now."""
+        """What changed after ``since``, for a caller that was told of a change: no filing first."""
         return await self._claimed(await self._account.read_and_note(self._news, since))
 
     def _news(self, database: Database, since: ModSeq) -> tuple[Delta, bool]:
-        """In a thread: one crossing in place of two, unless somebody is writing."""
+        """In a thread: one hop instead of two, unless somebody is writing."""
         now, mailbox_id = int(time.time()), self.opened.mailbox_id
         found, claimed_up_to = database.read(now, _delta_and_claimed, mailbox_id, since)
         return self._noted(database, found, claimed_up_to)
@@ -146,7 +146,7 @@ class Mailbox:
                 mailboxes.claim_recent_up_to, self.opened.mailbox_id, found.uid_next
             )
         except StoreError:
-            # What the command was for is done, and counts for more; \Recent stays for another session.
+            # The command itself has succeeded, and matters more; \Recent stays for another session.
             return found
         return self._with_recent(found, new, before)
 
@@ -157,7 +157,7 @@ class Mailbox:
             try:
                 done = await self._account.write_on_the_way(content.fetch, mailbox_id, uids, plan, since)
             except (Busy, StorageFull, StorageFailed):
-                pass  # reading goes on when nothing can be written; the flag is set another time
+                pass  # reading works even if nothing can be written; the flag is set another time
             else:
                 return replace(done, delta=await self._claimed(done.delta))
         plan = replace(plan, set_seen=False)
@@ -228,7 +228,7 @@ class Mailbox:
     async def replace(
         self, uid: Uid, destination: MailboxName, new: NewMessage, since: ModSeq
     ) -> tuple[AppendResult, Delta]:
-        """Put a new message in the place of an old one (RFC 8508), both or neither.
+        """Replace a message by a new one (RFC 8508), both steps or neither.
 
         Raises:
             NoSuchMessage: the old one is gone. NoSuchMailbox, OverQuota, ReadOnly, LimitExceeded.

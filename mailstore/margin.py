@@ -1,4 +1,4 @@
-"""What an account takes on the disk, and the room that new mail leaves there."""
+"""How much disk space an account uses, and how much new mail must leave free."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Margin:
 
     @contextmanager
     def kept(self, account_id: AccountId, margin_bytes: int, new_bytes: int) -> Iterator[None]:
-        """Room for ``new_bytes`` beside the margin, when it begins. Raises StorageFull, StorageFailed."""
+        """Check on entry that ``new_bytes`` fit beside the margin. Raises StorageFull, StorageFailed."""
         try:
             with storage_errors():
                 require_margin(self._root, margin_bytes, new_bytes)
@@ -38,7 +38,7 @@ class Margin:
             raise
 
     def _tell(self, account_id: AccountId) -> None:
-        # Two threads that say it at once do no harm.
+        # It does no harm if two threads log it at once.
         now_s = time.monotonic()
         if now_s >= self._tell_from_s:
             self._tell_from_s = now_s + TELL_AGAIN_S

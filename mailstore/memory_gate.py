@@ -1,4 +1,4 @@
-"""Whose Argon2 run may begin: the queue for memory, in which sites take turns."""
+"""Which Argon2 run may start next: the queue for memory, in which sites take turns."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mailstore.model import Origin
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A run that may go on: its share of the memory, and the site it counts for."""
+    """A run that may start: its share of the memory, and the site it counts for."""
 
     share_kib: int
     site: str
 
 
 _Queues = OrderedDict[str, deque[tuple[int, Deferred[Pass]]]]
-"""Who waits, by site; the site at the front is the next to have its turn."""
+"""The queue, by site; the site at the front has the next turn."""
 
 
 class MemoryGate:
     """Lets runs pass while their memory fits the budget; sites take turns, in order of arrival within one.
 
-    Where the account has been opened before, an attempt goes before all others. A site never has more than
-    half of the budget, or one run where that is more, so that who sends many slows those behind his own only.
+    An attempt from a site that has opened the account before goes first. A site never gets more than half of
+    the budget (but always one run), so a site that sends many attempts slows down only itself.
     """
 
     def __init__(self, budget_kib: int, waiting: int) -> None:
@@ -40,10 +40,11 @@ class MemoryGate:
         self._is_letting_pass = False
 
     def enter(self, wanted_kib: int, origin: Origin) -> Deferred[Pass]:
-        """Fires with what to give back to :meth:`leave`; more than the budget counts as all of it.
+        """Fires with what to hand to :meth:`leave`; a request above the budget counts as all of it.
 
-        When the queue is full, the site that fills it loses its last place, a trusted one only to another.
-        Raises TooManyLogins when that would be this one; the Deferred fails with it when it is that later.
+        When the queue is full, the site with most entries loses its last one, a trusted one only to another
+        trusted one. Raises TooManyLogins when that would be this one; the Deferred fails with it when it is
+        that later.
         """
         share = min(wanted_kib, self._budget_kib)
         if self._waiting >= self._most_waiting:
@@ -69,8 +70,8 @@ class MemoryGate:
         self._let_pass()
 
     def _let_pass(self) -> None:
-        # Who passes may leave at once, because nobody waits for him any more, and hundreds may do so: in a
-        # loop here, where each calling the next would end at the bound of the stack.
+        # A run that starts may leave at once, because nobody waits for it any more, and hundreds may do so in
+        # a row: hence a loop, where calls would overflow the stack.
         if self._is_letting_pass:
             return
         self._is_letting_pass = True
@@ -82,14 +83,14 @@ class MemoryGate:
             self._is_letting_pass = False
 
     def _next(self) -> tuple[Pass, Deferred[Pass]] | None:
-        """Take who may pass now out of the queue."""
+        """Remove from the queue the runs that may start now."""
         for queues in (self._trusted, self._others):
             site = self._next_site(queues)
             if site is None:
                 continue
             share, turn = queues[site][0]
             if share > self._free_kib:
-                return None  # it waits for memory, and so does everybody behind it
+                return None  # it waits for memory, and so do all behind it
             queues[site].popleft()
             self._waiting -= 1
             queues.move_to_end(site)
@@ -100,7 +101,7 @@ class MemoryGate:
         return None
 
     def _next_site(self, queues: _Queues) -> str | None:
-        """The first in turn that may have more."""
+        """The first site in turn that may use more memory."""
         for site, queue in queues.items():
             used = self._used_kib[site]
             if not used or used + queue[0][0] <= self._budget_kib // 2:

@@ -1,4 +1,4 @@
-"""The values that travel between rooms: plain, frozen, without behaviour that needs a database."""
+"""The values passed between packages: plain, frozen, without behaviour that needs a database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INBOX = MailboxName("INBOX")
 
 
 class AccessProtocol(StrEnum):
-    """By what an account is reached; the names are those of a keyslot's scope (FORMAT.md)."""
+    """The protocol by which an account is accessed; the names are those of a keyslot's scope (FORMAT.md)."""
 
     IMAP = "imap"
     POP3 = "pop3"
@@ -141,7 +141,7 @@ class MailboxStatus:
 
 
 class Counters(NamedTuple):
-    """What is kept of a mailbox beside its messages, so it costs nothing to know for a whole account."""
+    """Counters stored beside a mailbox's messages, so reading them for a whole account is cheap."""
 
     messages: int
     unseen: int
@@ -435,7 +435,7 @@ SCRAM_ITERATIONS = 4096
 
 @dataclass(frozen=True, slots=True)
 class ScramSetup:
-    """What the server tells every client of an account before it proves anything."""
+    """What the server sends to any client of an account before the client has proved anything."""
 
     salt: bytes = field(repr=False)
     iterations: int = SCRAM_ITERATIONS

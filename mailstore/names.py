@@ -15,7 +15,7 @@ MAX_NAME_BYTES = 1000
 """Longest mailbox name in UTF-8 bytes."""
 
 _CHARS_COMPOSED = 4
-"""Most characters that NFC makes one of."""
+"""Most characters that NFC composes into one."""
 
 MAX_DEPTH = 32
 """Most levels of hierarchy in a mailbox name."""
@@ -25,8 +25,8 @@ def mailbox_name(name: str) -> MailboxName:
     """The name as it is stored: NFC, with INBOX and its children in upper case at the first level.
 
     INBOX is case-insensitive (RFC 3501 section 5.1) in ASCII and nothing else: a dotless i, whose capital is
-    I, makes another name. A name that is too long whatever is composed stays as it is: no mailbox has it, and
-    putting marks in order takes the square of their number.
+    I, makes another name. A name that would be too long even when composed is left alone: no mailbox has it,
+    and ordering its combining marks would take quadratic time.
     """
     if len(name) <= _CHARS_COMPOSED * MAX_NAME_BYTES:
         name = unicodedata.normalize("NFC", name)
@@ -37,7 +37,7 @@ def mailbox_name(name: str) -> MailboxName:
 
 
 def for_creation(name: MailboxName) -> MailboxName:
-    """The mailbox_name name of a mailbox that shall be created.
+    """The name of a mailbox that is to be created.
 
     A trailing delimiter only announces children (RFC 3501 section 6.3.3) and is dropped.
 

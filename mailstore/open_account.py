@@ -1,7 +1,6 @@
 """One account that is open in this process: its database lanes, its key, its filing, its watchers.
 
-Sessions share it. It opens with the first, closes a grace after the last, and is the only place
-that knows when the WAL may be checkpointed: under the account lock, and nowhere else.
+Sessions share it. It opens with the first session and closes a grace period after the last one.
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RECHECK_RETRY_S = 1.0
-"""Seconds until sessions are checked again whose keyslot could not be looked at."""
+"""Seconds until sessions are checked again whose keyslot could not be read."""
 
 EXPIRY_MARGIN_S = 1.0
-"""A keyslot is good until the second of its end is over."""
+"""Seconds to wait beyond a keyslot's expiry, which is inclusive."""
 
 EXPIRY_LOOK_S = 3600.0
-"""Seconds after which the end of a keyslot is compared with the clock again."""
+"""Seconds after which a keyslot's expiry is compared with the clock again."""
 
 UNCLOSED_RETRY_S = 60.0
-"""Seconds until databases are closed that could not be, because somebody held the account's lock."""
+"""Seconds until databases are closed that had to stay open because the account's lock was held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +66,13 @@ class _Filed:
 
 @dataclass(frozen=True, slots=True)
 class _Read(Generic[T]):
-    """What a read has found, where None means that nothing was read."""
+    """The result of a read, to tell it from None, which means that nothing was read."""
 
     value: T
 
 
 class Session(Protocol):
-    """What an open account knows about its users."""
+    """What an open account needs of a session."""
 
     @property
     def unlocked(self) -> Unlocked:
@@ -135,7 +134,7 @@ class OpenAccount:
         self._polling = False
         self._poll_again = False
         self._look_follows = False
-        """A transaction that files is under way: nobody else commits until it has, and looked."""
+        """A filing transaction is running: nobody else commits before it is done and has read the modseqs."""
         self._heard_s: float | None = None
         self._checkpoint_call: DelayedCall | None = None
         self._close_call: DelayedCall | None = None
@@ -157,7 +156,7 @@ class OpenAccount:
         names = (WRITE_LOCK, self.paths.keys.name, self.paths.leave.name)
         self._worker.watcher.watch(self.paths.folder, names, self._account_folder_changed)
         self._worker.watcher.watch_arrivals(self.paths.inbox, self._inbox.file_soon, self._inbox.foresee)
-        # Somebody may have asked since the database was opened and before it was watched for.
+        # A request to leave may have come between opening the database and watching for it.
         if await self._worker.executor.call(asked_to_leave, self.paths) or self.closing is not None:
             raise Busy("the account is being restored")
         self._inbox.file_soon()
@@ -176,11 +175,11 @@ class OpenAccount:
     def close(self) -> Deferred[None]:
         """End all sessions, let running work finish, checkpoint, close, forget the key.
 
-        Called when nobody is here any more; when a restore asks and its process lives; when the key header is
-        gone; and when the worker ends. A login counts as being here from the moment the account is open for
-        it, so the end of a grace never meets one. A single session is ended when its keyslot no longer opens
-        the account; that is not said in the middle of a key change, because the directory is read before the
-        header and written after it. There is no other reason for a session's BYE in here.
+        Called when the last session has ended; when a restore asks and its process is alive; when the key
+        header is gone; and when the worker ends. A login counts as a session from the moment the account is
+        open for it, so the end of a grace period never interrupts one. A single session is ended when its
+        keyslot no longer opens the account; a key change in progress does not look like that, because the
+        directory is read before the header and written after it. Nothing else in here ends a session.
         """
         if self.closing is None:
             self.closing = Deferred.fromCoroutine(self._close())
@@ -220,7 +219,7 @@ class OpenAccount:
         self._worker.clock.callLater(UNCLOSED_RETRY_S, self._start, self._close_kept, "closing a database")
 
     async def _close_kept(self) -> None:
-        # A first snapshot of much mail takes its time.
+        # A first snapshot of a large mailbox takes a while.
         if not await self._worker.executor.call(close_kept):
             self._close_kept_later()
 
@@ -234,8 +233,8 @@ class OpenAccount:
     async def read_filed(self, fn: Callable[..., T], *args: Any) -> T:
         """As ``read``, after what lies in the inbox now has been filed.
 
-        What a delivery was answered 250 for is there, whichever worker took it. A backlog that takes longer
-        than ``filing_wait_s`` to file goes on arriving afterwards.
+        Whatever LMTP answered 250 for is there, whichever worker received it. A backlog that takes longer
+        than ``filing_wait_s`` to file keeps arriving afterwards.
         """
         found: _Read[T] | None = await self._readers.run(self._read_unless_waiting, fn, args)
         if found is not None:
@@ -251,7 +250,7 @@ class OpenAccount:
         return _Read(database.read(int(time.time()), fn, *args))
 
     async def search(self, key: Key, fn: Callable[..., T], *args: Any) -> T:
-        """Like ``read`` for a function that searches for ``key``; reading much text keeps no reader busy."""
+        """Like ``read`` for a function that searches for ``key``; searches of text use lanes of their own."""
         lane = self._searchers if reads_text(key) else self._readers
         result: T = await lane.run(lambda database: database.read(int(time.time()), fn, *args))
         return result
@@ -263,9 +262,9 @@ class OpenAccount:
         return result
 
     async def write_on_the_way(self, fn: Callable[..., T], *args: Any) -> T:
-        """As ``write``, for what goes along with reading: nobody waits long for another process to let it in.
+        """As ``write``, for writes that accompany a read: it does not wait long for another process.
 
-        Raises Busy when it does not.
+        Raises Busy after ``BRIEF_PATIENCE_S``.
         """
         result: T = await self._writer.run(
             lambda database: database.write(int(time.time()), fn, *args, patience_s=BRIEF_PATIENCE_S)
@@ -288,7 +287,7 @@ class OpenAccount:
         return await self._worker.executor.call(prepare, data, self._worker.mime_limits)
 
     async def compute(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a pure function that takes long in a thread, outside any transaction."""
+        """Run a slow pure function in a thread, outside any transaction."""
         return await self._worker.executor.call(fn, *args, **kwargs)
 
     def _checkpoint_soon(self) -> None:
@@ -299,12 +298,12 @@ class OpenAccount:
 
     async def _checkpoint(self) -> None:
         self._checkpoint_call = None
-        # While a snapshot is being copied the WAL waits, writers do not.
+        # While a snapshot is being copied the checkpoint waits, writers do not.
         if not await self._writer.run(partial(checkpoint, self.paths)):
             self._checkpoint_soon()
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]], what: str) -> Deferred[None]:
-        """Run background work whose failure is logged and hurts nobody."""
+        """Run background work; a failure is logged and affects nothing else."""
         done = Deferred.fromCoroutine(work())
         done.addErrback(self._background_failed, what)
         return done
@@ -335,12 +334,13 @@ class OpenAccount:
         return None if batch is None else self._file_in_thread(database, batch, self._insert_few, listened)
 
     def _insert_few(self, txn: Txn, batch: Batch) -> None:
-        # Not before: while the writers' lock is waited for, others change things, and that is told at once.
+        # Only now: while it waited for the write lock others changed things, and sessions hear of that at
+        # once.
         self._look_follows = True
         self._filer.insert(txn, batch)
 
     async def _file_batch(self) -> bool | None:
-        # Opening and preparing many messages takes long, and the writer has others to serve.
+        # Opening and preparing many messages takes long, and would keep the writer lane busy.
         batch = await self._worker.executor.call(self._filer.load)
         if batch is None:
             return None
@@ -371,7 +371,7 @@ class OpenAccount:
             raise
 
     async def _after_filing(self, filed: _Filed | None) -> bool | None:
-        """Tell of it, then unlink the files: sessions here need not wait for the file system to say so."""
+        """Notify sessions, then unlink the files: they need not wait for the file system."""
         if filed is None:
             return None
         batch = filed.batch
@@ -391,7 +391,7 @@ class OpenAccount:
     # -- changes ---------------------------------------------------------------------------------
 
     def listen(self, callback: Callable[[], None], mailbox_id: MailboxId | None) -> None:
-        """Call ``callback`` soon after the mailbox changed, or with None anything did, by whomever."""
+        """Call ``callback`` soon after anybody changed the mailbox, or with None anything in the account."""
         self._listeners[callback] = mailbox_id
         self._poll_soon()
 
@@ -427,7 +427,7 @@ class OpenAccount:
 
     def _poll_soon(self) -> None:
         if self._look_follows:
-            # Filing ends with a look of its own, which most likely comes after this.
+            # Filing reads the modseqs itself when it ends, which most likely is after this.
             self._heard_s = time.monotonic()
             return
         self._poll_again = True
@@ -447,7 +447,7 @@ class OpenAccount:
         """Call the listeners of what has changed."""
         known, self._modseqs = self._modseqs, found
         for callback, mailbox_id in tuple(self._listeners.items()):
-            # Names and subscriptions are no mailbox's modseq: "anything" is every commit.
+            # Names and subscriptions change no modseq, so "anything" means every commit.
             if mailbox_id is None or found.get(mailbox_id) != known.get(mailbox_id):
                 callback()
 
@@ -458,7 +458,7 @@ class OpenAccount:
             try:
                 await self._worker.recheck(session.unlocked)
             except AccountClosed:
-                continue  # it has ended meanwhile; the others are still to be checked
+                continue  # it has ended meanwhile; the others still have to be checked
             except (AuthenticationFailed, HeaderTampered):
                 self.sessions.discard(session)
                 session.closed_by_store()
@@ -473,14 +473,14 @@ class OpenAccount:
             self._recheck_at_expiry()
 
     def add_session(self, session: Session) -> None:
-        """A session has begun; it ends with its keyslot's last day at the latest."""
+        """A session has begun; it ends when its keyslot expires, at the latest."""
         self.sessions.add(session)
         self._recheck_at_expiry()
 
     def _recheck_at_expiry(self) -> None:
         ends = [end for one in self.sessions if (end := one.unlocked.scope.not_after) is not None]
         if ends:
-            # The clock on the wall may be set meanwhile, so it is looked at now and then.
+            # The wall clock may be set meanwhile, so check it now and then.
             self._recheck_after(min(max(min(ends) - time.time(), 0.0) + EXPIRY_MARGIN_S, EXPIRY_LOOK_S))
 
     def _recheck_after(self, seconds: float) -> None:

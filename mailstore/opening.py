@@ -58,7 +58,7 @@ from mailstore.keys import (
 from mailstore.model import AccessProtocol, ScramExchange, ScramSetup
 
 DECOY_FOLDER = "decoy"
-"""Below the data root: a key header that belongs to nobody, made anew when it is missing."""
+"""Below the data root: a key header that belongs to nobody, recreated when it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,10 @@ class Proven:
 def prepare(
     root: Path, directory: Directory, name: str | bytes, raw_secret: bytes, params: Argon2Params
 ) -> Attempt:
-    """Look up everything a login needs before Argon2. ``params`` is the cost of a dummy run.
+    """Look up everything a login needs before Argon2. ``params`` is the cost of a decoy's run.
 
-    Never says whether the account exists: what is wrong shows in :func:`complete` only. Raises
-    StorageFailed, Busy.
+    Never reveals whether the account exists: errors show only in :func:`complete`. Raises StorageFailed,
+    Busy.
     """
     found = _find(root, directory, name)
     try:
@@ -117,7 +117,7 @@ def prepare(
 
 
 def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) -> Proven:
-    """Run Argon2 and open the account. The scope of the slot is not looked at.
+    """Run Argon2 and open the account. Does not check the scope of the slot.
 
     Raises AuthenticationFailed; once the secret is right (or the header unreadable) HeaderTampered, TooNew.
     """
@@ -135,7 +135,8 @@ def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) 
 
 
 def scram_setup(root: Path, directory: Directory, name: str | bytes) -> ScramSetup:
-    """What SCRAM's server-first-message says for ``name``; a stable invention if there is no account.
+    """Salt and iterations of SCRAM's server-first-message for ``name``; made up, but stable, for an unknown
+    one.
 
     Raises HeaderTampered, TooNew, StorageFailed, Busy.
     """
@@ -168,11 +169,11 @@ def open_by_scram(
 
 
 def _find(root: Path, directory: Directory, name: str | bytes) -> Found:
-    # The directory is read before the header: the other order could see a generation that the header
-    # read before it did not have yet.
+    # Read the directory before the header: the other way round, the directory could already have a newer
+    # generation than the header that was read.
     record = directory.login(name)
     if record is None:
-        # A name that nobody has costs the same reads.
+        # An unknown name costs the same reads.
         _read_decoy(root)
         return Found(None, None, None)
     try:
@@ -190,12 +191,12 @@ def _tell(record: AccountRecord, error: BaseException) -> None:
 
 
 def _read_decoy(root: Path) -> None:
-    """Read a header that opens nothing, as a login would read an account's."""
+    """Read the decoy header, as a login would read an account's."""
     folder = root / DECOY_FOLDER
     try:
         read_header(folder)
     except (NoSuchAccount, HeaderTampered, TooNew):
-        with suppress(OSError):  # a full disk must not tell who is unknown; the next one tries again
+        with suppress(OSError):  # a full disk must not reveal which names are unknown
             make_folder(folder)
             replace_file(folder / KEYS_FILE, decoy_header())
 

@@ -1,10 +1,10 @@
 """Which pages of mail.db checkpoints have written: a record for the snapshot job, which has no key.
 
-A checkpoint moves pages from the WAL, where their numbers can be read, into the main file, where a
-change leaves no trace. So every checkpoint notes the page numbers first. The notes form a chain by the
-main file's identity before and after; where it is broken (another tool wrote, notes were lost) or the
-journal is missing, the snapshot job takes the whole file: losing it costs work and nothing else. The job
-makes the journal; without it nothing is noted. FORMAT.md section 10.
+A checkpoint moves pages from the WAL, where their numbers can be read, into the main file, where a change
+leaves no trace. So every checkpoint notes the page numbers first. The notes form a chain by the main file's
+identity before and after; where it is broken (another tool wrote, notes were lost) or the journal is missing,
+the snapshot job takes the whole file: losing it costs only work. The job makes the journal; without it
+nothing is noted. FORMAT.md section 10.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAGE_JOURNAL = "mail.db-checkpoints"
 """The journal's name, beside mail.db."""
 
 MAX_JOURNAL_BYTES = 8 * 1024 * 1024
-"""A longer journal is thrown away: nobody has read it for long, and a whole copy is due anyway."""
+"""A longer journal is thrown away: nobody has read it for a long time, and a full copy is due anyway."""
 
 _CRC_CHARS = 8
 _SUMS = struct.Struct(">II")
@@ -78,7 +78,7 @@ class Checkpointed:
 
 @dataclass(slots=True)
 class Checkpoint:
-    """What the one who runs a checkpoint has to tell of it."""
+    """What whoever runs a checkpoint reports about it."""
 
     frames: int = 0
     """How many frames of the log SQLite knows."""
@@ -86,7 +86,7 @@ class Checkpoint:
 
 @contextmanager
 def recorded(main: Path, wal: Path, journal: Path) -> Iterator[Checkpoint]:
-    """Note the checkpoint that runs inside; nobody else may write to the database meanwhile.
+    """Record the checkpoint that runs inside; nobody else may write to the database meanwhile.
 
     The first line is on disk before the checkpoint begins, so no change of the main file goes unnoticed
     after a power cut; without its second line it still counts. Raises OSError: the checkpoint may not run.
@@ -146,7 +146,7 @@ def written_since(
 ) -> set[int] | None:
     """Pages of the main file that checkpoints have written since it was ``known``; None: not known.
 
-    ``seen`` tells how far the WAL had been read then: those pages are no news.
+    ``seen`` says how far the WAL had been read then: those pages are known already.
     """
     start = next((index for index, record in enumerate(records) if record.before == known), None)
     if start is None:
@@ -170,8 +170,8 @@ def forget_until(journal: Path, records: Sequence[Checkpointed], known: FileIden
 def _frames(wal: Path) -> WalFrames | None:
     """What stands in the log, on disk before it is noted.
 
-    Some commits wait for no disk (``Database.note``), and a checkpoint that a reader keeps from copying does
-    not sync the log either: a note that outlives what it tells of would make another transaction pass for it.
+    Some commits are not synced (``Database.note``), and neither is the WAL by a checkpoint that a reader
+    prevents from copying. If a note outlived what it describes, another transaction would be mistaken for it.
     """
     try:
         descriptor = os.open(wal, os.O_RDONLY | os.O_CLOEXEC)
@@ -202,7 +202,7 @@ def _append(journal: Path, line: bytes) -> bool:
         if size + len(line) > MAX_JOURNAL_BYTES:
             return False
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line  # behind the end of a line that a crash has cut
+            line = b"\n" + line  # after the rest of a line that a crash has cut off
         written = os.write(descriptor, line)
         os.fsync(descriptor)
     except OSError:

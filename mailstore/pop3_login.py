@@ -17,13 +17,13 @@ FILE_NAME = "pop3-login"
 def may_log_in(folder: Path, delay_s: int, now: float) -> bool:
     """Whether ``delay_s`` have passed since the last POP3 login; if so this one, at ``now``, is the last.
 
-    Of several that ask at once one is told yes. Blocks. Raises Busy, StorageFull, StorageFailed.
+    If several ask at once, one gets True. Blocks. Raises Busy, StorageFull, StorageFailed.
     """
     path = folder / FILE_NAME
     with locked(path, exclusive=True), storage_errors():
         found = path.stat()
-        # Locking makes the file, so an empty one says nothing yet. A time in the future means that the
-        # clock was set back: nobody has to wait for that.
+        # Locking creates the file, so an empty one means nothing yet. A time in the future means that the
+        # clock was set back: nobody has to wait because of that.
         if found.st_size and 0 <= now - found.st_mtime < delay_s:
             return False
         if not found.st_size:

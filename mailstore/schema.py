@@ -57,7 +57,7 @@ _V1 = (
         name TEXT NOT NULL COLLATE NOCASE,
         PRIMARY KEY(mailbox_id, name)
     ) STRICT, WITHOUT ROWID""",
-    # What belongs to a message in whatever mailboxes it lies.
+    # What belongs to a message, whichever mailboxes it is in.
     """CREATE TABLE message(
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         object_id TEXT NOT NULL,
@@ -175,7 +175,7 @@ def _to_version_1(txn: Txn) -> bool:
 
 
 MIGRATIONS: tuple[Callable[[Txn], bool], ...] = (_to_version_1, compute_again)
-"""What leads to each version; the result tells whether it has to be called again."""
+"""The function that leads to each version; it returns whether it has to be called again."""
 
 
 def version(database: Database) -> int:
@@ -184,7 +184,7 @@ def version(database: Database) -> int:
 
 
 def _step(txn: Txn, target: int) -> bool:
-    """Work towards a version; whether more of it is left."""
+    """Migrate towards a version; returns whether there is more to do."""
     if txn.value("PRAGMA user_version") >= target:
         return False  # another process migrated while this one waited for the lock
     if MIGRATIONS[target - 1](txn):
@@ -194,7 +194,7 @@ def _step(txn: Txn, target: int) -> bool:
 
 
 def migrate(database: Database, now: int) -> None:
-    """Bring the database to ``SCHEMA_VERSION``. What is interrupted goes on the next time.
+    """Bring the database to ``SCHEMA_VERSION``. An interrupted migration continues the next time.
 
     Raises:
         TooNew: the database was written by a newer program.

@@ -1,7 +1,7 @@
 """Sealed messages: mail that arrived and that only the account's private key can open.
 
-FORMAT.md section 6 is the specification. Sealing happens in memory; what reaches the disk is
-ciphertext under a name that tells the time of arrival and nothing else.
+FORMAT.md section 6 is the specification. Sealing happens in memory; what reaches the disk is ciphertext,
+under a name that reveals only the time of arrival.
 """
 
 import os
@@ -143,7 +143,7 @@ def _take_back(inbox: Path, sealed_id: SealedId) -> None:
     try:
         remove(inbox, sealed_id)
     except StoreError:
-        (inbox / (sealed_id + SUFFIX)).unlink(missing_ok=True)  # whatever becomes of its size
+        (inbox / (sealed_id + SUFFIX)).unlink(missing_ok=True)  # its size is wrong until it is counted again
 
 
 def pending(inbox: Path) -> list[SealedId]:
@@ -158,7 +158,7 @@ def pending(inbox: Path) -> list[SealedId]:
 
 
 def set_aside(inbox: Path) -> list[Path]:
-    """Messages that could not be opened, which filing has put out of its way. Raises StorageFailed."""
+    """Messages that could not be opened and that filing has renamed. Raises StorageFailed."""
     with storage_errors():
         return sorted(inbox.glob("*" + DAMAGED_SUFFIX))
 
@@ -242,7 +242,7 @@ def clean_leftovers(inbox: Path, *, now: float, older_than_s: float = LEFTOVER_A
                     path.unlink()
                     removed += 1
             except FileNotFoundError:
-                continue  # Its delivery was alive after all.
+                continue  # Its delivery was still running.
     return removed
 
 

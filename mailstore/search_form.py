@@ -5,8 +5,8 @@ or not. An index keeps text in this form, so what ``search_form`` returns for an
 without a new ``SEARCH_FORM_VERSION``.
 
 Every character is replaced on its own, whatever stands beside it. So the time is linear, and text can be
-handled in pieces: no call into the interpreter's own code gets more than ``CHUNK_CHARS`` characters, since
-other threads stand still during one.
+handled in pieces: no single call into C code gets more than ``CHUNK_CHARS`` characters, since it blocks other
+threads.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 
 SEARCH_FORM_VERSION = 1
-"""Goes up when the form of any text changes by our doing. Unicode's own version may also change it, but only
-for characters that it did not have before (``unicodedata.unidata_version``)."""
+"""Incremented whenever we change the form of any text. Unicode's own version may also change it, but only for
+characters that it did not have before (``unicodedata.unidata_version``)."""
 
 CHUNK_CHARS = 8 * 1024
-"""Characters that are handled at a time."""
+"""Characters handled in one call."""
 
 # Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties: what is not shown, such as soft hyphens,
 # joiners, variation selectors. Python's database does not have it.
@@ -47,7 +47,7 @@ def _marks(codes: Iterable[int]) -> str:
 def _dropped() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """What the form leaves out, in the BMP and beyond: a pattern for the BMP alone is a table, and quick.
 
-    Made when first needed: most mail is ASCII, and looking at every character takes a moment.
+    Built when first needed: most mail is ASCII, and scanning all of Unicode takes a moment.
     """
     beyond = _marks(_SECOND_PLANE) + _IGNORABLE_BEYOND_BMP
     return re.compile(f"[{_marks(_BMP)}{_IGNORABLE}{_MARKS_IN_DISGUISE}]"), re.compile(f"[{beyond}]")
@@ -66,7 +66,7 @@ def _reduced(chunk: str) -> str:
     """Everything but white space in its form."""
     if chunk.isascii():
         return chunk.lower()
-    # Without marks there is nothing to put in order, which is what takes so long in a run of them.
+    # Without marks there is nothing to reorder, which is what takes so long in a run of them.
     plain = _without_dropped(chunk)
     decomposed = unicodedata.normalize("NFKD", plain)
     if decomposed != plain:

@@ -55,7 +55,7 @@ def copies_of(root: Path, account_id: AccountId) -> list[Path]:
 
 
 def shred_keys(folder: Path) -> None:
-    """Make a copy useless: nothing opens it afterwards. Raises OSError."""
+    """Destroy a copy's keys: nothing opens it afterwards. Raises OSError."""
     keys = folder / KEYS_FILE
     try:
         alone = keys.stat().st_nlink == 1
@@ -87,7 +87,7 @@ def _belongs(folder: Path, account_id: AccountId) -> bool:
     try:
         return read_header(folder).header.account_id == account_id
     except (HeaderTampered, TooNew, NoSuchAccount):
-        return False  # a header that cannot be read for now may open everything again tomorrow
+        return False  # a header that cannot be read now may be readable tomorrow
 
 
 def _copies(place: Path) -> list[Copy]:

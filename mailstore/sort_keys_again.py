@@ -15,7 +15,7 @@ from mailstore.prepared import FRAME_BYTES, decompress, header_frames
 log = logging.getLogger("sealbox.schema")
 
 BATCH_ROWS = 1_000
-"""Messages of one transaction; what lies between is kept in ``setting``, so dying costs one of them."""
+"""Messages per transaction; progress is stored in ``setting``, so a crash costs one transaction."""
 
 _PROGRESS = "sort_keys_up_to"
 _FRAME_BITS = 16
@@ -26,7 +26,7 @@ _CHANGE = (
 
 
 def compute_again(txn: Txn) -> bool:
-    """One batch; whether there are more messages. One header at a time is in memory."""
+    """Convert one batch; returns whether there are more messages. Only one header at a time is in memory."""
     done = txn.value("SELECT value FROM setting WHERE name = ?", (_PROGRESS,)) or 0
     rows = txn.rows(
         "SELECT id, header_bytes FROM message WHERE id > ? ORDER BY id LIMIT ?", (done, BATCH_ROWS)
@@ -51,7 +51,7 @@ def _keys(txn: Txn, row: Row) -> tuple[Value, ...] | None:
     try:
         header = b"".join([decompress(frame) for (frame,) in frames])
     except ValueError:
-        # The old keys only sort it elsewhere. The mailbox has to open all the same.
+        # Old keys only put it in another place. The mailbox has to open anyway.
         log.error("a content frame is damaged: the sort keys of one message stay as they were")
         return None
     keys = mime.sort_keys(header)

@@ -104,8 +104,8 @@ class MailStore:
         ``origin`` is where the attempt comes from; logins of different sites take turns.
 
         Raises:
-            AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
-            StoreError: the account is right but cannot be opened now.
+            AuthenticationFailed: refused, for whatever reason. TooManyLogins: may be tried again. StoreError:
+            the account is right but cannot be opened now.
         """
         return await self._session(await self._unlocker.unlock(name, secret, protocol, origin))
 
@@ -133,15 +133,15 @@ class MailStore:
         except BaseException:
             unlocked.wipe()
             raise
-        # Nothing is waited for between the two: from now on the account stays open because of this session,
-        # and its grace begins anew when it ends, also before it has logged in.
+        # No await between the two: from here on this session keeps the account open, and its grace period
+        # starts again when the session ends, even if the login is never completed.
         account = Account(self, opened, unlocked)
         try:
             if unlocked.protocol is AccessProtocol.POP3:
-                # A maildrop is what it is when the session begins; mail that waits belongs to it.
+                # A maildrop is fixed when the session begins; waiting mail belongs to it.
                 await opened.filed(self.limits.maildrop_filing_wait_s)
-            # While this login was under way its keyslot may have been revoked, and the account disabled:
-            # from now on the session hears of it, so what has happened before shows here.
+            # While this login was running its keyslot may have been revoked, or the account disabled. From
+            # here on the session is notified of that; what happened before shows in this check.
             await self.recheck(unlocked)
         except BaseException:
             account.release()
@@ -149,7 +149,7 @@ class MailStore:
         return account
 
     async def _opened(self, unlocked: Unlocked) -> OpenAccount:
-        """The open account, opened at most once however many sessions come together."""
+        """The open account, opened at most once however many sessions log in at the same time."""
         account_id = unlocked.account_id
         while True:
             if self._stopped:
@@ -246,7 +246,8 @@ class MailStore:
             deliver(account_paths(self._root, recipient.account_id).inbox, sealed_id, blob)
 
     def room_for(self, account_id: AccountId, new_bytes: int) -> AbstractContextManager[None]:
-        """What brings new mail runs inside, in a thread. Raises StorageFull, StorageFailed."""
+        """A context for writing new mail, entered in a thread: it checks the free space. Raises StorageFull,
+        StorageFailed."""
         return self._margin.kept(account_id, self.limits.min_free_bytes, new_bytes)
 
     async def quota_limit(self, account_id: AccountId) -> int | None:
@@ -297,7 +298,7 @@ class Account:
         try:
             return await self._store.executor.call(may_log_in, folder, delay_s, time.time())
         except StorageFull:
-            return True  # with a full disk mail can still be read
+            return True  # mail can be read even when the disk is full
 
     def release(self) -> None:
         """The session is over; calling it again does nothing."""
@@ -318,7 +319,7 @@ class Account:
     def on_closed(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` when the account closes under the session (revoked, deleted, shutdown).
 
-        At once if it has closed already: a login goes on for a while after the account is open.
+        At once if it has closed already: a login takes a while after the account is open.
         """
         self._on_closed = callback
         if self._closed:
@@ -377,11 +378,11 @@ class Account:
         read_only = read_only or self.read_only
         opened = await self._opened.read_filed(mailboxes.select, name, read_only)
         if opened.recent and not read_only:
-            # Only the claim on \\Recent has to write; it is made in the transaction that is answered.
+            # Only claiming \Recent has to write; it happens in the transaction that is answered from.
             try:
                 opened = await self._opened.write_on_the_way(mailboxes.select_and_claim, name)
             except (Busy, StorageFull, StorageFailed):
-                pass  # mail can be read where nothing can be written; \Recent stays for another session
+                pass  # mail can be read even if nothing can be written; \Recent stays for another session
         return Mailbox(self._opened, opened, self._limits, self._writable)
 
     async def _limits(self) -> QuotaLimits:
@@ -408,7 +409,7 @@ class Account:
         return await self._opened.write(_append, name, filed, limits)
 
     def _prepare(self, new: Sequence[NewMessage]) -> list[PreparedMessage]:
-        # Once in the log of the database, and from the next checkpoint on also in its main file.
+        # Once in the database's WAL, and from the next checkpoint on also in its main file.
         with self._store.room_for(self.account_id, 2 * sum(len(one.data) for one in new)):
             return [prepare(one.data, self._store.mime_limits) for one in new]
 

@@ -93,7 +93,7 @@ class _Links:
                 self._link(previous, at)
             previous = at
         at = self._own(row)
-        # Step 1.B: the message itself knows best what it answers.
+        # Step 1.B: the message's own References take precedence.
         if self.parents[at] != _ROOT:
             self._children[self.parents[at]] -= 1
             self.parents[at] = _ROOT

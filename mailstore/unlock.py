@@ -132,7 +132,7 @@ class Unlocked:
         return self._master
 
     def share(self) -> "Unlocked":
-        """A second hold with a life of its own. Raises AccountClosed."""
+        """A second, independent hold. Raises AccountClosed."""
         return self._owner.hold(self)
 
     def wipe(self) -> None:
@@ -226,7 +226,7 @@ class Unlocker:
         return self._new_hold(proven.record, slot.id, slot.scope, protocol, proven.master, proven.private_key)
 
     async def recheck(self, unlocked: Unlocked) -> None:
-        """Ask again whether a running session may go on, after its account's key header changed.
+        """Check again whether a running session may continue, after its account's key header changed.
 
         Raises AuthenticationFailed (revoked, or the account is gone), ScopeDenied, AccountDisabled,
         AccountClosed, HeaderTampered, StorageFailed.
@@ -267,7 +267,7 @@ class Unlocker:
                 del self._live[account_id]
 
     def _tag(self, attempt: Attempt, name: str | bytes, secret: bytes) -> bytes:
-        # The slot is part of it: a login that no longer finds the slot cannot share a run that does.
+        # The slot is part of the tag: a login that no longer finds the slot must not share a run that did.
         record = attempt.found.record
         text = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else name
         who = record.account_id.encode("ascii") if record is not None else text
@@ -283,7 +283,7 @@ class Unlocker:
         try:
             header = authenticate(signed, live.master, expected(record))
         except HeaderTampered:
-            return None  # Damaged, or another master key since: the full way will tell.
+            return None  # Damaged, or the master key has changed: a full login will tell.
         slot_id = live.tags[tag]
         slot = Current(record, header).admit(slot_id, protocol, self._clock())
         return self._new_hold(record, slot_id, slot.scope, protocol, live.master, live.private_key)
@@ -297,7 +297,7 @@ class Unlocker:
             waiters.append(_Waiter(answer, protocol))
             return answer
         self._flights[tag] = [_Waiter(answer, protocol)]
-        # The run belongs to no single login: it goes on if the one that started it hangs up.
+        # The run belongs to no single login: it continues if the client that started it hangs up.
         flight = Deferred.fromCoroutine(self._prove(tag, attempt, origin))
         flight.addCallbacks(self._landed, self._failed, callbackArgs=(tag, attempt), errbackArgs=(tag,))
         return answer
@@ -344,7 +344,7 @@ class Unlocker:
             finally:
                 self._gate.leave(passed)
         except StoreError:
-            pass  # The login was right all the same; the next one tries again.
+            pass  # The login itself succeeded; the next one tries again.
         finally:
             proven.wipe()
 

@@ -50,9 +50,9 @@ class WalPosition:
 class WalContent:
     """The committed frames of a log; ``latest`` maps a page to the number of its newest frame, from 0.
 
-    The last transaction may be one that SQLite does not know of. Its writer was killed, or the power failed,
-    when all of it was in the log and nobody could see it yet; as long as other processes have the database
-    open, they write their next transaction over it.
+    SQLite may not know the last transaction: its writer was killed, or the power failed, when it was complete
+    in the log but not yet visible to anybody; as long as other processes have the database open, they
+    overwrite it with their next transaction.
     """
 
     position: WalPosition
@@ -159,7 +159,7 @@ def _header(read: Read) -> _Header | None:
         return None
     if not 512 <= page_size <= 65_536 or page_size & (page_size - 1):
         return None
-    # The magic number tells in which byte order the words are summed, not how the sums are stored.
+    # The magic number says in which byte order the words are summed, not how the sums are stored.
     word = "<II" if magic == _MAGIC_LITTLE else ">II"
     if _checksum(raw[:24], (0, 0), word) != (first, second):
         return None

@@ -69,7 +69,7 @@ ALTER TABLE account ADD COLUMN pop3_login_delay_s INTEGER;
 CREATE INDEX account_login_delay ON account(pop3_login_delay_s) WHERE pop3_login_delay_s IS NOT NULL;
 """
 _MIGRATIONS = (_VERSION_1, _VERSION_2)
-"""What leads to each version from the one before; never edited later."""
+"""The statements that lead from each version to the next; never edited later."""
 
 _ACCOUNT = (
     "SELECT id, name, public_key, header_generation, quota_bytes, created, disabled, pop3_maildrop,"
@@ -124,7 +124,7 @@ class EmbeddedDirectory:
 
     def on_change(self, watch: FileWatch, callback: Callable[[], None]) -> None:
         """See :class:`Directory`."""
-        # Closed behind each commit, when others can see it.
+        # This lock is released after each commit, when others can see the change.
         watch.watch(self._path.parent, (WRITE_LOCK,), lambda _changed: callback())
 
     def resolve(self, address: str | bytes) -> Recipient | None:
@@ -245,7 +245,7 @@ class EmbeddedDirectory:
             yield database
         except (Busy, StorageFull, StorageFailed):
             with suppress(StoreError):
-                database.close()  # whatever state it is in, nobody shall inherit it
+                database.close()  # its state is unknown, so nobody else may get it
             raise
         except BaseException:
             self._give_back(database)  # refused, and rolled back
@@ -267,7 +267,7 @@ def _version(txn: Txn) -> int:
 
 
 def _migrate(txn: Txn) -> None:
-    # Asked again inside: another process may have been faster.
+    # Read again inside the transaction: another process may have been faster.
     for statement in filter(str.strip, ";".join(_MIGRATIONS[_version(txn) :]).split(";")):
         txn.run(statement)
     txn.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -282,7 +282,7 @@ def _recipient(txn: Txn, wanted: Address) -> Recipient | None:
         "SELECT id, public_key, quota_bytes, disabled FROM account"
         " WHERE id = (SELECT account_id FROM address WHERE name = ?)"
     )
-    # An address registered with its + goes before the rule for details.
+    # An address registered with a + takes precedence over the rule for details.
     for name, hint in ((wanted.full, None), (wanted.base, wanted.detail or None)):
         row = txn.one(query, (name,))
         if row is not None:

@@ -60,7 +60,7 @@ class Directory(Protocol):
         """Let go of files and connections; the object may not be used afterwards."""
 
     def version(self) -> Hashable:
-        """Another value than before once anything has changed, perhaps also without; cheap to ask for."""
+        """A value that differs from earlier ones once anything has changed, and may differ anyway; cheap."""
 
     def on_change(self, watch: FileWatch, callback: Callable[[], None]) -> None:
         """Call ``callback`` on the reactor soon after any process changed the directory.
@@ -102,7 +102,7 @@ class Directory(Protocol):
         """Remember that a header of this generation exists; never goes backwards."""
 
     def set_header(self, account_id: AccountId, public_key: PublicKey, generation: int) -> None:
-        """Take the word of a restored header, backwards too. Raises NoSuchAccount."""
+        """Store public key and generation of a restored header, even an older one. Raises NoSuchAccount."""
 
     def aliases(self, account_id: AccountId | None = None) -> list[Alias]:
         """Addresses other than account names, sorted; of one account if given."""

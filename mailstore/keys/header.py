@@ -173,7 +173,7 @@ def read_header(account_folder: Path, limits: HeaderLimits = DEFAULT_LIMITS) -> 
 def write_header(account_folder: Path, header: Header, master: bytes | bytearray) -> None:
     """Put ``header`` in place durably; the caller holds ``keys.lock``. Raises StorageFull, StorageFailed."""
     with storage_errors():
-        # A change that was killed may have left a header with slots that are revoked by now.
+        # A process that was killed may have left a temporary header with slots that are revoked by now.
         for leftover in account_folder.glob(f".{KEYS_FILE}.*.tmp"):
             leftover.unlink()
         replace_file(account_folder / KEYS_FILE, encode_header(header, master))

@@ -1,12 +1,12 @@
 """SCRAM-SHA-256 (RFC 5802, 7677) as a way to unwrap the master key; pure but for randomness.
 
-In SCRAM the client proves that it knows a password by revealing ClientKey, of which the server keeps
-only a hash. So a keyslot can hold the master key wrapped under ClientKey: the password never reaches
-the server and the account still opens. Only app passwords have such a wrap, because they are random;
-for a human's password PBKDF2 would be the weaker door beside Argon2id.
+In SCRAM the client proves that it knows a password by revealing ClientKey, of which the server keeps only a
+hash. So a keyslot can hold the master key wrapped under ClientKey: the password never reaches the server and
+the account still opens. Only app passwords have such a wrap, because they are random; for a human's password
+PBKDF2 would be weaker than Argon2id.
 
-The client does not say which app password it has. All slots of an account therefore share one salt,
-and the proof itself tells the slot: trying one costs two hashes.
+The client does not say which app password it has. All slots of an account therefore share one salt, and the
+proof itself identifies the slot: trying one costs two hashes.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ def new_scram_setup(random: RandomBytes = os.urandom) -> ScramSetup:
 
 
 def dummy_scram_setup(server_secret: bytes, name: str | bytes) -> ScramSetup:
-    """What an unknown name is told: the same at every attempt and on every worker."""
+    """The setup sent for an unknown name: the same at every attempt and on every worker."""
     text = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else name
     return ScramSetup(hmac.digest(server_secret, text.lower(), "sha256")[:SALT_BYTES])
 

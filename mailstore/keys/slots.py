@@ -75,7 +75,7 @@ class ScramWrap:
 
 @dataclass(frozen=True, slots=True)
 class Keyslot:
-    """One door to the account: the master key wrapped under Argon2id of one secret."""
+    """One way into the account: the master key wrapped under Argon2id of one secret."""
 
     id: SlotId
     kind: SlotKind
@@ -90,7 +90,7 @@ class Keyslot:
 
     @property
     def is_owner(self) -> bool:
-        """Whether this door may change the doors: an app password may not."""
+        """Whether this slot's secret may change the keyslots: an app password may not."""
         return self.kind is not SlotKind.APP_PASSWORD
 
 
@@ -105,7 +105,7 @@ class Secret:
 def argon2id(secret: bytes, salt: bytes, params: Argon2Params) -> bytes:
     """32 bytes of Argon2id version 1.3; takes about 0.1 s and ``params.memory_kib`` of memory.
 
-    Raises TooManyLogins if the system does not give the memory.
+    Raises TooManyLogins if the memory cannot be allocated.
     """
     try:
         return hash_secret_raw(

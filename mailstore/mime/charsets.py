@@ -46,7 +46,7 @@ _WITHOUT_ALIAS = (
 # What is sent under these names is often the larger charset (WHATWG Encoding, section 4.2).
 _LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
 _PIECE_BYTES = 32 * 1024
-"""What is decoded at a time of long text: other threads stand still meanwhile."""
+"""Bytes of long text decoded in one call, because other threads are blocked meanwhile."""
 _NAME_SEPARATOR = re.compile(r"[^a-z0-9]+")
 
 

@@ -16,10 +16,10 @@ _FIELD_NAME = re.compile(rb"([!-9;-~]++)[ \t]*+:")
 # A new line that begins with white space continues the field (RFC 5322 section 2.2.3).
 _FIELD_END = re.compile(rb"\n(?![ \t])")
 _PATTERNS_KEPT = 64
-"""Compiled patterns remembered for sets of names that clients ask for again and again."""
+"""Compiled patterns cached for sets of names that clients ask for repeatedly."""
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _QUICK_BYTES, _QUICK_NAMES = 64 * 1024, 64
-"""Up to these one pattern searches a header for all names: fast, but no other thread runs meanwhile."""
+"""Up to these sizes, one pattern searches a header for all names: fast, but it blocks other threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _fields_named(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
 
 
 def _fields_one_by_one(data: bytes, names: set[bytes], invert: bool) -> list[bytes]:
-    """What is sent of a header of any size, for any number of names; other threads get their turn."""
+    """The same for a header of any size and any number of names, without blocking other threads."""
     kept: list[bytes] = []
     position, end = 0, len(data)
     while position < end:

@@ -34,7 +34,7 @@ def html_to_text(source: str, max_chars: int = 8 << 20) -> str:
 
 
 def visible_pieces(source: str, max_chars: int = 8 << 20) -> Iterator[str]:
-    """The same piece by piece and with white space as it stands, so that long text holds nobody up."""
+    """The same in pieces and with unchanged white space, so that long text does not block other threads."""
     for text in _between_tags(source[:max_chars]):
         position = 0
         while position < len(text):

@@ -16,7 +16,7 @@ _NOT_BASE64 = bytes(byte for byte in range(256) if byte not in _BASE64_ALPHABET)
 
 
 _PIECE_BYTES = 64 * 1024
-"""What is decoded at a time: other threads stand still meanwhile."""
+"""Bytes decoded in one call, because other threads are blocked meanwhile."""
 _ENCODED_SIZE = 4
 """How many times as long as what it stands for an encoded body is taken to be at most."""
 _PADDED = (b" \r\n", b"\t\r\n", b" \n", b"\t\n")

@@ -26,7 +26,7 @@ from mailstore.uidset import UidSet
 
 _NARROW = "p.uid, p.modseq, p.flags, p.keywords, p.size_bytes, p.internal_date, p.message_id, p.save_date"
 SMALL_HEADER_BYTES = 16 * 1024
-"""Headers up to this size are read together with the rows of a batch."""
+"""Headers up to this size are read along with the rows of a batch."""
 
 _HEADER_KINDS = (
     mime.SectionKind.HEADER,
@@ -219,7 +219,7 @@ def content(
 ) -> tuple[ContentRow, ...]:
     """Sections of as many messages, in order, as fit in ``max_bytes``, at least one that exists.
 
-    Only the first message may come cut short; ``Mailbox.read_span`` gives the rest.
+    Only the first message may be truncated; ``Mailbox.read_span`` reads the rest.
     """
     in_header = all(_is_in_header(section.spec) for section in sections)
     frame = small_header("s") if in_header else "NULL"

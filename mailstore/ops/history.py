@@ -1,4 +1,4 @@
-"""What an account's database knows of the past of each mailbox: how far it got, what is in it, what was."""
+"""What an account's database records of each mailbox: its highest modseq, its UIDs and the expunged ones."""
 
 from __future__ import annotations
 

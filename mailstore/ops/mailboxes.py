@@ -228,8 +228,8 @@ def select(txn: Txn, name: MailboxName, read_only: bool) -> Opened:
     """
     found = status(txn, name)
     mailbox_id = found.mailbox_id
-    # One JSON text takes half the time and memory of a row for each message; it comes in order of the
-    # primary key, so that sorting has nothing to do but to make sure.
+    # One JSON text takes half the time and memory of a row per message. It comes in primary-key order, so
+    # sorting only makes sure of it.
     listed = txn.value("SELECT json_group_array(uid) FROM placed WHERE mailbox_id = ?", (mailbox_id,))
     uids = array("q", sorted(json.loads(listed)))
     unseen = txn.value(
@@ -262,7 +262,7 @@ def select_and_claim(txn: Txn, name: MailboxName) -> Opened:
 
 
 def claim_recent_up_to(txn: Txn, mailbox_id: MailboxId, uid_next: Uid) -> Uid:
-    """Note that a session is told of messages below ``uid_next`` (``\\Recent``, RFC 3501 section 2.3.2).
+    """Record that a session is told of messages below ``uid_next`` (``\\Recent``, RFC 3501 section 2.3.2).
 
     Returns the largest UID that another session has been told of: those above are this session's.
     """
@@ -298,7 +298,7 @@ def modseqs(txn: Txn) -> dict[MailboxId, int]:
 def modseqs_and_last_changes(
     txn: Txn, known: dict[MailboxId, int], listened: frozenset[MailboxId | None]
 ) -> tuple[dict[MailboxId, int], dict[MailboxId, Delta]]:
-    """All modseqs and, where they are not as ``known``, the last change of mailboxes that are listened to."""
+    """All modseqs and, where they differ from ``known``, the last change of mailboxes with listeners."""
     found = modseqs(txn)
     changes = {
         mailbox_id: delta(txn, mailbox_id, ModSeq(modseq - 1))
@@ -311,7 +311,7 @@ def modseqs_and_last_changes(
 def after_restore(txn: Txn, restore_id: int) -> None:
     """Give every mailbox a new UIDVALIDITY, once for each restore (RFC 3501 section 2.3.1.1).
 
-    Clients may know UIDs of messages that came after the state that was restored.
+    Clients may know UIDs of messages that arrived after the restored state.
     """
     if txn.value("SELECT value FROM setting WHERE name = 'restored'") == restore_id:
         return

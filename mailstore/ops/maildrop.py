@@ -27,10 +27,10 @@ def listing(txn: Txn, mailbox_id: MailboxId) -> MaildropListing:
 def ids(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> tuple[MaildropId, ...]:
     """What identifies those messages that are still there.
 
-    The object id is random and never given again, and a restore brings it back with its message, while
-    UIDs above the restored state are given again to other messages, under another UIDVALIDITY. Copies of
-    one message share the object id and have UIDs of their own; the time tells a copy made after a restore
-    from the one with its UID that the restore took away.
+    The object id is random and never reused, and a restore brings it back with its message, while UIDs above
+    the restored state are assigned again to other messages, under another UIDVALIDITY. Copies of one message
+    share the object id and differ in UID; the time distinguishes a copy made after a restore from the lost
+    one that had its UID.
     """
     rows = txn.rows(
         "SELECT p.uid, s.object_id, p.save_date FROM " + CHOSEN + " JOIN message AS s ON s.id = p.message_id",
@@ -68,5 +68,5 @@ def _trash(txn: Txn, max_mailboxes: int) -> MailboxId:
 
 
 def _now(txn: Txn, mailbox_id: MailboxId) -> ModSeq:
-    """Up to where nothing has to be told: POP3 hears of no change."""
+    """The current modseq, since POP3 is told of no change."""
     return ModSeq(txn.value("SELECT highest_modseq FROM mailbox WHERE id = ?", (mailbox_id,)))

@@ -357,7 +357,7 @@ def _write_flags(
     writes: dict[tuple[int, str | None], list[int]] = {}
     for uid, _, flags, column in rows:
         before = (flags, column)
-        # Few combinations of flags occur in a mailbox, however many messages it has.
+        # A mailbox has few combinations of flags, however many messages.
         after = outcomes.get(before)
         if after is None:
             after = outcomes[before] = _changed(flags, column, mode, change)
@@ -398,7 +398,7 @@ def store_flags(
     if unchanged_since is not None:
         refused = UidSet.of(row[0] for row in rows if row[1] > unchanged_since)
         rows = [row for row in rows if row[0] not in refused]
-    # Where there is no message to carry it a keyword is not added: the mailbox may be gone altogether.
+    # Without a message to carry it, a keyword is not added: the mailbox may even be gone.
     is_new = bool(rows) and mode is not StoreMode.REMOVE
     change = Flags(change.system, known_keywords(txn, mailbox_id, change.keywords, add=is_new))
     written = _write_flags(txn, mailbox_id, rows, mode, change)

@@ -53,7 +53,7 @@ def set_values(
     versions: dict[str, int] = {}
     at = _last_version(txn)
     for entry, value in values.items():
-        # A version is the row's own number: it lies in the index, and takes no room beside it.
+        # A version is the row's rowid: it is in the index and takes no extra space.
         at += 1
         where = "ifnull(mailbox_id, 0) = ? AND entry = ?"
         txn.run(f"DELETE FROM annotation WHERE {where}", (mailbox_id or 0, entry.lower()))

@@ -1,4 +1,4 @@
-"""A whole account at one moment, from what is kept: no message is looked at."""
+"""A whole account at one moment, from stored counters: no message is read."""
 
 from __future__ import annotations
 

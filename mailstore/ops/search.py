@@ -1,10 +1,9 @@
 """SEARCH: what columns can decide is decided by SQL, text is looked at message by message.
 
-A tree of keys is split once: every largest subtree without text becomes one SQL expression, selected
-as a column; what remains is evaluated in Python over those columns and the message's text. Keys that
-stand at the top level and need no text become the WHERE clause, so text is read only where needed; sets
-of UIDs there, also under NOT, decide which rows are looked at. A set of UIDs is never taken apart into its
-members.
+A tree of keys is split once: every largest subtree without text becomes one SQL expression, selected as a
+column; what remains is evaluated in Python over those columns and the message's text. Keys that stand at the
+top level and need no text become the WHERE clause, so text is read only where needed; sets of UIDs there,
+also under NOT, decide which rows are looked at. A set of UIDs is never expanded into its members.
 """
 
 from __future__ import annotations

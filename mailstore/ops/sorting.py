@@ -32,7 +32,7 @@ def sort(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], order: Sequence[S
     ranks: list[Value] = []
     first: dict[SortKey, SortBy] = {}
     for by in order:
-        # What is equal by a criterion is equal by it once more; its sets of UIDs are written out but once.
+        # Repeating a criterion changes nothing, so its sets of UIDs are written only once.
         first.setdefault(by.key, by)
     for by in first.values():
         column = _COLUMNS.get(by.key) or _rank_sql(len(by.ranked))
