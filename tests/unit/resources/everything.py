@@ -138,7 +138,7 @@ def nothing(_world: World) -> None:
 
 
 def files(world: World) -> list[str]:
-    """All files and folders, but for what comes and goes with an open database."""
+    """All files and folders, but for what comes and goes with an open database, and the size of an inbox."""
     found = (str(path.relative_to(world.place)) for path in world.place.rglob("*"))
     return sorted(_RANDOM.sub("*", name) for name in found if not _COMES_AND_GOES.search(name))
 
