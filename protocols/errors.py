@@ -12,7 +12,7 @@ class Meaning(Enum):
 
     LOGIN_FAILED = "wrong name or secret, whichever it is"
     TRY_LATER = "nothing is wrong with the request"
-    IN_USE = "somebody else has hold of the account for a moment"
+    IN_USE = "the account is in use for a moment"
     ALREADY_EXISTS = "the mailbox exists"
     NO_MAILBOX = "the mailbox does not exist"
     NO_MESSAGE = "the message is gone"

@@ -95,7 +95,7 @@ class ImapLimits:
     """Between progress reports while a command runs (INPROGRESS, RFC 9585)."""
     fetch_batch_rows: int = 1000
     store_batch_rows: int = 5000
-    """Messages that one transaction of STORE changes; other sessions have their turn in between."""
+    """Messages that one transaction of STORE changes; the session yields to others in between."""
     lines_batch_rows: int = 5000
     """Messages reported before the session yields to others."""
     fetch_content_batch_bytes: int = 512 * KIB

@@ -64,7 +64,7 @@ class MailboxApi(Protocol):
         """What changed; mail that was delivered before is filed first."""
 
     async def news(self, since: ModSeq) -> Delta:
-        """What changed, for somebody who was told that something did: as it is now."""
+        """What changed, as it is now, for callers that were told of a change."""
 
     def fresh(self, since: ModSeq) -> Delta | None:
         """What changed after ``since``, if it is known already; ``claim`` gives its ``\\Recent``.

@@ -75,7 +75,7 @@ async def _chosen(ctx: Context, request: MultiSearch, listed: Iterable[MailboxIn
     """The names that the sources mean (RFC 5465 section 6); those that do not exist mean nothing.
 
     Sources of a kind are joined first, so the cost is that of the names plus that of the mailboxes. Other
-    sessions have their turn in between.
+    sessions are served in between.
     """
     named: dict[Source, set[MailboxName]] = {kind: set() for kind in Source}
     kinds = {source.kind for source in request.sources}
