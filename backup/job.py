@@ -348,13 +348,13 @@ class Job:
     def remove_expired(self) -> int:
         """Remove what restores have set aside or left unfinished, after the retention time; returns how many.
 
-        None while the clock is in doubt.
+        Nothing while the clock is in doubt.
         """
         self._watch.look()
         if self._watch.doubt_s:
             return 0
-        expired_s = self._clocks.wall() - self._limits.retention_days * DAY_S
-        return remove_expired(self._places.root, expired_s)
+        kept_s = self._limits.retention_days * DAY_S
+        return remove_expired(self._places.root, self._clocks.wall(), kept_s)
 
     def prune_left_over(self) -> list[SegmentName]:
         """Delete objects of our streams that a newer segment of the same number has replaced."""

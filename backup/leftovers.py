@@ -35,7 +35,7 @@ class Leftovers:
         """
         watch = self._looked()
         watch.note()
-        return 0 if watch.doubt_s else remove_expired(self._root, self._wall() - kept_s)
+        return 0 if watch.doubt_s else remove_expired(self._root, self._wall(), kept_s)
 
     def stop(self) -> None:
         """Note the course of the clock, for the next start. Raises StorageFailed, StorageFull."""

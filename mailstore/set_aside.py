@@ -6,18 +6,30 @@ and by themselves when nobody needs them any more.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mailstore.durable import remove_tree, shred, storage_errors
-from mailstore.errors import HeaderTampered, NoSuchAccount, TooNew
+from mailstore.durable import remove_tree, shred, storage_errors, write_new
+from mailstore.errors import Busy, HeaderTampered, NoSuchAccount, TooNew
 from mailstore.keys import KEYS_FILE, AccountId, read_header
+from mailstore.locks import locked
 
 REPLACED = "replaced"
 """Folder of a data root: one folder for each account that a restore has replaced, named by its id."""
 
 SCRATCH = Path("backup", "scratch")
 """Folder of a data root in which accounts are put together."""
+
+RESTORE_WORK = SCRATCH / "restore"
+"""Folder of a data root in which a restore works, and goes on where one was interrupted."""
+
+RESTORE_LOCK = SCRATCH.with_name("restore.lock")
+"""flock of a data root, held by the one restore that may run."""
+
+_SEEN = "seen"
+"""Empty file in a copy whose age has been looked at by a clock that is trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +79,39 @@ def shred_keys(folder: Path) -> None:
         keys.unlink()  # a restore was interrupted here: the other name is the living account's
 
 
-def remove_expired(root: Path, before_s: float) -> int:
-    """Remove copies that have not changed since ``before_s`` (epoch s); how many. Raises StorageFailed."""
+def remove_expired(root: Path, now_s: float, kept_s: float) -> int:
+    """Remove copies that have not changed for ``kept_s`` seconds; returns how many.
+
+    ``now_s`` (epoch s) is the time by a clock that is trusted. The clock may have been wrong when a copy was
+    made: one that seems too old at its first look here counts as made now. Raises StorageFailed, StorageFull.
+    """
+    before_s = now_s - kept_s
     with storage_errors():
-        old = [
-            one.folder
-            for place in (root / REPLACED, root / SCRATCH / "restore", root / SCRATCH)
-            for one in _copies(place)
-            if one.changed < before_s
-        ]
-        for folder in old:
-            for keys in [*folder.rglob(KEYS_FILE)]:
-                shred_keys(keys.parent)
-            remove_tree(folder)
-        return len(old)
+        for one in _copies(root / REPLACED):
+            if not (one.folder / _SEEN).exists():
+                _note_seen(one.folder, one.changed if before_s <= one.changed <= now_s else now_s)
+        work = root / RESTORE_WORK
+        removed = _remove_unchanged(root / REPLACED, before_s)
+        removed += _remove_unchanged(root / SCRATCH, before_s, but=work)
+        if work.exists():
+            # While it is held a restore goes on there, perhaps with what another has left long ago.
+            with suppress(Busy), locked(root / RESTORE_LOCK, exclusive=True, timeout_s=0.0):
+                removed += _remove_unchanged(work, before_s)
+        return removed
+
+
+def _note_seen(folder: Path, made_s: float) -> None:
+    write_new(folder / _SEEN, b"")
+    os.utime(folder, (made_s, made_s))
+
+
+def _remove_unchanged(place: Path, before_s: float, but: Path | None = None) -> int:
+    old = [one.folder for one in _copies(place) if one.changed < before_s and one.folder != but]
+    for folder in old:
+        for keys in [*folder.rglob(KEYS_FILE)]:
+            shred_keys(keys.parent)
+        remove_tree(folder)
+    return len(old)
 
 
 def _belongs(folder: Path, account_id: AccountId) -> bool:

@@ -40,10 +40,7 @@ from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchMailbox
 from mailstore.keys import PrivateKey
 from mailstore.locks import locked
-
-_WORK = "restore"
-_LOCK = "restore.lock"
-"""flock in the backup folder, held by the one restore that may run."""
+from mailstore.set_aside import RESTORE_LOCK, RESTORE_WORK
 
 _MOST_NAMED = 20
 """At most this many objects that were passed over are named one by one."""
@@ -144,13 +141,13 @@ def _work(root: Path) -> Iterator[Path]:
         places.make()
     with ExitStack() as held:
         try:
-            held.enter_context(locked(places.folder / _LOCK, exclusive=True, timeout_s=0.0))
+            held.enter_context(locked(root / RESTORE_LOCK, exclusive=True, timeout_s=0.0))
         except Busy:
             sentence = "another restore is running in this data root: try again when it has finished"
             raise Refusal(sentence, EXIT_BUSY) from None
         with storage_errors():
-            make_folder(places.scratch / _WORK)
-        yield places.scratch / _WORK
+            make_folder(root / RESTORE_WORK)
+        yield root / RESTORE_WORK
 
 
 def _restore(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from backup.leftovers import Leftovers
 from backup.limits import DAY_S
 
@@ -74,3 +76,17 @@ def test_a_start_with_a_clock_that_is_ahead_removes_no_copy(tmp_path: Path) -> N
     assert machine.copy.exists()
     machine.pass_days(2)
     assert not machine.copy.exists()
+
+
+@pytest.mark.parametrize("wrong_s", [0, 4_000_000_000], ids=["1970", "ahead"])
+def test_a_copy_made_while_the_clock_was_wrong_is_kept_its_time(tmp_path: Path, wrong_s: int) -> None:
+    """A machine without a clock of its own starts in 1970: what a restore replaces then has that time."""
+    machine = Machine(tmp_path)
+    machine.pass_days(2)
+    copy = machine.root / "replaced" / "y"
+    copy.mkdir()
+    os.utime(copy, (wrong_s, wrong_s))
+    machine.pass_days(11)
+    assert copy.exists()
+    machine.pass_days(1)
+    assert not copy.exists()

@@ -15,7 +15,8 @@ from store_world import NAME
 from backup.limits import DAY_S
 from mailstore.account import account_paths
 from mailstore.keys import AccountId
-from mailstore.set_aside import copies_of, remove_expired
+from mailstore.locks import locked
+from mailstore.set_aside import RESTORE_LOCK, RESTORE_WORK, copies_of, remove_expired
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ def test_a_copy_that_shares_its_keys_with_the_living_account_does_not_harm_it(wo
     half_done.mkdir()
     os.link(living, half_done / "keys")
     before = living.read_bytes()
-    assert remove_expired(world.root, time.time() + 1) >= 2
+    now_s = time.time() + 1
+    remove_expired(world.root, now_s, DAY_S)
+    assert remove_expired(world.root, now_s + 2 * DAY_S, DAY_S) >= 2
     assert not half_done.exists() and living.read_bytes() == before
     assert copies_of(world.root, account) == []
 
@@ -106,3 +109,15 @@ def test_what_restores_left_is_removed_after_the_retention_time(job: JobWorld) -
     assert all(folder.exists() for folder in folders)
     job.pass_time(2 * DAY_S, 3600)
     assert not any(folder.exists() for folder in folders)
+
+
+def test_an_unfinished_restore_that_is_gone_on_with_keeps_its_work(job: JobWorld) -> None:
+    """It may have been interrupted long ago; while one runs, nothing of it is removed under its hands."""
+    folder = job.root / RESTORE_WORK / "y"
+    folder.mkdir(parents=True)
+    os.utime(folder, (0, 0))
+    with locked(job.root / RESTORE_LOCK, exclusive=True):
+        job.pass_time(3 * DAY_S, 3600)
+        assert folder.exists()
+    job.pass_time(DAY_S, 3600)
+    assert not folder.exists()

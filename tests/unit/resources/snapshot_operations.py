@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 from account_operations import TOUCH, TREE
@@ -36,6 +37,12 @@ def _copy_of(world: World) -> None:
         copy = world.root / folder / f"{world.account_id}-1"
         copy.mkdir(parents=True)
         shutil.copy(world.paths.keys, copy / "keys")
+
+
+def _remove_expired(world: World) -> None:
+    """The first look at their age, and the one when their time is over."""
+    for now_s in (time.time() + 1, time.time() + 100):
+        set_aside.remove_expired(world.root, now_s, 50)
 
 
 def _look_for_copies(world: World) -> None:
@@ -188,7 +195,7 @@ BACKUP = [
     ),
     Operation(
         "remove_expired",
-        lambda world: set_aside.remove_expired(world.root, 1e12),
+        _remove_expired,
         prepare=_copy_of,
         undo=_no_copies,
         may_go_on=TREE,
