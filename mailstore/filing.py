@@ -155,9 +155,15 @@ class Filer:
         with storage_errors(), os.scandir(self._paths.inbox) as entries:
             return any(entry.name.endswith(SUFFIX) for entry in entries)
 
-    def waiting(self) -> set[SealedId]:
-        """The messages that lie in the inbox. Raises StorageFailed, NoSuchAccount."""
-        return set(pending(self._paths.inbox))
+    def newest(self) -> SealedId | None:
+        """The message that is filed last of those that wait now. Raises StorageFailed, NoSuchAccount."""
+        found = pending(self._paths.inbox)
+        return found[-1] if found else None
+
+    def is_there(self, sealed_id: SealedId) -> bool:
+        """Whether this message still waits. Raises StorageFailed."""
+        with storage_errors():
+            return (self._paths.inbox / (sealed_id + SUFFIX)).exists()
 
     def is_free(self) -> bool:
         """Whether no process is filing at the moment. Raises StorageFailed, NoSuchAccount."""

@@ -24,7 +24,7 @@ from mailstore.limits import StoreLimits
 from mailstore.model import MailboxId
 from mailstore.open_account import OpenAccount
 from mailstore.ops import mailboxes
-from mailstore.sealed import pending
+from mailstore.sealed import SealedId, pending
 
 MESSAGE = b"Subject: hello\r\n\r\nworld\r\n"
 
@@ -82,6 +82,33 @@ def test_a_look_ends_when_another_process_has_filed(world: World) -> None:
         (world.paths.inbox / f"{mine}.sealed").unlink()
         world.clock.advance(0.1)
         assert look.called
+
+
+def test_waiting_for_another_process_lists_the_inbox_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A year's mail takes long to list, and it would be listed a hundred times in two seconds."""
+    account = world.login()
+    listed: list[int] = []
+
+    def counting(inbox: Path) -> list[SealedId]:
+        found = pending(inbox)
+        listed.append(len(found))
+        return found
+
+    monkeypatch.setattr(filing, "pending", counting)
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for _ in range(5):
+            world.deliver(MESSAGE)
+        look = Deferred.fromCoroutine(account.status("INBOX"))
+        for done in pending(world.paths.inbox):
+            assert not look.called
+            for _ in range(10):
+                world.clock.advance(0.02)
+            (world.paths.inbox / f"{done}.sealed").unlink()
+        world.clock.advance(0.1)
+        assert look.called and listed == [5]
 
 
 def test_a_look_waits_no_longer_than_its_setting(world: World) -> None:
