@@ -105,7 +105,8 @@ def _living(paths: AccountPaths, record: AccountRecord) -> Header | None:
     header = _header(paths.folder)
     if header is None:
         return None
-    known = (header.public_key, header.generation) == (record.public_key, record.header_generation)
+    # A crash may come between writing a header and noting its generation; a login takes it then too.
+    known = header.public_key == record.public_key and header.generation >= record.header_generation
     return header if known else None
 
 

@@ -8,6 +8,7 @@ import pytest
 from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, World
 
+from mailstore.account import open_directory
 from mailstore.errors import AuthenticationFailed
 
 NEW_PASSWORD = b"another secret altogether"
@@ -90,6 +91,21 @@ def test_on_a_new_machine_the_newest_header_is_in_a_later_snapshot(
         assert only_then(restored) == ["app password 'old phone'", "password"]
         assert world.opens(root, NEW_PASSWORD) == (keyslots == "now")
         assert world.opens(root, PASSWORD) == (keyslots == "then")
+
+
+@pytest.mark.parametrize(("ahead", "keyslots"), [(1, "now"), (0, "now"), (-1, "then")])
+def test_a_header_that_is_newer_than_the_directory_knows_is_todays(
+    world: Changed, ahead: int, keyslots: str
+) -> None:
+    """A crash may come between writing it and noting it, and a login takes it; an older one was put back."""
+    directory = open_directory(world.root)
+    (record,) = directory.accounts()
+    directory.set_header(record.account_id, record.public_key, record.header_generation - ahead)
+    directory.close()
+    (restored,) = world.answer("restore", ADDRESS, "--at", world.then, "--replace")["restored"]
+    assert restored["keyslots"] == keyslots
+    assert world.opens(world.root, NEW_PASSWORD) == (keyslots == "now")
+    assert world.opens(world.root, PASSWORD) == (keyslots == "then")
 
 
 def test_a_header_that_the_directory_does_not_know_is_not_kept(world: Changed) -> None:
