@@ -35,6 +35,7 @@ from backup.stores import ObjectStore
 from mailstore.account import (
     AccountPaths,
     account_paths,
+    keys_lock,
     mark_restored,
     restored_mark,
 )
@@ -220,7 +221,8 @@ class Restorer:
             return None
         kept = self._root / REPLACED / f"{account_id}-{restore_id:014x}"
         try:
-            with evicted(paths, patience_s), storage_errors():
+            # The key header is exchanged too. The locks come in the order of ``destroy_account``.
+            with keys_lock(paths), evicted(paths, patience_s), storage_errors():
                 _check_whole(fresh, rebuilt)  # time has passed while sessions left
                 was_kept = _keep(paths, self._database(paths), kept)
                 _exchange(paths, fresh, rebuilt)

@@ -23,7 +23,7 @@ from backup.errors import AccountInUse, ImageUnreadable, NothingToRestore
 from backup.rebuild import Rebuilt
 from backup.segment import PAGE_BYTES
 from mailstore import eviction
-from mailstore.account import AccountPaths, exclusive_lock, shared_lock
+from mailstore.account import AccountPaths, exclusive_lock, keys_lock, shared_lock
 from mailstore.errors import Busy, DatabaseDamaged, StorageFailed
 from mailstore.eviction import asked_to_leave, evicted
 from mailstore.sealed import pending
@@ -271,6 +271,8 @@ def test_nobody_comes_in_while_files_are_exchanged(world: Living, monkeypatch: p
         assert asked_to_leave(paths)
         with pytest.raises(Busy), shared_lock(paths, 0.0):
             pass
+        with pytest.raises(Busy), keys_lock(paths, 0.0):
+            pass  # a password changed at that moment would undo the exchange of the key header
         seen.append(function.__name__)
         return function(paths, *others)
 
@@ -279,7 +281,7 @@ def test_nobody_comes_in_while_files_are_exchanged(world: Living, monkeypatch: p
     world.install(then)
     assert seen == ["_keep", "_exchange"]
     assert not asked_to_leave(world.paths) and not world.paths.leave.exists()
-    with shared_lock(world.paths, 0.0):
+    with keys_lock(world.paths, 0.0), shared_lock(world.paths, 0.0):
         pass
 
 
