@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 from mailstore.errors import StorageFull
@@ -16,6 +17,11 @@ ACCOUNT_SECTION = "An account is damaged"
 FULL_SECTION = "The disk is full"
 SERVER_SECTION = "The server's own files are damaged"
 """Headings of ``GUIDE``."""
+
+TELL_AGAIN_S = 60.0
+"""Seconds until the log repeats what anybody may cause."""
+
+_tell_from_s: dict[tuple[str, str], float] = {}
 
 
 def named(path: Path) -> str:
@@ -43,6 +49,14 @@ def _is_copy(path: Path) -> bool:
 def tell(account_id: str, what: str) -> None:
     """Log that a file of an account is damaged, and where to read on."""
     log.error('account %s: %s: see %s, "%s"', account_id, what, GUIDE, ACCOUNT_SECTION)
+
+
+def tell_seldom(account_id: str, what: str) -> None:
+    """As :func:`tell`, but each thing once in ``TELL_AGAIN_S``: for what any stranger may have looked at."""
+    now_s = time.monotonic()
+    if now_s >= _tell_from_s.get((account_id, what), now_s):
+        _tell_from_s[account_id, what] = now_s + TELL_AGAIN_S
+        tell(account_id, what)
 
 
 def disk_full(whose: str, path: Path) -> None:

@@ -8,15 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mailstore.account import AccountPaths
-from mailstore.damage import disk_full
+from mailstore.damage import TELL_AGAIN_S, disk_full
 from mailstore.durable import storage_errors
 from mailstore.errors import StorageFull
 from mailstore.inbox_size import waiting_bytes
 from mailstore.keys import AccountId
 from mailstore.room import require_margin
-
-TELL_AGAIN_S = 60.0
-"""Seconds until the log says again that new mail is refused."""
 
 
 class Margin:

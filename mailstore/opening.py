@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailstore.account import account_paths, read_server_key
 from mailstore.address import read_login_name
-from mailstore.damage import tell
+from mailstore.damage import tell_seldom
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import make_folder, replace_file
 from mailstore.errors import (
@@ -187,7 +187,7 @@ def _find(root: Path, directory: Directory, name: str | bytes) -> Found:
 
 def _tell(record: AccountRecord, error: BaseException) -> None:
     if isinstance(error, HeaderTampered):
-        tell(record.account_id, f"{KEYS_FILE} is damaged or was exchanged")
+        tell_seldom(record.account_id, f"{KEYS_FILE} is damaged or was exchanged")
 
 
 def _read_decoy(root: Path) -> None:

@@ -6,11 +6,12 @@ import logging
 import random
 
 import pytest
-from store_world import NAME, World, now
+from store_world import NAME, TINY, World, now
 
-from mailstore import errors
+from mailstore import damage, errors
+from mailstore.account import NewAccount, create_account
 from mailstore.keys import KEYS_FILE
-from mailstore.model import NewMessage
+from mailstore.model import AccessProtocol, NewMessage
 
 PAGE = 4096
 READ_ON = 'see deploy/OPERATIONS.md, "An account is damaged"'
@@ -97,6 +98,26 @@ def test_a_damaged_key_header_is_named(
         closed.login()
     account_id = closed.paths.folder.name
     assert f"account {account_id}: keys is damaged or was exchanged: {READ_ON}" in lines(caplog)
+
+
+def test_strangers_fill_no_log_with_a_damaged_key_header(
+    closed: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once a minute, however many try the name with whatever secret; of each account."""
+    now_s = 1_000_000.0
+    monkeypatch.setattr(damage.time, "monotonic", lambda: now_s)
+    create_account(closed.root, closed.directory, NewAccount("bob@example.org", b"any"), params=TINY)
+    for keys in closed.root.glob("accounts/*/*/keys"):
+        keys.write_bytes(b"rubbish")
+    for _ in range(3):
+        for name in (NAME, b"bob@example.org"):
+            with pytest.raises(errors.HeaderTampered):
+                now(closed.store.login(name, b"wrong", AccessProtocol.IMAP))
+    assert len([line for line in lines(caplog) if "keys is damaged" in line]) == 2
+    now_s += damage.TELL_AGAIN_S
+    with pytest.raises(errors.HeaderTampered):
+        closed.login()
+    assert len([line for line in lines(caplog) if "keys is damaged" in line]) == 3
 
 
 def test_a_damaged_waiting_message_is_named(closed: World, caplog: pytest.LogCaptureFixture) -> None:

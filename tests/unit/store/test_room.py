@@ -10,12 +10,12 @@ import pytest
 from store_world import NAME, World, now
 
 from mailstore import room
-from mailstore.damage import DamagedDatabase
+from mailstore.damage import TELL_AGAIN_S, DamagedDatabase
 from mailstore.engine import SQLITE_IOERR, driver, translated
 from mailstore.errors import StorageFailed, StorageFull
 from mailstore.inbox import FILING_RETRY_S
 from mailstore.limits import StoreLimits
-from mailstore.margin import TELL_AGAIN_S, Margin
+from mailstore.margin import Margin
 from mailstore.model import NewMessage
 from mailstore.sealed import pending
 
