@@ -270,16 +270,21 @@ def test_a_service_that_sends_everything_is_not_listened_to() -> None:
     assert store_s3._body({"Body": io.BytesIO(bytes(1000))}, 1000) == bytes(1000)
 
 
-def test_damage_that_was_mended_is_fetched_anew(world: BackupWorld, tmp_path: Path) -> None:
-    """A bad copy does not stay in the way of the next try."""
+def test_damage_that_was_mended_is_fetched_anew(
+    world: BackupWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad copy does not stay in the way of the next try, also where it would not be fetched to its end."""
+    monkeypatch.setattr(source_module, "GET_BYTES", 1000)
     chain = chain_of(world)
     account = AccountId(world.mail.directory.accounts()[0].account_id)
-    path = tmp_path / "objects" / str(chain[2])
+    path = tmp_path / "objects" / str(chain[0])
     good = path.read_bytes()
-    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    broken = bytearray(good)
+    broken[-1500] ^= 1
+    path.write_bytes(broken)
     restorer = Restorer(tmp_path, world.source(), tmp_path / "scratch", 1)
     wanted = Target(account, chain, len(good), Head(chain[3].stream, 4, b""), newest=True)
-    with pytest.raises(SegmentDamaged, match=str(chain[2])):
+    with pytest.raises(SegmentDamaged, match=str(chain[0])):
         restorer.rebuild(wanted)
     path.write_bytes(good)
     folder, rebuilt = restorer.rebuild(wanted)

@@ -266,9 +266,12 @@ def test_an_object_that_nobody_wrote_is_named(stored: JobWorld, bucket: Path, tm
     assert str(forged) in {one.key for one in found_by_key(stored, tmp_path)}
 
 
-def test_a_second_object_of_a_number_is_named_once(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
-    """As what it is, left over; its size is nobody's concern."""
-    name = segments(stored)[2]
+@pytest.mark.parametrize("which", [2, -1])
+def test_a_second_object_of_a_number_is_named_once(
+    stored: JobWorld, bucket: Path, tmp_path: Path, which: int
+) -> None:
+    """As what it is, left over, also beside the newest; its size is nobody's concern."""
+    name = segments(stored)[which]
     second = SegmentName(name.stream, name.sequence, name.taken_ms + 1, name.kind)
     (bucket / str(second)).write_bytes((bucket / str(name)).read_bytes() + b"more")
     (only,) = found_by_state(stored, tmp_path, deep=False)

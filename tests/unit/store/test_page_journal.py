@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mailstore import page_journal
 from mailstore.engine import Database, DatabaseKey, Txn, close_all, open_connection
 from mailstore.page_journal import (
     PAGE_JOURNAL,
@@ -190,6 +191,16 @@ def test_a_journal_that_grows_too_long_is_removed(tmp_path: Path, monkeypatch: p
     assert database.checkpoint()
     assert not (tmp_path / PAGE_JOURNAL).exists()
     close_all([database])
+
+
+def test_a_journal_may_be_as_long_as_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not an octet longer."""
+    journal = tmp_path / PAGE_JOURNAL
+    journal.touch()
+    monkeypatch.setattr("mailstore.page_journal.MAX_JOURNAL_BYTES", 10)
+    assert page_journal._append(journal, b"12345\n")
+    assert not page_journal._append(journal, b"1234\n")
+    assert page_journal._append(journal, b"123\n")
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync"])
