@@ -55,3 +55,24 @@ def test_modules_in_the_drawings_are_there() -> None:
     ]
     assert len(named) >= 20
     assert [one for one in named if not any(path.endswith("/" + one) for path in there)] == []
+
+
+_ITEM = r"(?:\d{1,2}\.|[-*])(?= |$)"
+_RUN_TOGETHER = re.compile(rf"[.:;)] +{_ITEM}|^ {{1,3}}{_ITEM}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_item_of_a_list_begins_a_line(document: str) -> None:
+    """Steps that run together in a paragraph are not followed in an emergency."""
+    text = (ROOT / document).read_text("utf-8")
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for line in prose.splitlines() if not line.startswith(("    ", "|"))]
+    assert [line for line in lines if _RUN_TOGETHER.search(line)] == []
+
+
+def test_items_that_run_together_are_seen() -> None:
+    """In the middle, at the end and at the indented beginning of a line."""
+    for line in ("the first. 2. The second", "the first. -", "   2. The second", "  - one more", "one: 5."):
+        assert _RUN_TOGETHER.search(line)
+    for line in ("1. The first", "- one (2 of 3)", "RFC 3501, 6.3. It is", "chapter 3. Two"):
+        assert not _RUN_TOGETHER.search(line)
