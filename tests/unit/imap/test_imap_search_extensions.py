@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import time
 from array import array
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -18,6 +21,8 @@ from protocols.imap.picture.fuzzy import Degree, scores
 from protocols.imap.picture.view import View
 from protocols.imap.responses.search_results import on_page, thread_line
 from protocols.limits import ImapLimits
+from protocols.transport import StreamConnection
+from tests.memory_mailbox import SelectedMailbox
 from tests.wire import ImapWorld
 
 MAIL = b"From: a@x\r\nSubject: one two\r\n\r\ntext\r\n"
@@ -132,8 +137,9 @@ def test_updates_end_when_the_store_fails() -> None:
         b"* 1 FETCH (FLAGS (\\Seen \\Recent))",
         b"n OK done",
     ]
+    assert client.say(b"m NOOP\r\n") == b"m OK done\r\n"
     other.say(b"o STORE 1 -FLAGS (\\Seen)\r\n")
-    assert b"ADDTO" not in client.say(b"m NOOP\r\n")
+    assert b"ESEARCH" not in client.say(b"m NOOP\r\n")
 
 
 def test_a_message_that_is_not_announced_comes_to_no_result() -> None:
@@ -171,3 +177,58 @@ def test_a_change_while_a_search_is_answered_is_not_lost() -> None:
     said = client.hear() + client.say(b"n NOOP\r\n")
     assert b'* ESEARCH (TAG "s") UID MIN 1' in said
     assert b'* ESEARCH (TAG "s") UID REMOVEFROM (0 2)\r\n' in said
+
+
+def counted(name: str, method: Callable[..., Any], into: list[str]) -> Callable[..., Any]:
+    """The method, which notes that it was called."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        into.append(name)
+        return method(*args, **kwargs)
+
+    return call
+
+
+LIVE = (b"u UID SEARCH RETURN (UPDATE) UNFLAGGED", b"s SORT RETURN (UPDATE) (SUBJECT) UTF-8 UNFLAGGED")
+
+
+def test_results_are_looked_at_again_only_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that keeps results up to date asks the store no more than others while nothing happens."""
+    asked: list[str] = []
+    for name in ("sync", "search", "sort"):
+        monkeypatch.setattr(SelectedMailbox, name, counted(name, getattr(SelectedMailbox, name), asked))
+    world = ImapWorld()
+    world.account.deliver(MAIL)
+    client, other = world.selected(), world.selected()
+    for command in LIVE:
+        client.say(command + b"\r\n")
+    other.say(b"o STORE 1 +FLAGS (\\Flagged)\r\n")
+    assert client.say(b"n NOOP\r\n").count(b"REMOVEFROM") == 2
+    asked.clear()
+    assert client.say(b"n NOOP\r\n") == b"n OK done\r\n"
+    assert asked == ["sync"]
+    other.say(b"o STORE 1 -FLAGS (\\Flagged)\r\n")
+    asked.clear()
+    assert client.say(b"n NOOP\r\n").count(b"ADDTO") == 2
+    assert (asked.count("sync"), asked.count("sort")) == (2, 1)
+
+
+def test_many_results_give_way_to_other_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between one result and the next, when the session has been at work for long."""
+    world = ImapWorld()
+    world.account.deliver(MAIL)
+    client, other = world.selected(), world.selected()
+    for number in range(5):
+        client.say(b"%d SEARCH RETURN (UPDATE) UNFLAGGED\r\n" % number)
+    other.say(b"o STORE 1 +FLAGS (\\Flagged)\r\n")
+    turns: list[None] = []
+
+    async def turn(_channel: object) -> None:
+        turns.append(None)
+
+    monkeypatch.setattr(StreamConnection, "turn_is_over", True)
+    monkeypatch.setattr(StreamConnection, "turn", turn)
+    assert client.say(b"n NOOP\r\n").count(b"REMOVEFROM") == 5
+    with_results = len(turns)
+    assert b"REMOVEFROM" not in client.say(b"n NOOP\r\n")
+    assert with_results - (len(turns) - with_results) >= 5
