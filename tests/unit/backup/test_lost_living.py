@@ -30,8 +30,12 @@ class Commands(CommandsWorld):
         text = self.config.read_text().replace("[argon2]", drill + "[argon2]")
         self.config.write_text(text)
         self.objects.mkdir()
-        self.append("first")
+        self.prepare()
         self.run("backup", "run")
+
+    def prepare(self) -> None:
+        """What is in the snapshot."""
+        self.append("first")
 
     @property
     def paths(self) -> AccountPaths:
@@ -54,6 +58,13 @@ class Commands(CommandsWorld):
     def restored(self) -> tuple[int, str, str]:
         """INBOX of the snapshot beside today's."""
         return self.run(*MESSAGES, stdin=SECRET)
+
+
+class BeforeTheFirstLogin(Commands):
+    """A snapshot of an account that has no database yet."""
+
+    def prepare(self) -> None:
+        """Nobody has logged in."""
 
 
 @pytest.mark.parametrize("command", [Commands.drilled, Commands.restored], ids=["drill", "messages"])
@@ -90,12 +101,16 @@ def test_messages_of_an_account_that_nobody_has_opened_are_not_put_anywhere(tmp_
 
 def test_a_snapshot_from_before_the_first_login_has_no_messages(tmp_path: Path) -> None:
     """The database that was not there then is not made in scratch either."""
-    commands = CommandsWorld(tmp_path)
-    commands.objects.mkdir()
-    commands.run("backup", "run")
+    commands = BeforeTheFirstLogin(tmp_path)
     commands.append("later")
-    code, _, err = commands.run(*MESSAGES, stdin=SECRET)
+    code, _, err = commands.restored()
     assert code and "there was no mailbox of that name then" in err
+
+
+def test_a_drill_of_an_account_that_nobody_has_opened_opens_nothing(tmp_path: Path) -> None:
+    """There is nothing to open in the snapshot, and that is no failure."""
+    (drilled,) = BeforeTheFirstLogin(tmp_path).answer("backup", "drill")["drilled"]
+    assert drilled["trouble"] is None and not drilled["opened"]
 
 
 @pytest.mark.parametrize("command", [Commands.drilled, Commands.restored], ids=["drill", "messages"])
