@@ -100,7 +100,7 @@ class Mailbox:
         return self._account.fresh(self.opened.mailbox_id, since)
 
     async def claim(self, found: Delta) -> UidSet:
-        """Those of the new messages of ``fresh`` that are ``\\Recent`` in this session."""
+        """Which new messages of ``found``, given by ``fresh``, are ``\\Recent`` in this session."""
         if not self._unclaimed(found):
             return UidSet()
         return (await self._account.read_and_note(self._claim, found)).recent

@@ -176,6 +176,13 @@ def test_a_header_is_spelt_in_one_way_only() -> None:
             decode_header(wrong)
 
 
+def test_a_header_may_be_of_one_page() -> None:
+    """The smallest database, and the smallest change."""
+    for database in (DatabasePart(1, ((1, 1),)), DatabasePart(9, ((9, 1),))):
+        made = header(database=database)
+        assert decode_header(made.encode()[4:]) == made
+
+
 @pytest.mark.parametrize(
     "fields",
     [

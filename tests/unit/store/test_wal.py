@@ -60,7 +60,11 @@ def test_a_flipped_bit_ends_the_log_before_it(database: Database, tmp_path: Path
     for size in (10, 9_000, 10):
         add(database, size)
     data = (tmp_path / "mail.db-wal").read_bytes()
-    for at in range(0, len(data), 997):
+    heads = range(HEADER_BYTES, len(data), STRIDE)
+    for at in (
+        *range(0, len(data), 997),
+        *(head + octet for head in heads for octet in range(FRAME_HEADER_BYTES)),
+    ):
         broken = bytearray(data)
         broken[at] ^= 4
         content = read_wal(reader(bytes(broken)))
