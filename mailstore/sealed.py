@@ -119,7 +119,7 @@ def padded_size(size: int) -> int:
 def deliver(inbox: Path, sealed_id: SealedId, blob: bytes) -> None:
     """Put a sealed message into the inbox; when this returns it survives a power cut.
 
-    Nothing is left behind on failure. Raises StorageFull, StorageFailed, NoSuchAccount.
+    Nothing is left behind on failure. Raises Busy, StorageFull, StorageFailed, NoSuchAccount.
     """
     temporary = inbox / f".{_checked(sealed_id)}.tmp"
     final = inbox / (sealed_id + SUFFIX)

@@ -234,7 +234,7 @@ class MailStore:
         """Seal a message and put it into the inbox; on disk for good when this returns.
 
         Raises:
-            MessageTooLarge, OverQuota, NoSuchAccount, StorageFull, StorageFailed: nothing was kept.
+            MessageTooLarge, OverQuota, NoSuchAccount, Busy, StorageFull, StorageFailed: nothing was kept.
         """
         await self.executor.call(self._deliver, recipient, message, facts)
 
