@@ -29,7 +29,7 @@ RESTORE_LOCK = SCRATCH.with_name("restore.lock")
 """flock of a data root, held by the one restore that may run."""
 
 _SEEN = "seen"
-"""Empty file in a copy whose age has been looked at by a clock that is trusted."""
+"""File in a copy that was looked at by a clock that is trusted: the folder's time until then (epoch s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,7 @@ def remove_expired(root: Path, now_s: float, kept_s: float) -> int:
     before_s = now_s - kept_s
     with storage_errors():
         for one in _copies(root / REPLACED):
-            if not (one.folder / _SEEN).exists():
-                _note_seen(one.folder, one.changed if before_s <= one.changed <= now_s else now_s)
+            _look_at_age(one, before_s, now_s)
         work = root / RESTORE_WORK
         removed = _remove_unchanged(root / REPLACED, before_s)
         removed += _remove_unchanged(root / SCRATCH, before_s, but=work)
@@ -100,9 +99,16 @@ def remove_expired(root: Path, now_s: float, kept_s: float) -> int:
         return removed
 
 
-def _note_seen(folder: Path, made_s: float) -> None:
-    write_new(folder / _SEEN, b"")
-    os.utime(folder, (made_s, made_s))
+def _look_at_age(one: Copy, before_s: float, now_s: float) -> None:
+    """Have the folder's time say from when on the copy is kept. Raises OSError."""
+    seen = one.folder / _SEEN
+    if not seen.exists():
+        is_credible = before_s <= one.changed <= now_s
+        write_new(seen, b"%d" % one.changed)
+        os.utime(one.folder, (one.changed, one.changed) if is_credible else (now_s, now_s))
+    elif one.changed < (at_first := float(seen.read_bytes() or 0)) <= now_s:
+        # It was the clock of the first look that was behind.
+        os.utime(one.folder, (at_first, at_first))
 
 
 def _remove_unchanged(place: Path, before_s: float, but: Path | None = None) -> int:
