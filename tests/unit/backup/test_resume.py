@@ -15,7 +15,7 @@ from backup import rebuild as rebuild_module
 from backup import source as source_module
 from backup import store_s3
 from backup.catalogue import Head
-from backup.errors import SegmentDamaged, StoreUnavailable
+from backup.errors import ChainBroken, SegmentDamaged, StoreUnavailable
 from backup.rebuild import Rebuilder
 from backup.restore import Restorer, Target
 from backup.retention import chains
@@ -268,6 +268,17 @@ def test_a_service_that_sends_everything_is_not_listened_to() -> None:
         store_s3._body({"Body": body}, 1000)
     assert body.closed
     assert store_s3._body({"Body": io.BytesIO(bytes(1000))}, 1000) == bytes(1000)
+
+
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_the_first_that_is_missing_is_named(world: BackupWorld, tmp_path: Path, left: int) -> None:
+    """However little of the chain is there, a full segment alone included."""
+    chain = chain_of(world)
+    account = AccountId(world.mail.directory.accounts()[0].account_id)
+    restorer = Restorer(tmp_path, world.source(), tmp_path / "scratch", 1)
+    wanted = Target(account, chain[:left], 1, Head(chain[3].stream, 4, b""), newest=True)
+    with pytest.raises(ChainBroken, match=f"/{left + 1:08d}: .* is missing"):
+        restorer.rebuild(wanted)
 
 
 def test_damage_that_was_mended_is_fetched_anew(

@@ -49,7 +49,8 @@ def test_every_commit_is_found_and_nothing_behind_the_last(database: Database, t
         assert HEADER_BYTES + content.position.frames * STRIDE == wal.stat().st_size
         ends.append(content.position)
     data = wal.read_bytes()
-    for cut in range(HEADER_BYTES, len(data), STRIDE // 2):
+    frames = range(HEADER_BYTES, len(data), STRIDE)
+    for cut in (*range(HEADER_BYTES, len(data), STRIDE // 2), *(at - 1 for at in frames[1:]), len(data) - 1):
         content = read_wal(reader(data[:cut]))
         whole = [end for end in ends if HEADER_BYTES + end.frames * STRIDE <= cut]
         assert (content.position if content else None) == (whole[-1] if whole else None)
