@@ -311,3 +311,12 @@ def test_flags_are_bounded() -> None:
     with pytest.raises(SealedMessageDamaged):
         open_sealed(PAIR, ACCOUNT, ID, blob, SealedLimits(flags=2))
     assert open_sealed(PAIR, ACCOUNT, ID, blob, SealedLimits(flags=3))[0].flags == (b"a", b"b", b"c")
+
+
+def test_a_field_is_no_longer_than_what_is_left() -> None:
+    """Whoever sealed the message said how long each is."""
+    packed = sealed._pack_facts(FACTS)
+    assert sealed._unpack_facts(packed, SealedLimits()) == FACTS
+    for cut in range(1, len(FACTS.flags[-1]) + 1):
+        with pytest.raises(SealedMessageDamaged):
+            sealed._unpack_facts(packed[:-cut], SealedLimits())
