@@ -155,10 +155,9 @@ class Filer:
         with storage_errors(), os.scandir(self._paths.inbox) as entries:
             return any(entry.name.endswith(SUFFIX) for entry in entries)
 
-    def newest(self) -> SealedId | None:
-        """The message that is filed last of those that wait now. Raises StorageFailed, NoSuchAccount."""
-        found = pending(self._paths.inbox)
-        return found[-1] if found else None
+    def waiting(self) -> set[SealedId]:
+        """The messages that lie in the inbox. Raises StorageFailed, NoSuchAccount."""
+        return set(pending(self._paths.inbox))
 
     def is_there(self, sealed_id: SealedId) -> bool:
         """Whether this message still waits. Raises StorageFailed."""

@@ -194,16 +194,17 @@ class InboxFiling:
     async def _others_at_work(self, asking: list[Deferred[None]]) -> bool:
         """Wait until another process has filed what waits now or lets us; True when it is our turn."""
         pause_s = LOCK_POLL_FIRST_S
-        # Every process files the oldest first, so when the newest message is gone all before it are.
-        newest = await self._executor.call(self._filer.newest)
-        is_there = newest is not None
-        while newest and is_there and not self._stopped and not all(turn.called for turn in asking):
+        seen = await self._executor.call(self._filer.waiting)
+        while seen and not self._stopped and not all(turn.called for turn in asking):
             pause: Deferred[None] = Deferred()
             self._clock.callLater(pause_s, pause.callback, None)
             await pause
             pause_s = min(2 * pause_s, LOCK_POLL_MAX_S)
             if await self._executor.call(self._filer.is_free):
                 return True
-            is_there = await self._executor.call(self._filer.is_there, newest)
-        self._is_shut_out = is_there and not self._stopped
+            # The oldest is filed first. Only when the newest is gone is all of it worth a look: a delivery
+            # may have been overtaken by a later one, and missed by the process that files.
+            if not await self._executor.call(self._filer.is_there, max(seen)):
+                seen &= await self._executor.call(self._filer.waiting)
+        self._is_shut_out = bool(seen) and not self._stopped
         return False

@@ -84,7 +84,7 @@ def test_a_look_ends_when_another_process_has_filed(world: World) -> None:
         assert look.called
 
 
-def test_waiting_for_another_process_lists_the_inbox_once(
+def test_waiting_for_another_process_lists_the_inbox_at_its_ends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A year's mail takes long to list, and it would be listed a hundred times in two seconds."""
@@ -108,7 +108,24 @@ def test_waiting_for_another_process_lists_the_inbox_once(
                 world.clock.advance(0.02)
             (world.paths.inbox / f"{done}.sealed").unlink()
         world.clock.advance(0.1)
-        assert look.called and listed == [5]
+        assert look.called and listed == [5, 0]
+
+
+def test_what_was_overtaken_by_a_later_delivery_is_waited_for(world: World) -> None:
+    """Its file came after the other process had listed the inbox; its name sorts before the last one."""
+    account = world.login()
+    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for _ in range(3):
+            world.deliver(MESSAGE)
+        first, second, third = pending(world.paths.inbox)
+        look = Deferred.fromCoroutine(account.status("INBOX"))
+        for done in (first, third, second):
+            world.clock.advance(0.1)
+            assert not look.called
+            (world.paths.inbox / f"{done}.sealed").unlink()
+        world.clock.advance(0.1)
+        assert look.called
 
 
 def test_a_look_waits_no_longer_than_its_setting(world: World) -> None:
