@@ -270,6 +270,29 @@ def test_a_service_that_sends_everything_is_not_listened_to() -> None:
     assert store_s3._body({"Body": io.BytesIO(bytes(1000))}, 1000) == bytes(1000)
 
 
+def test_a_segment_may_be_applied_twice(world: BackupWorld, tmp_path: Path) -> None:
+    """The end came before it was noted: what it removes is gone already."""
+    world.mail.deliver(message("waits"))
+    before = world.take()
+    account = world.mail.login()
+    assert now(account.status("INBOX")).messages == 5
+    account.release()
+    after = world.take()
+    world.upload()
+    assert before is not None and after is not None
+    (chain,) = chains(world.names())
+    (tmp_path / "s").mkdir()
+    rebuilder = Rebuilder(world.source(), tmp_path / "s", 1)
+    folder = tmp_path / "r"
+    noted = rebuilder.rebuild(chain.segments[:-1], folder)
+    assert noted.newest == before.name and noted.waiting_mail == 1
+    for _ in range(2):
+        rebuild_module._note_progress(folder, noted, begun=after.name)
+        rebuilt = rebuilder.rebuild(chain.segments, folder)
+        assert rebuilt.newest == after.name and rebuilt.waiting_mail == 0
+        assert world.subjects(folder) == [b"m0", b"m1", b"m2", b"m3", b"waits"]
+
+
 @pytest.mark.parametrize("left", [1, 2, 3])
 def test_the_first_that_is_missing_is_named(world: BackupWorld, tmp_path: Path, left: int) -> None:
     """However little of the chain is there, a full segment alone included."""
