@@ -266,6 +266,17 @@ def test_an_object_that_nobody_wrote_is_named(stored: JobWorld, bucket: Path, tm
     assert str(forged) in {one.key for one in found_by_key(stored, tmp_path)}
 
 
+def test_an_object_that_goes_while_it_is_verified_is_missing(
+    stored: JobWorld, bucket: Path, tmp_path: Path
+) -> None:
+    """It was listed, and is not there when it is its turn."""
+    listing, gone = list_store(stored.store), segments(stored)[4]
+    (bucket / str(gone)).unlink()
+    verifier = Verifier(stored.store, listing, content_keys(stored).get, tmp_path, deep=True)
+    (only,) = verifier.verify(expected_by_state(stored.state)).findings
+    assert (only.key, only.why) == (str(gone), "it is missing in the object store")
+
+
 @pytest.mark.parametrize("which", [2, -1])
 def test_a_second_object_of_a_number_is_named_once(
     stored: JobWorld, bucket: Path, tmp_path: Path, which: int
