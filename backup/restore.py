@@ -304,7 +304,8 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> Non
     paths.mail_db.unlink(missing_ok=True)
     sync_folder(paths.folder)
     # A write-ahead log must never meet another database; journal and index belong to the old one too.
-    for path in (paths.wal, paths.mail_db.with_name("mail.db-shm"), paths.page_journal, paths.search_db):
+    shm = paths.mail_db.with_name("mail.db-shm")
+    for path in (paths.wal, shm, paths.page_journal, *paths.search_db_files):
         path.unlink(missing_ok=True)
     sync_folder(paths.folder)
     make_folder(paths.inbox)  # an interrupted deletion may have removed it

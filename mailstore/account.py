@@ -119,6 +119,11 @@ class AccountPaths:
         return self.folder / "search.db"
 
     @property
+    def search_db_files(self) -> tuple[Path, ...]:
+        """The index's files in the order to remove them in: SQLite removes a log that has no database."""
+        return tuple(self.folder / f"search.db{ending}" for ending in ("", "-wal", "-shm"))
+
+    @property
     def inbox(self) -> Path:
         """Sealed messages that are not filed yet."""
         return self.folder / "inbox"

@@ -82,14 +82,15 @@ def test_nothing_of_the_old_database_meets_the_restored_one(world: Living) -> No
     world.settle()
     assert world.paths.page_journal.stat().st_size, "the checkpoint has left its notes"
     killed_with_a_full_log(world, "newest")
-    world.paths.search_db.write_bytes(b"an index of what there is no more")
+    for path in world.paths.search_db_files:
+        path.write_bytes(b"an index of what there is no more")
     world.install(then)
     left = {path.name for path in world.paths.folder.iterdir()}
     old = (
         world.paths.wal,
         world.paths.folder / "mail.db-shm",
         world.paths.page_journal,
-        world.paths.search_db,
+        *world.paths.search_db_files,
     )
     assert left.isdisjoint(path.name for path in old)
     assert world.inbox() == [b"old"]
