@@ -124,6 +124,16 @@ class AccountPaths:
         return tuple(self.folder / f"search.db{ending}" for ending in ("", "-wal", "-shm"))
 
     @property
+    def search_users_lock(self) -> Path:
+        """flock: shared by those who have the search index open, exclusive for whoever removes it."""
+        return self.folder / "search.db-users"
+
+    @property
+    def search_write_lock(self) -> Path:
+        """flock of the one process that fills the search index."""
+        return self.folder / "search.db-write"
+
+    @property
     def inbox(self) -> Path:
         """Sealed messages that are not filed yet."""
         return self.folder / "inbox"

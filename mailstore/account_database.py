@@ -43,6 +43,12 @@ def mail_key(master: bytes | bytearray) -> DatabaseKey:
     return DatabaseKey(key, derive(master, KeyLabel.DATABASE_SALT, _SALT_BYTES))
 
 
+def search_key(master: bytes | bytearray) -> DatabaseKey:
+    """The key of search.db, from the account's master key (FORMAT.md, section 13)."""
+    key = derive(master, KeyLabel.SEARCH, _KEY_BYTES)
+    return DatabaseKey(key, derive(master, KeyLabel.SEARCH_SALT, _SALT_BYTES))
+
+
 def owners_mail_key(
     root: Path, directory: Directory, record: AccountRecord, secret: bytes, params: Argon2Params
 ) -> DatabaseKey:

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from mailstore.account import AccountPaths, restored_mark
-from mailstore.account_database import another_connection, mail_key, open_database
+from mailstore.account_database import another_connection, mail_key, open_database, search_key
 from mailstore.damage import DamagedDatabase
 from mailstore.durable import storage_errors, sync_folder, write_new
 from mailstore.engine import Database, DatabaseKey
@@ -29,6 +29,10 @@ class Connections:
     def key(self) -> DatabaseKey:
         """The key of the account's database."""
         return mail_key(self._hold.master)
+
+    def search_key(self) -> DatabaseKey:
+        """The key of the account's search index."""
+        return search_key(self._hold.master)
 
     def first(self) -> Database:
         """The writer's: it makes or migrates the database, and stays open until all others have ended.

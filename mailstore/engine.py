@@ -10,7 +10,7 @@ import ctypes
 import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,8 +151,10 @@ class Database:
         damage: DamagedDatabase,
         lock: Path | None,
         autocheckpoint_pages: int,
+        has_one_writer: bool = False,
     ) -> None:
         """See :func:`open_connection`, which makes these."""
+        self._has_one_writer = has_one_writer
         self._connection = connection
         self._path = damage.path
         self._lock = lock
@@ -176,7 +178,7 @@ class Database:
         lock, taken first, keeps commits out while a checkpoint records what it is going to copy.
         """
         self._require_room()
-        with _writing(self._path, patience_s):
+        with nullcontext() if self._has_one_writer else _writing(self._path, patience_s):
             return self._transact("BEGIN IMMEDIATE", now, fn, *args)
 
     def note(self, now: int, fn: Callable[..., T], *args: Any) -> T:
@@ -300,6 +302,7 @@ def open_connection(
     cache_kib: int = 8192,
     lock: Path | None = None,
     autocheckpoint_pages: int = 0,
+    has_one_writer: bool = False,
     give_up: Callable[[Database], object] = Database.close,
     damage: DamagedDatabase | None = None,
 ) -> Database:
@@ -319,7 +322,7 @@ def open_connection(
     with translated(damage):
         require_room_to_open(path)
         connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
-        database = Database(connection, damage, lock, autocheckpoint_pages)
+        database = Database(connection, damage, lock, autocheckpoint_pages, has_one_writer)
         try:
             _set_up(connection, key, cache_kib, autocheckpoint_pages)
         except BaseException:

@@ -82,6 +82,11 @@ class Lane(Generic[R]):
         self._next()
         return done
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether jobs run or wait."""
+        return bool(self._running or self._waiting)
+
     def close(self) -> Deferred[list[R]]:
         """Refuse new jobs, let accepted ones finish, then hand over all resources for closing."""
         if self._closed is None:

@@ -43,6 +43,24 @@ class StoreLimits:
     search_connections: int = 1
     """Further connections for searches of text, so that a long search delays only other such searches."""
 
+    index_delay_s: float = 2.0
+    """Seconds after a change until new mail is put into the search index, and what is gone leaves it."""
+
+    index_pause_s: float = 0.05
+    """Seconds between two batches of indexing, so that sessions have their turn."""
+
+    index_batch_messages: int = 50
+    """Most messages that are put into the search index at once."""
+
+    index_batch_chars: int = 500_000
+    """Characters of text after which a batch of indexing ends."""
+
+    index_message_chars: int = 2_000_000
+    """Longest header or text of a message that is indexed; searches read the messages with longer ones."""
+
+    index_candidates: int = 50_000
+    """Messages that may hold a text; when the index finds more, the search reads messages instead."""
+
     cache_kib: int = 4096
     """SQLite page cache per connection."""
 

@@ -289,17 +289,22 @@ def _copy(
 
 
 def _sort(
-    txn: Txn, mailbox_id: MailboxId, key: criteria.Key, order: Sequence[SortBy], since: ModSeq
+    txn: Txn,
+    mailbox_id: MailboxId,
+    key: criteria.Key,
+    order: Sequence[SortBy],
+    since: ModSeq,
+    candidates: criteria.Candidates | None,
 ) -> SearchResult:
-    found = search.run(txn, mailbox_id, key, since)
+    found = search.run(txn, mailbox_id, key, since, candidates)
     uids = sorting.sort(txn, mailbox_id, found.uids, order)
     return SearchResult(uids, found.highest_modseq, found.delta)
 
 
 def _thread_rows(
-    txn: Txn, mailbox_id: MailboxId, key: criteria.Key, since: ModSeq
+    txn: Txn, mailbox_id: MailboxId, key: criteria.Key, since: ModSeq, candidates: criteria.Candidates | None
 ) -> tuple[list[ThreadRow], Delta]:
-    found = search.run(txn, mailbox_id, key, since)
+    found = search.run(txn, mailbox_id, key, since, candidates)
     return sorting.thread_rows(txn, mailbox_id, found.uids), found.delta
 
 

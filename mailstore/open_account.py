@@ -32,6 +32,7 @@ from mailstore.model import Delta, MailboxId, ModSeq
 from mailstore.ops import mailboxes
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.search import Key, reads_text
+from mailstore.searching import Searching
 from mailstore.unlock import Unlocked
 
 log = logging.getLogger("sealbox.store")
@@ -101,12 +102,7 @@ class Worker(Protocol):
 class OpenAccount:
     """An unlocked account; see the module's docstring. All methods run on the reactor's thread."""
 
-    def __init__(
-        self,
-        worker: Worker,
-        paths: AccountPaths,
-        hold: Unlocked,
-    ) -> None:
+    def __init__(self, worker: Worker, paths: AccountPaths, hold: Unlocked) -> None:
         self.account_id = hold.account_id
         self.paths = paths
         self.limits = worker.limits
@@ -117,7 +113,11 @@ class OpenAccount:
         executor, another = worker.executor, self._connections.another
         self._writer: Lane[Database] = Lane(executor, 1, self._connections.first)
         self._readers: Lane[Database] = Lane(executor, limits.reader_connections, another)
-        self._searchers: Lane[Database] = Lane(executor, limits.search_connections, another)
+        self._searching = Searching(
+            *(executor, worker.clock, paths, limits, another, self._connections.search_key),
+            lambda: self._writer.is_busy,
+            lambda work: self._start(work, "indexing"),
+        )
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._inbox = InboxFiling(
             worker.executor,
@@ -159,6 +159,7 @@ class OpenAccount:
         # A request to leave may have come between opening the database and watching for it.
         if await self._worker.executor.call(asked_to_leave, self.paths) or self.closing is not None:
             raise Busy("the account is being restored")
+        self._searching.changed()
         self._inbox.file_soon()
 
     def close_after(self, seconds: float) -> None:
@@ -197,7 +198,7 @@ class OpenAccount:
                 call.cancel()
         await self._inbox.stop()
         databases = [
-            *await self._searchers.close(),
+            *await self._searching.close(),
             *await self._readers.close(),
             *await self._writer.close(),
             *self._connections.useless,
@@ -250,10 +251,10 @@ class OpenAccount:
         return _Read(database.read(int(time.time()), fn, *args))
 
     async def search(self, key: Key, fn: Callable[..., T], *args: Any) -> T:
-        """Like ``read`` for a function that searches for ``key``; searches of text use lanes of their own."""
-        lane = self._searchers if reads_text(key) else self._readers
-        result: T = await lane.run(lambda database: database.read(int(time.time()), fn, *args))
-        return result
+        """Like ``read`` for a function that searches for ``key``; see ``Searching.search``."""
+        if reads_text(key):
+            return await self._searching.search(key, fn, *args)
+        return await self.read(fn, *args, None)
 
     async def write(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a write transaction in a thread; changes are on disk afterwards."""
@@ -291,6 +292,7 @@ class OpenAccount:
         return await self._worker.executor.call(fn, *args, **kwargs)
 
     def _checkpoint_soon(self) -> None:
+        self._searching.changed()
         if self._checkpoint_call is None and self.closing is None:
             self._checkpoint_call = self._worker.clock.callLater(
                 self._worker.limits.checkpoint_delay_s, self._start, self._checkpoint, "checkpoint"

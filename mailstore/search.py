@@ -8,10 +8,12 @@ and diacritics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import date
 
 from mailstore.model import ModSeq, SystemFlag
+from mailstore.search_form import search_form
 from mailstore.uidset import SequenceSet, UidSet
 
 
@@ -214,3 +216,61 @@ def reads_text(key: Key) -> bool:
             return reads_text(inner)
         case _:
             return False
+
+
+TextKey = HeaderText | BodyText | AnyText
+"""The keys that compare text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """A text that is searched for, in its form, in the header of messages or in what is below."""
+
+    is_in_body: bool
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What the index says of the messages up to ``up_to``; of later ones it knows nothing."""
+
+    up_to: int
+    unknown: frozenset[int]
+    """Messages that are not wholly in the index: each may hold anything."""
+    found: dict[Needle, frozenset[int]] = field(default_factory=dict)
+    """Messages that may hold a text beside ``unknown``. A text that is missing here may be anywhere."""
+
+    def of(self, key: TextKey) -> frozenset[int] | None:
+        """The messages up to ``up_to`` that may match a key whose text is in its form; None when unknown."""
+        possible = self.unknown
+        for needle in _of_leaf(key, key.text):
+            found = self.found.get(needle)
+            if found is None:
+                return None
+            possible |= found
+        return possible
+
+
+def needles(key: Key) -> Iterator[Needle]:
+    """What an index has to look up for a search key, as often as it stands there."""
+    match key:
+        case HeaderText() | BodyText() | AnyText():
+            yield from _of_leaf(key, search_form(key.text))
+        case And(keys):
+            for one in keys:
+                yield from needles(one)
+        case Or(left, right):
+            yield from needles(left)
+            yield from needles(right)
+        case Not(inner) | Fuzzy(inner):
+            yield from needles(inner)
+
+
+def _of_leaf(key: TextKey, form: str) -> tuple[Needle, ...]:
+    match key:
+        case HeaderText():
+            return (Needle(False, form),)
+        case BodyText():
+            return (Needle(True, form),)
+        case AnyText():
+            return (Needle(False, form), Needle(True, form))

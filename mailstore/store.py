@@ -439,7 +439,7 @@ class Account:
 
     async def search_in(self, name: MailboxName, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
         """Search a mailbox that is not selected (MULTISEARCH, RFC 7377). Raises NoSuchMailbox."""
-        return await self._opened.search(key, _search_in, name, key)
+        return await self._opened.search(key, search.run_in, name, key)
 
     async def overview(self, annotations_since: int | None) -> Overview:
         """The whole account at this moment; see ``Overview``. Annotations are left out with None."""
@@ -479,11 +479,6 @@ def _annotate(
 ) -> dict[str, int]:
     mailbox_id = None if name is None else require_mailbox(txn, name)
     return metadata.set_values(txn, mailbox_id, values, max_entries)
-
-
-def _search_in(txn: Txn, name: MailboxName, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
-    found = mailboxes.status(txn, name)
-    return found.uid_validity, search.run(txn, found.mailbox_id, key, found.highest_modseq)
 
 
 def _append(

@@ -8,7 +8,8 @@ also under NOT, decide which rows are looked at. A set of UIDs is never expanded
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import chain
@@ -16,7 +17,8 @@ from typing import assert_never
 
 from mailstore import search
 from mailstore.engine import Row, Txn, Value
-from mailstore.model import MailboxId, ModSeq, SearchResult
+from mailstore.model import MailboxId, MailboxName, ModSeq, SearchResult, UidValidity
+from mailstore.ops import mailboxes
 from mailstore.ops.content import MessageReader, small_header
 from mailstore.ops.rows import CHOSEN, as_json, delta
 from mailstore.ops.search_text import MessageText, Wanted
@@ -57,8 +59,7 @@ class _Column:
     index: int
 
 
-_Text = search.HeaderText | search.BodyText | search.AnyText
-_Residual = _Column | _Text | search.Uids | search.And | search.Or | search.Not
+_Residual = _Column | search.TextKey | search.Uids | search.And | search.Or | search.Not
 
 
 def _epoch(day: date) -> int:
@@ -207,6 +208,49 @@ class _Splitter:
         return form
 
 
+def _bound(node: _Residual, columns: Sequence[_Sql], known: search.Candidates, *, upper: bool) -> _Sql | None:
+    """SQL that is true wherever the node is (``upper``), or only there (otherwise); None where unknown."""
+    match node:
+        case _Column(index):
+            return columns[index]
+        case search.HeaderText() | search.BodyText() | search.AnyText():
+            return _candidates_sql(known, node) if upper else None
+        case search.Not(inner):
+            found = _bound(inner, columns, known, upper=not upper)  # type: ignore[arg-type]  # see residual
+            return None if found is None else _Sql(f"NOT ({found.text})", found.parameters)
+        case search.And(keys):
+            parts = [_bound(key, columns, known, upper=upper) for key in keys]  # type: ignore[arg-type]  # see residual
+            return _joined(parts, _all_of, needs_all=not upper)
+        case search.Or(left, right):
+            parts = [_bound(key, columns, known, upper=upper) for key in (left, right)]  # type: ignore[arg-type]  # see residual
+            return _joined(parts, _any_of, needs_all=upper)
+        case _:
+            return None
+
+
+def _joined(
+    parts: Sequence[_Sql | None], join: Callable[[Iterable[_Sql]], _Sql], *, needs_all: bool
+) -> _Sql | None:
+    given = [part for part in parts if part is not None]
+    return None if not given or (needs_all and len(given) < len(parts)) else join(given)
+
+
+def _any_of(parts: Iterable[_Sql]) -> _Sql:
+    parts = list(parts)
+    text = " OR ".join(f"({part.text})" for part in parts)
+    return _Sql(text, tuple(chain.from_iterable(part.parameters for part in parts)))
+
+
+def _candidates_sql(known: search.Candidates, key: search.TextKey) -> _Sql | None:
+    possible = known.of(key)
+    if possible is None:
+        return None
+    return _Sql(
+        "p.message_id > ? OR p.message_id IN (SELECT value FROM json_each(?))",
+        (known.up_to, json.dumps(sorted(possible))),
+    )
+
+
 def _is_text(node: _Residual) -> bool:
     return not isinstance(node, _Column | search.Uids)
 
@@ -282,8 +326,24 @@ def _chosen(tops: Iterable[search.Key]) -> tuple[UidSet | None, list[search.Key]
     return _ALL_UIDS - UidSet.from_ranges(chain.from_iterable(uids.ranges for uids in left_out)), others
 
 
-def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> SearchResult:
+def run_in(
+    txn: Txn, name: MailboxName, key: search.Key, candidates: search.Candidates | None
+) -> tuple[UidValidity, SearchResult]:
+    """As :func:`run`, in the mailbox called ``name``. Raises NoSuchMailbox."""
+    found = mailboxes.status(txn, name)
+    return found.uid_validity, run(txn, found.mailbox_id, key, found.highest_modseq, candidates)
+
+
+def run(
+    txn: Txn,
+    mailbox_id: MailboxId,
+    key: search.Key,
+    since: ModSeq,
+    candidates: search.Candidates | None = None,
+) -> SearchResult:
     """Messages of the mailbox that match, in order of UID.
+
+    ``candidates`` is what the search index said about the texts in ``key``, before the transaction began.
 
     Raises:
         ValueError: the key names something only a session knows (a programming error).
@@ -297,6 +357,9 @@ def run(txn: Txn, mailbox_id: MailboxId, key: search.Key, since: ModSeq) -> Sear
             conditions.append(found)
         else:
             left.append(splitter.residual(top))
+    if candidates is not None:
+        bounds = [_bound(node, splitter.columns, candidates, upper=True) for node in left]
+        conditions += [bound for bound in bounds if bound is not None]
     where = _all_of(conditions)
     residual = search.And(tuple(left))  # type: ignore[arg-type]  # see residual
     # Only fixed text from this module is joined here; every value is a parameter.

@@ -8,6 +8,7 @@ header of every part below the message's own, MIME fields and those of enclosed 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
 from mailstore import mime
@@ -16,6 +17,9 @@ from mailstore.search_form import contained, search_form, search_pieces
 
 _LINE_END = re.compile(rb"\n(?![ \t])")
 _FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
+INDEX_SEPARATOR = "\n"
+"""Between texts that are searched one by one: no form has it, so no needle reaches over it."""
+
 _PATTERNS_KEPT = 64
 _ADDRESS_FIELDS = {"FROM", "TO", "CC", "BCC"}
 _WORD = re.compile(r"[a-z0-9]+")
@@ -80,16 +84,15 @@ class MessageText:
             if part is not root:
                 missing -= self._found_in_part_header(part, missing)
             if mime.is_text(part):
-                raw = self._reader.read(part.body_start, part.body_start + mime.encoded_bytes(part))
-                missing -= contained(search_pieces(mime.text_pieces(part, raw)), missing)
+                pieces = search_pieces(mime.text_pieces(part, _text_bytes(self._reader, part)))
+                missing -= contained(pieces, missing)
             waiting.extend(reversed(part.children))
             if part.message is not None:
                 waiting.append(part.message)
         return self._wanted.in_body - missing
 
     def _found_in_part_header(self, part: mime.Part, needles: set[str]) -> set[str]:
-        end = min(part.body_start, part.header_start + mime.DEFAULT_LIMITS.max_header_bytes)
-        header = self._reader.read(part.header_start, end)
+        header = _part_header(self._reader, part)
         plain = _plain(header)
         possible = {needle for needle in needles if _may_hold(plain, self._wanted.words(needle))}
         if b"*" in header:
@@ -129,6 +132,56 @@ class MessageText:
     def body_has(self, needle: str) -> bool:
         """Whether anything below the message's own header contains ``needle``."""
         return needle in self._found_in_body
+
+
+def header_forms(reader: MessageReader) -> Iterator[str]:
+    """All that ``field_has`` and ``header_has`` compare with, in its form, each with ``INDEX_SEPARATOR``."""
+    header = reader.read(0, min(reader.header_bytes, mime.DEFAULT_LIMITS.max_header_bytes))
+    for raw in _LINE_END.split(header):
+        yield _Line(raw).form + INDEX_SEPARATOR
+        for other in _other_forms(raw):
+            yield other + INDEX_SEPARATOR
+
+
+def _other_forms(raw: bytes) -> Iterator[str]:
+    """How the value of a field may read otherwise than as the end of its line."""
+    name, colon, rest = raw.partition(b":")
+    if not colon:
+        return
+    value = mime.unfold(rest)
+    if b"=?" in name:
+        yield search_form(mime.decode_words(value))  # an encoded word may begin in the name
+    if name.strip().upper().decode("latin-1") in _ADDRESS_FIELDS:
+        for address in mime.addresses(value):
+            yield search_form(_entry(address))
+
+
+def body_forms(reader: MessageReader) -> Iterator[str]:
+    """All that ``body_has`` compares with, in its form and in pieces; between texts ``INDEX_SEPARATOR``."""
+    root = reader.part_tree()
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if part is not root:
+            header = _part_header(reader, part)
+            yield from (_Line(line).form + INDEX_SEPARATOR for line in _LINE_END.split(header))
+            if b"*" in header:
+                yield search_form(mime.filename(part) or "") + INDEX_SEPARATOR
+        if mime.is_text(part):
+            yield from search_pieces(mime.text_pieces(part, _text_bytes(reader, part)))
+            yield INDEX_SEPARATOR
+        waiting.extend(reversed(part.children))
+        if part.message is not None:
+            waiting.append(part.message)
+
+
+def _part_header(reader: MessageReader, part: mime.Part) -> bytes:
+    end = min(part.body_start, part.header_start + mime.DEFAULT_LIMITS.max_header_bytes)
+    return reader.read(part.header_start, end)
+
+
+def _text_bytes(reader: MessageReader, part: mime.Part) -> bytes:
+    return reader.read(part.body_start, part.body_start + mime.encoded_bytes(part))
 
 
 class _Line:

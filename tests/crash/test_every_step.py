@@ -86,6 +86,8 @@ def assert_sound(root: Path) -> None:
         "filing.lock",
         "write.lock",
         "inbox-size",
+        "search.db-users",
+        "search.db-write",
     }
     assert left <= {"mail.db", "made", "search.db", "inbox"}
     assert list(paths.inbox.iterdir()) == []

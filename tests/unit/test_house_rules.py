@@ -30,7 +30,12 @@ ALLOWED = {
 DRIVER = {"mailstore/engine.py"}
 """Only this imports the driver of SQLCipher."""
 
-OWNERS = {"mailstore/account_database.py", "mailstore/directory/embedded.py", "backup/state.py"}
+OWNERS = {
+    "mailstore/account_database.py",
+    "mailstore/directory/embedded.py",
+    "mailstore/search_index.py",
+    "backup/state.py",
+}
 """Only these open, checkpoint and close databases through the engine."""
 
 TWISTED_IN_MAILSTORE = {

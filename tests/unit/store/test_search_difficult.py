@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from index_world import index
 from store_world import World, now
 
 from mailstore import search
@@ -67,13 +68,16 @@ MAILS = {
 NAMES = list(MAILS)
 
 
-@pytest.fixture(scope="module")
-def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
-    """A mailbox with ``MAILS``."""
+@pytest.fixture(scope="module", params=["read", "indexed"])
+def mailbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
+    """A mailbox with ``MAILS``, whose messages are all read, or looked up in the search index before."""
     folder: Path = tmp_path_factory.mktemp("difficult")
     world = World(folder / "root")
     account = world.login()
     now(account.append("Drafts", [NewMessage(data) for data in MAILS.values()]))
+    if request.param == "indexed":
+        index(world)
+        assert world.paths.search_db.exists()
     yield now(account.select("Drafts", True))
     world.close()
 

@@ -335,10 +335,10 @@ def test_connections_of_an_account(tmp_path: Path) -> None:
     limits = StoreLimits(reader_connections=3, search_connections=2, cache_kib=123)
     with limited(tmp_path / "root", limits) as world:
         opened = world.store._open[world.login().account_id]
-        lanes = (opened._writer, opened._readers, opened._searchers)
+        lanes = (opened._writer, opened._readers, opened._searching._searchers)
         assert [lane._unopened + len(lane._idle) for lane in lanes] == [1, 3, 2]
         for lane in lanes:
-            database = now(lane.run(lambda database: database))
+            database = now(lane.run(lambda resource: getattr(resource, "mail", resource)))
             assert database.pragma("PRAGMA cache_size") == [(-123,)]
 
 

@@ -1,0 +1,238 @@
+"""The search index in search.db: which messages can hold a text (FORMAT.md section 13).
+
+It keeps which trigrams the search form of a message has, not where. So it only proposes messages: whether one
+holds what is searched for is for its text to say. What the index does not rule out has to be read.
+
+Each ``1 << SHARD_BITS`` message ids have a table of their own: FTS5 gets rid of what deleted rows held by
+merging a whole table, which has to stay cheap.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mailstore.engine import Txn
+from mailstore.search import Candidates, Needle
+from mailstore.search_form import SEARCH_FORM_VERSION
+
+INDEX_VERSION = 1
+"""``PRAGMA user_version`` of search.db. An index of another version is made anew."""
+
+SHARD_BITS = 11
+"""Messages whose ids have the same bits above these are in one table."""
+
+TRIGRAM = 3
+"""Characters of what is looked up. A shorter text is in no index."""
+
+MAX_TRIGRAMS = 40
+"""Of a long text, so many are looked up; they rule out enough."""
+
+_FORM = f"{SEARCH_FORM_VERSION} {unicodedata.unidata_version}"
+_BODY = 1
+_V1 = (
+    "CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    # Every message up to about.up_to that has not been removed.
+    "CREATE TABLE indexed(message_id INTEGER PRIMARY KEY, is_whole INTEGER NOT NULL) STRICT",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexText:
+    """What is to be indexed of one message; None when it is more than may be, or cannot be read."""
+
+    message_id: int
+    header: str | None
+    body: str | None
+
+
+def make(txn: Txn, mailboxes: str, removals_now: str) -> None:
+    """An empty index, unless there is one; ``removals_now`` is what :func:`removals` says of the mail."""
+    if txn.value("PRAGMA user_version"):
+        return
+    for statement in _V1:
+        txn.run(statement)
+    for name, value in (("form", _FORM), ("mailboxes", mailboxes), ("up_to", "0"), ("removed", removals_now)):
+        txn.run("INSERT INTO about VALUES(?, ?)", (name, value))
+    txn.run(f"PRAGMA user_version={INDEX_VERSION}")
+
+
+def is_made(txn: Txn) -> bool:
+    """Whether there is an index of any version in the database."""
+    return bool(txn.value("PRAGMA user_version"))
+
+
+def fits(txn: Txn, mailboxes: str, last_id: int) -> bool:
+    """Whether the index is one of this program's, over the mail that is there now.
+
+    ``mailboxes`` and ``last_id`` come from mail.db, see :func:`identity`.
+    """
+    if txn.value("PRAGMA user_version") != INDEX_VERSION:
+        return False
+    known = {str(row[0]): str(row[1]) for row in txn.rows("SELECT name, value FROM about")}
+    return (
+        known.get("form") == _FORM
+        and known.get("mailboxes") == mailboxes
+        and known.get("up_to", "").isdecimal()
+        and int(known["up_to"]) <= last_id
+    )
+
+
+def up_to(txn: Txn) -> int:
+    """The last message that has been indexed or passed over."""
+    return int(txn.value("SELECT value FROM about WHERE name = 'up_to'"))
+
+
+def removed(txn: Txn) -> str:
+    """What :func:`removals` said when all that was removed before had left the index."""
+    return str(txn.value("SELECT value FROM about WHERE name = 'removed'"))
+
+
+def note_removed(txn: Txn, removals_then: str) -> None:
+    """Remember that what was removed up to then has left the index."""
+    txn.run("UPDATE about SET value = ? WHERE name = 'removed'", (removals_then,))
+
+
+def _shards(txn: Txn) -> list[str]:
+    return [
+        name
+        for (name,) in txn.rows(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'text_[0-9]*'"
+        )
+        if name.removeprefix("text_").isdecimal()
+    ]
+
+
+def _shard(message_id: int) -> str:
+    return f"text_{message_id >> SHARD_BITS}"
+
+
+def add(txn: Txn, texts: Sequence[IndexText]) -> None:
+    """Put messages, in order of their ids, behind those that are in the index."""
+    made = set(_shards(txn))
+    for text in texts:
+        is_whole = text.header is not None and text.body is not None
+        txn.run("INSERT INTO indexed VALUES(?, ?)", (text.message_id, is_whole))
+        if text.header is None or text.body is None:
+            continue
+        shard = _shard(text.message_id)
+        if shard not in made:
+            made.add(shard)
+            # The text is in its search form already. Only names of this module's making are joined here.
+            txn.run(
+                f"CREATE VIRTUAL TABLE {shard} USING fts5(form, content='', contentless_delete=1,"
+                " detail=none, tokenize='trigram case_sensitive 1')"
+            )
+        for part, form in enumerate((text.header, text.body)):
+            if len(form) >= TRIGRAM:
+                row = (text.message_id << 1 | part, _storable(form))
+                txn.run(f"INSERT INTO {shard}(rowid, form) VALUES(?, ?)", row)
+    txn.run("UPDATE about SET value = ? WHERE name = 'up_to'", (str(texts[-1].message_id),))
+
+
+def indexed_after(txn: Txn, message_id: int) -> list[int]:
+    """The ids in the index of the first shard that has any above ``message_id``, in order."""
+    first = txn.value("SELECT min(message_id) FROM indexed WHERE message_id > ?", (message_id,))
+    if first is None:
+        return []
+    end = ((first >> SHARD_BITS) + 1) << SHARD_BITS
+    rows = txn.rows(
+        "SELECT message_id FROM indexed WHERE message_id >= ? AND message_id < ? ORDER BY message_id",
+        (first, end),
+    )
+    return [row[0] for row in rows]
+
+
+def remove(txn: Txn, message_ids: Sequence[int]) -> None:
+    """Remove messages of one shard, and what the index has kept of their text."""
+    shard = _shard(message_ids[0])
+    txn.many("DELETE FROM indexed WHERE message_id = ?", [(one,) for one in message_ids])
+    if shard not in _shards(txn):
+        return
+    first = message_ids[0] >> SHARD_BITS << SHARD_BITS
+    if not txn.value(
+        "SELECT 1 FROM indexed WHERE message_id >= ? AND message_id < ? LIMIT 1",
+        (first, first + (1 << SHARD_BITS)),
+    ):
+        txn.run(f"DROP TABLE {shard}")
+        return
+    rows = [(one << 1 | part,) for one in message_ids for part in (0, _BODY)]
+    txn.many(f"DELETE FROM {shard} WHERE rowid = ?", rows)
+    # A deleted row is only marked until its segment is merged.
+    txn.run(f"INSERT INTO {shard}({shard}) VALUES('optimize')")
+
+
+def candidates(txn: Txn, needles: Iterable[Needle], most: int) -> Candidates:
+    """What the index says about these texts; one that more than ``most`` messages may hold is left out."""
+    unknown = frozenset(one for (one,) in txn.rows("SELECT message_id FROM indexed WHERE NOT is_whole"))
+    shards = _shards(txn)
+    known: dict[Needle, frozenset[int]] = {}
+    for needle in dict.fromkeys(needles):
+        found = _holding(txn, shards, needle, most)
+        if found is not None:
+            known[needle] = found
+    return Candidates(up_to(txn), unknown, known)
+
+
+def _holding(txn: Txn, shards: Sequence[str], needle: Needle, most: int) -> frozenset[int] | None:
+    query = _query(needle.form)
+    if query is None:
+        return None
+    part = _BODY if needle.is_in_body else 0
+    found: list[int] = []
+    for shard in shards:
+        rows = txn.rows(
+            f"SELECT rowid >> 1 FROM {shard} WHERE {shard} MATCH ? AND rowid & 1 = ? LIMIT ?",
+            (query, part, most + 1 - len(found)),
+        )
+        found += [row[0] for row in rows]
+        if len(found) > most:
+            return None
+    return frozenset(found)
+
+
+def _storable(form: str) -> str:
+    """The form in characters that FTS5 keeps apart: it drops NUL, and surrogates are no UTF-8."""
+    return form.encode("utf-8", "replace").decode("utf-8").replace("\0", "\x01")
+
+
+def _query(form: str) -> str | None:
+    """Asks for the text's trigrams, in FTS5's language; None when it has none."""
+    text = _storable(form)
+    trigrams = dict.fromkeys(text[at : at + TRIGRAM] for at in range(len(text) - TRIGRAM + 1))
+    quoted = ['"' + one.replace('"', '""') + '"' for one in list(trigrams)[:MAX_TRIGRAMS]]
+    return " AND ".join(quoted) or None
+
+
+# -- what is asked of mail.db --------------------------------------------------------------------------
+
+
+def identity(txn: Txn) -> tuple[str, int]:
+    """What tells this state of mail.db from one that was restored; and the last message id."""
+    mailboxes = txn.value("SELECT object_id || ' ' || uid_validity FROM mailbox WHERE name = 'INBOX'")
+    last_id = txn.value("SELECT seq FROM sqlite_sequence WHERE name = 'message'")
+    return str(mailboxes), int(last_id or 0)
+
+
+def removals(txn: Txn) -> str:
+    """Becomes another text whenever a message is removed from any mailbox.
+
+    While no mailbox is made or deleted, the sum only grows, by one with each message that is removed.
+    """
+    row = txn.one(
+        "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'mailbox'), count(*),"
+        " sum(uid_next) - sum(messages) FROM mailbox"
+    )
+    assert row is not None
+    return " ".join(map(str, row))
+
+
+def living(txn: Txn, first: int, last: int) -> set[int]:
+    """The ids of the messages in this range that lie in some mailbox."""
+    rows = txn.rows(
+        "SELECT DISTINCT message_id FROM placed INDEXED BY placed_by_message"
+        " WHERE message_id BETWEEN ? AND ?",
+        (first, last),
+    )
+    return {row[0] for row in rows}

@@ -1,0 +1,242 @@
+"""An account's search index in this process: opened, filled batch by batch, and made anew when of no use.
+
+All of it is derived from mail.db, so nothing here is ever the reason why something else fails: where there is
+no index, or not all is in it yet, messages are read instead. Everything blocks, in threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any, TypeVar
+
+from mailstore.account import AccountPaths
+from mailstore.damage import DamagedDatabase, named
+from mailstore.durable import storage_errors
+from mailstore.engine import Database, DatabaseKey, open_connection
+from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, StoreError
+from mailstore.limits import StoreLimits
+from mailstore.locks import locked
+from mailstore.ops import index_text, search_index
+from mailstore.room import require_margin
+from mailstore.search import Candidates, Key, needles
+
+log = logging.getLogger("sealbox.search")
+
+T = TypeVar("T")
+
+BUSY_RETRY_S = 1.0
+"""Seconds until the next look at an index that another process is filling."""
+
+FAILED_RETRY_S = 60.0
+"""Seconds until indexing is tried again after it failed, on a full disk most likely."""
+
+MAX_NEEDLES = 16
+"""Texts of one search that are looked up in the index, equal ones counted each; for more, messages are read.
+
+What is found for each of them becomes part of the statement.
+"""
+
+_AUTOCHECKPOINT_PAGES = 1_000
+
+
+class _DamagedIndex(DamagedDatabase):
+    """Nobody has to do anything about a damaged index."""
+
+    def tell(self, code: int) -> None:
+        """Log it. ``code`` is SQLite's."""
+        log.warning("%s is damaged (code %s): it is made anew", named(self.path), code)
+
+
+class SearchIndex:
+    """One connection to search.db, opened when it is first needed."""
+
+    def __init__(self, paths: AccountPaths, key: Callable[[], DatabaseKey], limits: StoreLimits) -> None:
+        self._paths = paths
+        self._key = key
+        self._limits = limits
+        self._database: Database | None = None
+        self._users = ExitStack()
+        self._swept_to = 0
+        self._sweep: str | None = None
+
+    def close(self) -> None:
+        """Close the connection; never raises StoreError."""
+        database, self._database = self._database, None
+        try:
+            if database is not None:
+                database.close()
+        except StoreError as error:
+            self._failed("closing", error)
+        finally:
+            self._users.close()
+
+    def _failed(self, what: str, error: StoreError) -> None:
+        log.error(
+            "account %s: %s the search index failed: %s", self._paths.folder.name, what, type(error).__name__
+        )
+
+    # -- searching -------------------------------------------------------------------------------------
+
+    def candidates(self, mail: Database, key: Key) -> Candidates | None:
+        """What the index says about the texts in ``key``; None when it is of no use.
+
+        It has to be asked before the transaction begins that uses the answer: what leaves the index has
+        left mail.db before.
+        """
+        wanted = tuple(islice(needles(key), MAX_NEEDLES + 1))
+        if not wanted or len(wanted) > MAX_NEEDLES:
+            return None
+        try:
+            database = self._opened(mail, may_make=False)
+            if database is None:
+                return None
+            return database.read(_now(), search_index.candidates, wanted, self._limits.index_candidates)
+        except DatabaseDamaged:
+            self._discard()
+        except Busy:
+            pass
+        except StoreError as error:
+            self._failed("reading", error)
+        return None
+
+    # -- indexing --------------------------------------------------------------------------------------
+
+    def work(self, mail: Database) -> float | None:
+        """One batch of what there is to do.
+
+        Returns:
+            Seconds until there may be more to do; None when all is done until something changes.
+        """
+        try:
+            # Whoever has this one indexes; it is let go after each batch.
+            with locked(self._paths.search_write_lock, exclusive=True, timeout_s=0.0):
+                return self._work(mail)
+        except Busy:
+            return BUSY_RETRY_S
+        except StorageFull:
+            return FAILED_RETRY_S
+        except StoreError as error:
+            self._failed("filling", error)
+            return FAILED_RETRY_S
+
+    def _work(self, mail: Database) -> float | None:
+        limits = self._limits
+        with storage_errors():
+            require_margin(self._paths.folder, limits.min_free_bytes, limits.index_batch_chars)
+        try:
+            database = self._opened(mail, may_make=True)
+            if database is None:
+                return FAILED_RETRY_S if self._paths.search_db.exists() else BUSY_RETRY_S
+            if self._sweep is not None or self._has_removals(mail, database):
+                return self._remove_some(mail, database)
+            after = database.read(_now(), search_index.up_to)
+            texts = _read(mail, index_text.texts_after, after, limits)
+            if not texts:
+                for one in (mail, database):
+                    one.pragma("PRAGMA shrink_memory")  # nobody needs what they have cached
+                return None
+            database.write(_now(), search_index.add, texts)
+        except DatabaseDamaged:
+            return BUSY_RETRY_S if self._discard() else FAILED_RETRY_S
+        return 0.0
+
+    def _has_removals(self, mail: Database, database: Database) -> bool:
+        now = _read(mail, search_index.removals)
+        if now == database.read(_now(), search_index.removed):
+            return False
+        self._sweep, self._swept_to = now, 0
+        return True
+
+    def _remove_some(self, mail: Database, database: Database) -> float:
+        """Take out of one shard what is no longer in mail.db; after the last one the log goes, too."""
+        indexed = database.read(_now(), search_index.indexed_after, self._swept_to)
+        if indexed:
+            alive = _read(mail, search_index.living, indexed[0], indexed[-1])
+            gone = [one for one in indexed if one not in alive]
+            if gone:
+                database.write(_now(), search_index.remove, gone)
+            self._swept_to = indexed[-1]
+            return 0.0
+        # The log still has the pages as they were before.
+        if database.pragma("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
+            return BUSY_RETRY_S
+        assert self._sweep is not None
+        database.write(_now(), search_index.note_removed, self._sweep)
+        self._sweep = None
+        return 0.0
+
+    # -- opening ---------------------------------------------------------------------------------------
+
+    def _opened(self, mail: Database, *, may_make: bool) -> Database | None:
+        """The index, checked; None where there is none, or one of no use is still used by others.
+
+        Raises StoreError.
+        """
+        if self._database is not None:
+            return self._database
+        with storage_errors():
+            if not may_make and not self._paths.search_db.exists():
+                return None
+        # Nobody may remove the file while somebody has it open: its log would meet another database.
+        self._users.enter_context(locked(self._paths.search_users_lock, exclusive=False, timeout_s=0.0))
+        try:
+            database = self._database = open_connection(
+                self._paths.search_db,
+                self._key(),
+                cache_kib=self._limits.cache_kib,
+                autocheckpoint_pages=_AUTOCHECKPOINT_PAGES,
+                damage=_DamagedIndex(self._paths.search_db),
+                has_one_writer=True,  # see work
+            )
+            # A power cut may take the last batches back, in order: then they are done again.
+            database.pragma("PRAGMA synchronous=NORMAL")
+            mailboxes, last_id = _read(mail, search_index.identity)
+            if may_make:
+                removals = _read(mail, search_index.removals)
+                database.write(_now(), search_index.make, mailboxes, removals)
+            elif not database.read(_now(), search_index.is_made):
+                self.close()
+                return None
+            if database.read(_now(), search_index.fits, mailboxes, last_id):
+                return database
+        except DatabaseDamaged:
+            pass
+        except BaseException:
+            self.close()
+            raise
+        self._discard()
+        return None
+
+    def _discard(self) -> bool:
+        """Remove an index of no use; False where somebody else still has it open."""
+        self.close()
+        self._sweep = None
+        try:
+            with locked(self._paths.search_users_lock, exclusive=True, timeout_s=0.0), storage_errors():
+                for path in self._paths.search_db_files:
+                    path.unlink(missing_ok=True)
+        except Busy:
+            return False
+        except StoreError as error:
+            self._failed("removing", error)
+            return False
+        return True
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _read(mail: Database, fn: Callable[..., T], *args: Any) -> T:
+    """As ``Database.read`` on mail.db; its damage is not the index's.
+
+    Raises StoreError other than DatabaseDamaged.
+    """
+    try:
+        return mail.read(_now(), fn, *args)
+    except DatabaseDamaged:
+        raise StorageFailed("the database is damaged") from None

@@ -1,0 +1,490 @@
+"""The search index proposes, the text confirms: answers are the same whatever becomes of the index."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from index_world import Reading, found, index
+from store_world import World, now
+
+from mailstore import search
+from mailstore.account_database import mail_key, search_key
+from mailstore.engine import Database, open_connection
+from mailstore.errors import DatabaseDamaged, StorageFull
+from mailstore.limits import StoreLimits
+from mailstore.mailbox import Mailbox
+from mailstore.model import Flags, ModSeq, NewMessage, SystemFlag
+from mailstore.ops import index_text, search_index, search_text
+from mailstore.searching import MOST_YIELDS
+from mailstore.store import Account
+from mailstore.uidset import UidSet
+from tests.growth import LINEAR_AT_MOST, growth
+
+PAGE = 4096
+KEYS = {
+    "BODY": search.BodyText("Zebra"),
+    "TEXT": search.AnyText("zebra"),
+    "SUBJECT": search.HeaderText("SUBJECT", "okapi"),
+    "FROM": search.HeaderText("FROM", "tapir@example.org"),
+    "HEADER": search.HeaderText("X-MARK", "gnu"),
+    "two keys": search.And((search.HasFlag(SystemFlag.SEEN), search.BodyText("zebra"))),
+    "one of two": search.Or(search.BodyText("zebra"), search.HeaderText("SUBJECT", "okapi")),
+    "beside a flag": search.And(
+        (
+            search.Not(search.HasFlag(SystemFlag.DELETED)),
+            search.Or(search.BodyText("zebra"), search.AnyText("okapi")),
+        )
+    ),
+}
+
+
+def mail(number: int, *, rare: bool = False) -> NewMessage:
+    """One message; a rare one is what ``KEYS`` find."""
+    subject, sender, mark, word = (
+        ("okapi", "tapir", "gnu", "zebra") if rare else ("note", "cow", "ox", "horse")
+    )
+    text = (
+        f"From: Somebody <{sender}@example.org>\r\nSubject: {subject} {number}\r\nX-Mark: {mark}\r\n\r\n"
+        f"a {word} walks by {number}\r\n"
+    )
+    return NewMessage(text.encode(), Flags(SystemFlag.SEEN))
+
+
+def fill(account: Account, count: int = 60, rare: int = 40) -> Mailbox:
+    """A mailbox of ``count`` messages, of which one is rare."""
+    now(account.append("Drafts", [mail(number, rare=number == rare) for number in range(1, count + 1)]))
+    selected: Mailbox = now(account.select("Drafts", False))
+    return selected
+
+
+def opened_index(world: World, account: Account) -> Database:
+    """The index, opened beside the server's own connections."""
+    key = search_key(account._opened._hold.master)
+    return open_connection(world.paths.search_db, key, autocheckpoint_pages=1000)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_only_messages_that_the_index_proposes_are_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Before there is an index all are read, with the same answer."""
+    mailbox = fill(world.login())
+    reading = Reading(monkeypatch)
+    assert reading.of(mailbox, KEYS[name]) == ([40], 60)
+    index(world)
+    assert reading.of(mailbox, KEYS[name]) == ([40], 1)
+
+
+def test_what_is_not_indexed_yet_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mail that has just come is found at once."""
+    account = world.login()
+    mailbox = fill(account)
+    index(world)
+    now(account.append("Drafts", [mail(61, rare=True), mail(62)]))
+    assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([40, 61], 3)
+
+
+def test_an_index_in_the_middle_of_its_making_is_of_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are small, and after each one it is what it says it is; the next process goes on with it."""
+    world = World(tmp_path / "root", StoreLimits(index_batch_messages=10))
+    mailbox = fill(world.login())
+    world.clock.advance(2.1)
+    reading = Reading(monkeypatch)
+    assert reading.of(mailbox, KEYS["BODY"]) == ([40], 50)
+    world.close()
+    world = World(tmp_path / "root", StoreLimits(index_batch_messages=10))
+    mailbox = now(world.login().select("Drafts", True))
+    world.clock.advance(2.1)
+    assert reading.of(mailbox, KEYS["BODY"]) == ([40], 40)
+    index(world)
+    assert reading.of(mailbox, KEYS["BODY"]) == ([40], 1)
+    world.close()
+
+
+def test_pace_of_indexing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins some time after a change, and pauses after each batch, which ends with so many characters."""
+    limits = StoreLimits(index_delay_s=5.0, index_pause_s=7.0, index_batch_chars=150)
+    world = World(tmp_path / "root", limits)
+    mailbox = fill(world.login())
+    reading = Reading(monkeypatch)
+    left = 60
+    for seconds, indexed in ((4.9, 0), (0.2, 2), (6.8, 0), (0.4, 2)):
+        world.clock.advance(seconds)
+        left -= indexed
+        assert reading.of(mailbox, KEYS["BODY"]) == ([40], left)
+    world.close()
+
+
+def test_indexing_gives_way_to_whoever_writes_or_searches(world: World) -> None:
+    """But not for ever: one who searches without pause would never get an index."""
+    account = world.login()
+    fill(account)
+    account._opened._searching._writer_is_busy = lambda: True
+    world.clock.advance(StoreLimits().index_delay_s)
+    for _ in range(MOST_YIELDS):
+        assert not world.paths.search_db.exists()
+        world.clock.advance(StoreLimits().index_pause_s)
+    assert world.paths.search_db.exists()
+
+
+def test_short_texts_and_very_common_ones_are_read_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index of trigrams says nothing about two characters, and little about what all messages have."""
+    world = World(tmp_path / "root", StoreLimits(index_candidates=5))
+    mailbox = fill(world.login())
+    index(world)
+    reading = Reading(monkeypatch)
+    assert reading.of(mailbox, search.BodyText("ze")) == ([40], 60)
+    assert reading.of(mailbox, search.BodyText("walks by")) == (list(range(1, 61)), 60)
+    assert reading.of(mailbox, search.BodyText("zebra")) == ([40], 1)
+    world.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["nul \0 within", 'a "quoted" word', "* OR NOT ^ form : x", "\ufffe\uffff end"]
+)
+def test_any_characters_can_be_looked_up(world: World, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """FTS5 has a language of its own, and leaves out NUL."""
+    account = world.login()
+    data = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + text.encode()
+    now(account.append("Drafts", [mail(1), NewMessage(data), mail(3)]))
+    mailbox = now(account.select("Drafts", True))
+    index(world)
+    assert Reading(monkeypatch).of(mailbox, search.BodyText(text)) == ([2], 1)
+
+
+@pytest.mark.parametrize("texts", ["different", "equal"])
+def test_a_search_for_many_texts_does_not_look_them_all_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, texts: str
+) -> None:
+    """Each goes through the whole index and into the statement, and one command may have a thousand."""
+    mailbox = fill(world.login())
+    index(world)
+    asked: list[object] = []
+    original = search_index.candidates
+    monkeypatch.setattr(search_index, "candidates", lambda *args: asked.append(args) or original(*args))
+    many: search.Key = search.BodyText("zebra")
+    for number in range(20):
+        text = "giraffe" if texts == "equal" else f"giraffe {number}"
+        many = search.Or(search.HeaderText(f"X-{number}", text), many)
+    assert found(mailbox, many) == [40] and not asked
+    assert found(mailbox, KEYS["BODY"]) == [40] and asked
+
+
+@pytest.mark.parametrize("what", ["header", "body"])
+def test_more_text_than_is_indexed_is_read_in_each_search(tmp_path: Path, what: str) -> None:
+    """The end of a long text is found although the index has nothing of it."""
+    world = World(tmp_path / "root", StoreLimits(index_message_chars=1000))
+    account = world.login()
+    long = b"x" * 2000
+    text = (
+        b"Subject: a\r\nX-Mark: "
+        + (long if what == "header" else b"")
+        + b" zebra\r\n\r\n"
+        + long
+        + b" zebra\r\n"
+    )
+    now(account.append("Drafts", [NewMessage(text), mail(2)]))
+    mailbox = now(account.select("Drafts", True))
+    index(world)
+    key = search.HeaderText("X-MARK", "zebra") if what == "header" else KEYS["BODY"]
+    assert found(mailbox, key) == [1]
+    world.close()
+
+
+def test_a_message_that_cannot_be_read_stops_no_indexing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever searches it is told; the others are found through the index."""
+    account = world.login()
+    mailbox = fill(account)
+    original = index_text.body_forms
+
+    def forms(reader: search_text.MessageReader) -> Iterator[str]:
+        if reader.message_id == 7:
+            raise ValueError
+        return original(reader)
+
+    monkeypatch.setattr(index_text, "body_forms", forms)
+    index(world)
+    assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([40], 2)
+
+
+# -- what is gone from the mail ----------------------------------------------------------------------------
+
+
+MARKS = "ⅎ⌘☃"
+"""Characters that no other mail has; trigrams that share their beginning are not written out in a page."""
+
+
+def marks_in_pages(world: World, account: Account) -> set[str]:
+    """Those of ``MARKS`` that are anywhere in the index's file, decrypted page by page, free ones too."""
+    database = opened_index(world, account)
+    assert database.pragma("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+    database.close()
+    key = search_key(account._opened._hold.master).key
+    data = world.paths.search_db.read_bytes()
+    plain = b""
+    for at in range(0, len(data), PAGE):
+        # The first page begins with the salt; behind the text of each are 16 bytes of IV and 32 of HMAC.
+        start, end = at or 16, at + PAGE - 48
+        decryptor = Cipher(algorithms.AES(key), modes.CBC(data[end : end + 16])).decryptor()
+        plain += decryptor.update(data[start:end])
+    assert b"text_0" in plain, "the pages are decrypted"
+    return {mark for mark in MARKS if mark.encode() in plain}
+
+
+def test_text_of_expunged_messages_leaves_the_index(world: World) -> None:
+    """No page of the file has it any more, free ones included, and the log is emptied; other text stays."""
+    account = world.login()
+    mailbox = fill(account)
+    marked = "From: a@example.org\r\nSubject: ⅎⅎⅎⅎ\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n⌘⌘⌘⌘\r\n"
+    kept = "Subject: ☃☃☃☃\r\n\r\nkept\r\n"
+    now(account.append("Drafts", [NewMessage(marked.encode()), NewMessage(kept.encode())]))
+    index(world)
+    assert marks_in_pages(world, account) == set(MARKS)
+    now(mailbox.remove(UidSet.of([61])))
+    index(world)
+    # Before anything else is written: what has been noted since is not a page.
+    assert world.paths.search_db_files[1].stat().st_size < 3 * PAGE
+    assert marks_in_pages(world, account) == {"☃"}
+    assert found(mailbox, search.HeaderText("SUBJECT", "☃☃☃")) == [62]
+
+
+def test_a_message_stays_in_the_index_while_it_lies_in_one_mailbox(world: World) -> None:
+    """COPY and MOVE share the message; its text leaves with the last of its places."""
+    account = world.login()
+    drafts = fill(account)
+    index(world)
+    now(drafts.copy(UidSet.of([40]), "Archive", ModSeq(0)))
+    now(drafts.move(UidSet.of([40]), "Sent", ModSeq(0)))
+    index(world)
+    database = opened_index(world, account)
+    assert database.read(0, search_index.indexed_after, 0) == list(range(1, 61))
+    for name in ("Archive", "Sent"):
+        mailbox = now(account.select(name, False))
+        assert found(mailbox, KEYS["BODY"]) == [1]
+        now(mailbox.remove(UidSet.of([1])))
+        index(world)
+    assert 40 not in database.read(0, search_index.indexed_after, 0)
+    database.close()
+
+
+def test_the_index_of_mail_that_is_all_gone_is_empty(world: World) -> None:
+    """Also where a mailbox was deleted with its messages."""
+    account = world.login()
+    now(account.create("Old"))
+    now(account.append("Old", [mail(number) for number in range(30)]))
+    index(world)
+    now(account.delete("Old"))
+    index(world)
+    database = opened_index(world, account)
+    assert database.read(0, search_index.indexed_after, 0) == []
+    assert not database.read(
+        0, lambda txn: txn.rows("SELECT name FROM sqlite_schema WHERE name GLOB 'text_*'")
+    )
+    database.close()
+
+
+# -- an index of no use ------------------------------------------------------------------------------------
+
+
+def spoil(world: World, account: Account, how: str) -> None:
+    """Do something to the index while nobody has it open."""
+    path = world.paths.search_db
+    key = search_key(account._opened._hold.master)
+    world.close()
+    if how == "not a database":
+        path.write_bytes(b"an index, once")
+    elif how == "another account's":
+        path.unlink()
+        open_connection(path, replace(key, key=bytes(32)), autocheckpoint_pages=1000).close()
+    elif how == "pages overwritten":
+        data = bytearray(path.read_bytes())
+        data[4096:] = bytes(len(data) - 4096)
+        path.write_bytes(data)
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        database = open_connection(path, key, autocheckpoint_pages=1000)
+        statement = {
+            "newer": "PRAGMA user_version=99",
+            "another form of text": "UPDATE about SET value = '0 1.0' WHERE name = 'form'",
+            "other mail": "UPDATE about SET value = 'F 1' WHERE name = 'mailboxes'",
+            "later mail": "UPDATE about SET value = '61' WHERE name = 'up_to'",
+        }[how]
+        database.write(0, lambda txn: txn.run(statement))
+        database.close()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "not a database",
+        "another account's",
+        "pages overwritten",
+        "empty",
+        "newer",
+        "another form of text",
+        "other mail",
+        "later mail",
+    ],
+)
+def test_an_index_of_no_use_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """It fails no login, search or close, and gives no wrong answer meanwhile."""
+    world = World(tmp_path / "root")
+    account = world.login()
+    fill(account)
+    index(world)
+    spoil(world, account, how)
+    world = World(tmp_path / "root")
+    mailbox = now(world.login().select("Drafts", True))
+    reading = Reading(monkeypatch)
+    assert reading.of(mailbox, KEYS["BODY"]) == ([40], 60)
+    index(world)
+    assert reading.of(mailbox, KEYS["BODY"]) == ([40], 1)
+    world.close()
+
+
+def test_an_index_that_goes_bad_while_it_is_open_is_made_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is not what was written is found when it is read."""
+    account = world.login()
+    mailbox = fill(account)
+    index(world)
+    database = opened_index(world, account)
+    database.pragma("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    with world.paths.search_db.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(world.paths.search_db.stat().st_size - 4096))
+    reading = Reading(monkeypatch)
+    assert reading.of(mailbox, KEYS["BODY"])[0] == [40]
+    now(account.append("Drafts", [mail(61, rare=True)]))
+    index(world)
+    assert reading.of(mailbox, KEYS["BODY"]) == ([40, 61], 2)
+
+
+def test_an_index_of_no_use_stays_while_others_have_it_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log would meet another database; meanwhile messages are read."""
+    account = world.login()
+    mailbox = fill(account)
+    world.paths.search_db.write_bytes(b"an index, once")
+    descriptor = os.open(world.paths.search_users_lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    index(world, steps=100)
+    assert world.paths.search_db.read_bytes() == b"an index, once"
+    assert found(mailbox, KEYS["BODY"]) == [40]
+    os.close(descriptor)
+    world.clock.advance(61)
+    index(world)
+    assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([40], 1)
+
+
+def test_one_process_indexes_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others search in what there is, and go on where that one has ended."""
+    mailbox = fill(world.login())
+    descriptor = os.open(world.paths.search_write_lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    index(world, steps=100)
+    assert not world.paths.search_db.exists()
+    assert found(mailbox, KEYS["BODY"]) == [40]
+    os.close(descriptor)
+    index(world)
+    assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([40], 1)
+
+
+def test_a_full_disk_only_stops_indexing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves what deliveries have to leave for logins, and is tried again later."""
+    mailbox = fill(world.login())
+
+    def full(*_: object) -> None:
+        raise StorageFull("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mailstore.search_index.require_margin", full)
+        index(world)
+        assert not world.paths.search_db.exists()
+        assert found(mailbox, KEYS["BODY"]) == [40]
+    world.clock.advance(61)
+    index(world)
+    assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([40], 1)
+
+
+def test_indexes_are_closed_with_the_account(tmp_path: Path) -> None:
+    """The last one to close leaves a whole file and no log."""
+    world = World(tmp_path / "root")
+    fill(world.login())
+    index(world)
+    paths = world.paths
+    world.close()
+    assert [path.exists() for path in paths.search_db_files] == [True, False, False]
+
+
+def test_a_search_index_has_a_key_of_its_own(world: World) -> None:
+    """What opens mail.db does not open it."""
+    account = world.login()
+    fill(account)
+    index(world)
+    master = account._opened._hold.master
+    assert search_key(master) != mail_key(master)
+    with pytest.raises(DatabaseDamaged):
+        open_connection(world.paths.search_db, mail_key(master))
+
+
+def test_the_index_of_one_state_is_none_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever puts an older mail.db there, and forgets the index, finds what is in the older one."""
+    world = World(tmp_path / "root")
+    now(world.login().append("Drafts", [mail(1)]))
+    world.close()
+    older = world.paths.mail_db.read_bytes()
+    world = World(tmp_path / "root")
+    fill(world.login(), 20, rare=10)
+    index(world)
+    world.close()
+    world.paths.mail_db.write_bytes(older)
+    world = World(tmp_path / "root")
+    account = world.login()
+    now(account.append("Drafts", [mail(2, rare=True)]))
+    mailbox = now(account.select("Drafts", True))
+    assert found(mailbox, KEYS["BODY"]) == [2]
+    index(world)
+    assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([2], 1)
+    world.close()
+
+
+# -- what it costs -----------------------------------------------------------------------------------------
+
+
+class Whole:
+    """A message in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.header_bytes = len(data)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Like ``MessageReader.read``."""
+        return self._data[start:end]
+
+
+def test_a_long_list_of_addresses_is_indexed_in_linear_time() -> None:
+    """A stranger may send a hundred thousand of them in one field."""
+
+    def prepare(count: int) -> Callable[[], object]:
+        reader = Whole(b"To: " + b", ".join(b"Name %d <user%d@example.org>" % (n, n) for n in range(count)))
+        return lambda: list(search_text.header_forms(reader))  # type: ignore[arg-type]  # reads as one
+
+    assert growth(prepare, 500) < LINEAR_AT_MOST
