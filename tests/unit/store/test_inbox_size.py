@@ -198,6 +198,23 @@ def test_a_sum_is_counted_again_after_a_day(
     assert waiting_bytes(inbox) == 40
 
 
+@pytest.mark.parametrize("change", ["remove", "deliver"])
+def test_a_change_while_the_clock_is_wrong_is_not_forgotten(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """The sum is not believed then; nor may it be again, once the clock is right."""
+    ids = [delivered(inbox, 1000) for _ in range(3)]
+    assert waiting_bytes(inbox) == 3000
+    with monkeypatch.context() as patch:
+        later = time.time() + 2 * BELIEVED_S
+        patch.setattr(inbox_size.time, "time", lambda: later)
+        if change == "remove":
+            remove(inbox, *ids)
+        else:
+            delivered(inbox, 7)
+    assert waiting_bytes(inbox) == truth(inbox) == {"remove": 0, "deliver": 3007}[change]
+
+
 def test_a_delivery_that_fails_is_not_counted(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder cannot be synced, so the message is taken back."""
     delivered(inbox, 40)
