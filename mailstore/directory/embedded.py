@@ -106,8 +106,13 @@ class EmbeddedDirectory:
             # SQLite gives the WAL the mode of the main file, so the file is made before SQLite can.
             if not path.exists():
                 path.touch(mode=FILE_MODE)
-        if self._read(_version) != SCHEMA_VERSION:
-            self._write(_migrate)
+        try:
+            if self._read(_version) != SCHEMA_VERSION:
+                self._write(_migrate)
+        except BaseException:
+            with suppress(StoreError):
+                self.close()
+            raise
 
     def close(self) -> None:
         """See :class:`Directory`."""

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import stat
+from pathlib import Path
 
 import pytest
 from directory_worlds import ANN, JOE, record
@@ -140,6 +141,23 @@ def test_a_migration_that_fails_leaves_version_1(version_1, monkeypatch):
     directory = embedded_directory(*version_1)
     assert [one.name for one in directory.accounts()] == ["ann@example.org", "joe@example.org"]
     directory.close()
+
+
+@pytest.mark.parametrize("found", ["at once", "when it is to be migrated"])
+def test_a_directory_of_a_newer_version_is_closed_again(version_1, monkeypatch, found):
+    """Whoever is refused it holds neither the file nor a connection that knows the key."""
+    if found == "at once":
+        monkeypatch.setattr(embedded, "SCHEMA_VERSION", 0)
+    else:
+        monkeypatch.setattr(embedded, "_migrate", _refuse)  # another process has migrated it further
+    with pytest.raises(TooNew):
+        embedded_directory(*version_1)
+    open_files = [os.readlink(one) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+    assert not [name for name in open_files if name.startswith(str(version_1[0]))]
+
+
+def _refuse(_txn):
+    raise TooNew
 
 
 def _add_aliases(root, first, count):
