@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstore.address import require_address
-from mailstore.directory import AccountRecord, Directory, embedded_directory, has_embedded_directory
+from mailstore.directory import AccountRecord, Directory, directory_exists, directory_of, make_directory
 from mailstore.durable import (
     make_folder,
     make_folders,
@@ -202,7 +202,7 @@ def make_root(root: Path, server_key: bytes | None) -> None:
             if is_made and server_key is None:
                 raise ServerKeyLost
             _write_server_key(root, server_key or os.urandom(SERVER_KEY_BYTES))
-    embedded_directory(root, read_server_key(root)).close()
+    make_directory(root, read_server_key(root))
 
 
 def check_root(root: Path) -> None:
@@ -232,7 +232,7 @@ def _has_accounts(root: Path) -> bool:
 def has_directory(root: Path) -> bool:
     """Whether a data root has been made here. Raises StorageFailed."""
     with storage_errors():
-        return has_embedded_directory(root)
+        return directory_exists(root)
 
 
 def open_directory(root: Path) -> Directory:
@@ -243,7 +243,7 @@ def open_directory(root: Path) -> Directory:
     server_key = read_server_key(root)
     if not has_directory(root):
         raise DirectoryLost if _has_accounts(root) else NotInitialised
-    return embedded_directory(root, server_key)
+    return directory_of(root, server_key)
 
 
 def read_server_key(root: Path) -> bytes:

@@ -15,7 +15,7 @@ from imap_wire import connect, session
 from running import SEALBOX, Server, eventually
 from small_disks import KINDS, fill, free_bytes, small_disk
 
-from mailstore.directory import embedded_directory
+from mailstore.directory import directory_of
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import StoreError
 from mailstore.room import ROOM_TO_OPEN_BYTES, ROOM_TO_WRITE_BYTES
@@ -47,7 +47,7 @@ def open_and_write(path: Path) -> None:
 
 def look_into(root: Path) -> None:
     """A question to the directory."""
-    directory = embedded_directory(root, bytes(32))
+    directory = directory_of(root, bytes(32))
     try:
         directory.accounts()
     finally:

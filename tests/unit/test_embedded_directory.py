@@ -10,7 +10,8 @@ from directory_worlds import ANN, JOE, record
 
 from mailstore import locks, room
 from mailstore.account import init_root, open_directory, read_server_key
-from mailstore.directory import AccountRecord, embedded, embedded_directory
+from mailstore.directory import AccountRecord, embedded
+from mailstore.directory.embedded import embedded_directory
 from mailstore.engine import DatabaseKey, close_all, open_connection
 from mailstore.errors import AccountExists, NotInitialised, ServerKeyLost, StorageFailed, TooNew
 from mailstore.keys import KeyLabel, PublicKey, derive

@@ -326,6 +326,8 @@ def test_nobody_else_names_the_embedded_directory() -> None:
             tree = tree_of(path)
             texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
             assert not {"directory.db", "directory.db-wal"} & texts, name_of(path)
+            names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            assert not [name for name in names if "embedded" in name.lower()], name_of(path)
 
 
 def test_keys_can_be_read_alone() -> None:

@@ -28,7 +28,7 @@ from mailstore.account import (
     read_server_key,
     restored_mark,
 )
-from mailstore.directory import embedded_directory
+from mailstore.directory import directory_of
 from mailstore.errors import AuthenticationFailed
 from mailstore.keys import Scope
 from mailstore.model import AccessProtocol
@@ -179,7 +179,7 @@ def unmark(world: World) -> None:
 
 
 def _directory(world: World) -> None:
-    directory = embedded_directory(world.root, read_server_key(world.root))
+    directory = directory_of(world.root, read_server_key(world.root))
     try:
         directory.resolve(NAME)
         directory.login("nobody@example.org")
