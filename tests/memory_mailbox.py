@@ -88,6 +88,8 @@ class StoredMailbox:
     keywords: dict[str, str] = field(default_factory=dict)
     """Those that were ever used here, in the spelling of the first time, by their lower case."""
     deleted: bool = False
+    before_search: list[Callable[[], object]] = field(default_factory=list)
+    """What happens before each of the next searches has looked."""
     touch: Callable[[], None] = lambda: None
     """Tells those who listen to the whole account."""
 
@@ -413,6 +415,8 @@ class SelectedMailbox:
     async def search(self, key: Key, since: ModSeq) -> SearchResult:
         """See ``MailboxApi``."""
         await self._turn()
+        if self._box.before_search:
+            self._box.before_search.pop(0)()
         found = [one for _, one in sorted(self._box.messages.items()) if matches(one, key)]
         highest = max((one.modseq for one in found), default=None)
         return SearchResult(tuple(one.uid for one in found), highest, self._delta(since))

@@ -101,6 +101,7 @@ def numbers(text: bytes) -> list[int]:
     out: list[int] = []
     for part in text.split(b","):
         low, _, high = part.partition(b":")
+        assert int(low) > 0, "no message has the number 0"
         out += range(int(low), int(high or low) + 1)
     return out
 

@@ -15,7 +15,7 @@ from protocols.imap.picture.live import InMailboxOrder, InSortOrder, LiveSearch
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.picture.places import Places
 from protocols.imap.responses import search_results
-from protocols.imap.telling import tell_backlog, tell_pending
+from protocols.imap.telling import tell_backlog, tell_pending, tell_removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +29,20 @@ class Come:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What leaves a result, and what comes to it: messages with their places, in order of the result."""
+    """What leaves a result, and what comes to it, in order of the result; ``places`` where that is sorted."""
 
     tag: bytes
     live: LiveSearch
     gone: UidSet
-    places: Mapping[Uid, int]
+    come: Sequence[Uid]
+    places: Places | None
 
 
 async def tell_with_searches(ctx: Context, moment: Moment) -> list[Come]:
     """All that is pending and legal now, with the changes of live searches around it; ADDTO is left to say.
 
-    REMOVEFROM of what is expunged comes while its number is still the one that the client knows,
-    everything else once the client has heard what the messages are like now (RFC 5465 section 5.1).
+    REMOVEFROM of what is expunged comes before EXPUNGE, everything else once the client has heard what the
+    messages are like now (RFC 5465 section 5.1).
     """
     await tell_backlog(ctx)
     selected = ctx.selected
@@ -57,8 +58,9 @@ async def tell_with_searches(ctx: Context, moment: Moment) -> list[Come]:
         changes = []
     tell_pending(ctx, moment)
     for change in changes:
-        if change.gone:
-            pairs = change.live.result.remove(change.gone)
+        # Some may have been expunged while others were looked at; they have left the result by now.
+        if gone := change.gone & change.live.result.members:
+            pairs = change.live.result.remove(gone)
             ctx.output.put(change.live.line(change.tag, selected.view, b"REMOVEFROM", pairs))
     return [come for change in changes if (come := _come(selected, change)) is not None]
 
@@ -73,13 +75,22 @@ def _may_have_changed(selected: Selected) -> bool:
 def _come(selected: Selected, change: _Change) -> Come | None:
     """What comes to a result now; messages that are not announced yet wait until they are."""
     view, live = selected.view, change.live
-    matching = UidSet.of(change.places)
+    places = _found(change)
+    matching = UidSet.of(places)
     known = view.present(matching)
     live.unknown = matching - known
     if not known:
         return None
-    pairs = live.result.add({uid: place for uid, place in change.places.items() if uid in known})
+    pairs = live.result.add({uid: place for uid, place in places.items() if uid in known})
     return Come(live.line(change.tag, view, b"ADDTO", pairs), known, live.items)
+
+
+def _found(change: _Change) -> Mapping[Uid, int]:
+    """Where messages that come belong in what is left of a result."""
+    result = change.live.result
+    if change.places is None or not isinstance(result, InSortOrder):
+        return dict.fromkeys(change.come, 0)
+    return change.places.found(result.without(UidSet()))
 
 
 async def _refresh(ctx: Context, selected: Selected) -> list[_Change]:
@@ -96,14 +107,11 @@ async def _refresh(ctx: Context, selected: Selected) -> list[_Change]:
     for tag, live in selected.live.items():
         looked_at = changed | live.unknown
         matching = await _matching(selected, live, looked_at) if looked_at else ()
-        expunged = live.result.members & delta.expunged
-        if expunged:
-            pairs = live.result.remove(expunged)
-            ctx.output.put(live.line(tag, view, b"REMOVEFROM", pairs))
+        tell_removed(ctx, selected, tag)
         gone = live.result.members & (looked_at - UidSet.of(matching))
         come = [uid for uid in matching if uid not in live.result.members]
-        places = await _places(selected, live.result, gone, come) if come else {}
-        changes.append(_Change(tag, live, gone, places))
+        places = await _places(selected, live.result, gone, come) if come else None
+        changes.append(_Change(tag, live, gone, come, places))
         await ctx.give_way()
     selected.live_modseq = ModSeq(delta.highest)
     return changes
@@ -127,12 +135,12 @@ async def _sorted(selected: Selected, key: criteria.Key, result: InSortOrder) ->
 
 async def _places(
     selected: Selected, result: InMailboxOrder | InSortOrder, gone: UidSet, come: Sequence[Uid]
-) -> Mapping[Uid, int]:
-    """Where messages that come belong, once those that leave are gone."""
+) -> Places | None:
+    """Where messages that come belong, once those that leave are gone; None in the order of the mailbox."""
     if not isinstance(result, InSortOrder):
-        return dict.fromkeys(come, 0)
+        return None
     places = Places(result.without(gone), come)
     for asked in (places.sample, places.rest):
         if uids := asked():
             places.learn(await _sorted(selected, criteria.Uids(uids), result))
-    return places.found()
+    return places

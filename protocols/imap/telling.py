@@ -23,10 +23,23 @@ def tell_pending(ctx: Context, moment: Moment) -> None:
             may_expunge = True
         case Moment.BETWEEN:
             may_expunge = wanted.messages and wanted.at_once
+    if may_expunge:
+        for tag in ctx.selected.live:
+            tell_removed(ctx, ctx.selected, tag)
     ctx.output.put_all(view.flush(may_expunge, ctx.condstore, wanted))
     if view.mailbox_gone:
         # RFC 2180 section 3: a mailbox deleted under a session may end it.
         ctx.end(b"the selected mailbox was deleted")
+
+
+def tell_removed(ctx: Context, selected: Selected, tag: bytes) -> None:
+    """REMOVEFROM of what is expunged, which comes while its number is still the one that the client knows.
+
+    So it stands before EXPUNGE, whoever has that sent (RFC 5267 section 4.3.4).
+    """
+    live = selected.live[tag]
+    if removed := live.result.members & selected.view.gone:
+        ctx.output.put(live.line(tag, selected.view, b"REMOVEFROM", live.result.remove(removed)))
 
 
 def tell_keywords(ctx: Context, selected: Selected) -> None:

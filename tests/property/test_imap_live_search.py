@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.wire import Client, ImapWorld, numbers
 
 MAIL = b"Subject: x\r\n\r\ntext\r\n"
+STRANGE = b"Content-Transfer-Encoding: x-strange\r\n\r\ntext\r\n"
 UPDATES = re.compile(rb'\* ESEARCH \(TAG "(\w+)"\) (UID )?(ADDTO|REMOVEFROM) \(0 ([0-9:,]+)\)\r\n')
 LINES = re.compile(rb"\* (\d+) (EXISTS|EXPUNGE)\r\n|" + UPDATES.pattern)
 
@@ -44,12 +46,19 @@ class Follower:
         return said
 
 
+def expunge(client: Client, uid: int) -> None:
+    """A client expunges one message, if it is there."""
+    client.say(b"e UID STORE %d +FLAGS (\\Deleted)\r\n" % uid)
+    assert b"e OK" in client.say(b"e EXPUNGE\r\n")
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["own", "other"]), st.integers(1, 6), st.sampled_from("+-")),
         st.just(("deliver", 0, "")),
         st.tuples(st.sampled_from(["expunge", "move"]), st.integers(1, 6), st.just("")),
         st.just(("fetch", 0, "")),
+        st.tuples(st.sampled_from(["refused", "late"]), st.integers(1, 9), st.just("")),
     ),
     max_size=12,
 )
@@ -61,13 +70,15 @@ def test_followers_agree(steps: list[tuple[str, int, str]]) -> None:
     """Whatever this session and another one do, both live searches are what SEARCH says."""
     world = ImapWorld()
     world.account.create("Other")
-    for _ in range(3):
-        world.account.deliver(MAIL)
+    for message in (MAIL, STRANGE, MAIL):
+        world.account.deliver(message)
+    late = world.account.mailboxes["INBOX"].before_search
     other, follower = world.selected(), Follower(world.selected(), 3)
     follower.say(b"u1 UID SEARCH RETURN (UPDATE) FLAGGED\r\n")
     follower.say(b"s1 SEARCH RETURN (UPDATE) NOT FLAGGED\r\n")
     follower.found = set(follower.places)
     for kind, number, sign in steps:
+        late_ones = len(late)
         match kind:
             case "own":
                 follower.say(b"o UID STORE %d %sFLAGS.SILENT (\\Flagged)\r\n" % (number, sign.encode()))
@@ -76,8 +87,14 @@ def test_followers_agree(steps: list[tuple[str, int, str]]) -> None:
             case "deliver":
                 world.account.deliver(MAIL)
             case "expunge":
-                other.say(b"e UID STORE %d +FLAGS (\\Deleted)\r\n" % number)
-                other.say(b"e EXPUNGE\r\n")
+                expunge(other, number)
+            case "late":
+                # With the next change, while results are looked at again.
+                late.append(partial(expunge, other, number))
+                continue
+            case "refused":
+                expunge(other, number)
+                follower.say(b"f UID FETCH 1:* BINARY.PEEK[1]\r\n")
             case "move":
                 follower.say(b"m UID MOVE %d Other\r\n" % number)
             case _:
@@ -85,6 +102,10 @@ def test_followers_agree(steps: list[tuple[str, int, str]]) -> None:
                 follower.say(b"f FETCH 1:* FLAGS\r\n" if follower.places else b"f NOOP\r\n")
         said = follower.say(b"n NOOP\r\n")
         assert b"n OK" in said
+        if late_ones:
+            # What happens so late may be told the next time.
+            late.clear()
+            follower.say(b"m NOOP\r\n")
         flagged = re.search(rb"\* SEARCH([ 0-9]*)\r\n", follower.say(b"q UID SEARCH FLAGGED\r\n"))
         plain = re.search(rb"\* SEARCH([ 0-9]*)\r\n", follower.say(b"q SEARCH NOT FLAGGED\r\n"))
         assert flagged and follower.uids == set(map(int, flagged.group(1).split()))

@@ -47,7 +47,7 @@ class InSortOrder:
 
     def without(self, uids: UidSet) -> Sequence[int]:
         """The result in order, less some of its members."""
-        return self._cut(self._runs(uids))
+        return self._cut(self._runs(uids)) if uids else self._uids
 
     def remove(self, uids: UidSet) -> Pairs:
         """Messages leave, the last first: no position depends on what has left before."""
@@ -116,4 +116,11 @@ class LiveSearch:
         return b'* ESEARCH (TAG "%s") %s%s (%s)\r\n' % (tag, kind, word, b" ".join(shown))
 
     def _numbers(self, view: View, uids: Sequence[Uid]) -> bytes:
-        return lines.ordered_set(uids if self.by_uid else [view.seq_of(uid) or 0 for uid in uids])
+        if self.by_uid:
+            return lines.ordered_set(uids)
+        seqs: list[int] = []
+        for uid in uids:
+            seq = view.seq_of(uid)
+            assert seq is not None, "a message comes to a result after EXISTS, and leaves it before EXPUNGE"
+            seqs.append(seq)
+        return lines.ordered_set(seqs)

@@ -58,6 +58,19 @@ class Places:
                 gaps[uid] = (max(least, low), min(most, high))
         self._gaps = gaps
 
-    def found(self) -> dict[Uid, int]:
-        """The messages that come, in order, each with the place of what it comes before."""
-        return {uid: self._gaps[uid][0] for uid in self._come if uid in self._gaps}
+    def found(self, left: Sequence[int]) -> dict[Uid, int]:
+        """The messages that come, in order, each with the place of what it comes before.
+
+        Places are those in ``left``: of what was known, still in order, all that has not been expunged since.
+        """
+        places = {uid: self._gaps[uid][0] for uid in self._come if uid in self._gaps}
+        if len(left) == len(self._known):
+            return places
+        before = at = 0
+        found: dict[Uid, int] = {}
+        for uid, place in places.items():
+            while at < place:
+                before += before < len(left) and left[before] == self._known[at]
+                at += 1
+            found[uid] = before
+        return found

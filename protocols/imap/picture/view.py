@@ -126,6 +126,11 @@ class View:
         return (wanted.messages and messages) or (wanted.flags and bool(self._changed or self._new_keywords))
 
     @property
+    def gone(self) -> UidSet:
+        """Messages that are expunged, of which the client has yet to be told."""
+        return self._gone
+
+    @property
     def backlog(self) -> int:
         """Messages whose changed flags are still to be told."""
         return len(self._changed)
