@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mailstore import search as criteria
-from mailstore.errors import StoreError
+from mailstore.errors import AccountClosed, StoreError
 from mailstore.model import ModSeq, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.context import Context, Moment, Selected
@@ -51,6 +51,8 @@ async def tell_with_searches(ctx: Context, moment: Moment) -> list[Come]:
         return []
     try:
         changes = await _refresh(ctx, selected)
+    except AccountClosed:
+        raise
     except StoreError:
         for tag in selected.live:
             ctx.output.put(search_results.no_update_line(tag, b"updates are not possible now"))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mailstore.errors import AccountClosed
 from tests.wire import Client, ImapWorld
 
 MAIL = b"Subject: %s\r\n\r\ntext\r\n"
@@ -110,3 +111,20 @@ def test_a_place_counts_what_is_left_when_it_is_told() -> None:
         b'* ESEARCH (TAG "s") ADDTO (3 4)',
         b"n OK done",
     ]
+
+
+def test_a_session_that_is_ended_does_not_say_that_updates_are() -> None:
+    """While results are looked at again the account is closed: that ends the session, not only the result."""
+    world, client, other = listening(SEARCH)
+    other.say(b"o UID STORE 1 +FLAGS (\\Flagged)\r\n")
+
+    def close() -> None:
+        raise AccountClosed("closed")
+
+    before_looking(world, close)
+    assert client.say(b"n NOOP\r\n").splitlines() == [
+        b"* 1 FETCH (FLAGS (\\Flagged \\Recent))",
+        b"n NO [UNAVAILABLE] this session has been ended, please log in again",
+        b"* BYE this session has been ended, please log in again",
+    ]
+    assert client.closed
