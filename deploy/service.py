@@ -60,7 +60,9 @@ class Service:
         )
         key = derive(read_server_key(config.data), KeyLabel.LOGIN_THROTTLE, THROTTLE_KEY_BYTES)
         self._throttle = Throttle.on_disk(config.data, key, config.login)
-        guard = LoginGuard(self._store, config.login, reactor, self._throttle, self._logins.call)
+        guard = LoginGuard(
+            self._store, config.login, reactor, self._throttle, self._logins.call, self._directory.login_name
+        )
         literals = MemoryBudget(config.imap.literals_worker_max_bytes)
         deliveries = MemoryBudget(config.lmtp.data_total_max_bytes)
         self._meter = LoadMeter(

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mailstore.account import account_paths, read_server_key
-from mailstore.address import read_login_name
 from mailstore.damage import tell_seldom
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import make_folder, replace_file
@@ -142,7 +141,7 @@ def scram_setup(root: Path, directory: Directory, name: str | bytes) -> ScramSet
     """
     found = _find(root, directory, name)
     # All spellings of one name get one salt, as they would if the account existed.
-    meant = read_login_name(name, directory.default_domain())
+    meant = directory.login_name(name)
     server_secret = derive(read_server_key(root), KeyLabel.SCRAM_DUMMY_SALT, MASTER_KEY_BYTES)
     dummy = dummy_scram_setup(server_secret, name if meant is None else meant)
     if found.damage is not None:

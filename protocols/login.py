@@ -7,7 +7,6 @@ site are spaced, so that parallel connections gain nothing. Who waits how long: 
 from __future__ import annotations
 
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -60,12 +59,15 @@ class LoginGuard:
         clock: Any,
         throttle: Throttle,
         run_in_thread: RunInThread,
+        login_name: Callable[[bytes], str | None],
     ) -> None:
+        """``login_name`` says, in a thread, which account a name means: ``Directory.login_name``."""
         self.limits = limits
         self._store = store
         self._clock = clock
         self._throttle = throttle
         self._run = run_in_thread
+        self._login_name = login_name
         self._waiting: dict[Deferred[None], str] = {}
         """A login waiting for its turn, and its site."""
         self._waiting_from: Counter[str] = Counter()
@@ -87,12 +89,11 @@ class LoginGuard:
 
         Raises:
             AuthenticationFailed: the name cannot be anybody's. TooManyLogins: too many wait already.
+            StoreError: the directory or the table of attempts cannot be read.
         """
         site = site_of(address)
-        possible = 0 < len(name) <= self.limits.name_max_bytes
-        account = _account(name) if possible else ""
-        start = await self._started(site, account)
-        if not possible:
+        account, start = await self._started(site, name)
+        if not self._is_possible(name):
             raise AuthenticationFailed("authentication failed")
         return Attempt(site, name, account, start.trusted)
 
@@ -141,19 +142,30 @@ class LoginGuard:
 
     # -- waiting ---------------------------------------------------------------------------------
 
-    async def _started(self, site: str, account: str) -> Start:
+    async def _started(self, site: str, name: bytes) -> tuple[str, Start]:
+        """The account for which the attempt is counted, whether or not it exists; and what it may do."""
         look_s = _LOOK_FIRST_S
         while True:
             limits = self.limits
-            start = await self._run(self._throttle.start, site, account, limits, self._clock.seconds())
+            account, start = await self._run(self._start, site, name, limits, self._clock.seconds())
             if start.wait_s <= 0:
-                return start
+                return account, start
             if self._waiting_from[site] >= limits.waiting_per_address_max:
                 raise TooManyLogins("too many logins are waiting")
             if len(self._waiting) >= limits.waiting_max:
                 self._make_room(site)
             await self._pause(site, min(start.wait_s, look_s))
             look_s = min(2 * look_s, _LOOK_MAX_S)
+
+    def _start(self, site: str, name: bytes, limits: LoginLimits, now: float) -> tuple[str, Start]:
+        account = ""
+        if self._is_possible(name):
+            # A name that no account can have is counted as it was written.
+            account = self._login_name(name) or name.decode("utf-8", "replace")
+        return account, self._throttle.start(site, account, limits, now)
+
+    def _is_possible(self, name: bytes) -> bool:
+        return 0 < len(name) <= self.limits.name_max_bytes
 
     def _make_room(self, newcomer: str) -> None:
         """The site with most waiting loses the last. Raises TooManyLogins if that is the newcomer's."""
@@ -187,9 +199,3 @@ class LoginGuard:
         for turn in list(islice(waiting, self.limits.free_failures + 1)):
             if not turn.called:  # the one before may have passed, and woken it
                 turn.callback(None)
-
-
-def _account(name: bytes) -> str:
-    """The canonical spelling of an account's name, whether or not the account exists."""
-    folded = unicodedata.normalize("NFC", name.decode("utf-8", "replace")).casefold()
-    return unicodedata.normalize("NFC", folded)

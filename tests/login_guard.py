@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
+from mailstore.address import read_login_name
 from protocols.limits import LoginLimits
 from protocols.login import LoginGuard
 from protocols.store_api import StoreApi
@@ -18,8 +20,18 @@ def at_once(function: Any, /, *args: Any, **kwargs: Any) -> Deferred[Any]:
     return maybeDeferred(function, *args, **kwargs)
 
 
+def login_name(name: bytes) -> str | None:
+    """What the directory says of a name while example.org is the default domain."""
+    return read_login_name(name, "example.org")
+
+
 def make_guard(
-    store: StoreApi, limits: LoginLimits, clock: Clock, throttle: Throttle | None = None
+    store: StoreApi,
+    limits: LoginLimits,
+    clock: Clock,
+    throttle: Throttle | None = None,
+    login_name: Callable[[bytes], str | None] = login_name,
 ) -> LoginGuard:
     """A guard; those with the same ``throttle`` are workers of one server."""
-    return LoginGuard(store, limits, clock, throttle or Throttle.in_memory(bytes(KEY_BYTES), limits), at_once)
+    throttle = throttle or Throttle.in_memory(bytes(KEY_BYTES), limits)
+    return LoginGuard(store, limits, clock, throttle, at_once, login_name)

@@ -141,6 +141,10 @@ class EmbeddedDirectory:
         """See :class:`Directory`."""
         return self._read(_by_login_name, name)
 
+    def login_name(self, name: str | bytes) -> str | None:
+        """See :class:`Directory`."""
+        return self._read(_login_name, name)
+
     def account(self, account_id: AccountId) -> AccountRecord | None:
         """See :class:`Directory`."""
         return self._read(_account, account_id)
@@ -295,9 +299,12 @@ def _recipient(txn: Txn, wanted: Address) -> Recipient | None:
     return None
 
 
+def _login_name(txn: Txn, name: str | bytes) -> str | None:
+    return read_login_name(name, _setting(txn, "default_domain"))
+
+
 def _by_login_name(txn: Txn, name: str | bytes) -> AccountRecord | None:
-    wanted = read_login_name(name, _setting(txn, "default_domain"))
-    row = txn.one(f"{_ACCOUNT} WHERE name = ?", (wanted,))
+    row = txn.one(f"{_ACCOUNT} WHERE name = ?", (_login_name(txn, name),))
     if row is None:
         # A name that nobody has costs what reading a record costs.
         for other in txn.rows(f"{_ACCOUNT} ORDER BY id LIMIT 1"):

@@ -74,6 +74,10 @@ class Directory(Protocol):
     def login(self, name: str | bytes) -> AccountRecord | None:
         """The account whose name a client gave, None if there is none; never raises for odd text."""
 
+    def login_name(self, name: str | bytes) -> str | None:
+        """The name of the account meant by what a client gave, whether or not there is one; never raises for
+        odd text. All spellings of a name give the same one; None if no account can have it."""
+
     def account(self, account_id: AccountId) -> AccountRecord | None:
         """The record of one account."""
 

@@ -101,6 +101,16 @@ def test_odd_login_names_are_unknown(directory, name):
     assert directory.login(name) is None
 
 
+@pytest.mark.parametrize("name", ["joe", b"JOE", "Joe@example.ORG"])
+def test_all_spellings_of_a_login_name_mean_one(directory, name):
+    """What counts attempts for an account goes by this, so it tells nothing of whether there is one."""
+    assert directory.login_name(name) == "joe@example.org" == directory.login(name).name
+    directory.remove_account(JOE)
+    assert directory.login(name) is None
+    assert directory.login_name(name) == "joe@example.org"
+    assert directory.login_name("joe@") is None
+
+
 def test_bare_name_without_default_domain(another):
     """Before there is a domain no bare name means anything."""
     directory = another()

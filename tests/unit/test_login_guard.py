@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from mailstore.errors import AuthenticationFailed, Busy, TooManyLogins
+from mailstore.errors import AuthenticationFailed, Busy, StorageFailed, TooManyLogins
 from mailstore.model import AccessProtocol
 from protocols.limits import LoginLimits
 from protocols.sasl import LoginExchange, PlainExchange, SaslError, decode_response, encode_challenge
@@ -196,12 +196,38 @@ def test_guesses_from_many_addresses_are_slowed() -> None:
         assert world.store.logins == world.limits.account_free_failures + 1
 
 
-@pytest.mark.parametrize("name", [b"Joe@Example.org", b"JOE@example.ORG", b"joe@EXAMPLE.org"])
+@pytest.mark.parametrize("name", [b"Joe@Example.org", b"JOE@example.ORG", b"joe@EXAMPLE.org", b"joe", b"JOE"])
 def test_other_spellings_of_a_name_gain_nothing(name: bytes) -> None:
-    """An account has one count, however its name is written."""
+    """An account has one count, however its name is written, with the default domain or without it."""
     world = Attempts(LoginLimits(account_free_failures=0))
     world.fail(1, HOME, b"joe@example.org")
     assert outcome(world.attempt(b"guess", ELSEWHERE, name)) is dict
+
+
+def test_names_of_two_accounts_are_counted_apart() -> None:
+    """They differ for the directory, although their case-folded forms do not."""
+    world = Attempts(LoginLimits(account_free_failures=0))
+    world.fail(1, HOME, "stra\u00dfe@example.org".encode())
+    assert outcome(world.attempt(b"guess", ELSEWHERE, b"strasse@example.org")) is AuthenticationFailed
+
+
+def test_a_name_that_no_account_can_have_is_counted_too() -> None:
+    """So that it takes as long as any other."""
+    world = Attempts(LoginLimits(account_free_failures=0))
+    world.fail(1, HOME, b"joe smith")
+    assert outcome(world.attempt(b"guess", ELSEWHERE, b"joe smith")) is dict
+
+
+def test_an_attempt_whose_name_cannot_be_looked_up_tests_no_secret() -> None:
+    """A directory that cannot be read is not taken for one without a default domain."""
+
+    def unreadable(_name: bytes) -> str | None:
+        raise StorageFailed
+
+    world = Attempts()
+    world.guard = make_guard(world.store, world.limits, world.clock, world.throttle, unreadable)
+    assert outcome(world.attempt(b"secret")) is StorageFailed
+    assert world.store.logins == 0
 
 
 def test_trust_does_not_let_guesses_pass() -> None:
