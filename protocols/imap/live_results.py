@@ -63,8 +63,15 @@ async def tell_with_searches(ctx: Context, moment: Moment) -> list[Come]:
         # Some may have been expunged while others were looked at; they have left the result by now.
         if gone := change.gone & change.live.result.members:
             pairs = change.live.result.remove(gone)
+            await ctx.give_way()
             ctx.output.put(change.live.line(change.tag, selected.view, b"REMOVEFROM", pairs))
-    return [come for change in changes if (come := _come(selected, change)) is not None]
+            await ctx.give_way()
+    come: list[Come] = []
+    for change in changes:
+        if (one := _come(selected, change)) is not None:
+            come.append(one)
+            await ctx.give_way()
+    return come
 
 
 def _may_have_changed(selected: Selected) -> bool:

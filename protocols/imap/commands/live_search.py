@@ -49,11 +49,12 @@ def _keep_up_to_date(
     ctx: Context, selected: Selected, request: Search, key: criteria.Key, found: Found
 ) -> None:
     live = selected.live
+    live.pop(ctx.tag, None)  # an earlier search of this tag has another result
     if any(by.key is SortKey.RELEVANCY for by in request.order):
         # What is relevant depends on all messages, so none of them keeps its place.
         ctx.output.put(search_results.no_update_line(ctx.tag, b"relevancy is not kept up to date"))
         return
-    if ctx.tag not in live and len(live) >= ctx.limits.live_searches_max:
+    if len(live) >= ctx.limits.live_searches_max:
         # Section 4.3.1: the search itself is done all the same.
         ctx.output.put(search_results.no_update_line(ctx.tag, b"too many searches are kept up to date"))
         return

@@ -214,7 +214,7 @@ def test_results_are_looked_at_again_only_after_a_change(monkeypatch: pytest.Mon
 
 
 def test_many_results_give_way_to_other_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between one result and the next, when the session has been at work for long."""
+    """Between one result and the next, when they are looked at, changed and told, after long work."""
     world = ImapWorld()
     world.account.deliver(MAIL)
     client, other = world.selected(), world.selected()
@@ -228,7 +228,23 @@ def test_many_results_give_way_to_other_sessions(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(StreamConnection, "turn_is_over", True)
     monkeypatch.setattr(StreamConnection, "turn", turn)
-    assert client.say(b"n NOOP\r\n").count(b"REMOVEFROM") == 5
-    with_results = len(turns)
-    assert b"REMOVEFROM" not in client.say(b"n NOOP\r\n")
-    assert with_results - (len(turns) - with_results) >= 5
+
+    def turns_of(word: bytes, count: int) -> int:
+        turns.clear()
+        assert client.say(b"n NOOP\r\n").count(word) == count
+        return len(turns)
+
+    removing = turns_of(b"REMOVEFROM", 5)
+    nothing = turns_of(b"ESEARCH", 0)
+    other.say(b"o STORE 1 -FLAGS (\\Flagged)\r\n")
+    assert (removing - nothing, turns_of(b"ADDTO", 5) - nothing) == (15, 10)
+
+
+def test_the_earlier_search_of_a_tag_ends_with_the_next_one() -> None:
+    """Also when that one is not kept up to date: the client could not tell whose changes it is told."""
+    world = ImapWorld()
+    client = world.selected()
+    client.say(b"t SORT RETURN (UPDATE) (SUBJECT) UTF-8 ALL\r\n")
+    assert b"NOUPDATE" in client.say(b"t SORT RETURN (UPDATE) (RELEVANCY) UTF-8 FUZZY SUBJECT x\r\n")
+    world.account.deliver(MAIL)
+    assert b"ADDTO" not in client.say(b"n NOOP\r\n")
