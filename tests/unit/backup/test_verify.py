@@ -266,6 +266,21 @@ def test_an_object_that_nobody_wrote_is_named(stored: JobWorld, bucket: Path, tm
     assert str(forged) in {one.key for one in found_by_key(stored, tmp_path)}
 
 
+def test_damage_behind_the_header_is_found_by_the_private_key_alone(
+    stored: JobWorld, bucket: Path, tmp_path: Path
+) -> None:
+    """Nobody remembers the object's hash or knows who signs, and its beginning opens."""
+    name = segments(stored)[0]
+    server = stored.read_server(tmp_path, newest_sound=True).server
+    expected = expected_by_server(server, stream_of_server(stored.private_key.public))
+    data = bytearray((bucket / str(name)).read_bytes())
+    data[-1500] ^= 1
+    (bucket / str(name)).write_bytes(data)
+    listing = list_store(stored.store)
+    verifier = Verifier(stored.store, listing, lambda _name: stored.private_key, tmp_path, deep=True)
+    assert str(name) in {one.key for one in verifier.verify(expected).findings}
+
+
 def test_an_object_that_goes_while_it_is_verified_is_missing(
     stored: JobWorld, bucket: Path, tmp_path: Path
 ) -> None:
