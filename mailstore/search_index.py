@@ -21,7 +21,7 @@ from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, 
 from mailstore.limits import StoreLimits
 from mailstore.locks import locked
 from mailstore.ops import index_text, search_index
-from mailstore.room import require_margin
+from mailstore.room import log_bytes, require_margin
 from mailstore.search import Candidates, Key, needles
 
 log = logging.getLogger("sealbox.search")
@@ -39,6 +39,9 @@ MAX_NEEDLES = 16
 
 What is found for each of them becomes part of the statement.
 """
+
+WRITTEN_TIMES = 6
+"""What a batch may take on the disk for a while, in octets for each of its characters."""
 
 _AUTOCHECKPOINT_PAGES = 1_000
 
@@ -125,17 +128,19 @@ class SearchIndex:
 
     def _work(self, mail: Database) -> float | None:
         limits = self._limits
-        with storage_errors():
-            require_margin(self._paths.folder, limits.min_free_bytes, limits.index_batch_chars)
+        self._require_room()
         try:
             database = self._opened(mail, may_make=True)
             if database is None:
                 return FAILED_RETRY_S if self._paths.search_db.exists() else BUSY_RETRY_S
-            if self._sweep is not None or self._has_removals(mail, database):
+            if self._sweep is not None:
                 return self._remove_some(mail, database)
+            if self._has_removals(mail, database):
+                return 0.0
             after = database.read(_now(), search_index.up_to)
             texts = _read(mail, index_text.texts_after, after, limits)
             if not texts:
+                self._empty_log()
                 for one in (mail, database):
                     one.pragma("PRAGMA shrink_memory")  # nobody needs what they have cached
                 return None
@@ -143,6 +148,28 @@ class SearchIndex:
         except DatabaseDamaged:
             return BUSY_RETRY_S if self._discard() else FAILED_RETRY_S
         return 0.0
+
+    def _require_room(self) -> None:
+        """Leave what new mail has to leave, and room for the log of mail.db in its main file.
+
+        A batch goes into the index's own log and from there into its main file, and FTS5 writes anew what it
+        merges with it: where mail is taken out, all of a table. Raises StorageFull, StorageFailed.
+        """
+        limits, mail_db, search_db = self._limits, self._paths.mail_db, self._paths.search_db
+        needed = WRITTEN_TIMES * limits.index_batch_chars
+        with storage_errors():
+            if self._sweep is not None:
+                needed += 2 * search_db.stat().st_size
+            needed += log_bytes(mail_db) + log_bytes(search_db)
+            try:
+                require_margin(self._paths.folder, limits.min_free_bytes, needed)
+            except StorageFull:
+                self._empty_log()
+                raise
+
+    def _empty_log(self) -> bool:
+        """Give back the room that the index's log takes; False when a reader was in the way."""
+        return self._database is None or not self._database.pragma("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
 
     def _has_removals(self, mail: Database, database: Database) -> bool:
         now = _read(mail, search_index.removals)
@@ -162,7 +189,7 @@ class SearchIndex:
             self._swept_to = indexed[-1]
             return 0.0
         # The log still has the pages as they were before.
-        if database.pragma("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
+        if not self._empty_log():
             return BUSY_RETRY_S
         assert self._sweep is not None
         database.write(_now(), search_index.note_removed, self._sweep)

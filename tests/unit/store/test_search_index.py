@@ -21,6 +21,8 @@ from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
 from mailstore.model import Flags, ModSeq, NewMessage, SystemFlag
 from mailstore.ops import index_text, search_index, search_text
+from mailstore.room import log_bytes
+from mailstore.search_index import WRITTEN_TIMES
 from mailstore.searching import MOST_YIELDS
 from mailstore.store import Account
 from mailstore.uidset import UidSet
@@ -421,6 +423,39 @@ def test_a_full_disk_only_stops_indexing(world: World, monkeypatch: pytest.Monke
     world.clock.advance(61)
     index(world)
     assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([40], 1)
+
+
+def test_indexing_leaves_room_to_delete(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of mail.db has to fit into its main file, or nobody could write; and an index can wait.
+
+    What the index's own log takes is given back as soon as there is nothing more to do, or no room.
+    """
+    mailbox = fill(world.login())
+    asked: list[int] = []
+    monkeypatch.setattr("mailstore.search_index.require_margin", lambda *args: asked.append(args[2]))
+    batch = WRITTEN_TIMES * StoreLimits().index_batch_chars
+    waiting = log_bytes(world.paths.mail_db)
+    assert waiting
+    world.clock.advance(2.1)
+    assert asked == [batch + waiting]
+    log = world.paths.search_db_files[1]
+    assert log.stat().st_size
+
+    def full(*_: object) -> None:
+        raise StorageFull("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mailstore.search_index.require_margin", full)
+        world.clock.advance(0.1)
+        assert not log.stat().st_size
+    world.clock.advance(61)
+    index(world)
+    assert not log.stat().st_size
+    size = world.paths.search_db.stat().st_size
+    asked.clear()
+    now(mailbox.remove(UidSet.of([1])))
+    index(world)
+    assert max(asked) >= batch + 2 * size
 
 
 def test_indexes_are_closed_with_the_account(tmp_path: Path) -> None:
