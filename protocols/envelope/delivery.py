@@ -14,7 +14,7 @@ from protocols.limits import EnvelopeLimits
 
 
 class Delivery:
-    """The end of a transaction; ``reply_to`` is to be asked for each of ``accepted``, in order."""
+    """The end of a transaction; ``deliver_to`` is to be called for each of ``accepted``, in order."""
 
     def __init__(
         self, store: DeliveryStore, transaction: Transaction, trace: Trace, limits: EnvelopeLimits
@@ -32,7 +32,7 @@ class Delivery:
         self._refusal = None if collector.failure is None else FAILURES[collector.failure]
         self._done: dict[tuple[str, str | None], Reply] = {}
 
-    async def reply_to(self, accepted: Accepted) -> Reply:
+    async def deliver_to(self, accepted: Accepted) -> Reply:
         """Deliver, unless an earlier recipient had the same target; positive only when it is safe."""
         if self._refusal is not None:
             return self._refusal

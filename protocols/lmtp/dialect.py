@@ -12,7 +12,7 @@ from protocols.lmtp import grammar
 
 async def _deliver(delivery: Delivery, send: Callable[[Reply], Awaitable[None]]) -> None:
     for accepted in delivery.accepted:
-        await send(await delivery.reply_to(accepted))
+        await send(await delivery.deliver_to(accepted))
 
 
 LMTP = Dialect(b"LMTP", grammar.VERBS, grammar.HELP, grammar.FOREIGN, grammar.LHLO_FIRST, _deliver)

@@ -94,7 +94,7 @@ def test_chunks_that_are_too_large_together_fail_and_fail_again() -> None:
     assert transaction.bdat(ask.Bdat(1, last=False)) is replies.CHUNK_AFTER_FAILURE
     assert transaction.bdat(ask.Bdat(1, last=True)) is None
     delivery = Delivery(store, transaction, trace(b"ESMTP", True, False), LIMITS)
-    assert result_now(delivery.reply_to(transaction.accepted[0])) is replies.TOO_LARGE
+    assert result_now(delivery.deliver_to(transaction.accepted[0])) is replies.TOO_LARGE
     transaction.close()
     assert not store.kept
     assert budget.used_bytes == 0
@@ -104,7 +104,7 @@ def test_another_protocol_needs_no_session_of_its_own() -> None:
     """A dialect with other words, and one reply for all recipients, brings the same envelope (RFC 5321)."""
 
     async def deliver(delivery: Delivery, send: Callable[[Reply], Awaitable[None]]) -> None:
-        outcomes = [await delivery.reply_to(accepted) for accepted in delivery.accepted]
+        outcomes = [await delivery.deliver_to(accepted) for accepted in delivery.accepted]
         await send(max(outcomes, key=lambda reply: reply.code))
 
     dialect = Dialect(
@@ -137,5 +137,5 @@ def test_a_message_is_delivered_without_any_session() -> None:
     assert transaction.data() is replies.SEND_DATA
     transaction.collector.add(MESSAGE)
     delivery = Delivery(store, transaction, trace(b"ESMTP", True, False), LIMITS)
-    assert result_now(delivery.reply_to(transaction.accepted[0])) is replies.DELIVERED
+    assert result_now(delivery.deliver_to(transaction.accepted[0])) is replies.DELIVERED
     assert [kept.message for kept in store.kept] == [MESSAGE]
