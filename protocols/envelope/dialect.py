@@ -15,7 +15,8 @@ class Dialect:
     """One protocol. ``name``, ``LMTP`` or ``ESMTP``, is in greeting, trace header and access log.
 
     ``help``, ``foreign`` (the peer speaks something else) and ``greeting_first`` are replies that name the
-    protocol or its verbs. ``deliver`` has a message delivered and sends the replies to it.
+    protocol or its verbs. ``deliver`` has a message delivered and sends the replies to it. ``capabilities``
+    are announced together with what the envelope itself is able to do.
     """
 
     name: bytes
@@ -24,3 +25,4 @@ class Dialect:
     foreign: Reply
     greeting_first: Reply
     deliver: Callable[[Delivery, Callable[[Reply], Awaitable[None]]], Awaitable[None]]
+    capabilities: tuple[bytes, ...] = ()

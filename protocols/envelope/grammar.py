@@ -1,6 +1,6 @@
 """From a command line to a request (RFC 5321 section 4.1). Pure; every pattern is linear.
 
-A protocol adds its own verbs, EHLO or LHLO among them, to ``VERBS``.
+A protocol adds its own verbs to ``VERBS``: LHLO, or EHLO and HELO, among them.
 
 Strict where leniency could move the border between commands and mail data (BDAT), lenient where
 senders are known to be sloppy (a space after ``FROM:``).
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from protocols.envelope import replies
 from protocols.envelope import requests as ask
@@ -57,6 +58,12 @@ def parse_greeting(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Re
     if not _GREETING_NAME.fullmatch(argument) or not _is_utf8(argument):
         return replies.SYNTAX
     return ask.Greeting(argument)
+
+
+def parse_helo(argument: bytes, limits: EnvelopeLimits) -> ask.Request | Reply:
+    """What HELO is followed by."""
+    request = parse_greeting(argument, limits)
+    return replace(request, extended=False) if isinstance(request, ask.Greeting) else request
 
 
 def _mail(argument: bytes, limits: EnvelopeLimits) -> ask.Request | Reply:

@@ -91,9 +91,9 @@ def is_loop(message: bytes, limits: EnvelopeLimits) -> bool:
 class Trace:
     """What the trace header tells about a transaction (RFC 5321 section 4.4).
 
-    ``spoken`` is ``LMTP`` or ``ESMTP``; ``greeting_name`` what the peer called itself; ``address`` the
-    peer's, empty for a Unix socket; ``received`` in epoch seconds; ``transaction_id`` is random and means
-    nothing.
+    ``spoken`` is ``LMTP``, ``ESMTP``, or ``SMTP`` after HELO; ``greeting_name`` what the peer called itself;
+    ``address`` the peer's, empty for a Unix socket; ``received`` in epoch seconds; ``transaction_id`` is
+    random and means nothing.
     """
 
     spoken: bytes
@@ -108,7 +108,9 @@ class Trace:
 
     @property
     def protocol(self) -> bytes:
-        """The transmission type (RFC 3848, RFC 6531 section 4.3)."""
+        """The transmission type (RFC 3848, RFC 6531 section 4.3); with SMTP none tells of TLS."""
+        if self.spoken == b"SMTP" and not self.smtputf8:
+            return self.spoken
         spoken = b"UTF8" + self.spoken.removeprefix(b"E") if self.smtputf8 else self.spoken
         return spoken + (b"S" if self.secure else b"")
 

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """EHLO (RFC 5321 section 4.1.1.1) or LHLO (RFC 2033 section 4.1); a domain or an address literal."""
+    """HELO or EHLO (RFC 5321 section 4.1.1.1) or LHLO (RFC 2033 section 4.1).
+
+    ``name`` is a domain or an address literal; ``extended`` whether extensions are asked for: not by HELO.
+    """
 
     name: bytes
+    extended: bool = True
 
 
 @dataclass(frozen=True, slots=True)

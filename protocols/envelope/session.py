@@ -66,7 +66,7 @@ class EnvelopeSession:
         self._limits = services.limits
         self._secure = secure
         self._connection = heard.Connection(services.limits)
-        self._greeting_name: bytes | None = None
+        self._greeting: ask.Greeting | None = None
         self._transaction: Transaction | None = None
         self._incoming: _Incoming | None = None
         self._output = bytearray()
@@ -133,8 +133,8 @@ class EnvelopeSession:
                 self._answer(request)
                 if request is replies.BAD_BDAT:
                     self._over = True
-            case ask.Greeting(name):
-                self._greet(name)
+            case ask.Greeting():
+                self._greet(request)
             case ask.Mail():
                 self._answer(self._mail(request), "MAIL")
             case ask.Rcpt(recipient):
@@ -159,10 +159,13 @@ class EnvelopeSession:
             case _:
                 assert_never(request)
 
-    def _greet(self, name: bytes) -> None:
+    def _greet(self, greeting: ask.Greeting) -> None:
         self._end_transaction()
-        self._greeting_name = name
+        self._greeting = greeting
         self._errors = 0
+        if not greeting.extended:
+            self._put(Reply(250, b"", self._services.hostname))
+            return
         lines = [
             self._services.hostname,
             b"PIPELINING",
@@ -171,6 +174,7 @@ class EnvelopeSession:
             b"SMTPUTF8",
             b"CHUNKING",
             b"SIZE %d" % self._limits.message_max_bytes,
+            *self._dialect.capabilities,
         ]
         if self._can_start_tls:
             lines.append(b"STARTTLS")
@@ -178,7 +182,7 @@ class EnvelopeSession:
         self._output += b"250 %s\r\n" % lines[-1]
 
     def _mail(self, request: ask.Mail) -> Reply:
-        if self._greeting_name is None:
+        if self._greeting is None:
             return self._dialect.greeting_first
         if self._transaction is not None:
             return replies.NESTED_MAIL
@@ -231,11 +235,13 @@ class EnvelopeSession:
         self._end_transaction()
 
     async def _deliver(self, transaction: Transaction) -> None:
-        services = self._services
+        services, greeting = self._services, self._greeting
+        assert greeting is not None, "MAIL comes after a greeting"
         trace = Trace(
-            spoken=self._dialect.name,
+            # The E is for the extensions (RFC 3848).
+            spoken=self._dialect.name if greeting.extended else self._dialect.name.removeprefix(b"E"),
             sender=transaction.sender,
-            greeting_name=self._greeting_name or b"unknown",
+            greeting_name=greeting.name,
             address=self._channel.address,
             hostname=services.hostname,
             secure=self._secure,
@@ -292,7 +298,7 @@ class EnvelopeSession:
         await self._flush()
         self._channel.start_tls(self._services.tls)
         self._secure = True
-        self._greeting_name = None
+        self._greeting = None
 
     # -- answering -------------------------------------------------------------------------------
 

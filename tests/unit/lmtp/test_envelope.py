@@ -14,7 +14,7 @@ from protocols.envelope import replies
 from protocols.envelope import requests as ask
 from protocols.envelope.delivery import Delivery
 from protocols.envelope.dialect import Dialect
-from protocols.envelope.grammar import VERBS, parse_command, parse_greeting
+from protocols.envelope.grammar import VERBS, parse_command, parse_greeting, parse_helo
 from protocols.envelope.message import Trace
 from protocols.envelope.replies import Reply
 from protocols.envelope.transaction import Transaction
@@ -23,7 +23,7 @@ from tests.wire import Client
 
 Value = TypeVar("Value")
 LIMITS = EnvelopeLimits(recipients_max=2, refused_recipients_max=1, message_max_bytes=100)
-SMTP = {**VERBS, b"EHLO": parse_greeting}
+SMTP = {**VERBS, b"EHLO": parse_greeting, b"HELO": parse_helo}
 
 
 def result_now(coroutine: Coroutine[Any, Any, Value]) -> Value:
@@ -48,6 +48,8 @@ def trace(spoken: bytes, secure: bool, smtputf8: bool) -> Trace:
 def test_another_protocol_adds_its_own_verbs() -> None:
     """EHLO is a greeting where a protocol says so, and unknown where none does; the rest is shared."""
     assert parse_command(b"EHLO relay.example.net", LIMITS, SMTP) == ask.Greeting(b"relay.example.net")
+    assert parse_command(b"HELO relay.example.net", LIMITS, SMTP) == ask.Greeting(b"relay.example.net", False)
+    assert parse_command(b"HELO two names", LIMITS, SMTP) is replies.SYNTAX
     assert parse_command(b"LHLO relay.example.net", LIMITS, SMTP) is replies.UNKNOWN_COMMAND
     assert parse_command(b"EHLO relay.example.net", LIMITS, VERBS) is replies.UNKNOWN_COMMAND
     assert parse_command(b"MAIL FROM:<a@b.example>", LIMITS, SMTP) == ask.Mail(b"a@b.example")
@@ -64,6 +66,8 @@ def test_the_transmission_type_says_how_the_message_came() -> None:
     assert shown == {
         b"LMTP", b"LMTPS", b"UTF8LMTP", b"UTF8LMTPS", b"ESMTP", b"ESMTPS", b"UTF8SMTP", b"UTF8SMTPS"
     }  # fmt: skip
+    # HELO has no extensions, and no transmission type of its own for TLS.
+    assert trace(b"SMTP", False, False).protocol == trace(b"SMTP", True, False).protocol == b"SMTP"
     assert b"with ESMTPS id 1f;" in trace(b"ESMTP", True, False).header(b"joe@example.org")
 
 
@@ -100,8 +104,8 @@ def test_chunks_that_are_too_large_together_fail_and_fail_again() -> None:
     assert budget.used_bytes == 0
 
 
-def test_another_protocol_needs_no_session_of_its_own() -> None:
-    """A dialect with other words, and one reply for all recipients, brings the same envelope (RFC 5321)."""
+def smtp_client() -> tuple[LmtpWorld, Client]:
+    """A server of a dialect with other words, and one reply for all recipients; and who talks to it."""
 
     async def deliver(delivery: Delivery, send: Callable[[Reply], Awaitable[None]]) -> None:
         outcomes = [await delivery.deliver_to(accepted) for accepted in delivery.accepted]
@@ -114,10 +118,16 @@ def test_another_protocol_needs_no_session_of_its_own() -> None:
         Reply(421, b"4.7.0", b"this is an SMTP server"),
         Reply(503, b"5.5.1", b"EHLO first"),
         deliver,
+        capabilities=(b"LIMITS RCPTMAX=100",),
     )
     world = LmtpWorld()
     world.factory._services = replace(world.factory._services, dialect=dialect)
-    client = Client(world.factory)
+    return world, Client(world.factory)
+
+
+def test_another_protocol_needs_no_session_of_its_own() -> None:
+    """A dialect with other words brings the same envelope (RFC 5321)."""
+    world, client = smtp_client()
     assert client.hear() == b"220 mx.example.org ESMTP Sealbox ready\r\n"
     assert client.say(b"MAIL FROM:<bob@example.net>\r\n") == b"503 5.5.1 EHLO first\r\n"
     assert client.say(b"EHLO relay.example.net\r\n").startswith(b"250-mx.example.org\r\n")
@@ -128,6 +138,29 @@ def test_another_protocol_needs_no_session_of_its_own() -> None:
     assert [kept.account for kept in world.store.kept] == ["joe", "ann"]
     client.say(b"QUIT\r\n")
     assert {entry.command for entry in world.access_log.entries} == {"ESMTP MAIL", "ESMTP DATA"}
+
+
+def test_a_dialect_announces_what_it_adds_to_the_envelope() -> None:
+    """Its own keywords stand among those of the envelope (RFC 5321 section 4.1.1.1)."""
+    _, client = smtp_client()
+    client.hear()
+    said = client.say(b"EHLO relay.example.net\r\n").splitlines()
+    assert b"250-LIMITS RCPTMAX=100" in said and b"250-PIPELINING" in said
+    assert [line[:4] for line in said] == [b"250-"] * (len(said) - 1) + [b"250 "]
+
+
+def test_helo_is_answered_without_extensions_and_told_in_the_trace_header() -> None:
+    """RFC 5321 section 4.1.1.1: one line; the message has come by SMTP, the next after EHLO by ESMTP."""
+    world, client = smtp_client()
+    client.hear()
+    mail = b"MAIL FROM:<bob@example.net>\r\nRCPT TO:<joe@example.org>\r\nDATA\r\n" + MESSAGE + b".\r\n"
+    assert client.say(b"HELO relay.example.net\r\n") == b"250 mx.example.org\r\n"
+    client.say(mail)
+    assert client.say(b"EHLO relay.example.net\r\n").startswith(b"250-")
+    client.say(mail)
+    first, second = [kept.facts.trace_header for kept in world.store.kept]
+    assert b"from relay.example.net" in first and b" with SMTP id " in first
+    assert b" with ESMTP id " in second
 
 
 def test_a_message_is_delivered_without_any_session() -> None:
