@@ -14,7 +14,7 @@ from pathlib import Path
 
 from backup.catalogue import ServerFacts, stream_of_server
 from backup.errors import ImageUnreadable, SegmentDamaged, StoreRefused, StoreUnavailable
-from backup.limits import DAY_S, BackupLimits
+from backup.limits import BackupLimits
 from backup.retention import chains, dated_ahead, expired, full_is_due
 from backup.schedule import Schedule
 from backup.segment import SERVER, SegmentName, StreamId, parse_name
@@ -193,7 +193,7 @@ class Job:
             self._uploader.wait(1.0)
             self.collect()
             self._server.take(settled=not self._uploader.busy)
-        return not self._state.waiting() and self._uploader.trouble is None and not self._schedule.failing()
+        return all_is_stored(self._state)
 
     def stop(self) -> None:
         """Let running uploads finish, and note them and the course of the clock."""
@@ -222,7 +222,7 @@ class Job:
                 self._state.gone(gone, max(now_ms, sure_ms))
 
     def _fingerprint(self, account: AccountId) -> str | None:
-        """One that no snapshot has for an account that cannot be looked at: the others go on all the same."""
+        """What tells states of the account apart; ``_UNREADABLE`` where it cannot be looked at."""
         try:
             with storage_errors():
                 found = fingerprint(account_paths(self._places.root, account))
@@ -337,7 +337,7 @@ class Job:
             (forgotten if stream.account.startswith(FORGOTTEN) else doomed).extend(past)
             if chains(own):
                 with_full.add(stream.account)
-        noted_by_ms = now_ms - int(self._limits.retention_days * DAY_S * 1000)
+        noted_by_ms = now_ms - int(self._limits.retention_s * 1000)
         forgotten += [name for name in self._state.spare(noted_by_ms) if name.stream in spare]
         # They may be the only good snapshots of any of the accounts.
         self._list_accounts()
@@ -353,8 +353,7 @@ class Job:
         self._watch.look()
         if self._watch.doubt_s:
             return 0
-        kept_s = self._limits.retention_days * DAY_S
-        return remove_expired(self._places.root, self._clocks.wall(), kept_s)
+        return remove_expired(self._places.root, self._clocks.wall(), self._limits.retention_s)
 
     def prune_left_over(self) -> list[SegmentName]:
         """Delete objects of our streams that a newer segment of the same number has replaced."""
@@ -389,6 +388,16 @@ class Job:
 def failing_accounts(state: State) -> list[str]:
     """Ids of the accounts of which the last try took no snapshot."""
     return (state.setting(FAILING) or "").split()
+
+
+def is_hindered(state: State) -> bool:
+    """Whether the store could not be used, or an account gave no snapshot, when it was last tried."""
+    return bool(state.setting(TROUBLE) or failing_accounts(state))
+
+
+def all_is_stored(state: State) -> bool:
+    """Whether every change that the job has seen is in the store."""
+    return not state.waiting() and not is_hindered(state)
 
 
 def refused_deletes(state: State) -> str | None:

@@ -61,6 +61,11 @@ class BackupLimits:
     drill_accounts: int = 3
     """Accounts that one drill restores."""
 
+    @property
+    def retention_s(self) -> float:
+        """``retention_days`` in seconds."""
+        return self.retention_days * DAY_S
+
     def __post_init__(self) -> None:
         if self.full_after_days >= self.retention_days:
             raise ValueError("full_after_days has to be less than retention_days")

@@ -17,7 +17,7 @@ from backup.rebuild import Rebuilt
 from backup.restore import Listing, Restorer, Target, is_half_restored, target
 from backup.restored_keys import Difference, Keyslots, choose_keys
 from backup.retention import misdated
-from backup.segment import SERVER, StreamId
+from backup.segment import PAGE_BYTES, SERVER, StreamId
 from backup.server_stream import read_server
 from backup.signing import Signer, Trust
 from backup.source import Source, keys_of
@@ -174,6 +174,11 @@ class Restored:
     keyslots: Keyslots = Keyslots.THEN
     difference: Difference = field(default_factory=Difference)
     """Between the keyslots of then and of now, where both are known."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the restored database."""
+        return self.pages * PAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

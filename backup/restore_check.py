@@ -8,6 +8,7 @@ from pathlib import Path
 from backup.restore import Restorer
 from backup.restore_accounts import Sources, Wishes
 from backup.restore_messages import opened_key
+from backup.segment import PAGE_BYTES
 from backup.soundness import wrong_keys_in
 from mailstore.account import AccountPaths
 from mailstore.account_database import account_database
@@ -18,11 +19,16 @@ from mailstore.keys import Argon2Params
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A state: its time (ms since the epoch), its size, and what is wrong with it; None for nothing."""
+    """A state: its time (ms since the epoch), its pages, and what is wrong with it; None for nothing."""
 
     taken_ms: int
     pages: int
     wrong: str | None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the rebuilt database."""
+        return self.pages * PAGE_BYTES
 
 
 def check_state(

@@ -137,7 +137,7 @@ def expired(
     Whoever can add objects to the bucket chooses their names, so the numbers and times in ``adopted`` decide
     nothing: the first full segment in ``names`` is what follows all of these, and until then they stay.
     """
-    retention_ms = limits.retention_days * DAY_S * _MS
+    retention_ms = limits.retention_s * _MS
     if gone_ms is not None and now_ms - gone_ms >= retention_ms:
         return sorted((*names, *adopted))
     found = chains(names)

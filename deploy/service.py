@@ -12,6 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from backup.leftovers import Leftovers
+from backup.limits import DAY_S
 from deploy.config import Config
 from deploy.factories import Factories, Shared
 from deploy.sockets import ServiceName
@@ -32,8 +33,6 @@ from protocols.throttle import Throttle
 from protocols.transport import StreamFactory
 
 log = logging.getLogger("sealbox.service")
-
-DAY_S = 86_400.0
 
 
 class Service:
@@ -117,8 +116,7 @@ class Service:
             self._logins.call(self._throttle.sweep, limits, now_s),
         ]
         if self._leftovers is not None:
-            kept_s = self._config.snapshots.retention_days * DAY_S
-            due.append(self._executor.call(self._leftovers.remove, kept_s))
+            due.append(self._executor.call(self._leftovers.remove, self._config.snapshots.retention_s))
         return gatherResults([one.addErrback(self._cleaning_failed) for one in due])
 
     @staticmethod

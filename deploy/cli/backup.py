@@ -11,9 +11,8 @@ from pathlib import Path
 import click
 
 from backup.catalogue import stream_of_server
-from backup.job import TROUBLE, Places, failing_accounts, refused_deletes
+from backup.job import TROUBLE, Places, all_is_stored, failing_accounts, is_hindered, refused_deletes
 from backup.keypair import generate, read_public_key
-from backup.limits import DAY_S
 from backup.restore import Listing, list_store
 from backup.restore_accounts import AccountStreams, Sources, Wishes, by_private_key, streams_of_state
 from backup.retention import chains, misdated
@@ -164,7 +163,7 @@ def _counted(number: int, many: str, one: str) -> str:
 
 
 def _until(one: Copy, config: Config) -> str:
-    return utc(int(one.expires_s(config.snapshots.retention_days * DAY_S) * 1000))
+    return utc(int(one.expires_s(config.snapshots.retention_s) * 1000))
 
 
 def _account_fields(state: State, stream: Stream, names: dict[str, str]) -> Fields:
@@ -251,10 +250,9 @@ def _ask_job(root: Path, wait_s: float) -> bool:
         time.sleep(_POLL_S)
         if not request.is_open():
             with opened_state(root) as state:
-                if state.setting(TROUBLE) or failing_accounts(state):
-                    return False
-                if not state.waiting():
-                    return True
+                stored = all_is_stored(state)
+                if stored or is_hindered(state):
+                    return stored
     return False
 
 

@@ -53,7 +53,7 @@ def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: Sto
     state = f"sound as of {utc(found.taken_ms)}"
     cli.answer(
         {"taken": utc(found.taken_ms), "pages": found.pages, "wrong": found.wrong},
-        f"{state}: {size_text(found.pages * 4096)}, every page is authentic and the database is whole"
+        f"{state}: {size_text(found.size_bytes)}, every page is authentic and the database is whole"
         if found.wrong is None
         else f"NOT {state}: {found.wrong}: choose an earlier time with --at",
     )

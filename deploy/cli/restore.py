@@ -257,7 +257,7 @@ def _line(one: Restored) -> str:
     if one.skipped:
         return f"{name}  already exists, left alone"
     kept = f"; what it replaced is in {one.kept}" if one.kept else ""
-    done = f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.pages * 4096)}{kept}{_secrets(one)}"
+    done = f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.size_bytes)}{kept}{_secrets(one)}"
     if one.damage:
         return f"{done}; BUT DAMAGED: {one.damage}: restore an earlier time with --at, or --newest-sound"
     return done

@@ -11,7 +11,7 @@ from commands_world import CommandsWorld
 from job_world import LIMITS, JobWorld
 from store_world import NAME, TINY
 
-from backup.job import FAILED_PAUSE_S, failing_accounts
+from backup.job import FAILED_PAUSE_S, all_is_stored, failing_accounts, is_hindered
 from backup.segment import SERVER
 from deploy.cli.root import EXIT_STORAGE
 from mailstore.account import AccountPaths, NewAccount, account_paths, create_account
@@ -62,6 +62,7 @@ def test_one_bad_account_stops_nobody_elses_snapshots(
     assert stored == others | {SERVER}
     assert world.job.oldest_change_s() >= TWO - 40
     assert failing_accounts(world.state) == [paths.folder.name]
+    assert is_hindered(world.state) and not all_is_stored(world.state)
     named = [one for one in caplog.messages if paths.folder.name in one]
     # Not with every look, which comes every few seconds.
     assert 1 <= len(named) <= 2 + TWO / FAILED_PAUSE_S
@@ -77,6 +78,7 @@ def test_an_account_that_can_be_read_again_is_stored(world: JobWorld) -> None:
     world.pass_time(TWO)
     assert paths.folder.name in {one.account for one in world.state.streams()}
     assert world.job.oldest_change_s() == 0 and failing_accounts(world.state) == []
+    assert all_is_stored(world.state) and not is_hindered(world.state)
 
 
 def test_backup_run_and_status_name_the_account_without_a_snapshot(tmp_path: Path) -> None:
