@@ -22,6 +22,7 @@ def test_what_was_replaced_long_ago_is_removed_at_the_start(tmp_path: Path) -> N
     for folder in (old, young):
         folder.mkdir(parents=True)
         (folder / "keys").write_bytes(b"keyslots of the past")
+        (folder / "seen").write_bytes(b"1")  # else a time so long ago would not be believed at the first look
     past_s = time.time() - (BackupLimits().retention_days + 1) * DAY_S
     os.utime(old, (past_s, past_s))
     # The clock has gone evenly for long enough.
