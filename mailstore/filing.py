@@ -33,9 +33,9 @@ from mailstore.sealed import (
     LEFTOVER_AGE_S,
     SealedId,
     clean_leftovers,
+    mark_damaged,
     open_sealed,
     pending,
-    put_aside,
     read_being_delivered,
     read_sealed,
     remove,
@@ -213,7 +213,7 @@ class Filer:
             except NoSuchMessage:
                 pass  # another filer has filed and unlinked it
             except SealedMessageDamaged:
-                self._set_aside(sealed_id)
+                self._mark_damaged(sealed_id)
             self._listed.popleft()
             tried += 1
         return Batch(tuple(found), bool(self._listed), lock)
@@ -233,10 +233,10 @@ class Filer:
         prepared = prepare(facts.trace_header + message, self._mime_limits)
         return Waiting(sealed_id, len(blob), facts.received, facts.mailbox_hint, prepared)
 
-    def _set_aside(self, sealed_id: SealedId) -> None:
+    def _mark_damaged(self, sealed_id: SealedId) -> None:
         """Move a message that cannot be opened out of the filer's way, for a human to look at."""
-        aside = put_aside(self._paths.inbox, sealed_id)
-        tell(self._account_id, f"inbox/{aside.name} is kept and cannot be opened")
+        renamed = mark_damaged(self._paths.inbox, sealed_id)
+        tell(self._account_id, f"inbox/{renamed.name} is kept and cannot be opened")
 
     def insert(self, txn: Txn, batch: Batch) -> None:
         """File a batch; messages that were filed before are skipped, and their ids kept for the full time

@@ -157,7 +157,7 @@ def pending(inbox: Path) -> list[SealedId]:
     return sorted(SealedId(stem) for stem in stems if _ID.fullmatch(stem))
 
 
-def set_aside(inbox: Path) -> list[Path]:
+def damaged_messages(inbox: Path) -> list[Path]:
     """Messages that could not be opened and that filing has renamed. Raises StorageFailed."""
     with storage_errors():
         return sorted(inbox.glob("*" + DAMAGED_SUFFIX))
@@ -219,15 +219,15 @@ def remove(inbox: Path, *sealed_ids: SealedId) -> None:
                 change.added_bytes -= size_bytes
 
 
-def put_aside(inbox: Path, sealed_id: SealedId) -> Path:
+def mark_damaged(inbox: Path, sealed_id: SealedId) -> Path:
     """Rename a message that cannot be opened, so that filing passes it over. Raises Busy, StorageFailed."""
     path = inbox / (_checked(sealed_id) + SUFFIX)
-    aside = path.with_suffix(DAMAGED_SUFFIX)
+    renamed = path.with_suffix(DAMAGED_SUFFIX)
     with changing(inbox) as change, storage_errors():
         size_bytes = path.stat().st_size
-        path.rename(aside)
+        path.rename(renamed)
         change.added_bytes -= size_bytes
-    return aside
+    return renamed
 
 
 def clean_leftovers(inbox: Path, *, now: float, older_than_s: float = LEFTOVER_AGE_S) -> int:

@@ -19,7 +19,7 @@ from mailstore.errors import MailboxNameInvalid, NoSuchAccount
 from mailstore.keys import Keyslot, read_header
 from mailstore.model import MailboxName, Pop3Settings
 from mailstore.names import for_creation, mailbox_name
-from mailstore.sealed import pending, set_aside
+from mailstore.sealed import damaged_messages, pending
 
 _SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _LOGIN_DELAY_MAX_S = 86_400
@@ -68,7 +68,7 @@ def show(cli: Cli, name: str) -> None:
         aliases = [alias.address for alias in directory.aliases(record.account_id)]
     paths = account_paths(cli.root, record.account_id)
     slots = read_header(paths.folder).header.slots
-    waiting, damaged = len(pending(paths.inbox)), len(set_aside(paths.inbox))
+    waiting, damaged = len(pending(paths.inbox)), len(damaged_messages(paths.inbox))
     fields = {
         **_record_fields(record),
         "aliases": aliases,

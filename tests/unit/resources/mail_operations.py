@@ -197,7 +197,7 @@ def _look_at_inbox(world: World) -> None:
     assert filer.is_free()
 
 
-def _set_aside_damaged(world: World) -> None:
+def _mark_damaged(world: World) -> None:
     batch = world.filer().load()
     assert batch is not None and batch.messages == ()
     batch.release()
@@ -314,7 +314,7 @@ MAIL = [
         undo=lambda world: world.made.close(),
     ),
     Operation("look at the inbox", _look_at_inbox),
-    Operation("set a damaged message aside", _set_aside_damaged, prepare=_write_damaged, undo=_empty_inbox),
+    Operation("mark a damaged message", _mark_damaged, prepare=_write_damaged, undo=_empty_inbox),
     Operation("read a sealed message", _read_sealed, prepare=deliver, undo=_empty_inbox),
     Operation(
         "remove a sealed message",

@@ -14,7 +14,7 @@ from store_world import World, now
 from mailstore import inbox_size, sealed
 from mailstore.errors import NoSuchAccount, StorageFailed
 from mailstore.inbox_size import BELIEVED_S, SIZE_FILE, SUFFIX, changing, waiting_bytes
-from mailstore.sealed import SealedId, deliver, new_sealed_id, put_aside, remove
+from mailstore.sealed import SealedId, deliver, mark_damaged, new_sealed_id, remove
 
 FEW, MANY = 5, 200
 
@@ -85,12 +85,12 @@ def test_the_store_asks_the_count(world: World, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_comes_and_goes_is_counted(inbox: Path) -> None:
-    """Delivered, filed, filed by somebody else already, and put aside because it cannot be opened."""
+    """Delivered, filed, filed by somebody else already, and marked as damaged because it cannot be opened."""
     ids = [delivered(inbox, 100 + number) for number in range(6)]
     assert waiting_bytes(inbox) == truth(inbox) == 615
     remove(inbox, *ids[:3])
     remove(inbox, *ids[2:4])
-    put_aside(inbox, ids[4])
+    mark_damaged(inbox, ids[4])
     assert waiting_bytes(inbox) == truth(inbox) == 105
     delivered(inbox, 1)
     assert waiting_bytes(inbox) == truth(inbox) == 106
@@ -108,7 +108,7 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("what", ["deliver", "remove", "put aside"])
+@pytest.mark.parametrize("what", ["deliver", "remove", "mark damaged"])
 @pytest.mark.parametrize(("owner", "name", "after", "skipped"), STEPS.values(), ids=STEPS)
 def test_a_process_killed_at_any_step_leaves_no_wrong_sum(
     inbox: Path, monkeypatch: pytest.MonkeyPatch, what: str, owner: type, name: str, after: bool, skipped: int
@@ -119,7 +119,7 @@ def test_a_process_killed_at_any_step_leaves_no_wrong_sum(
     work = {
         "deliver": lambda: delivered(inbox, 7),
         "remove": lambda: remove(inbox, ids[0], ids[1]),
-        "put aside": lambda: put_aside(inbox, ids[2]),
+        "mark damaged": lambda: mark_damaged(inbox, ids[2]),
     }[what]
     real, calls = getattr(owner, name), 0
 

@@ -333,7 +333,7 @@ def test_a_large_message_is_prepared_before_the_writer_is_asked(world: World) ->
 
 
 def test_few_messages_are_few_also_where_none_can_be_opened(world: World) -> None:
-    """What is set aside counts, too."""
+    """What is marked as damaged counts, too."""
     account = world.login()
     filer = world.store._open[account.account_id]._filer
     for _ in range(FEW_MESSAGES + 1):
