@@ -28,7 +28,7 @@ def generate(private_path: Path, public_path: Path) -> None:
     """Make a key pair and write its two files, which must not exist.
 
     Raises:
-        FileExistsError: one of them is there. StorageFailed, StorageFull: as they say; neither file stays.
+        FileExistsError: one of them is there. StorageFailed, StorageFull: neither file stays.
     """
     with storage_errors():
         is_taken = private_path.exists() or public_path.exists()

@@ -141,7 +141,7 @@ def _check_hash(name: SegmentName, digest: bytes, expected: Mapping[int, bytes] 
         raise SegmentDamaged(str(name), "it is not the object that was written")
 
 
-def follows_not(segment: OpenSegment, previous: bytes | None) -> bool:
+def breaks_chain(segment: OpenSegment, previous: bytes | None) -> bool:
     """Whether a segment names another predecessor than ``previous``, the hash of the object before it.
 
     A full segment need not name any: the first one after a restore knows no predecessor.
@@ -160,7 +160,7 @@ def check_origin(segment: OpenSegment, account: str | None, previous: bytes | No
     """
     if account is not None and segment.header.account != account:
         raise SegmentDamaged(str(segment.name), "it belongs to another account")
-    if follows_not(segment, previous):
+    if breaks_chain(segment, previous):
         raise ChainLinkBroken(str(segment.name), "it does not build on the object before it")
 
 

@@ -138,7 +138,7 @@ class Restorer:
 
         Raises:
             SegmentDamaged, ChainBroken: naming the object. NothingSound: no state is.
-            ObjectStoreError, StorageFull, StorageFailed: as they say.
+            ObjectStoreError, StorageFull, StorageFailed.
         """
         folder = self._scratch / wanted.account_id
         expected = {wanted.head.sequence: wanted.head.sha256} if wanted.head.sha256 else {}
@@ -206,7 +206,7 @@ class Restorer:
         if files were being exchanged.
 
         Raises:
-            AccountInUse: sessions did not end. Busy, StorageFailed, StorageFull: as they say.
+            AccountInUse: sessions did not end. Busy, StorageFailed, StorageFull.
         """
         paths, fresh = account_paths(self._root, account_id), AccountPaths(folder)
         with storage_errors():

@@ -46,7 +46,7 @@ def check_state(
     is not opened, nor is mail that waits.
 
     Raises:
-        AuthenticationFailed: the secret opens nothing. BackupError, StoreError: as they say.
+        AuthenticationFailed: the secret opens nothing. BackupError, StoreError.
     """
     record, key = opened_key(root, account, secret, params)
     restorer = Restorer(root, sources.source, work, wishes.threads)

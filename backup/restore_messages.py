@@ -50,7 +50,7 @@ def restore_mailbox(
     Raises:
         AuthenticationFailed: the secret opens nothing.
         NoSuchMailbox: the snapshot has none of that name; nothing was made.
-        BackupError, StoreError: as they say; batches that were appended stay.
+        BackupError, StoreError: batches that were appended stay.
     """
     record, key = opened_key(root, account, secret, params)
     wanted = sources.target(record.account_id, wishes.at_ms)

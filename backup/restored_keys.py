@@ -60,7 +60,7 @@ def choose_keys(
 
     Raises:
         KeysDamaged: the one of the time is no header, and no other may take its place; nothing was changed.
-        StorageFull, StorageFailed: as they say.
+        StorageFull, StorageFailed.
     """
     then = _header(folder)
     living = _living(paths, record)

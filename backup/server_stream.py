@@ -49,7 +49,7 @@ def read_server(
 
     Raises:
         WrongKey: there are snapshots, but none of a server with this key. NothingToRestore: there are none.
-        SegmentDamaged, ChainBroken, ObjectStoreError: as they say.
+        SegmentDamaged, ChainBroken, ObjectStoreError.
     """
     stream = stream_of_server(private_key.public)
     if stream not in listing.streams:

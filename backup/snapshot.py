@@ -126,7 +126,7 @@ class Snapshotter:
 
         Raises:
             NoSuchAccount: it has been deleted. Busy: its lock is held for long. ImageUnreadable,
-            StorageFull, StorageFailed: as they say. Nothing was recorded.
+            StorageFull, StorageFailed: nothing was recorded.
         """
         paths = account_paths(self._root, account_id)
         base = self._base(account_id, merge=merge)

@@ -71,7 +71,7 @@ class Source:
 
         Raises:
             SegmentDamaged: it is longer than it should be. ObjectMissing, ObjectStoreError, StorageFull,
-            StorageFailed: as they say.
+            StorageFailed.
         """
         size = self.sizes[name]
         self._check_length(name, size)

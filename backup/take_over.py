@@ -20,7 +20,7 @@ def restore_server(root: Path, server: Server) -> None:
     """Make a data root with the server's key and its directory; what exists stays as it is.
 
     Raises:
-        StorageFailed, StorageFull: as they say; call it again to continue.
+        StorageFailed, StorageFull: call it again to continue.
     """
     make_root(root, server.server_key)
     directory = open_directory(root)

@@ -14,7 +14,7 @@ from pathlib import Path
 from backup.catalogue import Server
 from backup.errors import ChainBroken, ObjectMissing, SegmentDamaged
 from backup.reading import open_file
-from backup.rebuild import follows_not
+from backup.rebuild import breaks_chain
 from backup.restore import Listing
 from backup.segment import SERVER, SegmentName, StreamId
 from backup.signing import Trust
@@ -211,7 +211,7 @@ class Verifier:
             with open_file(path, name, key) as segment:
                 if segment.header.account != expected.account:
                     raise SegmentDamaged(str(name), "it belongs to another account")
-                if before and all(follows_not(segment, one) for one in before):
+                if before and all(breaks_chain(segment, one) for one in before):
                     raise ChainBroken(str(name), "it does not build on the object before it")
                 source.check_writer(segment, path)
                 segment.check()

@@ -44,7 +44,7 @@ def open_job(config: Config, stack: ExitStack, *, patience_s: float) -> tuple[Jo
 
     Raises:
         NotInitialised: there are no server's data. Busy: another job runs.
-        BackupError, StoreError: as they say.
+        BackupError, StoreError.
     """
     server_key = read_server_key(config.data)
     places = Places(config.data)

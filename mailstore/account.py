@@ -191,7 +191,7 @@ def make_root(root: Path, server_key: bytes | None) -> None:
     """As ``init_root``, with a given server key (a restore has it), and also where there are accounts.
 
     Raises:
-        ServerKeyLost: there is a directory, and no key is given. StorageFailed, StorageFull: as they say.
+        ServerKeyLost: there is a directory, and no key is given. StorageFailed, StorageFull.
     """
     with storage_errors():
         make_folders(root)

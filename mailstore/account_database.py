@@ -72,7 +72,7 @@ def account_database(
 
     Raises:
         DatabaseDamaged: not a database, another key, or there is none.
-        StorageFull, StorageFailed, Busy: as they say.
+        StorageFull, StorageFailed, Busy.
     """
 
     def close(database: Database) -> None:
@@ -105,7 +105,7 @@ def open_database(
 
     Raises:
         DatabaseDamaged: not a database, another key, or none where one is needed.
-        StorageFull, StorageFailed: as they say.
+        StorageFull, StorageFailed.
         Busy: the lock is held for longer than ``wait_s``, or the account is being restored.
     """
     useless: list[Database] = []
@@ -161,7 +161,7 @@ def another_connection(
     """One more connection while :func:`open_database`'s is open, and keeps restores away: it takes no lock.
 
     Raises:
-        DatabaseDamaged, StorageFull, StorageFailed, Busy: as they say.
+        DatabaseDamaged, StorageFull, StorageFailed, Busy.
     """
     return open_connection(
         paths.mail_db, key, cache_kib=cache_kib, lock=paths.lock, give_up=give_up, damage=damage

@@ -40,7 +40,7 @@ class Connections:
         Raises:
             TooNew: the database belongs to a newer program.
             DatabaseDamaged: it is none, another key's, or lost.
-            StorageFailed, StorageFull: as they say. Busy: also while the account is being restored.
+            StorageFailed, StorageFull. Busy: also while the account is being restored.
         """
         database = open_database(
             self._paths,
@@ -63,7 +63,7 @@ class Connections:
         """A reader's, while the first one is open.
 
         Raises:
-            DatabaseDamaged, StorageFailed, StorageFull, Busy: as they say.
+            DatabaseDamaged, StorageFailed, StorageFull, Busy.
         """
         return another_connection(
             self._paths,

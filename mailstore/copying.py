@@ -44,7 +44,7 @@ def copy_mailbox(
     Raises:
         NoSuchMailbox: ``source`` has none of that name; nothing was made.
         MailboxNameInvalid, LimitExceeded: the new mailbox cannot be made.
-        StorageFull, StorageFailed: as they say; batches that were written stay.
+        StorageFull, StorageFailed: batches that were written stay.
     """
     found = source.read(0, _placed, mailbox)
     now_s = int(time.time())

@@ -44,7 +44,7 @@ def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
     itself.
 
     Raises:
-        Busy: sessions, or a snapshot, did not end in time. StorageFailed, StorageFull: as they say.
+        Busy: sessions, or a snapshot, did not end in time. StorageFailed, StorageFull.
     """
     temporary = paths.leave.with_name(f".{paths.leave.name}.{os.urandom(4).hex()}.tmp")
     # Locked before anybody can see it.

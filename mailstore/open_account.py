@@ -148,7 +148,7 @@ class OpenAccount:
 
         Raises:
             TooNew: the database belongs to a newer program.
-            StorageFailed, StorageFull, Busy: as they say.
+            StorageFailed, StorageFull, Busy.
         """
         self._modseqs = await self._writer.run(
             lambda database: database.read(int(time.time()), mailboxes.modseqs)

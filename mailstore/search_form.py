@@ -75,7 +75,7 @@ def _reduced(chunk: str) -> str:
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[str]:
-    """The same text in chunks of a bounded size: small texts put together, long ones cut."""
+    """The text of ``texts`` in chunks of a bounded size: small ones put together, long ones cut."""
     waiting: list[str] = []
     size = 0
     for text in texts:

@@ -36,7 +36,7 @@ class ImapLimits:
     No address and no account may have more of it than is left for the others: at most half. Beyond it
     NO [UNAVAILABLE], so the client tries later. At least twice what one APPEND may have."""
     literals_total_before_login_max_bytes: int = 32 * KIB
-    """The same as literals."""
+    """Sum of a command's literals while nobody is logged in."""
     literals_per_command_max: int = 1000
     swallow_max_bytes: int = 1 * MIB
     """Refused input that is read and thrown away to stay in step; beyond it the connection ends."""
@@ -56,7 +56,7 @@ class ImapLimits:
     """Messages that clients are asked to name in one command, announced as MESSAGELIMIT (RFC 9738);
     0 announces nothing and limits nothing."""
     save_limit: int = 0
-    """The same for COPY and APPEND alone, announced as SAVELIMIT where ``message_limit`` is 0."""
+    """As ``message_limit``, for COPY and APPEND alone, announced as SAVELIMIT where that is 0."""
     message_limit_enforced: int = 1_000_000
     """Messages beyond which a command is cut short or refused; clients that do not know the extension take
     a part for all, so this has to be more than mailboxes have. Never less than what is announced."""
@@ -137,7 +137,7 @@ class StreamLimits:
     close_wait_s: float = 2.0
     """How long a peer that has read everything may take to close its side."""
     stop_close_wait_s: float = 0.1
-    """The same while the server stops, so that clients that never close do not hold up a restart."""
+    """``close_wait_s`` while the server stops, so that clients that never close do not hold up a restart."""
     turn_max_s: float = 0.002
     """How long one connection may run before it yields to others, between two commands."""
     connections_max: int = 20_000

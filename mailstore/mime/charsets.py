@@ -89,7 +89,7 @@ def decode(value: bytes, charset: str | None) -> str:
 
 
 def decode_pieces(value: bytes, charset: str | None) -> Iterator[str]:
-    """The same in pieces, for long text: some codecs take a second for bytes without a character."""
+    """As ``decode``, in pieces, for long text: some codecs take a second for bytes without a character."""
     codec = _codec(charset) if charset else None
     if codec is None or len(value) <= _PIECE_BYTES:
         yield decode(value, charset)

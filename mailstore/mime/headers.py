@@ -126,7 +126,7 @@ def _fields_named(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
 
 
 def _fields_one_by_one(data: bytes, names: set[bytes], invert: bool) -> list[bytes]:
-    """The same for a header of any size and any number of names, without blocking other threads."""
+    """The fields of these names, or the others, of a header of any size, without blocking other threads."""
     kept: list[bytes] = []
     position, end = 0, len(data)
     while position < end:

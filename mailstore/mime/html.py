@@ -34,7 +34,7 @@ def html_to_text(source: str, max_chars: int = 8 << 20) -> str:
 
 
 def visible_pieces(source: str, max_chars: int = 8 << 20) -> Iterator[str]:
-    """The same in pieces and with unchanged white space, so that long text does not block other threads."""
+    """As ``html_to_text``, in pieces so that other threads get a turn, and with unchanged white space."""
     for text in _between_tags(source[:max_chars]):
         position = 0
         while position < len(text):

@@ -122,7 +122,7 @@ def create(txn: Txn, name: MailboxName, use: SpecialUse | None, max_mailboxes: i
     """Create a mailbox and the superiors it lacks (RFC 3501 section 6.3.3).
 
     Raises:
-        MailboxNameInvalid, MailboxExists, LimitExceeded: as they say.
+        MailboxNameInvalid, MailboxExists, LimitExceeded.
         SpecialUseTaken: another mailbox has the attribute (RFC 6154 section 3).
     """
     name = for_creation(name)
@@ -174,7 +174,7 @@ def rename(txn: Txn, old: MailboxName, new: MailboxName, max_mailboxes: int) -> 
     RFC 3501 section 6.3.5. MAILBOXID and UIDs stay with a renamed mailbox (RFC 8474 section 4).
 
     Raises:
-        NoSuchMailbox, MailboxExists, MailboxNameInvalid, OwnInferior, LimitExceeded: as they say.
+        NoSuchMailbox, MailboxExists, MailboxNameInvalid, OwnInferior, LimitExceeded.
     """
     new = for_creation(new)
     mailbox_id = require_mailbox(txn, old)

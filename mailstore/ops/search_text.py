@@ -44,7 +44,7 @@ class Wanted:
         return self._words[needle]
 
     def tokens(self, needle: str) -> tuple[bytes, ...] | None:
-        """The same where comments, quotes and blanks may lie between the words of an address."""
+        """As ``words``, where comments, quotes and blanks may stand between the words of an address."""
         if needle not in self._tokens:
             self._tokens[needle] = _as_bytes(needle, _WORD.findall(needle))
         return self._tokens[needle]

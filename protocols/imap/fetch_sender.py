@@ -260,7 +260,7 @@ async def _send_content(
 async def _send_by_section(
     ctx: Context, selected: Selected, asked: Asked, result: FetchResult, outcome: Outcome
 ) -> None:
-    """The same, one section at a time: decoded parts are whole, so only one may be in memory."""
+    """As ``_send_content``, one section at a time: decoded parts are whole, so only one may be in memory."""
     plain, seen = _shapes(ctx, selected, asked)
     for fetched in result.rows:
         shape = seen if fetched.uid in result.seen_now else plain

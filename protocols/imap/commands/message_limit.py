@@ -30,7 +30,7 @@ class Allowed:
     code: bytes = b""
 
     def batches(self, size: int) -> Iterator[Sequence[Uid]]:
-        """So many at a time, ascending; when not all are allowed, the highest come first (section 3.1)."""
+        """``size`` at a time, ascending; when not all are allowed, the highest come first (section 3.1)."""
         starts = range(0, len(self.uids), size)
         for at in reversed(starts) if self.code else starts:
             yield self.uids[at : at + size]

@@ -35,22 +35,22 @@ class Names:
         return next((mailbox_id for mailbox_id, known in self.by_id.items() if known == name), None)
 
     def with_mailbox(self, mailbox_id: MailboxId, name: str) -> Names:
-        """The same with one more mailbox."""
+        """These names and one more mailbox."""
         return replace(self, by_id={**self.by_id, mailbox_id: name})
 
     def without_mailbox(self, name: str) -> Names:
-        """The same without a mailbox."""
+        """These names without a mailbox."""
         return replace(
             self, by_id={mailbox_id: other for mailbox_id, other in self.by_id.items() if other != name}
         )
 
     def with_renamed(self, old: str, new: str) -> Names:
-        """The same with a mailbox and its inferiors renamed."""
+        """These names with a mailbox and its inferiors renamed."""
         moved = {mailbox_id: _below(name, old, new) or name for mailbox_id, name in self.by_id.items()}
         return replace(self, by_id=moved)
 
     def with_subscribed(self, names: frozenset[str]) -> Names:
-        """The same with other subscriptions."""
+        """These names with other subscriptions."""
         return replace(self, subscribed=names)
 
 

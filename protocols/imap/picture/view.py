@@ -229,7 +229,7 @@ class View:
             self.recent |= delta.recent
 
     def apply_unclaimed(self, delta: Delta) -> None:
-        """The same before it is known which messages are ``\\Recent``: RECENT waits for ``claimed``."""
+        """As ``apply``, before it is known which messages are ``\\Recent``: RECENT waits for ``claimed``."""
         self._recent_open = True
         self.apply(delta)
 
@@ -240,7 +240,7 @@ class View:
             self.recent |= recent
 
     def catch_up(self, delta: Delta) -> None:
-        """The same with a delta that goes back further than ``modseq``: flags changed earlier are no news."""
+        """As ``apply``, of a delta that reaches back beyond ``modseq``: what changed earlier is no news."""
         self.apply(replace(delta, changed=tuple(row for row in delta.changed if row.modseq > self.modseq)))
 
     def flags_defined(self) -> list[bytes]:
@@ -249,7 +249,7 @@ class View:
         return lines.flags_defined(tuple(self._keywords.values()), self._read_only)
 
     def new_keywords(self) -> list[bytes]:
-        """The same, when keywords have come up that the client was not told of."""
+        """As ``flags_defined``, when keywords have come up that the client was not told of; else nothing."""
         return self.flags_defined() if self._new_keywords else []
 
     def with_numbers(self, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:

@@ -17,7 +17,7 @@ from job_world import JobWorld
 from backup.candidates import Candidates
 from backup.catalogue import stream_of_server
 from backup.errors import BackupError, ChainBroken, ChainLinkBroken, SegmentDamaged, WrongKey
-from backup.rebuild import Rebuilder, follows_not
+from backup.rebuild import Rebuilder, breaks_chain
 from backup.restore import Listing, Restorer, Target, _to_blame, list_store, target
 from backup.segment import Header, Kind, SegmentName, StreamId
 from backup.server_stream import read_server
@@ -237,7 +237,7 @@ def test_a_segment_says_what_it_builds_on(
     """``previous`` is what is there; where that is not known nothing contradicts it."""
     name = SegmentName(StreamId("5" * 32), 2, 2, kind)
     segment: Any = SimpleNamespace(name=name, header=SimpleNamespace(previous=named))
-    assert follows_not(segment, previous) is otherwise
+    assert breaks_chain(segment, previous) is otherwise
 
 
 def test_the_object_that_another_does_not_build_on_is_to_blame() -> None:
