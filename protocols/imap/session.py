@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError
 
 from mailstore.errors import AccountClosed, StoreError
 from protocols.access_log import Entry
-from protocols.imap.commands.append import is_welcome
+from protocols.imap.commands.append import require_mailbox
 from protocols.imap.commands.entering import capability_text
 from protocols.imap.commands.handlers import HANDLERS
 from protocols.imap.compress import BrokenStream
@@ -25,8 +25,9 @@ from protocols.imap.connection import (
     Piece,
 )
 from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment, Unanswered, log
+from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
-from protocols.imap.grammar.table import COMMANDS, CommandSpec, Parsed, State, Unparsed, parse_command
+from protocols.imap.grammar.table import COMMANDS, CommandSpec, Parsed, State, Unparsed, begun, parse_command
 from protocols.imap.news import tell_between_commands, tell_news
 from protocols.imap.picture.view import uid_required
 from protocols.imap.progress import progress_reports
@@ -59,7 +60,7 @@ class ImapSession:
         self._ctx = Context(channel, services, secure)
         self._bad_in_row = 0
         self._is_welcome = False
-        """The APPEND that is being received names a mailbox that is there."""
+        """The command that is being received sends its messages to a mailbox that is there."""
 
     def end(self, reason: bytes) -> None:
         """End the session with BYE as soon as the running command is done."""
@@ -111,7 +112,9 @@ class ImapSession:
                 await self._ask_for_literal(pieces)
             case LiteralRefused(tag, excess, pieces):
                 unwelcome = await self._unwelcome(pieces)
-                refusal = unwelcome or Disallowed(excess.value.encode("ascii"), _EXCESS_CODES[excess])
+                refusal: Refused = Disallowed(excess.value.encode("ascii"), _EXCESS_CODES[excess])
+                if unwelcome is not None:
+                    _, refusal = unwelcome
                 self._refuse(tag, b"", refusal, counts=unwelcome is None and excess is Excess.SIZE)
             case LineTooLong(tag):
                 self._refuse(tag, b"", Malformed(b"line too long"), counts=True)
@@ -128,21 +131,30 @@ class ImapSession:
 
     async def _ask_for_literal(self, pieces: Sequence[Piece]) -> None:
         """Have the client send it, or refuse the command before it does (RFC 3501 section 7.5)."""
-        refusal = await self._unwelcome(pieces)
-        if refusal is None:
+        unwelcome = await self._unwelcome(pieces)
+        if unwelcome is None:
             self._ctx.output.put(b"+ go ahead\r\n")
         else:
-            self._refuse(self._ctx.connection.abandon(), b"APPEND", refusal, counts=False)
+            spec, refusal = unwelcome
+            self._refuse(self._ctx.connection.abandon(), spec.name, refusal, counts=False)
             self._ctx.literals.release()
 
-    async def _unwelcome(self, pieces: Sequence[Piece]) -> Refused | None:
-        """Why an APPEND is refused before its messages are sent; checked once per command."""
-        if self._is_welcome or self._ctx.account is None:
+    async def _unwelcome(self, pieces: Sequence[Piece]) -> tuple[CommandSpec, Refused] | None:
+        """A command that is refused before its messages are sent, and why; checked once per command."""
+        ctx = self._ctx
+        if self._is_welcome or ctx.account is None:
+            return None
+        cursor = Cursor(pieces, ctx.limits, ctx.utf8_accept, ctx.rev2)
+        spec = begun(cursor)
+        if spec is None or spec.destination is None:
             return None
         try:
-            self._is_welcome = await is_welcome(self._ctx, pieces)
+            mailbox = spec.destination(cursor)
+            if mailbox is not None:
+                await require_mailbox(ctx, mailbox)
+                self._is_welcome = True
         except Refused as refusal:
-            return refusal
+            return spec, refusal
         return None
 
     async def _command(self, event: CommandReceived) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 
 from mailstore.errors import NoSuchMailbox, StoreError
 from mailstore.model import MailboxName, NewMessage
-from protocols.imap.connection import Piece
 from protocols.imap.context import Answer, Context
-from protocols.imap.grammar.append import Append, AppendMessage, Replace, Url, append_target
-from protocols.imap.grammar.cursor import Cursor
+from protocols.imap.grammar.append import Append, AppendMessage, Replace, Url
 from protocols.imap.grammar.message_url import MessageUrl, echoed, parse_url
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.responses import lines
@@ -75,19 +73,6 @@ async def require_mailbox(ctx: Context, mailbox: MailboxName) -> None:
         raise no_such_mailbox() from None
     except StoreError:
         return
-
-
-async def is_welcome(ctx: Context, pieces: Sequence[Piece]) -> bool:
-    """Whether the beginning of a command is that of an APPEND to a mailbox that is there.
-
-    Raises:
-        Disallowed: the mailbox is not there, or cannot be.
-    """
-    mailbox = append_target(Cursor(pieces, ctx.limits, ctx.utf8_accept, ctx.rev2))
-    if mailbox is None:
-        return False
-    await require_mailbox(ctx, mailbox)
-    return True
 
 
 async def _assembled(ctx: Context, messages: Sequence[AppendMessage]) -> list[NewMessage]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mailstore.model import Flags, MailboxName
 from mailstore.uidset import SequenceSet
-from protocols.imap.grammar.cursor import TAG, Cursor
+from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.refusal import Disallowed, Malformed
 
 
@@ -60,16 +60,12 @@ def parse_append(cursor: Cursor) -> Append:
 
 
 def append_target(cursor: Cursor) -> MailboxName | None:
-    """The mailbox of an incomplete APPEND command; None if it is not complete yet, or not an APPEND.
+    """The mailbox that an incomplete APPEND names behind its name; None if that is not complete yet.
 
     Raises:
         Disallowed: no mailbox can have the name.
     """
     try:
-        cursor.token(TAG, b"tag")
-        cursor.space()
-        if not cursor.skip_word(b"APPEND"):
-            return None
         cursor.space()
         mailbox = cursor.mailbox()
     except Malformed:

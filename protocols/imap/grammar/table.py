@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mailstore.model import MailboxName
 from protocols.imap.connection import UNTAGGED, CommandReceived
 from protocols.imap.grammar import (
     append,
@@ -101,7 +102,9 @@ class CommandSpec:
     heard. ``may_expunge``: EXPUNGE may be sent while answering (RFC 3501 section 7.4.1). ``expunges``:
     it is sent even to a client that does not want to hear of changes, for it is the answer itself.
     ``shows_progress``: the command may run for long and puts nothing but whole responses, so INPROGRESS may
-    come in between (RFC 9585); FETCH may stand in the middle of a literal.
+    come in between (RFC 9585); FETCH may stand in the middle of a literal. ``destination`` reads where
+    messages are to go, from a command that is still without them; if they cannot, it is refused before they
+    are sent (RFC 3501 section 7.5).
     """
 
     name: bytes
@@ -111,6 +114,7 @@ class CommandSpec:
     may_expunge: bool = True
     expunges: bool = False
     shows_progress: bool = False
+    destination: Callable[[Cursor], MailboxName | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,9 @@ _SPECS = (
     CommandSpec(b"LSUB", mailbox.parse_lsub, _LOGGED_IN),
     CommandSpec(b"NAMESPACE", _nothing(session.Namespace()), _LOGGED_IN),
     CommandSpec(b"STATUS", mailbox.parse_status, _LOGGED_IN),
-    CommandSpec(b"APPEND", append.parse_append, _LOGGED_IN, shows_progress=True),
+    CommandSpec(
+        b"APPEND", append.parse_append, _LOGGED_IN, shows_progress=True, destination=append.append_target
+    ),
     CommandSpec(b"GETQUOTA", mailbox.parse_getquota, _LOGGED_IN),
     CommandSpec(b"GETQUOTAROOT", mailbox.one_mailbox(mailbox.GetQuotaRoot), _LOGGED_IN),
     CommandSpec(b"SETQUOTA", mailbox.parse_setquota, _LOGGED_IN),
@@ -240,6 +246,16 @@ def parse_command(
         return Parsed(tag, spec, spec.parse(cursor), cursor.respelled)
     except Refused as refusal:
         return Unparsed(tag, name if name in COMMANDS else b"", refusal)
+
+
+def begun(cursor: Cursor) -> CommandSpec | None:
+    """The row of a command that is not complete; None when it has none, or its name is not there yet."""
+    try:
+        cursor.token(TAG, b"tag")
+        cursor.space()
+        return COMMANDS.get(cursor.word(b"command"))
+    except Malformed:
+        return None
 
 
 _TAG_MAX_BYTES = 100

@@ -11,6 +11,7 @@ import pytest
 
 from mailstore.errors import StorageFailed
 from protocols.budget import MemoryBudget, Reservation
+from protocols.imap.grammar.table import COMMANDS
 from protocols.limits import KIB, MIB, ImapLimits
 from tests.wire import Client, ImapWorld
 
@@ -162,6 +163,20 @@ def test_memory_is_given_back_when_the_mailbox_is_not_there() -> None:
     said = world.logged_in().say(b"a APPEND Nowhere {10240}\r\n")
     assert said == b"a NO [TRYCREATE] no such mailbox\r\n"
     assert world.literals.used_bytes == 0
+    assert world.access_log.entries[-1].command == "IMAP APPEND"
+
+
+def test_the_table_says_whose_mailbox_is_looked_for_before_messages_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A command whose row names no destination is asked for its literal; so is one that is not known."""
+    spec = COMMANDS[b"APPEND"]
+    monkeypatch.setitem(COMMANDS, b"APPEND", dataclasses.replace(spec, destination=None))
+    client = ImapWorld(limits=LIMITS).logged_in()
+    assert client.say(b"a APPEND Nowhere {10}\r\n") == b"+ go ahead\r\n"
+    monkeypatch.delitem(COMMANDS, b"APPEND")
+    client = ImapWorld(limits=LIMITS).logged_in()
+    assert client.say(b"a APPEND Nowhere {10}\r\n") == b"+ go ahead\r\n"
 
 
 def test_a_limit_that_keeps_the_largest_messages_out_is_refused() -> None:
