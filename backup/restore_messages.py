@@ -70,7 +70,10 @@ def restore_mailbox(
 def opened_key(
     root: Path, account: str, secret: bytes, params: Argon2Params
 ) -> tuple[AccountRecord, DatabaseKey]:
-    """The account and its database's key, by the owner's secret. Raises AuthenticationFailed, StoreError."""
+    """The account and its database's key, by the owner's secret.
+
+    Raises NoSuchAccount, AuthenticationFailed, and other StoreError.
+    """
     directory = open_directory(root)
     try:
         record = directory.login(account) or directory.account(AccountId(account))

@@ -164,7 +164,11 @@ class Database:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
     def read(self, now: int, fn: Callable[..., T], *args: Any) -> T:
-        """Run ``fn(txn, *args)`` in a read transaction: one consistent state of the database."""
+        """Run ``fn(txn, *args)`` in a read transaction: one consistent state of the database.
+
+        ``now`` (epoch s) is what :attr:`Txn.now` says. Raises Busy, DatabaseDamaged, StorageFailed, and what
+        ``fn`` raises.
+        """
         return self._transact("BEGIN", now, fn, *args)
 
     def write(
@@ -184,7 +188,7 @@ class Database:
     def note(self, now: int, fn: Callable[..., T], *args: Any) -> T:
         """As ``write``, for changes that a power cut may undo: no fsync, no waiting for other writers.
 
-        Raises Busy at once if there is one.
+        ``now`` is in seconds since the epoch. Raises Busy at once if there is another writer.
         """
         self._require_room()
         with _writing(self._path, 0.0):

@@ -227,6 +227,8 @@ def open_as_owner(
 ) -> Proven:
     """Open an account to change its keyslots: by password or recovery key, not by app password.
 
+    ``now`` is in seconds since the epoch.
+
     Raises AuthenticationFailed, ScopeDenied, AccountDisabled, HeaderTampered, StorageFailed.
     """
     attempt = prepare(root, directory, name, raw_secret, params or Argon2Params())
@@ -242,7 +244,7 @@ def open_as_owner(
 def current(root: Path, directory: Directory, account_id: AccountId, master: bytearray) -> "Current":
     """The account's record and header as they are on disk now, authenticated.
 
-    Raises AuthenticationFailed if the account is gone, HeaderTampered, TooNew, StorageFailed.
+    Raises AuthenticationFailed if the account is gone, HeaderTampered, TooNew, StorageFailed, Busy.
     """
     record = directory.account(account_id)
     if record is None:

@@ -17,7 +17,8 @@ FILE_NAME = "pop3-login"
 def may_log_in(folder: Path, delay_s: int, now: float) -> bool:
     """Whether ``delay_s`` have passed since the last POP3 login; if so this one, at ``now``, is the last.
 
-    If several ask at once, one gets True. Blocks. Raises Busy, StorageFull, StorageFailed.
+    ``now`` is in seconds since the epoch. If several ask at once, one gets True. Blocks.
+    Raises Busy, StorageFull, StorageFailed.
     """
     path = folder / FILE_NAME
     with locked(path, exclusive=True), storage_errors():

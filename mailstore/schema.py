@@ -196,6 +196,8 @@ def _step(txn: Txn, target: int) -> bool:
 def migrate(database: Database, now: int) -> None:
     """Bring the database to ``SCHEMA_VERSION``. An interrupted migration continues the next time.
 
+    ``now`` is in seconds since the epoch.
+
     Raises:
         TooNew: the database was written by a newer program.
     """

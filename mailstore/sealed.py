@@ -231,7 +231,10 @@ def mark_damaged(inbox: Path, sealed_id: SealedId) -> Path:
 
 
 def clean_leftovers(inbox: Path, *, now: float, older_than_s: float = LEFTOVER_AGE_S) -> int:
-    """Remove temporary files of deliveries that died, by age; returns how many. Raises StorageFailed."""
+    """Remove temporary files of deliveries that died, by age; returns how many.
+
+    ``now`` is in seconds since the epoch. Raises StorageFailed.
+    """
     removed = 0
     with storage_errors():
         for path in inbox.iterdir():

@@ -251,7 +251,7 @@ class MailStore:
         return self._margin.kept(account_id, self.limits.min_free_bytes, new_bytes)
 
     async def quota_limit(self, account_id: AccountId) -> int | None:
-        """The account's storage limit in bytes; None means unlimited."""
+        """The account's storage limit in bytes; None means unlimited. Raises NoSuchAccount."""
         record = await self.executor.call(self._directory.account, account_id)
         if record is None:
             raise NoSuchAccount("no such account")

@@ -128,7 +128,10 @@ class MessageReader:
         )
 
     def read(self, start: int, end: int) -> bytes:
-        """The bytes from ``start`` up to ``end``, cut at the end of the message."""
+        """The bytes from ``start`` up to ``end``, cut at the end of the message.
+
+        Raises StorageFailed where the stored content is damaged.
+        """
         end = min(end, self.size_bytes)
         pieces: list[bytes] = []
         while start < end:
@@ -256,7 +259,7 @@ def read_span(txn: Txn, message_id: MessageId, offset: int, length: int) -> byte
     """Bytes of a message from ``offset``.
 
     Raises:
-        NoSuchMessage: it was expunged meanwhile.
+        NoSuchMessage: it was expunged meanwhile. StorageFailed: the stored content is damaged.
     """
     row = txn.one("SELECT id, size_bytes, header_bytes FROM message WHERE id = ?", (message_id,))
     if row is None:
