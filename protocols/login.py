@@ -40,7 +40,7 @@ class RunInThread(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class CountedAttempt:
     """One attempt to log in that has been counted and may go on; see ``LoginGuard.begin``."""
 
     site: str
@@ -84,7 +84,7 @@ class LoginGuard:
         origin = Origin(attempt.site, attempt.trusted)
         return await self._prove(attempt, self._store.login(name, secret, protocol, origin))
 
-    async def begin(self, address: str, name: bytes) -> Attempt:
+    async def begin(self, address: str, name: bytes) -> CountedAttempt:
         """Wait until an attempt may start; it counts as failed until it has succeeded.
 
         Raises:
@@ -95,9 +95,9 @@ class LoginGuard:
         account, start = await self._started(site, name)
         if not self._is_possible(name):
             raise AuthenticationFailed("authentication failed")
-        return Attempt(site, name, account, start.trusted)
+        return CountedAttempt(site, name, account, start.trusted)
 
-    async def scram_setup(self, attempt: Attempt) -> ScramSetup:
+    async def scram_setup(self, attempt: CountedAttempt) -> ScramSetup:
         """The SCRAM parameters for a name; they do not reveal whether the account exists."""
         try:
             return await self._store.scram_setup(attempt.name)
@@ -106,7 +106,7 @@ class LoginGuard:
             raise
 
     async def login_scram(
-        self, attempt: Attempt, exchange: ScramExchange, protocol: AccessProtocol
+        self, attempt: CountedAttempt, exchange: ScramExchange, protocol: AccessProtocol
     ) -> tuple[AccountApi, bytes]:
         """As ``login``, by a SCRAM proof; also gives the ServerSignature (RFC 5802 section 3)."""
         return await self._prove(attempt, self._store.login_scram(attempt.name, exchange, protocol))
@@ -115,7 +115,7 @@ class LoginGuard:
         """The longest delay between POP3 logins that any account has of its own, in seconds; 0: none has."""
         return await self._store.largest_pop3_login_delay_s()
 
-    async def _prove(self, attempt: Attempt, proof: Awaitable[T]) -> T:
+    async def _prove(self, attempt: CountedAttempt, proof: Awaitable[T]) -> T:
         try:
             result = await proof
         except (AuthenticationFailed, TooManyLogins, CancelledError):
@@ -127,11 +127,13 @@ class LoginGuard:
         self._note(attempt, self._throttle.succeeded, attempt.site, attempt.account, attempt.trusted, now)
         return result
 
-    def _take_back(self, attempt: Attempt) -> None:
+    def _take_back(self, attempt: CountedAttempt) -> None:
         """The failure is ours: the attempt counts neither as failed nor as successful."""
         self._note(attempt, self._throttle.take_back, attempt.site, attempt.account, attempt.trusted)
 
-    def _note(self, attempt: Attempt, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    def _note(
+        self, attempt: CountedAttempt, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         """Not awaited: hanging up just here must not lose an open session."""
         done = self._run(function, *args, **kwargs)
         done.addCallbacks(lambda _none: self._wake(attempt.site), self._not_noted)

@@ -10,7 +10,7 @@ from deploy.cli.app_password import app_password
 from deploy.cli.backup import backup
 from deploy.cli.domain import alias, domain
 from deploy.cli.restore import restore
-from deploy.cli.root import EPILOG, Places
+from deploy.cli.root import EPILOG, GivenPaths
 from deploy.cli.server import check_config, quickstart, serve
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -48,7 +48,7 @@ def main(context: click.Context, data: Path | None, config: Path | None) -> None
     """
     # Files that a command creates are readable by their owner only.
     os.umask(0o077)
-    context.obj = Places(config, data)
+    context.obj = GivenPaths(config, data)
 
 
 for _command in COMMANDS:

@@ -122,7 +122,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class GivenPaths:
     """The places given as options, of the group or of the command."""
 
     config: Path | None = None
@@ -208,7 +208,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        given = context.find_object(Places) or Places()
+        given = context.find_object(GivenPaths) or GivenPaths()
         owner: Owner | None = None
         cli: Cli | None = None
         try:

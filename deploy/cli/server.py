@@ -12,7 +12,7 @@ import click
 from deploy import config as configuration
 from deploy import first_run, serving
 from deploy.cli.owner import other_owner
-from deploy.cli.root import EXIT_REFUSED, EXIT_USAGE, Places, explain
+from deploy.cli.root import EXIT_REFUSED, EXIT_USAGE, GivenPaths, explain
 from mailstore.account import check_root
 from mailstore.errors import DirectoryLost, ServerKeyLost, StoreError
 
@@ -31,7 +31,7 @@ def _refuse(sentence: str, exit_code: int = EXIT_REFUSED) -> NoReturn:
 
 
 def _load(context: click.Context, config: Path | None, data: Path | None) -> configuration.Config:
-    given = context.find_object(Places) or Places()
+    given = context.find_object(GivenPaths) or GivenPaths()
     path = configuration.find(config or given.config, data or given.data)
     try:
         return configuration.load(path)
@@ -79,7 +79,7 @@ def serve(context: click.Context, config: Path | None, data: Path | None) -> Non
 @click.pass_context
 def check_config(context: click.Context, config: Path | None, data: Path | None, as_json: bool) -> None:
     """Read the configuration and name every mistake in it; exit code 2 when there is one."""
-    given = context.find_object(Places) or Places()
+    given = context.find_object(GivenPaths) or GivenPaths()
     path = configuration.find(config or given.config, data or given.data)
     mistakes: tuple[str, ...] = ()
     try:
