@@ -3,6 +3,7 @@
 import errno
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from keys_world import make_world
@@ -320,3 +321,10 @@ def test_a_field_is_no_longer_than_what_is_left() -> None:
     for cut in range(1, len(FACTS.flags[-1]) + 1):
         with pytest.raises(SealedMessageDamaged):
             sealed._unpack_facts(packed[:-cut], SealedLimits())
+
+
+def test_a_delivery_under_way_is_read_up_to_a_size(tmp_path: Path) -> None:
+    """At it, and not an octet beyond."""
+    (tmp_path / f".{ID}.tmp").write_bytes(b"x" * 100)
+    assert sealed.read_being_delivered(tmp_path, ID, 100) == b"x" * 100
+    assert sealed.read_being_delivered(tmp_path, ID, 99) is None

@@ -193,6 +193,18 @@ def test_a_journal_that_grows_too_long_is_removed(tmp_path: Path, monkeypatch: p
     close_all([database])
 
 
+def test_an_end_without_a_beginning_is_passed_over(tmp_path: Path) -> None:
+    """The beginning may be the line that a crash has cut."""
+    database = opened(tmp_path)
+    add(database, 10)
+    database.checkpoint()
+    close_all([database])
+    journal = tmp_path / PAGE_JOURNAL
+    _begun, ended = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(ended)
+    assert read_journal(journal) == []
+
+
 def test_a_journal_may_be_as_long_as_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not an octet longer."""
     journal = tmp_path / PAGE_JOURNAL
