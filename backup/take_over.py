@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from backup.candidates import credible
 from backup.catalogue import Server, stream_of_server
+from backup.job import Places
 from backup.restore import Listing
 from backup.restore_accounts import Sources
 from backup.segment import SERVER
-from backup.state import FORGOTTEN, Segment, State, Stream
-from mailstore.account import make_root, open_directory
+from backup.state import FORGOTTEN, STATE_FILE, Segment, State, Stream
+from mailstore.account import has_server, make_root, open_directory, read_server_key
 from mailstore.durable import storage_errors, write_new
 from mailstore.errors import AccountExists
 from mailstore.keys import PublicKey
@@ -53,6 +55,50 @@ def make_server(root: Path, server: Server, file_name: str) -> Path | None:
     with storage_errors():
         write_new(target_file, server.configuration.encode("utf-8"))
     return target_file
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """What a restore by the private key makes of a data root beside its accounts: see :meth:`look`."""
+
+    root: Path
+    sources: Sources
+    new_server: bool
+    """There was neither key nor directory, so they are made if the snapshots have them."""
+
+    new_state: bool
+    """No snapshot was ever taken here, so a new server may go on with the streams of the lost one."""
+
+    @classmethod
+    def look(cls, root: Path, sources: Sources) -> TakeOver:
+        """Decide it before anything is restored. Raises StorageFailed."""
+        return cls(root, sources, not has_server(root), not (Places(root).folder / STATE_FILE).exists())
+
+    def make_server(self, file_name: str) -> tuple[bool, Path | None]:
+        """Whether the server was made, and the configuration that was. Raises as ``restore_server`` does."""
+        if self.sources.server is None or not self.new_server:
+            return False, None
+        return True, make_server(self.root, self.sources.server, file_name)
+
+    def finish(self, public_key: PublicKey, now_ms: int) -> int:
+        """Go on with the streams, where the server is new; else say how many accounts its directory lacks.
+
+        Those are in the snapshots, and restored only by name. Raises StoreError.
+        """
+        if self.new_server and self.new_state:
+            state = State(Places(self.root).folder, read_server_key(self.root))
+            try:
+                adopt_streams(state, self.sources, public_key, now_ms)
+            finally:
+                state.close()
+            return 0
+        if self.sources.server is None:
+            return 0
+        directory = open_directory(self.root)
+        try:
+            return len(self.sources.unknown(directory))
+        finally:
+            directory.close()
 
 
 def adopt_streams(state: State, sources: Sources, public_key: PublicKey, now_ms: int) -> None:

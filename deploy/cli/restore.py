@@ -16,8 +16,7 @@ from backup.restore import list_store
 from backup.restore_accounts import Restored, Restoring, Sources, Wishes, by_private_key, by_state
 from backup.restore_messages import RestoredMailbox, restore_mailbox
 from backup.restored_keys import Keyslots
-from backup.state import STATE_FILE, State
-from backup.take_over import adopt_streams, make_server
+from backup.take_over import TakeOver
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
@@ -35,10 +34,9 @@ from deploy.cli.snapshot_store import (
     utc,
 )
 from deploy.config import FILE_NAME
-from mailstore.account import has_server, open_directory, read_server_key
+from mailstore.account import open_directory
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchMailbox
-from mailstore.keys import PrivateKey
 from mailstore.locks import locked
 from mailstore.set_aside import RESTORE_LOCK, RESTORE_WORK
 
@@ -163,16 +161,17 @@ def _restore(
     listing = list_store(store)
     if key is not None:
         sources = by_private_key(store, listing, key, work, wishes)
-        new_server = not has_server(root)
-        new_state = not (Places(root).folder / STATE_FILE).exists()
-        if sources.server is not None and new_server:
-            made = make_server(root, sources.server, FILE_NAME)
+        take_over = TakeOver.look(root, sources)
+        is_made, made = take_over.make_server(FILE_NAME)
+        if is_made:
             cli.remark(f"made the server's directory in {root}" + (f" and {made}" if made else ""))
         found = _accounts(cli, root, work, sources, accounts, wishes)
-        if new_server and new_state:
-            _adopt(root, sources, key)
-        elif not accounts and sources.server is not None:
-            _tell_unknown(cli, root, sources)
+        unknown = take_over.finish(key.public, int(time.time() * 1000))
+        if unknown and not accounts:
+            cli.remark(
+                f"{unknown} accounts of the snapshots are not in this directory: 'sealbox backup list"
+                " --private-key' names them, 'sealbox restore' with a name brings that one back"
+            )
         return found, sources
     with opened_state(cli.root) as state:
         sources = by_state(store, listing, state)
@@ -194,28 +193,6 @@ def _accounts(
         total = sum(one.size_bytes for one in targets)
     with progress_bar(cli, total, "restoring") as progress:
         return hopeless + Restoring(root, sources, work, wishes, progress).restore(targets)
-
-
-def _tell_unknown(cli: Cli, root: Path, sources: Sources) -> None:
-    """Mention accounts of the snapshots that this directory does not know: they are restored only by name."""
-    directory = open_directory(root)
-    try:
-        unknown = sources.unknown(directory)
-    finally:
-        directory.close()
-    if unknown:
-        cli.remark(
-            f"{len(unknown)} accounts of the snapshots are not in this directory: 'sealbox backup list"
-            " --private-key' names them, 'sealbox restore' with a name brings that one back"
-        )
-
-
-def _adopt(root: Path, sources: Sources, key: PrivateKey) -> None:
-    state = State(Places(root).folder, read_server_key(root))
-    try:
-        adopt_streams(state, sources, key.public, int(time.time() * 1000))
-    finally:
-        state.close()
 
 
 def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, ...]) -> None:
