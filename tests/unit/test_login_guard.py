@@ -212,10 +212,11 @@ def test_names_of_two_accounts_are_counted_apart() -> None:
 
 
 def test_a_name_that_no_account_can_have_is_counted_too() -> None:
-    """So that it takes as long as any other."""
+    """By itself, so that it takes as long as any other, and no longer."""
     world = Attempts(LoginLimits(account_free_failures=0))
     world.fail(1, HOME, b"joe smith")
     assert outcome(world.attempt(b"guess", ELSEWHERE, b"joe smith")) is dict
+    assert outcome(world.attempt(b"guess", "203.0.113.1", b"ann smith")) is AuthenticationFailed
 
 
 def test_an_attempt_whose_name_cannot_be_looked_up_tests_no_secret() -> None:
