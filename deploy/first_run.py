@@ -310,6 +310,7 @@ Sealbox is serving. Type this into Thunderbird (Account Settings > Add Mail Acco
   Outgoing        none yet: Sealbox stores mail, it does not send it
 
 The certificate is self-signed: confirm it once, or trust {prepared.certificate}
+(to a program that says it is for another name, the server is localhost).
 A handful of messages waits in the inbox. To deliver one more (nobody has to be logged in):
 
   python3 -c "import smtplib, sys; smtplib.LMTP('127.0.0.1', {ports["lmtp"]}).sendmail(

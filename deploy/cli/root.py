@@ -107,7 +107,11 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         f'directory.db is missing, though there are accounts: see {GUIDE}, "{SERVER_SECTION}"',
     ),
     (DatabaseDamaged, EXIT_STORAGE, f"a database is damaged, the line above says which: see {GUIDE}"),
-    (StorageFailed, EXIT_STORAGE, "reading or writing the data failed: check the disk and the permissions"),
+    (
+        StorageFailed,
+        EXIT_STORAGE,
+        "the data could not be read or written: check the disk, and who owns each file of the data root",
+    ),
     (HeaderTampered, EXIT_TAMPERED, "the key header is not the one this program wrote: restore it"),
     (TooNew, EXIT_TAMPERED, "a newer program wrote this data: upgrade this one"),
 )
