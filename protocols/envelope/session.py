@@ -224,7 +224,7 @@ class EnvelopeSession:
         incoming, self._incoming = self._incoming, None
         assert incoming is not None
         if incoming.refusal is not None:
-            self._answer(incoming.refusal)
+            self._answer(incoming.refusal, "BDAT")
             return
         if ambiguous:
             self._open_transaction.collector.fail(Failure.AMBIGUOUS)

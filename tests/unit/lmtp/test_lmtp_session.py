@@ -135,6 +135,7 @@ def test_chunks_without_recipients_are_thrown_away() -> None:
     client = world.greeted()
     said = client.say(b"BDAT 6\r\nQUIT\r\nNOOP\r\n")
     assert said == b"503 5.5.1 MAIL first\r\n250 2.0.0 OK\r\n"
+    assert {entry.command for entry in world.access_log.entries} == {"LMTP BDAT"}
 
 
 def test_a_failed_chunk_fails_the_message_once_per_recipient() -> None:
