@@ -154,7 +154,7 @@ def main() -> int:
     for mutant, outcome in verdicts(todo, known, options.seconds, options.jobs):
         tally, verdict = tallies[mutant.module], outcome.verdict
         tally.verdicts[verdict] += 1
-        if outcome.by is not None:
+        if outcome.by:
             noticing.setdefault(mutant.module, set()).add(outcome.by)
         if verdict in (Verdict.NOTICED, Verdict.TOO_SLOW):
             continue

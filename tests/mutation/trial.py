@@ -63,7 +63,7 @@ def prepare() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the tests make of a mutant; ``by`` is the one that failed, None where it could not say so."""
+    """What the tests make of a mutant; ``by`` is the one that failed, None or empty where none said so."""
 
     verdict: Verdict
     by: str | None = None
