@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -101,15 +102,14 @@ def login_and_append(root: Path, message: bytes) -> None:
 
 def inbox_of(root: Path) -> Counter[bytes]:
     """All messages of INBOX after a login."""
-    world = World(root)
-    account = world.login()
-    mailbox = now(account.select("INBOX", False))
-    rows = now(mailbox.content(list(mailbox.opened.uids), [WHOLE], 10_000_000))
-    found = Counter(row.sections[0].data for row in rows)
-    mailbox.close()
-    account.release()
-    world.clock.advance(CLOSED_S)
-    world.close()
+    with closing(World(root)) as world:
+        account = world.login()
+        mailbox = now(account.select("INBOX", False))
+        rows = now(mailbox.content(list(mailbox.opened.uids), [WHOLE], 10_000_000))
+        found = Counter(row.sections[0].data for row in rows)
+        mailbox.close()
+        account.release()
+        world.clock.advance(CLOSED_S)
     return found
 
 
