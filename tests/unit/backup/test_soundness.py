@@ -14,6 +14,7 @@ from test_install import Living
 
 from backup.segment import PAGE_BYTES
 from backup.soundness import wrong_keys_in, wrong_page
+from backup.state import Segment
 from mailstore.account import AccountPaths
 from mailstore.errors import StorageFailed
 
@@ -58,16 +59,21 @@ def test_a_page_without_code_is_named() -> None:
     assert wrong_page(1, b"SQLite format 3\0" + PAGE[16:]) == "the database is not encrypted"
 
 
-@pytest.mark.parametrize("wrong", list(DAMAGES))
-def test_a_state_that_was_damaged_when_it_was_taken_is_no_sound_one(world: Living, wrong: str) -> None:
-    """--newest-sound goes back to the one before, and says why; without it, the damage is told."""
+def snapshots_around(world: Living, wrong: str) -> tuple[Segment, Segment, Segment]:
+    """A sound state, the one that has this damage, and one that builds on it."""
     world.append("sound")
     sound = world.snapshot()
     world.settle()
     DAMAGES[wrong](world.paths)
     damaged = world.snapshot()
     world.mail.deliver(b"Subject: waits\r\n\r\n")
-    newest = world.snapshot()
+    return sound, damaged, world.snapshot()
+
+
+@pytest.mark.parametrize("wrong", list(DAMAGES))
+def test_a_state_that_was_damaged_when_it_was_taken_is_no_sound_one(world: Living, wrong: str) -> None:
+    """--newest-sound goes back to the one before, and says why; without it, the damage is told."""
+    sound, damaged, newest = snapshots_around(world, wrong)
     folder, rebuilt = world.restorer.rebuild(world.wanted(newest, newest=True), newest_sound=True)
     assert rebuilt.newest == sound.name and rebuilt.damage is None
     assert f"{damaged.name}: {wrong}" in rebuilt.passed_over
@@ -83,13 +89,7 @@ def test_what_a_plain_restore_has_begun_is_not_taken_for_sound(
     world: Living, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was interrupted after the damaged segment, which it had checked less; the sound state is found."""
-    world.append("sound")
-    sound = world.snapshot()
-    world.settle()
-    DAMAGES[wrong](world.paths)
-    damaged = world.snapshot()
-    world.mail.deliver(b"Subject: waits\r\n\r\n")
-    newest = world.snapshot()
+    sound, damaged, newest = snapshots_around(world, wrong)
     with monkeypatch.context() as cut:
         cut.setattr(Path, "unlink", _no_unlink_of("restoring"))
         with pytest.raises(StorageFailed):
