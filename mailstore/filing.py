@@ -68,13 +68,14 @@ class Batch:
 
     messages: tuple[Waiting, ...]
     more: bool
-    lock: int
+    lock: int | None
+    """The descriptor of the filing lock; None when it was let go."""
 
     def release(self) -> None:
         """Let the next filer in; calling it again does nothing."""
-        if self.lock >= 0:
+        if self.lock is not None:
             os.close(self.lock)
-            self.lock = -1
+            self.lock = None
 
 
 class Filer:
@@ -138,7 +139,7 @@ class Filer:
             StorageFailed: the inbox cannot be read.
         """
         lock = self._lock()
-        if lock < 0:
+        if lock is None:
             return None
         try:
             return self._load(lock, few)
@@ -167,11 +168,13 @@ class Filer:
     def is_free(self) -> bool:
         """Whether no process is filing at the moment. Raises StorageFailed, NoSuchAccount."""
         lock = self._lock()
-        if lock >= 0:
-            os.close(lock)
-        return lock >= 0
+        if lock is None:
+            return False
+        os.close(lock)
+        return True
 
-    def _lock(self) -> int:
+    def _lock(self) -> int | None:
+        """The descriptor of the filing lock; None while another process has it."""
         with storage_errors():
             try:
                 lock = os.open(
@@ -183,7 +186,7 @@ class Filer:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            return -1
+            return None
         return lock
 
     def _load(self, lock: int, few: bool) -> Batch:

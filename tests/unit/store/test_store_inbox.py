@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from mailstore import filing
 from mailstore.changes import COALESCE_MAX_S, FolderWatch
 from mailstore.engine import WRITE_LOCK, Txn
-from mailstore.errors import Busy, StorageFull
+from mailstore.errors import Busy, StorageFailed, StorageFull
 from mailstore.filing import FEW_BYTES, FEW_MESSAGES, FORGET_EVERY_S, LOCK_NAME, Batch
 from mailstore.inbox import FILING_RETRY_S, LOCKED_RETRY_S
 from mailstore.limits import StoreLimits
@@ -496,3 +496,17 @@ def test_leftovers_are_looked_for_now_and_then(world: World, monkeypatch: pytest
         world.deliver(MESSAGE)
         assert now(account.status("INBOX")).messages == count
     assert len(looks) == 1
+
+
+def test_an_inbox_that_cannot_be_read_is_let_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise nobody would file until this process ends."""
+    filer = world.login()._opened._filer
+
+    def unreadable(_inbox: Path) -> list[SealedId]:
+        raise StorageFailed
+
+    with monkeypatch.context() as failing:
+        failing.setattr(filing, "pending", unreadable)
+        with pytest.raises(StorageFailed):
+            filer.load()
+    assert filer.is_free()

@@ -278,7 +278,7 @@ def test_filed_mail_is_remembered_for_so_long(tmp_path: Path) -> None:
         world.deliver(b"x")
         now(account.status("INBOX"))
         database = now(opened._writer.run(lambda database: database))
-        nothing = Batch((), more=False, lock=-1)
+        nothing = Batch((), more=False, lock=None)
         filed_at = database.read(0, lambda txn: txn.value("SELECT filed_at FROM filed"))
         for age_s, count in ((DEFAULTS.filed_memory_s, 1), (DEFAULTS.filed_memory_s + 1, 0)):
             opened._filer._forgot = 0  # it does so now and then
