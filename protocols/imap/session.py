@@ -12,6 +12,7 @@ from protocols.access_log import Entry
 from protocols.imap.commands.append import require_mailbox
 from protocols.imap.commands.entering import capability_text
 from protocols.imap.commands.handlers import HANDLERS
+from protocols.imap.commands.news import tell_between_commands, tell_news
 from protocols.imap.compress import BrokenStream
 from protocols.imap.connection import (
     CommandReceived,
@@ -28,7 +29,6 @@ from protocols.imap.context import Answer, Context, Hangup, ImapServices, Moment
 from protocols.imap.grammar.cursor import Cursor
 from protocols.imap.grammar.refusal import Disallowed, Malformed, Refused
 from protocols.imap.grammar.table import COMMANDS, CommandSpec, Parsed, State, Unparsed, begun, parse_command
-from protocols.imap.news import tell_between_commands, tell_news
 from protocols.imap.picture.view import uid_required
 from protocols.imap.progress import progress_reports
 from protocols.imap.responses import lines

@@ -1,6 +1,6 @@
 """The only place that sends what is pending of the selected mailbox, and decides whether EXPUNGE may be.
 
-``protocols.imap.news`` looks for more before it tells.
+``protocols.imap.commands.news`` looks for more before it tells.
 """
 
 from __future__ import annotations

@@ -113,11 +113,8 @@ IMAP = {
     "context": {"connection", "output"} | WINGS,
     "progress": {"context"} | WINGS,
     "telling": {"context"} | WINGS,
-    "fetch_sender": {"context", "output", "telling"} | WINGS,
-    "live_results": {"context", "telling"} | WINGS,
-    "news": {"context", "fetch_sender", "live_results", "telling"} | WINGS,
-    "commands": {"connection", "output", "compress", "context", "fetch_sender", "telling", "news"} | WINGS,
-    "session": {"connection", "compress", "context", "progress", "commands", "telling", "news"} | WINGS,
+    "commands": {"connection", "output", "compress", "context", "telling"} | WINGS,
+    "session": {"connection", "compress", "context", "progress", "commands", "telling"} | WINGS,
     "server": {"context", "session"},
 }
 """What the wings of protocols/imap, and the files beside them, may import of each other."""

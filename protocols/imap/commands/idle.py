@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from protocols.imap.commands.news import changes_heard, tell_in_idle
 from protocols.imap.connection import LineReceived
 from protocols.imap.context import Answer, Context, Unanswered
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.grammar.session import Idle
-from protocols.imap.news import changes_heard, tell_in_idle
 
 _DONE = Answer(b"done")
 

@@ -1,6 +1,6 @@
 """Searches whose results are kept up to date: UPDATE and CANCELUPDATE (RFC 5267 section 4).
 
-What comes to results, and leaves them, is told with everything else (``protocols.imap.live_results``).
+What comes to results, and leaves them, is told with everything else (``live_results``).
 """
 
 from __future__ import annotations

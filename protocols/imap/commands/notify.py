@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mailstore.model import Overview
+from protocols.imap.commands.news import put_news, selected_id, tell_news
 from protocols.imap.context import Answer, Context, Moment
 from protocols.imap.grammar.notify import Event, EventGroup, Filter, Notify
 from protocols.imap.grammar.refusal import Disallowed
-from protocols.imap.news import put_news, selected_id, tell_news
 from protocols.imap.picture.known import ANY_VERSION, AccountPicture, Interest, TooMuch
 from protocols.imap.picture.view import NOTHING, WantedEvents
 from protocols.imap.picture.watch import Watch

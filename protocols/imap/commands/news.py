@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from mailstore.errors import AccountClosed, StoreError
 from mailstore.model import Delta, MailboxId, MailboxInfo, Overview, Uid
 from mailstore.uidset import UidSet
+from protocols.imap.commands.fetch import push
+from protocols.imap.commands.live_results import Come, tell_with_searches
 from protocols.imap.context import Context, Moment, Selected
-from protocols.imap.fetch_sender import push
 from protocols.imap.grammar.fetch import FetchItem, FetchSection
 from protocols.imap.grammar.mailbox import StatusItem
-from protocols.imap.live_results import Come, tell_with_searches
 from protocols.imap.picture.known import ListNews, MetadataNews, News, StatusNews, TooMuch
 from protocols.imap.picture.view import NOTHING
 from protocols.imap.picture.watch import Hint
