@@ -12,6 +12,7 @@ from mailstore.uidset import UidSet
 from protocols.imap.context import Context, Moment, Selected
 from protocols.imap.grammar.fetch import FetchItem, FetchSection
 from protocols.imap.picture.live import InMailboxOrder, InSortOrder, LiveSearch
+from protocols.imap.picture.live_texts import LiveTexts
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.picture.places import Places
 from protocols.imap.responses import search_results
@@ -128,9 +129,31 @@ async def _refresh(ctx: Context, selected: Selected) -> list[_Change]:
 
 async def _matching(selected: Selected, live: LiveSearch, uids: UidSet) -> Sequence[Uid]:
     """Which of these messages match now, in order of the result."""
-    key = criteria.And((criteria.Uids(uids), resolve(live.key, selected.view)))
+    uids = await _look_up_texts(selected, live.texts, uids)
+    key = criteria.And((criteria.Uids(uids), resolve(live.texts.decided(), selected.view)))
     if isinstance(live.result, InSortOrder):
         return await _sorted(selected, key, live.result)
+    return await _search(selected, key)
+
+
+async def _look_up_texts(selected: Selected, texts: LiveTexts, uids: UidSet) -> UidSet:
+    """Look for the texts in messages that were not looked at yet; those that can match at all are left."""
+    new = texts.undecided(uids)
+    if not new:
+        return uids
+    possible = await _found_among(selected, new, texts.possible())
+    for number, part in enumerate(texts.parts):
+        if unseen := texts.unseen(number, possible):
+            texts.learn(number, unseen, await _found_among(selected, unseen, part))
+    return (uids - new) | possible
+
+
+async def _found_among(selected: Selected, uids: UidSet, key: criteria.Key) -> UidSet:
+    among = criteria.And((criteria.Uids(uids), resolve(key, selected.view)))
+    return UidSet.of(await _search(selected, among))
+
+
+async def _search(selected: Selected, key: criteria.Key) -> Sequence[Uid]:
     found = await selected.mailbox.search(key, selected.view.modseq)
     selected.view.apply(found.delta)
     return found.uids

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from mailstore import search as criteria
 from mailstore.model import SortKey
+from mailstore.uidset import UidSet
 from protocols.imap.commands.message_limit import limited_answer
 from protocols.imap.commands.search import Found, search
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.search import CancelUpdate, Search, SearchReturn
 from protocols.imap.picture.live import InMailboxOrder, InSortOrder, LiveSearch
+from protocols.imap.picture.live_texts import LiveTexts
 from protocols.imap.picture.numbering import Numbering, resolve
 from protocols.imap.responses import search_results
 
@@ -38,15 +40,18 @@ def _frozen(key: criteria.Key, view: Numbering) -> criteria.Key:
 async def live_search(ctx: Context, request: Search, correlator: bytes = b"") -> Answer:
     """SEARCH and SORT, by UID or not; with UPDATE the result is kept up to date from here on."""
     selected = ctx.the_mailbox()
-    key = _frozen(request.key, selected.view)
+    key, there = _frozen(request.key, selected.view), selected.view.largest_uid
     found = await search(ctx, request, correlator)
     if SearchReturn.UPDATE in (request.returned or ()):
-        _keep_up_to_date(ctx, selected, request, key, found)
+        texts = LiveTexts(key)
+        if there and not found.code:
+            texts.found_at_first(UidSet(((1, there),)), UidSet.of(found.uids) | found.unknown)
+        _keep_up_to_date(ctx, selected, request, texts, found)
     return limited_answer(ctx, _DONE, found.code)
 
 
 def _keep_up_to_date(
-    ctx: Context, selected: Selected, request: Search, key: criteria.Key, found: Found
+    ctx: Context, selected: Selected, request: Search, texts: LiveTexts, found: Found
 ) -> None:
     live = selected.live
     live.pop(ctx.tag, None)  # an earlier search of this tag has another result
@@ -62,7 +67,7 @@ def _keep_up_to_date(
         selected.live_modseq = found.modseq
     uids, order = found.uids, request.order
     result = InSortOrder(order, uids) if order else InMailboxOrder(uids)
-    live[ctx.tag] = LiveSearch(key, request.by_uid, result, found.unknown, request.update_items)
+    live[ctx.tag] = LiveSearch(texts, request.by_uid, result, found.unknown, request.update_items)
 
 
 async def cancel_update(ctx: Context, request: CancelUpdate) -> Answer:

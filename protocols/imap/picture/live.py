@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from mailstore import search as criteria
 from mailstore.model import SortBy, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.grammar.fetch import FetchItem, FetchSection
+from protocols.imap.picture.live_texts import LiveTexts
 from protocols.imap.picture.view import View
 from protocols.imap.responses import lines
 
@@ -101,7 +101,8 @@ class InSortOrder:
 class LiveSearch:
     """One search of which changes are told."""
 
-    key: criteria.Key = field(repr=False)
+    texts: LiveTexts = field(repr=False)
+    """What it searches for."""
     by_uid: bool
     result: InMailboxOrder | InSortOrder
     unknown: UidSet

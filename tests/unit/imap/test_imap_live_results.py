@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from mailstore import search
 from mailstore.errors import AccountClosed
+from mailstore.model import SystemFlag
+from mailstore.uidset import UidSet
+from protocols.imap.picture.live_texts import REMEMBERED_TEXTS, LiveTexts
+from tests import memory_mailbox
 from tests.wire import Client, ImapWorld
 
 MAIL = b"Subject: %s\r\n\r\ntext\r\n"
@@ -128,3 +133,79 @@ def test_a_session_that_is_ended_does_not_say_that_updates_are() -> None:
         b"* BYE this session has been ended, please log in again",
     ]
     assert client.closed
+
+
+def texts_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, search.Key]]:
+    """Grows by each message whose text is looked at, with the key that asks for it."""
+    read: list[tuple[int, search.Key]] = []
+    original = memory_mailbox.matches
+
+    def noted(message: memory_mailbox.StoredMessage, key: search.Key) -> bool:
+        for one in key.keys if isinstance(key, search.And) else (key,):
+            if not original(message, one):
+                return False
+            if search.reads_text(one):
+                read.append((message.uid, one))
+        return True
+
+    monkeypatch.setattr(memory_mailbox, "matches", noted)
+    return read
+
+
+def test_a_text_is_not_looked_for_again_when_flags_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot have changed: ten such searches would read all messages ten times before the next answer."""
+    _, client, other = listening(b"u SEARCH RETURN (UPDATE) TEXT text NOT SUBJECT b\r\n")
+    read = texts_read(monkeypatch)
+    for sign in b"+-":
+        other.say(b"o STORE 1:4 %cFLAGS (\\Seen)\r\n" % sign)
+        client.say(b"n NOOP\r\n")
+    assert not read
+
+
+def test_a_text_beside_flags_is_looked_for_once_in_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only in messages that could match by everything else."""
+    world, client, other = listening(b"u SEARCH RETURN (UPDATE) UNFLAGGED TEXT text\r\n")
+    read = texts_read(monkeypatch)
+
+    def change(command: bytes) -> list[bytes]:
+        read.clear()
+        other.say(command)
+        said: bytes = client.say(b"n NOOP\r\n")
+        return [line for line in said.splitlines() if b"ESEARCH" in line]
+
+    assert change(b"o UID STORE 1:2 +FLAGS (\\Flagged)\r\n") == [b'* ESEARCH (TAG "u") REMOVEFROM (0 1:2)']
+    assert not read
+    assert change(b"o UID STORE 1:4 -FLAGS (\\Flagged)\r\n") == [b'* ESEARCH (TAG "u") ADDTO (0 1:2)']
+    assert sorted(uid for uid, _ in read) == [1, 2]
+    assert change(b"o UID STORE 1:2 +FLAGS (\\Flagged)\r\n") == [b'* ESEARCH (TAG "u") REMOVEFROM (0 1:2)']
+    assert change(b"o UID STORE 1:2 -FLAGS (\\Flagged)\r\n") == [b'* ESEARCH (TAG "u") ADDTO (0 1:2)']
+    assert not read
+    world.account.deliver(MAIL % b"d")
+    assert change(b"o NOOP\r\n") == [b'* ESEARCH (TAG "u") ADDTO (0 5)']
+    assert [uid for uid, _ in read] == [5]
+
+
+def test_parts_that_never_change_are_remembered_and_others_are_not() -> None:
+    """Texts that all have to match are one; what a flag, the hour or ``*`` decides is asked each time."""
+    a, b, c = (search.AnyText(text) for text in "abc")
+    seen, young = search.HasFlag(SystemFlag.SEEN), search.WithinSeconds(60)
+    texts = LiveTexts(search.And((a, seen, b, search.Larger(3))))
+    assert texts.parts == [search.And((a, b))]
+    texts.learn(0, UidSet.of([1, 2]), UidSet.of([2]))
+    assert texts.decided() == search.And((seen, search.Larger(3), search.Uids(UidSet.of([2]))))
+    assert texts.undecided(UidSet.of([2, 3])) == UidSet.of([3])
+    assert LiveTexts(search.Or(a, search.And((b, c)))).parts == [search.Or(a, search.And((b, c)))]
+    assert LiveTexts(search.Fuzzy(a)).parts == [search.Fuzzy(a)]
+    mixed = LiveTexts(search.Or(search.And((a, young)), search.And((search.Not(b), seen))))
+    assert mixed.parts == [a, search.Not(b)]
+    inverted = LiveTexts(search.Not(search.And((seen, a)))).possible()
+    assert inverted == search.Not(search.And((seen, search.Uids(UidSet()))))
+
+
+def test_the_texts_of_a_search_are_remembered_up_to_a_bound() -> None:
+    """One session could have the store of a thousand sets of messages kept for it."""
+    key: search.Key = search.All()
+    for number in range(50):
+        flag = search.HasKeyword(f"k{number}")
+        key = search.Or(search.And((search.AnyText(f"text {number}"), flag)), key)
+    assert len(LiveTexts(key).parts) == REMEMBERED_TEXTS
