@@ -166,7 +166,10 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A mailbox at the moment it was selected. ``uids`` is ascending; index + 1 is the sequence number."""
+    """A mailbox at the moment it was selected. ``uids`` is ascending; index + 1 is the sequence number.
+
+    Sessions share ``uids``: nobody may change it.
+    """
 
     mailbox_id: MailboxId
     name: MailboxName

@@ -26,6 +26,7 @@ from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor, Lane
 from mailstore.filing import Batch, Filer
 from mailstore.inbox import InboxFiling
+from mailstore.kept import Kept
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.model import Delta, MailboxId, ModSeq
@@ -127,6 +128,7 @@ class OpenAccount:
             self._file_batch,
             lambda work: self._start(work, "filing"),
         )
+        self.kept = Kept(limits.kept_numbers)
         self.sessions: set[Session] = set()
         self._listeners: dict[Callable[[], None], MailboxId | None] = {}
         self._modseqs: dict[MailboxId, int] = {}
@@ -150,9 +152,7 @@ class OpenAccount:
             TooNew: the database belongs to a newer program.
             StorageFailed, StorageFull, Busy.
         """
-        self._modseqs = await self._writer.run(
-            lambda database: database.read(int(time.time()), mailboxes.modseqs)
-        )
+        self._modseqs = await self._writer.run(lambda one: one.read(int(time.time()), mailboxes.modseqs))
         names = (WRITE_LOCK, self.paths.keys.name, self.paths.leave.name)
         self._worker.watcher.watch(self.paths.folder, names, self._account_folder_changed)
         self._worker.watcher.watch_arrivals(self.paths.inbox, self._inbox.file_soon, self._inbox.foresee)
@@ -197,6 +197,7 @@ class OpenAccount:
             if call is not None and call.active():
                 call.cancel()
         await self._inbox.stop()
+        self.kept.clear()
         databases = [
             *await self._searching.close(),
             *await self._readers.close(),

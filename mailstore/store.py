@@ -19,12 +19,10 @@ from mailstore.directory import Directory, Recipient
 from mailstore.engine import Txn
 from mailstore.errors import (
     AccountClosed,
-    Busy,
     MessageTooLarge,
     NoSuchAccount,
     OverQuota,
     ReadOnly,
-    StorageFailed,
     StorageFull,
 )
 from mailstore.executor import Executor
@@ -61,6 +59,7 @@ from mailstore.ops.rows import require_mailbox
 from mailstore.pop3_login import may_log_in
 from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
+from mailstore.selecting import select
 from mailstore.unlock import Unlocked, Unlocker
 
 log = logging.getLogger("sealbox.store")
@@ -376,13 +375,7 @@ class Account:
     async def select(self, name: MailboxName, read_only: bool) -> Mailbox:
         """Open a mailbox for this session. Raises NoSuchMailbox."""
         read_only = read_only or self.read_only
-        opened = await self._opened.read_filed(mailboxes.select, name, read_only)
-        if opened.recent and not read_only:
-            # Only claiming \Recent has to write; it happens in the transaction that is answered from.
-            try:
-                opened = await self._opened.write_on_the_way(mailboxes.select_and_claim, name)
-            except (Busy, StorageFull, StorageFailed):
-                pass  # mail can be read even if nothing can be written; \Recent stays for another session
+        opened = await select(self._opened, name, read_only)
         return Mailbox(self._opened, opened, self._limits, self._writable)
 
     async def _limits(self) -> QuotaLimits:

@@ -76,7 +76,9 @@ class View:
         """``$``: what the last SEARCH with SAVE found; of what is gone it names nothing (RFC 5182 2.1)."""
         self._read_only = opened.read_only
         self.mailbox_gone = False
-        self._uids = array(opened.uids.typecode, opened.uids)
+        self._uids = opened.uids
+        self._shares_uids = True
+        """Other sessions have the same array: it is copied before the first change."""
         self._known_up_to = max(opened.status.uid_next - 1, self._uids[-1] if self._uids else 0)
         self._new: list[int] = []
         self.announced: list[int] = []
@@ -278,6 +280,8 @@ class View:
         if allow_expunge and self._gone:
             said += self._expunge()
         if self._new and wanted.messages:
+            if self._shares_uids:
+                self._uids, self._shares_uids = self._uids[:], False
             self._uids.extend(self._new)
             said.append(b"* %d EXISTS\r\n" % len(self._uids))
             self._recent_due = not self._read_only and self.wording.recent
@@ -315,7 +319,7 @@ class View:
             seqs.extend(range(start + 1, stop + 1))
             before = stop
         kept.extend(self._uids[before:])
-        self._uids = kept
+        self._uids, self._shares_uids = kept, False
         self.recent -= self._gone
         gone, self._gone = self._gone, UidSet()
         if self.wording.vanished:
