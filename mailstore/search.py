@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from enum import Enum
 
 from mailstore.model import ModSeq, SystemFlag
 from mailstore.search_form import search_form
@@ -222,12 +223,32 @@ TextKey = HeaderText | BodyText | AnyText
 """The keys that compare text."""
 
 
+KEPT_FIELDS = ("FROM", "TO", "CC", "BCC", "SUBJECT", "MESSAGE-ID")
+"""Header fields whose text an index keeps as it is, because they are searched so often."""
+
+
+class Place(Enum):
+    """Where a text is searched for, unless it is one of ``KEPT_FIELDS``."""
+
+    HEADER = "the header"
+    BODY = "what is below the header"
+
+
 @dataclass(frozen=True, slots=True)
 class Needle:
-    """A text that is searched for, in its form, in the header of messages or in what is below."""
+    """A text that is searched for, in its form: in one of ``KEPT_FIELDS``, or in another place."""
 
-    is_in_body: bool
+    place: Place | str
     form: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """The messages that hold a text; all others do not."""
+
+    certain: frozenset[int] = frozenset()
+    possible: frozenset[int] = frozenset()
+    """Those that may hold it, beside the certain ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,20 +256,20 @@ class Candidates:
     """What the index says of the messages up to ``up_to``; of later ones it knows nothing."""
 
     up_to: int
-    unknown: frozenset[int]
-    """Messages that are not wholly in the index: each may hold anything."""
-    found: dict[Needle, frozenset[int]] = field(default_factory=dict)
-    """Messages that may hold a text beside ``unknown``. A text that is missing here may be anywhere."""
+    found: dict[Needle, Holders] = field(default_factory=dict)
+    """A text that is missing here may be anywhere."""
 
-    def of(self, key: TextKey) -> frozenset[int] | None:
-        """The messages up to ``up_to`` that may match a key whose text is in its form; None when unknown."""
-        possible = self.unknown
+    def of(self, key: TextKey) -> Holders | None:
+        """The messages up to ``up_to`` that match a key whose text is in its form; None when unknown."""
+        certain: frozenset[int] = frozenset()
+        possible: frozenset[int] = frozenset()
         for needle in _of_leaf(key, key.text):
             found = self.found.get(needle)
             if found is None:
                 return None
-            possible |= found
-        return possible
+            certain |= found.certain
+            possible |= found.possible
+        return Holders(certain, possible - certain)
 
 
 def needles(key: Key) -> Iterator[Needle]:
@@ -269,8 +290,8 @@ def needles(key: Key) -> Iterator[Needle]:
 def _of_leaf(key: TextKey, form: str) -> tuple[Needle, ...]:
     match key:
         case HeaderText():
-            return (Needle(False, form),)
+            return (Needle(key.name if key.name in KEPT_FIELDS else Place.HEADER, form),)
         case BodyText():
-            return (Needle(True, form),)
+            return (Needle(Place.BODY, form),)
         case AnyText():
-            return (Needle(False, form), Needle(True, form))
+            return (Needle(Place.HEADER, form), Needle(Place.BODY, form))

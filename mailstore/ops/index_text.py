@@ -9,7 +9,7 @@ from mailstore.errors import StorageFailed
 from mailstore.limits import StoreLimits
 from mailstore.ops.content import MessageReader, small_header
 from mailstore.ops.search_index import IndexText
-from mailstore.ops.search_text import body_forms, header_forms
+from mailstore.ops.search_text import body_forms, field_forms, header_forms
 
 
 def texts_after(txn: Txn, message_id: int, limits: StoreLimits) -> list[IndexText]:
@@ -24,22 +24,25 @@ def texts_after(txn: Txn, message_id: int, limits: StoreLimits) -> list[IndexTex
     for row in rows:
         if chars >= limits.index_batch_chars:
             break
-        text, read = _text(MessageReader(txn, *row), limits.index_message_chars)
+        text, read = _text(MessageReader(txn, *row), limits)
         batch.append(text)
         chars += read
     return batch
 
 
-def _text(reader: MessageReader, most_chars: int) -> tuple[IndexText, int]:
+def _text(reader: MessageReader, limits: StoreLimits) -> tuple[IndexText, int]:
     """The text of one message, and how many characters of it have been read."""
+    most_chars = limits.index_message_chars
     try:
         header = _joined(header_forms(reader), most_chars)
         body = _joined(body_forms(reader), most_chars)
+        fields = {} if header is None else dict(field_forms(reader))
     except (StorageFailed, ValueError):
         # Whoever searches it is told of the damage.
         return IndexText(reader.message_id, None, None), 0
     read = sum(most_chars if one is None else len(one) for one in (header, body))
-    return IndexText(reader.message_id, header, body), read
+    kept = {name: form if len(form) <= limits.index_field_chars else None for name, form in fields.items()}
+    return IndexText(reader.message_id, header, body, kept), read
 
 
 def _joined(forms: Iterable[str], most_chars: int) -> str | None:

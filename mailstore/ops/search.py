@@ -17,7 +17,7 @@ from typing import assert_never
 
 from mailstore import search
 from mailstore.engine import Row, Txn, Value
-from mailstore.model import MailboxId, MailboxName, ModSeq, SearchResult, UidValidity
+from mailstore.model import MailboxId, MailboxName, ModSeq, SearchResult, Uid, UidValidity
 from mailstore.ops import mailboxes
 from mailstore.ops.content import MessageReader, small_header
 from mailstore.ops.rows import CHOSEN, as_json, delta
@@ -59,7 +59,16 @@ class _Column:
     index: int
 
 
-_Residual = _Column | search.TextKey | search.Uids | search.And | search.Or | search.Not
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A text; a column tells whether the message has it, by the index. NULL where it has to be read."""
+
+    index: int
+    key: search.TextKey
+    holders: search.Holders
+
+
+_Residual = _Column | _Known | search.TextKey | search.Uids | search.And | search.Or | search.Not
 
 
 def _epoch(day: date) -> int:
@@ -145,8 +154,9 @@ def _simple_sql(key: search.Key, now: int) -> _Sql | None:
 class _Splitter:
     """Splits a tree into SQL columns and a residual; see the module's docstring."""
 
-    def __init__(self, now: int, uids_in_sql: bool) -> None:
+    def __init__(self, now: int, uids_in_sql: bool, candidates: search.Candidates | None) -> None:
         self._now = now
+        self._candidates = candidates
         self._uids_in_sql = uids_in_sql
         self._columns: dict[_Sql, _Column] = {}
         self.wanted = Wanted()
@@ -182,7 +192,7 @@ class _Splitter:
         """The tree with what SQL can decide replaced by columns, cheap parts first."""
         found = self.sql(key)
         if found is not None:
-            return self._columns.setdefault(found, _Column(len(self._columns)))
+            return self._column(found)
         match key:
             case search.And(keys):
                 return search.And(tuple(sorted(map(self.residual, keys), key=_is_text)))  # type: ignore[arg-type]  # residual trees reuse the nodes
@@ -194,13 +204,29 @@ class _Splitter:
             case search.Uids():
                 return key
             case search.HeaderText(name, wanted):
-                return search.HeaderText(name, search_form(wanted))
+                return self._text(search.HeaderText(name, search_form(wanted)))
             case search.BodyText(wanted):
-                return search.BodyText(self._in_body(wanted))
+                return self._text(search.BodyText(self._in_body(wanted)))
             case search.AnyText(wanted):
-                return search.AnyText(self._in_body(wanted))
+                return self._text(search.AnyText(self._in_body(wanted)))
             case _:
                 raise ValueError("the session has to replace this search key")
+
+    def _column(self, selected: _Sql) -> _Column:
+        return self._columns.setdefault(selected, _Column(len(self._columns)))
+
+    def _text(self, key: search.TextKey) -> _Known | search.TextKey:
+        """The key, with what the index says of it."""
+        holders = None if self._candidates is None else self._candidates.of(key)
+        if self._candidates is None or holders is None:
+            return key
+        certain, possible = _one_of(holders.certain), _one_of(holders.possible)
+        tells = _Sql(
+            f"CASE WHEN p.message_id > ? THEN NULL WHEN {certain.text} THEN 1"
+            f" WHEN {possible.text} THEN NULL ELSE 0 END",
+            (self._candidates.up_to, *certain.parameters, *possible.parameters),
+        )
+        return _Known(self._column(tells).index, key, holders)
 
     def _in_body(self, wanted: str) -> str:
         form = search_form(wanted)
@@ -213,8 +239,8 @@ def _bound(node: _Residual, columns: Sequence[_Sql], known: search.Candidates, *
     match node:
         case _Column(index):
             return columns[index]
-        case search.HeaderText() | search.BodyText() | search.AnyText():
-            return _candidates_sql(known, node) if upper else None
+        case _Known():
+            return _holders_sql(known, node.holders) if upper else None
         case search.Not(inner):
             found = _bound(inner, columns, known, upper=not upper)  # type: ignore[arg-type]  # see residual
             return None if found is None else _Sql(f"NOT ({found.text})", found.parameters)
@@ -241,25 +267,63 @@ def _any_of(parts: Iterable[_Sql]) -> _Sql:
     return _Sql(text, tuple(chain.from_iterable(part.parameters for part in parts)))
 
 
-def _candidates_sql(known: search.Candidates, key: search.TextKey) -> _Sql | None:
-    possible = known.of(key)
-    if possible is None:
-        return None
-    return _Sql(
-        "p.message_id > ? OR p.message_id IN (SELECT value FROM json_each(?))",
-        (known.up_to, json.dumps(sorted(possible))),
-    )
+def _holders_sql(known: search.Candidates, holders: search.Holders) -> _Sql:
+    one_of = _one_of(holders.certain | holders.possible)
+    return _Sql(f"p.message_id > ? OR {one_of.text}", (known.up_to, *one_of.parameters))
+
+
+def _one_of(message_ids: frozenset[int]) -> _Sql:
+    if not message_ids:
+        return _Sql("0")
+    return _Sql("p.message_id IN (SELECT value FROM json_each(?))", (json.dumps(sorted(message_ids)),))
 
 
 def _is_text(node: _Residual) -> bool:
     return not isinstance(node, _Column | search.Uids)
 
 
-def _matches(node: _Residual, row: Row, text: MessageText | None) -> bool:
-    """Whether a row (uid, modseq, columns) matches; ``text`` may be None where no text is asked for."""
+def _verdict(node: _Residual, row: Row) -> bool | None:
+    """Whether a row (uid, modseq, columns) matches; None where its text has to be read."""
     match node:
         case _Column(index):
             return bool(row[2 + index])
+        case _Known(index):
+            found = row[2 + index]
+            return None if found is None else bool(found)
+        case search.Uids(uids):
+            return row[0] in uids
+        case search.And(keys):
+            return _all(_verdict(key, row) for key in keys)  # type: ignore[arg-type]  # see residual
+        case search.Or(left, right):
+            neither = _all(_opposite(_verdict(key, row)) for key in (left, right))  # type: ignore[arg-type]  # see residual
+            return _opposite(neither)
+        case search.Not(inner):
+            return _opposite(_verdict(inner, row))  # type: ignore[arg-type]  # see residual
+        case _:
+            return None
+
+
+def _opposite(verdict: bool | None) -> bool | None:
+    return None if verdict is None else not verdict
+
+
+def _all(verdicts: Iterable[bool | None]) -> bool | None:
+    so_far: bool | None = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        if verdict is None:
+            so_far = None
+    return so_far
+
+
+def _matches(node: _Residual, row: Row, text: MessageText) -> bool:
+    """Whether a row (uid, modseq, columns) of the message with this text matches."""
+    match node:
+        case _Column(index):
+            return bool(row[2 + index])
+        case _Known(index, key):
+            return _matches(key, row, text) if row[2 + index] is None else bool(row[2 + index])
         case search.Uids(uids):
             return row[0] in uids
         case search.And(keys):
@@ -268,7 +332,6 @@ def _matches(node: _Residual, row: Row, text: MessageText | None) -> bool:
             return _matches(left, row, text) or _matches(right, row, text)  # type: ignore[arg-type]  # see residual
         case search.Not(inner):
             return not _matches(inner, row, text)  # type: ignore[arg-type]  # see residual
-    assert text is not None
     match node:
         case search.HeaderText(name, needle):
             return text.field_has(name, needle)
@@ -282,8 +345,18 @@ def _matches(node: _Residual, row: Row, text: MessageText | None) -> bool:
 
 def _matching(
     txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: _Residual, wanted: Wanted
-) -> Iterator[Row]:
-    """Those of the rows (uid, modseq, columns) whose message has the text that is wanted."""
+) -> list[Row]:
+    """Those of the rows (uid, modseq, columns) that match; as few messages are read as can be."""
+    verdicts = [_verdict(residual, row) for row in rows]
+    unread = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict is None]
+    found = set(_by_text(txn, mailbox_id, unread, residual, wanted))
+    return [row for row, verdict in zip(rows, verdicts, strict=True) if verdict or row[0] in found]
+
+
+def _by_text(
+    txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: _Residual, wanted: Wanted
+) -> Iterator[Uid]:
+    """The UIDs of those of the rows whose message has the text that is wanted."""
     for at in range(0, len(rows), BATCH_ROWS):
         batch = {row[0]: row for row in rows[at : at + BATCH_ROWS]}
         messages = txn.rows(
@@ -292,9 +365,8 @@ def _matching(
             (as_json(UidSet.of(batch)), mailbox_id),
         )
         for uid, *message in messages:
-            row = batch[uid]
-            if _matches(residual, row, MessageText(MessageReader(txn, *message), wanted)):
-                yield row
+            if _matches(residual, batch[uid], MessageText(MessageReader(txn, *message), wanted)):
+                yield uid
 
 
 def _tops(key: search.Key) -> Iterable[search.Key]:
@@ -349,7 +421,7 @@ def run(
         ValueError: the key names something only a session knows (a programming error).
     """
     chosen, others = _chosen(_tops(key))
-    splitter = _Splitter(txn.now, sum(map(_range_count, others)) <= MAX_OR_RANGES)
+    splitter = _Splitter(txn.now, sum(map(_range_count, others)) <= MAX_OR_RANGES, candidates)
     conditions: list[_Sql] = []
     left: list[_Residual] = []
     for top in others:
@@ -373,10 +445,8 @@ def run(
         parameters += (as_json(chosen), mailbox_id)
     parameters += where.parameters
     rows = txn.rows(f"{select} FROM {source}", parameters)
-    if search.reads_text(residual):
-        rows = list(_matching(txn, mailbox_id, rows, residual, splitter.wanted))
-    elif left:
-        rows = [row for row in rows if _matches(residual, row, None)]
+    if left:
+        rows = _matching(txn, mailbox_id, rows, residual, splitter.wanted)
     return SearchResult(
         tuple(row[0] for row in rows),
         ModSeq(max(row[1] for row in rows)) if rows else None,

@@ -3,6 +3,10 @@
 It keeps which trigrams the search form of a message has, not where. So it only proposes messages: whether one
 holds what is searched for is for its text to say. What the index does not rule out has to be read.
 
+The fields that are searched most are kept whole, each in the form in which it is compared, those of all
+messages in a row. Going through them takes less time than reading a hundred messages, and their answer is
+certain.
+
 Each ``1 << SHARD_BITS`` message ids have a table of their own: FTS5 gets rid of what deleted rows held by
 merging a whole table, which has to stay cheap.
 """
@@ -10,14 +14,14 @@ merging a whole table, which has to stay cheap.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mailstore.engine import Txn
-from mailstore.search import Candidates, Needle
+from mailstore.search import KEPT_FIELDS, Candidates, Holders, Needle, Place
 from mailstore.search_form import SEARCH_FORM_VERSION
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """``PRAGMA user_version`` of search.db. An index of another version is made anew."""
 
 SHARD_BITS = 11
@@ -30,11 +34,16 @@ MAX_TRIGRAMS = 40
 """Of a long text, so many are looked up; they rule out enough."""
 
 _FORM = f"{SEARCH_FORM_VERSION} {unicodedata.unidata_version}"
-_BODY = 1
-_V1 = (
+_PARTS = (Place.HEADER, Place.BODY)
+"""By the last bit of a row's number."""
+_FIELD_NUMBERS = {name: number for number, name in enumerate(KEPT_FIELDS)}
+_V2 = (
     "CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     # Every message up to about.up_to that has not been removed.
-    "CREATE TABLE indexed(message_id INTEGER PRIMARY KEY, is_whole INTEGER NOT NULL) STRICT",
+    "CREATE TABLE indexed(message_id INTEGER PRIMARY KEY, has_header INTEGER, has_body INTEGER) STRICT",
+    # The form is NULL where it is longer than may be.
+    "CREATE TABLE field(name INTEGER, message_id INTEGER, form BLOB, PRIMARY KEY(name, message_id))"
+    " STRICT, WITHOUT ROWID",
 )
 
 
@@ -45,13 +54,15 @@ class IndexText:
     message_id: int
     header: str | None
     body: str | None
+    fields: Mapping[str, str | None] = field(default_factory=dict)
+    """The forms of those of ``KEPT_FIELDS`` that it has."""
 
 
 def make(txn: Txn, mailboxes: str, removals_now: str) -> None:
     """An empty index, unless there is one; ``removals_now`` is what :func:`removals` says of the mail."""
     if txn.value("PRAGMA user_version"):
         return
-    for statement in _V1:
+    for statement in _V2:
         txn.run(statement)
     for name, value in (("form", _FORM), ("mailboxes", mailboxes), ("up_to", "0"), ("removed", removals_now)):
         txn.run("INSERT INTO about VALUES(?, ?)", (name, value))
@@ -112,10 +123,11 @@ def add(txn: Txn, texts: Sequence[IndexText]) -> None:
     """Put messages, in order of their ids, behind those that are in the index."""
     made = set(_shards(txn))
     for text in texts:
-        is_whole = text.header is not None and text.body is not None
-        txn.run("INSERT INTO indexed VALUES(?, ?)", (text.message_id, is_whole))
-        if text.header is None or text.body is None:
-            continue
+        has = text.header is not None, text.body is not None
+        txn.run("INSERT INTO indexed VALUES(?, ?, ?)", (text.message_id, *has))
+        for name, form in text.fields.items():
+            row = (_FIELD_NUMBERS[name], text.message_id, None if form is None else _exact(form))
+            txn.run("INSERT INTO field VALUES(?, ?, ?)", row)
         shard = _shard(text.message_id)
         if shard not in made:
             made.add(shard)
@@ -125,9 +137,9 @@ def add(txn: Txn, texts: Sequence[IndexText]) -> None:
                 " detail=none, tokenize='trigram case_sensitive 1')"
             )
         for part, form in enumerate((text.header, text.body)):
-            if len(form) >= TRIGRAM:
-                row = (text.message_id << 1 | part, _storable(form))
-                txn.run(f"INSERT INTO {shard}(rowid, form) VALUES(?, ?)", row)
+            if form is not None and len(form) >= TRIGRAM:
+                stored = (text.message_id << 1 | part, _storable(form))
+                txn.run(f"INSERT INTO {shard}(rowid, form) VALUES(?, ?)", stored)
     txn.run("UPDATE about SET value = ? WHERE name = 'up_to'", (str(texts[-1].message_id),))
 
 
@@ -148,6 +160,8 @@ def remove(txn: Txn, message_ids: Sequence[int]) -> None:
     """Remove messages of one shard, and what the index has kept of their text."""
     shard = _shard(message_ids[0])
     txn.many("DELETE FROM indexed WHERE message_id = ?", [(one,) for one in message_ids])
+    fields = [(name, one) for name in _FIELD_NUMBERS.values() for one in message_ids]
+    txn.many("DELETE FROM field WHERE name = ? AND message_id = ?", fields)
     if shard not in _shards(txn):
         return
     first = message_ids[0] >> SHARD_BITS << SHARD_BITS
@@ -157,7 +171,7 @@ def remove(txn: Txn, message_ids: Sequence[int]) -> None:
     ):
         txn.run(f"DROP TABLE {shard}")
         return
-    rows = [(one << 1 | part,) for one in message_ids for part in (0, _BODY)]
+    rows = [(one << 1 | part,) for one in message_ids for part in range(len(_PARTS))]
     txn.many(f"DELETE FROM {shard} WHERE rowid = ?", rows)
     # A deleted row is only marked until its segment is merged.
     txn.run(f"INSERT INTO {shard}({shard}) VALUES('optimize')")
@@ -165,23 +179,47 @@ def remove(txn: Txn, message_ids: Sequence[int]) -> None:
 
 def candidates(txn: Txn, needles: Iterable[Needle], most: int) -> Candidates:
     """What the index says about these texts; one that more than ``most`` messages may hold is left out."""
-    unknown = frozenset(one for (one,) in txn.rows("SELECT message_id FROM indexed WHERE NOT is_whole"))
-    shards = _shards(txn)
-    known: dict[Needle, frozenset[int]] = {}
+    known: dict[Needle, Holders] = {}
     for needle in dict.fromkeys(needles):
-        found = _holding(txn, shards, needle, most)
+        if isinstance(needle.place, Place):
+            found = _in_part(txn, needle.place, needle.form, most)
+        else:
+            found = _in_field(txn, needle.place, needle.form, most)
         if found is not None:
             known[needle] = found
-    return Candidates(up_to(txn), unknown, known)
+    return Candidates(up_to(txn), known)
 
 
-def _holding(txn: Txn, shards: Sequence[str], needle: Needle, most: int) -> frozenset[int] | None:
-    query = _query(needle.form)
+def _in_field(txn: Txn, name: str, form: str, most: int) -> Holders | None:
+    """The messages in one of whose fields of this name a text is."""
+    rows = txn.rows(
+        "SELECT message_id, form IS NOT NULL FROM field"
+        " WHERE name = ? AND (form IS NULL OR instr(form, ?)) LIMIT ?",
+        (_FIELD_NUMBERS[name], _exact(form), most + 1),
+    )
+    if len(rows) > most:
+        return None
+    possible = frozenset(one for one, is_kept in rows if not is_kept) | _unknown(txn, Place.HEADER)
+    if possible:
+        anywhere = _in_part(txn, Place.HEADER, form, most)
+        possible = possible if anywhere is None else possible & anywhere.possible
+    return Holders(frozenset(one for one, is_kept in rows if is_kept), possible)
+
+
+def _unknown(txn: Txn, place: Place) -> frozenset[int]:
+    """Messages whose header, or what is below it, may hold anything."""
+    has = "has_header" if place is Place.HEADER else "has_body"
+    return frozenset(one for (one,) in txn.rows(f"SELECT message_id FROM indexed WHERE NOT {has}"))
+
+
+def _in_part(txn: Txn, place: Place, form: str, most: int) -> Holders | None:
+    """The messages in whose header, or in what is below it, all trigrams of a text are."""
+    query = _query(form)
     if query is None:
         return None
-    part = _BODY if needle.is_in_body else 0
+    part = _PARTS.index(place)
     found: list[int] = []
-    for shard in shards:
+    for shard in _shards(txn):
         rows = txn.rows(
             f"SELECT rowid >> 1 FROM {shard} WHERE {shard} MATCH ? AND rowid & 1 = ? LIMIT ?",
             (query, part, most + 1 - len(found)),
@@ -189,7 +227,12 @@ def _holding(txn: Txn, shards: Sequence[str], needle: Needle, most: int) -> froz
         found += [row[0] for row in rows]
         if len(found) > most:
             return None
-    return frozenset(found)
+    return Holders(possible=_unknown(txn, place).union(found))
+
+
+def _exact(form: str) -> bytes:
+    """What holds exactly what the form holds: no octets of a character are those of others."""
+    return form.encode("utf-8", "surrogatepass")
 
 
 def _storable(form: str) -> str:

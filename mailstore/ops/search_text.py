@@ -8,11 +8,12 @@ header of every part below the message's own, MIME fields and those of enclosed 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 
 from mailstore import mime
 from mailstore.ops.content import MessageReader
+from mailstore.search import KEPT_FIELDS
 from mailstore.search_form import contained, search_form, search_pieces
 
 _LINE_END = re.compile(rb"\n(?![ \t])")
@@ -21,6 +22,7 @@ INDEX_SEPARATOR = "\n"
 """Between texts that are searched one by one: no form has it, so no needle reaches over it."""
 
 _PATTERNS_KEPT = 64
+_SHORT_CHARS = 500
 _ADDRESS_FIELDS = {"FROM", "TO", "CC", "BCC"}
 _WORD = re.compile(r"[a-z0-9]+")
 _QUOTING = b'"\\ \t'
@@ -154,6 +156,26 @@ def _other_forms(raw: bytes) -> Iterator[str]:
     if name.strip().upper().decode("latin-1") in _ADDRESS_FIELDS:
         for address in mime.addresses(value):
             yield search_form(_entry(address))
+
+
+def field_forms(reader: MessageReader) -> Iterator[tuple[str, str]]:
+    """All that ``field_has`` compares for each of ``KEPT_FIELDS`` that is there; see ``header_forms``."""
+    header = reader.read(0, min(reader.header_bytes, mime.DEFAULT_LIMITS.max_header_bytes))
+    for name in KEPT_FIELDS:
+        if values := _values(header, name):
+            yield name, INDEX_SEPARATOR.join(dict.fromkeys(_field_forms(name, values)))
+
+
+def _field_forms(name: str, values: Iterable[bytes]) -> Iterator[str]:
+    for value in values:
+        form = search_form(mime.decode_words(value))
+        yield form
+        if name in _ADDRESS_FIELDS:
+            for address in mime.addresses(value):
+                entry = search_form(_entry(address))
+                # Most entries stand there as they read; a long list is not searched for each of them.
+                if len(form) > _SHORT_CHARS or entry not in form:
+                    yield entry
 
 
 def body_forms(reader: MessageReader) -> Iterator[str]:

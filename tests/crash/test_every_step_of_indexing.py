@@ -42,9 +42,12 @@ def assert_right(root: Path) -> None:
             assert now(mailbox.search(key, ModSeq(0))).uids == read.uids
         index(world)
     searchers = account._opened._searching._searchers
-    known = now(searchers.run(lambda one: one.index.candidates(one.mail, search.BodyText("zebra"))))
-    assert known is not None and known.up_to == 5 and not known.unknown
-    assert [len(found) for found in known.found.values()] == [int("zebra" in texts(account))]
+    both = search.And((search.BodyText("zebra"), search.HeaderText("SUBJECT", "s")))
+    known = now(searchers.run(lambda one: one.index.candidates(one.mail, both)))
+    assert known is not None and known.up_to == 5
+    in_body, in_subject = known.found.values()
+    assert len(in_body.possible) == int("zebra" in texts(account)) and not in_subject.possible
+    assert len(in_subject.certain) == len(mailbox.opened.uids)
     world.close()
 
 

@@ -193,7 +193,11 @@ def test_index_and_scan_agree(mailbox: Mailbox, seed: int) -> None:
 def test_index_and_scan_agree_while_mail_comes_and_goes(tmp_path: Path, seed: int) -> None:
     """Flags, deliveries, expunges, moves and restarts lie between batches of indexing, which are small."""
     rng = random.Random(100 + seed)
-    limits = StoreLimits(index_batch_messages=3, index_message_chars=rng.choice([400, 2_000_000]))
+    limits = StoreLimits(
+        index_batch_messages=3,
+        index_message_chars=rng.choice([400, 2_000_000]),
+        index_field_chars=rng.choice([40, 2_000]),
+    )
     world = World(tmp_path / "root", limits)
     account = world.login()
     for _ in range(30):
