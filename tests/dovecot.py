@@ -43,14 +43,14 @@ namespace inbox {{
 }}
 {more}
 """
-_ONE_USER = """\
+_ANY_USER = """\
 passdb {{
   driver = static
   args = password={password}
 }}
 userdb {{
   driver = static
-  args = uid={uid} gid={gid} home={folder}/home
+  args = uid={uid} gid={gid} home={folder}/home/%u allow_all_users=yes
 }}
 """
 
@@ -115,7 +115,7 @@ def start(folder: Path, setup: Setup) -> subprocess.Popen[bytes]:
             folder=folder,
             certificate=setup.certificate,
             private_key=setup.private_key,
-            users=setup.users or _ONE_USER.format(password=PASSWORD, **ids),
+            users=setup.users or _ANY_USER.format(password=PASSWORD, **ids),
             format=setup.mail_format,
             mail=setup.mail or folder / "mail",
             port=setup.port,

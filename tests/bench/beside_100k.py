@@ -1,35 +1,31 @@
 """How long another session waits while one session works on a mailbox of 100,000 messages.
 
-    PYTHONPATH=. .venv/bin/python tests/bench/beside_100k.py [--messages N] [--sealbox-root FOLDER]
+    .venv/bin/python -m tests.bench.beside_100k [--messages N]
 
 One worker serves both sessions. While the first gives a command about every message, the second sends
 NOOP every few milliseconds with no mailbox selected; a third one, where it says so, has the same mailbox
 selected and waits in IDLE. Prints a Markdown table in milliseconds: what the command took (median of the
 runs), and the median, 99th percentile and maximum that NOOP took meanwhile, over all runs; then the
-worker's peak memory after each command. ``--sealbox-root`` names a root that ``store_reads.py --root`` has
-filled, and which is copied.
+worker's peak memory after each command.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import mail_sample
-import sealbox_root
-from mailbox_100k import THUNDERBIRD, free_port, machine, stop, until_ready
-from process_figures import memory
-from raw_imap import RawImap
-
-from deploy.first_run import make_certificate
+from tests.bench import mail_sample
+from tests.bench.compare.peers import OURS, USER, fill
+from tests.bench.compare.rows_read import THUNDERBIRD
+from tests.bench.compare.site import Site
+from tests.bench.process_figures import machine, memory
+from tests.bench.raw_imap import RawImap
 
 PAUSE_S = 0.003
 COMMANDS: tuple[tuple[str, bytes], ...] = (
@@ -126,32 +122,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--sealbox-root", type=Path)
     options = parser.parse_args()
     print(machine(), flush=True)
-    with tempfile.TemporaryDirectory(prefix="sealbox-bench-") as scratch, ExitStack() as closing:
-        folder = Path(scratch)
-        tls = (folder / "certificate.pem", folder / "private-key.pem")
-        make_certificate(*tls)
-        root = folder / "root"
-        if options.sealbox_root:
-            shutil.copytree(options.sealbox_root, root)
-        else:
-            sealbox_root.make_account(root)
-            sealbox_root.fill(root, mail_sample.messages(options.messages))
-        port = free_port()
-        server = sealbox_root.start(root, folder, port, *tls, workers=1)
-        closing.callback(stop, server)
-
-        def login() -> RawImap:
-            client = RawImap(port, tls[0])
-            client.command(f'LOGIN "{sealbox_root.USER}" "{sealbox_root.PASSWORD}"'.encode())
-            return client
-
-        until_ready(server, port, tls[0])
+    with tempfile.TemporaryDirectory(prefix="sealbox-bench-") as folder, Site(Path(folder), [OURS]) as site:
+        site.start([USER], workers=1)
+        (peer,) = site.peers
+        client = peer.imap()
+        fill(client, "INBOX", mail_sample.messages(options.messages))
+        client.close()
         print("| ms | command | NOOP beside it: median | 99 % | maximum | peak MiB |")
         print("|---|---:|---:|---:|---:|---:|")
-        run_all(Bench(login, server.pid), options.runs)
+        run_all(Bench(peer.imap, peer.process.pid), options.runs)
 
 
 if __name__ == "__main__":

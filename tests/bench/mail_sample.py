@@ -131,3 +131,10 @@ def attachment_10k(number: int) -> bytes:
     rng = random.Random(number)
     kind, body = _with_attachment(rng, 3_700)
     return "\r\n".join([*_header(rng, number, FIRST_DAY), kind, "", body]).encode()
+
+
+def large(number: int) -> bytes:
+    """A message of 1 to 5 MB, nearly all of it an attachment; 1.1 is its text."""
+    rng = random.Random(number)
+    kind, body = _with_attachment(rng, rng.randint(740_000, 3_600_000))
+    return "\r\n".join([*_header(rng, number, FIRST_DAY), kind, "", body]).encode()

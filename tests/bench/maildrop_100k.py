@@ -1,30 +1,27 @@
 """POP3 on one large maildrop: logging in, STAT, LIST and UIDL over TLS.
 
-    PYTHONPATH=. .venv/bin/python tests/bench/maildrop_100k.py [--messages 100000] [--root FOLDER]
+    .venv/bin/python -m tests.bench.maildrop_100k [--messages 100000]
 
 Prints a Markdown table: medians of the time and of the CPU time that the server's processes spent, in
-milliseconds. With ``--root`` the folder is filled when it is missing, and kept (as for ``store_reads.py``).
+milliseconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import poplib
-import ssl
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import mail_sample
-import sealbox_root
-from mailbox_100k import free_port, stop
-from process_figures import cpu_ms, family
+from tests.bench import mail_sample, sealbox_root
+from tests.bench.compare.peers import OURS, fill
+from tests.bench.compare.site import Site
+from tests.bench.process_figures import cpu_ms
+from tests.bench.raw_imap import client_context
 
-from deploy.first_run import make_certificate
-
-START_DEADLINE_S = 60.0
 RUNS = 7
 
 
@@ -37,11 +34,10 @@ class Figures:
 
     def take(self, what: str, do: Callable[[], object]) -> None:
         """Do something and keep what it cost."""
-        processes = family(self._pid)
-        cpu, began = cpu_ms(processes), time.perf_counter()
+        cpu, began = cpu_ms(self._pid), time.perf_counter()
         do()
         took_ms = (time.perf_counter() - began) * 1000
-        self._found.setdefault(what, []).append((took_ms, cpu_ms(processes) - cpu))
+        self._found.setdefault(what, []).append((took_ms, cpu_ms(self._pid) - cpu))
 
     def table(self) -> str:
         """All of it, in Markdown."""
@@ -53,17 +49,8 @@ class Figures:
 
 
 def connect(port: int, certificate: Path) -> poplib.POP3_SSL:
-    """A connection, as soon as the server answers."""
-    context = ssl.create_default_context(cafile=str(certificate))
-    context.check_hostname = False
-    deadline = time.monotonic() + START_DEADLINE_S
-    while True:
-        try:
-            return poplib.POP3_SSL("127.0.0.1", port, context=context, timeout=60)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    """A connection that has been greeted."""
+    return poplib.POP3_SSL("127.0.0.1", port, context=client_context(certificate), timeout=60)
 
 
 def measure(figures: Figures, port: int, certificate: Path) -> None:
@@ -87,25 +74,16 @@ def main() -> None:
     """See the module's docstring."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--messages", type=int, default=100_000)
-    options.add_argument("--root", type=Path)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        root = given.root or folder / "root"
-        if not root.exists():
-            sealbox_root.make_account(root)
-            sealbox_root.fill(root, mail_sample.messages(given.messages))
-        tls = (folder / "certificate.pem", folder / "private-key.pem")
-        make_certificate(*tls)
-        port = free_port()
-        server = sealbox_root.start(root, folder, port, *tls, workers=1, service="pop3s")
-        try:
-            connect(port, tls[0]).quit()
-            figures = Figures(server.pid)
-            measure(figures, port, tls[0])
-            print(figures.table())
-        finally:
-            stop(server)
+    with tempfile.TemporaryDirectory() as folder, Site(Path(folder), [OURS]) as site:
+        site.start([sealbox_root.USER], workers=1)
+        (peer,) = site.peers
+        client = peer.imap()
+        fill(client, "INBOX", mail_sample.messages(given.messages))
+        client.close()
+        figures = Figures(peer.process.pid)
+        measure(figures, peer.ports["pop3s"], peer.certificate)
+        print(figures.table())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
-"""Memory and CPU time of a process and all that descend from it, out of /proc (Linux; may need root)."""
+"""Memory and CPU time of a process and its descendants, and about the machine; from /proc (may need root)."""
 
 from __future__ import annotations
 
+import os
+import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+_CPUCLOCK_SCHED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,36 @@ def memory(pid: int) -> Memory:
     return Memory(count, pss / 1024, peak / 1024)
 
 
-def cpu_ms(pids: list[int]) -> float:
-    """Milliseconds that all threads of these processes have run so far, in user and kernel mode."""
-    ran_ns = 0
-    for one in pids:
-        for path in Path(f"/proc/{one}/task").glob("*/schedstat"):
-            try:
-                ran_ns += int(path.read_text().split()[0])
-            except OSError:
-                continue  # it ended while we looked
-    return ran_ns / 1e6
+def cpu_ms(pid: int) -> float:
+    """Milliseconds that ``family(pid)`` has run so far, in user and kernel mode.
+
+    Threads and processes that have ended count: a process's own clock goes on for those of its threads, and
+    the children that it has waited for are in its ``cutime`` and ``cstime``, in hundredths of a second.
+    """
+    tick_ms = 1000 / os.sysconf("SC_CLK_TCK")
+    ran = 0.0
+    for one in family(pid):
+        try:
+            # The clock of another process has its number made of the process's; see clock_getcpuclockid(3).
+            own_s = time.clock_gettime((~one << 3) | _CPUCLOCK_SCHED)
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended while we looked
+        ran += own_s * 1000 + (int(fields[13]) + int(fields[14])) * tick_ms
+    return ran
+
+
+def machine() -> str:
+    """One line about where this ran, and how busy it was with other things."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    return (
+        f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()},"
+        f" load {os.getloadavg()[0]:.1f} before"
+    )

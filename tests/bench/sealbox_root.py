@@ -53,12 +53,13 @@ def open_database(root: Path, *, cache_kib: int = 4096) -> Database:
     return database
 
 
-def make_account(root: Path) -> None:
-    """A data root with the account ``USER``, its keyslot as cheap as can be."""
+def make_account(root: Path, names: Iterable[str] = (USER,), params: Argon2Params = TINY) -> None:
+    """A data root with accounts, their keyslots as cheap as can be unless ``params`` says otherwise."""
     init_root(root)
     directory = open_directory(root)
     try:
-        create_account(root, directory, NewAccount(USER, PASSWORD.encode()), params=TINY)
+        for name in names:
+            create_account(root, directory, NewAccount(name, PASSWORD.encode()), params=params)
     finally:
         directory.close()
 
@@ -82,17 +83,18 @@ def fill(root: Path, mail: Iterable[tuple[bytes, int]]) -> None:
 def start(
     root: Path,
     folder: Path,
-    port: int,
+    listen: dict[str, str],
     certificate: Path,
     private_key: Path,
     workers: int = 0,
-    service: str = "imaps",
+    params: Argon2Params = TINY,
 ) -> subprocess.Popen[bytes]:
     """Start Sealbox on a data root as our own child; its configuration and logs lie in ``folder``.
 
-    ``workers`` is the setting of that name: 0 for one per core. ``service`` is what listens on ``port``.
+    ``listen`` has the address of each service; without one for LMTP it is a socket in ``folder``, without one
+    for another it is off. ``workers`` is the setting of that name: 0 for one per core.
     """
-    other = "pop3s" if service == "imaps" else "imaps"
+    places = {"imaps": "", "pop3s": "", "lmtp": f"unix:{folder / 'lmtp.sock'}", **listen}
     config = folder / "sealbox.toml"
     config.write_text(
         "\n".join(
@@ -105,13 +107,13 @@ def start(
                 f"certificate = {json.dumps(str(certificate))}",
                 f"private_key = {json.dumps(str(private_key))}",
                 "[listen]",
-                f'{service} = ["127.0.0.1:{port}"]',
-                f"{other} = []",
-                f"lmtp = [{json.dumps('unix:' + str(folder / 'lmtp.sock'))}]",
+                *(f"{service} = {json.dumps([place] if place else [])}" for service, place in places.items()),
                 "[argon2]",
-                f"time_cost = {TINY.time_cost}",
-                f"memory_kib = {TINY.memory_kib}",
-                f"parallelism = {TINY.parallelism}",
+                f"time_cost = {params.time_cost}",
+                f"memory_kib = {params.memory_kib}",
+                f"parallelism = {params.parallelism}",
+                "[stream]",
+                "connections_per_address_max = 5000",
                 "",
             )
         )
