@@ -23,11 +23,10 @@ from mailstore.model import (
     Uid,
 )
 from mailstore.uidset import SequenceSet, UidSet
-from protocols.imap.commands.message_limit import allowed, limited_answer, require_page
+from protocols.imap.commands.message_limit import allowed, exceeds, limited_answer, require_page
 from protocols.imap.commands.resync import require_qresync, tell_vanished_earlier
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
 from protocols.imap.grammar.fetch import Fetch, FetchItem, FetchSection, SectionForm
-from protocols.imap.grammar.page import Page
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.output import Output
 from protocols.imap.picture.view import View
@@ -58,33 +57,43 @@ _FORMATS: dict[FetchItem, bytes] = {
 }
 
 
-async def _paged(
-    selected: Selected, uids: Sequence[Uid], changed_since: ModSeq | None, page: Page
-) -> Sequence[Uid]:
-    """A page of what would be told, so of what CHANGEDSINCE leaves (RFC 9394 section 3.4)."""
-    if changed_since is None:
-        return on_page(uids, page)
-    key = criteria.And((criteria.Uids(UidSet.of(uids)), criteria.ModSeqAtLeast(ModSeq(changed_since + 1))))
-    changed = await selected.mailbox.search(key, selected.view.modseq)
-    selected.view.apply(changed.delta)
-    return on_page(changed.uids, page)
+async def _chosen(ctx: Context, selected: Selected, request: Fetch, named: UidSet) -> Sequence[Uid]:
+    """The messages that a FETCH is about, of those it names; with CHANGEDSINCE at the cost of the changes."""
+    view, since, page = selected.view, request.changed_since, request.page
+    changed: Sequence[Uid] | None = None
+    if request.vanished and since is not None:
+        require_qresync(ctx)
+        # Asking for 1:* also means UIDs above the last message that is left.
+        everything = request.numbers.resolve(view.uid_ceiling)
+        missed = await tell_vanished_earlier(ctx, selected, everything, since)
+        changed = [row.uid for row in missed.changed if row.modseq > since and row.uid in named]
+    if since is not None or FetchItem.MODSEQ in request.items:
+        ctx.enable_condstore()
+    if page is not None:
+        require_page(page.size, ctx.limits)
+    if since is None or (page is None and not _is_worth_it(ctx, view.count(named))):
+        uids = view.known(named)
+    else:
+        if changed is None:
+            key = criteria.And((criteria.Uids(named), criteria.ModSeqAtLeast(ModSeq(since + 1))))
+            found = await selected.mailbox.search(key, view.modseq)
+            view.apply(found.delta)
+            changed = found.uids
+        uids = view.known(UidSet.of(changed))
+    # A page is one of what would be told, so of what CHANGEDSINCE leaves (RFC 9394 section 3.4).
+    return uids if page is None else on_page(uids, page)
+
+
+def _is_worth_it(ctx: Context, count: int) -> bool:
+    """Whether to look first which of the messages have changed; a limit is on all that are named."""
+    return count > ctx.limits.fetch_batch_rows and not exceeds(count, ctx.limits)
 
 
 async def fetch(ctx: Context, request: Fetch) -> Answer:
     """FETCH and UID FETCH."""
     selected = ctx.the_mailbox()
-    view = selected.view
-    uids: Sequence[Uid] = view.resolve(request.numbers, request.by_uid)
-    if request.vanished and request.changed_since is not None:
-        require_qresync(ctx)
-        # Asking for 1:* also means UIDs above the last message that is left.
-        named = UidSet.of(uids) | request.numbers.resolve(view.uid_ceiling)
-        await tell_vanished_earlier(ctx, selected, named, request.changed_since)
-    if request.changed_since is not None or FetchItem.MODSEQ in request.items:
-        ctx.enable_condstore()
-    if request.page is not None:
-        require_page(request.page.size, ctx.limits)
-        uids = await _paged(selected, uids, request.changed_since, request.page)
+    named = selected.view.named(request.numbers, request.by_uid)
+    uids = await _chosen(ctx, selected, request, named)
     asked = _Asked.of(request, ctx.condstore, selected)
     part = allowed(uids, ctx.limits)
     outcome = await _send(ctx, selected, part.batches(asked.batch_rows(ctx.limits)), asked)

@@ -47,6 +47,12 @@ def _most_saved(limits: ImapLimits) -> int | None:
     return max(announced, limits.message_limit_enforced) if announced else None
 
 
+def exceeds(count: int, limits: ImapLimits) -> bool:
+    """Whether a command about so many messages would be ``allowed`` only a part of them."""
+    most = _most(limits)
+    return most is not None and count > most
+
+
 def allowed(uids: Sequence[Uid], limits: ImapLimits) -> Allowed:
     """What of ``uids``, ascending, one FETCH, STORE, MOVE or UID EXPUNGE is about (section 3.1)."""
     most = _most(limits)

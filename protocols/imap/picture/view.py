@@ -176,21 +176,33 @@ class View:
         """Those of ``uids`` that the client knows, ascending."""
         return [Uid(uid) for start, stop in self._slices(uids) for uid in self._uids[start:stop]]
 
-    def resolve(self, numbers: SequenceSet, by_uid: bool) -> list[Uid]:
-        """The UIDs, ascending, that a client's set names; unknown UIDs are ignored (section 6.4.8).
+    def count(self, uids: UidSet) -> int:
+        """How many of ``uids`` the client knows."""
+        return sum(stop - start for start, stop in self._slices(uids))
+
+    def named(self, numbers: SequenceSet, by_uid: bool) -> UidSet:
+        """What a client's set names, at the cost of its ranges; unknown UIDs may be among it (section 6.4.8).
 
         Raises:
             Malformed: a sequence number that no message has, or any at all with UIDONLY.
         """
         if numbers.saved:
-            return self.known(self.saved)
+            return self.saved
         if by_uid:
-            return self.known(numbers.resolve(self.largest_uid))
+            return numbers.resolve(self.largest_uid)
         named = self.numbered(numbers)
         resolved = numbers.resolve(self.exists)
         if resolved and resolved.ranges[-1][1] > self.exists:
             raise Malformed(b"no message has that sequence number")
-        return self.known(named)
+        return named
+
+    def resolve(self, numbers: SequenceSet, by_uid: bool) -> list[Uid]:
+        """The UIDs, ascending, that a client's set names; unknown UIDs are ignored (section 6.4.8).
+
+        Raises:
+            Malformed: as ``named``.
+        """
+        return self.known(self.named(numbers, by_uid))
 
     def numbered(self, numbers: SequenceSet) -> UidSet:
         """The UIDs of sequence numbers in search criteria; those of no message find nothing.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from array import array
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mailstore.account import mark_restored
-from mailstore.engine import Database, Txn
+from mailstore.engine import Txn
 from mailstore.errors import NoSuchMailbox, StorageFailed
 from mailstore.kept import Kept, Listing
 from mailstore.limits import StoreLimits
@@ -37,6 +36,7 @@ from mailstore.store import Account
 from mailstore.uidset import UidSet
 from protocols.imap.picture.view import View
 from tests.unit.store.store_world import World, now
+from tests.unit.store.vm_steps import steps
 
 MAIL = b"Subject: x\r\n\r\ntext\r\n"
 NAMES = ("INBOX", "Drafts", "Other")
@@ -48,26 +48,6 @@ def as_read(account: Account, name: str, read_only: bool = True) -> Opened:
     """A mailbox as it is selected where nothing is kept."""
     found: Opened = now(account._opened.read(mailboxes.select, name, read_only, lambda _key: None))
     return found
-
-
-def steps(account: Account, fn: Callable[..., object], *args: object) -> int:
-    """Instructions of SQLite's virtual machine that a read takes."""
-    count = 0
-
-    def counted() -> int:
-        nonlocal count
-        count += 1
-        return 0
-
-    def run(database: Database) -> None:
-        database._connection.set_progress_handler(counted, 1)
-        try:
-            database.read(0, fn, *args)
-        finally:
-            database._connection.set_progress_handler(None, 1)
-
-    now(account._opened._readers.run(run))
-    return count
 
 
 class Histories(RuleBasedStateMachine):
@@ -218,7 +198,7 @@ TestHistories = Histories.TestCase
 
 def select_steps(account: Account, name: str = INBOX) -> int:
     """What a SELECT costs, in instructions of SQLite's virtual machine."""
-    return steps(account, mailboxes.select, name, True, account._opened.kept.get)
+    return steps(account._opened, mailboxes.select, name, True, account._opened.kept.get)
 
 
 def filled(world: World, count: int) -> Account:
@@ -251,7 +231,7 @@ def test_a_mailbox_is_selected_again_without_reading_it(tmp_path: Path) -> None:
 
 def select_steps_without(account: Account) -> int:
     """What it costs where nothing is kept."""
-    return steps(account, mailboxes.select, INBOX, True, lambda _key: None)
+    return steps(account._opened, mailboxes.select, INBOX, True, lambda _key: None)
 
 
 def test_sessions_share_the_list_of_messages(world: World) -> None:
