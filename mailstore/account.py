@@ -121,7 +121,13 @@ class AccountPaths:
     @property
     def search_db_files(self) -> tuple[Path, ...]:
         """The index's files in the order to remove them in: SQLite removes a log that has no database."""
-        return tuple(self.folder / f"search.db{ending}" for ending in ("", "-wal", "-shm"))
+        files = (self.folder / f"search.db{ending}" for ending in ("", "-wal", "-shm"))
+        return (*files, self.search_progress)
+
+    @property
+    def search_progress(self) -> Path:
+        """Counts, while the search index is being filled; see ``mailstore.index_progress``."""
+        return self.folder / "search.db-progress"
 
     @property
     def search_users_lock(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from mailstore import search as criteria
 from mailstore import threads
@@ -26,6 +27,7 @@ from mailstore.model import (
     ModSeq,
     NewMessage,
     Opened,
+    Progress,
     QuotaLimits,
     SearchResult,
     SectionRead,
@@ -203,26 +205,39 @@ class Mailbox:
         done = await self._account.write(messages.expunge, self.opened.mailbox_id, uids, since)
         return await self._claimed(done)
 
-    async def search(self, key: criteria.Key, since: ModSeq) -> SearchResult:
-        """Messages that match."""
-        found = await self._account.search(key, search.run, self.opened.mailbox_id, key, since)
+    async def search(
+        self, key: criteria.Key, since: ModSeq, progress: Progress | None = None
+    ) -> SearchResult:
+        """Messages that match. ``progress`` is kept up to date meanwhile."""
+        run = partial(search.run, progress=progress)
+        found = await self._account.search(key, run, self.opened.mailbox_id, key, since)
         return replace(found, delta=await self._claimed(found.delta))
 
-    async def sort(self, key: criteria.Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
+    async def sort(
+        self, key: criteria.Key, order: Sequence[SortBy], since: ModSeq, progress: Progress | None = None
+    ) -> SearchResult:
         """Messages that match, in the order asked for."""
-        found = await self._account.search(key, _sort, self.opened.mailbox_id, key, order, since)
+        run = partial(_sort, progress=progress)
+        found = await self._account.search(key, run, self.opened.mailbox_id, key, order, since)
         return replace(found, delta=await self._claimed(found.delta))
 
-    async def thread_rows(self, key: criteria.Key, since: ModSeq) -> tuple[list[ThreadRow], Delta]:
+    async def thread_rows(
+        self, key: criteria.Key, since: ModSeq, progress: Progress | None = None
+    ) -> tuple[list[ThreadRow], Delta]:
         """What threading needs of the messages that match."""
-        rows, found = await self._account.search(key, _thread_rows, self.opened.mailbox_id, key, since)
+        run = partial(_thread_rows, progress=progress)
+        rows, found = await self._account.search(key, run, self.opened.mailbox_id, key, since)
         return rows, await self._claimed(found)
 
     async def threads(
-        self, key: criteria.Key, algorithm: ThreadAlgorithm, since: ModSeq
+        self,
+        key: criteria.Key,
+        algorithm: ThreadAlgorithm,
+        since: ModSeq,
+        progress: Progress | None = None,
     ) -> tuple[tuple[ThreadNode, ...], Delta]:
         """The threads of the messages that match."""
-        rows, changed = await self.thread_rows(key, since)
+        rows, changed = await self.thread_rows(key, since, progress)
         return await self._account.compute(threads.threads, rows, algorithm), changed
 
     async def replace(
@@ -295,16 +310,22 @@ def _sort(
     order: Sequence[SortBy],
     since: ModSeq,
     candidates: criteria.Candidates | None,
+    progress: Progress | None,
 ) -> SearchResult:
-    found = search.run(txn, mailbox_id, key, since, candidates)
+    found = search.run(txn, mailbox_id, key, since, candidates, progress)
     uids = sorting.sort(txn, mailbox_id, found.uids, order)
     return SearchResult(uids, found.highest_modseq, found.delta)
 
 
 def _thread_rows(
-    txn: Txn, mailbox_id: MailboxId, key: criteria.Key, since: ModSeq, candidates: criteria.Candidates | None
+    txn: Txn,
+    mailbox_id: MailboxId,
+    key: criteria.Key,
+    since: ModSeq,
+    candidates: criteria.Candidates | None,
+    progress: Progress | None,
 ) -> tuple[list[ThreadRow], Delta]:
-    found = search.run(txn, mailbox_id, key, since, candidates)
+    found = search.run(txn, mailbox_id, key, since, candidates, progress)
     return sorting.thread_rows(txn, mailbox_id, found.uids), found.delta
 
 

@@ -319,6 +319,17 @@ class SearchResult:
     delta: Delta
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a search has come: so many of the messages that have to be read have been read.
+
+    It is written in the search's thread and read in others. ``goal`` is 0 while that is not known.
+    """
+
+    done: int = 0
+    goal: int = 0
+
+
 class SortKey(Enum):
     """What SORT orders by (RFC 5256 section 3, RFC 5957)."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from typing import Any, TypeVar
@@ -18,9 +18,11 @@ from mailstore.damage import DamagedDatabase, named
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, open_connection
 from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, StoreError
+from mailstore.index_progress import note_complete, note_progress
 from mailstore.limits import StoreLimits
 from mailstore.locks import locked
 from mailstore.ops import index_text, search_index
+from mailstore.ops.search_index import IndexText
 from mailstore.room import log_bytes, require_margin
 from mailstore.search import Candidates, Key, needles
 
@@ -65,6 +67,7 @@ class SearchIndex:
         self._users = ExitStack()
         self._swept_to = 0
         self._sweep: str | None = None
+        self._counted_to = self._indexed = self._to_go = 0
 
     def close(self) -> None:
         """Close the connection; never raises StoreError."""
@@ -140,14 +143,33 @@ class SearchIndex:
             after = database.read(_now(), search_index.up_to)
             texts = _read(mail, index_text.texts_after, after, limits)
             if not texts:
+                note_complete(self._paths)
                 self._empty_log()
                 for one in (mail, database):
                     one.pragma("PRAGMA shrink_memory")  # nobody needs what they have cached
                 return None
             database.write(_now(), search_index.add, texts)
+            self._note_progress(mail, database, after, texts)
         except DatabaseDamaged:
             return BUSY_RETRY_S if self._discard() else FAILED_RETRY_S
         return 0.0
+
+    def _note_progress(
+        self, mail: Database, database: Database, after: int, added: Sequence[IndexText]
+    ) -> None:
+        """Tell how far the index is, unless it is complete; ``added`` follows the message ``after``.
+
+        Messages are counted when a run of batches begins, not with each of them.
+        """
+        last_id = added[-1].message_id
+        if after == self._counted_to and self._to_go > len(added):
+            self._indexed, self._to_go = self._indexed + len(added), self._to_go - len(added)
+        else:
+            self._to_go = _read(mail, search_index.count_after, last_id)
+            self._indexed = database.read(_now(), search_index.indexed_count) if self._to_go else 0
+        self._counted_to = last_id
+        if self._to_go:
+            note_progress(self._paths, self._indexed, self._indexed + self._to_go)
 
     def _require_room(self) -> None:
         """Leave what new mail has to leave, and room for the log of mail.db in its main file.

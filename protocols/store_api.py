@@ -29,6 +29,7 @@ from mailstore.model import (
     Origin,
     Overview,
     Pop3Settings,
+    Progress,
     Quota,
     ScramExchange,
     ScramSetup,
@@ -108,14 +109,16 @@ class MailboxApi(Protocol):
     async def expunge(self, uids: UidSet | None, since: ModSeq) -> Delta:
         """Remove what is flagged ``\\Deleted``. Raises ReadOnly."""
 
-    async def search(self, key: Key, since: ModSeq) -> SearchResult:
-        """Messages that match."""
+    async def search(self, key: Key, since: ModSeq, progress: Progress | None = None) -> SearchResult:
+        """Messages that match. ``progress`` is kept up to date meanwhile."""
 
-    async def sort(self, key: Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
+    async def sort(
+        self, key: Key, order: Sequence[SortBy], since: ModSeq, progress: Progress | None = None
+    ) -> SearchResult:
         """Messages that match, in the order asked for."""
 
     async def threads(
-        self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq
+        self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq, progress: Progress | None = None
     ) -> tuple[tuple[ThreadNode, ...], Delta]:
         """The threads of the messages that match."""
 

@@ -28,6 +28,7 @@ from mailstore.model import (
     ModSeq,
     NewMessage,
     Opened,
+    Progress,
     SearchResult,
     SectionData,
     SectionRead,
@@ -90,6 +91,8 @@ class StoredMailbox:
     deleted: bool = False
     before_search: list[Callable[[], object]] = field(default_factory=list)
     """What happens before each of the next searches has looked."""
+    searching: Progress = field(default_factory=Progress)
+    """What the last search counts in; here it counts nothing."""
     touch: Callable[[], None] = lambda: None
     """Tells those who listen to the whole account."""
 
@@ -412,8 +415,10 @@ class SelectedMailbox:
             box.changed()
         return self._delta(since)
 
-    async def search(self, key: Key, since: ModSeq) -> SearchResult:
+    async def search(self, key: Key, since: ModSeq, progress: Progress | None = None) -> SearchResult:
         """See ``MailboxApi``."""
+        if progress is not None:
+            self._box.searching = progress
         await self._turn()
         if self._box.before_search:
             self._box.before_search.pop(0)()
@@ -421,16 +426,18 @@ class SelectedMailbox:
         highest = max((one.modseq for one in found), default=None)
         return SearchResult(tuple(one.uid for one in found), highest, self._delta(since))
 
-    async def sort(self, key: Key, order: Sequence[SortBy], since: ModSeq) -> SearchResult:
+    async def sort(
+        self, key: Key, order: Sequence[SortBy], since: ModSeq, progress: Progress | None = None
+    ) -> SearchResult:
         """See ``MailboxApi``."""
-        found = await self.search(key, since)
+        found = await self.search(key, since, progress)
         return replace(found, uids=sorted_uids([self._box.messages[uid] for uid in found.uids], order))
 
     async def threads(
-        self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq
+        self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq, progress: Progress | None = None
     ) -> tuple[tuple[ThreadNode, ...], Delta]:
         """See ``MailboxApi``."""
-        found = await self.search(key, since)
+        found = await self.search(key, since, progress)
         rows = [thread_row(self._box.messages[uid]) for uid in found.uids]
         return threads(rows, algorithm), found.delta
 

@@ -16,6 +16,7 @@ from mailstore.account import NewAccount, account_paths, create_account, destroy
 from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord
 from mailstore.errors import MailboxNameInvalid, NoSuchAccount
+from mailstore.index_progress import IndexProgress, IndexState, index_progress
 from mailstore.keys import Keyslot, read_header
 from mailstore.model import MailboxName, Pop3Settings
 from mailstore.names import for_creation, mailbox_name
@@ -69,12 +70,14 @@ def show(cli: Cli, name: str) -> None:
     paths = account_paths(cli.root, record.account_id)
     slots = read_header(paths.folder).header.slots
     waiting, damaged = len(pending(paths.inbox)), len(damaged_messages(paths.inbox))
+    index = index_progress(paths)
     fields = {
         **_record_fields(record),
         "aliases": aliases,
         "pop3": asdict(record.pop3),
         "waiting_messages": waiting,
         "damaged_messages": damaged,
+        "search_index": {"state": index.state.value, "indexed": index.indexed, "messages": index.messages},
         "keyslots": [slot_fields(slot) for slot in slots],
         "folder": str(paths.folder),
     }
@@ -84,6 +87,7 @@ def show(cli: Cli, name: str) -> None:
         f"folder   {paths.folder}",
         f"waiting  {waiting} sealed messages",
         *([f"damaged  {damaged} in inbox/*.damaged: see {GUIDE}"] if damaged else []),
+        f"search   {_index_line(index)}",
         f"pop3     {_pop3_line(record.pop3)}",
         *(f"alias    {alias}" for alias in aliases),
         *(f"keyslot  {slot_line(slot)}" for slot in slots),
@@ -285,6 +289,18 @@ def _pop3_line(settings: Pop3Settings) -> str:
     parts += ["DELE moves to Trash" if settings.dele_to_trash else "DELE removes for good"]
     parts += [] if settings.login_delay_s is None else [f"a login every {settings.login_delay_s} s at most"]
     return "; ".join(parts)
+
+
+def _index_line(index: IndexProgress) -> str:
+    match index.state:
+        case IndexState.NONE:
+            return "no index yet: it is made while the account is open"
+        case IndexState.PARTIAL if index.messages is None:
+            return "some messages are not indexed yet"
+        case IndexState.PARTIAL:
+            return f"{index.indexed} of {index.messages} messages are indexed; more while the account is open"
+        case IndexState.COMPLETE:
+            return "all messages were indexed when the account was last open"
 
 
 def _record_line(record: AccountRecord) -> str:

@@ -17,7 +17,7 @@ from typing import assert_never
 
 from mailstore import search
 from mailstore.engine import Row, Txn, Value
-from mailstore.model import MailboxId, MailboxName, ModSeq, SearchResult, Uid, UidValidity
+from mailstore.model import MailboxId, MailboxName, ModSeq, Progress, SearchResult, Uid, UidValidity
 from mailstore.ops import mailboxes
 from mailstore.ops.content import MessageReader, small_header
 from mailstore.ops.rows import CHOSEN, as_json, delta
@@ -348,17 +348,28 @@ def _matches(node: _Residual, row: Row, text: MessageText) -> bool:
 
 
 def _matching(
-    txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: _Residual, wanted: Wanted
+    txn: Txn,
+    mailbox_id: MailboxId,
+    rows: Sequence[Row],
+    residual: _Residual,
+    wanted: Wanted,
+    progress: Progress,
 ) -> list[Row]:
     """Those of the rows (uid, modseq, columns) that match; as few messages are read as can be."""
     verdicts = [_verdict(residual, row) for row in rows]
     unread = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict is None]
-    found = set(_by_text(txn, mailbox_id, unread, residual, wanted))
+    progress.goal = len(unread)
+    found = set(_by_text(txn, mailbox_id, unread, residual, wanted, progress))
     return [row for row, verdict in zip(rows, verdicts, strict=True) if verdict or row[0] in found]
 
 
 def _by_text(
-    txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], residual: _Residual, wanted: Wanted
+    txn: Txn,
+    mailbox_id: MailboxId,
+    rows: Sequence[Row],
+    residual: _Residual,
+    wanted: Wanted,
+    progress: Progress,
 ) -> Iterator[Uid]:
     """The UIDs of those of the rows whose message has the text that is wanted."""
     for at in range(0, len(rows), BATCH_ROWS):
@@ -371,6 +382,7 @@ def _by_text(
         for uid, *message in messages:
             if _matches(residual, batch[uid], MessageText(MessageReader(txn, *message), wanted)):
                 yield uid
+            progress.done += 1
 
 
 def _tops(key: search.Key) -> Iterable[search.Key]:
@@ -433,10 +445,12 @@ def run(
     key: search.Key,
     since: ModSeq,
     candidates: search.Candidates | None = None,
+    progress: Progress | None = None,
 ) -> SearchResult:
     """Messages of the mailbox that match, in order of UID.
 
     ``candidates`` is what the search index said about the texts in ``key``, before the transaction began.
+    ``progress`` counts the messages whose text has to be read.
 
     Raises:
         ValueError: the key names something only a session knows (a programming error).
@@ -467,7 +481,7 @@ def run(
     parameters += where.parameters
     rows = txn.rows(f"{select} FROM {source}", parameters)
     if left:
-        rows = _matching(txn, mailbox_id, rows, residual, splitter.wanted)
+        rows = _matching(txn, mailbox_id, rows, residual, splitter.wanted, progress or Progress())
     return SearchResult(
         tuple(row[0] for row in rows),
         ModSeq(max(row[1] for row in rows)) if rows else None,

@@ -143,6 +143,11 @@ def add(txn: Txn, texts: Sequence[IndexText]) -> None:
     txn.run("UPDATE about SET value = ? WHERE name = 'up_to'", (str(texts[-1].message_id),))
 
 
+def indexed_count(txn: Txn) -> int:
+    """How many messages have been indexed or passed over."""
+    return int(txn.value("SELECT count(*) FROM indexed"))
+
+
 def indexed_after(txn: Txn, message_id: int) -> list[int]:
     """The ids in the index of the first shard that has any above ``message_id``, in order."""
     first = txn.value("SELECT min(message_id) FROM indexed WHERE message_id > ?", (message_id,))
@@ -256,6 +261,11 @@ def identity(txn: Txn) -> tuple[str, int]:
     mailboxes = txn.value("SELECT object_id || ' ' || uid_validity FROM mailbox WHERE name = 'INBOX'")
     last_id = txn.value("SELECT seq FROM sqlite_sequence WHERE name = 'message'")
     return str(mailboxes), int(last_id or 0)
+
+
+def count_after(txn: Txn, message_id: int) -> int:
+    """How many messages are behind that one."""
+    return int(txn.value("SELECT count(*) FROM message WHERE id > ?", (message_id,)))
 
 
 def removals(txn: Txn) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from mailstore.model import MailboxName, ModSeq, Uid
+from mailstore.model import MailboxName, ModSeq, Progress, Uid
 from mailstore.uidset import UidSet
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget, Reservation
@@ -124,6 +124,8 @@ class Context:
         self.compressed = False
         self.user_agent = ""
         self.tag = b""
+        self.progress = Progress()
+        """How far the running command has come, where that is counted."""
         self.respelled: Mapping[str, str] = {}
         """Mailbox names of the running command that are not in NFC, as the client wrote them."""
         self.login_deadline_s = 0.0

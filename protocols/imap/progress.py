@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mailstore.model import Progress
 from protocols.imap.context import Context
 from protocols.imap.grammar.table import Parsed
 from protocols.imap.responses import lines
-
-_UNCOUNTED = b'INPROGRESS ("%b" NIL NIL)'
-"""The work is one transaction, so there is no count to report (RFC 9585 section 4)."""
 
 
 @contextmanager
@@ -20,13 +18,15 @@ def progress_reports(ctx: Context, parsed: Parsed) -> Iterator[None]:
     if not parsed.spec.shows_progress:
         yield
         return
-    line = lines.tagged(b"*", b"OK", b"in progress", _UNCOUNTED % parsed.tag)
+    tag, progress = parsed.tag, Progress()
+    ctx.progress = progress
     clock, interval_s = ctx.services.clock, ctx.limits.progress_interval_s
     timer: Any = None
 
     def tell() -> None:
         nonlocal timer
-        ctx.output.put_now(line)
+        code = b'INPROGRESS ("%b" %b)' % (tag, _counts(progress))
+        ctx.output.put_now(lines.tagged(b"*", b"OK", b"in progress", code))
         timer = clock.callLater(interval_s, tell)
 
     timer = clock.callLater(interval_s, tell)
@@ -34,3 +34,9 @@ def progress_reports(ctx: Context, parsed: Parsed) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _counts(progress: Progress) -> bytes:
+    """How much of how much is done (RFC 9585 section 4); NIL where that is not counted, or no longer."""
+    done, goal = progress.done, progress.goal
+    return b"%d %d" % (done, goal) if done < goal else b"NIL NIL"

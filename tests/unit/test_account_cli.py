@@ -60,6 +60,26 @@ def test_damaged_waiting_mail_is_shown(joe):
     assert "damaged  1 in inbox/*.damaged: see deploy/OPERATIONS.md" in said
 
 
+def test_progress_of_the_search_index_is_shown(joe):
+    """As far as it can be known without the account's key, which is two counts at most."""
+    folder = Path(answer(joe("account", "show", "joe", "--json"))["folder"])
+
+    def shown():
+        return joe("account", "show", "joe")[1].split("\nsearch   ")[1].split("\n")[0]
+
+    none = answer(joe("account", "show", "joe", "--json"))["search_index"]
+    assert none == {"state": "none", "indexed": None, "messages": None}
+    assert shown() == "no index yet: it is made while the account is open"
+    (folder / "search.db").write_bytes(b"")
+    assert shown() == "all messages were indexed when the account was last open"
+    (folder / "search.db-progress").write_bytes(b"")
+    assert shown() == "some messages are not indexed yet"
+    (folder / "search.db-progress").write_bytes(b"000000000012 000000000345\n")
+    some = answer(joe("account", "show", "joe", "--json"))["search_index"]
+    assert some == {"state": "partial", "indexed": 12, "messages": 345}
+    assert shown() == "12 of 345 messages are indexed; more while the account is open"
+
+
 def test_add_list_show(joe):
     """An account is added with its domain and can be seen."""
     added = answer(joe("account", "list", "--json"))["accounts"][0]

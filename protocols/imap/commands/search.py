@@ -88,10 +88,10 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
     key, code = resolve(request.key, view), b""
     if request.order:
         require_whole(key, view, ctx.limits)
-        result = await selected.mailbox.sort(key, _ranked(request.order, better), view.modseq)
+        result = await selected.mailbox.sort(key, _ranked(request.order, better), view.modseq, ctx.progress)
     else:
         key, code = searched(key, view, ctx.limits)
-        result = await selected.mailbox.search(key, view.modseq)
+        result = await selected.mailbox.search(key, view.modseq, ctx.progress)
     await tell_delta(ctx, selected, result.delta)
     uids, seqs = await _known(ctx, result.uids, ordered=not request.order)
     unknown = UidSet.of(result.uids) - UidSet.of(uids) if len(uids) < len(result.uids) else UidSet()
@@ -149,7 +149,7 @@ async def thread(ctx: Context, request: Thread) -> Answer:
         # Of newer ones the client does not want to hear (RFC 5465 section 3.1), so they are in no thread.
         newest = view.largest_uid
         key = criteria.And((key, criteria.Uids(UidSet(((1, newest),)) if newest else UidSet())))
-    nodes, delta = await selected.mailbox.threads(key, request.algorithm, view.modseq)
+    nodes, delta = await selected.mailbox.threads(key, request.algorithm, view.modseq, ctx.progress)
     await tell_delta(ctx, selected, delta)
     number = (lambda uid: uid) if request.by_uid else (lambda uid: view.seq_of(uid) or 0)
     ctx.output.put(search_results.thread_line(nodes, number))

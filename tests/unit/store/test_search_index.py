@@ -17,9 +17,19 @@ from mailstore import search
 from mailstore.account_database import mail_key, search_key
 from mailstore.engine import Database, open_connection
 from mailstore.errors import DatabaseDamaged, StorageFull
+from mailstore.index_progress import IndexProgress, IndexState, index_progress
 from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
-from mailstore.model import Flags, ModSeq, NewMessage, SystemFlag
+from mailstore.model import (
+    Flags,
+    ModSeq,
+    NewMessage,
+    Progress,
+    SortBy,
+    SortKey,
+    SystemFlag,
+    ThreadAlgorithm,
+)
 from mailstore.ops import index_text, search_index, search_text
 from mailstore.room import log_bytes
 from mailstore.search_index import WRITTEN_TIMES
@@ -154,6 +164,26 @@ def test_what_is_not_indexed_yet_is_read(world: World, monkeypatch: pytest.Monke
     assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([40, 61], 3)
 
 
+def test_a_search_counts_the_messages_that_it_reads(world: World) -> None:
+    """So that clients can be told how far it is."""
+    account = world.login()
+    mailbox = fill(account)
+    key, order = KEYS["BODY"], [SortBy(SortKey.ARRIVAL)]
+    for to_read in (60, 1, 3):
+        for search_by in (
+            lambda progress: mailbox.search(key, ModSeq(0), progress),
+            lambda progress: mailbox.sort(key, order, ModSeq(0), progress),
+            lambda progress: mailbox.threads(key, ThreadAlgorithm.REFS, ModSeq(0), progress),
+        ):
+            progress = Progress()
+            now(search_by(progress))
+            assert (progress.done, progress.goal) == (to_read, to_read)
+        if to_read == 60:
+            index(world)
+        else:
+            now(account.append("Drafts", [mail(61), mail(62)]))
+
+
 def test_an_index_in_the_middle_of_its_making_is_of_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +200,55 @@ def test_an_index_in_the_middle_of_its_making_is_of_use(
     assert reading.of(mailbox, KEYS["BODY"]) == ([40], 40)
     index(world)
     assert reading.of(mailbox, KEYS["BODY"]) == ([40], 1)
+    world.close()
+
+
+def test_how_far_an_index_has_come_can_be_told_without_its_key(tmp_path: Path) -> None:
+    """By two counts while messages are left; nothing stays when all are in it."""
+    world = World(tmp_path / "root", StoreLimits(index_batch_messages=10))
+    account = world.login()
+    assert index_progress(world.paths) == IndexProgress(IndexState.NONE)
+    fill(account)
+    world.clock.advance(2.1)
+    assert index_progress(world.paths) == IndexProgress(IndexState.PARTIAL, 10, 60)
+    world.clock.advance(0.1)
+    assert index_progress(world.paths) == IndexProgress(IndexState.PARTIAL, 20, 60)
+    # What comes meanwhile is counted when what was there is in.
+    now(account.append("Drafts", [mail(number) for number in range(25)]))
+    world.close()
+    assert index_progress(world.paths) == IndexProgress(IndexState.PARTIAL, 20, 60)
+    world = World(tmp_path / "root", StoreLimits(index_batch_messages=10))
+    account = world.login()
+    seen = set()
+    for _ in range(100):
+        world.clock.advance(0.1)
+        seen.add(index_progress(world.paths))
+    assert {IndexProgress(IndexState.PARTIAL, at, 85) for at in range(30, 85, 10)} < seen
+    assert index_progress(world.paths) == IndexProgress(IndexState.COMPLETE)
+    assert not world.paths.search_progress.exists()
+    now(account.append("Drafts", [mail(86)]))
+    world.paths.search_progress.mkdir()  # it cannot be written: that concerns nobody
+    index(world)
+    world.paths.search_progress.rmdir()
+    assert found(now(account.select("Drafts", True)), KEYS["BODY"]) == [40]
+    world.paths.search_progress.write_bytes(b"1")
+    assert index_progress(world.paths) == IndexProgress(IndexState.PARTIAL)
+    world.close()
+
+
+def test_messages_are_not_counted_with_every_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting takes longer the more there are, and so it would with their square."""
+    counted: list[object] = []
+    for name in ("count_after", "indexed_count"):
+        original = getattr(search_index, name)
+        monkeypatch.setattr(
+            search_index, name, lambda *args, count=original: counted.append(count) or count(*args)
+        )
+    world = World(tmp_path / "root", StoreLimits(index_batch_messages=2))
+    fill(world.login())
+    index(world)
+    assert index_progress(world.paths).state is IndexState.COMPLETE
+    assert len(counted) <= 4
     world.close()
 
 
@@ -529,7 +608,7 @@ def test_indexes_are_closed_with_the_account(tmp_path: Path) -> None:
     index(world)
     paths = world.paths
     world.close()
-    assert [path.exists() for path in paths.search_db_files] == [True, False, False]
+    assert [path.exists() for path in paths.search_db_files] == [True, False, False, False]
 
 
 def test_a_search_index_has_a_key_of_its_own(world: World) -> None:
