@@ -211,10 +211,10 @@ def draw_growth(grown: Sequence[Grown], folder: Path) -> str:
 
 
 def _growth(pyplot: Any, colours: Colours, grown: Sequence[Grown]) -> Any:
-    columns = 4
+    columns = 5
     rows = -(-len(grown) // columns)
     figure, grid = pyplot.subplots(
-        rows, columns, figsize=(11.5, 2.1 * rows + 0.6), squeeze=False, sharex=True
+        rows, columns, figsize=(11.5, 1.9 * rows + 0.7), squeeze=False, sharex=True, sharey=True
     )
     shades = {OURS: colours.goal, PLAIN: colours.plain, CRYPT: colours.crypt}
     for place, axes in enumerate(grid.flat):
@@ -228,12 +228,15 @@ def _growth(pyplot: Any, colours: Colours, grown: Sequence[Grown]) -> Any:
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_title(one.name, fontsize=9, loc="left")
-        axes.tick_params(labelsize=8, labelbottom=True)
+        axes.set_title(one.name, fontsize=8.5, loc="left")
+        axes.tick_params(labelsize=8, labelbottom=place + columns >= len(grown), which="both", length=0)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,g}")
+            axis.set_minor_locator(pyplot.NullLocator())
         axes.grid(color=colours.grid, linewidth=0.6)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
-    figure.suptitle("Milliseconds by messages in the mailbox", x=0.01, ha="left", fontsize=13)
+    figure.suptitle("Milliseconds (upwards) by messages in the mailbox", x=0.01, ha="left", fontsize=12)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper right", ncols=3, fontsize=9)
     figure.tight_layout()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstore.keys import Argon2Params
-from tests.bench.compare.peers import Peer
+from tests.bench.compare.peers import Peer, pause
 from tests.bench.compare.play import Figure, Unit, until_quiet
-from tests.bench.compare.rows_write import together
 from tests.bench.compare.site import Site
 from tests.bench.compare.size import Size
 from tests.bench.raw_imap import RawImap
 
 KEY = "memory"
+LOOK_S = 0.02
 
 
 @dataclass
@@ -28,6 +29,9 @@ def figures(size: Size) -> dict[str, Figure]:
     """What is measured, by the names under which it is found."""
     return {
         "idle": Figure("memory: no client has come yet", Unit.MIB, at_most=90),
+        "peak": Figure(
+            f"memory: most during {size.first_logins} first logins at once", Unit.MIB, at_most=400
+        ),
         "logins": Figure(f"memory: after {size.first_logins} first logins at once", Unit.MIB, at_most=400),
         "connection": Figure(
             f"memory: one of {size.idle_connections:,} connections in IDLE", Unit.KIB, at_most=50
@@ -58,7 +62,15 @@ def _measure(peer: Peer, users: Sequence[str], size: Size) -> MemoryFound:
         client.idle()
         clients.append(client)
 
-    together(lambda number: come(users[number]), len(users))
+    with ThreadPoolExecutor(len(users)) as pool:
+        coming = [pool.submit(come, user) for user in users]
+        seen = [peer.look_at_memory().pss]
+        while not all(one.done() for one in coming):
+            pause(LOOK_S)
+            seen.append(peer.look_at_memory().pss)
+        for one in coming:
+            one.result()
+    found.values["peak"] = max(seen)
     until_quiet([peer], size.quiet_s)
     before = found.values["logins"] = peer.look_at_memory().pss
     for number in range(size.idle_connections):
