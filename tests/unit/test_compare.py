@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,11 @@ from tests.bench.compare.play import (
     Unit,
     Work,
     percentile,
+    play,
 )
-from tests.bench.compare.report import Grown, lines_of, number, table
+from tests.bench.compare.report import Grown, exponent, growth_table, lines_of, number, table
 from tests.bench.compare.results import replace_section
+from tests.bench.compare.size import smallest
 
 
 def _samples(*seconds: float, operations: int = 10) -> list[Sample]:
@@ -85,12 +89,34 @@ def test_three_digits_of_a_figure_are_shown(value: float, shown: str) -> None:
     assert number(value) == shown
 
 
-@pytest.mark.parametrize(("power", "exponent"), [(0, 0.0), (1, 1.0), (2, 2.0)])
-def test_the_exponent_is_that_of_the_power(power: int, exponent: float) -> None:
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_the_exponent_is_that_of_the_power(power: int) -> None:
     """Flat, linear, quadratic."""
-    sizes = (1_000, 10_000, 100_000)
-    grown = Grown("row", "ms", {OURS: {size: 3.0 * size**power for size in sizes}})
-    assert grown.exponent(OURS) == pytest.approx(exponent)
+    assert exponent({size: 3.0 * size**power for size in (1_000, 10_000, 100_000)}) == pytest.approx(power)
+
+
+def test_growth_shows_every_size_and_both_exponents() -> None:
+    """Wall time in proportion, CPU time flat."""
+    grown = Grown("row", "ms", {OURS: {10: 1.0, 100: 10.0}}, {OURS: {10: 2.0, 100: 2.0}})
+    assert growth_table([grown]).splitlines()[-1] == "| row | 1.00 | 10.0 | 1.00 | 0.00 |"
+
+
+@pytest.mark.parametrize(("slow_s", "turns"), [(60.0, 5), (-1.0, 2)])
+def test_servers_have_their_turns_in_turn(monkeypatch: pytest.MonkeyPatch, slow_s: float, turns: int) -> None:
+    """One turn to warm up that does not count, then each as often as asked for; a slow one less often."""
+    monkeypatch.setattr("tests.bench.compare.play.SLOW_S", slow_s)
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    heard: list[tuple[str, int]] = []
+
+    def prepare(peer: Peer, turn: int) -> Work:
+        heard.append((peer.kind, turn))
+        return Work(Outcome, 1)
+
+    peers = [Peer(kind, process, {}, Path(), Path()) for kind in (OURS, PLAIN)]
+    with process:
+        played = play(Row("row", (Figure("row", Unit.MS),), prepare), peers, replace(smallest(10), pairs=5))
+    assert heard == [(kind, turn) for turn in range(turns + 1) for kind in (OURS, PLAIN)]
+    assert {kind: len(samples) for kind, samples in played.samples.items()} == {OURS: turns, PLAIN: turns}
 
 
 def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench.compare.play import play
-from tests.bench.compare.report import Grown, lines_of
+from tests.bench.compare.report import Grown, Line, lines_of
 from tests.bench.compare.rows import all_rows
 from tests.bench.compare.site import Say, Site, all_users
 from tests.bench.compare.size import Size
@@ -29,10 +29,13 @@ def measure(
                 if not row.grows or (wanted and row.key not in wanted):
                     continue
                 for line in lines_of(play(row, site.peers, size)):
-                    one = found.setdefault(
-                        line.name, Grown(line.name, line.unit, {kind: {} for kind in kinds})
-                    )
+                    one = found.setdefault(line.name, _nothing_yet(line, kinds))
                     for kind in kinds:
                         one.values[kind][messages] = line.values[kind]
+                        one.cpu_ms[kind][messages] = line.cpu_ms[kind]
         say(f"{messages:,} messages measured")
     return list(found.values())
+
+
+def _nothing_yet(line: Line, kinds: Sequence[str]) -> Grown:
+    return Grown(line.name, line.unit, {kind: {} for kind in kinds}, {kind: {} for kind in kinds})

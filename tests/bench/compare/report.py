@@ -108,29 +108,31 @@ class Grown:
     name: str
     unit: str
     values: dict[str, dict[int, float]]
+    cpu_ms: dict[str, dict[int, float]]
 
-    def exponent(self, kind: str) -> float:
-        """Of the power of the size that the figure follows best: 0 is flat, 1 in proportion."""
-        points = [(math.log(size), math.log(value)) for size, value in self.values[kind].items() if value > 0]
-        if len(points) < 2:
-            return 0.0
-        x_mean = sum(x for x, _ in points) / len(points)
-        y_mean = sum(y for _, y in points) / len(points)
-        return sum((x - x_mean) * (y - y_mean) for x, y in points) / sum((x - x_mean) ** 2 for x, _ in points)
+
+def exponent(values: dict[int, float]) -> float:
+    """Of the power of the size that these figures follow best: 0 is flat, 1 in proportion."""
+    points = [(math.log(size), math.log(value)) for size, value in values.items() if value > 0]
+    if len(points) < 2:
+        return 0.0
+    x_mean = sum(x for x, _ in points) / len(points)
+    y_mean = sum(y for _, y in points) / len(points)
+    return sum((x - x_mean) * (y - y_mean) for x, y in points) / sum((x - x_mean) ** 2 for x, _ in points)
 
 
 def growth_table(grown: Sequence[Grown]) -> str:
-    """Figures at every size and the exponent, ours and Dovecot's, in Markdown."""
+    """Figures at every size and the exponents of these and of the CPU time, in Markdown."""
     kinds = list(grown[0].values)
     sizes = list(grown[0].values[OURS])
     heads: list[str] = []
     for kind in kinds:
-        heads += [f"{NAMES[kind]}: {sizes[0]:,}", *(f"{size:,}" for size in sizes[1:]), "exponent"]
+        heads += [f"{NAMES[kind]}: {sizes[0]:,}", *(f"{size:,}" for size in sizes[1:]), "exponent", "of CPU"]
     out = ["| ms | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for one in grown:
         cells = [one.name]
         for kind in kinds:
             cells += [number(one.values[kind][size]) for size in sizes]
-            cells.append(f"{one.exponent(kind):.2f}")
+            cells += [f"{exponent(found[kind]):.2f}" for found in (one.values, one.cpu_ms)]
         out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out)
