@@ -8,7 +8,6 @@ and diacritics.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
@@ -272,19 +271,28 @@ class Candidates:
         return Holders(certain, possible - certain)
 
 
-def needles(key: Key) -> Iterator[Needle]:
-    """What an index has to look up for a search key, as often as it stands there."""
+def needles(key: Key, most: int) -> list[Needle]:
+    """The texts of a search key that are worth looking up in an index, as often as they stand there.
+
+    Where ``most`` is not enough for all, keys that all have to match do with some: the others would only rule
+    out further messages. Of keys of which one has to match each needs some, or none is of use.
+    """
+    found: list[Needle] = []
     match key:
         case HeaderText() | BodyText() | AnyText():
-            yield from _of_leaf(key, search_form(key.text))
+            found = list(_of_leaf(key, search_form(key.text))) if most else []
         case And(keys):
             for one in keys:
-                yield from needles(one)
+                found += needles(one, most - len(found))
         case Or(left, right):
-            yield from needles(left)
-            yield from needles(right)
+            for one in (left, right):
+                some = needles(one, most - len(found))
+                if not some and reads_text(one):
+                    return []
+                found += some
         case Not(inner) | Fuzzy(inner):
-            yield from needles(inner)
+            found = needles(inner, most)
+    return found if len(found) <= most else []
 
 
 def _of_leaf(key: TextKey, form: str) -> tuple[Needle, ...]:

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import islice
 from typing import Any, TypeVar
 
 from mailstore.account import AccountPaths
@@ -37,7 +36,7 @@ FAILED_RETRY_S = 60.0
 """Seconds until indexing is tried again after it failed, on a full disk most likely."""
 
 MAX_NEEDLES = 16
-"""Texts of one search that are looked up in the index, equal ones counted each; for more, messages are read.
+"""Most texts of one search that are looked up in the index, equal ones counted each.
 
 What is found for each of them becomes part of the statement.
 """
@@ -93,8 +92,8 @@ class SearchIndex:
         It has to be asked before the transaction begins that uses the answer: what leaves the index has
         left mail.db before.
         """
-        wanted = tuple(islice(needles(key), MAX_NEEDLES + 1))
-        if not wanted or len(wanted) > MAX_NEEDLES:
+        wanted = needles(key, MAX_NEEDLES)
+        if not wanted:
             return None
         try:
             database = self._opened(mail, may_make=False)

@@ -12,7 +12,7 @@ from protocols.imap.commands.live_search import live_search
 from protocols.imap.context import Answer, Context
 from protocols.imap.grammar.refusal import Malformed
 from protocols.imap.grammar.search import MultiSearch, Search, SearchReturn, Source, Sources
-from protocols.imap.picture.fuzzy import BETTER, scores
+from protocols.imap.picture.fuzzy import BETTER, among, scores
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.responses import lines, search_results
 from protocols.imap.responses.listing import superiors
@@ -127,8 +127,12 @@ async def _search_in(ctx: Context, request: Search, name: MailboxName, status: M
         validity, result = await account.search_in(name, resolve(request.key, place))
         relevancies: list[int] = []
         if request.scored and result.uids:
-            better = [await account.search_in(name, resolve(request.key, place, degree)) for degree in BETTER]
-            relevancies = scores(result.uids, tuple(UidSet.of(found.uids) for _, found in better))
+            better, left = [], UidSet.of(result.uids)
+            for degree in BETTER:
+                _, found = await account.search_in(name, among(left, resolve(request.key, place, degree)))
+                better.append(UidSet.of(found.uids))
+                left -= better[-1]
+            relevancies = scores(result.uids, tuple(better))
     except NoSuchMailbox:
         return
     if result.uids:

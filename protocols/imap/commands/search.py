@@ -13,7 +13,7 @@ from protocols.imap.commands.message_limit import require_whole, searched
 from protocols.imap.context import Answer, Context, Selected
 from protocols.imap.grammar.refusal import Disallowed
 from protocols.imap.grammar.search import RefusedSearch, Search, SearchReturn, Thread
-from protocols.imap.picture.fuzzy import BETTER, scores
+from protocols.imap.picture.fuzzy import BETTER, among, scores
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.responses import lines, search_results
 from protocols.imap.telling import tell_delta
@@ -84,15 +84,25 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
     view = selected.view
     if request.uses_modseq:
         ctx.enable_condstore()
-    better = await _better(selected, request) if request.scored else ()
     key, code = resolve(request.key, view), b""
+    # Now, because what numbers mean may have changed when something has been found.
+    stricter = [resolve(request.key, view, degree) for degree in BETTER] if request.scored else []
+    better: tuple[UidSet, ...] = ()
     if request.order:
         require_whole(key, view, ctx.limits)
-        result = await selected.mailbox.sort(key, _ranked(request.order, better), view.modseq, ctx.progress)
+        order = request.order
+        if any(by.key is SortKey.RELEVANCY for by in order):
+            first = await selected.mailbox.search(key, view.modseq, ctx.progress)
+            view.apply(first.delta)
+            better = await _better(selected, stricter, first.uids)
+            key, order = criteria.Uids(UidSet.of(first.uids)), _ranked(order, better)
+        result = await selected.mailbox.sort(key, order, view.modseq, ctx.progress)
     else:
         key, code = searched(key, view, ctx.limits)
         result = await selected.mailbox.search(key, view.modseq, ctx.progress)
     await tell_delta(ctx, selected, result.delta)
+    if stricter and not better:
+        better = await _better(selected, stricter, result.uids)
     uids, seqs = await _known(ctx, result.uids, ordered=not request.order)
     unknown = UidSet.of(result.uids) - UidSet.of(uids) if len(uids) < len(result.uids) else UidSet()
     found = Found(uids, unknown, result.delta.highest, code)
@@ -116,15 +126,24 @@ def _ranked(order: tuple[SortBy, ...], better: tuple[UidSet, ...]) -> tuple[Sort
     return tuple(replace(by, ranked=better) if by.key is SortKey.RELEVANCY else by for by in order)
 
 
-async def _better(selected: Selected, request: Search) -> tuple[UidSet, ...]:
-    """The results of stricter readings of FUZZY, the best first."""
-    stricter = []
-    for degree in BETTER:
-        key = resolve(request.key, selected.view, degree)
-        result = await selected.mailbox.search(key, selected.view.modseq)
-        selected.view.apply(result.delta)
-        stricter.append(UidSet.of(result.uids))
-    return tuple(stricter)
+async def _better(
+    selected: Selected, stricter: Sequence[criteria.Key], found: Sequence[Uid]
+) -> tuple[UidSet, ...]:
+    """The results of stricter readings of FUZZY among what was found, the best first.
+
+    No other messages are read again, and none that a still stricter reading has found.
+    """
+    view, left = selected.view, UidSet.of(found)
+    results = []
+    for key in stricter:
+        better = UidSet()
+        if left:
+            result = await selected.mailbox.search(among(left, key), view.modseq)
+            view.apply(result.delta)
+            better = UidSet.of(result.uids)
+        results.append(better)
+        left -= better
+    return tuple(results)
 
 
 async def _modseq_of_ends(

@@ -51,6 +51,11 @@ def relaxed(key: criteria.Key, degree: Degree) -> criteria.Key:
             return key
 
 
+def among(uids: UidSet, key: criteria.Key) -> criteria.Key:
+    """The key, asked of these messages only."""
+    return criteria.And((criteria.Uids(uids), key))
+
+
 def _pieces(text: str, degree: Degree) -> tuple[str, ...]:
     words = text.split()
     if degree is Degree.AS_WRITTEN or not words or len(words) > _WORDS_MAX:

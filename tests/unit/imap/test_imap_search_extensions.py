@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
+from mailstore import search
 from mailstore.errors import StorageFailed
 from mailstore.model import MailboxId, MailboxStatus, ModSeq, Opened, ThreadNode, Uid, UidValidity
 from mailstore.uidset import STAR, SequenceSet, UidSet
@@ -22,6 +23,7 @@ from protocols.imap.picture.view import View
 from protocols.imap.responses.search_results import on_page, thread_line
 from protocols.limits import ImapLimits
 from protocols.transport import StreamConnection
+from tests import memory_mailbox
 from tests.memory_mailbox import SelectedMailbox
 from tests.wire import ImapWorld
 
@@ -248,3 +250,33 @@ def test_the_earlier_search_of_a_tag_ends_with_the_next_one() -> None:
     assert b"NOUPDATE" in client.say(b"t SORT RETURN (UPDATE) (RELEVANCY) UTF-8 FUZZY SUBJECT x\r\n")
     world.account.deliver(MAIL)
     assert b"ADDTO" not in client.say(b"n NOOP\r\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"SEARCH RETURN (RELEVANCY ALL)",
+        b"SORT RETURN (RELEVANCY ALL) (RELEVANCY) UTF-8",
+        b"SORT RETURN (RELEVANCY ALL) (ARRIVAL) UTF-8",
+        b"ESEARCH IN (mailboxes INBOX) RETURN (RELEVANCY ALL)",
+    ],
+)
+def test_relevancy_is_asked_of_what_was_found_only(monkeypatch: pytest.MonkeyPatch, command: bytes) -> None:
+    """Each degree is one more search for texts, which has to read none of all the other messages."""
+    world = ImapWorld()
+    for subject in (b"IMAP breaking", b"Breaking news on imap", b"imap breakfast", b"Other", b"Other"):
+        world.account.deliver(b"Subject: %b\r\n\r\n" % subject)
+    client = world.selected()
+    asked: list[UidSet] = []
+    original = memory_mailbox.matches
+
+    def noted(message: memory_mailbox.StoredMessage, key: search.Key) -> bool:
+        if message.uid == 1 and search.reads_text(key):
+            uids = next((one.uids for one in getattr(key, "keys", ()) if isinstance(one, search.Uids)), None)
+            asked.append(UidSet.of(range(1, 6)) if uids is None else uids)
+        return original(message, key)
+
+    monkeypatch.setattr(memory_mailbox, "matches", noted)
+    said = client.say(b'b %b FUZZY SUBJECT "IMAP breaking"\r\n' % command)
+    assert b"ALL 1:3 RELEVANCY (100 70 40)" in said
+    assert asked == [UidSet.of(range(1, 6)), UidSet.of([1, 2, 3]), UidSet.of([2, 3])]

@@ -323,6 +323,23 @@ def test_a_search_for_many_texts_does_not_look_them_all_up(
     assert found(mailbox, KEYS["BODY"]) == [40] and asked
 
 
+def test_of_many_texts_that_all_have_to_match_some_are_looked_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten words that FUZZY looks for in header and body are more than are looked up, and rule out enough."""
+    mailbox = fill(world.login())
+    index(world)
+    words = ["zebra", "walks", "by", "zebra", "walks", "by", "zebra", "walks", "by"]
+    key = search.And(tuple(search.AnyText(word) for word in words))
+    either = search.Or(search.HeaderText("SUBJECT", "giraffe"), key)
+    reading = Reading(monkeypatch)
+    assert reading.of(mailbox, key) == ([40], 1)
+    assert reading.of(mailbox, search.And((search.HasFlag(SystemFlag.SEEN), either))) == ([40], 1)
+    assert len(search.needles(key, 16)) == len(search.needles(search.Not(key), 16)) == 16
+    assert search.needles(search.Or(key, key), 16) == []
+    assert search.needles(search.And((search.Or(key, key), *key.keys)), 3) == search.needles(key, 3)
+
+
 @pytest.mark.parametrize("what", ["header", "body"])
 def test_more_text_than_is_indexed_is_read_in_each_search(tmp_path: Path, what: str) -> None:
     """The end of a long text is found although the index has nothing of it."""
