@@ -25,9 +25,9 @@ MESSAGES = 24
 def _run(place: Path, *arguments: str) -> dict[str, list[dict[str, object]]]:
     """Run the command with its results in ``place``; all figures."""
     figures = place / "figures.json"
-    command = [sys.executable, "-m", "tests.bench.compare", "--peers", PLAIN, "--results", str(place)]
+    command = [sys.executable, "-m", "tests.bench.compare", "--results", str(place), "--json", str(figures)]
     done = subprocess.run(
-        [*command, "--json", str(figures), *arguments],
+        [*command, *arguments],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -48,7 +48,7 @@ def _is_whole(values: object) -> bool:
 
 def test_every_row_has_figures_and_the_table_is_written(tmp_path: Path) -> None:
     """As few messages as can be; beside Dovecot where it is installed with all protocols."""
-    rows = _run(tmp_path, "--smallest", "--messages", str(MESSAGES))["rows"]
+    rows = _run(tmp_path, "--peers", PLAIN, "--smallest", "--messages", str(MESSAGES))["rows"]
     wanted = {row.key for row in all_rows(smallest(MESSAGES))}
     assert {row["key"] for row in rows} == wanted | {PEAK, memory.KEY}
     # How much one of a few connections takes is lost among what the server does meanwhile.
@@ -58,11 +58,11 @@ def test_every_row_has_figures_and_the_table_is_written(tmp_path: Path) -> None:
 
 
 def test_growth_has_figures_at_every_size(tmp_path: Path) -> None:
-    """Two small sizes and one row; the exponent is there."""
-    (grown,) = _run(tmp_path, "--growth", "--sizes", "12,24", "--rows", "select")["growth"]
+    """Two small sizes and one row, with nobody beside; the exponent is there."""
+    (grown,) = _run(tmp_path, "--peers", "", "--growth", "--sizes", "12,24", "--rows", "select")["growth"]
     values, exponents = grown["values"], grown["exponents"]
     assert isinstance(values, dict)
     assert isinstance(exponents, dict)
-    assert exponents.keys() == values.keys()
-    assert all(set(sizes) == {"12", "24"} for sizes in values.values())
+    assert set(values) == set(exponents) == {OURS}
+    assert set(values[OURS]) == {"12", "24"}
     assert "exponent" in (tmp_path / "RESULTS.md").read_text("utf-8")

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tests.bench.compare import growth, memory, report, results
 from tests.bench.compare.peers import CRYPT, OURS, PLAIN, missing
-from tests.bench.compare.play import Figure, Unit, play
+from tests.bench.compare.play import Figure, Row, Unit, play
 from tests.bench.compare.rows import all_rows
 from tests.bench.compare.site import Site, all_users
 from tests.bench.compare.size import Size, quick, smallest
@@ -46,7 +46,7 @@ def compare(
 ) -> tuple[list[report.Line], float]:
     """Play the wanted rows, all where none are named; their lines, and how long our index took."""
     lines: list[report.Line] = []
-    rows = [row for row in all_rows(size) if not wanted or row.key in wanted]
+    rows = _chosen(wanted, size)
     indexed_s = 0.0
     if rows:
         with Site(folder / "site", kinds) as site:
@@ -68,6 +68,10 @@ def compare(
     return lines, indexed_s
 
 
+def _chosen(wanted: set[str], size: Size) -> list[Row]:
+    return [row for row in all_rows(size) if not wanted or row.key in wanted]
+
+
 def _size(options: argparse.Namespace) -> Size:
     size = quick() if options.quick else smallest(20) if options.smallest else Size(20_000, 5)
     if options.messages:
@@ -82,7 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the same rows in two minutes")
     parser.add_argument("--smallest", action="store_true", help="the same rows once, to see that they run")
     parser.add_argument("--rows", default="", help="only these, by the names that progress shows")
-    parser.add_argument("--peers", default=f"{PLAIN},{CRYPT}", help="whom to compare with")
+    parser.add_argument("--peers", help=f"whom to compare with: {PLAIN},{CRYPT}; with --growth {PLAIN}")
     parser.add_argument(
         "--growth", action="store_true", help="growing rows at 1,000, 10,000, 100,000 messages"
     )
@@ -95,6 +99,10 @@ def _options() -> argparse.Namespace:
     options.wanted = set(filter(None, options.rows.split(",")))
     if unknown := options.wanted - known:
         parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    if options.growth and not any(row.grows for row in _chosen(options.wanted, quick())):
+        parser.error("none of these rows grows with the mailbox")
+    if options.peers is None:
+        options.peers = PLAIN if options.growth else f"{PLAIN},{CRYPT}"
     options.kinds = [OURS, *filter(None, options.peers.split(","))]
     if unknown := set(options.kinds) - {OURS, PLAIN, CRYPT}:
         parser.error(f"no such peers: {', '.join(sorted(unknown))}")

@@ -19,7 +19,7 @@ from mailstore.keys import Argon2Params
 from mailstore.ops import search_index
 from tests import dovecot
 from tests.bench import sealbox_root
-from tests.bench.process_figures import Memory, family, memory
+from tests.bench.process_figures import Memory, memory
 from tests.bench.raw_imap import RawImap
 from tests.bench.raw_mail import RawLmtp, RawPop3
 
@@ -33,8 +33,8 @@ PASSWORD = sealbox_root.PASSWORD
 assert PASSWORD == dovecot.PASSWORD
 USER = sealbox_root.USER
 
-# Durable as Sealbox is, which fsyncs every change; room for as many connections as the rows need, and nothing
-# else: RETR marks nothing as read with Sealbox either.
+# As durable as Sealbox, which fsyncs every change; as many connections as the rows need; and RETR does not
+# mark messages as read, since it does not in Sealbox.
 _SETTINGS = """\
 protocols = imap pop3 lmtp
 mail_fsync = always
@@ -100,8 +100,6 @@ class Peer:
 
     _kept: dict[str, RawImap] = field(default_factory=dict)
     _closing: list[Callable[[], None]] = field(default_factory=list)
-    notes: dict[str, str] = field(default_factory=dict)
-    """What a row remembers of one turn for the next."""
 
     def imap(self, user: str = USER) -> RawImap:
         """A new connection, logged in."""
@@ -138,7 +136,6 @@ class Peer:
             one()
         self._kept.clear()
         self._closing.clear()
-        self.notes.clear()
 
     def look_at_memory(self) -> Memory:
         """Memory of all its processes now."""
@@ -146,12 +143,8 @@ class Peer:
         self.peak_mib = max(self.peak_mib, found.pss)
         return found
 
-    def processes(self) -> list[int]:
-        """All its processes now."""
-        return family(self.process.pid)
-
     def _try(self) -> None:
-        """Without a login: the first of them is what a row about memory is about."""
+        """Without a login, because a row measures what the first logins take."""
         client = RawImap(self.ports["imaps"], self.certificate)
         client.play(b"CAPABILITY")
         client.close()
@@ -176,7 +169,7 @@ class Peer:
 
 
 def pause(seconds: float) -> None:
-    """Between two looks at something that has a deadline."""
+    """Wait: between two polls of something that has a deadline, or between two messages."""
     select.select([], [], [], seconds)
 
 
