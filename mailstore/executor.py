@@ -10,50 +10,99 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from mailstore.errors import AccountClosed
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+_Job = tuple["Deferred[Any]", Callable[[], Any]]
 
 
 class Executor:
-    """A bounded pool of threads and the reactor that results come back to."""
+    """A bounded number of threads and the reactor that results come back to.
+
+    Nearly every command crosses twice, so the crossing itself is short: one queue that all threads wait at,
+    and one call into the reactor for all results that are there. (Twisted's pool keeps a queue and a lock for
+    every thread: with many of them at work that costs several times as much.)
+    """
 
     def __init__(self, reactor: IReactorFromThreads, threads: int) -> None:
         self._reactor = reactor
-        self._threads = threads
+        self._most = threads
+        self._threads: list[Thread] = []
         self._unfinished = 0
-        self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="sealbox-store")
-        self._pool.start()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._results: deque[tuple[Deferred[Any], Any]] = deque()
+        self._is_called = False
+        self._is_stopped = False
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Run a function in a thread; the Deferred fires on the reactor's thread."""
+        """Run a function in a thread; the Deferred fires on the reactor's thread.
+
+        After :meth:`stop` nothing is run, and the Deferred fails with CancelledError.
+        """
+        done: Deferred[T] = Deferred()
+        if self._is_stopped:
+            done.cancel()
+            return done
         self._unfinished += 1
-        done = deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
-        done.addBoth(self._finished)
+        if len(self._threads) < min(self._unfinished, self._most):
+            thread = Thread(target=self._work, name=f"sealbox-store-{len(self._threads)}")
+            self._threads.append(thread)
+            thread.start()
+        self._jobs.put((done, partial(function, *args, **kwargs)))
         return done
 
-    def _finished(self, outcome: T) -> T:
-        self._unfinished -= 1
-        return outcome
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            done, function = job
+            result: Any
+            try:
+                result = function()
+            except BaseException:  # noqa: BLE001 # it travels on as the job's outcome
+                result = Failure()
+            self._results.append((done, result))
+            # Whoever waits for the next job should not keep this one's arguments and result alive.
+            del job, done, function, result
+            if not self._is_called:
+                self._is_called = True
+                self._reactor.callFromThread(self._deliver)
+
+    def _deliver(self) -> None:
+        # First this: what comes from now on calls again.
+        self._is_called = False
+        # No more than are there now: others wait for the reactor, too.
+        for _ in range(len(self._results)):
+            self._unfinished -= 1
+            done, result = self._results.popleft()
+            done.callback(result)
 
     @property
     def waiting(self) -> int:
         """Calls that no thread has taken yet, without cancelled ones."""
-        return max(self._unfinished - self._threads, 0)
+        return max(self._unfinished - self._most, 0)
+
+    @property
+    def threads(self) -> int:
+        """Threads that have been started."""
+        return len(self._threads)
 
     def stop(self) -> None:
-        """Wait for running jobs and end the threads."""
-        self._pool.stop()
+        """Wait for what has been accepted and end the threads."""
+        self._is_stopped = True
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
 class Lane(Generic[R]):

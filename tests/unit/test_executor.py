@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,16 +54,24 @@ def outcome(deferred: Deferred[Any]) -> list[Any]:
 
 
 class Reactor:
-    """Results come back in the thread that has them."""
+    """Keeps what threads want to be called, until the test does it."""
 
-    def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+
+    def callFromThread(self, call: Callable[[], Any]) -> None:
         """See ``IReactorFromThreads``."""
-        call(*args)
+        self.calls.put(call)
+
+    def turn(self) -> None:
+        """Do the next call, and wait for it if need be."""
+        self.calls.get(timeout=60)()
 
 
 def test_so_many_threads_work_at_a_time() -> None:
     """One job more waits, and counts as waiting."""
-    executor = Executor(Reactor(), 3)  # type: ignore[arg-type]
+    reactor = Reactor()
+    executor = Executor(reactor, 3)  # type: ignore[arg-type]
     began, go_on = threading.Semaphore(0), threading.Event()
     finished: list[bool] = []
 
@@ -73,11 +82,85 @@ def test_so_many_threads_work_at_a_time() -> None:
     jobs = [executor.call(job).addCallback(finished.append) for _ in range(4)]
     for _ in range(3):
         assert began.acquire(timeout=60)
-    assert (executor.waiting, executor._pool.max, len(executor._pool.threads)) == (1, 3, 3)
+    assert (executor.waiting, executor.threads) == (1, 3)
     assert not began.acquire(blocking=False)
     go_on.set()
     executor.stop()
+    while len(finished) < len(jobs):
+        reactor.turn()
     assert finished == [True] * len(jobs)
+    assert executor.waiting == 0
+
+
+def test_threads_are_started_when_they_are_needed() -> None:
+    """One job after the other needs one thread."""
+    reactor = Reactor()
+    executor = Executor(reactor, 3)  # type: ignore[arg-type]
+    for number in range(5):
+        seen = outcome(executor.call(lambda: number))  # noqa: B023 - it runs before the next round
+        reactor.turn()
+        assert seen == [number]
+    assert executor.threads == 1
+    executor.stop()
+
+
+def test_results_that_come_together_are_told_by_one_call() -> None:
+    """The reactor is woken once for all of them; what comes afterwards wakes it again."""
+    reactor = Reactor()
+    executor = Executor(reactor, 1)  # type: ignore[arg-type]
+    seen: list[int] = []
+    for number in range(3):
+        executor.call(lambda: number).addCallback(seen.append)  # noqa: B023 - the value is not looked at
+    executor.stop()  # so all three have been done
+    assert reactor.calls.qsize() == 1
+    reactor.turn()
+    assert len(seen) == 3
+
+
+def test_what_a_callback_starts_is_told_later() -> None:
+    """A chain of jobs, each begun by the one before, lets the reactor do other things in between."""
+    reactor = Reactor()
+    executor = Executor(reactor, 2)  # type: ignore[arg-type]
+    results: list[int] = []
+
+    def again(count: int) -> None:
+        results.append(count)
+        if count:
+            executor.call(lambda: count - 1).addCallback(again)
+
+    executor.call(lambda: 3).addCallback(again)
+    for done in range(4):
+        assert len(results) == done
+        reactor.turn()
+    assert results == [3, 2, 1, 0]
+    executor.stop()
+
+
+def test_an_error_is_the_outcome_and_its_thread_works_on() -> None:
+    """Also one that is no Exception."""
+    reactor = Reactor()
+    executor = Executor(reactor, 1)  # type: ignore[arg-type]
+
+    def wrong() -> None:
+        raise SystemExit(3)
+
+    failed = outcome(executor.call(wrong))
+    reactor.turn()
+    assert failed[0].check(SystemExit)
+    done = outcome(executor.call(lambda: 1))
+    reactor.turn()
+    assert done == [1]
+    executor.stop()
+
+
+def test_nothing_is_run_after_the_end() -> None:
+    """And whoever waits for it hears so."""
+    executor = Executor(Reactor(), 1)  # type: ignore[arg-type]
+    executor.stop()
+    ran: list[bool] = []
+    seen = outcome(executor.call(lambda: ran.append(True)))
+    assert seen[0].check(CancelledError)
+    assert not ran
 
 
 def test_a_worker_has_threads_of_two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
