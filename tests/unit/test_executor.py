@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
@@ -68,6 +69,17 @@ class Reactor:
         self.calls.get(timeout=60)()
 
 
+@contextmanager
+def threads(count: int) -> Iterator[tuple[Reactor, Executor]]:
+    """Threads that end with the test, whatever becomes of it."""
+    reactor = Reactor()
+    executor = Executor(reactor, count)  # type: ignore[arg-type]
+    try:
+        yield reactor, executor
+    finally:
+        executor.stop()
+
+
 def test_so_many_threads_work_at_a_time() -> None:
     """One job more waits, and counts as waiting."""
     reactor = Reactor()
@@ -94,63 +106,76 @@ def test_so_many_threads_work_at_a_time() -> None:
 
 def test_threads_are_started_when_they_are_needed() -> None:
     """One job after the other needs one thread."""
-    reactor = Reactor()
-    executor = Executor(reactor, 3)  # type: ignore[arg-type]
-    for number in range(5):
-        seen = outcome(executor.call(lambda: number))  # noqa: B023 - it runs before the next round
-        reactor.turn()
-        assert seen == [number]
-    assert executor.threads == 1
-    executor.stop()
+    with threads(3) as (reactor, executor):
+        for number in range(5):
+            seen = outcome(executor.call(int, number))
+            reactor.turn()
+            assert seen == [number]
+        assert executor.threads == 1
 
 
 def test_results_that_come_together_are_told_by_one_call() -> None:
-    """The reactor is woken once for all of them; what comes afterwards wakes it again."""
-    reactor = Reactor()
-    executor = Executor(reactor, 1)  # type: ignore[arg-type]
-    seen: list[int] = []
-    for number in range(3):
-        executor.call(lambda: number).addCallback(seen.append)  # noqa: B023 - the value is not looked at
-    executor.stop()  # so all three have been done
-    assert reactor.calls.qsize() == 1
-    reactor.turn()
-    assert len(seen) == 3
+    """The reactor is woken once for all of them."""
+    with threads(1) as (reactor, executor):
+        seen: list[int] = []
+        for number in range(3):
+            executor.call(int, number).addCallback(seen.append)
+        executor.stop()  # so all three have been done
+        assert reactor.calls.qsize() == 1
+        reactor.turn()
+        assert seen == [0, 1, 2]
 
 
 def test_what_a_callback_starts_is_told_later() -> None:
     """A chain of jobs, each begun by the one before, lets the reactor do other things in between."""
-    reactor = Reactor()
-    executor = Executor(reactor, 2)  # type: ignore[arg-type]
-    results: list[int] = []
+    with threads(2) as (reactor, executor):
+        results: list[int] = []
 
-    def again(count: int) -> None:
-        results.append(count)
-        if count:
-            executor.call(lambda: count - 1).addCallback(again)
+        def again(count: int) -> None:
+            results.append(count)
+            if count:
+                executor.call(int, count - 1).addCallback(again)
 
-    executor.call(lambda: 3).addCallback(again)
-    for done in range(4):
-        assert len(results) == done
+        executor.call(int, 3).addCallback(again)
+        for done in range(4):
+            assert len(results) == done
+            reactor.turn()
+        assert results == [3, 2, 1, 0]
+
+
+def test_only_results_that_are_there_are_told_in_one_turn() -> None:
+    """What is done while callbacks run waits for the next turn, so that connections are not kept waiting."""
+    with threads(1) as (reactor, executor):
+        told: list[str] = []
+
+        def first(_: int) -> None:
+            told.append("first")
+            done = threading.Event()
+            executor.call(int, 2).addCallback(lambda _: told.append("second"))
+            executor.call(done.set)
+            assert done.wait(60)  # so the second has been done as well
+
+        executor.call(int, 1).addCallback(first)
         reactor.turn()
-    assert results == [3, 2, 1, 0]
-    executor.stop()
+        assert told == ["first"]
+        reactor.turn()
+        assert told == ["first", "second"]
 
 
 def test_an_error_is_the_outcome_and_its_thread_works_on() -> None:
     """Also one that is no Exception."""
-    reactor = Reactor()
-    executor = Executor(reactor, 1)  # type: ignore[arg-type]
 
     def wrong() -> None:
         raise SystemExit(3)
 
-    failed = outcome(executor.call(wrong))
-    reactor.turn()
-    assert failed[0].check(SystemExit)
-    done = outcome(executor.call(lambda: 1))
-    reactor.turn()
-    assert done == [1]
-    executor.stop()
+    with threads(1) as (reactor, executor):
+        failed = outcome(executor.call(wrong))
+        reactor.turn()
+        assert failed[0].check(SystemExit)
+        done = outcome(executor.call(int, 1))
+        reactor.turn()
+        assert done == [1]
+        assert executor.threads == 1
 
 
 def test_nothing_is_run_after_the_end() -> None:
