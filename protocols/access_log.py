@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,17 +60,26 @@ def user_agent(fields: tuple[tuple[bytes, bytes | None], ...], limits: AccessLog
     return _UNFIT.sub("?", " ".join(filter(None, words)))[: limits.user_agent_max_chars]
 
 
-def line_of(entry: Entry, moment: datetime, with_address: bool) -> str:
-    """The line as it is written, with its newline."""
-    fields = {
-        "time": moment.isoformat(timespec="seconds"),
-        "address": entry.address if with_address else "-",
-        "user_agent": entry.user_agent,
-        "command": entry.command,
-        "bytes": entry.bytes,
-        "result": entry.result,
-    }
-    return json.dumps(fields, separators=(",", ":")) + "\n"
+_quoted = lru_cache(maxsize=1024)(json.dumps)
+"""A string in JSON; addresses, programs, commands and results are few and come again and again."""
+
+
+def line_of(entry: Entry, time: str, with_address: bool) -> str:
+    """The line as it is written, with its newline; ``time`` is in ISO 8601."""
+    return (
+        f'{{"time":"{time}"'
+        f',"address":{_quoted(entry.address if with_address else "-")}'
+        f',"user_agent":{_quoted(entry.user_agent)}'
+        f',"command":{_quoted(entry.command)}'
+        f',"bytes":{entry.bytes}'
+        f',"result":{_quoted(entry.result)}}}\n'
+    )
+
+
+@lru_cache(maxsize=2)
+def _second(now_s: int) -> str:
+    """A moment in ISO 8601; the first ten characters are the day."""
+    return datetime.fromtimestamp(now_s, UTC).isoformat(timespec="seconds")
 
 
 def expired(name: str, today: date, limits: AccessLogLimits) -> bool:
@@ -127,17 +137,14 @@ class FileAccessLog:
         if self._pending >= _PENDING_MAX:
             self._dropped += 1
             return
-        moment = self._now()
-        line = line_of(entry, moment, self._with_addresses)
-        self._texts.setdefault(f"access-{moment.date()}.log", []).append(line)
+        time = _second(int(self._clock.seconds()))
+        line = line_of(entry, time, self._with_addresses)
+        self._texts.setdefault(f"access-{time[:10]}.log", []).append(line)
         if entry.failed:
-            self._texts.setdefault(f"error-{moment.date()}.log", []).append(line)
+            self._texts.setdefault(f"error-{time[:10]}.log", []).append(line)
         self._pending += 1
         if self._timer is None:
             self._timer = self._clock.callLater(_FLUSH_AFTER_S, self._due)
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.seconds(), UTC)
 
     def _due(self) -> None:
         self._timer = None
@@ -163,7 +170,13 @@ class FileAccessLog:
             log.error("%d access log lines dropped: the disk is too slow", self._dropped)
             self._dropped = 0
         self._writing = Deferred()
-        done = self._run_in_thread(_write, self._folder, texts, self._now().date(), self._limits)
+        done = self._run_in_thread(
+            _write,
+            self._folder,
+            texts,
+            date.fromisoformat(_second(int(self._clock.seconds()))[:10]),
+            self._limits,
+        )
         done.addErrback(self._failed)
         done.addCallback(self._written)
         return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def log_in(folder: Path, clock: Clock, **settings: Any) -> FileAccessLog:
 def test_line_has_exactly_the_promised_fields() -> None:
     """Time, client address, user agent, command, bytes, result (promise 10)."""
     moment = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
-    assert json.loads(line_of(ENTRY, moment, with_address=True)) == {
+    assert json.loads(line_of(ENTRY, moment.isoformat(), with_address=True)) == {
         "time": "2026-02-03T04:05:06+00:00",
         "address": "192.0.2.1",
         "user_agent": "mutt 2.2",
@@ -40,7 +41,16 @@ def test_line_has_exactly_the_promised_fields() -> None:
         "bytes": 1234,
         "result": "OK",
     }
-    assert json.loads(line_of(ENTRY, moment, with_address=False))["address"] == "-"
+    assert json.loads(line_of(ENTRY, moment.isoformat(), with_address=False))["address"] == "-"
+
+
+def test_whatever_a_client_calls_itself_stays_inside_its_field() -> None:
+    """Quotes and backslashes too: each line is one JSON object, read back as it was."""
+    name = 'a "b", \\ {c}'
+    line = line_of(replace(ENTRY, user_agent=name, address="fe80::1%eth0"), "2026-02-03", with_address=True)
+    assert line.count("\n") == 1
+    assert json.loads(line)["user_agent"] == name
+    assert json.loads(line)["address"] == "fe80::1%eth0"
 
 
 def test_files_by_day_and_errors_apart(tmp_path: Path) -> None:
