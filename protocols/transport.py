@@ -92,6 +92,7 @@ class StreamConnection(TwistedProtocol):
         self._woken = False
         self._paused_by_peer = False
         self._reading_paused = False
+        self._patience: Any = None
         self._closing: Any = None
         self._close_wait_s = limits.close_wait_s
         self._pump: Deferred[None] | None = None
@@ -133,8 +134,9 @@ class StreamConnection(TwistedProtocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Cancel the pump; a transaction that it waits for still finishes."""
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
+        for timer in (self._closing, self._patience):
+            if timer is not None and timer.active():
+                timer.cancel()
         pump, self._pump = self._pump, None
         if pump is not None:
             pump.cancel()
@@ -219,14 +221,20 @@ class StreamConnection(TwistedProtocol):
             return self._take()
         reader: Deferred[bytes | None] = Deferred()
         self._reader = reader
-        timer = self._clock.callLater(max(timeout_s, 0.0), self._timed_out)
+        self._be_patient(max(timeout_s, 0.0))
         try:
             return await reader
         finally:
             self._turn_began_s = self._clock.seconds()
             self._reader = None
-            if timer.active():
-                timer.cancel()
+
+    def _be_patient(self, timeout_s: float) -> None:
+        # One timer goes on through all reads: making and cancelling one for each costs more, and to put
+        # one off is cheap. It does nothing while a command runs.
+        if self._patience is not None and self._patience.active():
+            self._patience.reset(timeout_s)
+        else:
+            self._patience = self._clock.callLater(timeout_s, self._timed_out)
 
     def _timed_out(self) -> None:
         reader, self._reader = self._reader, None

@@ -1,4 +1,4 @@
-"""Closing: what was written goes out, and a peer that never answers does not hold anything up."""
+"""Closing and waiting: what was written goes out, and nobody waits for a peer longer than he should."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from protocols.limits import StreamLimits
-from protocols.transport import Channel, Endable, StreamConnection, StreamFactory
+from protocols.transport import Channel, Endable, IdleTimeout, StreamConnection, StreamFactory
 
 LIMITS = StreamLimits(close_wait_s=2.0, write_stall_timeout_s=10.0)
 
@@ -172,3 +172,81 @@ def test_a_stop_cuts_off_nothing_that_is_lost_already() -> None:
     assert (stubborn.aborted, gone.aborted) == (True, False)
     connections[0].connectionLost()
     assert stopped.called
+
+
+class Reading:
+    """A session that reads, each time with the patience that is next."""
+
+    def __init__(self, *patience_s: float) -> None:
+        self.heard: list[bytes | None] = []
+        self.gave_up = False
+        self._patience_s = patience_s
+
+    async def __call__(self, channel: Channel) -> None:
+        try:
+            for seconds in self._patience_s:
+                self.heard.append(await channel.read(seconds))
+        except IdleTimeout:
+            self.gave_up = True
+
+
+def reading(*patience_s: float) -> tuple[Clock, StreamConnection, Reading]:
+    """A connection with such a session."""
+    clock, session = Clock(), Reading(*patience_s)
+    connection = StreamConnection(session, clock, LIMITS)
+    connection.makeConnection(Deaf())
+    return clock, connection, session
+
+
+def test_each_read_waits_for_its_own_time() -> None:
+    """However long those before it took: longer and shorter ones."""
+    clock, connection, session = reading(10, 10, 2, 30)
+    for waited_s in (9, 9, 1):
+        clock.advance(waited_s)
+        assert not session.gave_up
+        connection.dataReceived(b"x")
+    clock.advance(29)
+    assert not session.gave_up
+    clock.advance(1)
+    assert session.gave_up
+    assert session.heard == [b"x"] * 3
+    clock, connection, session = reading(100, 2)
+    connection.dataReceived(b"x")
+    clock.advance(2)
+    assert session.gave_up
+
+
+def test_reads_share_a_timer_that_ends_with_the_connection() -> None:
+    """A thousand commands leave one timer, and a connection that is gone leaves none."""
+    clock, connection, session = reading(*[10.0] * 1001)
+    for _ in range(1000):
+        connection.dataReceived(b"x")
+    assert len(session.heard) == 1000
+    assert len(clock.getDelayedCalls()) == 1
+    connection.connectionLost()
+    assert not clock.getDelayedCalls()
+
+
+def test_the_time_of_a_command_is_no_idle_time() -> None:
+    """The timer of the last read ends while the command runs; the next read waits as long as it should."""
+    going_on: Deferred[None] = Deferred()
+    gave_up: list[bool] = []
+
+    async def session(channel: Channel) -> None:
+        await channel.read(5)
+        await going_on
+        try:
+            await channel.read(5)
+        except IdleTimeout:
+            gave_up.append(True)
+
+    clock = Clock()
+    connection = StreamConnection(session, clock, LIMITS)
+    connection.makeConnection(Deaf())
+    connection.dataReceived(b"x")
+    clock.advance(60)
+    going_on.callback(None)
+    clock.advance(4)
+    assert not gave_up
+    clock.advance(1)
+    assert gave_up
