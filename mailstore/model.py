@@ -204,6 +204,9 @@ class FetchPlan:
     changed_since: ModSeq | None = None
     preview: bool = False
     object_ids: bool = False
+    sections: tuple[SectionRead, ...] = ()
+    """Content that will be asked for next: as much of it as ``max_bytes`` allows may come along."""
+    max_bytes: int = 0
 
 
 class FetchRow(NamedTuple):
@@ -236,6 +239,8 @@ class FetchResult:
     delta: Delta
     seen_now: UidSet = field(default_factory=UidSet)
     """Messages whose ``\\Seen`` this fetch has just set."""
+    content: tuple[ContentRow, ...] = ()
+    """What ``Mailbox.content`` would say next; empty where it has to be asked."""
 
 
 @dataclass(frozen=True, slots=True)

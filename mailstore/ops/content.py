@@ -40,7 +40,10 @@ _STORED = ("m.envelope", "m.body", "m.bodystructure", "m.preview", "x.object_id"
 def fetch(
     txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq
 ) -> FetchResult:
-    """Stored answers for a batch of messages; in a write transaction when ``plan.set_seen``."""
+    """Stored answers for a batch of messages; in a write transaction when ``plan.set_seen``.
+
+    Content comes along only where nothing is written: others wait for a writer.
+    """
     wanted = UidSet.of(uids)
     seen_now = mark_seen(txn, mailbox_id, wanted) if plan.set_seen else UidSet()
     from_meta = (plan.envelope, plan.body, plan.bodystructure, plan.preview)
@@ -66,7 +69,11 @@ def fetch(
             envelope, body, tree, preview, email_id, thread_id,
         ) in rows
     )  # fmt: skip
-    return FetchResult(found, delta(txn, mailbox_id, since), seen_now)
+    news = delta(txn, mailbox_id, since)
+    if plan.set_seen or not (plan.sections and found):
+        return FetchResult(found, news, seen_now)
+    uids = [row.uid for row in found]
+    return FetchResult(found, news, seen_now, content(txn, mailbox_id, uids, plan.sections, plan.max_bytes))
 
 
 class MessageReader:

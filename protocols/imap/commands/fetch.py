@@ -19,7 +19,6 @@ from mailstore.model import (
     FetchRow,
     ModSeq,
     SectionData,
-    SectionRead,
     Uid,
 )
 from mailstore.uidset import SequenceSet, UidSet
@@ -94,7 +93,7 @@ async def fetch(ctx: Context, request: Fetch) -> Answer:
     selected = ctx.the_mailbox()
     named = selected.view.named(request.numbers, request.by_uid)
     uids = await _chosen(ctx, selected, request, named)
-    asked = _Asked.of(request, ctx.condstore, selected)
+    asked = _Asked.of(request, ctx, selected)
     part = allowed(uids, ctx.limits)
     outcome = await _send(ctx, selected, part.batches(asked.batch_rows(ctx.limits)), asked)
     if outcome.unknown_encoding:
@@ -126,6 +125,11 @@ def _values(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[FetchR
     return [getters[item] for item in items]
 
 
+def _decode_several(sections: Sequence[FetchSection]) -> bool:
+    """Whether more than one part of a message is to be decoded: such parts are whole, and may be large."""
+    return sum(section.read.decoded for section in sections) > 1
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What a FETCH asks for, sorted by where the answers come from."""
@@ -135,7 +139,7 @@ class _Asked:
     plan: FetchPlan
 
     @classmethod
-    def of(cls, request: Fetch, condstore: bool, selected: Selected) -> _Asked:
+    def of(cls, request: Fetch, ctx: Context, selected: Selected) -> _Asked:
         """What ``request`` asks for, with the items that are told unasked."""
         items = [item for item in request.items if isinstance(item, FetchItem)]
         sections = tuple(item for item in request.items if isinstance(item, FetchSection))
@@ -147,7 +151,7 @@ class _Asked:
             items.append(FetchItem.MODSEQ)
         sets_seen = not selected.read_only and any(not section.peek for section in sections)
         # RFC 7162 section 3.2.4: a change of flags that is told is told with its MODSEQ.
-        if condstore and FetchItem.FLAGS in items and FetchItem.MODSEQ not in items:
+        if ctx.condstore and FetchItem.FLAGS in items and FetchItem.MODSEQ not in items:
             items.append(FetchItem.MODSEQ)
         plan = FetchPlan(
             envelope=FetchItem.ENVELOPE in items,
@@ -157,18 +161,10 @@ class _Asked:
             changed_since=request.changed_since,
             preview=FetchItem.PREVIEW in items,
             object_ids=FetchItem.EMAILID in items or FetchItem.THREADID in items,
+            sections=() if _decode_several(sections) else tuple(section.read for section in sections),
+            max_bytes=ctx.limits.fetch_content_batch_bytes,
         )
         return cls(tuple(items), sections, plan)
-
-    @property
-    def reads(self) -> tuple[SectionRead, ...]:
-        """What to ask the store for."""
-        return tuple(section.read for section in self.sections)
-
-    @property
-    def decodes_several(self) -> bool:
-        """Whether more than one part of a message is to be decoded."""
-        return sum(section.read.decoded for section in self.sections) > 1
 
     def batch_rows(self, limits: ImapLimits) -> int:
         """How many messages to send in a transaction."""
@@ -238,7 +234,7 @@ async def push(
     """Tell of messages unasked (RFC 5465 section 5.2); none becomes ``\\Seen`` by that."""
     peeked = (replace(item, peek=True) if isinstance(item, FetchSection) else item for item in items)
     request = Fetch(SequenceSet(()), tuple(peeked), by_uid=True)
-    asked = _Asked.of(request, ctx.condstore, selected)
+    asked = _Asked.of(request, ctx, selected)
     size = asked.batch_rows(ctx.limits)
     await _send(ctx, selected, (uids[at : at + size] for at in range(0, len(uids), size)), asked)
 
@@ -292,15 +288,17 @@ async def _send_content(
     ctx: Context, selected: Selected, asked: _Asked, result: FetchResult, outcome: _Outcome
 ) -> None:
     """Responses with content."""
-    if asked.decodes_several:
+    if not asked.plan.sections:  # they must not be read together
         await _send_by_section(ctx, selected, asked, result, outcome)
         return
     plain, seen = _shapes(ctx, selected, asked)
     waiting = {row.uid: row for row in result.rows}
+    came_along = result.content
     while waiting:
-        rows = await selected.mailbox.content(
-            tuple(waiting), asked.reads, ctx.limits.fetch_content_batch_bytes
+        rows = came_along or await selected.mailbox.content(
+            tuple(waiting), asked.plan.sections, asked.plan.max_bytes
         )
+        came_along = ()
         if not rows:
             break
         seqs = selected.view.seqs_of(row.uid for row in rows)
@@ -328,9 +326,7 @@ async def _send_by_section(
         response = shape.begun(ctx.output, selected.view.seq_of(fetched.uid) or 0, fetched)
         found: tuple[ContentRow, ...] = ()
         for section in asked.sections:
-            found = await selected.mailbox.content(
-                (fetched.uid,), (section.read,), ctx.limits.fetch_content_batch_bytes
-            )
+            found = await selected.mailbox.content((fetched.uid,), (section.read,), asked.plan.max_bytes)
             for row in found:
                 if not _put_short(response, section, row.sections[0], outcome):
                     await _put_long(ctx, selected, response, section, row, row.sections[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,35 @@ def _changed(old: Flags, mode: StoreMode, change: Flags) -> Flags:
         case StoreMode.REMOVE:
             words = set(old.keywords) - set(change.keywords)
             return Flags(SystemFlag(int(old.system) & ~int(change.system)), tuple(sorted(words)))
+
+
+WHOLE = SectionRead(SectionSpec())
+
+
+@pytest.mark.parametrize("max_bytes", [1, 700, 1 << 20])
+def test_content_that_comes_along_is_what_would_be_asked_for_next(mailbox: Mailbox, max_bytes: int) -> None:
+    """The same messages, the same bytes, within the same bound."""
+    plan = FetchPlan(sections=(WHOLE,), max_bytes=max_bytes)
+    fetched = now(mailbox.fetch(ALL, plan, mailbox.opened.status.highest_modseq))
+    assert fetched.content == now(mailbox.content(ALL, (WHOLE,), max_bytes))
+    assert fetched.content
+
+
+def test_content_follows_the_messages_that_are_told_of(mailbox: Mailbox) -> None:
+    """With CHANGEDSINCE only of those that have changed; of none, when nothing has."""
+    since = mailbox.opened.status.highest_modseq
+    newest = max(row.modseq for row in now(mailbox.fetch(ALL, FetchPlan(), since)).rows)
+    plan = FetchPlan(sections=(WHOLE,), max_bytes=1 << 20, changed_since=ModSeq(newest - 1))
+    fetched = now(mailbox.fetch(ALL, plan, newest))
+    assert fetched.content
+    assert [row.uid for row in fetched.content] == [row.uid for row in fetched.rows]
+    nothing = now(mailbox.fetch(ALL, replace(plan, changed_since=newest), newest))
+    assert (nothing.rows, nothing.content) == ((), ())
+
+
+def test_nobody_who_wants_to_write_waits_for_content(mailbox: Mailbox) -> None:
+    """Where a flag is set, content is read when the transaction is over."""
+    plan = FetchPlan(sections=(WHOLE,), max_bytes=1 << 20, set_seen=True)
+    fetched = now(mailbox.fetch(ALL[:2], plan, mailbox.opened.status.highest_modseq))
+    assert fetched.rows
+    assert not fetched.content
