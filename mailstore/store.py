@@ -251,7 +251,11 @@ class MailStore:
 
     async def quota_limit(self, account_id: AccountId) -> int | None:
         """The account's storage limit in bytes; None means unlimited. Raises NoSuchAccount."""
-        record = await self.executor.call(self._directory.account, account_id)
+        return await self.executor.call(self.read_quota_limit, account_id)
+
+    def read_quota_limit(self, account_id: AccountId) -> int | None:
+        """As ``quota_limit``, in a thread."""
+        record = self._directory.account(account_id)
         if record is None:
             raise NoSuchAccount("no such account")
         return record.quota_bytes
@@ -392,8 +396,8 @@ class Account:
         self._writable()
         if any(len(one.data) > self._store.limits.max_message_bytes for one in new):
             raise MessageTooLarge("the message is too large")
-        limits = await self._limits()
-        prepared = await self._store.executor.call(self._prepare, new)
+        max_bytes, prepared = await self._store.executor.call(self._prepare, new)
+        limits = QuotaLimits(max_bytes, self._store.limits.max_messages)
         now = int(time.time())
         filed = [
             ReadyMessage(done, one.flags, now if one.internal_date is None else one.internal_date)
@@ -401,10 +405,11 @@ class Account:
         ]
         return await self._opened.write(_append, name, filed, limits)
 
-    def _prepare(self, new: Sequence[NewMessage]) -> list[PreparedMessage]:
+    def _prepare(self, new: Sequence[NewMessage]) -> tuple[int | None, list[PreparedMessage]]:
+        max_bytes = self._store.read_quota_limit(self.account_id)
         # Once in the database's WAL, and from the next checkpoint on also in its main file.
         with self._store.room_for(self.account_id, 2 * sum(len(one.data) for one in new)):
-            return [prepare(one.data, self._store.mime_limits) for one in new]
+            return max_bytes, [prepare(one.data, self._store.mime_limits) for one in new]
 
     async def read_section(
         self, name: MailboxName, uid_validity: UidValidity, uid: Uid, section: SectionRead
