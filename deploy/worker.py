@@ -6,6 +6,7 @@ The sockets come as inherited descriptors in the order of the arguments; see ``d
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -28,6 +29,9 @@ from mailstore.errors import StoreError
 from mailstore.keys import process_hardening
 
 log = logging.getLogger("sealbox.worker")
+
+GC_THRESHOLD = 10_000
+"""New objects after which the interpreter looks for garbage in circles; its own 700 suit small programs."""
 
 
 class Worker:
@@ -145,6 +149,10 @@ def main(arguments: list[str]) -> int:
         log.error("cannot serve %s: %s%s", config.data, type(error).__name__, errno)
         return 1
     reactor.callWhenRunning(worker.start)
+    # What is there now stays: looking through it again and again for garbage is a twentieth of the work.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     reactor.run(installSignalHandlers=True)
     return worker.exit_code
 
