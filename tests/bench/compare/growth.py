@@ -33,6 +33,7 @@ def measure(
                     for kind in kinds:
                         one.values[kind][messages] = line.values[kind]
                         one.cpu_ms[kind][messages] = line.cpu_ms[kind]
+                say(f"{messages:,} messages: {row.key}")
         say(f"{messages:,} messages measured")
     return list(found.values())
 

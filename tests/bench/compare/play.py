@@ -125,7 +125,7 @@ class Row:
 
 
 SLOW_S, SLOW_TURNS = 10.0, 2
-"""A server that takes longer for a turn has so few of a row: what is that far behind need not be exact."""
+"""A server that takes longer for a turn has so few of a row, the first included: it need not be exact."""
 
 
 @dataclass
@@ -164,11 +164,12 @@ def play(row: Row, peers: Sequence[Peer], size: Size) -> Played:
     try:
         for turn in range(0 if row.warm else 1, size.pairs + 1):
             for peer in peers:
-                if turn > SLOW_TURNS and played.samples[peer.kind][-1].seconds > SLOW_S:
+                samples = played.samples[peer.kind]
+                if len(samples) >= SLOW_TURNS and samples[-1].seconds > SLOW_S:
                     continue
                 sample = measure(peer, row.prepare(peer, turn))
-                if turn:
-                    played.samples[peer.kind].append(sample)
+                if turn or sample.seconds > SLOW_S:
+                    samples.append(sample)
     finally:
         for peer in peers:
             peer.end_row()
