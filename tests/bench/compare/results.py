@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,26 +21,30 @@ _HEAD = """\
 
 {command} --messages {messages} --pairs {pairs}
 
-{about}. {messages:,} generated messages in the inbox (3.8 KB on average, one in 25 about
-20 KB), the servers in turn, {pairs} turns each (2 where one takes longer than 10 s). A figure is the median
-of the turns; *CPU* is what all the server's processes ran for one operation, in ms, kernel included; *times*
-says how many times as fast Sealbox is, or as little memory it needs: above 1 is better. The goal is beside
-Dovecot as it comes.
+{about}.
+
+{messages:,} generated messages in the inbox (3.8 KB on average, one in 25 about 20 KB), the servers in turn,
+{pairs} turns each (2 where one takes longer than 10 s). A figure is the median of the turns; *CPU* is what
+all the server's processes ran for one operation, in ms, kernel included; *times* says how many times as fast
+Sealbox is, or as little memory it needs: above 1 is better. The goal is beside Dovecot as it comes, which
+encrypts nothing.
 
 All on 127.0.0.1 over TLS (LMTP without), with a client that reads and does not parse. Dovecot is mdbox with
 its defaults, `mail_fsync = always` because Sealbox fsyncs every change, and `pop3_no_flag_updates` because
 Sealbox marks nothing at RETR either; *encrypting* adds mail_crypt (`mail_crypt_curve = prime256v1`) and zlib
 with zstd. Sealbox has its defaults but for more connections of one address, and Argon2, which is set low but
-for the last three rows. Its search index was complete {indexed:.0f} s after the mail was there.
+for the last four rows. Its search index was complete {indexed:.0f} s after the mail was there.
 """
 _GROWTH_HEAD = """\
 ## How it grows
 
 {command} --growth
 
-{about}. The rows that may cost more in a larger mailbox, measured as above, {pairs}
-turns each; the exponent is that of the power of the size which the figures follow best, and which the CPU
-time follows, which other work on the machine disturbs less: 0 is flat, 1 in proportion.
+{about}.
+
+The rows that may cost more in a larger mailbox, measured as above, {pairs} turns each; the exponent is that
+of the power of the size which the figures follow best, and which the CPU time follows, which other work on
+the machine disturbs less: 0 is flat, 1 in proportion.
 """
 
 
@@ -56,8 +61,9 @@ class Run:
 
     @property
     def about(self) -> str:
-        """The machine, and whom Sealbox is compared with."""
-        return self.machine + (f", {dovecot.version()}" if len(self.kinds) > 1 else "")
+        """The machine, how busy it is when the run has ended, and whom Sealbox is compared with."""
+        beside = f"; {dovecot.version()}" if len(self.kinds) > 1 else ""
+        return f"{self.machine}, {os.getloadavg()[0]:.1f} after{beside}"
 
 
 def as_json(run: Run) -> str:
