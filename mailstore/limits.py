@@ -58,7 +58,7 @@ class StoreLimits:
     index_message_chars: int = 2_000_000
     """Longest header or text of a message that is indexed; searches read the messages with longer ones."""
 
-    index_field_chars: int = 2_000
+    index_field_chars: int = 1_000
     """Longest field (FROM, TO, CC, BCC, SUBJECT, Message-ID) whose text the search index keeps as it is."""
 
     index_candidates: int = 50_000

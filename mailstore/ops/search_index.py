@@ -34,16 +34,23 @@ MAX_TRIGRAMS = 40
 """Of a long text, so many are looked up; they rule out enough."""
 
 _FORM = f"{SEARCH_FORM_VERSION} {unicodedata.unidata_version}"
+_ROW_BYTES = 3_900
+"""Octets of a row that surely lie in one page: 4,096 less what SQLCipher and SQLite need of it.
+
+SQLCipher hands a damaged page out empty. Where rows begin that is an error, but a row that goes on in such a
+page would silently end in zeros. Besides, it would take all of a second page for a few octets.
+"""
+
 _PARTS = (Place.HEADER, Place.BODY)
 """By the last bit of a row's number."""
-_FIELD_NUMBERS = {name: number for number, name in enumerate(KEPT_FIELDS)}
+_IDS = 1 << 48
+"""Of messages; rows of a table can have 64 bits."""
 _V2 = (
     "CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     # Every message up to about.up_to that has not been removed.
     "CREATE TABLE indexed(message_id INTEGER PRIMARY KEY, has_header INTEGER, has_body INTEGER) STRICT",
-    # The form is NULL where it is longer than may be.
-    "CREATE TABLE field(name INTEGER, message_id INTEGER, form BLOB, PRIMARY KEY(name, message_id))"
-    " STRICT, WITHOUT ROWID",
+    # The id is that of the message, behind the number of the field. The form is NULL where it is too long.
+    "CREATE TABLE field(id INTEGER PRIMARY KEY, form BLOB) STRICT",
 )
 
 
@@ -126,8 +133,10 @@ def add(txn: Txn, texts: Sequence[IndexText]) -> None:
         has = text.header is not None, text.body is not None
         txn.run("INSERT INTO indexed VALUES(?, ?, ?)", (text.message_id, *has))
         for name, form in text.fields.items():
-            row = (_FIELD_NUMBERS[name], text.message_id, None if form is None else _exact(form))
-            txn.run("INSERT INTO field VALUES(?, ?, ?)", row)
+            exact = None if form is None else _exact(form)
+            if exact is not None and len(exact) > _ROW_BYTES:
+                exact = None
+            txn.run("INSERT INTO field VALUES(?, ?)", (_first_of(name) + text.message_id, exact))
         shard = _shard(text.message_id)
         if shard not in made:
             made.add(shard)
@@ -136,6 +145,7 @@ def add(txn: Txn, texts: Sequence[IndexText]) -> None:
                 f"CREATE VIRTUAL TABLE {shard} USING fts5(form, content='', contentless_delete=1,"
                 " detail=none, tokenize='trigram case_sensitive 1')"
             )
+            txn.run(f"INSERT INTO {shard}({shard}, rank) VALUES('pgsz', {_ROW_BYTES})")
         for part, form in enumerate((text.header, text.body)):
             if form is not None and len(form) >= TRIGRAM:
                 stored = (text.message_id << 1 | part, _storable(form))
@@ -165,8 +175,8 @@ def remove(txn: Txn, message_ids: Sequence[int]) -> None:
     """Remove messages of one shard, and what the index has kept of their text."""
     shard = _shard(message_ids[0])
     txn.many("DELETE FROM indexed WHERE message_id = ?", [(one,) for one in message_ids])
-    fields = [(name, one) for name in _FIELD_NUMBERS.values() for one in message_ids]
-    txn.many("DELETE FROM field WHERE name = ? AND message_id = ?", fields)
+    fields = [(_first_of(name) + one,) for name in KEPT_FIELDS for one in message_ids]
+    txn.many("DELETE FROM field WHERE id = ?", fields)
     if shard not in _shards(txn):
         return
     first = message_ids[0] >> SHARD_BITS << SHARD_BITS
@@ -198,9 +208,9 @@ def candidates(txn: Txn, needles: Iterable[Needle], most: int) -> Candidates:
 def _in_field(txn: Txn, name: str, form: str, most: int) -> Holders | None:
     """The messages in one of whose fields of this name a text is."""
     rows = txn.rows(
-        "SELECT message_id, form IS NOT NULL FROM field"
-        " WHERE name = ? AND (form IS NULL OR instr(form, ?)) LIMIT ?",
-        (_FIELD_NUMBERS[name], _exact(form), most + 1),
+        "SELECT id - ?, form IS NOT NULL FROM field"
+        " WHERE id BETWEEN ? AND ? AND (form IS NULL OR instr(form, ?)) LIMIT ?",
+        (first := _first_of(name), first, first + _IDS - 1, _exact(form), most + 1),
     )
     if len(rows) > most:
         return None
@@ -233,6 +243,11 @@ def _in_part(txn: Txn, place: Place, form: str, most: int) -> Holders | None:
         if len(found) > most:
             return None
     return Holders(possible=_unknown(txn, place).union(found))
+
+
+def _first_of(name: str) -> int:
+    """Ids of table ``field`` for this field are those of messages, counted from here."""
+    return KEPT_FIELDS.index(name) * _IDS
 
 
 def _exact(form: str) -> bytes:

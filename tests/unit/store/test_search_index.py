@@ -125,11 +125,16 @@ def test_no_message_is_read_for_what_is_kept_of_its_header(
 
 @pytest.mark.parametrize("padding", [0, 600])
 def test_addresses_are_kept_as_the_envelope_has_them_too(
-    world: World, monkeypatch: pytest.MonkeyPatch, padding: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, padding: int
 ) -> None:
     """Comments and quotes do not divide what is searched for, in a short list and in a long one."""
+    world = World(tmp_path / "root", StoreLimits(index_field_chars=3_000))
     account = world.login()
-    names = [b"tapir (a comment)@ (another) example.org", b'"Gnu \\" Ox" <gnu@example.org>', b"x" * padding]
+    names = [
+        b"tapir (a comment)@ (another) example.org",
+        b'"Gnu \\" Ox" <gnu@example.org>',
+        b"(%b) y" % (b"x" * padding),
+    ]
     now(account.append("Drafts", [mail(1), NewMessage(b"Cc: " + b", ".join(names) + b"\r\n\r\n")]))
     mailbox = now(account.select("Drafts", True))
     index(world)
@@ -137,6 +142,7 @@ def test_addresses_are_kept_as_the_envelope_has_them_too(
     for text in ("tapir@example.org", 'gnu " ox <gnu@example.org>', "tapir (a comment)@"):
         assert reading.of(mailbox, search.HeaderText("CC", text)) == ([2], 0)
         assert scanned(mailbox, search.HeaderText("CC", text)) == [2]
+    world.close()
 
 
 def test_a_field_that_is_too_long_to_be_kept_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
