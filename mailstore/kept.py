@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from mailstore.model import MailboxId, ModSeq, Opened, SortBy, Uid
+from mailstore.model import MailboxId, ModSeq, Opened, SortBy, ThreadAlgorithm, Threads, Uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,30 @@ class Listing:
     uid_next: Uid
     uids: array[int]
 
-    def __len__(self) -> int:
+    @property
+    def numbers(self) -> int:
+        """How many it keeps."""
         return len(self.uids)
+
+
+@dataclass(frozen=True, slots=True)
+class Threaded:
+    """The threads of all messages of a mailbox, as they were at ``modseq``."""
+
+    modseq: ModSeq
+    uid_next: Uid
+    threads: Threads
+
+    @property
+    def numbers(self) -> int:
+        """How many it keeps: UID and parent, and as much again for what is sent."""
+        return 4 * len(self.threads)
 
 
 ListingKey = tuple[MailboxId, tuple[SortBy, ...]]
 """A mailbox, and what its messages are sorted by; nothing for the order of their UIDs."""
+
+ThreadsKey = tuple[MailboxId, ThreadAlgorithm]
 
 Known = Callable[[ListingKey], Listing | None]
 """Tells how a mailbox once was; for any thread."""
@@ -41,31 +59,36 @@ class Kept:
     def __init__(self, most: int) -> None:
         self._most = most
         self._numbers = 0
-        self._values: dict[Hashable, Listing] = {}
+        self._values: dict[Hashable, Listing | Threaded] = {}
 
     def get(self, key: ListingKey) -> Listing | None:
         """What is kept, which may be older than the mailbox is now."""
-        return self._values.get(key)
+        found = self._values.get(key)
+        return found if isinstance(found, Listing) else None
 
-    def keep(self, key: ListingKey, value: Listing) -> None:
+    def threads(self, key: ThreadsKey) -> Threaded | None:
+        """As ``get``, of threads."""
+        found = self._values.get(key)
+        return found if isinstance(found, Threaded) else None
+
+    def keep(self, key: ListingKey | ThreadsKey, value: Listing | Threaded) -> None:
         """Keep a value, unless it is too large, or a newer one is there."""
         old = self._values.pop(key, None)
         if old is not None:
-            self._numbers -= len(old)
+            self._numbers -= old.numbers
             if old.modseq > value.modseq:
                 value = old
-        if len(value) > self._most:
+        if value.numbers > self._most:
             return
         self._values[key] = value
-        self._numbers += len(value)
+        self._numbers += value.numbers
         while self._numbers > self._most:
-            self._numbers -= len(self._values.pop(next(iter(self._values))))
+            self._numbers -= self._values.pop(next(iter(self._values))).numbers
 
     def keep_opened(self, opened: Opened) -> None:
         """Keep the messages of a mailbox that has just been selected."""
         status = opened.status
-        listing = Listing(status.highest_modseq, status.uid_next, opened.uids)
-        self.keep((opened.mailbox_id, ()), listing)
+        self.keep((opened.mailbox_id, ()), Listing(status.highest_modseq, status.uid_next, opened.uids))
 
     def clear(self) -> None:
         """Keep nothing any more."""

@@ -68,7 +68,7 @@ class StoreLimits:
     """SQLite page cache per connection."""
 
     kept_numbers: int = 1_000_000
-    """UIDs that an open account keeps, four bytes each, so that SELECT need not read those of a mailbox."""
+    """UIDs, four bytes each, that an open account keeps: SELECT, SORT and THREAD then need not read all."""
 
     close_grace_s: float = 30.0
     """Seconds an account stays open (and its key in memory) after its last session has ended."""

@@ -11,6 +11,7 @@ from mailstore import search as criteria
 from mailstore import threads
 from mailstore.engine import Database, Txn
 from mailstore.errors import Busy, ReadOnly, StorageFailed, StorageFull, StoreError
+from mailstore.kept import Threaded
 from mailstore.model import (
     AppendResult,
     ContentRow,
@@ -35,8 +36,8 @@ from mailstore.model import (
     StoreMode,
     StoreResult,
     ThreadAlgorithm,
-    ThreadNode,
     ThreadRow,
+    Threads,
     Uid,
 )
 from mailstore.open_account import OpenAccount
@@ -217,17 +218,12 @@ class Mailbox:
         self, key: criteria.Key, order: Sequence[SortBy], since: ModSeq, progress: Progress | None = None
     ) -> SearchResult:
         """Messages that match, in the order asked for."""
-        run = partial(_sort, progress=progress)
-        found = await self._account.search(key, run, self.opened.mailbox_id, key, order, since)
+        mailbox_id, kept = self.opened.mailbox_id, self._account.kept
+        run = partial(sorting.sort, progress=progress)
+        found, arranged = await self._account.search(key, run, mailbox_id, key, order, since, kept.get)
+        if arranged is not None:
+            kept.keep((mailbox_id, sorting.distinct(order)), arranged)
         return replace(found, delta=await self._claimed(found.delta))
-
-    async def thread_rows(
-        self, key: criteria.Key, since: ModSeq, progress: Progress | None = None
-    ) -> tuple[list[ThreadRow], Delta]:
-        """What threading needs of the messages that match."""
-        run = partial(_thread_rows, progress=progress)
-        rows, found = await self._account.search(key, run, self.opened.mailbox_id, key, since)
-        return rows, await self._claimed(found)
 
     async def threads(
         self,
@@ -235,10 +231,20 @@ class Mailbox:
         algorithm: ThreadAlgorithm,
         since: ModSeq,
         progress: Progress | None = None,
-    ) -> tuple[tuple[ThreadNode, ...], Delta]:
+    ) -> tuple[Threads, Delta]:
         """The threads of the messages that match."""
-        rows, changed = await self.thread_rows(key, since, progress)
-        return await self._account.compute(threads.threads, rows, algorithm), changed
+        kept, place = self._account.kept, (self.opened.mailbox_id, algorithm)
+        known = kept.threads(place)
+        run = partial(sorting.to_thread, progress=progress)
+        found = await self._account.search(key, run, self.opened.mailbox_id, key, since, known)
+        changed = await self._claimed(found.delta)
+        if found.rows is None and known is not None:
+            made = known.threads
+        else:
+            made = await self._account.compute(_threads, found.rows or [], algorithm)
+        if found.now is not None and criteria.is_everything(key):
+            kept.keep(place, Threaded(found.now.modseq, found.now.uid_next, made))
+        return made, changed
 
     async def replace(
         self, uid: Uid, destination: MailboxName, new: NewMessage, since: ModSeq
@@ -303,30 +309,8 @@ def _copy(
     return messages.copy(txn, source, uids, target, since, limits)
 
 
-def _sort(
-    txn: Txn,
-    mailbox_id: MailboxId,
-    key: criteria.Key,
-    order: Sequence[SortBy],
-    since: ModSeq,
-    candidates: criteria.Candidates | None,
-    progress: Progress | None,
-) -> SearchResult:
-    found = search.run(txn, mailbox_id, key, since, candidates, progress)
-    uids = sorting.sort(txn, mailbox_id, found.uids, order)
-    return SearchResult(uids, found.highest_modseq, found.delta)
-
-
-def _thread_rows(
-    txn: Txn,
-    mailbox_id: MailboxId,
-    key: criteria.Key,
-    since: ModSeq,
-    candidates: criteria.Candidates | None,
-    progress: Progress | None,
-) -> tuple[list[ThreadRow], Delta]:
-    found = search.run(txn, mailbox_id, key, since, candidates, progress)
-    return sorting.thread_rows(txn, mailbox_id, found.uids), found.delta
+def _threads(rows: Sequence[ThreadRow], algorithm: ThreadAlgorithm) -> Threads:
+    return Threads(threads.threads(rows, algorithm))
 
 
 def _replace(

@@ -203,6 +203,11 @@ Key = (
 )
 
 
+def is_everything(key: Key) -> bool:
+    """Whether the key is ALL, however it is written."""
+    return isinstance(key, All) or (isinstance(key, And) and all(map(is_everything, key.keys)))
+
+
 def reads_text(key: Key) -> bool:
     """Whether messages have to be read to tell which match, which takes long in a large mailbox."""
     match key:

@@ -40,7 +40,7 @@ from mailstore.model import (
     StoreMode,
     StoreResult,
     ThreadAlgorithm,
-    ThreadNode,
+    Threads,
     Uid,
     UidValidity,
 )
@@ -119,7 +119,7 @@ class MailboxApi(Protocol):
 
     async def threads(
         self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq, progress: Progress | None = None
-    ) -> tuple[tuple[ThreadNode, ...], Delta]:
+    ) -> tuple[Threads, Delta]:
         """The threads of the messages that match."""
 
 

@@ -38,7 +38,7 @@ from mailstore.model import (
     StoreResult,
     SystemFlag,
     ThreadAlgorithm,
-    ThreadNode,
+    Threads,
     Uid,
     UidValidity,
 )
@@ -435,11 +435,11 @@ class SelectedMailbox:
 
     async def threads(
         self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq, progress: Progress | None = None
-    ) -> tuple[tuple[ThreadNode, ...], Delta]:
+    ) -> tuple[Threads, Delta]:
         """See ``MailboxApi``."""
         found = await self.search(key, since, progress)
         rows = [thread_row(self._box.messages[uid]) for uid in found.uids]
-        return threads(rows, algorithm), found.delta
+        return Threads(threads(rows, algorithm)), found.delta
 
     async def maildrop(self) -> MaildropListing:
         """See ``MaildropApi``."""

@@ -33,7 +33,7 @@ from mailstore.model import (
     UidValidity,
 )
 from mailstore.names import for_creation, superiors
-from mailstore.ops.listing import listing
+from mailstore.ops.listing import Extent, listing
 from mailstore.ops.messages import move_all, remove_all
 from mailstore.ops.rows import delta, require_mailbox
 from mailstore.schema import new_object_id, next_uid_validity
@@ -228,7 +228,8 @@ def select(txn: Txn, name: MailboxName, read_only: bool, known: Known) -> Opened
     """
     found = status(txn, name)
     mailbox_id = found.mailbox_id
-    uids = listing(txn, found, known((mailbox_id, ()))).uids
+    now = Extent(found.highest_modseq, found.uid_next, found.messages)
+    uids = listing(txn, mailbox_id, now, known((mailbox_id, ()))).uids
     unseen = txn.value(
         "SELECT min(uid) FROM placed INDEXED BY placed_unseen WHERE mailbox_id = ? AND flags & 1 = 0",
         (mailbox_id,),

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
+from mailstore import search
 from mailstore.engine import Txn, Value
-from mailstore.model import MailboxId, SortBy, SortKey, ThreadRow, Uid
-from mailstore.ops.rows import CHOSEN, as_json
-from mailstore.uidset import UidSet
+from mailstore.kept import Known, Listing, Threaded
+from mailstore.model import Delta, MailboxId, ModSeq, Progress, SearchResult, SortBy, SortKey, ThreadRow, Uid
+from mailstore.ops import search as search_ops
+from mailstore.ops.listing import TYPECODE, Extent, changes, extent
+from mailstore.ops.rows import CHOSEN, as_json, delta
+from mailstore.uidset import MAX_NUMBER, UidSet
 
 HASH_BYTES = 16
+
+FEW_NEW = 50
+"""Up to so many new messages are put in their places; with more, all are sorted again."""
+
+MANY_OF = 8
+"""Results that are more than one of so many messages are taken from the order of all."""
 
 _COLUMNS = {
     SortKey.ARRIVAL: "p.internal_date",
@@ -26,24 +40,119 @@ _COLUMNS = {
 }
 
 
-def sort(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid], order: Sequence[SortBy]) -> tuple[Uid, ...]:
-    """The messages in the order asked for; what is equal stays in the order of the mailbox."""
-    terms: list[str] = []
-    ranks: list[Value] = []
+def sort(
+    txn: Txn,
+    mailbox_id: MailboxId,
+    key: search.Key,
+    order: Sequence[SortBy],
+    since: ModSeq,
+    known: Known,
+    candidates: search.Candidates | None,
+    progress: Progress | None = None,
+) -> tuple[SearchResult, Listing | None]:
+    """The messages that match in the order asked for; what is equal stays in the order of the mailbox.
+
+    ``known`` tells how all messages were once sorted. With the result comes what may be known from now on.
+    """
+    by = distinct(order)
+    now = extent(txn, mailbox_id)
+    lasts = now is not None and all(one.key in _COLUMNS for one in by)
+    if search.is_everything(key) and now is not None and lasts:
+        sorted_now = _all_sorted(txn, mailbox_id, now, by, known((mailbox_id, by)))
+        modseq = txn.value(
+            "SELECT max(modseq) FROM placed INDEXED BY placed_by_modseq WHERE mailbox_id = ?", (mailbox_id,)
+        )
+        # Each call of Uid would take longer than what it is called for.
+        uids = cast("tuple[Uid, ...]", tuple(sorted_now.uids))
+        return SearchResult(uids, modseq, delta(txn, mailbox_id, since)), sorted_now
+    found = search_ops.run(txn, mailbox_id, key, since, candidates, progress)
+    if now is not None and lasts and len(found.uids) * MANY_OF > now.messages:
+        sorted_now = _all_sorted(txn, mailbox_id, now, by, known((mailbox_id, by)))
+        wanted = set(found.uids)
+        uids = cast("tuple[Uid, ...]", tuple([uid for uid in sorted_now.uids if uid in wanted]))
+        return replace(found, uids=uids), sorted_now
+    return replace(found, uids=tuple(_sorted(txn, mailbox_id, UidSet.of(found.uids), by))), None
+
+
+def distinct(order: Sequence[SortBy]) -> tuple[SortBy, ...]:
+    """The criteria without repetitions, which change nothing."""
     first: dict[SortKey, SortBy] = {}
     for by in order:
-        # Repeating a criterion changes nothing, so its sets of UIDs are written only once.
         first.setdefault(by.key, by)
-    for by in first.values():
+    return tuple(first.values())
+
+
+def _sorted(txn: Txn, mailbox_id: MailboxId, uids: UidSet, order: Sequence[SortBy]) -> list[Uid]:
+    terms: list[str] = []
+    ranks: list[Value] = []
+    for by in order:
         column = _COLUMNS.get(by.key) or _rank_sql(len(by.ranked))
         ranks.extend(json.dumps(list(uids)) for uids in by.ranked)
         terms.append(f"{column}{' DESC' if by.reverse else ''}")
     rows = txn.rows(
         f"SELECT p.uid FROM {CHOSEN} JOIN message_meta AS m ON m.message_id = p.message_id"
         f" ORDER BY {', '.join([*terms, 'p.uid'])}",
-        (as_json(UidSet.of(uids)), mailbox_id, *ranks),
+        (as_json(uids), mailbox_id, *ranks),
     )
-    return tuple(Uid(uid) for (uid,) in rows)
+    return [uid for (uid,) in rows]
+
+
+def _all_sorted(
+    txn: Txn, mailbox_id: MailboxId, now: Extent, order: Sequence[SortBy], known: Listing | None
+) -> Listing:
+    """All messages of the mailbox in this order; ``known`` is how they once were, and stays as it is."""
+    if known is not None and known.modseq == now.modseq:
+        return known
+    if known is not None and known.modseq < now.modseq:
+        gone, new = changes(txn, mailbox_id, known)
+        uids = known.uids
+        if gone:
+            left = set(gone)
+            uids = array(TYPECODE, [uid for uid in uids if uid not in left])
+        if len(new) <= FEW_NEW and len(uids) + len(new) == now.messages:
+            if new:
+                uids = _with(txn, mailbox_id, uids, new, order)
+            return Listing(now.modseq, now.uid_next, uids)
+    everything = UidSet(((1, MAX_NUMBER),))
+    return Listing(now.modseq, now.uid_next, array(TYPECODE, _sorted(txn, mailbox_id, everything, order)))
+
+
+class _Descending:
+    """A value that sorts the other way round."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Descending) and self._value == other._value
+
+    def __lt__(self, other: _Descending) -> bool:
+        return bool(other._value < self._value)
+
+
+def _with(
+    txn: Txn, mailbox_id: MailboxId, uids: array[int], new: Sequence[Uid], order: Sequence[SortBy]
+) -> array[int]:
+    """``uids``, which are in this order, and the new ones at their places: some 20 rows are read for each."""
+    columns = "".join(f", {_COLUMNS[by.key]}" for by in order)
+    select = (
+        f"SELECT p.uid{columns} FROM placed AS p JOIN message_meta AS m ON m.message_id = p.message_id"
+        " WHERE p.mailbox_id = ? AND p.uid = ?"
+    )
+
+    def place(uid: int) -> tuple[Any, ...]:
+        row = txn.one(select, (mailbox_id, uid))
+        assert row is not None
+        # Text is compared by code points here and by the octets of its UTF-8 in SQLite, which is the same.
+        pairs = zip(row[1:], order, strict=True)
+        return (*[_Descending(value) if by.reverse else value for value, by in pairs], row[0])
+
+    uids = uids[:]
+    for uid in new:
+        uids.insert(bisect_left(uids, place(uid), key=place), uid)
+    return uids
 
 
 def _rank_sql(ranks: int) -> str:
@@ -70,3 +179,31 @@ def thread_rows(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid]) -> list[Th
         )
         for uid, sent, subject, is_reply, own, hashes in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class ToThread:
+    """What threading needs of messages; no ``rows`` where the known threads are still right."""
+
+    rows: list[ThreadRow] | None
+    now: Extent | None
+    delta: Delta
+
+
+def to_thread(
+    txn: Txn,
+    mailbox_id: MailboxId,
+    key: search.Key,
+    since: ModSeq,
+    known: Threaded | None,
+    candidates: search.Candidates | None,
+    progress: Progress | None = None,
+) -> ToThread:
+    """What threading needs of the messages that match; ``known`` are those of all, as they once were."""
+    now = extent(txn, mailbox_id)
+    if known is not None and now is not None and search.is_everything(key) and known.modseq <= now.modseq:
+        gone, new = changes(txn, mailbox_id, known)
+        if not gone and not new:
+            return ToThread(None, now, delta(txn, mailbox_id, since))
+    found = search_ops.run(txn, mailbox_id, key, since, candidates, progress)
+    return ToThread(thread_rows(txn, mailbox_id, found.uids), now, found.delta)

@@ -416,7 +416,7 @@ class Stores(RuleBasedStateMachine):
         self.changed(
             0,
             lambda box, since: box.threads(key, how, since),
-            lambda found: (found[0], plain(found[1])),
+            lambda found: (tuple(found[0]), plain(found[1])),
             lambda found: found[1],
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mailstore import search as criteria
@@ -20,6 +20,9 @@ from protocols.imap.telling import tell_delta
 
 _DONE = Answer(b"done")
 _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE, SearchReturn.UPDATE, SearchReturn.CONTEXT}
+
+_TABLE_OF = 8
+"""Numbers of more than one of so many messages are looked up in a table of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +59,46 @@ async def refused_search(ctx: Context, request: RefusedSearch) -> Answer:
     raise request.refusal
 
 
-async def _known(ctx: Context, matching: Sequence[Uid], ordered: bool) -> tuple[list[Uid], list[int]]:
+async def _known(ctx: Context, matching: Sequence[Uid], ordered: bool) -> tuple[Sequence[Uid], Sequence[int]]:
     """The messages that the client knows, with their numbers; yields to other sessions in between.
 
     ``ordered`` tells that the UIDs ascend.
     """
+    numbers = await (_ascending if ordered else _numbers)(ctx, matching)
+    if 0 not in numbers:
+        return matching, numbers
+    pairs = [pair for pair in zip(matching, numbers, strict=True) if pair[1]]
+    return [uid for uid, _ in pairs], [number for _, number in pairs]
+
+
+async def _ascending(ctx: Context, uids: Sequence[int]) -> list[int]:
+    """The numbers of messages that ascend, 0 for those that the client does not know."""
     view, size = ctx.the_mailbox().view, ctx.limits.lines_batch_rows
-    uids: list[Uid] = []
-    seqs: list[int] = []
-    for at in range(0, len(matching), size):
+    numbers: list[int] = []
+    for at in range(0, len(uids), size):
         if at:
             await ctx.turn()
-        batch = matching[at : at + size]
-        numbers = view.seqs_of(batch) if ordered else map(view.seq_of, batch)
-        for uid, seq in zip(batch, numbers, strict=True):
-            if seq:
-                uids.append(uid)
-                seqs.append(seq)
-    return uids, seqs
+        numbers.extend(view.seqs_of(uids[at : at + size]))
+    return numbers
+
+
+async def _numbers(ctx: Context, uids: Sequence[int]) -> list[int]:
+    """As ``_ascending``, in any order."""
+    view, size = ctx.the_mailbox().view, ctx.limits.lines_batch_rows
+    find: Callable[[int], int | None] = view.seq_of
+    if len(uids) > view.exists // _TABLE_OF:
+        # For so many it is faster to go through all once than to search for each.
+        table: dict[int, int] = {}
+        for at in range(0, view.exists, size):
+            table.update(view.numbers(at, at + size))
+            await ctx.give_way()
+        find = table.get
+    numbers: list[int] = []
+    for at in range(0, len(uids), size):
+        if at:
+            await ctx.turn()
+        numbers += [find(uid) or 0 for uid in uids[at : at + size]]
+    return numbers
 
 
 async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
@@ -147,7 +172,7 @@ async def _better(
 
 
 async def _modseq_of_ends(
-    selected: Selected, uids: list[Uid], returned: frozenset[SearchReturn]
+    selected: Selected, uids: Sequence[Uid], returned: frozenset[SearchReturn]
 ) -> ModSeq | None:
     """With MIN or MAX alone MODSEQ is that of the messages named (RFC 4731 section 3.2)."""
     ends = [uids[0]] if SearchReturn.MIN in returned else []
@@ -168,8 +193,10 @@ async def thread(ctx: Context, request: Thread) -> Answer:
         # Of newer ones the client does not want to hear (RFC 5465 section 3.1), so they are in no thread.
         newest = view.largest_uid
         key = criteria.And((key, criteria.Uids(UidSet(((1, newest),)) if newest else UidSet())))
-    nodes, delta = await selected.mailbox.threads(key, request.algorithm, view.modseq, ctx.progress)
+    threads, delta = await selected.mailbox.threads(key, request.algorithm, view.modseq, ctx.progress)
     await tell_delta(ctx, selected, delta)
-    number = (lambda uid: uid) if request.by_uid else (lambda uid: view.seq_of(uid) or 0)
-    ctx.output.put(search_results.thread_line(nodes, number))
+    template = threads.rendered
+    if not isinstance(template, search_results.ThreadTemplate):
+        template = threads.rendered = search_results.thread_template(threads)
+    ctx.output.put(template.line(template.uids if request.by_uid else await _numbers(ctx, template.uids)))
     return _DONE

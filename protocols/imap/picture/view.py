@@ -163,6 +163,13 @@ class View:
             at += 1
             yield uid if by_uid else at
 
+    def numbers(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """UIDs and numbers (see ``seq_of``) of the messages in these places, counted from 0."""
+        uids = self._uids[start:stop]
+        return zip(
+            uids, uids if self.wording.uid_only else range(start + 1, start + 1 + len(uids)), strict=True
+        )
+
     def _slices(self, uids: UidSet) -> Iterator[tuple[int, int]]:
         """Where the members of ``uids`` lie, as half-open index ranges in ascending order."""
         at = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from mailstore.model import ModSeq, ThreadNode, Uid
@@ -81,13 +83,28 @@ def esearch_line(
     return b" ".join(parts) + b"\r\n"
 
 
-def thread_line(nodes: Sequence[ThreadNode], number: Callable[[Uid], int]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ThreadTemplate:
+    """THREAD with places for the numbers of messages, which differ from session to session."""
+
+    text: bytes
+    uids: array[int]
+    """The messages in the order in which they are told."""
+
+    def line(self, numbers: Sequence[int]) -> bytes:
+        """The response; ``numbers`` are those of ``uids``."""
+        return b"* THREAD%s%s\r\n" % (b" " if self.text else b"", self.text % tuple(numbers))
+
+
+def thread_template(threads: Iterable[ThreadNode]) -> ThreadTemplate:
     """THREAD (RFC 5256 section 4); an only child follows its parent, several are nested."""
+    nodes = list(threads)
     children: list[list[int]] = [[] for _ in nodes]
     roots: list[int] = []
     for place, node in enumerate(nodes):
         (roots if node.parent is None else children[node.parent]).append(place)
     out: list[bytes] = []
+    uids = array("I")
     # What is still to be written, the next at the end: a node, or text.
     waiting: list[int | bytes] = []
 
@@ -103,14 +120,13 @@ def thread_line(nodes: Sequence[ThreadNode], number: Callable[[Uid], int]) -> by
             continue
         uid, below = nodes[step].uid, children[step]
         if uid is not None:
-            out.append(b"%d" % number(uid))
-            if below:
-                out.append(b" ")
+            uids.append(uid)
+            out.append(b"%d ") if below else out.append(b"%d")
         if len(below) == 1:
             waiting.append(below[0])
         else:
             nest(below)
-    return b"* THREAD%s%s\r\n" % (b" " if out else b"", b"".join(out))
+    return ThreadTemplate(b"".join(out), uids)
 
 
 def no_update_line(tag: bytes, text: bytes) -> bytes:

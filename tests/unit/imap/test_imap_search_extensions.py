@@ -15,12 +15,12 @@ from twisted.internet.defer import Deferred
 
 from mailstore import search
 from mailstore.errors import StorageFailed
-from mailstore.model import MailboxId, MailboxStatus, ModSeq, Opened, ThreadNode, Uid, UidValidity
+from mailstore.model import INBOX, MailboxId, MailboxStatus, ModSeq, Opened, ThreadNode, Uid, UidValidity
 from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap.grammar.page import Page
 from protocols.imap.picture.fuzzy import Degree, scores
-from protocols.imap.picture.view import View
-from protocols.imap.responses.search_results import on_page, thread_line
+from protocols.imap.picture.view import View, Wording
+from protocols.imap.responses.search_results import on_page, thread_template
 from protocols.limits import ImapLimits
 from protocols.transport import StreamConnection
 from tests import memory_mailbox
@@ -86,7 +86,8 @@ def test_deeply_nested_threads_are_written() -> None:
         parent = 2 * level
         nodes += [ThreadNode(Uid(2 * level + 2), parent), ThreadNode(Uid(2 * level + 3), parent)]
     began = time.monotonic()
-    line = thread_line(nodes, lambda uid: uid)
+    template = thread_template(nodes)
+    line = template.line(template.uids)
     assert time.monotonic() - began < 2
     assert line.count(b"(") == line.count(b")")
     assert sorted(map(int, re.findall(rb"\d+", line))) == list(range(1, 20_002))
@@ -280,3 +281,50 @@ def test_relevancy_is_asked_of_what_was_found_only(monkeypatch: pytest.MonkeyPat
     said = client.say(b'b %b FUZZY SUBJECT "IMAP breaking"\r\n' % command)
     assert b"ALL 1:3 RELEVANCY (100 70 40)" in said
     assert asked == [UidSet.of(range(1, 6)), UidSet.of([1, 2, 3]), UidSet.of([2, 3])]
+
+
+@pytest.mark.parametrize("command", [b"SORT (REVERSE DATE) UTF-8", b"THREAD REFS UTF-8"])
+@pytest.mark.parametrize("found", [b"ALL", b"UID 3", b"UID 2:9"])
+def test_results_are_numbered_alike_whether_they_are_few_or_many(command: bytes, found: bytes) -> None:
+    """Also while an EXPUNGE has yet to be told, and for messages that the client does not know by then."""
+    world = ImapWorld(ImapLimits(lines_batch_rows=3))
+    for day in range(1, 10):
+        world.account.deliver(b"Date: %d Jan 2026 12:00:00 +0000\r\n\r\n" % day)
+    client, other = world.selected(), world.selected()
+    other.say(b"o STORE 5 +FLAGS (\\Deleted)\r\n")
+    other.say(b"o EXPUNGE\r\n")
+    world.account.deliver(b"Date: 10 Jan 2026 12:00:00 +0000\r\n\r\n")
+    said = client.say(b"a %s %s\r\nb UID %s %s\r\n" % (command, found, command, found))
+    for _ in range(20):  # the turns of other sessions
+        world.clock.advance(0)
+        said += client.hear()
+    lines = [line for line in said.splitlines() if line.startswith((b"* SORT", b"* THREAD"))]
+    by_number, by_uid = (list(map(int, re.findall(rb"\d+", line))) for line in lines)
+    # The numbers are those that the UIDs had before anything was expunged.
+    assert by_number == by_uid
+    named = {b"ALL": range(1, 11), b"UID 3": [3], b"UID 2:9": range(2, 10)}[found]
+    assert sorted(by_uid) == [uid for uid in named if uid != 5]
+
+
+def test_with_uidonly_a_message_goes_by_its_uid_in_every_result() -> None:
+    """RFC 9586 section 3: also where numbers are looked up in a table."""
+    world = ImapWorld()
+    for _ in range(3):
+        world.account.deliver(b"\r\n")
+    world.account.mailboxes["INBOX"].remove([1], ModSeq(9))
+    client = world.logged_in()
+    client.say(b"e ENABLE UIDONLY\r\n")
+    client.say(b"s SELECT INBOX\r\n")
+    assert b"* SORT 2 3\r\n" in client.say(b"a UID SORT (ARRIVAL) UTF-8 ALL\r\n")
+    assert b"* THREAD (2)(3)\r\n" in client.say(b"a UID THREAD REFS UTF-8 ALL\r\n")
+
+
+@pytest.mark.parametrize(("uid_only", "numbers"), [(False, [1, 2, 3]), (True, [10, 20, 30])])
+def test_the_table_of_numbers_is_that_of_single_ones(uid_only: bool, numbers: list[int]) -> None:
+    """In pieces of any size."""
+    status = MailboxStatus(MailboxId(1), 3, 0, 0, 0, 0, Uid(31), UidValidity(1), ModSeq(1), "F1")
+    opened = Opened(MailboxId(1), INBOX, True, status, array("I", (10, 20, 30)), None, (), UidSet())
+    view = View(opened, Wording(uid_only=uid_only))
+    table = dict([*view.numbers(0, 2), *view.numbers(2, 4)])
+    assert table == {uid: view.seq_of(uid) for uid in (10, 20, 30)}
+    assert list(table.values()) == numbers

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mailstore import search
 from mailstore.account import mark_restored
 from mailstore.engine import Txn
 from mailstore.errors import NoSuchMailbox, StorageFailed
@@ -26,13 +28,17 @@ from mailstore.model import (
     ModSeq,
     NewMessage,
     Opened,
+    SortBy,
+    SortKey,
     StoreMode,
     SystemFlag,
+    ThreadAlgorithm,
     Uid,
 )
 from mailstore.ops import listing as listing_ops
-from mailstore.ops import mailboxes
+from mailstore.ops import mailboxes, sorting
 from mailstore.store import Account
+from mailstore.threads import threads
 from mailstore.uidset import UidSet
 from protocols.imap.picture.view import View
 from tests.unit.store.store_world import World, now
@@ -40,6 +46,37 @@ from tests.unit.store.vm_steps import steps
 
 MAIL = b"Subject: x\r\n\r\ntext\r\n"
 NAMES = ("INBOX", "Drafts", "Other")
+ORDERS = st.lists(
+    st.builds(
+        SortBy, st.sampled_from([one for one in SortKey if one is not SortKey.RELEVANCY]), st.booleans()
+    ),
+    min_size=1,
+    max_size=3,
+)
+KEYS = st.sampled_from(
+    [
+        search.All(),
+        search.And((search.All(), search.All())),
+        search.Not(search.HasFlag(SystemFlag.SEEN)),
+        search.Uids(UidSet.of([2])),
+    ]
+)
+LETTERS = st.sampled_from("ab")
+
+
+def mail(subject: str, reply: bool, own: str, to: str, day: int) -> NewMessage:
+    """A message that others may be equal to in anything, or answer."""
+    fields = (
+        f"Subject: {'Re: ' if reply else ''}{subject}",
+        f"From: {to}@x.example",
+        f"Message-ID: <{own}@x>",
+        f"References: <{to}@x>",
+        f"Date: {day} Jan 2026 12:00:00 +0000",
+    )
+    return NewMessage("\r\n".join((*fields, "", "text", "")).encode(), Flags(), 1_700_000_000 + day)
+
+
+MAILS = st.builds(mail, LETTERS, st.booleans(), LETTERS, LETTERS, st.integers(1, 3))
 WORKERS = st.integers(0, 1)
 PLACES = st.sampled_from(NAMES)
 
@@ -63,11 +100,11 @@ class Histories(RuleBasedStateMachine):
         self.opened: list[tuple[Opened, list[int]]] = []
         self.start()
         now(self.accounts[0].create("Other"))
-        self.append(0, "INBOX", 3)
+        self.append(0, "INBOX", [NewMessage(MAIL)] * 3)
 
     def start(self) -> None:
         """Both workers open the account."""
-        self.worlds = [World(self.root, StoreLimits(kept_numbers=12)) for _ in range(2)]
+        self.worlds = [World(self.root, StoreLimits(kept_numbers=60)) for _ in range(2)]
         self.accounts = [world.login() for world in self.worlds]
 
     def stop(self) -> None:
@@ -75,11 +112,11 @@ class Histories(RuleBasedStateMachine):
         for world in self.worlds:
             world.close()
 
-    @rule(worker=WORKERS, name=PLACES, count=st.integers(1, 4))
-    def append(self, worker: int, name: str, count: int) -> None:
+    @rule(worker=WORKERS, name=PLACES, mails=st.lists(MAILS, min_size=1, max_size=4))
+    def append(self, worker: int, name: str, mails: list[NewMessage]) -> None:
         """New mail."""
         try:
-            now(self.accounts[worker].append(name, [NewMessage(MAIL) for _ in range(count)]))
+            now(self.accounts[worker].append(name, mails))
         except NoSuchMailbox:
             assert name == "Other"
 
@@ -170,6 +207,26 @@ class Histories(RuleBasedStateMachine):
         view.flush(True, False)
         return mailbox
 
+    @rule(worker=WORKERS, name=PLACES, key=KEYS, order=ORDERS, twice=st.booleans())
+    def sort(self, worker: int, name: str, key: search.Key, order: list[SortBy], twice: bool) -> None:
+        """SORT answers as if nothing had been kept, the first time and later."""
+        mailbox = self.select(worker, name, True)
+        for _ in range(1 + twice):
+            if mailbox is not None:
+                asked = (mailbox.opened.mailbox_id, key, order, ModSeq(0), lambda _key: None, None)
+                expected, _ = now(self.accounts[worker]._opened.read(sorting.sort, *asked))
+                assert now(mailbox.sort(key, order, ModSeq(0))) == expected
+
+    @rule(worker=WORKERS, name=PLACES, key=KEYS, algorithm=st.sampled_from(ThreadAlgorithm))
+    def thread(self, worker: int, name: str, key: search.Key, algorithm: ThreadAlgorithm) -> None:
+        """So does THREAD."""
+        if (mailbox := self.select(worker, name, True)) is not None:
+            opened, mailbox_id = self.accounts[worker]._opened, mailbox.opened.mailbox_id
+            expected = now(opened.read(sorting.to_thread, mailbox_id, key, ModSeq(0), None, None))
+            found, delta = now(mailbox.threads(key, algorithm, ModSeq(0)))
+            assert tuple(found) == threads(expected.rows, algorithm)
+            assert delta == expected.delta
+
     def in_mailbox(self, worker: int, name: str, mode: StoreMode, uids: UidSet) -> None:
         """STORE."""
         if (mailbox := self.select(worker, name, False)) is not None:
@@ -187,12 +244,13 @@ class Histories(RuleBasedStateMachine):
         if hasattr(self, "worlds"):
             for worker in range(2):
                 for name in NAMES:
-                    self.select(worker, name, True)
+                    self.sort(worker, name, search.All(), [SortBy(SortKey.DATE)], False)
+                    self.thread(worker, name, search.All(), ThreadAlgorithm.REFERENCES)
             self.stop()
             self.folder.cleanup()
 
 
-Histories.TestCase.settings = settings(max_examples=40, stateful_step_count=20)
+Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=20)
 TestHistories = Histories.TestCase
 
 
@@ -306,3 +364,101 @@ def test_a_late_reader_does_not_put_back_what_was_before() -> None:
     kept.keep(key, newer)
     kept.keep(key, of(2, modseq=4))
     assert kept.get(key) is newer
+
+
+CHANGES = st.one_of(st.lists(MAILS, min_size=1, max_size=3), st.sets(st.integers(1, 12), max_size=3))
+
+
+@given(order=ORDERS, changes=st.lists(CHANGES, min_size=2, max_size=6))
+def test_what_is_kept_in_order_stays_in_order(
+    emptied: tuple[Account, Mailbox], order: list[SortBy], changes: list[list[NewMessage] | set[int]]
+) -> None:
+    """What came is put in its place, what went is left out, and what was kept stays as it was."""
+    account, mailbox = emptied
+    kept, place = account._opened.kept, (mailbox.opened.mailbox_id, sorting.distinct(order))
+    now(mailbox.remove(UidSet(((1, 10**6),))))
+    kept.clear()
+    base = now(account.status("Drafts")).uid_next - 1
+    for change in changes:
+        if isinstance(change, list):
+            now(account.append("Drafts", change))
+        else:
+            now(mailbox.remove(UidSet.of(base + uid for uid in change)))
+        before = kept.get(place)
+        listed = [] if before is None else list(before.uids)
+        asked = (mailbox.opened.mailbox_id, search.All(), order, ModSeq(0), lambda _key: None, None)
+        expected, _ = now(account._opened.read(sorting.sort, *asked))
+        found = now(mailbox.sort(search.All(), order, ModSeq(0)))
+        assert (found.uids, found.highest_modseq) == (expected.uids, expected.highest_modseq)
+        assert before is None or list(before.uids) == listed
+
+
+@pytest.fixture(scope="module")
+def emptied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account, Mailbox]]:
+    """A session with a mailbox that may be emptied."""
+    world = World(tmp_path_factory.mktemp("emptied") / "root")
+    account = world.login()
+    yield account, now(account.select("Drafts", False))
+    world.close()
+
+
+def test_an_order_that_only_one_search_has_is_not_kept(world: World) -> None:
+    """By relevancy, which is another one for each."""
+    account = filled(world, 3)
+    mailbox = now(account.select("INBOX", True))
+    for best in (2, 3):
+        order = [SortBy(SortKey.RELEVANCY, ranked=(UidSet.of([best]),))]
+        assert now(mailbox.sort(search.All(), order, ModSeq(0))).uids[0] == best
+        assert account._opened.kept.get((mailbox.opened.mailbox_id, tuple(order))) is None
+
+
+def test_sorting_again_reads_no_message(tmp_path: Path) -> None:
+    """However many there are; a new message is put in its place by looking at some others."""
+    costs, placed, count = [], 0, 0
+    for count in (60, 240):
+        world = World(tmp_path / str(count))
+        account = filled(world, count)
+        mailbox = now(account.select("INBOX", True))
+        mailbox_id, order = mailbox.opened.mailbox_id, [SortBy(SortKey.SUBJECT), SortBy(SortKey.DATE, True)]
+        now(mailbox.sort(search.All(), order, ModSeq(0)))
+        since = mailbox.opened.status.highest_modseq
+        ask = (mailbox_id, search.All(), order, since, account._opened.kept.get, None)
+        costs.append(steps(account._opened, sorting.sort, *ask))
+        now(account.append("INBOX", [NewMessage(MAIL)]))
+        now(now(account.select("INBOX", False)).remove(UidSet.of([7])))
+        placed = steps(account._opened, sorting.sort, *ask)
+        world.close()
+    assert costs[0] == costs[1]
+    # Some 20 instructions for each message would have to be gone through, were all of them sorted again.
+    assert placed < 5 * count
+
+
+def test_many_new_messages_are_sorted_with_the_others(world: World) -> None:
+    """Putting each in its place would take longer."""
+    account = filled(world, 3)
+    mailbox = now(account.select("INBOX", True))
+    order = [SortBy(SortKey.ARRIVAL, True)]
+    assert now(mailbox.sort(search.All(), order, ModSeq(0))).uids == (1, 2, 3)
+    many = [NewMessage(MAIL, Flags(), number) for number in range(sorting.FEW_NEW + 1)]
+    now(account.append("INBOX", many))
+    expected = (1, 2, 3, *range(3 + len(many), 3, -1))
+    assert now(mailbox.sort(search.All(), order, ModSeq(0))).uids == expected
+
+
+def test_threads_are_made_again_only_for_other_messages(world: World) -> None:
+    """Flags change no thread; sessions share the threads, and what was made of them to be sent."""
+    account = filled(world, 3)
+    mailbox, other = (now(account.select("INBOX", False)) for _ in range(2))
+    refs, everything = ThreadAlgorithm.REFS, search.All()
+    first, _ = now(mailbox.threads(everything, refs, ModSeq(0)))
+    since = mailbox.opened.status.highest_modseq
+    now(mailbox.store_flags(UidSet.of([2]), StoreMode.ADD, Flags(SystemFlag.DELETED), None, since))
+    assert now(other.threads(everything, refs, ModSeq(0)))[0] is first
+    assert now(mailbox.threads(search.Uids(UidSet.of([1])), refs, ModSeq(0)))[0] is not first
+    assert now(mailbox.threads(everything, ThreadAlgorithm.REFERENCES, ModSeq(0)))[0] is not first
+    assert now(mailbox.threads(everything, refs, ModSeq(0)))[0] is first
+    now(mailbox.expunge(None, since))
+    without, _ = now(mailbox.threads(everything, refs, ModSeq(0)))
+    assert [node.uid for node in without] == [1, 3]
+    now(account.append("INBOX", [NewMessage(MAIL)]))
+    assert [node.uid for node in now(other.threads(everything, refs, ModSeq(0)))[0]] == [1, 3, 4]

@@ -23,6 +23,7 @@ from mailstore.model import (
     SystemFlag,
     Uid,
 )
+from mailstore.ops import sorting
 from mailstore.uidset import UidSet
 
 START = ModSeq(0)
@@ -61,7 +62,7 @@ def test_thread_rows_and_object_ids(world: World) -> None:
     other = mail("t", "c@x", 3, "Message-ID: <3@x>\r\n")
     now(account.append("Drafts", [first, reply, other]))
     mailbox = now(account.select("Drafts", False))
-    rows, _ = now(mailbox.thread_rows(search.All(), START))
+    rows = now(account._opened.read(sorting.thread_rows, mailbox.opened.mailbox_id, [1, 2, 3]))
     assert [(row.subject, row.is_reply) for row in rows] == [("T", False), ("T", True), ("T", False)]
     assert rows[1].references == (rows[0].own,) and rows[2].references == ()
     fetched = now(mailbox.fetch([1, 2, 3], FetchPlan(object_ids=True, preview=True), START)).rows

@@ -94,7 +94,7 @@ def test_threads(world: World) -> None:
     now(account.append("Drafts", [NewMessage(data) for data in (first, reply, b"Subject: c\r\n\r\n")]))
     mailbox = now(account.select("Drafts", True))
     nodes, delta = now(mailbox.threads(search.All(), ThreadAlgorithm.REFERENCES, START))
-    assert nodes == (ThreadNode(Uid(1), None), ThreadNode(Uid(2), 0), ThreadNode(Uid(3), None))
+    assert tuple(nodes) == (ThreadNode(Uid(1), None), ThreadNode(Uid(2), 0), ThreadNode(Uid(3), None))
     assert [one.uid for one in delta.changed] == [1, 2, 3]
     none, _ = now(mailbox.threads(search.Not(search.All()), ThreadAlgorithm.REFS, START))
-    assert none == ()
+    assert tuple(none) == ()
