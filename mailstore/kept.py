@@ -9,7 +9,8 @@ from array import array
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from mailstore.model import MailboxId, ModSeq, Opened, SortBy, ThreadAlgorithm, Threads, Uid
+from mailstore.model import MailboxId, ModSeq, Opened, SortBy, ThreadAlgorithm, Uid
+from mailstore.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)

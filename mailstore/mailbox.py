@@ -37,7 +37,6 @@ from mailstore.model import (
     StoreResult,
     ThreadAlgorithm,
     ThreadRow,
-    Threads,
     Uid,
 )
 from mailstore.open_account import OpenAccount
@@ -231,7 +230,7 @@ class Mailbox:
         algorithm: ThreadAlgorithm,
         since: ModSeq,
         progress: Progress | None = None,
-    ) -> tuple[Threads, Delta]:
+    ) -> tuple[threads.Threads, Delta]:
         """The threads of the messages that match."""
         kept, place = self._account.kept, (self.opened.mailbox_id, algorithm)
         known = kept.threads(place)
@@ -309,8 +308,8 @@ def _copy(
     return messages.copy(txn, source, uids, target, since, limits)
 
 
-def _threads(rows: Sequence[ThreadRow], algorithm: ThreadAlgorithm) -> Threads:
-    return Threads(threads.threads(rows, algorithm))
+def _threads(rows: Sequence[ThreadRow], algorithm: ThreadAlgorithm) -> threads.Threads:
+    return threads.Threads(threads.threads(rows, algorithm))
 
 
 def _replace(

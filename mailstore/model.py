@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag, StrEnum
 from typing import NamedTuple, NewType
@@ -394,29 +394,6 @@ class ThreadNode:
 
     uid: Uid | None
     parent: int | None
-
-
-class Threads:
-    """All nodes, every one before its children, siblings in order; eight octets for each.
-
-    Sessions share it: nobody may change it. ``rendered`` is for what a protocol has made of it to be sent.
-    """
-
-    __slots__ = ("_parents", "_uids", "rendered")
-
-    def __init__(self, nodes: Iterable[ThreadNode]) -> None:
-        self._uids, self._parents = array("I"), array("i")
-        for node in nodes:
-            self._uids.append(node.uid or 0)
-            self._parents.append(-1 if node.parent is None else node.parent)
-        self.rendered: object = None
-
-    def __len__(self) -> int:
-        return len(self._uids)
-
-    def __iter__(self) -> Iterator[ThreadNode]:
-        for uid, parent in zip(self._uids, self._parents, strict=True):
-            yield ThreadNode(Uid(uid) if uid else None, parent if parent >= 0 else None)
 
 
 @dataclass(frozen=True, slots=True)

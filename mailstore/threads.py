@@ -6,10 +6,11 @@ length is only a long tuple.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mailstore.model import ThreadAlgorithm, ThreadNode, ThreadRow
+from mailstore.model import ThreadAlgorithm, ThreadNode, ThreadRow, Uid
 
 _ROOT = -1
 
@@ -24,6 +25,29 @@ class ThreadLimits:
 
 
 DEFAULT_THREAD_LIMITS = ThreadLimits()
+
+
+class Threads:
+    """All nodes, every one before its children, siblings in order; eight octets for each.
+
+    Sessions share it: nobody may change it. ``rendered`` is for what a protocol has made of it to be sent.
+    """
+
+    __slots__ = ("_parents", "_uids", "rendered")
+
+    def __init__(self, nodes: Iterable[ThreadNode]) -> None:
+        self._uids, self._parents = array("I"), array("i")
+        for node in nodes:
+            self._uids.append(node.uid or 0)
+            self._parents.append(-1 if node.parent is None else node.parent)
+        self.rendered: object = None
+
+    def __len__(self) -> int:
+        return len(self._uids)
+
+    def __iter__(self) -> Iterator[ThreadNode]:
+        for uid, parent in zip(self._uids, self._parents, strict=True):
+            yield ThreadNode(Uid(uid) if uid else None, parent if parent >= 0 else None)
 
 
 def threads(

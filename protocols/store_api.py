@@ -40,11 +40,11 @@ from mailstore.model import (
     StoreMode,
     StoreResult,
     ThreadAlgorithm,
-    Threads,
     Uid,
     UidValidity,
 )
 from mailstore.search import Key
+from mailstore.threads import Threads
 from mailstore.uidset import UidSet
 
 

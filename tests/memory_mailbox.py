@@ -38,12 +38,11 @@ from mailstore.model import (
     StoreResult,
     SystemFlag,
     ThreadAlgorithm,
-    Threads,
     Uid,
     UidValidity,
 )
 from mailstore.search import Key
-from mailstore.threads import threads
+from mailstore.threads import Threads, threads
 from mailstore.uidset import UidSet
 from tests.memory_search import matches
 from tests.memory_sort import sorted_uids, thread_row

@@ -128,6 +128,7 @@ STORE_FACE = {
     "mailstore.sealed",
     "mailstore.directory",
     "mailstore.names",
+    "mailstore.threads",
 }
 """What protocols may know of the store: its values, and the types of its face."""
 
