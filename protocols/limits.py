@@ -252,6 +252,9 @@ class Pop3Limits:
     bad_commands_before_login_max: int = 5
     retr_chunk_bytes: int = 256 * KIB
     """How much of a message is read from the store at once."""
+    retr_ahead_bytes: int = 32 * KIB
+    """Small messages that are read along with the one a program asks for, when it asks for one after the
+    other; so much each session may keep of them."""
     write_chunk_bytes: int = 128 * KIB
     """Output gathered before waiting for the transport."""
     listing_chunk_lines: int = 1000

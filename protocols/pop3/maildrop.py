@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from mailstore.model import MaildropId, MaildropListing, Uid
 from mailstore.uidset import UidSet
 
+_LEAST_BYTES = 1024
+"""What a message counts for at least when it is read ahead: it takes memory, and time, without any text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -58,6 +61,16 @@ class Maildrop:
 
     def _listed(self, number: int) -> Listed:
         return Listed(Uid(self._uids[number - 1]), self._sizes[number - 1])
+
+    def after(self, number: int, max_bytes: int) -> tuple[Uid, ...]:
+        """The messages that follow, up to one that is marked or does not fit into ``max_bytes`` any more."""
+        uids: list[Uid] = []
+        for following in range(number + 1, len(self._uids) + 1):
+            max_bytes -= max(self._sizes[following - 1], _LEAST_BYTES)
+            if max_bytes < 0 or following in self._deleted:
+                break
+            uids.append(Uid(self._uids[following - 1]))
+        return tuple(uids)
 
     def delete(self, number: int) -> None:
         """Mark a message. Raises NoSuchNumber."""

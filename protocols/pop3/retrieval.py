@@ -6,19 +6,15 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from mailstore.errors import NoSuchMessage
-from mailstore.mime.section import SectionSpec
-from mailstore.model import SectionRead
+from mailstore.model import ContentRow
 from protocols.limits import Pop3Limits
 from protocols.lines import END_OF_DATA, DotStuffer
 from protocols.pop3.context import MaildropApi
-from protocols.pop3.maildrop import Listed
 from protocols.pop3.top import TopCutter
 from protocols.transport import Channel
 
 LinesOf = Callable[[Sequence[int]], Awaitable[bytes]]
 """Makes the lines of a listing for some message numbers."""
-
-_WHOLE = SectionRead(SectionSpec())
 
 
 class Sender:
@@ -67,29 +63,35 @@ class Sender:
         return list(islice(numbers, self._limits.listing_chunk_lines))
 
     async def message(
-        self, mailbox: MaildropApi, entry: Listed, first_line: bytes, cutter: TopCutter | None
+        self,
+        mailbox: MaildropApi,
+        size_bytes: int,
+        row: ContentRow | None,
+        first_line: bytes,
+        cutter: TopCutter | None = None,
     ) -> None:
         """``first_line`` and a message behind it, or the part of it that ``cutter`` lets through.
+
+        ``row`` is how the message begins, if it is there.
 
         Raises:
             NoSuchMessage: it is gone. StoreError: as it says. ``in_response`` tells whether anything
                 was sent.
         """
         chunk_bytes = self._limits.retr_chunk_bytes
-        rows = await mailbox.content([entry.uid], [_WHOLE], chunk_bytes)
-        if not rows:
+        if row is None:
             raise NoSuchMessage("the message was expunged")
         self._begin(first_line)
         stuffer = DotStuffer()
-        data = rows[0].sections[0].data
+        data = row.sections[0].data
         offset = 0
         while True:
             offset += len(data)
             self.put(stuffer.feed(data if cutter is None else cutter.feed(data)))
-            if offset >= entry.size_bytes or (cutter is not None and cutter.done):
+            if offset >= size_bytes or (cutter is not None and cutter.done):
                 break
             await self._drain()
-            data = await mailbox.read_span(rows[0].message_id, offset, chunk_bytes)
+            data = await mailbox.read_span(row.message_id, offset, chunk_bytes)
             if not data:
                 raise NoSuchMessage("the message is shorter than it was")
         self._finish(stuffer.finish())

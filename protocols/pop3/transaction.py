@@ -14,8 +14,9 @@ from mailstore.model import Uid
 from mailstore.uidset import UidSet
 from protocols.limits import Pop3Limits
 from protocols.pop3 import requests as ask
+from protocols.pop3.ahead import ReadAhead
 from protocols.pop3.context import MaildropApi, Refused, log
-from protocols.pop3.maildrop import Listed, Maildrop, unique_id
+from protocols.pop3.maildrop import Maildrop, unique_id
 from protocols.pop3.requests import MaildropRequest
 from protocols.pop3.retrieval import LinesOf, Sender
 from protocols.pop3.top import TopCutter
@@ -46,6 +47,7 @@ class Transaction:
         self.count = drop.count
         self._mailbox = mailbox
         self._drop = drop
+        self._ahead = ReadAhead(mailbox, drop, limits)
         self._sender = sender
         self._limits = limits
         self._read_only = mailbox.opened.read_only
@@ -72,11 +74,11 @@ class Transaction:
             case ask.Uidl(number):
                 return await self._about(number, self._unique_id_lines)
             case ask.Retr(number):
-                await self._retrieve(drop.entry(number))
+                await self._retrieve(number)
                 return None
             case ask.Top(number, lines):
-                entry = drop.entry(number)
-                await self._sender.message(self._mailbox, entry, b"+OK\r\n", TopCutter(lines))
+                row, size_bytes = await self._ahead.content(number), drop.entry(number).size_bytes
+                await self._sender.message(self._mailbox, size_bytes, row, b"+OK\r\n", TopCutter(lines))
                 return None
             case ask.Dele(number):
                 if self._read_only:
@@ -129,8 +131,11 @@ class Transaction:
             if uid in still_there
         )
 
-    async def _retrieve(self, entry: Listed) -> None:
-        await self._sender.message(self._mailbox, entry, b"+OK %d octets\r\n" % entry.size_bytes, None)
+    async def _retrieve(self, number: int) -> None:
+        entry = self._drop.entry(number)
+        row = await self._ahead.content(number)
+        first_line = b"+OK %d octets\r\n" % entry.size_bytes
+        await self._sender.message(self._mailbox, entry.size_bytes, row, first_line)
         if self._marks_seen:
             self._sent.add(entry.uid)
             if len(self._sent) >= self._limits.seen_batch_max:
