@@ -147,7 +147,8 @@ class SearchIndex:
                 for one in (mail, database):
                     one.pragma("PRAGMA shrink_memory")  # nobody needs what they have cached
                 return None
-            database.write(_now(), search_index.add, texts)
+            last = _read(mail, search_index.object_id_of, texts[-1].message_id)
+            database.write(_now(), search_index.add, texts, last)
             self._note_progress(mail, database, after, texts)
         except DatabaseDamaged:
             return BUSY_RETRY_S if self._discard() else FAILED_RETRY_S
@@ -249,7 +250,7 @@ class SearchIndex:
             elif not database.read(_now(), search_index.is_made):
                 self.close()
                 return None
-            if database.read(_now(), search_index.fits, mailboxes, last_id):
+            if database.read(_now(), search_index.fits, mailboxes, last_id) and _is_of(database, mail):
                 return database
         except DatabaseDamaged:
             pass
@@ -273,6 +274,12 @@ class SearchIndex:
             self._failed("removing", error)
             return False
         return True
+
+
+def _is_of(database: Database, mail: Database) -> bool:
+    """False where the last message that was indexed is another one now: mail.db was put back, and grew."""
+    message_id, then = database.read(_now(), search_index.last_indexed)
+    return _read(mail, search_index.object_id_of, message_id) in (then, "")
 
 
 def _now() -> int:

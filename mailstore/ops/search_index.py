@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mailstore.engine import Txn
+from mailstore.errors import DatabaseDamaged
 from mailstore.search import KEPT_FIELDS, Candidates, Holders, Needle, Place
 from mailstore.search_form import SEARCH_FORM_VERSION
 
@@ -71,7 +72,13 @@ def make(txn: Txn, mailboxes: str, removals_now: str) -> None:
         return
     for statement in _V2:
         txn.run(statement)
-    for name, value in (("form", _FORM), ("mailboxes", mailboxes), ("up_to", "0"), ("removed", removals_now)):
+    for name, value in (
+        ("form", _FORM),
+        ("mailboxes", mailboxes),
+        ("up_to", "0"),
+        ("last", ""),
+        ("removed", removals_now),
+    ):
         txn.run("INSERT INTO about VALUES(?, ?)", (name, value))
     txn.run(f"PRAGMA user_version={INDEX_VERSION}")
 
@@ -102,6 +109,11 @@ def up_to(txn: Txn) -> int:
     return int(txn.value("SELECT value FROM about WHERE name = 'up_to'"))
 
 
+def last_indexed(txn: Txn) -> tuple[int, str]:
+    """The last message that has been indexed, and what :func:`object_id_of` said of it then."""
+    return up_to(txn), str(txn.value("SELECT value FROM about WHERE name = 'last'"))
+
+
 def removed(txn: Txn) -> str:
     """What :func:`removals` said when all that was removed before had left the index."""
     return str(txn.value("SELECT value FROM about WHERE name = 'removed'"))
@@ -126,8 +138,14 @@ def _shard(message_id: int) -> str:
     return f"text_{message_id >> SHARD_BITS}"
 
 
-def add(txn: Txn, texts: Sequence[IndexText]) -> None:
-    """Put messages, in order of their ids, behind those that are in the index."""
+def add(txn: Txn, texts: Sequence[IndexText], last: str) -> None:
+    """Put messages, in order of their ids, behind those that are in the index.
+
+    ``last`` is what :func:`object_id_of` says of the last of them. Raises DatabaseDamaged where the index has
+    messages that should not be in it yet.
+    """
+    if txn.value("SELECT max(message_id) FROM indexed WHERE message_id >= ?", (texts[0].message_id,)):
+        raise DatabaseDamaged("the search index contradicts itself")
     made = set(_shards(txn))
     for text in texts:
         has = text.header is not None, text.body is not None
@@ -150,7 +168,8 @@ def add(txn: Txn, texts: Sequence[IndexText]) -> None:
             if form is not None and len(form) >= TRIGRAM:
                 stored = (text.message_id << 1 | part, _storable(form))
                 txn.run(f"INSERT INTO {shard}(rowid, form) VALUES(?, ?)", stored)
-    txn.run("UPDATE about SET value = ? WHERE name = 'up_to'", (str(texts[-1].message_id),))
+    for name, value in (("up_to", str(texts[-1].message_id)), ("last", last)):
+        txn.run("UPDATE about SET value = ? WHERE name = ?", (value, name))
 
 
 def indexed_count(txn: Txn) -> int:
@@ -276,6 +295,11 @@ def identity(txn: Txn) -> tuple[str, int]:
     mailboxes = txn.value("SELECT object_id || ' ' || uid_validity FROM mailbox WHERE name = 'INBOX'")
     last_id = txn.value("SELECT seq FROM sqlite_sequence WHERE name = 'message'")
     return str(mailboxes), int(last_id or 0)
+
+
+def object_id_of(txn: Txn, message_id: int) -> str:
+    """Tells a message from one that has its id in another state of mail.db; empty where there is none."""
+    return str(txn.value("SELECT object_id FROM message WHERE id = ?", (message_id,)) or "")
 
 
 def count_after(txn: Txn, message_id: int) -> int:

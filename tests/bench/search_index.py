@@ -30,8 +30,11 @@ from mailstore.search_index import SearchIndex
 KEYS: tuple[tuple[str, search.Key], ...] = (
     ("FROM, an address", search.HeaderText("FROM", "ada.17@garden.example")),
     ("FROM, none", search.HeaderText("FROM", "zebra")),
+    ("FROM, 2 %", search.HeaderText("FROM", "garden")),
     ("SUBJECT, 1 %", search.HeaderText("SUBJECT", mail_sample.RARE_WORD)),
-    ("HEADER Message-ID", search.HeaderText("MESSAGE-ID", "<1234@")),
+    ("SUBJECT, 8 %", search.HeaderText("SUBJECT", "harbour")),
+    ("HEADER Message-ID, one", search.HeaderText("MESSAGE-ID", "<1234.")),
+    ("HEADER List-Id, none", search.HeaderText("LIST-ID", "zebra")),
     ("BODY, none", search.BodyText("zebra")),
     ("BODY, part of two words", search.BodyText("ladder invoice harb")),
     ("BODY, in nearly all", search.BodyText("garden")),
@@ -39,6 +42,8 @@ KEYS: tuple[tuple[str, search.Key], ...] = (
     ("TEXT, 1 %", search.AnyText(mail_sample.RARE_WORD)),
 )
 RUNS = 5
+LONG_MS = 2_000.0
+"""What takes longer is measured once."""
 
 
 def place(root: Path) -> tuple[AccountPaths, DatabaseKey]:
@@ -59,12 +64,14 @@ def build(index: SearchIndex, mail: Database) -> tuple[float, float, float]:
 
 
 def median_ms(work: Callable[[], object]) -> float:
-    """The median wall time of some runs."""
+    """The median wall time of some runs; of one where that takes long."""
     taken = []
     for _ in range(RUNS):
         began = time.perf_counter()
         work()
         taken.append((time.perf_counter() - began) * 1000)
+        if taken[0] > LONG_MS:
+            break
     return statistics.median(taken)
 
 

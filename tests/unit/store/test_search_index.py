@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -664,6 +665,39 @@ def test_the_index_of_one_state_is_none_of_another(tmp_path: Path, monkeypatch: 
     index(world)
     assert Reading(monkeypatch).of(mailbox, KEYS["BODY"]) == ([2], 1)
     world.close()
+
+
+def test_an_older_mailbox_that_has_grown_again_does_not_fit(tmp_path: Path) -> None:
+    """Mail that waits is filed at once, under ids that the index has of other messages."""
+    world = World(tmp_path / "root")
+    now(world.login().append("Drafts", [mail(1)]))
+    world.close()
+    older = world.paths.mail_db.read_bytes()
+    world = World(tmp_path / "root")
+    account = world.login()
+    now(account.append("Drafts", [mail(number) for number in range(2, 10)]))
+    index(world)
+    world.close()
+    world.paths.mail_db.write_bytes(older)
+    world = World(tmp_path / "root")
+    account = world.login()
+    now(account.append("Drafts", [mail(number, rare=number == 5) for number in range(2, 20)]))
+    mailbox = now(account.select("Drafts", True))
+    assert found(mailbox, KEYS["BODY"]) == scanned(mailbox, KEYS["BODY"]) == [5]
+    world.close()
+
+
+def test_an_account_that_is_deleted_while_it_is_indexed_is_gone(tmp_path: Path) -> None:
+    """Nothing is put back where it was, and closing it goes on."""
+    world = World(tmp_path / "root", StoreLimits(index_batch_messages=5))
+    fill(world.login())
+    world.clock.advance(2.1)
+    assert world.paths.search_db.exists()
+    shutil.rmtree(world.paths.folder)
+    index(world, steps=50)
+    world.clock.advance(200)
+    world.close()
+    assert not world.paths.folder.exists()
 
 
 # -- what it costs -----------------------------------------------------------------------------------------

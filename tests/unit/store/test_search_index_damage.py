@@ -13,10 +13,11 @@ from store_world import World, now
 
 from mailstore import search
 from mailstore.account_database import search_key
-from mailstore.engine import Database
+from mailstore.engine import Database, Txn, open_connection
 from mailstore.limits import StoreLimits
 from mailstore.model import NewMessage
 from mailstore.ops import search as search_ops
+from mailstore.ops import search_index
 from mailstore.search_index import SearchIndex
 
 PAGE = 4096
@@ -134,4 +135,23 @@ def test_a_file_that_is_no_index_fails_nothing(world: World, spoil: Callable[[Pa
     indexed.build()
     index = indexed.open()
     assert index.candidates(indexed.mail, key) is not None and indexed.found(key, index) == right
+    index.close()
+
+
+def test_an_index_that_contradicts_itself_is_made_anew(world: World) -> None:
+    """It cannot be filled any further, and would fail with every message that comes."""
+    indexed = Indexed(world, 10)
+    database = open_connection(indexed.paths.search_db, indexed.key, autocheckpoint_pages=1000)
+    wrong = indexed.mail.read(0, search_index.object_id_of, 5)
+    for name, value in (("up_to", "5"), ("last", wrong)):
+        database.write(0, Txn.run, "UPDATE about SET value = ? WHERE name = ?", (value, name))
+    database.close()
+    index = indexed.open()
+    index.work(indexed.mail)
+    assert not indexed.paths.search_db.exists()
+    index.close()
+    indexed.build()
+    index = indexed.open()
+    known = index.candidates(indexed.mail, search.BodyText("abc"))
+    assert known is not None and known.up_to == 10
     index.close()
