@@ -10,13 +10,17 @@ from keys_world import make_world
 
 from mailstore import durable, sealed
 from mailstore.errors import (
+    Busy,
     NoSuchAccount,
     NoSuchMessage,
     SealedMessageDamaged,
     StorageFailed,
     StorageFull,
 )
+from mailstore.filing import Filer
 from mailstore.keys import AccountId, load_private_key, new_private_key
+from mailstore.limits import StoreLimits
+from mailstore.mime import MimeLimits
 from mailstore.sealed import (
     Facts,
     SealedId,
@@ -245,6 +249,41 @@ def test_failing_disk(world, monkeypatch, code, call):
         deliver(world.paths.inbox, ID, b"blob")
     monkeypatch.undo()
     assert list(world.paths.inbox.iterdir()) == []
+
+
+def test_taking_back_what_is_not_there_hides_no_error(world, monkeypatch):
+    """The rename failed, and so does the removal: the sender hears of the full disk."""
+
+    def fail(*_arguments, **_more):
+        raise OSError(errno.ENOSPC, "failed")
+
+    def busy(*_arguments):
+        raise Busy("another process counts")
+
+    monkeypatch.setattr(durable.Path, "rename", fail)
+    monkeypatch.setattr(sealed, "remove", busy)
+    with pytest.raises(StorageFull):
+        deliver(world.paths.inbox, ID, b"blob")
+    monkeypatch.undo()
+    assert list(world.paths.inbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "look"),
+    [
+        ("glob", lambda paths: sealed.damaged_messages(paths.inbox)),
+        ("exists", lambda paths: Filer(paths, ACCOUNT, PAIR, StoreLimits(), MimeLimits()).is_there(ID)),
+    ],
+)
+def test_a_disk_that_fails_while_one_looks(world, monkeypatch, method, look):
+    """It has the store's name for it."""
+
+    def fail(*_arguments, **_more):
+        raise OSError(errno.EIO, "failed")
+
+    monkeypatch.setattr(sealed.Path, method, fail)
+    with pytest.raises(StorageFailed):
+        look(world.paths)
 
 
 class _Failing:

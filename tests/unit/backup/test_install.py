@@ -26,6 +26,7 @@ from mailstore import eviction
 from mailstore.account import AccountPaths, exclusive_lock, keys_lock, shared_lock
 from mailstore.errors import Busy, DatabaseDamaged, StorageFailed
 from mailstore.eviction import asked_to_leave, evicted
+from mailstore.inbox_size import waiting_bytes
 from mailstore.sealed import pending
 
 
@@ -47,8 +48,12 @@ def test_waiting_mail_of_then_that_was_filed_since_comes_back(world: Living) -> 
     assert pending(world.paths.inbox) == []
     world.settle()
     world.mail.deliver(message("waits"))
+    waiting_bytes(world.paths.inbox)  # counted once, and kept from then on
     world.install(then)
     assert len(pending(world.paths.inbox)) == 2
+    assert waiting_bytes(world.paths.inbox) == sum(
+        path.stat().st_size for path in world.paths.inbox.iterdir()
+    )
     assert world.inbox() == [b"old", b"waited", b"waits"]
     assert pending(world.paths.inbox) == []
 

@@ -12,6 +12,7 @@ from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, World
 from test_install import Living
 
+from backup import restore
 from backup.segment import PAGE_BYTES
 from backup.soundness import wrong_keys_in, wrong_page
 from backup.state import Segment
@@ -98,6 +99,25 @@ def test_what_a_plain_restore_has_begun_is_not_taken_for_sound(
     assert rebuilt.newest == sound.name and rebuilt.damage is None
     assert f"{damaged.name}: {wrong}" in rebuilt.passed_over
     assert wrong_keys_in(folder, world.account_id) is None
+
+
+def test_a_state_that_looks_wrong_read_anew_is_told_and_not_read_forever(
+    world: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with it, no check of a segment has found."""
+    world.append("sound")
+    newest = world.snapshot()
+    looked: list[Path] = []
+
+    def wrong(database: Path, pages: int) -> str:
+        looked.append(database)
+        assert len(looked) < 10
+        return "strange"
+
+    monkeypatch.setattr(restore, "wrong_database", wrong)
+    _, rebuilt = world.restorer.rebuild(world.wanted(newest, newest=True), newest_sound=True)
+    assert (rebuilt.newest, rebuilt.damage) == (newest.name, "strange")
+    assert len(looked) == 2
 
 
 def _no_unlink_of(name: str) -> Callable[..., None]:

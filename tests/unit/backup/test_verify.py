@@ -253,6 +253,8 @@ def test_the_object_that_another_does_not_build_on_is_to_blame() -> None:
     assert _to_blame(error, chain, Candidates((one, other, three, four))) == three
     damaged = SegmentDamaged(str(three), "it is damaged")
     assert _to_blame(damaged, chain, Candidates((one, two, other, three, four))) == three
+    nameless = SegmentDamaged("elsewhere", "it is damaged")
+    assert _to_blame(nameless, chain, Candidates((one, other, three, four))) == one
 
 
 def test_an_object_that_nobody_wrote_is_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
