@@ -29,10 +29,17 @@ SHARD_BITS = 11
 """Messages whose ids have the same bits above these are in one table."""
 
 TRIGRAM = 3
-"""Characters of what is looked up. A shorter text is in no index."""
+"""Characters of what is looked up; for two, all trigrams that begin with them. One is in no index."""
 
 MAX_TRIGRAMS = 40
 """Of a long text, so many are looked up; they rule out enough."""
+
+MAX_ENDINGS = 200
+"""Trigrams that begin with the same two characters; where there are more, messages are read."""
+
+_PAIR = 2
+_AMBIGUOUS = set("\x01?")
+"""What stands in the index for other characters as well."""
 
 _FORM = f"{SEARCH_FORM_VERSION} {unicodedata.unidata_version}"
 _ROW_BYTES = 3_900
@@ -248,12 +255,15 @@ def _unknown(txn: Txn, place: Place) -> frozenset[int]:
 
 def _in_part(txn: Txn, place: Place, form: str, most: int) -> Holders | None:
     """The messages in whose header, or in what is below it, all trigrams of a text are."""
-    query = _query(form)
-    if query is None:
+    text = _storable(form)
+    if len(text) < _PAIR:
         return None
     part = _PARTS.index(place)
     found: list[int] = []
     for shard in _shards(txn):
+        query = _pair_query(txn, shard, text) if len(text) == _PAIR else _query(text)
+        if query is None:
+            return None
         rows = txn.rows(
             f"SELECT rowid >> 1 FROM {shard} WHERE {shard} MATCH ? AND rowid & 1 = ? LIMIT ?",
             (query, part, most + 1 - len(found)),
@@ -261,7 +271,11 @@ def _in_part(txn: Txn, place: Place, form: str, most: int) -> Holders | None:
         found += [row[0] for row in rows]
         if len(found) > most:
             return None
-    return Holders(possible=_unknown(txn, place).union(found))
+    unknown = _unknown(txn, place)
+    if place is Place.BODY and len(text) <= TRIGRAM and not _AMBIGUOUS & set(text):
+        # It is a trigram or the beginning of one, so it stands there. In a header it may stand elsewhere.
+        return Holders(frozenset(found), unknown)
+    return Holders(possible=unknown.union(found))
 
 
 def _first_of(name: str) -> int:
@@ -279,12 +293,31 @@ def _storable(form: str) -> str:
     return form.encode("utf-8", "replace").decode("utf-8").replace("\0", "\x01")
 
 
-def _query(form: str) -> str | None:
-    """Asks for the text's trigrams, in FTS5's language; None when it has none."""
-    text = _storable(form)
+def _query(text: str) -> str:
+    """Asks for the trigrams of a text, in FTS5's language."""
     trigrams = dict.fromkeys(text[at : at + TRIGRAM] for at in range(len(text) - TRIGRAM + 1))
-    quoted = ['"' + one.replace('"', '""') + '"' for one in list(trigrams)[:MAX_TRIGRAMS]]
-    return " AND ".join(quoted) or None
+    return " AND ".join(map(_quoted, list(trigrams)[:MAX_TRIGRAMS]))
+
+
+def _pair_query(txn: Txn, shard: str, pair: str) -> str | None:
+    """Asks for any trigram that begins with two characters; None where too many do.
+
+    Behind each text is a separator, so wherever the two are a trigram begins with them.
+    """
+    txn.run(
+        f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms_{shard} USING fts5vocab('main', '{shard}', 'row')"
+    )
+    terms = txn.rows(
+        f"SELECT term FROM temp.terms_{shard} WHERE term BETWEEN ? AND ? LIMIT ?",
+        (pair, pair + "\U0010ffff", MAX_ENDINGS + 1),
+    )
+    if len(terms) > MAX_ENDINGS:
+        return None
+    return " OR ".join(_quoted(term) for (term,) in terms) or '""'
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 # -- what is asked of mail.db --------------------------------------------------------------------------

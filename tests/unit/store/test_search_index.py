@@ -32,6 +32,7 @@ from mailstore.model import (
     ThreadAlgorithm,
 )
 from mailstore.ops import index_text, search_index, search_text
+from mailstore.ops.search_index import MAX_ENDINGS
 from mailstore.room import log_bytes
 from mailstore.search_index import WRITTEN_TIMES
 from mailstore.searching import MOST_YIELDS
@@ -288,15 +289,48 @@ def test_indexing_gives_way_to_whoever_writes_or_searches(world: World) -> None:
 def test_short_texts_and_very_common_ones_are_read_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An index of trigrams says nothing about two characters, and little about what all messages have."""
+    """An index of trigrams says nothing about one character, and little about what all messages have."""
     world = World(tmp_path / "root", StoreLimits(index_candidates=5))
     mailbox = fill(world.login())
     index(world)
     reading = Reading(monkeypatch)
-    assert reading.of(mailbox, search.BodyText("ze")) == ([40], 60)
+    assert reading.of(mailbox, search.BodyText("z")) == ([40], 60)
     assert reading.of(mailbox, search.BodyText("walks by")) == (list(range(1, 61)), 60)
     assert reading.of(mailbox, search.BodyText("zebra")) == ([40], 1)
     world.close()
+
+
+def test_two_or_three_characters_of_a_body_are_found_without_reading_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In many languages these are words; wherever two characters are, a trigram begins with them."""
+    account = world.login()
+    mailbox = fill(account)
+    others = "Subject: 猫\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n日本 ab? q\0r"
+    now(account.append("Drafts", [NewMessage(others.encode())]))
+    index(world)
+    reading = Reading(monkeypatch)
+    for text in ("日本", "本 ", "本 a", "b?", "? q", "ze", "zeb", "bq"):
+        expected = scanned(mailbox, search.BodyText(text))
+        uids, read = reading.of(mailbox, search.BodyText(text))
+        assert uids == expected and read <= (1 if "?" in text else 0)
+    assert reading.of(mailbox, search.BodyText("q\0")) == ([61], 1)
+    assert reading.of(mailbox, search.BodyText("q\1")) == ([], 1)
+    # What is in another field than is asked for, and in the field as it is put together, is not enough.
+    assert reading.of(mailbox, search.HeaderText("X-MARK", "ot"))[0] == []
+    assert found(mailbox, search.AnyText("w@")) == scanned(mailbox, search.AnyText("w@"))
+
+
+def test_a_pair_with_many_endings_is_read_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger may write two characters in front of each of thousands, and make a query of them all."""
+    account = world.login()
+    text = "".join(f"xy{chr(0x4E00 + number)}" for number in range(MAX_ENDINGS + 1))
+    data = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + text.encode()
+    now(account.append("Drafts", [NewMessage(data), mail(2)]))
+    mailbox = now(account.select("Drafts", True))
+    index(world)
+    assert Reading(monkeypatch).of(mailbox, search.BodyText("xy")) == ([1], 2)
+    assert Reading(monkeypatch).of(mailbox, search.BodyText("y一")) == ([1], 0)
 
 
 @pytest.mark.parametrize(
