@@ -11,7 +11,7 @@ from mailstore.uidset import UidSet
 
 CHOSEN = (
     "json_each(?) AS chosen CROSS JOIN placed AS p ON p.mailbox_id = ?"
-    " AND p.uid BETWEEN json_extract(chosen.value, '$[0]') AND json_extract(chosen.value, '$[1]')"
+    " AND p.uid BETWEEN CAST(chosen.key AS INTEGER) AND chosen.value"
 )
 """FROM clause that walks the ranges of a UID set in order; parameters: ``as_json(uids)``, mailbox."""
 
@@ -20,8 +20,8 @@ _PLAIN_FLAGS = tuple(Flags(SystemFlag(bits)) for bits in range(2 * max(SystemFla
 
 
 def as_json(uids: UidSet) -> str:
-    """The set's ranges as the JSON text that ``CHOSEN`` expects."""
-    return json.dumps(uids.ranges)
+    """The set's ranges as the JSON text that ``CHOSEN`` expects, each by its low end."""
+    return json.dumps(dict(uids.ranges))
 
 
 def keywords_of(column: str | None) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from mailstore.engine import Row, Txn, Value
 from mailstore.model import MailboxId, MailboxName, ModSeq, Progress, SearchResult, Uid, UidValidity
 from mailstore.ops import mailboxes
 from mailstore.ops.content import MessageReader, small_header
+from mailstore.ops.modseqs import by_modseq
 from mailstore.ops.rows import CHOSEN, as_json, delta
 from mailstore.ops.search_text import MessageText, Wanted
 from mailstore.search_form import search_form
@@ -33,9 +34,6 @@ MAX_OR_RANGES = 20
 
 The time that SQLite takes to prepare a statement grows with more than the square of such comparisons in it.
 """
-
-FEW_OF = 4
-"""Up to one of so many messages are found by an index and looked up; else all are looked at in order."""
 
 BATCH_ROWS = 500
 """Messages whose headers are read together."""
@@ -390,23 +388,6 @@ def _tops(key: search.Key) -> Iterable[search.Key]:
     return [top for one in key.keys for top in _tops(one)] if isinstance(key, search.And) else (key,)
 
 
-def _by_index(txn: Txn, mailbox_id: MailboxId, tops: list[search.Key]) -> list[search.Key]:
-    """The same keys; a modseq is replaced by the messages that have it, where they are few."""
-    modseqs = [top.modseq for top in tops if isinstance(top, search.ModSeqAtLeast)]
-    messages = txn.value("SELECT messages FROM mailbox WHERE id = ?", (mailbox_id,)) if modseqs else None
-    if not messages:
-        return tops
-    few = messages // FEW_OF
-    rows = txn.rows(
-        "SELECT uid FROM placed INDEXED BY placed_by_modseq WHERE mailbox_id = ? AND modseq >= ? LIMIT ?",
-        (mailbox_id, max(modseqs), few + 1),
-    )
-    if len(rows) > few:
-        return tops
-    others = [top for top in tops if not isinstance(top, search.ModSeqAtLeast)]
-    return [search.Uids(UidSet.of(uid for (uid,) in rows)), *others]
-
-
 def _chosen(tops: Iterable[search.Key]) -> tuple[UidSet | None, list[search.Key]]:
     """The UIDs that are left by the sets among the keys (None when there are none), and the other keys.
 
@@ -455,7 +436,10 @@ def run(
     Raises:
         ValueError: the key names something only a session knows (a programming error).
     """
-    chosen, others = _chosen(_by_index(txn, mailbox_id, list(_tops(key))))
+    tops, changed = by_modseq(txn, mailbox_id, _tops(key))
+    chosen, others = _chosen(tops)
+    if changed is not None and chosen is not None and not others:
+        return _result(txn, mailbox_id, [row for row in changed if row[0] in chosen], since)
     splitter = _Splitter(txn.now, sum(map(_range_count, others)) <= MAX_OR_RANGES, candidates)
     conditions: list[_Sql] = []
     left: list[_Residual] = []
@@ -482,6 +466,10 @@ def run(
     rows = txn.rows(f"{select} FROM {source}", parameters)
     if left:
         rows = _matching(txn, mailbox_id, rows, residual, splitter.wanted, progress or Progress())
+    return _result(txn, mailbox_id, rows, since)
+
+
+def _result(txn: Txn, mailbox_id: MailboxId, rows: Sequence[Row], since: ModSeq) -> SearchResult:
     return SearchResult(
         tuple(row[0] for row in rows),
         ModSeq(max(row[1] for row in rows)) if rows else None,

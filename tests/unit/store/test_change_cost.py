@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,17 @@ def test_searching_for_what_most_messages_have_reads_them_in_order(world: World)
         now(account.append("INBOX", [NewMessage(MAIL)]))
     mailbox = now(account.select("INBOX", False))
     rows = {row.uid: row.modseq for row in now(mailbox.sync(ModSeq(0))).changed}
-    for low in range(11):
-        for high in range(11):
-            key = search.And((search.ModSeqAtLeast(ModSeq(low)), search.ModSeqAtLeast(ModSeq(high))))
-            found = now(mailbox.search(key, ModSeq(0))).uids
-            assert list(found) == [uid for uid, modseq in rows.items() if modseq >= max(low, high)]
+    odd = UidSet.of(range(1, 9, 2))
+    more: tuple[tuple[search.Key, Callable[[int], bool]], ...] = (
+        (search.All(), lambda _: True),
+        (search.Uids(odd), lambda uid: uid in odd),
+        (search.Not(search.Uids(odd)), lambda uid: uid not in odd),
+        (search.HasFlag(SystemFlag.SEEN), lambda _: False),
+        (search.HeaderText("SUBJECT", "x"), lambda _: True),
+    )
+    for low, high, (key, matches) in product(range(11), range(11), more):
+        both = search.And((search.ModSeqAtLeast(ModSeq(low)), key, search.ModSeqAtLeast(ModSeq(high))))
+        found = now(mailbox.search(both, ModSeq(0)))
+        expected = [uid for uid, modseq in rows.items() if modseq >= max(low, high) and matches(uid)]
+        assert list(found.uids) == expected
+        assert found.highest_modseq == max((rows[uid] for uid in expected), default=None)
