@@ -22,7 +22,7 @@ from mailstore.errors import DatabaseDamaged
 from mailstore.search import KEPT_FIELDS, Candidates, Holders, Needle, Place
 from mailstore.search_form import SEARCH_FORM_VERSION
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 """``PRAGMA user_version`` of search.db. An index of another version is made anew."""
 
 SHARD_BITS = 11
@@ -53,7 +53,7 @@ _PARTS = (Place.HEADER, Place.BODY)
 """By the last bit of a row's number."""
 _IDS = 1 << 48
 """Of messages; rows of a table can have 64 bits."""
-_V2 = (
+_TABLES = (
     "CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     # Every message up to about.up_to that has not been removed.
     "CREATE TABLE indexed(message_id INTEGER PRIMARY KEY, has_header INTEGER, has_body INTEGER) STRICT",
@@ -77,7 +77,7 @@ def make(txn: Txn, mailboxes: str, removals_now: str) -> None:
     """An empty index, unless there is one; ``removals_now`` is what :func:`removals` says of the mail."""
     if txn.value("PRAGMA user_version"):
         return
-    for statement in _V2:
+    for statement in _TABLES:
         txn.run(statement)
     for name, value in (
         ("form", _FORM),
@@ -102,6 +102,8 @@ def fits(txn: Txn, mailboxes: str, last_id: int) -> bool:
     """
     if txn.value("PRAGMA user_version") != INDEX_VERSION:
         return False
+    if not {row[0] for row in txn.rows("SELECT sql FROM sqlite_schema")}.issuperset(_TABLES):
+        return False  # whoever made it meant another version by the number
     known = {str(row[0]): str(row[1]) for row in txn.rows("SELECT name, value FROM about")}
     return (
         known.get("form") == _FORM

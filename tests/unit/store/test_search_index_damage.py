@@ -138,6 +138,31 @@ def test_a_file_that_is_no_index_fails_nothing(world: World, spoil: Callable[[Pa
     index.close()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP TABLE field",
+        "ALTER TABLE indexed RENAME has_body TO is_whole",
+        "ALTER TABLE field ADD more BLOB",
+    ],
+)
+def test_tables_of_another_program_are_not_asked(world: World, change: str) -> None:
+    """Whatever its version says: each search would fail at them, and be a scan for ever."""
+    indexed = Indexed(world, 10)
+    key = search.HeaderText("SUBJECT", "abc")
+    right = indexed.found(key, None)
+    database = open_connection(indexed.paths.search_db, indexed.key, autocheckpoint_pages=1000)
+    database.write(0, Txn.run, change)
+    database.close()
+    index = indexed.open()
+    assert indexed.found(key, index) == right
+    index.close()
+    indexed.build()
+    index = indexed.open()
+    assert index.candidates(indexed.mail, key) is not None and indexed.found(key, index) == right
+    index.close()
+
+
 def test_an_index_that_contradicts_itself_is_made_anew(world: World) -> None:
     """It cannot be filled any further, and would fail with every message that comes."""
     indexed = Indexed(world, 10)
