@@ -67,7 +67,7 @@ class StoreLimits:
     cache_kib: int = 4096
     """SQLite page cache per connection."""
 
-    kept_numbers: int = 1_000_000
+    kept_numbers: int = 2_000_000
     """UIDs, four bytes each, that an open account keeps: SELECT, SORT and THREAD then need not read all."""
 
     close_grace_s: float = 30.0

@@ -24,6 +24,8 @@ import sealbox_root
 
 from mailstore import search
 from mailstore.engine import Database
+from mailstore.kept import Kept, Known, Threaded
+from mailstore.limits import StoreLimits
 from mailstore.mime.section import SectionKind, SectionSpec
 from mailstore.model import (
     INBOX,
@@ -31,14 +33,19 @@ from mailstore.model import (
     Flags,
     MailboxId,
     ModSeq,
+    Opened,
     SectionRead,
+    SortBy,
+    SortKey,
     StoreMode,
     SystemFlag,
+    ThreadAlgorithm,
     Uid,
 )
-from mailstore.ops import content, mailboxes, messages
+from mailstore.ops import content, mailboxes, messages, sorting
 from mailstore.ops import search as search_ops
 from mailstore.ops.rows import delta
+from mailstore.threads import Threads, threads
 from mailstore.uidset import UidSet
 
 _TEXTS: tuple[tuple[str, search.Key], ...] = (
@@ -58,6 +65,7 @@ class Reads:
         self.database: Database = sealbox_root.open_database(root)
         self.mailbox_id = MailboxId(0)
         self.uids: Sequence[int] = ()
+        self.kept = Kept(StoreLimits().kept_numbers)
         self._flag_set = False
         self.select()
 
@@ -72,9 +80,52 @@ class Reads:
         return ModSeq(self._read(mailboxes.modseqs)[self.mailbox_id])
 
     def select(self) -> None:
-        """SELECT as a session does it."""
-        opened = self._write(mailboxes.select, INBOX, False)
+        """SELECT as the first session does it."""
+        self._opened(mailboxes.select_and_claim, lambda _: None)
+
+    def select_again(self) -> None:
+        """SELECT as any later session does it."""
+        self._opened(mailboxes.select_and_claim, self.kept.get)
+
+    def _opened(self, fn: Callable[..., Opened], known: Known) -> None:
+        opened = self._write(fn, INBOX, known)
+        self.kept.keep_opened(opened)
         self.mailbox_id, self.uids = opened.mailbox_id, opened.uids
+
+    def sort(self, key: SortKey, known: Known) -> None:
+        """SORT of all messages."""
+        by = (SortBy(key),)
+        args = (self.mailbox_id, search.All(), by, self.highest(), known, None)
+        found, listing = self._read(sorting.sort, *args)
+        assert len(found.uids) == len(self.uids)
+        self.kept.keep((self.mailbox_id, by), listing)
+
+    def thread(self, known: Threaded | None) -> Threaded:
+        """THREAD REFERENCES of all messages."""
+        highest = self.highest()
+        asked = self._read(sorting.to_thread, self.mailbox_id, search.All(), highest, known, None)
+        if asked.rows is None:
+            assert known is not None
+            return known
+        made = Threads(threads(asked.rows, ThreadAlgorithm.REFERENCES))
+        return Threaded(asked.now.modseq, asked.now.uid_next, made)
+
+    def change_some(self) -> ModSeq:
+        r"""+FLAGS or -FLAGS \Answered on one message of a hundred; what the modseq was before."""
+        since = self.highest()
+        self._flag_set = not self._flag_set
+        self._store(UidSet.of(self.uids[7::100]), SystemFlag.ANSWERED, self._flag_set)
+        return since
+
+    def changed(self, since: ModSeq) -> None:
+        """FETCH 1:* (FLAGS) (CHANGEDSINCE ...)."""
+        all_changed = search.And(
+            (search.Uids(UidSet(((1, self.uids[-1]),))), search.ModSeqAtLeast(ModSeq(since + 1)))
+        )
+        uids = self._read(search_ops.run, self.mailbox_id, all_changed, self.highest()).uids
+        for at in range(0, len(uids), BATCH):
+            plan = FetchPlan(changed_since=since)
+            self._read(content.fetch, self.mailbox_id, uids[at : at + BATCH], plan, self.highest())
 
     def fetch(self, plan: FetchPlan) -> None:
         """All messages in batches, each result dropped as a session drops it."""
@@ -126,15 +177,16 @@ class Reads:
         self._read(search_ops.run, self.mailbox_id, key, self.highest())
 
 
-def median_ms(work: Callable[[], object], runs: int = RUNS) -> float:
-    """The median wall time of ``work`` in milliseconds."""
-    taken = []
+def median_ms(work: Callable[[], object], runs: int = RUNS) -> str:
+    """Medians of wall and CPU time of ``work`` in milliseconds, as cells of the table."""
+    wall, cpu = [], []
     for _ in range(runs):
         gc.collect()
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.thread_time()
         work()
-        taken.append((time.perf_counter() - began) * 1000)
-    return statistics.median(taken)
+        wall.append((time.perf_counter() - began) * 1000)
+        cpu.append((time.thread_time() - began_cpu) * 1000)
+    return f"{statistics.median(wall):.2f} | {statistics.median(cpu):.2f}"
 
 
 def measure(root: Path) -> list[tuple[str, str]]:
@@ -143,25 +195,50 @@ def measure(root: Path) -> list[tuple[str, str]]:
     reads = Reads(root)
     unseen = search.Not(search.HasFlag(SystemFlag.SEEN))
     work: list[tuple[str, Callable[[], object], int]] = [
-        ("select", reads.select, RUNS),
+        ("select, the first of an account", reads.select, RUNS),
+        ("select again", reads.select_again, 31),
+        *sorting_work(reads),
         ("fetch flags, all, batches of 1000", lambda: reads.fetch(FetchPlan()), RUNS),
         ("fetch envelopes, all", lambda: reads.fetch(FetchPlan(envelope=True)), 3),
         ("store one, committed", reads.store_one, 31),
         ("delta of one change", reads.delta_of_one, 31),
         ("delta of nothing", reads.delta_of_none, 31),
+        *changed_work(reads),
         ("header fields of 50 newest", reads.headers, RUNS),
         ("one whole message", reads.body, 31),
         ("search unseen", lambda: reads.search(unseen), RUNS),
         ("store all, committed", reads.store_all, 3),
     ]
-    rows = [(name, f"{median_ms(one, runs):.2f}") for name, one, runs in work]
+    rows = [(name, median_ms(one, runs)) for name, one, runs in work]
     for name, key in _TEXTS:
-        rows.append((name, f"{median_ms(partial(reads.search, key), 1):.0f}"))
+        rows.append((name, median_ms(partial(reads.search, key), 1)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rows.append(("memory before, peak (MiB)", f"{before:.0f}, {peak:.0f}"))
+    rows.append(("memory before, peak (MiB)", f"{before:.0f}, {peak:.0f} |"))
     reads.database.checkpoint()
     reads.database.close()
     return rows
+
+
+def sorting_work(reads: Reads) -> list[tuple[str, Callable[[], object], int]]:
+    """SORT and THREAD, the first time and later."""
+    made = reads.thread(None)
+    return [
+        ("sort by date, first", lambda: reads.sort(SortKey.DATE, lambda _: None), 3),
+        ("sort by date, again", lambda: reads.sort(SortKey.DATE, reads.kept.get), 31),
+        ("sort by subject, first", lambda: reads.sort(SortKey.SUBJECT, lambda _: None), 3),
+        ("sort by subject, again", lambda: reads.sort(SortKey.SUBJECT, reads.kept.get), 31),
+        ("thread by references, first", lambda: reads.thread(None), 3),
+        ("thread by references, again", lambda: reads.thread(made), 31),
+    ]
+
+
+def changed_work(reads: Reads) -> list[tuple[str, Callable[[], object], int]]:
+    """What FETCH with CHANGEDSINCE asks."""
+    since = reads.change_some()
+    return [
+        ("changed since, nothing", lambda: reads.changed(reads.highest()), 31),
+        ("changed since, 1 %", lambda: reads.changed(since), 31),
+    ]
 
 
 def _resident_mib() -> float:
@@ -179,7 +256,7 @@ def main() -> None:
         if not root.exists():
             sealbox_root.make_account(root)
             sealbox_root.fill(root, mail_sample.messages(options.messages))
-        print("| store, no IMAP | median ms |\n|---|---|")
+        print("| store, no IMAP | median ms | CPU |\n|---|---:|---:|")
         for name, figure in measure(root):
             print(f"| {name} | {figure} |", flush=True)
 
