@@ -224,6 +224,20 @@ def test_half_of_a_deleted_account_is_no_obstacle(world: Living) -> None:
     assert world.inbox() == [b"after", b"old"]
 
 
+def test_what_comes_back_is_its_owners_alone(world: Living) -> None:
+    """Whatever the umask of whoever restores."""
+    world.append("one")
+    then = world.snapshot()
+    before = os.umask(0)
+    try:
+        world.install(then)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in world.paths.folder.iterdir()}
+    assert modes["mail.db"] == modes["keys"] == 0o600
+    assert not any(mode & 0o077 for mode in modes.values())
+
+
 def test_scratch_is_empty_afterwards(world: Living) -> None:
     """After rebuilding the account alone is there, no object any more; after installing nothing."""
     world.append("one")
