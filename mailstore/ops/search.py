@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from itertools import chain
 from typing import assert_never
 
@@ -22,13 +21,12 @@ from mailstore.ops import mailboxes
 from mailstore.ops.content import MessageReader, small_header
 from mailstore.ops.modseqs import by_modseq
 from mailstore.ops.rows import CHOSEN, as_json, delta
+from mailstore.ops.search_sql import Sql, all_of, any_of, one_of, simple_sql
 from mailstore.ops.search_text import MessageText, Wanted
 from mailstore.search_form import search_form
 from mailstore.uidset import MAX_NUMBER, UidSet
 
 _ALL_UIDS = UidSet(((1, MAX_NUMBER),))
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
-
 MAX_OR_RANGES = 20
 """Where the UID sets of a search have more ranges than this in all, they are asked row by row.
 
@@ -38,24 +36,13 @@ The time that SQLite takes to prepare a statement grows with more than the squar
 BATCH_ROWS = 500
 """Messages whose headers are read together."""
 
-_DATE_COLUMNS = {
-    "internal": "p.internal_date",
-    "saved": "p.save_date",
-    "sent": "(SELECT sent_day FROM message_meta WHERE message_id = p.message_id)",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Sql:
-    """A boolean SQL expression over ``placed AS p``, never NULL, and its parameters."""
-
-    text: str
-    parameters: tuple[Value, ...] = ()
+FEW_OF = 50
+"""Where an index leaves less than one of so many messages, each is looked up instead of going through all."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """The result of an ``_Sql`` that was selected beside the row."""
+    """The result of an ``Sql`` that was selected beside the row."""
 
     index: int
 
@@ -70,26 +57,6 @@ class _Known:
 
 
 _Residual = _Column | _Known | search.TextKey | search.Uids | search.And | search.Or | search.Not
-
-
-def _epoch(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
-
-
-def _date_sql(key: search.DateRange) -> _Sql:
-    column = _DATE_COLUMNS[key.field]
-    parts: list[str] = []
-    parameters: list[Value] = []
-    for edge, comparison in ((key.first, ">="), (key.before, "<")):
-        if edge is not None:
-            parts.append(f"ifnull({column} {comparison} ?, 0)")
-            parameters.append(edge.toordinal() - _EPOCH_DAY if key.field == "sent" else _epoch(edge))
-    return _Sql(" AND ".join(parts) or "1", tuple(parameters))
-
-
-def _uids_sql(uids: UidSet) -> _Sql:
-    text = " OR ".join("p.uid BETWEEN ? AND ?" for _ in uids.ranges) or "0"
-    return _Sql(f"({text})", tuple(end for pair in uids.ranges for end in pair))
 
 
 def _range_count(key: search.Key) -> int:
@@ -107,52 +74,6 @@ def _range_count(key: search.Key) -> int:
             return 0
 
 
-def _all_of(parts: Iterable[_Sql]) -> _Sql:
-    """The parts joined by AND, equal ones once.
-
-    They are joined in pairs, and these in pairs again: SQLite bounds the depth of an expression, and reads
-    ``a AND b AND c ...`` as one that is as deep as it is long.
-    """
-    left = list(dict.fromkeys(parts))
-    while len(left) > 1:
-        pairs = zip(left[::2], left[1::2], strict=False)
-        odd = left[-1:] if len(left) % 2 else []
-        left = [_Sql(f"({a.text}) AND ({b.text})", a.parameters + b.parameters) for a, b in pairs] + odd
-    return left[0] if left else _Sql("1")
-
-
-def _simple_sql(key: search.Key, now: int) -> _Sql | None:
-    """The SQL of a leaf; None for text."""
-    match key:
-        case search.All():
-            return _Sql("1")
-        case search.Uids(uids):
-            return _uids_sql(uids)
-        case search.HasFlag(flag):
-            return _Sql("(p.flags & ?) = ?", (int(flag), int(flag)))
-        case search.HasKeyword(keyword):
-            return _Sql(
-                "instr(' ' || lower(ifnull(p.keywords, '')) || ' ', ' ' || lower(?) || ' ') > 0", (keyword,)
-            )
-        case search.DateRange():
-            return _date_sql(key)
-        case search.Larger(size_bytes):
-            return _Sql("p.size_bytes > ?", (size_bytes,))
-        case search.Smaller(size_bytes):
-            return _Sql("p.size_bytes < ?", (size_bytes,))
-        case search.WithinSeconds(interval_s):
-            return _Sql("p.internal_date >= ?", (now - interval_s,))
-        case search.ModSeqAtLeast(modseq):
-            # The plus keeps SQLite from going through the index of modseqs once for each range of UIDs.
-            return _Sql("+p.modseq >= ?", (modseq,))
-        case search.EmailIdIs(object_id):
-            return _Sql("p.message_id IN (SELECT id FROM message WHERE object_id = ?)", (object_id,))
-        case search.ThreadIdIs(object_id):
-            return _Sql("p.message_id IN (SELECT id FROM message WHERE thread_id = ?)", (object_id,))
-        case _:
-            return None
-
-
 class _Splitter:
     """Splits a tree into SQL columns and a residual; see the module's docstring."""
 
@@ -160,15 +81,15 @@ class _Splitter:
         self._now = now
         self._candidates = candidates
         self._uids_in_sql = uids_in_sql
-        self._columns: dict[_Sql, _Column] = {}
+        self._columns: dict[Sql, _Column] = {}
         self.wanted = Wanted()
 
     @property
-    def columns(self) -> Sequence[_Sql]:
+    def columns(self) -> Sequence[Sql]:
         """What has to be selected; each has the index of its ``_Column``."""
         return tuple(self._columns)
 
-    def sql(self, key: search.Key) -> _Sql | None:
+    def sql(self, key: search.Key) -> Sql | None:
         """The whole tree as SQL, or None when a part of it cannot be."""
         match key:
             case search.And(keys):
@@ -176,19 +97,19 @@ class _Splitter:
                 known = [part for part in parts if part is not None]
                 if len(known) != len(parts):
                     return None
-                return _all_of(known)
+                return all_of(known)
             case search.Or(left, right):
                 a, b = self.sql(left), self.sql(right)
                 if a is None or b is None:
                     return None
-                return _Sql(f"({a.text}) OR ({b.text})", a.parameters + b.parameters)
+                return Sql(f"({a.text}) OR ({b.text})", a.parameters + b.parameters)
             case search.Not(inner):
                 found = self.sql(inner)
-                return None if found is None else _Sql(f"NOT ({found.text})", found.parameters)
+                return None if found is None else Sql(f"NOT ({found.text})", found.parameters)
             case search.Uids() if not self._uids_in_sql:
                 return None
             case _:
-                return _simple_sql(key, self._now)
+                return simple_sql(key, self._now)
 
     def residual(self, key: search.Key) -> _Residual:
         """The tree with what SQL can decide replaced by columns, cheap parts first."""
@@ -214,7 +135,7 @@ class _Splitter:
             case _:
                 raise ValueError("the session has to replace this search key")
 
-    def _column(self, selected: _Sql) -> _Column:
+    def _column(self, selected: Sql) -> _Column:
         return self._columns.setdefault(selected, _Column(len(self._columns)))
 
     def _text(self, key: search.TextKey) -> _Known | search.TextKey:
@@ -222,8 +143,8 @@ class _Splitter:
         holders = None if self._candidates is None else self._candidates.of(key)
         if self._candidates is None or holders is None:
             return key
-        certain, possible = _one_of(holders.certain), _one_of(holders.possible)
-        tells = _Sql(
+        certain, possible = one_of(holders.certain), one_of(holders.possible)
+        tells = Sql(
             f"CASE WHEN p.message_id > ? THEN NULL WHEN {certain.text} THEN 1"
             f" WHEN {possible.text} THEN NULL ELSE 0 END",
             (self._candidates.up_to, *certain.parameters, *possible.parameters),
@@ -236,7 +157,7 @@ class _Splitter:
         return form
 
 
-def _bound(node: _Residual, columns: Sequence[_Sql], known: search.Candidates, *, upper: bool) -> _Sql | None:
+def _bound(node: _Residual, columns: Sequence[Sql], known: search.Candidates, *, upper: bool) -> Sql | None:
     """SQL that is true wherever the node is (``upper``), or only there (otherwise); None where unknown."""
     match node:
         case _Column(index):
@@ -245,39 +166,27 @@ def _bound(node: _Residual, columns: Sequence[_Sql], known: search.Candidates, *
             return _holders_sql(known, node.holders) if upper else None
         case search.Not(inner):
             found = _bound(inner, columns, known, upper=not upper)  # type: ignore[arg-type]  # see residual
-            return None if found is None else _Sql(f"NOT ({found.text})", found.parameters)
+            return None if found is None else Sql(f"NOT ({found.text})", found.parameters)
         case search.And(keys):
             parts = [_bound(key, columns, known, upper=upper) for key in keys]  # type: ignore[arg-type]  # see residual
-            return _joined(parts, _all_of, needs_all=not upper)
+            return _joined(parts, all_of, needs_all=not upper)
         case search.Or(left, right):
             parts = [_bound(key, columns, known, upper=upper) for key in (left, right)]  # type: ignore[arg-type]  # see residual
-            return _joined(parts, _any_of, needs_all=upper)
+            return _joined(parts, any_of, needs_all=upper)
         case _:
             return None
 
 
 def _joined(
-    parts: Sequence[_Sql | None], join: Callable[[Iterable[_Sql]], _Sql], *, needs_all: bool
-) -> _Sql | None:
+    parts: Sequence[Sql | None], join: Callable[[Iterable[Sql]], Sql], *, needs_all: bool
+) -> Sql | None:
     given = [part for part in parts if part is not None]
     return None if not given or (needs_all and len(given) < len(parts)) else join(given)
 
 
-def _any_of(parts: Iterable[_Sql]) -> _Sql:
-    parts = list(parts)
-    text = " OR ".join(f"({part.text})" for part in parts)
-    return _Sql(text, tuple(chain.from_iterable(part.parameters for part in parts)))
-
-
-def _holders_sql(known: search.Candidates, holders: search.Holders) -> _Sql:
-    one_of = _one_of(holders.certain | holders.possible)
-    return _Sql(f"p.message_id > ? OR {one_of.text}", (known.up_to, *one_of.parameters))
-
-
-def _one_of(message_ids: frozenset[int]) -> _Sql:
-    if not message_ids:
-        return _Sql("0")
-    return _Sql("p.message_id IN (SELECT value FROM json_each(?))", (json.dumps(sorted(message_ids)),))
+def _holders_sql(known: search.Candidates, holders: search.Holders) -> Sql:
+    held = one_of(holders.certain | holders.possible)
+    return Sql(f"p.message_id > ? OR {held.text}", (known.up_to, *held.parameters))
 
 
 def _is_text(node: _Residual) -> bool:
@@ -412,6 +321,26 @@ def _chosen(tops: Iterable[search.Key]) -> tuple[UidSet | None, list[search.Key]
     return _ALL_UIDS - UidSet.from_ranges(chain.from_iterable(uids.ranges for uids in left_out)), others
 
 
+_LOOKED_UP = (
+    "(SELECT value AS id FROM json_each(?) UNION ALL SELECT id FROM message WHERE id > ?) AS c"
+    " CROSS JOIN placed AS p INDEXED BY placed_by_message ON p.message_id = c.id"
+)
+"""Placed messages that an index leaves, and those it does not know."""
+
+
+def _few(
+    txn: Txn, mailbox_id: MailboxId, nodes: Iterable[_Residual], candidates: search.Candidates
+) -> tuple[Value, ...] | None:
+    """The parameters of ``_LOOKED_UP``, where few messages can match these nodes, all of which have to."""
+    found = [one.holders for one in nodes if isinstance(one, _Known)]
+    if not found:
+        return None
+    fewest = min((one.certain | one.possible for one in found), key=len)
+    if len(fewest) > txn.value("SELECT messages FROM mailbox WHERE id = ?", (mailbox_id,)) // FEW_OF:
+        return None
+    return json.dumps(sorted(fewest)), candidates.up_to
+
+
 def run_in(
     txn: Txn, name: MailboxName, key: search.Key, candidates: search.Candidates | None
 ) -> tuple[UidValidity, SearchResult]:
@@ -441,7 +370,7 @@ def run(
     if changed is not None and chosen is not None and not others:
         return _result(txn, mailbox_id, [row for row in changed if row[0] in chosen], since)
     splitter = _Splitter(txn.now, sum(map(_range_count, others)) <= MAX_OR_RANGES, candidates)
-    conditions: list[_Sql] = []
+    conditions: list[Sql] = []
     left: list[_Residual] = []
     for top in others:
         if (found := splitter.sql(top)) is not None:
@@ -451,14 +380,16 @@ def run(
     if candidates is not None:
         bounds = [_bound(node, splitter.columns, candidates, upper=True) for node in left]
         conditions += [bound for bound in bounds if bound is not None]
-    where = _all_of(conditions)
+    where = all_of(conditions)
     residual = search.And(tuple(left))  # type: ignore[arg-type]  # see residual
     # Only fixed text from this module is joined here; every value is a parameter.
     select = "SELECT p.uid, p.modseq" + "".join(f", ({column.text})" for column in splitter.columns)
     parameters = [value for column in splitter.columns for value in column.parameters]
     if chosen is None:
-        source = f"placed AS p WHERE p.mailbox_id = ? AND ({where.text}) ORDER BY p.uid"
-        parameters.append(mailbox_id)
+        few = None if candidates is None else _few(txn, mailbox_id, left, candidates)
+        source = f"{_LOOKED_UP if few else 'placed AS p'} WHERE p.mailbox_id = ? AND ({where.text})"
+        source += " ORDER BY p.uid"
+        parameters += (*(few or ()), mailbox_id)
     else:
         source = f"{CHOSEN} WHERE {where.text}"
         parameters += (as_json(chosen), mailbox_id)

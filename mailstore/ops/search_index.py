@@ -57,6 +57,8 @@ _TABLES = (
     "CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     # Every message up to about.up_to that has not been removed.
     "CREATE TABLE indexed(message_id INTEGER PRIMARY KEY, has_header INTEGER, has_body INTEGER) STRICT",
+    "CREATE INDEX without_header ON indexed(message_id) WHERE has_header = 0",
+    "CREATE INDEX without_body ON indexed(message_id) WHERE has_body = 0",
     # The id is that of the message, behind the number of the field. The form is NULL where it is too long.
     "CREATE TABLE field(id INTEGER PRIMARY KEY, form BLOB) STRICT",
 )
@@ -252,7 +254,7 @@ def _in_field(txn: Txn, name: str, form: str, most: int) -> Holders | None:
 def _unknown(txn: Txn, place: Place) -> frozenset[int]:
     """Messages whose header, or what is below it, may hold anything."""
     has = "has_header" if place is Place.HEADER else "has_body"
-    return frozenset(one for (one,) in txn.rows(f"SELECT message_id FROM indexed WHERE NOT {has}"))
+    return frozenset(one for (one,) in txn.rows(f"SELECT message_id FROM indexed WHERE {has} = 0"))
 
 
 def _in_part(txn: Txn, place: Place, form: str, most: int) -> Holders | None:

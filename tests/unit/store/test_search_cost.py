@@ -11,6 +11,7 @@ from mailstore import search
 from mailstore.mailbox import Mailbox
 from mailstore.model import ModSeq, NewMessage, SystemFlag
 from mailstore.ops import search as search_ops
+from mailstore.ops import search_sql
 from mailstore.uidset import UidSet
 from tests.growth import LINEAR_AT_MOST, growth
 
@@ -78,13 +79,13 @@ def test_sets_that_are_many_together_are_not_written_into_the_statement(
 ) -> None:
     """What counts is the ranges of all sets, those that decide by themselves which rows are read aside."""
     written: list[UidSet] = []
-    as_sql = search_ops._uids_sql
+    as_sql = search_sql._uids_sql
 
-    def recorded(found: UidSet) -> search_ops._Sql:
+    def recorded(found: UidSet) -> search_sql.Sql:
         written.append(found)
         return as_sql(found)
 
-    monkeypatch.setattr(search_ops, "_uids_sql", recorded)
+    monkeypatch.setattr(search_sql, "_uids_sql", recorded)
     one = search.Or(search.Larger(10**6), search.Uids(UidSet.of([3])))
     beside = tuple(search.Not(uids(number)) for number in range(50))
     for count in (search_ops.MAX_OR_RANGES, search_ops.MAX_OR_RANGES + 1):

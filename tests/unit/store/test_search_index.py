@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from store_world import World, now
 
 from mailstore import search
 from mailstore.account_database import mail_key, search_key
-from mailstore.engine import Database, open_connection
+from mailstore.engine import Database, Row, Txn, Value, open_connection
 from mailstore.errors import DatabaseDamaged, StorageFull
 from mailstore.index_progress import IndexProgress, IndexState, index_progress
 from mailstore.limits import StoreLimits
@@ -32,6 +32,7 @@ from mailstore.model import (
     ThreadAlgorithm,
 )
 from mailstore.ops import index_text, search_index, search_text
+from mailstore.ops import search as search_ops
 from mailstore.ops.search_index import MAX_ENDINGS
 from mailstore.room import log_bytes
 from mailstore.search_index import WRITTEN_TIMES
@@ -319,6 +320,30 @@ def test_two_or_three_characters_of_a_body_are_found_without_reading_it(
     # What is in another field than is asked for, and in the field as it is put together, is not enough.
     assert reading.of(mailbox, search.HeaderText("X-MARK", "ot"))[0] == []
     assert found(mailbox, search.AnyText("w@")) == scanned(mailbox, search.AnyText("w@"))
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_a_mailbox_is_not_gone_through_for_few_messages(
+    world: World, monkeypatch: pytest.MonkeyPatch, few: bool
+) -> None:
+    """Nor is it looked up message by message for many, which takes longer."""
+    account = world.login()
+    mailbox = fill(account)
+    index(world)
+    now(account.append("Drafts", [mail(61, rare=True)]))
+    monkeypatch.setattr(search_ops, "FEW_OF", 60 if few else 62)
+    plans: list[str] = []
+    original = Txn.rows
+
+    def explained(txn: Txn, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        if "p.uid, p.modseq" in sql:
+            plans.extend(row[3] for row in original(txn, f"EXPLAIN QUERY PLAN {sql}", parameters))
+        return original(txn, sql, parameters)
+
+    monkeypatch.setattr(Txn, "rows", explained)
+    assert found(mailbox, search.And((search.HasFlag(SystemFlag.SEEN), KEYS["SUBJECT"]))) == [40, 61]
+    asked = [plan for plan in plans if plan.startswith(("SEARCH p ", "SCAN p "))]
+    assert ("placed_by_message" in asked[0]) is few
 
 
 def test_a_pair_with_many_endings_is_read_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
