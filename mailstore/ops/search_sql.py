@@ -96,12 +96,14 @@ def all_of(parts: Iterable[Sql]) -> Sql:
 
 
 def any_of(parts: Iterable[Sql]) -> Sql:
+    """The parts, some at least, joined by OR."""
     parts = list(parts)
     text = " OR ".join(f"({part.text})" for part in parts)
     return Sql(text, tuple(chain.from_iterable(part.parameters for part in parts)))
 
 
 def one_of(message_ids: frozenset[int]) -> Sql:
+    """Whether the message is one of these."""
     if not message_ids:
         return Sql("0")
     return Sql("p.message_id IN (SELECT value FROM json_each(?))", (json.dumps(sorted(message_ids)),))
