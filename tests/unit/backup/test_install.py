@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -236,6 +237,26 @@ def test_what_comes_back_is_its_owners_alone(world: Living) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in world.paths.folder.iterdir()}
     assert modes["mail.db"] == modes["keys"] == 0o600
     assert not any(mode & 0o077 for mode in modes.values())
+
+
+def test_a_disk_that_fails_where_there_was_no_account_is_named(
+    world: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there was one; nothing stays behind but what the next try goes on with."""
+    world.append("one")
+    then = world.snapshot()
+    world.settle()
+    shutil.rmtree(world.paths.folder)
+
+    def fails(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, "")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "rename", fails)
+        with pytest.raises(StorageFailed):
+            world.install(then)
+    world.install(then)
+    assert world.subjects(world.paths.folder) == [b"one"]
 
 
 def test_scratch_is_empty_afterwards(world: Living) -> None:

@@ -179,6 +179,14 @@ def shorten(bucket: Path, names: list[SegmentName]) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def test_a_wrong_size_is_named_without_reading(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
+    """The server remembers what it has written."""
+    name = segments(stored)[2]
+    shorten(bucket, segments(stored))
+    (only,) = found_by_state(stored, tmp_path, deep=False)
+    assert (only.key, only.why) == (str(name), "its size is not what was written")
+
+
 def rename(bucket: Path, names: list[SegmentName]) -> None:
     """One says that it is of another time."""
     name = names[4]
