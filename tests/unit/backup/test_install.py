@@ -248,8 +248,12 @@ def test_a_disk_that_fails_where_there_was_no_account_is_named(
     world.settle()
     shutil.rmtree(world.paths.folder)
 
-    def fails(*_: object) -> NoReturn:
-        raise OSError(errno.EIO, "")
+    rename = Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if target == world.paths.folder:
+            raise OSError(errno.EIO, "")
+        return rename(path, target)
 
     with monkeypatch.context() as failing:
         failing.setattr(Path, "rename", fails)
