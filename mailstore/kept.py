@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from mailstore.model import MailboxId, ModSeq, Opened, SortBy, ThreadAlgorithm, Uid
+from mailstore.model import MailboxId, ModSeq, Opened, Places, SortBy, ThreadAlgorithm, Uid
 from mailstore.threads import Threads
 
 
@@ -20,11 +20,13 @@ class Listing:
     modseq: ModSeq
     uid_next: Uid
     uids: array[int]
+    places: Places | None = None
+    """Of these UIDs, among those by which a session numbers its messages."""
 
     @property
     def numbers(self) -> int:
         """How many it keeps."""
-        return len(self.uids)
+        return len(self.uids) * (1 if self.places is None else 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,12 +316,22 @@ class AppendResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where messages stand among all: ``numbers`` count from 1. Sessions share it: nobody may change it."""
+
+    among: array[int]
+    numbers: array[int]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """Matching UIDs in ascending order and the highest modseq among them (RFC 7162 section 3.1.5)."""
 
     uids: tuple[Uid, ...]
     highest_modseq: ModSeq | None
     delta: Delta
+    places: Places | None = field(default=None, compare=False, repr=False)
+    """Those of ``uids``, if they are known; ``among`` is what a session was given when it was selected."""
 
 
 @dataclass(slots=True)

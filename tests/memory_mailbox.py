@@ -28,6 +28,7 @@ from mailstore.model import (
     ModSeq,
     NewMessage,
     Opened,
+    Places,
     Progress,
     SearchResult,
     SectionData,
@@ -430,7 +431,12 @@ class SelectedMailbox:
     ) -> SearchResult:
         """See ``MailboxApi``."""
         found = await self.search(key, since, progress)
-        return replace(found, uids=sorted_uids([self._box.messages[uid] for uid in found.uids], order))
+        uids = sorted_uids([self._box.messages[uid] for uid in found.uids], order)
+        number = {uid: at for at, uid in enumerate(self.opened.uids, 1)}
+        if number.keys() != self._box.messages.keys():
+            return replace(found, uids=uids)
+        places = Places(self.opened.uids, array("I", [number[uid] for uid in uids]))
+        return replace(found, uids=uids, places=places)
 
     async def threads(
         self, key: Key, algorithm: ThreadAlgorithm, since: ModSeq, progress: Progress | None = None

@@ -12,9 +12,20 @@ from typing import Any, cast
 from mailstore import search
 from mailstore.engine import Txn, Value
 from mailstore.kept import Known, Listing, Threaded
-from mailstore.model import Delta, MailboxId, ModSeq, Progress, SearchResult, SortBy, SortKey, ThreadRow, Uid
+from mailstore.model import (
+    Delta,
+    MailboxId,
+    ModSeq,
+    Places,
+    Progress,
+    SearchResult,
+    SortBy,
+    SortKey,
+    ThreadRow,
+    Uid,
+)
 from mailstore.ops import search as search_ops
-from mailstore.ops.listing import TYPECODE, Extent, changes, extent
+from mailstore.ops.listing import TYPECODE, Extent, changes, extent, listing
 from mailstore.ops.rows import CHOSEN, as_json, delta
 from mailstore.uidset import MAX_NUMBER, UidSet
 
@@ -59,12 +70,14 @@ def sort(
     lasts = now is not None and all(one.key in _COLUMNS for one in by)
     if search.is_everything(key) and now is not None and lasts:
         sorted_now = _all_sorted(txn, mailbox_id, now, by, known((mailbox_id, by)))
+        sorted_now = _placed(txn, mailbox_id, now, sorted_now, known((mailbox_id, ())))
         modseq = txn.value(
             "SELECT max(modseq) FROM placed INDEXED BY placed_by_modseq WHERE mailbox_id = ?", (mailbox_id,)
         )
         # Each call of Uid would take longer than what it is called for.
         uids = cast("tuple[Uid, ...]", tuple(sorted_now.uids))
-        return SearchResult(uids, modseq, delta(txn, mailbox_id, since)), sorted_now
+        changed = delta(txn, mailbox_id, since)
+        return SearchResult(uids, modseq, changed, sorted_now.places), sorted_now
     found = search_ops.run(txn, mailbox_id, key, since, candidates, progress)
     if now is not None and lasts and len(found.uids) * MANY_OF > now.messages:
         sorted_now = _all_sorted(txn, mailbox_id, now, by, known((mailbox_id, by)))
@@ -112,9 +125,22 @@ def _all_sorted(
         if len(new) <= FEW_NEW and len(uids) + len(new) == now.messages:
             if new:
                 uids = _with(txn, mailbox_id, uids, new, order)
-            return Listing(now.modseq, now.uid_next, uids)
+            return Listing(now.modseq, now.uid_next, uids, known.places)
     everything = UidSet(((1, MAX_NUMBER),))
     return Listing(now.modseq, now.uid_next, array(TYPECODE, _sorted(txn, mailbox_id, everything, order)))
+
+
+def _placed(
+    txn: Txn, mailbox_id: MailboxId, now: Extent, messages: Listing, selected: Listing | None
+) -> Listing:
+    """``messages`` with their places among those of ``selected``, if no others have come or gone since."""
+    if selected is None or listing(txn, mailbox_id, now, selected).uids is not selected.uids:
+        return replace(messages, places=None)
+    if messages.places is not None and messages.places.among is selected.uids:
+        return messages
+    number = dict(zip(selected.uids, range(1, len(selected.uids) + 1), strict=True))
+    numbers = array(TYPECODE, [number[uid] for uid in messages.uids])
+    return replace(messages, places=Places(selected.uids, numbers))
 
 
 class _Descending:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
-from mailstore.model import FetchPlan, ModSeq, SortBy, SortKey, Uid
+from mailstore.model import FetchPlan, ModSeq, SearchResult, SortBy, SortKey, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.commands.message_limit import require_whole, searched
 from protocols.imap.context import Answer, Context, Selected
@@ -59,11 +59,14 @@ async def refused_search(ctx: Context, request: RefusedSearch) -> Answer:
     raise request.refusal
 
 
-async def _known(ctx: Context, matching: Sequence[Uid], ordered: bool) -> tuple[Sequence[Uid], Sequence[int]]:
+async def _known(ctx: Context, found: SearchResult, ordered: bool) -> tuple[Sequence[Uid], Sequence[int]]:
     """The messages that the client knows, with their numbers; yields to other sessions in between.
 
     ``ordered`` tells that the UIDs ascend.
     """
+    matching = found.uids
+    if (places := found.places) is not None and ctx.the_mailbox().view.goes_by(places):
+        return matching, places.numbers
     numbers = await (_ascending if ordered else _numbers)(ctx, matching)
     if 0 not in numbers:
         return matching, numbers
@@ -128,7 +131,7 @@ async def _search(ctx: Context, request: Search, correlator: bytes) -> Found:
     await tell_delta(ctx, selected, result.delta)
     if stricter and not better:
         better = await _better(selected, stricter, result.uids)
-    uids, seqs = await _known(ctx, result.uids, ordered=not request.order)
+    uids, seqs = await _known(ctx, result, ordered=not request.order)
     unknown = UidSet.of(result.uids) - UidSet.of(uids) if len(uids) < len(result.uids) else UidSet()
     found = Found(uids, unknown, result.delta.highest, code)
     numbers: Sequence[int] = uids if request.by_uid else seqs

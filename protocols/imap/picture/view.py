@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
-from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Uid
+from mailstore.model import Delta, FetchRow, MessageFlags, ModSeq, Opened, Places, Uid
 from mailstore.uidset import SequenceSet, UidSet
 from protocols.imap.grammar.fetch import FetchItem, FetchSection
 from protocols.imap.grammar.refusal import Malformed
@@ -162,6 +162,10 @@ class View:
                     continue
             at += 1
             yield uid if by_uid else at
+
+    def goes_by(self, places: Places) -> bool:
+        """Whether these are the session's sequence numbers: it began with them, and was told of no change."""
+        return self._uids is places.among and not self.wording.uid_only
 
     def numbers(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """UIDs and numbers (see ``seq_of``) of the messages in these places, counted from 0."""

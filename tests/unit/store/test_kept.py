@@ -40,7 +40,7 @@ from mailstore.ops import mailboxes, sorting
 from mailstore.store import Account
 from mailstore.threads import threads
 from mailstore.uidset import UidSet
-from protocols.imap.picture.view import View
+from protocols.imap.picture.view import View, Wording
 from tests.unit.store.store_world import World, now
 from tests.unit.store.vm_steps import steps
 
@@ -369,16 +369,20 @@ def test_a_late_reader_does_not_put_back_what_was_before() -> None:
 CHANGES = st.one_of(st.lists(MAILS, min_size=1, max_size=3), st.sets(st.integers(1, 12), max_size=3))
 
 
-@given(order=ORDERS, changes=st.lists(CHANGES, min_size=2, max_size=6))
+@given(order=ORDERS, changes=st.lists(CHANGES, min_size=2, max_size=6), selects=st.booleans())
 def test_what_is_kept_in_order_stays_in_order(
-    emptied: tuple[Account, Mailbox], order: list[SortBy], changes: list[list[NewMessage] | set[int]]
+    emptied: tuple[Account, Mailbox],
+    order: list[SortBy],
+    changes: list[list[NewMessage] | set[int]],
+    selects: bool,
 ) -> None:
     """What came is put in its place, what went is left out, and what was kept stays as it was."""
     account, mailbox = emptied
     kept, place = account._opened.kept, (mailbox.opened.mailbox_id, sorting.distinct(order))
     now(mailbox.remove(UidSet(((1, 10**6),))))
     kept.clear()
-    base = now(account.status("Drafts")).uid_next - 1
+    selected = now(account.select("Drafts", True)).opened
+    base = selected.status.uid_next - 1
     for change in changes:
         if isinstance(change, list):
             now(account.append("Drafts", change))
@@ -390,6 +394,13 @@ def test_what_is_kept_in_order_stays_in_order(
         expected, _ = now(account._opened.read(sorting.sort, *asked))
         found = now(mailbox.sort(search.All(), order, ModSeq(0)))
         assert (found.uids, found.highest_modseq) == (expected.uids, expected.highest_modseq)
+        if selects:
+            selected = now(account.select("Drafts", True)).opened
+        again = now(mailbox.sort(search.All(), order, ModSeq(0)))
+        assert again.places is not None or not selects
+        if again.places is not None:
+            assert again.places.among is selected.uids
+            assert tuple(selected.uids[number - 1] for number in again.places.numbers) == found.uids
         assert before is None or list(before.uids) == listed
 
 
@@ -400,6 +411,26 @@ def emptied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account,
     account = world.login()
     yield account, now(account.select("Drafts", False))
     world.close()
+
+
+def test_places_are_numbers_only_for_sessions_that_began_with_them(world: World) -> None:
+    """An earlier session still counts what is gone, and a later one may have been told of something."""
+    account = filled(world, 3)
+    earlier, order = now(account.select("INBOX", False)), [SortBy(SortKey.DATE)]
+    since = earlier.opened.status.highest_modseq
+    now(earlier.remove(UidSet.of([1])))
+    later = now(account.select("INBOX", False))
+    places = now(earlier.sort(search.All(), order, since)).places
+    assert places is not None
+    assert list(places.numbers) == [1, 2]
+    view = View(later.opened)
+    assert view.goes_by(places)
+    assert not View(earlier.opened).goes_by(places)
+    assert not View(later.opened, Wording(uid_only=True)).goes_by(places)
+    now(account.append("INBOX", [NewMessage(MAIL)]))
+    view.apply(now(later.sync(view.modseq)))
+    view.flush(False, False)
+    assert not view.goes_by(places)
 
 
 def test_an_order_that_only_one_search_has_is_not_kept(world: World) -> None:
