@@ -304,6 +304,17 @@ def test_the_first_that_is_missing_is_named(world: BackupWorld, tmp_path: Path, 
         restorer.rebuild(wanted)
 
 
+def test_changes_need_a_full_segment_before_them(world: BackupWorld, tmp_path: Path) -> None:
+    """The first of those that are there is named, and nothing is fetched."""
+    chain = chain_of(world)
+    rebuilder = Rebuilder(world.source(), tmp_path / "s", 1)
+    with pytest.raises(ChainBroken) as broken:
+        rebuilder.rebuild(chain[1:], tmp_path / "r")
+    assert broken.value.key == str(chain[1])
+    with pytest.raises(ChainBroken):
+        rebuilder.rebuild((), tmp_path / "r")
+
+
 def test_damage_that_was_mended_is_fetched_anew(
     world: BackupWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
