@@ -33,7 +33,7 @@ BUSY_RETRY_S = 1.0
 """Seconds until the next look at an index that another process is filling."""
 
 FAILED_RETRY_S = 60.0
-"""Seconds until indexing is tried again after it failed, on a full disk most likely."""
+"""Seconds until indexing, or looking up, is tried again after it failed; on a full disk most likely."""
 
 MAX_NEEDLES = 16
 """Most texts of one search that are looked up in the index, equal ones counted each.
@@ -67,6 +67,7 @@ class SearchIndex:
         self._swept_to = 0
         self._sweep: str | None = None
         self._counted_to = self._indexed = self._to_go = 0
+        self._unread_until_s = 0.0
 
     def close(self) -> None:
         """Close the connection; never raises StoreError."""
@@ -93,7 +94,7 @@ class SearchIndex:
         left mail.db before.
         """
         wanted = needles(key, MAX_NEEDLES)
-        if not wanted:
+        if not wanted or time.monotonic() < self._unread_until_s:
             return None
         try:
             database = self._opened(mail, may_make=False)
@@ -105,6 +106,7 @@ class SearchIndex:
         except Busy:
             pass
         except StoreError as error:
+            self._unread_until_s = time.monotonic() + FAILED_RETRY_S
             self._failed("reading", error)
         return None
 

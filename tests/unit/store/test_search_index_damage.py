@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mailstore.limits import StoreLimits
 from mailstore.model import NewMessage
 from mailstore.ops import search as search_ops
 from mailstore.ops import search_index
-from mailstore.search_index import SearchIndex
+from mailstore.search_index import FAILED_RETRY_S, SearchIndex
 
 PAGE = 4096
 LETTERS = "abcdefghijklmnoprstu"
@@ -135,6 +136,27 @@ def test_a_file_that_is_no_index_fails_nothing(world: World, spoil: Callable[[Pa
     indexed.build()
     index = indexed.open()
     assert index.candidates(indexed.mail, key) is not None and indexed.found(key, index) == right
+    index.close()
+
+
+def test_an_index_that_cannot_be_opened_does_not_fill_the_log(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may search all day; after a minute it is tried again."""
+    indexed = Indexed(world, 10)
+    key = search.BodyText("abc")
+    index = indexed.open()
+    kept = indexed.paths.search_db.rename(indexed.paths.folder / "kept")
+    indexed.paths.search_db.mkdir()
+    for _ in range(20):
+        assert index.candidates(indexed.mail, key) is None
+    assert sum(record.name == "sealbox.search" for record in caplog.records) == 1
+    indexed.paths.search_db.rmdir()
+    kept.rename(indexed.paths.search_db)
+    assert index.candidates(indexed.mail, key) is None
+    later_s = time.monotonic() + FAILED_RETRY_S
+    monkeypatch.setattr("mailstore.search_index.time.monotonic", lambda: later_s)
+    assert index.candidates(indexed.mail, key) is not None
     index.close()
 
 
