@@ -5,6 +5,7 @@ Each message by itself is a crossing into threads and a transaction; several sma
 
 from __future__ import annotations
 
+from mailstore.errors import StorageFailed
 from mailstore.mime.section import SectionSpec
 from mailstore.model import ContentRow, SectionRead, Uid
 from protocols.limits import Pop3Limits
@@ -29,6 +30,9 @@ class ReadAhead:
         self._next = 0
         """The number that a program has to ask for so that it is worth while to read on."""
 
+        self._one_by_one_to = 0
+        """Up to this number something is damaged, and each message is read by itself."""
+
     async def content(self, number: int) -> ContentRow | None:
         """The beginning of a message, up to ``retr_chunk_bytes``; None when it is gone.
 
@@ -39,9 +43,22 @@ class ReadAhead:
         known = self._rows.pop(uid, None)
         if known is not None:
             return known
-        more = self._drop.after(number, self._limits.retr_ahead_bytes) if follows else ()
-        rows = await self._mailbox.content((uid, *more), _WHOLE, self._limits.retr_chunk_bytes)
+        more: tuple[Uid, ...] = ()
+        if follows and number > self._one_by_one_to:
+            more = self._drop.after(number, self._limits.retr_ahead_bytes)
+        rows = await self._read(number, uid, more)
         found = {row.uid: row for row in rows}
         wanted = found.pop(uid, None)
         self._rows = found  # what was read ahead before has not been asked for
         return wanted
+
+    async def _read(self, number: int, uid: Uid, more: tuple[Uid, ...]) -> tuple[ContentRow, ...]:
+        most = self._limits.retr_chunk_bytes
+        try:
+            return await self._mailbox.content((uid, *more), _WHOLE, most)
+        except StorageFailed:
+            if not more:
+                raise
+            # What is damaged may be any of them, and must not cost the others.
+            self._one_by_one_to = number + len(more)
+            return await self._mailbox.content((uid,), _WHOLE, most)

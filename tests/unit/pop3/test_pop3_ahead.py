@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pop3_world import Pop3World
 
+from mailstore.errors import StorageFailed
 from mailstore.model import Uid
 from tests.memory_mailbox import SelectedMailbox
 from tests.wire import Client
@@ -86,6 +87,25 @@ def test_a_message_that_is_gone_is_not_taken_for_the_next() -> None:
     box.remove([2], box.bump())
     assert retr(client, 2) == [b"-ERR the message is gone\r\n"]
     assert message(3) in retr(client, 3)[0]
+
+
+def test_a_damaged_message_costs_no_other(asked: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before it and behind it are there, whatever they are read with."""
+    content = SelectedMailbox.content
+
+    async def damaged(self: SelectedMailbox, uids: Sequence[Uid], *how: Any) -> Any:
+        rows = await content(self, uids, *how)
+        if 6 in uids:
+            raise StorageFailed("a content frame is damaged")
+        return rows
+
+    monkeypatch.setattr(SelectedMailbox, "content", damaged)
+    client = Pop3World(*map(message, range(1, 11)), retr_ahead_bytes=3 * 1024).logged_in()
+    answers = retr(client, *range(1, 11))
+    assert [number for number, answer in enumerate(answers, 1) if message(number) not in answer] == [6]
+    assert answers[5].startswith(b"-ERR [SYS")
+    # Beyond the place all is as before.
+    assert asked == [[1], [2, 3, 4, 5], [6, 7, 8, 9], [6], [7], [8], [9], [10]]
 
 
 @settings(max_examples=150, deadline=None)
