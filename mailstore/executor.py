@@ -48,19 +48,29 @@ class Executor:
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Run a function in a thread; the Deferred fires on the reactor's thread.
 
-        After :meth:`stop` nothing is run, and the Deferred fails with CancelledError.
+        After :meth:`stop` nothing is run, and the Deferred fails with CancelledError; with RuntimeError where
+        the system allows not a single thread.
         """
         done: Deferred[T] = Deferred()
         if self._is_stopped:
             done.cancel()
             return done
+        if len(self._threads) < min(self._unfinished + 1, self._most):
+            try:
+                self._start_thread()
+            except RuntimeError:
+                if not self._threads:
+                    done.errback(Failure())
+                    return done
+                # The others do it; with the next job it is tried again.
         self._unfinished += 1
-        if len(self._threads) < min(self._unfinished, self._most):
-            thread = Thread(target=self._work, name=f"sealbox-store-{len(self._threads)}")
-            self._threads.append(thread)
-            thread.start()
         self._jobs.put((done, partial(function, *args, **kwargs)))
         return done
+
+    def _start_thread(self) -> None:
+        thread = Thread(target=self._work, name=f"sealbox-store-{len(self._threads)}")
+        thread.start()
+        self._threads.append(thread)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -88,7 +98,7 @@ class Executor:
 
     @property
     def waiting(self) -> int:
-        """Calls that no thread has taken yet, without cancelled ones."""
+        """Calls that no thread has taken yet."""
         return max(self._unfinished - self._most, 0)
 
     @property
@@ -154,12 +164,13 @@ class Lane(Generic[R]):
             done, job = self._waiting.popleft()
             self._running += 1
             inner: Deferred[tuple[R | None, Any]]
-            if self._idle:
-                inner = self._executor.call(self._do, self._idle.pop(), job)
+            taken = self._idle.pop() if self._idle else None
+            if taken is not None:
+                inner = self._executor.call(self._do, taken, job)
             else:
                 self._unopened -= 1
                 inner = self._executor.call(self._open_and_do, job)
-            inner.addBoth(self._finished, done)
+            inner.addBoth(self._finished, done, taken)
 
     def _open_and_do(self, job: Callable[[R], Any]) -> tuple[R | None, Any]:
         try:
@@ -175,16 +186,16 @@ class Lane(Generic[R]):
         except BaseException:  # noqa: BLE001  # it travels on as the job's outcome
             return resource, Failure()
 
-    def _finished(self, outcome: tuple[R | None, Any] | Failure, done: Deferred[Any]) -> None:
+    def _finished(
+        self, outcome: tuple[R | None, Any] | Failure, done: Deferred[Any], taken: R | None
+    ) -> None:
+        """``taken`` is the resource that the job was given: it is still there if the job was not begun."""
         self._running -= 1
-        if isinstance(outcome, Failure):
-            result: Any = outcome
+        resource, result = (taken, outcome) if isinstance(outcome, Failure) else outcome
+        if resource is None:
+            self._unopened += 1
         else:
-            resource, result = outcome
-            if resource is None:
-                self._unopened += 1
-            else:
-                self._idle.append(resource)
+            self._idle.append(resource)
         self._next()
         self._settle()
         if done.called:

@@ -24,10 +24,15 @@ class ByHand:
 
     def __init__(self) -> None:
         self.jobs: list[Callable[[], None]] = []
+        self.refuses = False
+        """There are no threads."""
 
     def call(self, fn: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Keep a job."""
         done: Deferred[Any] = Deferred()
+        if self.refuses:
+            done.errback(RuntimeError("no thread"))
+            return done
         self.jobs.append(lambda: done.callback(fn(*args)))
         return done
 
@@ -176,6 +181,48 @@ def test_an_error_is_the_outcome_and_its_thread_works_on() -> None:
         reactor.turn()
         assert done == [1]
         assert executor.threads == 1
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job fails only where there is no thread at all; what the system refused once is not lost for good."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with threads(2) as (reactor, executor):
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refused)
+            failed = outcome(executor.call(int, 1))
+        assert failed[0].check(RuntimeError)
+        assert (executor.waiting, executor.threads) == (0, 0)
+        done = outcome(executor.call(int, 1))
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refused)
+            executor.call(int, 2).addCallback(done.append)
+        while len(done) < 2:
+            reactor.turn()
+        assert (done, executor.threads) == ([1, 2], 1)
+        both = threading.Barrier(2)
+        together = [outcome(executor.call(both.wait, 60)) for _ in range(2)]
+        while not all(together):
+            reactor.turn()
+        assert executor.threads == 2
+
+
+def test_a_job_that_is_not_begun_keeps_no_resource() -> None:
+    """The lane can go on, and be closed with all it has opened."""
+    shared, executor, opened = lane(1)
+    first = outcome(shared.run(str.upper))
+    executor.perform()
+    assert first == ["CONNECTION 0"]
+    executor.refuses = True
+    failed = [outcome(shared.run(str.upper)) for _ in range(2)]
+    assert all(seen[0].check(RuntimeError) for seen in failed)
+    executor.refuses = False
+    again = outcome(shared.run(str.upper))
+    executor.perform()
+    assert again == ["CONNECTION 0"]
+    assert outcome(shared.close()) == [opened]
 
 
 def test_nothing_is_run_after_the_end() -> None:
