@@ -269,9 +269,8 @@ class SelectedMailbox:
         """See ``MailboxApi``."""
         await self._turn()
         box = self._box
-        chosen = [box.messages[uid] for uid in uids if uid in box.messages]
-        if plan.changed_since is not None:
-            chosen = [one for one in chosen if one.modseq > (plan.changed_since or 0)]
+        above = -1 if plan.changed_since is None else plan.changed_since
+        chosen = [one for uid in uids if (one := box.messages.get(uid)) and one.modseq > above]
         unseen = [one for one in chosen if not one.flags.system & SystemFlag.SEEN]
         seen_now = UidSet()
         if plan.set_seen and unseen and not self.opened.read_only:
@@ -281,7 +280,9 @@ class SelectedMailbox:
                 one.flags = Flags(one.flags.system | SystemFlag.SEEN, one.flags.keywords)
                 one.modseq = modseq
         rows = tuple(self._row(one, plan) for one in chosen)
-        return FetchResult(rows, self._delta(since), seen_now)
+        along = plan.sections and not (plan.set_seen and not self.opened.read_only)
+        found = self._content([one.uid for one in chosen], plan.sections, plan.max_bytes) if along else ()
+        return FetchResult(rows, self._delta(since), seen_now, found)
 
     def _row(self, one: StoredMessage, plan: FetchPlan) -> FetchRow:
         root = mime.scan(one.data)
@@ -306,6 +307,11 @@ class SelectedMailbox:
     ) -> tuple[ContentRow, ...]:
         """See ``MailboxApi``."""
         await self._turn()
+        return self._content(uids, sections, max_bytes)
+
+    def _content(
+        self, uids: Sequence[Uid], sections: Sequence[SectionRead], max_bytes: int
+    ) -> tuple[ContentRow, ...]:
         rows: list[ContentRow] = []
         left = max_bytes
         for one in (self._box.messages[uid] for uid in uids if uid in self._box.messages):
@@ -314,9 +320,7 @@ class SelectedMailbox:
             for read in sections:
                 answers.append(read_section(one.data, root, read, left))
                 left -= len(answers[-1].data)
-            if rows and any(
-                answer.total is not None and len(answer.data) < answer.total for answer in answers
-            ):
+            if rows and any(one.total is not None and len(one.data) < one.total for one in answers):
                 break
             rows.append(ContentRow(one.uid, one.message_id, tuple(answers)))
             if left <= 0:
@@ -405,12 +409,8 @@ class SelectedMailbox:
         """See ``MailboxApi``."""
         await self._turn(writes=True)
         box = self._box
-        gone = [
-            uid
-            for uid, one in box.messages.items()
-            if one.flags.system & SystemFlag.DELETED and (uids is None or uid in uids)
-        ]
-        if gone:
+        marked = [uid for uid, one in box.messages.items() if one.flags.system & SystemFlag.DELETED]
+        if gone := [uid for uid in marked if uids is None or uid in uids]:
             box.remove(gone, box.bump())
             box.changed()
         return self._delta(since)
