@@ -19,7 +19,7 @@ TABLE, GROWTH = "compare", "growth"
 _HEAD = """\
 ## Sealbox beside Dovecot
 
-{command} --messages {messages} --pairs {pairs}
+{command} --messages {messages} --pairs {pairs} --peers {peers}
 
 {about}.
 
@@ -31,9 +31,10 @@ encrypts nothing.
 
 All on 127.0.0.1 over TLS (LMTP without), with a client that reads and does not parse. Dovecot is mdbox with
 its defaults, `mail_fsync = always` because Sealbox fsyncs every change, and `pop3_no_flag_updates` because
-Sealbox marks nothing at RETR either; *encrypting* adds mail_crypt (`mail_crypt_curve = prime256v1`) and zlib
-with zstd. Sealbox has its defaults but for more connections of one address, and Argon2, which is set low but
-for the last four rows. Its search index was complete {indexed:.0f} s after the mail was there.
+Sealbox marks nothing at RETR either; *encrypting* (`--peers crypt`) adds mail_crypt (`mail_crypt_curve =
+prime256v1`) and zlib with zstd. Sealbox has its defaults but for more connections of one address, and Argon2,
+which is set low but for the last four rows. Its search index was complete {indexed:.0f} s after the mail was
+there.
 """
 _GROWTH_HEAD = """\
 ## How it grows
@@ -94,6 +95,7 @@ def write(run: Run, folder: Path) -> str:
             about=run.about,
             messages=size.messages,
             pairs=size.pairs,
+            peers=",".join(run.kinds[1:]),
             indexed=run.indexed_s,
         )
         name, body = TABLE, table(run.lines)
