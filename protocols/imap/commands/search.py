@@ -201,5 +201,15 @@ async def thread(ctx: Context, request: Thread) -> Answer:
     template = threads.rendered
     if not isinstance(template, search_results.ThreadTemplate):
         template = threads.rendered = search_results.thread_template(threads)
-    ctx.output.put(template.line(template.uids if request.by_uid else await _numbers(ctx, template.uids)))
+    ctx.output.put(template.line(template.uids if request.by_uid else await _placed(ctx, template)))
     return _DONE
+
+
+async def _placed(ctx: Context, template: search_results.ThreadTemplate) -> Sequence[int]:
+    """The sequence numbers of the messages in threads, which sessions share that began with the same ones."""
+    view = ctx.the_mailbox().view
+    if template.places is not None and view.goes_by(template.places):
+        return template.places.numbers
+    numbers = await _numbers(ctx, template.uids)
+    template.places = view.places_of(numbers) or template.places
+    return numbers

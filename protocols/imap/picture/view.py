@@ -163,6 +163,11 @@ class View:
             at += 1
             yield uid if by_uid else at
 
+    def places_of(self, numbers: Sequence[int]) -> Places | None:
+        """Numbers that other sessions may go by, too; None when this one has numbers of its own."""
+        shares = self._shares_uids and not self.wording.uid_only
+        return Places(self._uids, array("I", numbers)) if shares else None
+
     def goes_by(self, places: Places) -> bool:
         """Whether these are the session's sequence numbers: it began with them, and was told of no change."""
         return self._uids is places.among and not self.wording.uid_only

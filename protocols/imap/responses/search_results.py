@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mailstore.model import ModSeq, ThreadNode, Uid
+from mailstore.model import ModSeq, Places, ThreadNode, Uid
 from mailstore.uidset import UidSet
 from protocols.imap.grammar.page import Page
 from protocols.imap.grammar.search import Search, SearchReturn
@@ -83,13 +83,15 @@ def esearch_line(
     return b" ".join(parts) + b"\r\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ThreadTemplate:
     """THREAD with places for the numbers of messages, which differ from session to session."""
 
     text: bytes
     uids: array[int]
     """The messages in the order in which they are told."""
+    places: Places | None = None
+    """Of ``uids``, among those that the last session began with."""
 
     def line(self, numbers: Sequence[int]) -> bytes:
         """The response; ``numbers`` are those of ``uids``."""

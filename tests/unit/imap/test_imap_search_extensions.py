@@ -6,6 +6,7 @@ import re
 import time
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from mailstore.model import (
     Uid,
     UidValidity,
 )
+from mailstore.threads import Threads
 from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap.grammar.page import Page
 from protocols.imap.picture.fuzzy import Degree, scores
@@ -363,3 +365,43 @@ def test_the_table_of_numbers_is_that_of_single_ones(uid_only: bool, numbers: li
     table = dict([*view.numbers(0, 2), *view.numbers(2, 4)])
     assert table == {uid: view.seq_of(uid) for uid in (10, 20, 30)}
     assert list(table.values()) == numbers
+
+
+def test_threads_that_sessions_share_are_numbered_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One still counts what is gone; two began with the same messages, and are numbered once."""
+    lists: dict[bytes, array[int]] = {}
+    begin, numbers = SelectedMailbox.__init__, View.numbers
+    numbered: list[View] = []
+
+    def begin_alike(self: SelectedMailbox, *args: Any) -> None:
+        begin(self, *args)
+        uids = lists.setdefault(self.opened.uids.tobytes(), self.opened.uids)
+        self.opened = replace(self.opened, uids=uids)
+
+    def noted(self: View, *args: int) -> Any:
+        numbered.append(self)
+        return numbers(self, *args)
+
+    monkeypatch.setattr(SelectedMailbox, "__init__", begin_alike)
+    monkeypatch.setattr(View, "numbers", noted)
+    world = ImapWorld()
+    for _ in range(3):
+        world.account.deliver(b"\r\n")
+    earlier, other = world.selected(), world.selected()
+    other.say(b"o STORE 1 +FLAGS (\\Deleted)\r\no EXPUNGE\r\n")
+    later, last = world.selected(), world.selected()
+    shared = Threads([ThreadNode(Uid(3), None), ThreadNode(Uid(2), 0)])
+
+    async def threads(self: SelectedMailbox, *_: object) -> tuple[Threads, Delta]:
+        return shared, Delta(ModSeq(0), ModSeq(0), Uid(4))
+
+    monkeypatch.setattr(SelectedMailbox, "threads", threads)
+    for _ in range(2):
+        for session, line in (
+            (later, b"* THREAD 2 1\r\n"),
+            (last, b"* THREAD 2 1\r\n"),
+            (earlier, b"* THREAD 3 2\r\n"),
+        ):
+            assert line in session.say(b"t THREAD REFS UTF-8 ALL\r\n").replace(b"(", b"").replace(b")", b"")
+    # Those of the last session are kept, which are of no use to one that began otherwise.
+    assert len(numbered) == 4
