@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from mailstore.model import MailboxId, ModSeq, Opened, Places, SortBy, ThreadAlgorithm, Uid
 from mailstore.threads import Threads
 
+VALUE_NUMBERS = 250
+"""What a value counts for besides its numbers: about a kilobyte goes into itself, its key and its place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -25,8 +28,8 @@ class Listing:
 
     @property
     def numbers(self) -> int:
-        """How many it keeps."""
-        return len(self.uids) * (1 if self.places is None else 3)
+        """How many it keeps, and what it costs itself."""
+        return VALUE_NUMBERS + len(self.uids) * (1 if self.places is None else 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ class Threaded:
 
     @property
     def numbers(self) -> int:
-        """How many it keeps: UID and parent, and as much again for what is sent."""
-        return 4 * len(self.threads)
+        """As of a listing: UID and parent, and as much again for what is sent."""
+        return VALUE_NUMBERS + 4 * len(self.threads)
 
 
 ListingKey = tuple[MailboxId, tuple[SortBy, ...]]

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Iterator
+from itertools import islice, permutations
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from mailstore import search
 from mailstore.account import mark_restored
 from mailstore.engine import Txn
 from mailstore.errors import NoSuchMailbox, StorageFailed
-from mailstore.kept import Kept, Listing
+from mailstore.kept import VALUE_NUMBERS, Kept, Listing
 from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
 from mailstore.model import (
@@ -104,7 +105,7 @@ class Histories(RuleBasedStateMachine):
 
     def start(self) -> None:
         """Both workers open the account."""
-        self.worlds = [World(self.root, StoreLimits(kept_numbers=60)) for _ in range(2)]
+        self.worlds = [World(self.root, StoreLimits(kept_numbers=4 * VALUE_NUMBERS)) for _ in range(2)]
         self.accounts = [world.login() for world in self.worlds]
 
     def stop(self) -> None:
@@ -343,23 +344,33 @@ def of(count: int, modseq: int = 1) -> Listing:
 
 def test_what_is_kept_is_bounded_and_the_last_used_stays() -> None:
     """By the numbers in all of it; what is too large by itself is not kept at all."""
-    kept = Kept(10)
+    kept = Kept(2 * VALUE_NUMBERS + 10)
     first, second, third, fourth = ((MailboxId(number), ()) for number in range(1, 5))
     kept.keep(first, of(4))
     kept.keep(second, of(4))
     kept.keep(first, of(5))
     kept.keep(third, of(5))
     assert [kept.get(key) is not None for key in (first, second, third)] == [True, False, True]
-    kept.keep(fourth, of(11))
-    kept.keep(third, of(11, modseq=2))
+    too_many = VALUE_NUMBERS + 11
+    kept.keep(fourth, of(too_many))
+    kept.keep(third, of(too_many, modseq=2))
     assert [kept.get(key) is not None for key in (first, third, fourth)] == [True, False, False]
     kept.keep(second, of(5))
     assert [kept.get(key) is not None for key in (first, second)] == [True, True]
 
 
+def test_many_orders_of_nothing_are_bounded_too() -> None:
+    """Each has its key and its place, and a client can ask for hundreds of thousands of them."""
+    kept = Kept(10 * VALUE_NUMBERS)
+    orders = [(MailboxId(1), tuple(map(SortBy, keys))) for keys in islice(permutations(SortKey, 3), 40)]
+    for order in orders:
+        kept.keep(order, of(0))
+    assert [kept.get(order) is not None for order in orders] == [False] * 30 + [True] * 10
+
+
 def test_a_late_reader_does_not_put_back_what_was_before() -> None:
     """Two transactions may end in another order than they began."""
-    kept, key = Kept(10), (MailboxId(1), ())
+    kept, key = Kept(2 * VALUE_NUMBERS), (MailboxId(1), ())
     newer = of(3, modseq=5)
     kept.keep(key, newer)
     kept.keep(key, of(2, modseq=4))
