@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from mailstore import search as criteria
 from mailstore.errors import StoreError
@@ -17,6 +18,8 @@ from protocols.imap.picture.fuzzy import BETTER, among, scores
 from protocols.imap.picture.numbering import resolve
 from protocols.imap.responses import lines, search_results
 from protocols.imap.telling import tell_delta
+
+T = TypeVar("T")
 
 _DONE = Answer(b"done")
 _ENDS = {SearchReturn.MIN, SearchReturn.MAX, SearchReturn.SAVE, SearchReturn.UPDATE, SearchReturn.CONTEXT}
@@ -198,11 +201,25 @@ async def thread(ctx: Context, request: Thread) -> Answer:
         key = criteria.And((key, criteria.Uids(UidSet(((1, newest),)) if newest else UidSet())))
     threads, delta = await selected.mailbox.threads(key, request.algorithm, view.modseq, ctx.progress)
     await tell_delta(ctx, selected, delta)
-    template = threads.rendered
-    if not isinstance(template, search_results.ThreadTemplate):
-        template = threads.rendered = search_results.thread_template(threads)
+    rendered = threads.rendered
+    if isinstance(rendered, search_results.ThreadTemplate):
+        template = rendered
+    else:
+        template = await _made(ctx, search_results.thread_template(threads))
+        threads.rendered = template
     ctx.output.put(template.line(template.uids if request.by_uid else await _placed(ctx, template)))
     return _DONE
+
+
+async def _made(ctx: Context, steps: Generator[None, None, T]) -> T:
+    """The result of work that pauses, while others have their turns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as finished:
+            result: T = finished.value
+            return result
+        await ctx.give_way()
 
 
 async def _placed(ctx: Context, template: search_results.ThreadTemplate) -> Sequence[int]:

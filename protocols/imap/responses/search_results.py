@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +14,9 @@ from protocols.imap.grammar.search import Search, SearchReturn
 from protocols.imap.responses import lines
 
 T = TypeVar("T")
+
+BLOCK_NODES = 200
+"""Messages of threads that are written without a pause."""
 
 
 def on_page(results: Sequence[T], page: Page) -> Sequence[T]:
@@ -98,13 +101,20 @@ class ThreadTemplate:
         return b"* THREAD%s%s\r\n" % (b" " if self.text else b"", self.text % tuple(numbers))
 
 
-def thread_template(threads: Iterable[ThreadNode]) -> ThreadTemplate:
-    """THREAD (RFC 5256 section 4); an only child follows its parent, several are nested."""
-    nodes = list(threads)
-    children: list[list[int]] = [[] for _ in nodes]
+def thread_template(threads: Iterable[ThreadNode]) -> Generator[None, None, ThreadTemplate]:
+    """THREAD (RFC 5256 section 4); an only child follows its parent, several are nested.
+
+    Pauses again and again, so that others can go on: of a large mailbox it takes a while.
+    """
+    nodes: list[ThreadNode] = []
+    children: list[list[int]] = []
     roots: list[int] = []
-    for place, node in enumerate(nodes):
+    for place, node in enumerate(threads):
+        nodes.append(node)
+        children.append([])
         (roots if node.parent is None else children[node.parent]).append(place)
+        if place % BLOCK_NODES == 0:
+            yield
     out: list[bytes] = []
     uids = array("I")
     # What is still to be written, the next at the end: a node, or text.
@@ -121,6 +131,8 @@ def thread_template(threads: Iterable[ThreadNode]) -> ThreadTemplate:
             out.append(step)
             continue
         uid, below = nodes[step].uid, children[step]
+        if step % BLOCK_NODES == 0:
+            yield
         if uid is not None:
             uids.append(uid)
             out.append(b"%d ") if below else out.append(b"%d")

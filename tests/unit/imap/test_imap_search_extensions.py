@@ -35,7 +35,7 @@ from mailstore.uidset import STAR, SequenceSet, UidSet
 from protocols.imap.grammar.page import Page
 from protocols.imap.picture.fuzzy import Degree, scores
 from protocols.imap.picture.view import View, Wording
-from protocols.imap.responses.search_results import on_page, thread_template
+from protocols.imap.responses.search_results import BLOCK_NODES, on_page, thread_template
 from protocols.limits import ImapLimits
 from protocols.transport import StreamConnection
 from tests import memory_mailbox
@@ -103,7 +103,17 @@ def test_deeply_nested_threads_are_written() -> None:
             parent = 2 * level
             nodes += [ThreadNode(Uid(2 * level + 2), parent), ThreadNode(Uid(2 * level + 3), parent)]
         began = time.thread_time()
-        template = thread_template(nodes)
+        steps = thread_template(nodes)
+        pauses = 0
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                template = finished.value
+                break
+            pauses += 1
+        # Once for each 200 nodes read, and written.
+        assert pauses == 2 * -(-len(nodes) // BLOCK_NODES)
         return template.line(template.uids), time.thread_time() - began
 
     line, _ = written(10_000)
