@@ -268,9 +268,26 @@ def test_taking_back_what_is_not_there_hides_no_error(world, monkeypatch):
     assert list(world.paths.inbox.iterdir()) == []
 
 
+def test_what_was_taken_back_in_need_is_gone(world, monkeypatch):
+    """It is in place when the folder cannot be synced, and nobody was told that it is there."""
+
+    def fail(*_arguments, **_more):
+        raise OSError(errno.EIO, "failed")
+
+    def busy(*_arguments):
+        raise Busy("another process counts")
+
+    monkeypatch.setattr(sealed, "sync_folder", fail)
+    monkeypatch.setattr(sealed, "remove", busy)
+    with pytest.raises(StorageFailed):
+        deliver(world.paths.inbox, ID, b"blob")
+    assert list(world.paths.inbox.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("method", "look"),
     [
+        ("open", lambda paths: sealed.read_being_delivered(paths.inbox, ID, 100)),
         ("glob", lambda paths: sealed.damaged_messages(paths.inbox)),
         ("exists", lambda paths: Filer(paths, ACCOUNT, PAIR, StoreLimits(), MimeLimits()).is_there(ID)),
     ],
