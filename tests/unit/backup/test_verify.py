@@ -339,6 +339,15 @@ def test_a_living_server_knows_what_it_wrote_as_far_as_it_is_there(stored: JobWo
     assert list_store(stored.store).known_to(stored.state).streams[first.stream] == tuple(rest)
 
 
+def test_objects_of_others_are_counted_and_left_alone(stored: JobWorld, bucket: Path) -> None:
+    """What has another kind of name is no segment, and no finding."""
+    before = list_store(stored.store)
+    for name in ("notes.txt", f"{segments(stored)[0].stream}/readme"):
+        (bucket / name).write_bytes(b"x")
+    after = list_store(stored.store)
+    assert (before.foreign, after.foreign, after.streams) == (0, 2, before.streams)
+
+
 def test_a_segment_of_another_account_is_named(stored: JobWorld, bucket: Path, tmp_path: Path) -> None:
     """The server itself wrote and signed it into this account's stream: of nothing else can it be told."""
     last = segments(stored)[4]
