@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from backup_world import BackupWorld, NewMessage, message, now
@@ -23,6 +24,7 @@ from backup.segment import Kind, SegmentName
 from backup.source import GET_BYTES, Source
 from backup.store_file import FileStore
 from mailstore.durable import remove_tree
+from mailstore.errors import StorageFailed
 from mailstore.keys import AccountId
 
 
@@ -302,6 +304,25 @@ def test_the_first_that_is_missing_is_named(world: BackupWorld, tmp_path: Path, 
     wanted = Target(account, chain[:left], 1, Head(chain[3].stream, 4, b""), newest=True)
     with pytest.raises(ChainBroken, match=f"/{left + 1:08d}: .* is missing"):
         restorer.rebuild(wanted)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "ftruncate", "fsync"])
+def test_a_disk_that_fails_under_pages_is_named(
+    world: BackupWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """As the store's own error, and the next try makes the whole of it."""
+    chain = chain_of(world)
+
+    def fails(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, "")
+
+    rebuilder = Rebuilder(world.source(), tmp_path / "s", 1)
+    (tmp_path / "s").mkdir()
+    with monkeypatch.context() as failing:
+        failing.setattr(rebuild_module.os, call, fails)
+        with pytest.raises(StorageFailed):
+            rebuilder.rebuild(chain, tmp_path / "r")
+    assert rebuilder.rebuild(chain, tmp_path / "r").newest == chain[-1]
 
 
 def test_changes_need_a_full_segment_before_them(world: BackupWorld, tmp_path: Path) -> None:
