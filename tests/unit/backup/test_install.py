@@ -263,6 +263,20 @@ def test_a_disk_that_fails_where_there_was_no_account_is_named(
     assert world.subjects(world.paths.folder) == [b"one"]
 
 
+def test_a_disk_that_fails_while_one_looks_for_a_restore(
+    world: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the store's name for it."""
+
+    def fails(_: Path) -> NoReturn:
+        raise OSError(errno.EIO, "")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "exists", fails)
+        with pytest.raises(StorageFailed):
+            restore.is_half_restored(world.paths)
+
+
 def test_scratch_is_empty_afterwards(world: Living) -> None:
     """After rebuilding the account alone is there, no object any more; after installing nothing."""
     world.append("one")

@@ -14,7 +14,7 @@ from job_world import LIMITS, JobWorld
 from store_world import NAME, TINY, World
 
 from backup.limits import DAY_S
-from backup.retention import expired, misdated
+from backup.retention import AHEAD_MS, dated_ahead, expired, misdated
 from backup.segment import SERVER, Kind, SegmentName, StreamId
 from backup.wall_clock import DISTRUST_S, JUMP_S, Clocks, ClockWatch, Look, read_look
 from mailstore.account import NewAccount, create_account
@@ -253,6 +253,13 @@ def named(*taken_h: int) -> list[SegmentName]:
 def test_what_was_dated_ahead_shows(taken_h: tuple[int, ...], now_h: int, ahead: list[int]) -> None:
     """By lying in the future, or before something older."""
     assert [one.sequence for one in misdated(named(*taken_h), now_h * 3_600_000)] == ahead
+
+
+def test_ahead_begins_behind_the_bound() -> None:
+    """A clock may be a little fast, and is right again only when it is not behind what was sure."""
+    assert not dated_ahead(1000 + AHEAD_MS, 1000, 0)
+    assert dated_ahead(1001 + AHEAD_MS, 1000, 1000)
+    assert not dated_ahead(1001 + AHEAD_MS, 1000, 1001)
 
 
 def test_the_commands_say_what_is_dated_ahead_and_that_nothing_is_deleted(
