@@ -325,6 +325,17 @@ def test_a_disk_that_fails_under_pages_is_named(
     assert rebuilder.rebuild(chain, tmp_path / "r").newest == chain[-1]
 
 
+def test_nothing_of_another_account_is_rebuilt(world: BackupWorld, tmp_path: Path) -> None:
+    """Whoever can write to the store could put another account's segments under this one's name."""
+    chain = chain_of(world)
+    (tmp_path / "s").mkdir()
+    rebuilder = Rebuilder(world.source(), tmp_path / "s", 1)
+    owner = world.mail.directory.accounts()[0].account_id
+    with pytest.raises(SegmentDamaged, match="another account"):
+        rebuilder.rebuild(chain, tmp_path / "r", account="f" * 32)
+    assert rebuilder.rebuild(chain, tmp_path / "r", account=owner).newest == chain[-1]
+
+
 def test_changes_need_a_full_segment_before_them(world: BackupWorld, tmp_path: Path) -> None:
     """The first of those that are there is named, and nothing is fetched."""
     chain = chain_of(world)
