@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
@@ -44,6 +44,8 @@ class Executor:
         self._results: deque[tuple[Deferred[Any], Any]] = deque()
         self._is_called = False
         self._is_stopped = False
+        self.background = DeferredSemaphore(1)
+        """Whoever does much that nobody waits for, in any account, takes turns here."""
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Run a function in a thread; the Deferred fires on the reactor's thread.

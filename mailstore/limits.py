@@ -55,8 +55,9 @@ class StoreLimits:
     index_batch_chars: int = 500_000
     """Characters of text after which a batch of indexing ends."""
 
-    index_message_chars: int = 2_000_000
-    """Longest header or text of a message that is indexed; searches read the messages with longer ones."""
+    index_message_chars: int = 200_000
+    """Longest header or text of a message that is indexed; searches read the messages with longer ones. In
+    Chinese so many take half a second and 20 MB to index, and more take longer than in proportion."""
 
     index_field_chars: int = 1_000
     """Longest field (FROM, TO, CC, BCC, SUBJECT, Message-ID) whose text the search index keeps as it is."""

@@ -41,6 +41,9 @@ MAX_NEEDLES = 16
 What is found for each of them becomes part of the statement.
 """
 
+LEAVE_S = 1.0
+"""How long an account that closes goes on taking removed mail out of its index; then all of it is removed."""
+
 WRITTEN_TIMES = 6
 """What a batch may take on the disk for a while, in octets for each of its characters."""
 
@@ -84,6 +87,30 @@ class SearchIndex:
         log.error(
             "account %s: %s the search index failed: %s", self._paths.folder.name, what, type(error).__name__
         )
+
+    def leave(self, mail: Database) -> None:
+        """Before the account closes: what has left the mail leaves the file of the index, or all does.
+
+        Never raises StoreError. While another process has the index open, that one does it.
+        """
+        deadline = time.monotonic() + LEAVE_S
+        try:
+            with locked(self._paths.search_write_lock, exclusive=True, timeout_s=0.0):
+                database = self._opened(mail, may_make=False)
+                if database is None:
+                    return
+                while self._sweep is not None or self._has_removals(mail, database):
+                    if time.monotonic() > deadline:
+                        self._discard()
+                        return
+                    time.sleep(min(self._remove_some(mail, database), LEAVE_S / 20))
+        except DatabaseDamaged:
+            self._discard()
+        except Busy:
+            pass
+        except StoreError as error:
+            self._failed("leaving", error)
+            self._discard()
 
     # -- searching -------------------------------------------------------------------------------------
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mailstore.account import AccountPaths
 from mailstore.clock import Clock, DelayedCall
 from mailstore.engine import Database, DatabaseKey
+from mailstore.errors import StoreError
 from mailstore.executor import Executor, Lane
 from mailstore.limits import StoreLimits
 from mailstore.search import Key
@@ -92,7 +94,10 @@ class Searching:
         self._running, self._again = True, False
         wait_s: float | None = FAILED_RETRY_S
         try:
-            wait_s = await self._indexer.run(lambda indexer: indexer.index.work(indexer.mail))
+            # One account at a time: what a batch takes in memory and threads must not come from all at once.
+            wait_s = await self._executor.background.run(
+                self._indexer.run, lambda indexer: indexer.index.work(indexer.mail)
+            )
         finally:
             self._running = False
             if wait_s is None and self._again:
@@ -104,8 +109,13 @@ class Searching:
     async def close(self) -> list[Database]:
         """Let running work finish and close the index; the connections to mail.db, for closing."""
         self._stopped = True
+        has_more = self._running or self._again
         if self._call is not None and self._call.active():
+            has_more = True
             self._call.cancel()
+        if has_more:
+            with suppress(StoreError):  # a failing disk is told of when mail.db is closed
+                await self._indexer.run(lambda indexer: indexer.index.leave(indexer.mail))
         searchers = [*await self._searchers.close(), *await self._indexer.close()]
         await self._executor.call(_close, [searcher.index for searcher in searchers])
         return [searcher.mail for searcher in searchers]

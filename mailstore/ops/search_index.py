@@ -38,7 +38,7 @@ MAX_ENDINGS = 200
 """Trigrams that begin with the same two characters; where there are more, messages are read."""
 
 _PAIR = 2
-_AMBIGUOUS = set("\x01?")
+_AMBIGUOUS = set("\x01?\ufffd")
 """What stands in the index for other characters as well."""
 
 _FORM = f"{SEARCH_FORM_VERSION} {unicodedata.unidata_version}"
@@ -49,6 +49,7 @@ SQLCipher hands a damaged page out empty. Where rows begin that is an error, but
 page would silently end in zeros. Besides, it would take all of a second page for a few octets.
 """
 
+_REPLACED = {0: "\x01", 0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
 _PARTS = (Place.HEADER, Place.BODY)
 """By the last bit of a row's number."""
 _IDS = 1 << 48
@@ -293,8 +294,11 @@ def _exact(form: str) -> bytes:
 
 
 def _storable(form: str) -> str:
-    """The form in characters that FTS5 keeps apart: it drops NUL, and surrogates are no UTF-8."""
-    return form.encode("utf-8", "replace").decode("utf-8").replace("\0", "\x01")
+    """The form in characters that FTS5 keeps apart: it drops NUL, and surrogates are no UTF-8.
+
+    U+FFFE and U+FFFF it reads as U+FFFD.
+    """
+    return form.encode("utf-8", "replace").decode("utf-8").translate(_REPLACED)
 
 
 def _query(text: str) -> str:

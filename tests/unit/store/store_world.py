@@ -36,6 +36,9 @@ PASSWORD = b"correct horse battery staple"
 class ImmediateExecutor:
     """Runs every job at once, in the caller's thread."""
 
+    def __init__(self) -> None:
+        self.background = defer.DeferredSemaphore(1)
+
     def call(self, fn: Callable[..., T], *args: Any) -> defer.Deferred[T]:
         """Like ``Executor.call``."""
         return defer.maybeDeferred(fn, *args)
@@ -48,6 +51,7 @@ class SteppingExecutor:
     """Runs jobs in order, one with each call of ``step``: whatever may happen meanwhile can."""
 
     def __init__(self) -> None:
+        self.background = defer.DeferredSemaphore(1)
         self._jobs: deque[tuple[defer.Deferred[Any], Callable[[], Any]]] = deque()
 
     def call(self, fn: Callable[..., T], *args: Any) -> defer.Deferred[T]:
