@@ -25,9 +25,12 @@ _PATTERNS_KEPT = 64
 _SHORT_CHARS = 500
 _ADDRESS_FIELDS = {"FROM", "TO", "CC", "BCC"}
 _WORD = re.compile(r"[a-z0-9]+")
-_QUOTING = b'"\\ \t'
-_REARRANGED = (b"(", b":", b"=?")
-"""What an address list holds whose entries read otherwise than the field: comments, routes, groups, words."""
+_NO_WORD = bytes(code for code in range(256) if not _WORD.match(chr(code)))
+_REARRANGED = (b"(", b":", b"=")
+"""What an address list holds whose entries may read otherwise: comments, routes, groups, encoded words.
+
+Quotes may stand within the ``=?`` of an encoded word.
+"""
 
 
 class Wanted:
@@ -46,7 +49,7 @@ class Wanted:
         return self._words[needle]
 
     def tokens(self, needle: str) -> tuple[bytes, ...] | None:
-        """As ``words``, where comments, quotes and blanks may stand between the words of an address."""
+        """What stands in the letters and digits of an address list in one piece; None as above."""
         if needle not in self._tokens:
             self._tokens[needle] = _as_bytes(needle, _WORD.findall(needle))
         return self._tokens[needle]
@@ -114,15 +117,17 @@ class MessageText:
         In the fields with addresses also when an entry does as the envelope tells it (RFC 3501 section
         6.4.4 on FROM): without comments, quotes, and white space within the address.
         """
-        wanted = self._wanted
-        is_address = name in _ADDRESS_FIELDS
-        words = wanted.words(needle)
-        if not _may_hold(self._plain_header, wanted.tokens(needle) if is_address else words):
+        words = self._wanted.words(needle)
+        if name in _ADDRESS_FIELDS:
+            # What an entry holds in one piece may stand in several in the header.
+            tokens = self._wanted.tokens(needle)
+            return any(
+                _value_has(value, needle, words) or _addresses_have(value, needle, tokens)
+                for value in _values(self._header, name)
+            )
+        if not _may_hold(self._plain_header, words):
             return False
-        return any(
-            _value_has(value, needle, words) or (is_address and _addresses_have(value, needle))
-            for value in _values(self._header, name)
-        )
+        return any(_value_has(value, needle, words) for value in _values(self._header, name))
 
     def header_has(self, needle: str) -> bool:
         """Whether a line of the message's own header contains ``needle``."""
@@ -246,12 +251,21 @@ def _value_has(value: bytes, needle: str, words: tuple[bytes, ...] | None) -> bo
     return _may_hold(_plain(value), words) and needle in search_form(mime.decode_words(value))
 
 
-def _addresses_have(value: bytes, needle: str) -> bool:
-    if value.isascii() and not any(sign in value for sign in _REARRANGED):
-        squeezed = needle.encode("utf-8", "replace").translate(None, _QUOTING)
-        if squeezed not in value.lower().translate(None, _QUOTING):
-            return False
+def _addresses_have(value: bytes, needle: str, tokens: tuple[bytes, ...] | None) -> bool:
+    if not _may_hold(_letters(value), tokens):
+        return False
     return any(needle in search_form(_entry(one)) for one in mime.addresses(value))
+
+
+def _letters(value: bytes) -> bytes | None:
+    """The letters and digits of an address list, in lower case; None where an entry may have others.
+
+    Quotes, blanks and escapes divide words that are one in an entry, and an entry has signs that the list
+    does not have.
+    """
+    if not value.isascii() or any(sign in value for sign in _REARRANGED):
+        return None
+    return value.lower().translate(None, _NO_WORD)
 
 
 def _entry(address: mime.Address) -> str:
