@@ -24,12 +24,14 @@ class Memory:
 def family(pid: int) -> list[int]:
     """The process and its descendants that live now."""
     parents: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for name in os.listdir("/proc"):  # Path.glob() fails when a process ends while it looks
+        if not name.isdecimal():
+            continue
         try:
-            fields = path.read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it ended while we looked
-        parents[int(path.parent.name)] = int(fields[1])
+        parents[int(name)] = int(fields[1])
     found = [pid]
     for one in found:
         found += [child for child, parent in parents.items() if parent == one]
