@@ -36,6 +36,9 @@ CERTIFICATE_DAYS = 397
 PASSWORD_CHARS = 20
 """Characters of the generated password, five random bits each."""
 
+DELIVERY_S = 30.0
+"""Patience with an answer to the samples; while they are delivered no worker is started again."""
+
 PORTS = {"imap": 43, "imaps": 93, "pop3": 10, "pop3s": 95, "lmtp": 24}
 
 
@@ -252,7 +255,7 @@ def prepare(data: Path, port_base: int) -> Prepared:
 
 
 def _deliver_samples(port: int) -> None:
-    with smtplib.LMTP("127.0.0.1", port, local_hostname="localhost") as lmtp:
+    with smtplib.LMTP("127.0.0.1", port, "localhost", timeout=DELIVERY_S) as lmtp:
         for sender, message in sample_messages(USER, datetime.now(UTC)):
             lmtp.sendmail(sender, [USER], message, mail_options=["BODY=8BITMIME"])
 

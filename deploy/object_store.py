@@ -7,7 +7,6 @@ from pathlib import Path
 from backup.errors import StoreRefused
 from backup.limits import BackupLimits
 from backup.store_file import FileStore
-from backup.store_s3 import S3Place, S3Store, find_credentials
 from backup.stores import ObjectStore
 from deploy.config import BackupSection
 
@@ -22,6 +21,9 @@ def open_store(section: BackupSection, limits: BackupLimits) -> ObjectStore:
     """
     if section.store.startswith(_FILE):
         return FileStore(Path(section.store.removeprefix(_FILE)))
+    # Imported late: what speaks S3 takes more memory than all else that takes snapshots.
+    from backup.store_s3 import S3Place, S3Store, find_credentials
+
     bucket, _, prefix = section.store.removeprefix(_S3).partition("/")
     credentials = find_credentials(section.credentials)
     if credentials is None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
 
 from deploy.config import Config
+from deploy.forking import start
 from deploy.logs import setup
 from deploy.luks import is_on_luks
 from deploy.sockets import CannotListen, bind_all, close_all
@@ -105,11 +109,8 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     except CannotListen as exc:
         os.close(lock)
         raise CannotBind(str(exc)) from None
-    # Imported late: importing the reactor installs it, which other commands do not want.
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
-
+    # Not installed: the workers, which are copies of this process, install one of their own.
+    reactor = EPollReactor()
     each_mib = config.unlock.argon2_memory_budget_mib
     log.info(
         "logins may use %d MiB for Argon2 at a time: %d MiB in each of %d workers (argon2.memory_budget_mib)",
@@ -122,8 +123,11 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
         notify_systemd("READY=1")
         on_ready()
 
-    supervisor = Supervisor(reactor, config, listeners, ready)
+    supervisor = Supervisor(reactor, config, listeners, ready, partial(start, reactor))
     reactor.callWhenRunning(supervisor.start)
+    # What garbage collection never looks at stays in pages that all processes share.
+    gc.collect()
+    gc.freeze()
     reactor.run()
     close_all(listeners)
     os.close(lock)

@@ -1,4 +1,4 @@
-"""The snapshot process: ``python -m deploy.snapshots CONFIG``, by the supervisor.
+"""The snapshot process, a copy of the supervisor (see ``deploy.forking``).
 
 It opens no account's database and has no key of an account. No reactor: it sleeps, scans, copies.
 """
@@ -9,10 +9,8 @@ import logging
 import os
 import select
 import signal
-import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 from backup.catalogue import ServerFacts
 from backup.errors import BackupError
@@ -20,11 +18,11 @@ from backup.job import Job, Places
 from backup.keypair import read_public_key
 from backup.run_request import RunRequest
 from backup.state import State
-from deploy.config import Config, ConfigError
+from deploy.config import Config
+from deploy.forking import Inherited
 from deploy.logs import setup
 from deploy.object_store import open_store
 from deploy.snapshot_metrics import write_metrics
-from deploy.supervisor import CONTROL_FD, READY_FD, checked_config
 from mailstore.account import open_directory, read_server_key
 from mailstore.errors import Busy, StoreError
 from mailstore.keys import process_hardening
@@ -71,8 +69,9 @@ def open_job(config: Config, stack: ExitStack, *, patience_s: float) -> tuple[Jo
 class Process:
     """Runs the job until SIGTERM, or until the supervisor is gone."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, inherited: Inherited) -> None:
         self._config = config
+        self._inherited = inherited
         self._request = RunRequest(Places(config.data).folder)
         self._ending = False
         # select() continues after a signal (PEP 475), so the signal handler writes to a pipe.
@@ -97,8 +96,7 @@ class Process:
         return 0
 
     def _serve(self, job: Job, state: State) -> None:
-        os.write(READY_FD, b"ready\n")
-        os.close(READY_FD)
+        self._inherited.tell_ready()
         next_metrics_s = 0.0
         while not self._ending:
             self._turn(job)
@@ -123,9 +121,10 @@ class Process:
     def _pause(self, job: Job) -> None:
         """Sleep until the next scan; wake up for a request, a finished upload or the end of the process."""
         left_s = self._config.snapshots.scan_interval_s
+        control_fd = self._inherited.control_fd
         while left_s > 0 and not self._ending and not self._request.is_waiting():
-            readable, _, _ = select.select([CONTROL_FD, self._woken], [], [], min(_LOOK_S, left_s))
-            if CONTROL_FD in readable and not os.read(CONTROL_FD, 64):
+            readable, _, _ = select.select([control_fd, self._woken], [], [], min(_LOOK_S, left_s))
+            if control_fd in readable and not os.read(control_fd, 64):
                 self._ending = True
             left_s -= _LOOK_S
             try:
@@ -140,18 +139,8 @@ class Process:
         os.write(self._waker, b"x")
 
 
-def main(arguments: list[str]) -> int:
+def run(config: Config, inherited: Inherited) -> int:
     """Run the snapshot process; its exit code."""
-    os.umask(0o077)
-    try:
-        config = checked_config(Path(arguments[0]))
-    except ConfigError as exc:
-        print("\n".join(f"sealbox: {mistake}" for mistake in exc.mistakes), file=sys.stderr)
-        return 1
     setup(config.log_level, "snapshots")
     process_hardening()
-    return Process(config).run()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return Process(config, inherited).run()

@@ -12,32 +12,24 @@ import logging
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
-from twisted.internet.protocol import ProcessProtocol
-from twisted.python.failure import Failure
 
-from deploy.config import Config, ConfigError, load, parse
+from deploy import snapshots, worker
+from deploy.config import Config, ConfigError, load
+from deploy.forking import Child, Parent, Run
 from deploy.sockets import Listener
 
 log = logging.getLogger("sealbox.supervisor")
 
-CONTROL_FD = 3
-"""Read end of a pipe that closes when the supervisor is gone."""
+Start = Callable[[str, Run, Sequence[int], Parent], Child]
+"""As :func:`deploy.forking.start`, on the supervisor's reactor."""
 
-READY_FD = 4
-"""A worker writes one line here when it accepts connections."""
-
-CONFIG_FD = 5
-"""The configuration as it was checked: what is in the file by now may be a mistake."""
-
-FIRST_SOCKET_FD = 6
 RESTART_PAUSE_FIRST_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
 YOUNG_S = 2.0
@@ -55,54 +47,67 @@ class _Slot:
     """The slot of one worker, or of the snapshot job, whichever process is in it."""
 
     name: str
-    arguments: tuple[str, ...]
-    serves: bool = True
+    number: int | None = None
+    """Of a worker; None for the snapshot job."""
     pause_s: float = RESTART_PAUSE_FIRST_S
-    process: _WorkerProcess | None = None
+    process: _Process | None = None
     restart: Any = None
     """The delayed call that fills the slot again."""
 
+    @property
+    def serves(self) -> bool:
+        """Whether connections are accepted in it."""
+        return self.number is not None
 
-class _WorkerProcess(ProcessProtocol):
+
+class _Process:
+    """What is in a slot, from its start to its end."""
+
     def __init__(self, supervisor: Supervisor, slot: _Slot) -> None:
         self._supervisor = supervisor
         self.slot = slot
+        self.child: Child | None = None
         self.ready_s: float | None = None
         """When it was ready, on the reactor's clock."""
 
-    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803  # Twisted's names
-        if childFD == READY_FD and self.ready_s is None:
-            self._supervisor.worker_ready(self)
+    def ready(self) -> None:
+        """It does what it was started for."""
+        self._supervisor.worker_ready(self)
 
-    def processEnded(self, reason: Failure) -> None:  # noqa: N802  # Twisted's name
-        self._supervisor.worker_ended(self, reason)
+    def ended(self, code: int) -> None:
+        """It is gone, see :class:`deploy.forking.Parent`."""
+        self._supervisor.worker_ended(self, code)
 
-    def send(self, signal_name: str) -> None:
-        """Send a signal; nothing happens if the worker has just ended."""
-        transport: Any = self.transport
-        try:
-            transport.signalProcess(signal_name)
-        except (ProcessExitedAlready, OSError) as exc:
-            log.debug("signal not delivered: %s", type(exc).__name__)
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        if self.child is not None:
+            self.child.send(number)
 
 
 class Supervisor:
     """See the module's docstring."""
 
     def __init__(
-        self, reactor: Any, config: Config, listeners: list[Listener], on_ready: Callable[[], None]
+        self,
+        reactor: Any,
+        config: Config,
+        listeners: list[Listener],
+        on_ready: Callable[[], None],
+        start: Start,
     ) -> None:
         self._reactor = reactor
         self._config = config
-        self._config_text = config.text
+        self._checked = config
+        """What new processes get; what is in the file by now may be a mistake."""
+        self._start_child = start
         self._listeners = listeners
         self._on_ready = on_ready
         self._announced = False
         self.failed = False
         """Whether the server could not be started."""
-        self._slots = [_worker_slot(config, number, listeners) for number in range(config.workers)]
+        self._slots = [_Slot(f"worker {number}", number) for number in range(config.workers)]
         if config.backup.store:
-            self._slots.append(_Slot("snapshots", ("deploy.snapshots", str(config.path)), serves=False))
+            self._slots.append(_Slot("snapshots"))
         self._stopping: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -129,31 +134,27 @@ class Supervisor:
     def _spawn(self, slot: _Slot) -> None:
         if self._stopping is not None:
             return
-        process = _WorkerProcess(self, slot)
-        with os.fdopen(os.memfd_create("sealbox-config"), "wb") as checked:
-            checked.write(self._config_text.encode())
-            checked.flush()
-            child_fds: dict[int, Any] = {0: 0, 1: 1, 2: 2}
-            child_fds |= {CONTROL_FD: "w", READY_FD: "r", CONFIG_FD: checked.fileno()}
-            for offset, listener in enumerate(self._listeners if slot.serves else ()):
-                child_fds[FIRST_SOCKET_FD + offset] = listener.socket.fileno()
-            try:
-                self._reactor.spawnProcess(
-                    process,
-                    sys.executable,
-                    [sys.executable, "-m", *slot.arguments],
-                    env=dict(os.environ),
-                    childFDs=child_fds,
-                )
-            except OSError as exc:
-                if not self._announced:
-                    raise
-                # The machine is out of processes or descriptors; that may pass.
-                self._start_again(slot, f"could not be started (errno {exc.errno})", young=True)
-            else:
-                slot.process = process
+        process = _Process(self, slot)
+        run: Run
+        if slot.number is None:
+            run, listeners = partial(snapshots.run, self._checked), []
+        else:
+            listeners = self._listeners
+            bound = [(one.service, one.socket) for one in listeners]
+            run = partial(worker.run, self._checked, slot.number, bound)
+        try:
+            process.child = self._start_child(
+                slot.name, run, [one.socket.fileno() for one in listeners], process
+            )
+        except OSError as exc:
+            if not self._announced:
+                raise
+            # The machine is out of processes or descriptors; that may pass.
+            self._start_again(slot, f"could not be started (errno {exc.errno})", young=True)
+        else:
+            slot.process = process
 
-    def worker_ready(self, process: _WorkerProcess) -> None:
+    def worker_ready(self, process: _Process) -> None:
         """A worker accepts connections; the first time all do, say so."""
         process.ready_s = self._reactor.seconds()
         # A snapshot job that cannot start (a full disk, a wrong key) must not keep the server down.
@@ -162,7 +163,7 @@ class Supervisor:
             self._announced = True
             self._on_ready()
 
-    def worker_ended(self, process: _WorkerProcess, reason: Failure) -> None:
+    def worker_ended(self, process: _Process, code: int) -> None:
         """A worker is gone: finish the stop, or replace it."""
         slot = process.slot
         slot.process = None
@@ -170,15 +171,14 @@ class Supervisor:
             if not any(one.process for one in self._slots) and not self._stopping.called:
                 self._stopping.callback(None)
             return
-        was_killed = getattr(reason.value, "signal", None) is not None
-        if not self._announced and process.ready_s is None and slot.serves and not was_killed:
+        if not self._announced and process.ready_s is None and slot.serves and code >= 0:
             # It gave up by itself: another try would end the same way, and a loop would hide the reason.
             log.error("a worker could not start; its message above says why")
             self.failed = True
             self._stop_and_exit()
             return
         young = process.ready_s is None or self._reactor.seconds() - process.ready_s < YOUNG_S
-        self._start_again(slot, _how(reason), young=young)
+        self._start_again(slot, _how(code), young=young)
 
     def _start_again(self, slot: _Slot, why: str, *, young: bool) -> None:
         """Fill a slot again: at once, or after a pause that grows with each early death."""
@@ -204,10 +204,10 @@ class Supervisor:
             return
         if fresh.listen != self._config.listen or fresh.workers != self._config.workers:
             log.warning("changed addresses or worker counts take effect at a restart, not at a reload")
-        self._config_text = fresh.text
+        self._checked = fresh
         for slot in self._slots:
             if slot.process is not None:
-                slot.process.send("HUP")
+                slot.process.send(signal.SIGHUP)
 
     def stop(self) -> Deferred[None]:
         """Let the workers say goodbye to their clients and stop; kill those that do not."""
@@ -215,7 +215,7 @@ class Supervisor:
             self._stopping = Deferred()
             running = [slot.process for slot in self._slots if slot.process is not None]
             for process in running:
-                process.send("TERM")
+                process.send(signal.SIGTERM)
             if not running:
                 self._stopping.callback(None)
             patience = self._reactor.callLater(self._config.drain_timeout_s + KILL_MARGIN_S, self._kill)
@@ -228,23 +228,7 @@ class Supervisor:
         for slot in self._slots:
             if slot.process is not None:
                 log.error("%s is not stopping; killing it", slot.name)
-                slot.process.send("KILL")
-
-
-def _worker_slot(config: Config, number: int, listeners: list[Listener]) -> _Slot:
-    services = (listener.service for listener in listeners)
-    return _Slot(f"worker {number}", ("deploy.worker", str(config.path), str(number), *services))
-
-
-def checked_config(path: Path) -> Config:
-    """The configuration that the supervisor passed on; ``path`` is only for messages.
-
-    Raises:
-        ConfigError: a file that it names has changed since it was checked.
-    """
-    with os.fdopen(CONFIG_FD, "rb") as file:
-        file.seek(0)
-        return parse(file.read().decode(), path)
+                slot.process.send(signal.SIGKILL)
 
 
 def _tell(result: None, waiter: Deferred[None]) -> None:
@@ -271,11 +255,8 @@ def lock_path(data: Path) -> Path:
     return data / "serve.lock"
 
 
-def _how(reason: Failure) -> str:
+def _how(code: int) -> str:
     """How a process ended, for the log."""
-    if reason.check(ProcessDone):
-        return "ended"
-    killed_by = getattr(reason.value, "signal", None)
-    if killed_by is not None:
-        return f"was killed by signal {killed_by}"
-    return f"died (status {getattr(reason.value, 'status', '?')})"
+    if code < 0:
+        return f"was killed by signal {-code}"
+    return f"died (status {code})" if code else "ended"

@@ -1,30 +1,23 @@
-"""One worker process: ``python -m deploy.worker CONFIG NUMBER SERVICE ...``, by the supervisor.
-
-The sockets come as inherited descriptors in the order of the arguments; see ``deploy.supervisor``.
-"""
+"""One worker process: a copy of the supervisor (see ``deploy.forking``) that serves the inherited sockets."""
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from deploy.config import Config, ConfigError, load
+from deploy.forking import Inherited
 from deploy.logs import setup
 from deploy.service import Service
-from deploy.sockets import SERVICES, ServiceName
-from deploy.supervisor import CONTROL_FD, FIRST_SOCKET_FD, READY_FD, checked_config
+from deploy.sockets import ServiceName
 from mailstore.errors import StoreError
 from mailstore.keys import process_hardening
 
@@ -34,13 +27,20 @@ GC_THRESHOLD = 10_000
 """New objects after which the interpreter looks for garbage in circles; its own 700 suit small programs."""
 
 
+Sockets = list[tuple[ServiceName, socket.socket]]
+"""What a worker listens on."""
+
+
 class Worker:
     """The process around a ``Service``: signals, control pipe, orderly shutdown."""
 
-    def __init__(self, reactor: Any, config: Config, services: list[ServiceName], number: int) -> None:
+    def __init__(
+        self, reactor: Any, config: Config, number: int, sockets: Sockets, inherited: Inherited
+    ) -> None:
         self._reactor = reactor
         self._config = config
-        self._services = services
+        self._sockets = sockets
+        self._inherited = inherited
         self._service = Service(reactor, config, number)
         self._ending: Deferred[None] | None = None
         self.exit_code = 0
@@ -53,27 +53,18 @@ class Worker:
             (signal.SIGHUP, self._reload),
         ):
             signal.signal(number, self._handler(action))
-        self._reactor.addReader(_ControlPipe(self.end))
+        self._reactor.addReader(_ControlPipe(self._inherited.control_fd, self.end))
         Deferred.fromCoroutine(self._serve()).addCallbacks(self._ready, self._cannot_start)
 
     async def _serve(self) -> None:
-        await self._service.start(self._sockets())
-
-    def _sockets(self) -> list[tuple[ServiceName, socket.socket]]:
-        found = []
-        for offset, service in enumerate(self._services):
-            descriptor = FIRST_SOCKET_FD + offset
-            fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-            found.append((service, socket.socket(fileno=descriptor)))
-        return found
+        await self._service.start(self._sockets)
 
     def _handler(self, action: Callable[[], object]) -> Callable[[int, object], None]:
         # Twisted wakes up for signals; the work itself belongs on the reactor, not in the handler.
         return lambda _number, _frame: self._reactor.callFromThread(action)
 
     def _ready(self, _result: None) -> None:
-        os.write(READY_FD, b"ready\n")
-        os.close(READY_FD)
+        self._inherited.tell_ready()
 
     def _cannot_start(self, failure: Failure) -> None:
         log.error("cannot start: %s", failure.type.__name__ if failure.type else "unknown")
@@ -102,16 +93,17 @@ class Worker:
 class _ControlPipe:
     """Becomes readable (end of file) when the supervisor is gone."""
 
-    def __init__(self, gone: Callable[[], None]) -> None:
+    def __init__(self, descriptor: int, gone: Callable[[], None]) -> None:
+        self._descriptor = descriptor
         self._gone = gone
 
     def fileno(self) -> int:
         """The inherited descriptor."""
-        return CONTROL_FD
+        return self._descriptor
 
     def doRead(self) -> Failure | None:  # noqa: N802  # Twisted's name (IReadDescriptor)
         """End of file; nobody writes into the pipe."""
-        return None if os.read(CONTROL_FD, 64) else Failure(EOFError())
+        return None if os.read(self._descriptor, 64) else Failure(EOFError())
 
     def connectionLost(self, _reason: Failure) -> None:  # noqa: N802  # Twisted's name
         """End of file: epoll reports it as a hang-up, without asking ``doRead`` first."""
@@ -126,23 +118,16 @@ def _nothing() -> None:
     """Ctrl-C reaches the whole process group; the supervisor decides what it means."""
 
 
-def main(arguments: list[str]) -> int:
+def run(config: Config, number: int, sockets: Sockets, inherited: Inherited) -> int:
     """Run one worker; the process's exit code."""
-    path, number, *names = arguments
-    os.umask(0o077)
-    try:
-        config = checked_config(Path(path))
-    except ConfigError as exc:
-        # The supervisor has checked it, so a file that it names has changed since.
-        print("\n".join(f"sealbox: {mistake}" for mistake in exc.mistakes), file=sys.stderr)
-        return 1
     setup(config.log_level, f"worker-{number}")
     process_hardening()
-    reactor: Any = installed_reactor
-    # Unknown names are ignored; the supervisor passes none.
-    services = [service for name in names for service in SERVICES if service == name]
+    # Imported late: this makes the reactor, and the supervisor's is another one.
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
     try:
-        worker = Worker(reactor, config, services, int(number))
+        worker = Worker(reactor, config, number, sockets, inherited)
     except (StoreError, OSError) as error:
         # No traceback: the operator has to act, and its text may contain what must not be logged.
         errno = f" (errno {error.errno})" if isinstance(error, OSError) else ""
@@ -155,11 +140,3 @@ def main(arguments: list[str]) -> int:
     gc.set_threshold(GC_THRESHOLD)
     reactor.run(installSignalHandlers=True)
     return worker.exit_code
-
-
-if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    logging.shutdown()
-    # Not sys.exit: a database that could not be closed under its lock must not be closed, and so
-    # checkpointed, by the interpreter's clean-up.
-    os._exit(code)

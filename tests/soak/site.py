@@ -129,10 +129,10 @@ class Site:
         found = {pid: "supervisor"}
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             try:
-                line = Path(f"/proc/{child}/cmdline").read_bytes()
+                name = Path(f"/proc/{child}/comm").read_text()
             except OSError:
                 continue
-            found[int(child)] = "worker" if b"deploy.worker" in line else "snapshots"
+            found[int(child)] = "worker" if name.startswith("worker ") else "snapshots"
         return found
 
     def workers(self) -> list[int]:

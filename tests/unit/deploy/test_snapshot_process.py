@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from deploy import snapshots
+from deploy.forking import Inherited
 from mailstore.errors import StorageFailed, StorageFull
 
 
 def test_a_signal_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for a descriptor is taken up again after a signal, so the signal has to be one."""
     control, other_end = os.pipe()
-    monkeypatch.setattr(snapshots, "CONTROL_FD", control)
     monkeypatch.setattr(snapshots, "_LOOK_S", 3600.0)
     config: Any = SimpleNamespace(data=tmp_path, snapshots=SimpleNamespace(scan_interval_s=7200.0))
     job: Any = SimpleNamespace(collect=lambda: None)
-    process = snapshots.Process(config)
+    process = snapshots.Process(config, Inherited(control, -1))
     waiting = threading.Thread(target=process._pause, args=(job,), daemon=True)
     waiting.start()
     process._end(15, None)
@@ -37,7 +37,6 @@ def test_a_failure_between_two_looks_is_a_line_in_the_log(
 ) -> None:
     """The state's database may be busy or its disk full when an upload ends: the next turn notes it."""
     control, other_end = os.pipe()
-    monkeypatch.setattr(snapshots, "CONTROL_FD", control)
     monkeypatch.setattr(snapshots, "_LOOK_S", 0.0)
     config: Any = SimpleNamespace(data=tmp_path, snapshots=SimpleNamespace(scan_interval_s=7200.0))
     calls: list[int] = []
@@ -46,7 +45,7 @@ def test_a_failure_between_two_looks_is_a_line_in_the_log(
         calls.append(1)
         raise StorageFull("the disk is full")
 
-    snapshots.Process(config)._pause(SimpleNamespace(collect=fails))  # type: ignore[arg-type]  # all it uses
+    snapshots.Process(config, Inherited(control, -1))._pause(SimpleNamespace(collect=fails))  # type: ignore[arg-type]  # all it uses
     assert len(calls) == 1
     assert "snapshots: StorageFull the disk is full" in caplog.text
     for descriptor in (control, other_end):
@@ -69,5 +68,5 @@ def test_a_failure_at_the_end_is_a_line_in_the_log(
     monkeypatch.setattr(snapshots, "open_job", opened)
     monkeypatch.setattr(snapshots.Process, "_serve", lambda *_: None)
     config: Any = SimpleNamespace(data=tmp_path)
-    assert snapshots.Process(config).run() == 1
+    assert snapshots.Process(config, Inherited(-1, -1)).run() == 1
     assert "no snapshots: StorageFailed the database reported an error" in caplog.text

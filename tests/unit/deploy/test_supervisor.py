@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
 from deploy import config
 from deploy.first_run import make_certificate
 from deploy.supervisor import (
     LONGEST_WITHOUT_WORKER_S,
-    READY_FD,
     RESTART_PAUSE_FIRST_S,
     RESTART_PAUSE_MAX_S,
     YOUNG_S,
@@ -30,20 +28,21 @@ class Machine(Clock):
         self.running: list[Any] = []
         self.out_of_processes = False
 
-    def spawnProcess(self, process: Any, *_args: object, **_more: object) -> None:
-        """Like the reactor's."""
+    def start(self, _name: str, _run: object, _keep: object, parent: Any) -> Any:
+        """As ``deploy.forking.start``."""
         if self.out_of_processes:
             raise BlockingIOError
-        self.running.append(process)
+        self.running.append(parent)
+        return SimpleNamespace(send=lambda _number: None)
 
     def serve(self) -> None:
         """Every process says that it is ready."""
         for process in self.running:
-            process.childDataReceived(READY_FD, b"ready\n")
+            process.ready()
 
     def kill(self, number: int = 0) -> None:
         """One of the processes dies."""
-        self.running.pop(number).processEnded(Failure(ProcessTerminated(signal=9)))
+        self.running.pop(number).ended(-9)
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def starting(machine: Machine, tmp_path: Path) -> Supervisor:
         f'data = "{tmp_path}"\nworkers = 2\n[tls]\n'
         f'certificate = "{tmp_path}/c.pem"\nprivate_key = "{tmp_path}/k.pem"\n'
     )
-    made = Supervisor(machine, config.parse(text, tmp_path / "x"), [], lambda: None)
+    made = Supervisor(machine, config.parse(text, tmp_path / "x"), [], lambda: None, machine.start)
     for slot in made._slots:
         made._spawn(slot)
     return made
@@ -155,6 +154,6 @@ def test_a_worker_that_gives_up_before_it_serves_ends_the_server(
     """What keeps it from starting, a mistake in the settings or a port, would keep it from starting again."""
     ended: list[bool] = []
     monkeypatch.setattr(starting, "_stop_and_exit", lambda: ended.append(True))
-    machine.running.pop().processEnded(Failure(ProcessTerminated(exitCode=1)))
+    machine.running.pop().ended(1)
     machine.advance(LONGEST_WITHOUT_WORKER_S)
     assert ended and starting.failed and len(machine.running) == 1

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deploy import worker
+from deploy.forking import Inherited
 from mailstore.errors import StorageFailed
 
 
@@ -33,11 +34,9 @@ def test_what_cannot_be_opened_is_a_line_in_the_log(
         raise error
 
     config: Any = SimpleNamespace(log_level="info", data=tmp_path)
-    monkeypatch.setattr(worker.os, "umask", lambda _mask: 0)
-    monkeypatch.setattr(worker, "checked_config", lambda _path: config)
     monkeypatch.setattr(worker, "setup", lambda *_: None)
     monkeypatch.setattr(worker, "process_hardening", lambda: None)
     monkeypatch.setattr(worker, "Worker", fails)
     with caplog.at_level(logging.ERROR):
-        assert worker.main([str(tmp_path / "sealbox.toml"), "0", "lmtp"]) == 1
+        assert worker.run(config, 0, [], Inherited(-1, -1)) == 1
     assert f"cannot serve {tmp_path}: {said}" in caplog.text
