@@ -204,6 +204,8 @@ class FetchPlan:
     changed_since: ModSeq | None = None
     preview: bool = False
     object_ids: bool = False
+    flags_only: bool = False
+    """Nothing but flags and modification sequences: ``FetchResult.flags`` instead of ``rows``."""
     sections: tuple[SectionRead, ...] = ()
     """Content that will be asked for next: as much of it as ``max_bytes`` allows may come along."""
     max_bytes: int = 0
@@ -241,6 +243,8 @@ class FetchResult:
     """Messages whose ``\\Seen`` this fetch has just set."""
     content: tuple[ContentRow, ...] = ()
     """What ``Mailbox.content`` would say next; empty where it has to be asked."""
+    flags: tuple[MessageFlags, ...] = ()
+    """The rows where the plan asks for flags only: clients ask that of whole mailboxes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,21 +268,21 @@ class SelectedMailbox:
     async def fetch(self, uids: Sequence[Uid], plan: FetchPlan, since: ModSeq) -> FetchResult:
         """See ``MailboxApi``."""
         await self._turn()
-        box = self._box
         above = -1 if plan.changed_since is None else plan.changed_since
-        chosen = [one for uid in uids if (one := box.messages.get(uid)) and one.modseq > above]
+        chosen = [one for uid in uids if (one := self._box.messages.get(uid)) and one.modseq > above]
         unseen = [one for one in chosen if not one.flags.system & SystemFlag.SEEN]
         seen_now = UidSet()
         if plan.set_seen and unseen and not self.opened.read_only:
             seen_now = UidSet.of(one.uid for one in unseen)
-            modseq = box.bump()
+            modseq = self._box.bump()
             for one in unseen:
                 one.flags = Flags(one.flags.system | SystemFlag.SEEN, one.flags.keywords)
                 one.modseq = modseq
-        rows = tuple(self._row(one, plan) for one in chosen)
+        if plan.flags_only:
+            return FetchResult((), self._delta(since), flags=tuple(one.state() for one in chosen))
         along = plan.sections and not (plan.set_seen and not self.opened.read_only)
         found = self._content([one.uid for one in chosen], plan.sections, plan.max_bytes) if along else ()
-        return FetchResult(rows, self._delta(since), seen_now, found)
+        return FetchResult(tuple(self._row(one, plan) for one in chosen), self._delta(since), seen_now, found)
 
     def _row(self, one: StoredMessage, plan: FetchPlan) -> FetchRow:
         root = mime.scan(one.data)

@@ -310,6 +310,17 @@ class Stores(RuleBasedStateMachine):
         )
 
     @precondition(has_selected)
+    @rule(of=uids)
+    def flags_alone(self, of: UidSet) -> None:
+        """FETCH FLAGS."""
+        plan = FetchPlan(flags_only=True)
+
+        def tell(found: Any) -> Any:
+            return [(one.uid, shown(one.flags)) for one in found.flags], found.rows, plain(found.delta)
+
+        self.changed(0, lambda box, since: box.fetch(list(of), plan, since), tell, lambda found: found.delta)
+
+    @precondition(has_selected)
     @rule(of=uids, seen=st.booleans(), whole=st.booleans())
     def fetch(self, of: UidSet, seen: bool, whole: bool) -> None:
         """FETCH."""

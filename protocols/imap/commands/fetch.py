@@ -17,6 +17,7 @@ from mailstore.model import (
     FetchPlan,
     FetchResult,
     FetchRow,
+    MessageFlags,
     ModSeq,
     SectionData,
     Uid,
@@ -161,6 +162,7 @@ class _Asked:
             changed_since=request.changed_since,
             preview=FetchItem.PREVIEW in items,
             object_ids=FetchItem.EMAILID in items or FetchItem.THREADID in items,
+            flags_only=not sections and FetchItem.FLAGS in items and _FLAGS_ONLY.issuperset(items),
             sections=() if _decode_several(sections) else tuple(section.read for section in sections),
             max_bytes=ctx.limits.fetch_content_batch_bytes,
         )
@@ -249,27 +251,29 @@ async def _send(
         result = await selected.mailbox.fetch(batch, asked.plan, view.modseq)
         view.apply(result.delta)
         tell_keywords(ctx, selected)
+        rows: Sequence[MessageFlags | FetchRow] = result.flags or result.rows
         if asked.sections:
             outcome.sent = 0
             await _send_content(ctx, selected, asked, result, outcome)
             sent = outcome.sent
         else:
-            sent = len(result.rows)
-            for block in _blocks(selected, asked, result.rows):
+            sent = len(rows)
+            for block in _blocks(selected, asked, result):
                 ctx.output.put(block)
                 await ctx.output.drain()
             if FetchItem.FLAGS in asked.items:
-                view.flags_sent(result.rows)
-        due = len(batch) if asked.plan.changed_since is None else len(result.rows)
+                view.flags_sent(rows)
+        due = len(batch) if asked.plan.changed_since is None else len(rows)
         outcome.missing = outcome.missing or sent < due
     return outcome
 
 
-def _blocks(selected: Selected, asked: _Asked, rows: Sequence[FetchRow]) -> Iterator[bytes]:
+def _blocks(selected: Selected, asked: _Asked, result: FetchResult) -> Iterator[bytes]:
     """Responses without content, a block of rows formatted at a time."""
-    view = selected.view
-    if set(asked.items) <= _FLAGS_ONLY and FetchItem.FLAGS in asked.items:
-        yield from view.flag_lines(rows, FetchItem.UID in asked.items, FetchItem.MODSEQ in asked.items)
+    view, rows = selected.view, result.rows
+    if asked.plan.flags_only:
+        items = asked.items
+        yield from view.flag_lines(result.flags, FetchItem.UID in items, FetchItem.MODSEQ in items)
         return
     template = (
         b"* %d " + view.wording.fetch + b" (" + b" ".join(_FORMATS[item] for item in asked.items) + b")\r\n"

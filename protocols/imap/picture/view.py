@@ -293,7 +293,7 @@ class View:
 
     def flags_sent(self, rows: Iterable[MessageFlags | FetchRow]) -> None:
         """The client has just been sent these flags: forget what they make superfluous."""
-        for row in rows:
+        for row in rows if self._changed else ():
             pending = self._changed.get(row.uid)
             if pending is not None and pending.modseq <= row.modseq:
                 del self._changed[row.uid]

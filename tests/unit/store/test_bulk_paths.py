@@ -172,6 +172,19 @@ def test_content_follows_the_messages_that_are_told_of(mailbox: Mailbox) -> None
     assert (nothing.rows, nothing.content) == ((), ())
 
 
+def test_flags_alone_are_those_of_whole_rows(mailbox: Mailbox) -> None:
+    """The same messages, flags, keywords and modification sequences; with CHANGEDSINCE what has changed."""
+    since = max(row.modseq for row in now(mailbox.fetch(ALL, FetchPlan(), ModSeq(0))).rows)
+    seen = Flags(SystemFlag.SEEN, ("$One", "two"))
+    now(mailbox.store_flags(UidSet.of(ALL[1:3]), StoreMode.REPLACE, seen, None, since))
+    for changed_since, count in ((None, COUNT), (ModSeq(0), COUNT), (since, 2), (ModSeq(since + 1), 0)):
+        plan = FetchPlan(changed_since=changed_since)
+        whole = now(mailbox.fetch(ALL, plan, since))
+        alone = now(mailbox.fetch(ALL, replace(plan, flags_only=True), since))
+        assert alone.flags == tuple(row[:3] for row in whole.rows)
+        assert (len(alone.flags), alone.rows, alone.delta) == (count, (), whole.delta)
+
+
 def test_nobody_who_wants_to_write_waits_for_content(mailbox: Mailbox) -> None:
     """Where a flag is set, content is read when the transaction is over."""
     plan = FetchPlan(sections=(WHOLE,), max_bytes=1 << 20, set_seen=True)
