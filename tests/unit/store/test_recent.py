@@ -96,6 +96,16 @@ def test_a_session_that_only_reads_leaves_it_to_another(account: Account) -> Non
     assert now(account.select("INBOX", False)).opened.recent == UidSet.of([2])
 
 
+def test_what_nobody_has_been_given_is_recent_for_whoever_only_reads(account: Account) -> None:
+    """RFC 3501 sections 2.3.2 and 6.3.2: EXAMINE tells of it and does not claim it."""
+    now(account.append("INBOX", [NewMessage(MAIL, Flags(), None)]))
+    for _ in range(2):
+        examined = now(account.select("INBOX", True)).opened
+        assert (examined.recent, now(account.status("INBOX")).recent) == (UidSet.of([2]), 1)
+    assert now(account.select("INBOX", False)).opened.recent == UidSet.of([2])
+    assert now(account.select("INBOX", True)).opened.recent == NONE
+
+
 def test_a_select_between_reading_and_claiming_takes_it(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
