@@ -97,6 +97,11 @@ class Kept:
         self.keep((opened.mailbox_id, ()), Listing(status.highest_modseq, status.uid_next, opened.uids))
 
     def clear(self) -> None:
-        """Keep nothing any more."""
+        """Forget all values."""
         self._values.clear()
         self._numbers = 0
+
+    def close(self) -> None:
+        """Forget all values, and keep none that commands still bring which have not ended yet."""
+        self._most = 0
+        self.clear()

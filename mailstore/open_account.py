@@ -197,7 +197,7 @@ class OpenAccount:
             if call is not None and call.active():
                 call.cancel()
         await self._inbox.stop()
-        self.kept.clear()
+        self.kept.close()
         databases = [
             *await self._searching.close(),
             *await self._readers.close(),

@@ -359,6 +359,18 @@ def test_what_is_kept_is_bounded_and_the_last_used_stays() -> None:
     assert [kept.get(key) is not None for key in (first, second)] == [True, True]
 
 
+def test_nothing_is_kept_of_an_account_that_closes(world: World) -> None:
+    """A command that is still under way brings its result after all has been forgotten."""
+    account = filled(world, 3)
+    kept, key = account._opened.kept, (MailboxId(1), ())
+    late = kept.get(key)
+    assert late is not None
+    world.close()
+    assert kept.get(key) is None
+    kept.keep(key, late)
+    assert kept.get(key) is None
+
+
 def test_many_orders_of_nothing_are_bounded_too() -> None:
     """Each has its key and its place, and a client can ask for hundreds of thousands of them."""
     kept = Kept(10 * VALUE_NUMBERS)
