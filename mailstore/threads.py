@@ -7,8 +7,11 @@ length is only a long tuple.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
 
 from mailstore.model import ThreadAlgorithm, ThreadNode, ThreadRow, Uid
 
@@ -20,54 +23,151 @@ class ThreadLimits:
     """Bounds on building threads."""
 
     steps_per_message: int = 100
-    """Steps up the tree, on average, that looking for loops may take; then links that might close one
-    are left out. Mail that people write needs a handful in all."""
+    """Steps up the tree, on average over a component, that looking for loops may take; then links that might
+    close one are left out. Mail that people write needs a handful in all."""
 
 
 DEFAULT_THREAD_LIMITS = ThreadLimits()
 
 
+class Piece(NamedTuple):
+    """Threads from ``first`` up to ``stop``, which does not belong to them, of the old or of the new ones."""
+
+    is_old: bool
+    first: int
+    stop: int
+
+
 class Threads:
     """All nodes, every one before its children, siblings in order; eight octets for each.
 
-    Sessions share it: nobody may change it. ``rendered`` is for what a protocol has made of it to be sent.
+    Sessions share it: nobody may change it, but for ``rendered``, which is for what a protocol has made of it
+    to be sent, and ``made_from``: what was in ``rendered`` of the threads that these were made from, and how.
     """
 
-    __slots__ = ("_parents", "_uids", "rendered")
+    __slots__ = ("made_from", "rendered", "sizes", "uids", "ups")
 
-    def __init__(self, nodes: Iterable[ThreadNode]) -> None:
-        self._uids, self._parents = array("I"), array("i")
-        for node in nodes:
-            self._uids.append(node.uid or 0)
-            self._parents.append(-1 if node.parent is None else node.parent)
+    def __init__(self, nodes: Iterable[ThreadNode] = ()) -> None:
+        self.uids, self.ups, self.sizes = array("I"), array("I"), array("I")
+        for place, node in enumerate(nodes):
+            self.uids.append(node.uid or 0)
+            if node.parent is None:
+                self.ups.append(0)
+                self.sizes.append(1)
+            else:
+                self.ups.append(place - node.parent)
+                self.sizes[-1] += 1
         self.rendered: object = None
+        self.made_from: tuple[object, Sequence[Piece]] = None, ()
 
     def __len__(self) -> int:
-        return len(self._uids)
+        return len(self.uids)
 
     def __iter__(self) -> Iterator[ThreadNode]:
-        for uid, parent in zip(self._uids, self._parents, strict=True):
-            yield ThreadNode(Uid(uid) if uid else None, parent if parent >= 0 else None)
+        for place, (uid, up) in enumerate(zip(self.uids, self.ups, strict=True)):
+            yield ThreadNode(Uid(uid) if uid else None, place - up if up else None)
+
+    @property
+    def messages(self) -> int:
+        """Nodes that are messages."""
+        return len(self.uids) - self.uids.count(0)
+
+    def starts(self) -> list[int]:
+        """The place of the first node of each thread, and at last the number of all nodes."""
+        return list(accumulate(self.sizes, initial=0))
+
+    def exchanged(self, new: Threads, pieces: Sequence[Piece]) -> Threads:
+        """These threads and ``new`` ones, as ``pieces`` says."""
+        made = Threads()
+        old_starts, new_starts = self.starts(), new.starts()
+        for is_old, first, stop in pieces:
+            source, starts = (self, old_starts) if is_old else (new, new_starts)
+            made.uids += source.uids[starts[first] : starts[stop]]
+            made.ups += source.ups[starts[first] : starts[stop]]
+            made.sizes += source.sizes[first:stop]
+        made.made_from = self.rendered, pieces
+        return made
+
+
+def keys_of(row: ThreadRow, algorithm: ThreadAlgorithm) -> tuple[Hashable, ...]:
+    """What links the message to others; what step 5 of REFERENCES gathers by is not among it."""
+    if algorithm is ThreadAlgorithm.ORDEREDSUBJECT:
+        return (row.subject,)
+    return row.references if row.own is None else (row.own, *row.references)
+
+
+class Connected(NamedTuple):
+    """Which items are connected by their keys, however indirectly."""
+
+    first: list[int]
+    """For each item the first one that it is connected to, which may be itself."""
+    owners: dict[Hashable, int]
+    """For each key an item that has it, or is connected to one that has."""
+
+
+def connected(items: Iterable[Iterable[Hashable]]) -> Connected:
+    """Connect items, each of which is a number of keys. Nearly linear."""
+    first: list[int] = []
+    owners: dict[Hashable, int] = {}
+    for at, keys in enumerate(items):
+        first.append(at)
+        mine = at
+        for key in keys:
+            other = owners.setdefault(key, mine)
+            while first[other] != other:
+                first[other] = first[first[other]]
+                other = first[other]
+            low, high = (mine, other) if mine < other else (other, mine)
+            first[high] = mine = low
+    for at, other in enumerate(first):
+        first[at] = first[other]
+    return Connected(first, owners)
+
+
+def linked(rows: Sequence[ThreadRow], algorithm: ThreadAlgorithm) -> Connected:
+    """Which of ``rows``, in order of UID, keys lead to each other.
+
+    How messages are linked (steps 1 to 4 of REFERENCES) depends on those they are connected to alone.
+    """
+    return connected(keys_of(row, algorithm) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """Threads, and what each of them is sorted by: a date (epoch s), then the UID of a message in it."""
+
+    nodes: tuple[ThreadNode, ...]
+    order: list[tuple[int, int]]
+    beginnings: Sequence[ThreadRow] = ()
+    """What step 5 of REFERENCES goes by: the first message of each thread as it was before."""
 
 
 def threads(
     rows: Sequence[ThreadRow], algorithm: ThreadAlgorithm, limits: ThreadLimits = DEFAULT_THREAD_LIMITS
 ) -> tuple[ThreadNode, ...]:
     """The threads of ``rows`` (in order of UID): every node before its children, siblings in order."""
-    match algorithm:
-        case ThreadAlgorithm.ORDEREDSUBJECT:
-            return _ordered_subject(rows)
-        case ThreadAlgorithm.REFERENCES:
-            forest = _Forest(rows, limits)
-            forest.gather_subjects()
-            return forest.nodes(forest.date)
-        case ThreadAlgorithm.REFS:
-            forest = _Forest(rows, limits)
-            latest = forest.latest()
-            return forest.nodes(lambda root: latest[root])
+    return arranged(rows, linked(rows, algorithm).first, algorithm, limits).nodes
 
 
-def _ordered_subject(rows: Sequence[ThreadRow]) -> tuple[ThreadNode, ...]:
+def arranged(
+    rows: Sequence[ThreadRow],
+    component: Sequence[int],
+    algorithm: ThreadAlgorithm,
+    limits: ThreadLimits = DEFAULT_THREAD_LIMITS,
+) -> Arranged:
+    """As ``threads``; ``component`` is what ``linked`` says: for each row the first it is connected to."""
+    if algorithm is ThreadAlgorithm.ORDEREDSUBJECT:
+        return _ordered_subject(rows)
+    forest = _Forest(rows, component, limits)
+    if algorithm is ThreadAlgorithm.REFERENCES:
+        beginnings = forest.beginnings()
+        forest.gather_subjects()
+        return replace(forest.arranged(forest.date), beginnings=beginnings)
+    latest = forest.latest()
+    return forest.arranged(lambda root: latest[root])
+
+
+def _ordered_subject(rows: Sequence[ThreadRow]) -> Arranged:
     """One thread a subject: the first message, and all others as its children."""
     groups: dict[str, list[ThreadRow]] = {}
     for row in sorted(rows, key=lambda row: (row.sent, row.uid)):
@@ -77,7 +177,7 @@ def _ordered_subject(rows: Sequence[ThreadRow]) -> tuple[ThreadNode, ...]:
         root = len(nodes)
         nodes.append(ThreadNode(group[0].uid, None))
         nodes.extend(ThreadNode(row.uid, root) for row in group[1:])
-    return tuple(nodes)
+    return Arranged(tuple(nodes), [(group[0].sent, group[0].uid) for group in groups.values()])
 
 
 class _Links:
@@ -86,13 +186,14 @@ class _Links:
     A container without a row stands for a message that others refer to and that is not there.
     """
 
-    def __init__(self, rows: Sequence[ThreadRow], limits: ThreadLimits) -> None:
+    def __init__(self, rows: Sequence[ThreadRow], component: Sequence[int], limits: ThreadLimits) -> None:
         self.rows: list[ThreadRow | None] = []
         self.parents: list[int] = []
         self._children: list[int] = []
         self._by_id: dict[bytes, int] = {}
-        self._steps = limits.steps_per_message * len(rows)
-        for row in rows:
+        # For each component of its own, so that what becomes of it does not depend on the others.
+        self._steps = {one: limits.steps_per_message * size for one, size in Counter(component).items()}
+        for row, self._component in zip(rows, component, strict=True):
             self._add(row)
 
     def new(self, row: ThreadRow | None) -> int:
@@ -142,20 +243,19 @@ class _Links:
     def _closes_loop(self, parent: int, child: int) -> bool:
         if not self._children[child]:
             return parent == child
-        at = parent
-        while at not in (child, _ROOT):
-            self._steps -= 1
-            if self._steps < 0:
-                return True
+        at, left = parent, self._steps[self._component]
+        while at not in (child, _ROOT) and left >= 0:
+            left -= 1
             at = self.parents[at]
-        return at == child
+        self._steps[self._component] = left
+        return at == child or left < 0
 
 
 class _Forest:
     """Steps 2 to 6 of REFERENCES. Dummies are roots only, and have two children at least."""
 
-    def __init__(self, rows: Sequence[ThreadRow], limits: ThreadLimits) -> None:
-        links = _Links(rows, limits)
+    def __init__(self, rows: Sequence[ThreadRow], component: Sequence[int], limits: ThreadLimits) -> None:
+        links = _Links(rows, component, limits)
         self._links = links
         self._children: dict[int, list[int]] = {}
         self._roots: list[int] = []
@@ -194,6 +294,10 @@ class _Forest:
         """What siblings are sorted by: the sent date, then the order of the mailbox (section 2.2)."""
         first = self._first(at)
         return first.sent, first.uid
+
+    def beginnings(self) -> list[ThreadRow]:
+        """The first message of each thread."""
+        return [self._first(at) for at in self._roots]
 
     def gather_subjects(self) -> None:
         """Step 5: roots of the same base subject become one thread."""
@@ -248,21 +352,20 @@ class _Forest:
             found[root] = newest
         return found
 
-    def nodes(self, order: Callable[[int], tuple[int, int]]) -> tuple[ThreadNode, ...]:
+    def arranged(self, order: Callable[[int], tuple[int, int]]) -> Arranged:
         """Step 6: everything sorted, roots by ``order``; then from the top down."""
         for siblings in self._children.values():
             siblings.sort(key=self._when)
         out: list[ThreadNode] = []
-        waiting: list[tuple[int, int | None]] = [
-            (at, None) for at in sorted(self._roots, key=order, reverse=True)
-        ]
+        roots = sorted((order(at), at) for at in self._roots)
+        waiting: list[tuple[int, int | None]] = [(at, None) for _, at in reversed(roots)]
         while waiting:
             at, parent = waiting.pop()
             row = self._links.rows[at]
             out.append(ThreadNode(None if row is None else row.uid, parent))
             place = len(out) - 1
             waiting.extend((child, place) for child in reversed(self._children.get(at, ())))
-        return tuple(out)
+        return Arranged(tuple(out), [when for when, _ in roots])
 
 
 class _Anchors:

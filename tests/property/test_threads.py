@@ -165,3 +165,24 @@ def test_hostile_trees_are_cut_short() -> None:
         deep.append(ThreadRow(Uid(6_001 + 2 * n), n, "", False, b"y%d" % n, (b"5000",)))
     nodes = threads(deep, REFERENCES)
     assert len([node for node in nodes if node.uid]) == len(deep)
+
+
+def parents(rows: list[ThreadRow]) -> dict[Uid | None, Uid | None]:
+    """Whom each message answers, where looking for loops is soon given up."""
+    nodes = threads(rows, REFS, ThreadLimits(1))
+    return {node.uid: None if node.parent is None else nodes[node.parent].uid for node in nodes if node.uid}
+
+
+def test_steps_are_counted_for_each_component() -> None:
+    """What others claim to refer to changes nothing for messages that are linked to none of theirs."""
+    chance = random.Random(5)
+    for _ in range(300):
+        ours, theirs = [
+            {
+                uid: row(uid, own=chance.choice(letters), refs="".join(chance.choices(letters, k=3)))
+                for uid in range(first, 21, 2)
+            }
+            for first, letters in ((1, "abcd"), (2, "wxyz"))
+        ]
+        both = [one for _, one in sorted((ours | theirs).items())]
+        assert parents(both) == parents(list(ours.values())) | parents(list(theirs.values()))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TypeVar
 
-from mailstore.model import ModSeq, Places, ThreadNode, Uid
+from mailstore.model import ModSeq, Places, Uid
+from mailstore.threads import Piece, Threads
 from mailstore.uidset import UidSet
 from protocols.imap.grammar.page import Page
 from protocols.imap.grammar.search import Search, SearchReturn
@@ -90,9 +92,11 @@ def esearch_line(
 class ThreadTemplate:
     """THREAD with places for the numbers of messages, which differ from session to session."""
 
-    text: bytes
-    uids: array[int]
+    text: bytes = b""
+    uids: array[int] = field(default_factory=lambda: array("I"))
     """The messages in the order in which they are told."""
+    lengths: array[int] = field(default_factory=lambda: array("I"))
+    """Octets of ``text`` for each thread."""
     places: Places | None = None
     """Of ``uids``, among those that the last session began with."""
 
@@ -101,22 +105,43 @@ class ThreadTemplate:
         return b"* THREAD%s%s\r\n" % (b" " if self.text else b"", self.text % tuple(numbers))
 
 
-def thread_template(threads: Iterable[ThreadNode]) -> Generator[None, None, ThreadTemplate]:
+def thread_template(threads: Threads) -> Generator[None, None, ThreadTemplate]:
     """THREAD (RFC 5256 section 4); an only child follows its parent, several are nested.
 
-    Pauses again and again, so that others can go on: of a large mailbox it takes a while.
+    Threads that are as they were are not written again. Pauses again and again, so that others can go on: of
+    a large mailbox it takes a while.
     """
-    nodes: list[ThreadNode] = []
+    old, pieces = threads.made_from
+    if not isinstance(old, ThreadTemplate):
+        old, pieces = ThreadTemplate(), [Piece(False, 0, len(threads.sizes))]
+    ends, starts = list(accumulate(old.lengths, initial=0)), threads.starts()
+    texts, lengths = [], array("I")
+    written = 0
+    for at, (is_old, first, stop) in enumerate(pieces, 1):
+        if at % BLOCK_NODES == 0:
+            yield
+        if is_old:
+            texts.append(old.text[ends[first] : ends[stop]])
+            lengths += old.lengths[first:stop]
+        else:
+            new = yield from _thread_texts(threads, starts[written : written + stop - first + 1])
+            texts += new
+            lengths.extend(map(len, new))
+        written += stop - first
+    threads.made_from = None, ()
+    return ThreadTemplate(b"".join(texts), array("I", filter(None, threads.uids)), lengths)
+
+
+def _thread_texts(threads: Threads, starts: Sequence[int]) -> Generator[None, None, list[bytes]]:
+    """The texts of neighbouring threads; ``starts`` has the first node of each, and that of the next one."""
+    uids, ups, least = threads.uids, threads.ups, starts[0]
     children: list[list[int]] = []
-    roots: list[int] = []
-    for place, node in enumerate(threads):
-        nodes.append(node)
+    for place in range(least, starts[-1]):
         children.append([])
-        (roots if node.parent is None else children[node.parent]).append(place)
+        if up := ups[place]:
+            children[place - up - least].append(place)
         if place % BLOCK_NODES == 0:
             yield
-    out: list[bytes] = []
-    uids = array("I")
     # What is still to be written, the next at the end: a node, or text.
     waiting: list[int | bytes] = []
 
@@ -124,23 +149,26 @@ def thread_template(threads: Iterable[ThreadNode]) -> Generator[None, None, Thre
         for at in reversed(many):
             waiting.extend((b")", at, b"("))
 
-    nest(roots)
-    while waiting:
-        step = waiting.pop()
-        if isinstance(step, bytes):
-            out.append(step)
-            continue
-        uid, below = nodes[step].uid, children[step]
-        if step % BLOCK_NODES == 0:
-            yield
-        if uid is not None:
-            uids.append(uid)
-            out.append(b"%d ") if below else out.append(b"%d")
-        if len(below) == 1:
-            waiting.append(below[0])
-        else:
-            nest(below)
-    return ThreadTemplate(b"".join(out), uids)
+    texts: list[bytes] = []
+    for start in starts[:-1]:
+        out: list[bytes] = []
+        nest([start])
+        while waiting:
+            step = waiting.pop()
+            if isinstance(step, bytes):
+                out.append(step)
+                continue
+            below = children[step - least]
+            if step % BLOCK_NODES == 0:
+                yield
+            if uids[step]:
+                out.append(b"%d " if below else b"%d")
+            if len(below) == 1:
+                waiting.append(below[0])
+            else:
+                nest(below)
+        texts.append(b"".join(out))
+    return texts
 
 
 def no_update_line(tag: bytes, text: bytes) -> bytes:

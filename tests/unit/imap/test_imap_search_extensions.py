@@ -103,7 +103,7 @@ def test_deeply_nested_threads_are_written() -> None:
             parent = 2 * level
             nodes += [ThreadNode(Uid(2 * level + 2), parent), ThreadNode(Uid(2 * level + 3), parent)]
         began = time.thread_time()
-        steps = thread_template(nodes)
+        steps = thread_template(Threads(nodes))
         pauses = 0
         while True:
             try:
