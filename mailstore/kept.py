@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailstore.model import MailboxId, ModSeq, Opened, Places, SortBy, ThreadAlgorithm, Uid
+from mailstore.thread_index import ThreadIndex
 from mailstore.threads import Threads
 
 VALUE_NUMBERS = 250
@@ -39,11 +40,14 @@ class Threaded:
     modseq: ModSeq
     uid_next: Uid
     threads: Threads
+    index: ThreadIndex | None = None
+    """What brings them up to date; without it they are made again."""
 
     @property
     def numbers(self) -> int:
-        """As of a listing: UID and parent, and as much again for what is sent."""
-        return VALUE_NUMBERS + 4 * len(self.threads)
+        """As of a listing: of a node its UID, its parent and what is sent of it, of a thread two lengths."""
+        kept = 0 if self.index is None else self.index.numbers
+        return VALUE_NUMBERS + 6 * len(self.threads) + 2 * len(self.threads.sizes) + kept
 
 
 ListingKey = tuple[MailboxId, tuple[SortBy, ...]]
@@ -78,12 +82,14 @@ class Kept:
         return found if isinstance(found, Threaded) else None
 
     def keep(self, key: ListingKey | ThreadsKey, value: Listing | Threaded) -> None:
-        """Keep a value, unless it is too large, or a newer one is there."""
+        """Keep a value, unless it is too large, or a newer one is there; threads lose their index first."""
         old = self._values.pop(key, None)
         if old is not None:
             self._numbers -= old.numbers
             if old.modseq > value.modseq:
                 value = old
+        if value.numbers > self._most and isinstance(value, Threaded):
+            value = replace(value, index=None)
         if value.numbers > self._most:
             return
         self._values[key] = value

@@ -43,6 +43,7 @@ from mailstore.open_account import OpenAccount
 from mailstore.ops import content, mailboxes, maildrop, messages, search, sorting
 from mailstore.ops.rows import delta, require_mailbox
 from mailstore.prepared import ReadyMessage
+from mailstore.thread_index import Threading, arrange
 from mailstore.uidset import UidSet
 
 
@@ -237,13 +238,18 @@ class Mailbox:
         run = partial(sorting.to_thread, progress=progress)
         found = await self._account.search(key, run, self.opened.mailbox_id, key, since, known)
         changed = await self._claimed(found.delta)
-        if found.rows is None and known is not None:
-            made = known.threads
+        made: Threading | Threaded
+        if found.renewal is not None:
+            made = await self._account.compute(found.renewal.made)
+        elif found.rows is None and known is not None:
+            made = known
+        elif found.now is not None and criteria.is_everything(key):
+            made = await self._account.compute(arrange, found.rows or [], algorithm)
         else:
-            made = await self._account.compute(_threads, found.rows or [], algorithm)
-        if found.now is not None and criteria.is_everything(key):
-            kept.keep(place, Threaded(found.now.modseq, found.now.uid_next, made))
-        return made, changed
+            return await self._account.compute(_threads, found.rows or [], algorithm), changed
+        if found.now is not None:
+            kept.keep(place, Threaded(found.now.modseq, found.now.uid_next, made.threads, made.index))
+        return made.threads, changed
 
     async def replace(
         self, uid: Uid, destination: MailboxName, new: NewMessage, since: ModSeq

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from mailstore.model import (
 from mailstore.ops import search as search_ops
 from mailstore.ops.listing import TYPECODE, Extent, changes, extent, listing
 from mailstore.ops.rows import CHOSEN, as_json, delta
+from mailstore.thread_index import Renewal
 from mailstore.uidset import MAX_NUMBER, UidSet
 
 HASH_BYTES = 16
@@ -36,6 +37,9 @@ FEW_NEW = 50
 
 MANY_OF = 8
 """Results that are more than one of so many messages are taken from the order of all."""
+
+RENEWED_OF = 2
+"""Threads are made again where more than one of so many messages would have to be threaded again."""
 
 _COLUMNS = {
     SortKey.ARRIVAL: "p.internal_date",
@@ -187,7 +191,7 @@ def _rank_sql(ranks: int) -> str:
     return f"(CASE{cases} ELSE {ranks} END)" if ranks else "NULL"
 
 
-def thread_rows(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid]) -> list[ThreadRow]:
+def thread_rows(txn: Txn, mailbox_id: MailboxId, uids: Iterable[int]) -> list[ThreadRow]:
     """What threading needs of these messages, in order of UID."""
     rows = txn.rows(
         "SELECT p.uid, ifnull(m.sent_date, p.internal_date), m.sort_subject, m.is_reply, m.own_hash,"
@@ -209,11 +213,15 @@ def thread_rows(txn: Txn, mailbox_id: MailboxId, uids: Sequence[Uid]) -> list[Th
 
 @dataclass(frozen=True, slots=True)
 class ToThread:
-    """What threading needs of messages; no ``rows`` where the known threads are still right."""
+    """What threading needs: ``rows`` of all messages that match, or what brings the known threads up to date.
 
-    rows: list[ThreadRow] | None
+    Neither where they are still right.
+    """
+
     now: Extent | None
     delta: Delta
+    rows: list[ThreadRow] | None = None
+    renewal: Renewal | None = None
 
 
 def to_thread(
@@ -230,6 +238,24 @@ def to_thread(
     if known is not None and now is not None and search.is_everything(key) and known.modseq <= now.modseq:
         gone, new = changes(txn, mailbox_id, known)
         if not gone and not new:
-            return ToThread(None, now, delta(txn, mailbox_id, since))
+            return ToThread(now, delta(txn, mailbox_id, since))
+        renewal = _renewal(txn, mailbox_id, now, known, gone, new)
+        if renewal is not None:
+            return ToThread(now, delta(txn, mailbox_id, since), renewal=renewal)
     found = search_ops.run(txn, mailbox_id, key, since, candidates, progress)
-    return ToThread(thread_rows(txn, mailbox_id, found.uids), now, found.delta)
+    return ToThread(now, found.delta, thread_rows(txn, mailbox_id, found.uids))
+
+
+def _renewal(
+    txn: Txn, mailbox_id: MailboxId, now: Extent, known: Threaded, gone: UidSet, new: Sequence[Uid]
+) -> Renewal | None:
+    """What brings the threads of all messages up to date, unless it is faster to make them again."""
+    most = now.messages // RENEWED_OF
+    if known.index is None or len(new) > most:
+        return None
+
+    def read(uids: Iterable[int]) -> list[ThreadRow]:
+        return thread_rows(txn, mailbox_id, uids)
+
+    renewal = known.index.to_renew(known.threads, read(new), set(gone), read, most)
+    return renewal if renewal is not None and renewal.messages == now.messages else None

@@ -45,7 +45,8 @@ from mailstore.model import (
 from mailstore.ops import content, mailboxes, messages, sorting
 from mailstore.ops import search as search_ops
 from mailstore.ops.rows import delta
-from mailstore.threads import Threads, threads
+from mailstore.prepared import ReadyMessage, prepare
+from mailstore.thread_index import arrange
 from mailstore.uidset import UidSet
 
 _TEXTS: tuple[tuple[str, search.Key], ...] = (
@@ -54,6 +55,7 @@ _TEXTS: tuple[tuple[str, search.Key], ...] = (
     ("search body, none match", search.BodyText("zebra")),
     ("search text, none match", search.AnyText("zebra")),
 )
+_NEW = b"Subject: new\r\nMessage-ID: <new@mail.example>\r\n\r\ntext\r\n"
 BATCH = 1000
 RUNS = 7
 
@@ -104,11 +106,19 @@ class Reads:
         """THREAD REFERENCES of all messages."""
         highest = self.highest()
         asked = self._read(sorting.to_thread, self.mailbox_id, search.All(), highest, known, None)
-        if asked.rows is None:
+        if asked.renewal is not None:
+            made = asked.renewal.made()
+        elif asked.rows is not None:
+            made = arrange(asked.rows, ThreadAlgorithm.REFERENCES)
+        else:
             assert known is not None
             return known
-        made = Threads(threads(asked.rows, ThreadAlgorithm.REFERENCES))
-        return Threaded(asked.now.modseq, asked.now.uid_next, made)
+        return Threaded(asked.now.modseq, asked.now.uid_next, made.threads, made.index)
+
+    def add_one(self) -> None:
+        """One more message, which answers none."""
+        self._write(messages.add_messages, self.mailbox_id, [ReadyMessage(prepare(_NEW), Flags(), 0)])
+        self.select_again()
 
     def change_some(self) -> ModSeq:
         r"""+FLAGS or -FLAGS \Answered on one message of a hundred; what the modseq was before."""
@@ -221,6 +231,8 @@ def measure(root: Path) -> list[tuple[str, str]]:
 
 def sorting_work(reads: Reads) -> list[tuple[str, Callable[[], object], int]]:
     """SORT and THREAD, the first time and later."""
+    older = reads.thread(None)
+    reads.add_one()
     made = reads.thread(None)
     return [
         ("sort by date, first", lambda: reads.sort(SortKey.DATE, lambda _: None), 3),
@@ -229,6 +241,7 @@ def sorting_work(reads: Reads) -> list[tuple[str, Callable[[], object], int]]:
         ("sort by subject, again", lambda: reads.sort(SortKey.SUBJECT, reads.kept.get), 31),
         ("thread by references, first", lambda: reads.thread(None), 3),
         ("thread by references, again", lambda: reads.thread(made), 31),
+        ("thread by references, one new message", lambda: reads.thread(older), 31),
     ]
 
 

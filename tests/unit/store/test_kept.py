@@ -497,22 +497,3 @@ def test_many_new_messages_are_sorted_with_the_others(world: World) -> None:
     now(account.append("INBOX", many))
     expected = (1, 2, 3, *range(3 + len(many), 3, -1))
     assert now(mailbox.sort(search.All(), order, ModSeq(0))).uids == expected
-
-
-def test_threads_are_made_again_only_for_other_messages(world: World) -> None:
-    """Flags change no thread; sessions share the threads, and what was made of them to be sent."""
-    account = filled(world, 3)
-    mailbox, other = (now(account.select("INBOX", False)) for _ in range(2))
-    refs, everything = ThreadAlgorithm.REFS, search.All()
-    first, _ = now(mailbox.threads(everything, refs, ModSeq(0)))
-    since = mailbox.opened.status.highest_modseq
-    now(mailbox.store_flags(UidSet.of([2]), StoreMode.ADD, Flags(SystemFlag.DELETED), None, since))
-    assert now(other.threads(everything, refs, ModSeq(0)))[0] is first
-    assert now(mailbox.threads(search.Uids(UidSet.of([1])), refs, ModSeq(0)))[0] is not first
-    assert now(mailbox.threads(everything, ThreadAlgorithm.REFERENCES, ModSeq(0)))[0] is not first
-    assert now(mailbox.threads(everything, refs, ModSeq(0)))[0] is first
-    now(mailbox.expunge(None, since))
-    without, _ = now(mailbox.threads(everything, refs, ModSeq(0)))
-    assert [node.uid for node in without] == [1, 3]
-    now(account.append("INBOX", [NewMessage(MAIL)]))
-    assert [node.uid for node in now(other.threads(everything, refs, ModSeq(0)))[0]] == [1, 3, 4]
