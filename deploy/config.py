@@ -377,6 +377,18 @@ def argon2_params(section: object) -> Argon2Params:
     return Argon2Params(checked.time_cost, checked.memory_kib, checked.parallelism)
 
 
+def mail_limits(store: object, mime: object) -> tuple[StoreLimits, MimeLimits]:
+    """The bounds on accounts and messages from the sections ``[store]`` and ``[mime]``.
+
+    Raises:
+        pydantic.ValidationError: a value is wrong.
+    """
+    return (
+        _limits(StoreSection.model_validate(store), StoreLimits),
+        _limits(MimeSection.model_validate(mime), MimeLimits),
+    )
+
+
 def find(config: Path | None, data: Path | None) -> Path:
     """The configuration file: the one named, the one in the data root, or the system's."""
     if config is not None:

@@ -65,10 +65,10 @@ def owners_mail_key(
 
 @contextmanager
 def account_database(
-    paths: AccountPaths, key: DatabaseKey, *, wait_s: float = LOCK_TIMEOUT_S
+    paths: AccountPaths, key: DatabaseKey, *, wait_s: float = LOCK_TIMEOUT_S, may_create: bool = False
 ) -> Iterator[Database]:
     """An account's database, open inside. At the end it waits ``wait_s`` for the lock, then leaves the WAL as
-    it is.
+    it is. ``may_create`` as in :func:`open_database`.
 
     Raises:
         DatabaseDamaged: not a database, another key, or there is none.
@@ -78,7 +78,7 @@ def account_database(
     def close(database: Database) -> None:
         close_databases(paths, [database], wait_s=wait_s)
 
-    database = open_database(paths, key, give_up=close, wait_s=wait_s)
+    database = open_database(paths, key, give_up=close, wait_s=wait_s, may_create=may_create)
     try:
         yield database
     finally:

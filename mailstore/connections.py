@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
-
-from mailstore.account import AccountPaths, restored_mark
+from mailstore.account import AccountPaths
 from mailstore.account_database import another_connection, mail_key, open_database, search_key
 from mailstore.damage import DamagedDatabase
-from mailstore.durable import storage_errors, sync_folder, write_new
 from mailstore.engine import Database, DatabaseKey
-from mailstore.ops import mailboxes
-from mailstore.schema import migrate
+from mailstore.ready_database import make_ready
 from mailstore.unlock import Unlocked
 
 
@@ -51,9 +46,7 @@ class Connections:
             may_create=True,
         )
         try:
-            migrate(database, int(time.time()))
-            self._finish_restore(database)
-            self._note_made()
+            make_ready(self._paths, database)
         except BaseException:
             self.useless.append(database)
             raise
@@ -72,17 +65,3 @@ class Connections:
             give_up=self.useless.append,
             damage=self._damage,
         )
-
-    def _note_made(self) -> None:
-        with storage_errors():
-            if not self._paths.made.exists():
-                with suppress(FileExistsError):  # another worker was faster
-                    write_new(self._paths.made, b"")
-                sync_folder(self._paths.folder)
-
-    def _finish_restore(self, database: Database) -> None:
-        restore_id = restored_mark(self._paths)
-        if restore_id is not None:
-            database.write(int(time.time()), mailboxes.after_restore, restore_id)
-            with storage_errors():
-                self._paths.restored.unlink(missing_ok=True)

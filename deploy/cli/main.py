@@ -12,6 +12,7 @@ from deploy.cli.domain import alias, domain
 from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, GivenPaths
 from deploy.cli.server import check_config, quickstart, serve
+from deploy.cli.transfer import export_command, import_command
 
 COMMANDS: tuple[click.Command, ...] = (
     account,
@@ -20,6 +21,8 @@ COMMANDS: tuple[click.Command, ...] = (
     backup,
     check_config,
     domain,
+    export_command,
+    import_command,
     quickstart,
     recovery_key,
     restore,

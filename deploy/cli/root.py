@@ -48,6 +48,7 @@ from mailstore.errors import (
     NoSuchDomain,
     NoSuchKeyslot,
     NotInitialised,
+    OverQuota,
     PasswordUnusable,
     ScopeDenied,
     ServerKeyLost,
@@ -58,6 +59,8 @@ from mailstore.errors import (
     TooNew,
 )
 from mailstore.keys import Argon2Params
+from mailstore.limits import StoreLimits
+from mailstore.mime import MimeLimits
 from mailstore.room import volume_of
 
 P = ParamSpec("P")
@@ -92,6 +95,11 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (PasswordUnusable, EXIT_REFUSED, "that text cannot be a password: choose another one, in UTF-8"),
     (NotInitialised, EXIT_REFUSED, "there is no data here yet: check --data, or add the first account"),
     (LimitExceeded, EXIT_REFUSED, "the account has too many of these: remove one first"),
+    (
+        OverQuota,
+        EXIT_REFUSED,
+        "the account is full: what fitted is there; make room or raise its limits, and run it again",
+    ),
     (Busy, EXIT_BUSY, "another process holds the lock: try again in a moment"),
     (TooManyLogins, EXIT_BUSY, "not enough memory for key derivation: try again in a moment"),
     (StorageFull, EXIT_STORAGE, f'the disk is full: make room and try again, see {GUIDE}, "{FULL_SECTION}"'),
@@ -192,6 +200,17 @@ def argon2_params(config: Path | None, data: Path | None) -> Argon2Params:
     except ValidationError:
         raise Refusal(
             "the configuration's [argon2] is wrong: see 'sealbox check-config'", EXIT_USAGE
+        ) from None
+
+
+def mail_limits(cli: Cli) -> tuple[StoreLimits, MimeLimits]:
+    """The configuration's bounds on accounts and messages, or the defaults."""
+    settings = _settings(cli.config_path if cli.config_path.exists() else None, cli.root)
+    try:
+        return configuration.mail_limits(settings.get("store", {}), settings.get("mime", {}))
+    except ValidationError:
+        raise Refusal(
+            "the configuration's [store] or [mime] is wrong: see 'sealbox check-config'", EXIT_USAGE
         ) from None
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mailstore.model import Pop3Settings
+from mailstore.modified_utf7 import decode, encode
 from protocols.imap.connection import CommandReceived, Connection, Fatal
 from protocols.imap.grammar.table import Parsed, Unparsed, parse_command
-from protocols.imap.grammar.utf7 import decode, encode
 from protocols.limits import ImapLimits, LoginLimits
 from protocols.sasl import SaslError, decode_response
 from protocols.scram import BindingFailed, client_first

@@ -70,6 +70,7 @@ PURE = (
     "mailstore/search_form.py",
     "mailstore/thread_index.py",
     "mailstore/threads.py",
+    "mailstore/transfer/",
     "mailstore/uidset.py",
     "mailstore/wal.py",
     "backup/",
@@ -80,11 +81,17 @@ COMPUTES_ONLY = (
     "mailstore/address.py",
     "mailstore/mime/",
     "mailstore/model.py",
+    "mailstore/modified_utf7.py",
     "mailstore/names.py",
     "mailstore/search.py",
     "mailstore/search_form.py",
     "mailstore/thread_index.py",
     "mailstore/threads.py",
+    "mailstore/transfer/arrival.py",
+    "mailstore/transfer/folders.py",
+    "mailstore/transfer/line_ends.py",
+    "mailstore/transfer/maildir_format.py",
+    "mailstore/transfer/mbox_format.py",
     "mailstore/uidset.py",
     "mailstore/wal.py",
     "backup/schedule.py",
@@ -125,6 +132,7 @@ STORE_FACE = {
     "mailstore.errors",
     "mailstore.mime",
     "mailstore.model",
+    "mailstore.modified_utf7",
     "mailstore.search",
     "mailstore.uidset",
     "mailstore.sealed",
@@ -355,6 +363,13 @@ def test_deploy_composes_and_touches_no_database(path: Path) -> None:
     assert not {
         module for module in imports(path) if any(f"{module}.".startswith(f"{one}.") for one in inside)
     }
+
+
+def test_only_commands_move_mail_in_and_out() -> None:
+    """The server needs no reader of other formats, and a mistake in one cannot stop it."""
+    inside = {module for module in MODULES if module.startswith("mailstore.transfer.")}
+    users = {module for module in MODULES if graph()[module] & inside}
+    assert {one for one in users - inside if not one.startswith("deploy.cli.")} == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from mailstore import mime, search
+from mailstore import mime, modified_utf7, search
 from mailstore.errors import MailboxNameInvalid
 from mailstore.mime.charsets import codec_of, decode_pieces
 from mailstore.mime.collation import unicode_casemap
 from mailstore.model import ModSeq, NewMessage
 from mailstore.names import for_creation
 from protocols.access_log import user_agent
-from protocols.imap.grammar import utf7
 from protocols.limits import AccessLogLimits
 from tests.growth import LINEAR_AT_MOST, growth
 from tests.unit.store.store_world import World, now
@@ -40,7 +39,7 @@ BYTE_READERS: dict[str, Callable[[bytes], object]] = {
     "content fields": lambda value: mime.scan(b"Content-Type: %b\r\n\r\n" % value),
     "quoted-printable": lambda value: mime.decode_body(QUOTED, value),
     "base64": lambda value: mime.decode_body(BASE64, value),
-    "modified UTF-7": lambda value: _refused(lambda: utf7.decode(value)),
+    "modified UTF-7": lambda value: _refused(lambda: modified_utf7.decode(value)),
     "user agent": lambda value: user_agent(((b"name", value), (b"version", value)), AccessLogLimits()),
 }
 BYTES = [

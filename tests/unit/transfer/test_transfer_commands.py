@@ -1,0 +1,133 @@
+"""sealbox import and export: what they ask, say and refuse, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from transfer_world import PASSWORD, TINY
+
+from deploy.cli import root as root_module
+from deploy.cli.main import main
+
+LINE = PASSWORD.decode() + "\n"
+ADA = "ada@example.org"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run sealbox with a data root of its own and cheap Argon2; gives (exit code, stdout, stderr)."""
+    monkeypatch.setattr(root_module, "argon2_params", lambda _config, _data: TINY)
+
+    def command(*arguments, stdin=LINE):
+        result = CliRunner().invoke(main, ["--data", str(tmp_path / "data"), *arguments], input=stdin)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    for name in (ADA, "bob@example.org"):
+        assert command("account", "add", name, "--password-stdin")[0] == 0
+    return command
+
+
+@pytest.fixture
+def maildir(tmp_path: Path) -> Path:
+    """A Maildir with two messages."""
+    for part in ("cur", "new", "tmp"):
+        (tmp_path / "Maildir" / part).mkdir(parents=True)
+    (tmp_path / "Maildir" / "cur" / "1.a:2,S").write_bytes(b"Subject: a\n\nA\n")
+    (tmp_path / "Maildir" / "new" / "2.b").write_bytes(b"Subject: b\n\nB\n")
+    return tmp_path / "Maildir"
+
+
+def taken_in(run, place: str, *more: str, stdin=LINE):
+    """Import into Ada's account."""
+    return run("import", ADA, "--from", place, "--password-stdin", *more, stdin=stdin)
+
+
+def test_in_and_out(run, maildir: Path, tmp_path: Path) -> None:
+    """What is said for people, and in JSON."""
+    code, out, _err = taken_in(run, f"maildir:{maildir}")
+    assert (code, out) == (0, "2 messages imported, 34.0B, in 1 mailboxes; 0 were there already\n")
+    code, out, _err = taken_in(run, f"maildir:{maildir}", "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "mailboxes": 1,
+        "messages": 0,
+        "size_bytes": 0,
+        "already_there": 2,
+        "deleted_in_source": 0,
+        "keywords_left_out": 0,
+        "unusable_count": 0,
+        "unusable": [],
+    }
+    target = f"mbox:{tmp_path / 'out'}"
+    code, out, err = run("export", ADA, "--to", target, "--password-stdin")
+    assert code == 0
+    assert out == f"2 messages in 6 mailboxes, 34.0B, are in {target}\n"
+    assert err == "it is not encrypted: keep it where only its owner can read it\n"
+    code, out, _err = run("export", ADA, "--to", target, "--password-stdin", "--update", "--json")
+    assert json.loads(out) == {
+        "mailboxes": 6,
+        "messages": 2,
+        "size_bytes": 34,
+        "written": 0,
+        "gone_meanwhile": 0,
+    }
+    code, out, _err = run(
+        "import", "bob@example.org", "--from", f"mbox:{tmp_path / 'out'}", "--password-stdin"
+    )
+    assert (code, out) == (0, "2 messages imported, 34.0B, in 6 mailboxes; 0 were there already\n")
+
+
+def test_damaged_messages_are_named_and_end_with_6(run, maildir: Path) -> None:
+    """And everything else is imported."""
+    os.mkfifo(maildir / "cur" / "3.c:2,S")
+    code, out, err = taken_in(run, f"maildir:{maildir}")
+    assert (code, out[:19]) == (6, "2 messages imported")
+    assert err == "not imported: 'cur/3.c:2,S': no ordinary file\n"
+
+
+@pytest.mark.parametrize("place", ["nothing", "maildir:", "mbox", "zip:x", ":x", "imap:x"])
+def test_what_is_no_place_is_wrong_usage(run, place: str) -> None:
+    """In both directions, before a password is asked for."""
+    assert taken_in(run, place, stdin="")[2].startswith("sealbox: say where the mail is")
+    code, _out, err = run("export", ADA, "--to", place, "--password-stdin", stdin="")
+    assert (code, err[:20]) == (2, "sealbox: say where t")
+
+
+def test_wrong_secrets_and_missing_sources(run, maildir: Path, tmp_path: Path) -> None:
+    """Exit codes as everywhere: 4 for a wrong secret, 3 for what is not there."""
+    assert taken_in(run, f"maildir:{maildir}", stdin="wrong\n")[0] == 4
+    assert taken_in(run, f"maildir:{tmp_path / 'nothing'}")[0] == 3
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    assert run("export", ADA, "--to", f"mbox:{tmp_path / 'full'}", "--password-stdin")[0] == 3
+    (tmp_path / "file").touch()
+    assert run("export", ADA, "--to", f"mbox:{tmp_path / 'file'}", "--password-stdin")[0] in (3, 6)
+
+
+def test_an_app_password_does_what_its_scope_allows(run, maildir: Path, tmp_path: Path) -> None:
+    """Reading is enough for an export, too little for an import; another protocol is too little for both."""
+
+    def secret(*scope: str) -> str:
+        made = run("app-password", "add", ADA, "--label", "phone", *scope, "--password-stdin", "--json")
+        return json.loads(made[1])["app_password"] + "\n"
+
+    code, _out, err = taken_in(run, f"maildir:{maildir}", stdin=secret("--read-only"))
+    assert (code, err) == (4, "sealbox: this secret may not do that: use the password or the recovery key\n")
+    assert taken_in(run, f"maildir:{maildir}", stdin=secret("--protocol", "pop3"))[0] == 4
+    assert taken_in(run, f"maildir:{maildir}", stdin=secret())[0] == 0
+    out = f"mbox:{tmp_path / 'out'}"
+    assert run("export", ADA, "--to", out, "--password-stdin", stdin=secret("--protocol", "pop3"))[0] == 4
+    assert run("export", ADA, "--to", out, "--password-stdin", stdin=secret("--read-only"))[0] == 0
+
+
+def test_quota_ends_an_import_with_what_fits(run, maildir: Path) -> None:
+    """The sentence says that it can be continued."""
+    assert run("account", "add", "eve@example.org", "--quota", "20", "--password-stdin")[0] == 0
+    code, _out, err = run("import", "eve@example.org", "--from", f"maildir:{maildir}", "--password-stdin")
+    assert (code, err[:29]) == (3, "sealbox: the account is full:")
