@@ -126,7 +126,7 @@ class AccountPaths:
 
     @property
     def search_progress(self) -> Path:
-        """Counts, while the search index is being filled; see ``mailstore.index_progress``."""
+        """How far the search index has come; see ``mailstore.index_progress``."""
         return self.folder / "search.db-progress"
 
     @property

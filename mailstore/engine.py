@@ -210,12 +210,23 @@ class Database:
             self._connection.execute(begin)
             try:
                 result = fn(Txn(self._connection, now), *args)
+                self._require_sound()
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
             return result
+
+    def _require_sound(self) -> None:
+        """Notice a damaged page that has been read as zeros, before anybody believes what was in it.
+
+        That is how SQLCipher hands it out. SQLite misses nothing where it is the last page of a long value.
+        SQLCipher remembers it, and refuses the next page that has to be read, if there is one.
+        """
+        if self._connection.execute("PRAGMA cipher_status").fetchone() != ("1",):
+            self._damage.tell(SQLITE_CORRUPT)
+            raise DatabaseDamaged("the database is damaged")
 
     def checkpoint(self, held: HeldLock | None = None) -> bool:
         """Copy the WAL into the database and truncate it; ``held`` as for :meth:`close`.

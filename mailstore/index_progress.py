@@ -1,7 +1,7 @@
 """How far an account's search index has come, for an operator, who has no key to look into it.
 
-While messages are left to be indexed, ``search.db-progress`` holds two counts: how many are in the index, and
-how many there are. It is removed when all are.
+``search.db-progress`` holds two counts: how many messages are in the index, and how many there are. Both are
+0 when nothing was left to index. Without the file, or with other content, nothing is known.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from mailstore.account import AccountPaths
 from mailstore.durable import FILE_MODE, storage_errors
 
 _RECORD = re.compile(rb"(\d{12}) (\d{12})\n")
-"""Of one length, so that it is written over in one step."""
+"""Of one length, so that it is written over in one step, and on a full disk too."""
+
+_COMPLETE = b"%012d %012d\n" % (0, 0)
+_UNKNOWN = b"-" * (len(_COMPLETE) - 1) + b"\n"
 
 
 class IndexState(Enum):
@@ -42,17 +45,27 @@ class IndexProgress:
 def note_progress(paths: AccountPaths, indexed: int, messages: int) -> None:
     """Say that so many of the messages are in the index. That it cannot be written matters to nobody."""
     with suppress(OSError):
-        descriptor = os.open(paths.search_progress, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        try:
-            os.pwrite(descriptor, b"%012d %012d\n" % (indexed, messages), 0)
-        finally:
-            os.close(descriptor)
+        _write(paths, b"%012d %012d\n" % (indexed, messages), os.O_CREAT)
 
 
 def note_complete(paths: AccountPaths) -> None:
     """All messages are in the index."""
+    note_progress(paths, 0, 0)
+
+
+def note_change(paths: AccountPaths) -> None:
+    """There may be more to index than was known: from now on nobody is told that all is in it."""
     with suppress(OSError):
-        paths.search_progress.unlink(missing_ok=True)
+        if paths.search_progress.read_bytes() == _COMPLETE:
+            _write(paths, _UNKNOWN, 0)
+
+
+def _write(paths: AccountPaths, record: bytes, flags: int) -> None:
+    descriptor = os.open(paths.search_progress, os.O_WRONLY | os.O_CLOEXEC | flags, FILE_MODE)
+    try:
+        os.pwrite(descriptor, record, 0)
+    finally:
+        os.close(descriptor)
 
 
 def index_progress(paths: AccountPaths) -> IndexProgress:
@@ -61,9 +74,12 @@ def index_progress(paths: AccountPaths) -> IndexProgress:
         if not paths.search_db.exists():
             return IndexProgress(IndexState.NONE)
         try:
-            found = _RECORD.fullmatch(paths.search_progress.read_bytes())
+            record = paths.search_progress.read_bytes()
         except FileNotFoundError:
-            return IndexProgress(IndexState.COMPLETE)
+            record = _UNKNOWN
+    if record == _COMPLETE:
+        return IndexProgress(IndexState.COMPLETE)
+    found = _RECORD.fullmatch(record)
     if found is None:
         return IndexProgress(IndexState.PARTIAL)
     return IndexProgress(IndexState.PARTIAL, int(found[1]), int(found[2]))

@@ -17,7 +17,7 @@ from mailstore.damage import DamagedDatabase, named
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, open_connection
 from mailstore.errors import Busy, DatabaseDamaged, StorageFailed, StorageFull, StoreError
-from mailstore.index_progress import note_complete, note_progress
+from mailstore.index_progress import note_change, note_complete, note_progress
 from mailstore.limits import StoreLimits
 from mailstore.locks import locked
 from mailstore.ops import index_text, search_index
@@ -48,6 +48,8 @@ WRITTEN_TIMES = 6
 """What a batch may take on the disk for a while, in octets for each of its characters."""
 
 _AUTOCHECKPOINT_PAGES = 1_000
+_LOOK_BACK = 100
+"""Messages at a time, from the last one, until one is found that has not been removed."""
 
 
 class _DamagedIndex(DamagedDatabase):
@@ -93,6 +95,7 @@ class SearchIndex:
 
         Never raises StoreError. While another process has the index open, that one does it.
         """
+        note_change(self._paths)
         deadline = time.monotonic() + LEAVE_S
         try:
             with locked(self._paths.search_write_lock, exclusive=True, timeout_s=0.0):
@@ -145,6 +148,7 @@ class SearchIndex:
         Returns:
             Seconds until there may be more to do; None when all is done until something changes.
         """
+        note_change(self._paths)
         try:
             # Whoever has this one indexes; it is let go after each batch.
             with locked(self._paths.search_write_lock, exclusive=True, timeout_s=0.0):
@@ -176,8 +180,7 @@ class SearchIndex:
                 for one in (mail, database):
                     one.pragma("PRAGMA shrink_memory")  # nobody needs what they have cached
                 return None
-            last = _read(mail, search_index.object_id_of, texts[-1].message_id)
-            database.write(_now(), search_index.add, texts, last)
+            database.write(_now(), search_index.add, texts)
             self._note_progress(mail, database, after, texts)
         except DatabaseDamaged:
             return BUSY_RETRY_S if self._discard() else FAILED_RETRY_S
@@ -306,9 +309,19 @@ class SearchIndex:
 
 
 def _is_of(database: Database, mail: Database) -> bool:
-    """False where the last message that was indexed is another one now: mail.db was put back, and grew."""
-    message_id, then = database.read(_now(), search_index.last_indexed)
-    return _read(mail, search_index.object_id_of, message_id) in (then, "")
+    """False where messages are other ones than those that were indexed: mail.db was put back, and grew.
+
+    Ids are given one after the other and never twice, so if the last indexed message that is still there is
+    the same one, all before it are. Where none is left the index has nothing about any message.
+    """
+    end = search_index.END
+    while known := database.read(_now(), search_index.indexed_before, end, _LOOK_BACK):
+        end = min(known)
+        now = _read(mail, search_index.object_ids, end, max(known))
+        last = max(known.keys() & now.keys(), default=None)
+        if last is not None:
+            return known[last] == now[last]
+    return True
 
 
 def _now() -> int:

@@ -300,7 +300,7 @@ def _index_line(index: IndexProgress) -> str:
         case IndexState.PARTIAL:
             return f"{index.indexed} of {index.messages} messages are indexed; more while the account is open"
         case IndexState.COMPLETE:
-            return "all messages were indexed when the account was last open"
+            return "all messages were indexed when the index was last filled"
 
 
 def _record_line(record: AccountRecord) -> str:

@@ -15,22 +15,23 @@ from mailstore.ops.search_text import body_forms, field_forms, header_forms
 def texts_after(txn: Txn, message_id: int, limits: StoreLimits) -> list[IndexText]:
     """The texts of the messages behind ``message_id`` that make up one batch, in order of their ids."""
     rows = txn.rows(
-        f"SELECT s.id, s.size_bytes, s.header_bytes, {small_header('s')} FROM message AS s WHERE s.id > ?"
+        f"SELECT s.object_id, s.id, s.size_bytes, s.header_bytes, {small_header('s')}"
+        " FROM message AS s WHERE s.id > ?"
         " ORDER BY s.id LIMIT ?",
         (message_id, limits.index_batch_messages),
     )
     batch: list[IndexText] = []
     chars = 0
-    for row in rows:
+    for object_id, *row in rows:
         if chars >= limits.index_batch_chars:
             break
-        text, read = _text(MessageReader(txn, *row), limits)
+        text, read = _text(object_id, MessageReader(txn, *row), limits)
         batch.append(text)
         chars += read
     return batch
 
 
-def _text(reader: MessageReader, limits: StoreLimits) -> tuple[IndexText, int]:
+def _text(object_id: str, reader: MessageReader, limits: StoreLimits) -> tuple[IndexText, int]:
     """The text of one message, and how many characters of it have been read."""
     most_chars = limits.index_message_chars
     try:
@@ -39,10 +40,10 @@ def _text(reader: MessageReader, limits: StoreLimits) -> tuple[IndexText, int]:
         fields = {} if header is None else dict(field_forms(reader))
     except (StorageFailed, ValueError):
         # Whoever searches it is told of the damage.
-        return IndexText(reader.message_id, None, None), 0
+        return IndexText(reader.message_id, object_id, None, None), 0
     read = sum(most_chars if one is None else len(one) for one in (header, body))
     kept = {name: form if len(form) <= limits.index_field_chars else None for name, form in fields.items()}
-    return IndexText(reader.message_id, header, body, kept), read
+    return IndexText(reader.message_id, object_id, header, body, kept), read
 
 
 def _joined(forms: Iterable[str], most_chars: int) -> str | None:

@@ -1,11 +1,12 @@
 """The search index in search.db: which messages can hold a text (FORMAT.md section 13).
 
-It keeps which trigrams the search form of a message has, not where. So it only proposes messages: whether one
-holds what is searched for is for its text to say. What the index does not rule out has to be read.
+It keeps which trigrams the search form of a message has, not where. So mostly it only proposes messages:
+whether one holds what is searched for is for its text to say. What the index does not rule out has to be
+read.
 
-The fields that are searched most are kept whole, each in the form in which it is compared, those of all
-messages in a row. Going through them takes less time than reading a hundred messages, and their answer is
-certain.
+Two answers are certain. Two or three characters below the header are, or begin, a trigram: where that is,
+they are. And the fields that are searched most are kept whole, each in the form in which it is compared,
+those of all messages in a row; going through them takes less time than reading a hundred messages.
 
 Each ``1 << SHARD_BITS`` message ids have a table of their own: FTS5 gets rid of what deleted rows held by
 merging a whole table, which has to stay cheap.
@@ -22,7 +23,7 @@ from mailstore.errors import DatabaseDamaged
 from mailstore.search import KEPT_FIELDS, Candidates, Holders, Needle, Place
 from mailstore.search_form import SEARCH_FORM_VERSION
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 """``PRAGMA user_version`` of search.db. An index of another version is made anew."""
 
 SHARD_BITS = 11
@@ -52,12 +53,13 @@ page would silently end in zeros. Besides, it would take all of a second page fo
 _REPLACED = {0: "\x01", 0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
 _PARTS = (Place.HEADER, Place.BODY)
 """By the last bit of a row's number."""
-_IDS = 1 << 48
-"""Of messages; rows of a table can have 64 bits."""
+END = 1 << 48
+"""Above the ids of all messages; rows of a table can have 64 bits."""
 _TABLES = (
     "CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     # Every message up to about.up_to that has not been removed.
-    "CREATE TABLE indexed(message_id INTEGER PRIMARY KEY, has_header INTEGER, has_body INTEGER) STRICT",
+    "CREATE TABLE indexed(message_id INTEGER PRIMARY KEY, object_id TEXT NOT NULL, has_header INTEGER,"
+    " has_body INTEGER) STRICT",
     "CREATE INDEX without_header ON indexed(message_id) WHERE has_header = 0",
     "CREATE INDEX without_body ON indexed(message_id) WHERE has_body = 0",
     # The id is that of the message, behind the number of the field. The form is NULL where it is too long.
@@ -70,6 +72,7 @@ class IndexText:
     """What is to be indexed of one message; None when it is more than may be, or cannot be read."""
 
     message_id: int
+    object_id: str
     header: str | None
     body: str | None
     fields: Mapping[str, str | None] = field(default_factory=dict)
@@ -86,7 +89,6 @@ def make(txn: Txn, mailboxes: str, removals_now: str) -> None:
         ("form", _FORM),
         ("mailboxes", mailboxes),
         ("up_to", "0"),
-        ("last", ""),
         ("removed", removals_now),
     ):
         txn.run("INSERT INTO about VALUES(?, ?)", (name, value))
@@ -121,9 +123,13 @@ def up_to(txn: Txn) -> int:
     return int(txn.value("SELECT value FROM about WHERE name = 'up_to'"))
 
 
-def last_indexed(txn: Txn) -> tuple[int, str]:
-    """The last message that has been indexed, and what :func:`object_id_of` said of it then."""
-    return up_to(txn), str(txn.value("SELECT value FROM about WHERE name = 'last'"))
+def indexed_before(txn: Txn, message_id: int, most: int) -> dict[int, str]:
+    """The last so many messages in the index below ``message_id``, and their object ids."""
+    rows = txn.rows(
+        "SELECT message_id, object_id FROM indexed WHERE message_id < ? ORDER BY message_id DESC LIMIT ?",
+        (message_id, most),
+    )
+    return dict(rows)
 
 
 def removed(txn: Txn) -> str:
@@ -150,18 +156,17 @@ def _shard(message_id: int) -> str:
     return f"text_{message_id >> SHARD_BITS}"
 
 
-def add(txn: Txn, texts: Sequence[IndexText], last: str) -> None:
+def add(txn: Txn, texts: Sequence[IndexText]) -> None:
     """Put messages, in order of their ids, behind those that are in the index.
 
-    ``last`` is what :func:`object_id_of` says of the last of them. Raises DatabaseDamaged where the index has
-    messages that should not be in it yet.
+    Raises DatabaseDamaged where the index has messages that should not be in it yet.
     """
     if txn.value("SELECT max(message_id) FROM indexed WHERE message_id >= ?", (texts[0].message_id,)):
         raise DatabaseDamaged("the search index contradicts itself")
     made = set(_shards(txn))
     for text in texts:
         has = text.header is not None, text.body is not None
-        txn.run("INSERT INTO indexed VALUES(?, ?, ?)", (text.message_id, *has))
+        txn.run("INSERT INTO indexed VALUES(?, ?, ?, ?)", (text.message_id, text.object_id, *has))
         for name, form in text.fields.items():
             exact = None if form is None else _exact(form)
             if exact is not None and len(exact) > _ROW_BYTES:
@@ -180,8 +185,7 @@ def add(txn: Txn, texts: Sequence[IndexText], last: str) -> None:
             if form is not None and len(form) >= TRIGRAM:
                 stored = (text.message_id << 1 | part, _storable(form))
                 txn.run(f"INSERT INTO {shard}(rowid, form) VALUES(?, ?)", stored)
-    for name, value in (("up_to", str(texts[-1].message_id)), ("last", last)):
-        txn.run("UPDATE about SET value = ? WHERE name = ?", (value, name))
+    txn.run("UPDATE about SET value = ? WHERE name = 'up_to'", (str(texts[-1].message_id),))
 
 
 def indexed_count(txn: Txn) -> int:
@@ -241,7 +245,7 @@ def _in_field(txn: Txn, name: str, form: str, most: int) -> Holders | None:
     rows = txn.rows(
         "SELECT id - ?, form IS NOT NULL FROM field"
         " WHERE id BETWEEN ? AND ? AND (form IS NULL OR instr(form, ?)) LIMIT ?",
-        (first := _first_of(name), first, first + _IDS - 1, _exact(form), most + 1),
+        (first := _first_of(name), first, first + END - 1, _exact(form), most + 1),
     )
     if len(rows) > most:
         return None
@@ -285,7 +289,7 @@ def _in_part(txn: Txn, place: Place, form: str, most: int) -> Holders | None:
 
 def _first_of(name: str) -> int:
     """Ids of table ``field`` for this field are those of messages, counted from here."""
-    return KEPT_FIELDS.index(name) * _IDS
+    return KEPT_FIELDS.index(name) * END
 
 
 def _exact(form: str) -> bytes:
@@ -338,9 +342,9 @@ def identity(txn: Txn) -> tuple[str, int]:
     return str(mailboxes), int(last_id or 0)
 
 
-def object_id_of(txn: Txn, message_id: int) -> str:
-    """Tells a message from one that has its id in another state of mail.db; empty where there is none."""
-    return str(txn.value("SELECT object_id FROM message WHERE id = ?", (message_id,)) or "")
+def object_ids(txn: Txn, first: int, last: int) -> dict[int, str]:
+    """What tells the messages in this range from those that have their ids in another state of mail.db."""
+    return dict(txn.rows("SELECT id, object_id FROM message WHERE id BETWEEN ? AND ?", (first, last)))
 
 
 def count_after(txn: Txn, message_id: int) -> int:

@@ -71,7 +71,9 @@ def test_progress_of_the_search_index_is_shown(joe):
     assert none == {"state": "none", "indexed": None, "messages": None}
     assert shown() == "no index yet: it is made while the account is open"
     (folder / "search.db").write_bytes(b"")
-    assert shown() == "all messages were indexed when the account was last open"
+    assert shown() == "some messages are not indexed yet"
+    (folder / "search.db-progress").write_bytes(b"000000000000 000000000000\n")
+    assert shown() == "all messages were indexed when the index was last filled"
     (folder / "search.db-progress").write_bytes(b"")
     assert shown() == "some messages are not indexed yet"
     (folder / "search.db-progress").write_bytes(b"000000000012 000000000345\n")

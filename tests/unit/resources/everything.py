@@ -127,7 +127,9 @@ World = Everything
 Step = Callable[[World], Any]
 
 _RANDOM = re.compile(r"(?<=accounts/)../|[0-9a-f]{16,}")
-_COMES_AND_GOES = re.compile(r"(-wal|-shm|\.lock|-checkpoints|/inbox-size|/accounts/..)$")
+_COMES_AND_GOES = re.compile(
+    r"(-wal|-shm|\.lock|-checkpoints|/inbox-size|/search\.db-progress|/accounts/..)$"
+)
 
 
 NOWHERE = "$."
@@ -138,7 +140,7 @@ def nothing(_world: World) -> None:
 
 
 def files(world: World) -> list[str]:
-    """All files and folders, but for what comes and goes with an open database, and the size of an inbox."""
+    """All files and folders, but for what comes and goes with an open database, and notes beside it."""
     found = (str(path.relative_to(world.place)) for path in world.place.rglob("*"))
     return sorted(_RANDOM.sub("*", name) for name in found if not _COMES_AND_GOES.search(name))
 

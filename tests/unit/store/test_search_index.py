@@ -213,7 +213,7 @@ def test_an_index_in_the_middle_of_its_making_is_of_use(
 
 
 def test_how_far_an_index_has_come_can_be_told_without_its_key(tmp_path: Path) -> None:
-    """By two counts while messages are left; nothing stays when all are in it."""
+    """By two counts while messages are left, and by what stands for them when all are in it."""
     world = World(tmp_path / "root", StoreLimits(index_batch_messages=10))
     account = world.login()
     assert index_progress(world.paths) == IndexProgress(IndexState.NONE)
@@ -234,8 +234,9 @@ def test_how_far_an_index_has_come_can_be_told_without_its_key(tmp_path: Path) -
         seen.add(index_progress(world.paths))
     assert {IndexProgress(IndexState.PARTIAL, at, 85) for at in range(30, 85, 10)} < seen
     assert index_progress(world.paths) == IndexProgress(IndexState.COMPLETE)
-    assert not world.paths.search_progress.exists()
+    assert world.paths.search_progress.read_bytes() == b"000000000000 000000000000\n"
     now(account.append("Drafts", [mail(86)]))
+    world.paths.search_progress.unlink()
     world.paths.search_progress.mkdir()  # it cannot be written: that concerns nobody
     index(world)
     world.paths.search_progress.rmdir()
@@ -685,13 +686,13 @@ def test_indexing_leaves_room_to_delete(world: World, monkeypatch: pytest.Monkey
 
 
 def test_indexes_are_closed_with_the_account(tmp_path: Path) -> None:
-    """The last one to close leaves a whole file and no log."""
+    """The last one to close leaves a whole file, how far it has come, and no log."""
     world = World(tmp_path / "root")
     fill(world.login())
     index(world)
     paths = world.paths
     world.close()
-    assert [path.exists() for path in paths.search_db_files] == [True, False, False, False]
+    assert [path.exists() for path in paths.search_db_files] == [True, False, False, True]
 
 
 def test_a_search_index_has_a_key_of_its_own(world: World) -> None:

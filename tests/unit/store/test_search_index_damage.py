@@ -18,7 +18,6 @@ from mailstore.engine import Database, Txn, open_connection
 from mailstore.limits import StoreLimits
 from mailstore.model import NewMessage
 from mailstore.ops import search as search_ops
-from mailstore.ops import search_index
 from mailstore.search_index import FAILED_RETRY_S, SearchIndex
 
 PAGE = 4096
@@ -189,9 +188,7 @@ def test_an_index_that_contradicts_itself_is_made_anew(world: World) -> None:
     """It cannot be filled any further, and would fail with every message that comes."""
     indexed = Indexed(world, 10)
     database = open_connection(indexed.paths.search_db, indexed.key, autocheckpoint_pages=1000)
-    wrong = indexed.mail.read(0, search_index.object_id_of, 5)
-    for name, value in (("up_to", "5"), ("last", wrong)):
-        database.write(0, Txn.run, "UPDATE about SET value = ? WHERE name = ?", (value, name))
+    database.write(0, Txn.run, "UPDATE about SET value = '5' WHERE name = 'up_to'")
     database.close()
     index = indexed.open()
     index.work(indexed.mail)
