@@ -16,9 +16,12 @@ from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.owner import as_caller
 from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, mail_limits
 from deploy.cli.snapshot_store import size_text
+from mailstore.transfer.eml_source import EmlSource
+from mailstore.transfer.eml_target import EmlTarget
 from mailstore.transfer.exporting import Exported, export_mail
 from mailstore.transfer.importing import Imported, import_mail
 from mailstore.transfer.maildir_source import MaildirSource
+from mailstore.transfer.maildir_target import MaildirTarget
 from mailstore.transfer.mbox_source import MboxSource
 from mailstore.transfer.mbox_target import MboxTarget
 from mailstore.transfer.opened import Wanted
@@ -52,7 +55,7 @@ def _bar(cli: Cli, what: str) -> Iterator[_Bar]:
 
 @click.command("import", epilog=EPILOG)
 @click.argument("account")
-@click.option("--from", "place", metavar="PLACE", required=True, help="mbox:FILE or maildir:DIR")
+@click.option("--from", "place", metavar="PLACE", required=True, help="mbox:FILE, maildir:DIR or eml:DIR")
 @password_stdin_option
 @command
 def import_command(cli: Cli, account: str, place: str, from_stdin: bool) -> None:
@@ -78,8 +81,10 @@ def _source(place: str, max_message_bytes: int) -> Source:
             return MaildirSource(Path(rest), max_message_bytes)
         case "mbox":
             return MboxSource(Path(rest), max_message_bytes)
+        case "eml":
+            return EmlSource(Path(rest), max_message_bytes)
         case _:
-            raise Refusal("say where the mail is: mbox:FILE or maildir:DIR", EXIT_USAGE)
+            raise Refusal("say where the mail is: mbox:FILE, maildir:DIR or eml:DIR", EXIT_USAGE)
 
 
 def _answer_import(cli: Cli, done: Imported) -> None:
@@ -103,7 +108,7 @@ def _answer_import(cli: Cli, done: Imported) -> None:
 
 @click.command("export", epilog=EPILOG)
 @click.argument("account")
-@click.option("--to", "place", metavar="PLACE", required=True, help="mbox:DIR")
+@click.option("--to", "place", metavar="PLACE", required=True, help="mbox:DIR, maildir:DIR or eml:DIR")
 @click.option("--update", is_flag=True, help="Make a complete export equal to the account as it is now.")
 @password_stdin_option
 @command
@@ -131,8 +136,12 @@ def _target(place: str) -> Target:
     match kind if colon and rest else "":
         case "mbox":
             return MboxTarget(Path(rest))
+        case "maildir":
+            return MaildirTarget(Path(rest))
+        case "eml":
+            return EmlTarget(Path(rest))
         case _:
-            raise Refusal("say where the mail shall go: mbox:DIR", EXIT_USAGE)
+            raise Refusal("say where the mail shall go: mbox:DIR, maildir:DIR or eml:DIR", EXIT_USAGE)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import re
 
 from mailstore.model import Flags, SystemFlag
 from mailstore.modified_utf7 import decode, encode
+from mailstore.transfer.file_names import cut
 from mailstore.transfer.keywords import usable_keywords
 
 LETTERS = {
@@ -19,6 +20,9 @@ PASSED = "$Forwarded"
 """What the letter P says: the message was resent or forwarded."""
 
 KEYWORDS_FILE = "dovecot-keywords"
+MORE_KEYWORDS_FILE = "sealbox-keywords"
+"""Lines of a file's base name and the keywords that have no letter in this folder."""
+
 UIDS_FILE = "dovecot-uidlist"
 SUBSCRIPTIONS_FILE = "subscriptions"
 EXACT = ".sealbox-exact"
@@ -53,6 +57,17 @@ def keywords_by_letter(text: bytes) -> dict[str, str]:
         if number.isdigit() and int(number) < 26:
             found[chr(ord("a") + int(number))] = word.decode("utf-8", "replace")
     return found
+
+
+def more_keywords(text: bytes) -> dict[str, list[str]]:
+    """What ``sealbox-keywords`` says: further keywords by the base name of the file."""
+    lines = (line.split(" ") for line in text.decode("utf-8", "surrogateescape").split("\n"))
+    return {name: words for name, *words in lines if words}
+
+
+def letters_of(flags: SystemFlag) -> str:
+    """The letters for system flags, in order, as they stand in a name."""
+    return "".join(letter for letter, flag in LETTERS.items() if flags & flag)
 
 
 def uids_by_base_name(text: bytes) -> dict[str, int]:
@@ -102,6 +117,9 @@ def subscriptions_in(text: bytes) -> set[tuple[str, ...]]:
 
 
 def folder_name(levels: tuple[str, ...]) -> str:
-    """The Maildir++ folder of a mailbox, a dot within a level written as ``%2E`` and ``%`` as ``%25``."""
-    escaped = (level.replace("%", "%25").replace(".", "%2E") for level in levels)
-    return "".join("." + encode(level).decode("ascii") for level in escaped)
+    """The Maildir++ folder of a mailbox, a dot within a level written as ``%2E``.
+
+    A name that is too long for a file is cut, and ends with a hash of all of it.
+    """
+    encoded = ("." + encode(level).decode("ascii").replace(".", "%2E") for level in levels)
+    return cut("".join(encoded))

@@ -6,23 +6,27 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mailstore.model import INBOX
+from mailstore.model import INBOX, Flags
 from mailstore.names import MAX_DEPTH
+from mailstore.transfer.keywords import usable_keywords
 from mailstore.transfer.line_ends import to_crlf
 from mailstore.transfer.maildir_format import (
     EXACT,
     KEYWORDS_FILE,
+    MORE_KEYWORDS_FILE,
     SUBSCRIPTIONS_FILE,
     UIDS_FILE,
     base_name,
     flags_in,
     keywords_by_letter,
     levels_of,
+    more_keywords,
     order_of,
     readable,
     subscriptions_in,
     uids_by_base_name,
 )
+from mailstore.transfer.manifest import read_manifest
 from mailstore.transfer.reading import NotUsable, read_list, read_ordinary, unusable
 from mailstore.transfer.source import AlreadyThere, Found, Incoming, SourceMailbox, SourceUnusable
 
@@ -39,6 +43,9 @@ class MaildirSource:
 
     def mailboxes(self) -> list[SourceMailbox]:
         """As :meth:`Source.mailboxes`."""
+        manifest = read_manifest(self._root)
+        if manifest is not None and manifest.format == "maildir":
+            return manifest.source_mailboxes(self._root)
         try:
             folders = list(self._folders(self._root, ()))
         except OSError:
@@ -59,7 +66,7 @@ class MaildirSource:
     def messages(self, mailbox: SourceMailbox, there: AlreadyThere) -> Iterator[Found]:
         """As :meth:`Source.messages`: by UID where Dovecot has noted one, then by the time in the names."""
         folder = Path(mailbox.key)
-        keywords = keywords_by_letter(read_list(folder / KEYWORDS_FILE))
+        keywords = _Keywords(folder)
         uids = uids_by_base_name(read_list(folder / UIDS_FILE))
         files = sorted(self._files(folder), key=lambda one: order_of(one[1], uids))
         moved = set()
@@ -76,7 +83,7 @@ class MaildirSource:
                 if found is not None:
                     yield found
 
-    def _message(self, path: Path, keywords: dict[str, str], size: int) -> Found | None:
+    def _message(self, path: Path, keywords: _Keywords, size: int) -> Found | None:
         """The message in a file; None when there is no such file any more."""
         try:
             data, changed = read_ordinary(path, self._max_message_bytes)
@@ -84,7 +91,7 @@ class MaildirSource:
             there = path.exists() or path.is_symlink()
             return unusable(self._root, path, problem.reason, size) if there else None
         data = data if base_name(path.name).endswith(EXACT) else to_crlf(data)
-        return Incoming(data, flags_in(path.name, keywords), changed, size, path.name)
+        return Incoming(data, keywords.flags(path.name), changed, size, path.name)
 
     def _folders(self, folder: Path, levels: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
         """Folders with messages at or below ``folder``, which is the mailbox ``levels``."""
@@ -109,6 +116,20 @@ class MaildirSource:
                             yield part, entry.name, _size(entry)
             except OSError:
                 continue
+
+
+class _Keywords:
+    """The keywords of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._by_letter = keywords_by_letter(read_list(folder / KEYWORDS_FILE))
+        self._more = more_keywords(read_list(folder / MORE_KEYWORDS_FILE))
+
+    def flags(self, file_name: str) -> Flags:
+        """The flags of the message in a file of that name."""
+        found = flags_in(file_name, self._by_letter)
+        more = self._more.get(base_name(file_name), ())
+        return Flags(found.system, usable_keywords((*found.keywords, *more))) if more else found
 
 
 def _size(entry: os.DirEntry[str]) -> int:

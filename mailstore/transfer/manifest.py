@@ -5,7 +5,6 @@ It is the only place where the names of mailboxes stand as they are: names of fi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mailstore.durable import FOLDER_MODE, replace_file, sync_folder
-from mailstore.model import HIERARCHY_DELIMITER, MailboxName, SpecialUse
+from mailstore.model import HIERARCHY_DELIMITER, SpecialUse
 from mailstore.transfer.reading import LARGEST_LIST_BYTES, NotUsable, read_ordinary
 from mailstore.transfer.source import SourceMailbox
 from mailstore.transfer.target import Leaving, TargetUnusable
@@ -136,26 +135,3 @@ def begin_manifest(root: Path, kind: str, account_id: str, update: bool) -> Mani
     found.write(root)
     sync_folder(root.parent)
     return found
-
-
-def escaped(level: str) -> str:
-    """A level of a mailbox's name as the name of a file, ``%XX`` for what could be misunderstood.
-
-    A long one is cut, and ends with a hash of all of it.
-    """
-    text = "".join(_escape(one) if one in _UNSAFE or not one.isprintable() else one for one in level)
-    if text.startswith("."):
-        text = "%2E" + text[1:]
-    if len(text.encode()) <= _NAME_MAX_BYTES:
-        return text
-    digest = hashlib.sha256(level.encode()).hexdigest()[:16]
-    return text.encode()[: _NAME_MAX_BYTES - 17].decode("utf-8", "ignore") + "~" + digest
-
-
-def _escape(char: str) -> str:
-    return "".join(f"%{octet:02X}" for octet in char.encode())
-
-
-def name_of(name: MailboxName) -> tuple[str, ...]:
-    """The levels of a mailbox's name, each as the name of a file."""
-    return tuple(map(escaped, name.split("/")))

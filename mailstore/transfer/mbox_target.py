@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from mailstore.durable import FILE_MODE, FOLDER_MODE, sync_folder
 from mailstore.model import MailboxName
-from mailstore.transfer.manifest import Manifest, begin_manifest, name_of
+from mailstore.transfer.file_names import file_names
+from mailstore.transfer.folder_target import FolderTarget
 from mailstore.transfer.mbox_format import render
 from mailstore.transfer.target import Leaving, OutgoingFacts
 
@@ -47,44 +48,23 @@ class MboxWriter:
         self._file.close()
 
 
-class MboxTarget:
+class MboxTarget(FolderTarget):
     """A folder of mbox files."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._manifest: Manifest
-
-    def begin(self, account_id: str, update: bool) -> None:
-        """As :meth:`Target.begin`."""
-        self._manifest = begin_manifest(self._root, "mbox", account_id, update)
-
-    def is_done(self, mailbox: Leaving) -> bool:
-        """As :meth:`Target.is_done`."""
-        entry = self._manifest.mailboxes.get(mailbox.name)
-        return entry is not None and entry.is_like(mailbox) and (self._root / entry.path).is_file()
+    kind = "mbox"
 
     def mailbox(self, mailbox: Leaving) -> MboxWriter:
         """As :meth:`Target.mailbox`."""
         path = mbox_path(mailbox.name)
-        (self._root / path).parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        (self.root / path).parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        return MboxWriter(self.root / path, lambda: self.done(mailbox, path))
 
-        def done() -> None:
-            self._manifest.note(mailbox, os.fspath(path))
-            self._manifest.write(self._root)
-
-        return MboxWriter(self._root / path, done)
-
-    def finish(self, mailboxes: Sequence[Leaving], subscriptions: Sequence[MailboxName]) -> None:
-        """As :meth:`Target.finish`: files of mailboxes that the account has no more are removed."""
-        there = {one.name for one in mailboxes}
-        for name in [one for one in self._manifest.mailboxes if one not in there]:
-            (self._root / self._manifest.mailboxes.pop(name).path).unlink(missing_ok=True)
-        self._manifest.subscriptions = list(subscriptions)
-        self._manifest.complete = True
-        self._manifest.write(self._root)
+    def remove(self, path: Path) -> None:
+        """As :meth:`FolderTarget.remove`."""
+        path.unlink(missing_ok=True)
 
 
 def mbox_path(name: MailboxName) -> Path:
     """Where the file of a mailbox lies, from the export's folder on."""
-    *above, last = name_of(name)
+    *above, last = file_names(name)
     return Path(*(level + FOLDER_SUFFIX for level in above), last + MBOX_SUFFIX)

@@ -88,6 +88,8 @@ COMPUTES_ONLY = (
     "mailstore/thread_index.py",
     "mailstore/threads.py",
     "mailstore/transfer/arrival.py",
+    "mailstore/transfer/eml_format.py",
+    "mailstore/transfer/file_names.py",
     "mailstore/transfer/folders.py",
     "mailstore/transfer/line_ends.py",
     "mailstore/transfer/maildir_format.py",

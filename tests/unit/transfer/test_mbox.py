@@ -9,39 +9,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transfer_world import ALL_FLAGS, DIFFICULT, NONE, SEEN, TransferWorld, difficult_mail
+from transfer_world import ALL_FLAGS, DIFFICULT, NONE, SEEN, TransferWorld
 
 from mailstore.model import Flags, SystemFlag
-from mailstore.transfer.manifest import MANIFEST
 from mailstore.transfer.mbox_format import from_line_date, parse, render
 from mailstore.transfer.mbox_source import MboxSource
 from mailstore.transfer.mbox_target import MboxTarget
 from mailstore.transfer.source import Reason, SourceUnusable
-from mailstore.transfer.target import TargetUnusable
 
 MIB = 1024 * 1024
-
-
-def test_mail_comes_back_as_it_went(world: TransferWorld, tmp_path: Path) -> None:
-    """Bytes, flags, keywords, dates, order, names and subscriptions, of whatever a mailbox may hold."""
-    world.fill("ada", difficult_mail())
-    exported = world.take_out("ada", MboxTarget(tmp_path / "out"))
-    imported = world.take_in("bob", MboxSource(tmp_path / "out", MIB))
-    assert world.contents("bob") == world.contents("ada")
-    assert world.subscriptions("bob") == world.subscriptions("ada")
-    assert (imported.messages, imported.unusable_count) == (exported.messages, 0)
-    assert world.take_in("bob", MboxSource(tmp_path / "out", MIB)).messages == 0
-
-
-def test_only_the_owner_can_read_an_export(world: TransferWorld, tmp_path: Path) -> None:
-    """Files 0600, folders 0700, whatever the umask."""
-    world.fill("ada", {"A/B": [(b"x", NONE, 0)]})
-    world.take_out("ada", MboxTarget(tmp_path / "out"))
-    modes = {
-        path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "out", *(tmp_path / "out").rglob("*")]
-    }
-    assert {name for name, mode in modes.items() if mode != 0o600} == {"out", "A.sbd"}
-    assert (modes["out"], modes["A.sbd"]) == (0o700, 0o700)
 
 
 @given(
@@ -200,61 +176,6 @@ def test_what_is_no_mbox_is_refused(world: TransferWorld, tmp_path: Path) -> Non
     for name in ("text", "empty", "folder", "nothing"):
         with pytest.raises(SourceUnusable):
             world.take_in("ada", MboxSource(tmp_path / name, MIB))
-
-
-def test_an_export_goes_nowhere_else(world: TransferWorld, tmp_path: Path) -> None:
-    """Not into a folder of other things or another account's export; into a complete one on demand."""
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "x").write_bytes(b"precious")
-    with pytest.raises(TargetUnusable):
-        world.take_out("ada", MboxTarget(tmp_path / "full"))
-    world.fill("ada", {"A": [(b"x", NONE, 0)], "B": [(b"y", NONE, 0)]})
-    assert world.take_out("ada", MboxTarget(tmp_path / "out")).written == 2
-    for name, update in (("bob", True), ("ada", False)):
-        with pytest.raises(TargetUnusable):
-            world.take_out(name, MboxTarget(tmp_path / "out"), update=update)
-    world.fill("ada", {"B": [(b"z", NONE, 0)]})
-    done = world.take_out("ada", MboxTarget(tmp_path / "out"), update=True)
-    assert (done.written, done.messages) == (2, 3)  # of A nothing is written again
-    world.take_in("bob", MboxSource(tmp_path / "out", MIB))
-    assert world.contents("bob") == world.contents("ada")
-
-
-def test_an_export_that_was_interrupted_goes_on(world: TransferWorld, tmp_path: Path) -> None:
-    """What was written whole stays; what was not is written again, and never counted before."""
-    world.fill(
-        "ada", {"A": [(b"x", NONE, 0)], "B": [(b"y", NONE, 0), (b"z", NONE, 0)], "C": [(b"c", NONE, 0)]}
-    )
-
-    class Dying(MboxTarget):
-        def mailbox(self, leaving):
-            writer = super().mailbox(leaving)
-            if leaving.name == "B":
-                writer.commit = self.die
-            return writer
-
-        def die(self):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        world.take_out("ada", Dying(tmp_path / "out"))
-    assert not (tmp_path / "out" / "B.mbox").exists()
-    done = world.take_out("ada", MboxTarget(tmp_path / "out"))
-    assert (done.written, done.messages) == (3, 4)
-    assert not list((tmp_path / "out").rglob("*.partial"))
-    world.take_in("bob", MboxSource(tmp_path / "out", MIB))
-    assert world.contents("bob") == world.contents("ada")
-
-
-def test_a_manifest_leads_nowhere_else(world: TransferWorld, tmp_path: Path) -> None:
-    """An export that somebody has changed imports nothing from outside its folder."""
-    world.fill("ada", {"A": [(b"x", NONE, 0)]})
-    world.take_out("ada", MboxTarget(tmp_path / "out"))
-    (tmp_path / "secret").write_bytes(b"From - Mon Jan  2 03:04:05 2023\nSubject: x\n\nx\n\n")
-    manifest = tmp_path / "out" / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"A.mbox"', '"../secret"'))
-    world.take_in("bob", MboxSource(tmp_path / "out", MIB))
-    assert not world.contents("bob").get("A")
 
 
 def test_difficult_messages_are_difficult() -> None:
