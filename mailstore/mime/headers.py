@@ -105,9 +105,11 @@ def header_fields(data: bytes, names: Collection[bytes], *, invert: bool = False
     else:
         # Behind the blank line nothing is a field.
         data = data[: header_end(data, 0, len(data))]
-        found = _fields_named(tuple(names)).findall(b"\n" + data)
+        data = b"\n" + data
+        found = _fields_named(tuple(names)).findall(data)
         kept = [field + b"\n" for field in found]
-        if found and not data.endswith(b"\n") and data.endswith(found[-1]):
+        # Only a field at the very end can be without its line feed.
+        if found and data.endswith(b"\n" + found[-1]):
             kept[-1] = found[-1]
     if kept and not kept[-1].endswith(b"\n"):
         kept.append(b"\r\n")

@@ -42,7 +42,13 @@ def test_header_fields(names: tuple[bytes, ...], invert: bool, expected: bytes) 
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [(b"A: b", b"A: b\r\n\r\n"), (b"A: b\n\n", b"A: b\n\r\n"), (b"", b"\r\n"), (b"\nA: b", b"\r\n")],
+    [
+        (b"A: b", b"A: b\r\n\r\n"),
+        (b"A: b\n\n", b"A: b\n\r\n"),
+        (b"", b"\r\n"),
+        (b"\nA: b", b"\r\n"),
+        (b"A: b\nlike A: b", b"A: b\n\r\n"),
+    ],
 )
 def test_header_fields_of_odd_headers(header: bytes, expected: bytes) -> None:
     """Bare line feeds stay, a missing line end is added, nothing behind the blank line counts."""
