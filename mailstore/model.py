@@ -247,8 +247,7 @@ class FetchResult:
     """The rows where the plan asks for flags only: clients ask that of whole mailboxes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SectionData:
+class SectionData(NamedTuple):
     """The answer to one ``SectionRead``.
 
     ``total`` is the number of bytes that belong to the answer, None when the section does not exist.
@@ -264,8 +263,7 @@ class SectionData:
     """Decoding was asked for, and the part's transfer encoding is not known (RFC 3516 section 4.3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRow:
+class ContentRow(NamedTuple):
     """Sections of one message, in the order asked for."""
 
     uid: Uid

@@ -41,6 +41,7 @@ class PreparedMessage:
     own_hash: bytes | None
     reference_hashes: tuple[bytes, ...]
     preview: str
+    kept_fields: mime.KeptFields | None
 
     @property
     def thread_hashes(self) -> tuple[bytes, ...]:
@@ -109,7 +110,8 @@ def hash_of(message_id: bytes) -> bytes:
 
 def prepare(data: bytes, limits: mime.MimeLimits | None = None) -> PreparedMessage:
     """Scan and compress a message. Any bytes are a message; this never fails on content."""
-    root = mime.scan(data, limits or mime.MimeLimits())
+    limits = limits or mime.MimeLimits()
+    root = mime.scan(data, limits)
     header = data[: root.body_start]
     ids = mime.message_ids(header)
     return PreparedMessage(
@@ -124,4 +126,5 @@ def prepare(data: bytes, limits: mime.MimeLimits | None = None) -> PreparedMessa
         hash_of(ids.message_id) if ids.message_id else None,
         tuple(map(hash_of, ids.references[-MAX_REFERENCES:])),
         mime.preview(root, data),
+        mime.kept_fields(header, limits),
     )

@@ -9,6 +9,7 @@ a database above ``SCHEMA_VERSION`` belongs to a newer program and is refused.
 History:
     1  mailboxes, messages in zstd frames, flags and modseq, remembered expunges, filed ids
     2  sort keys by i;unicode-casemap, a group's name where a group comes first (``sort_keys_again.py``)
+    3  header fields ready to send, of messages that are filed from now on
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mailstore.errors import TooNew
 from mailstore.model import SpecialUse
 from mailstore.sort_keys_again import compute_again
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 DEFAULT_MAILBOXES: tuple[tuple[str, SpecialUse | None], ...] = (
     ("INBOX", None),
@@ -174,7 +175,19 @@ def _to_version_1(txn: Txn) -> bool:
     return False
 
 
-MIGRATIONS: tuple[Callable[[Txn], bool], ...] = (_to_version_1, compute_again)
+def _to_version_3(txn: Txn) -> bool:
+    # A table of its own: rows that lie close together are fewer pages to decrypt.
+    txn.run(
+        """CREATE TABLE kept_fields(
+            message_id INTEGER PRIMARY KEY REFERENCES message ON DELETE CASCADE,
+            present INTEGER NOT NULL,  -- which fields there are, as bits
+            octets BLOB NOT NULL
+        ) STRICT"""
+    )
+    return False
+
+
+MIGRATIONS: tuple[Callable[[Txn], bool], ...] = (_to_version_1, compute_again, _to_version_3)
 """The function that leads to each version; it returns whether it has to be called again."""
 
 

@@ -5,6 +5,7 @@ from mailstore.mime.content import parameter
 from mailstore.mime.envelope import MessageIds, envelope, message_ids
 from mailstore.mime.headers import HeaderField, collect, field_pattern, fields, header_fields, unfold
 from mailstore.mime.html import html_to_text
+from mailstore.mime.kept_fields import KEPT_FIELDS, KeptChoice, KeptFields, kept_choice, kept_fields
 from mailstore.mime.limits import DEFAULT_LIMITS, MimeLimits
 from mailstore.mime.part import Content, Disposition, Parameters, Part
 from mailstore.mime.preview import preview
@@ -26,11 +27,14 @@ from mailstore.mime.text import (
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "KEPT_FIELDS",
     "Address",
     "Content",
     "Disposition",
     "HeaderField",
     "HeaderFilter",
+    "KeptChoice",
+    "KeptFields",
     "MessageIds",
     "MimeLimits",
     "Parameters",
@@ -58,6 +62,8 @@ __all__ = [
     "header_fields",
     "html_to_text",
     "is_text",
+    "kept_choice",
+    "kept_fields",
     "load",
     "message_ids",
     "parameter",

@@ -21,6 +21,7 @@ class MimeLimits:
     ``max_addresses``: entries of one address list, group markers included.
     ``max_references``: message ids of one References field; the first and the last are kept.
     ``max_sort_key_chars``: characters of each sort key.
+    ``max_kept_fields_bytes``: fields of a header that are kept ready to send, with their names, in bytes.
     ``max_text_bytes``: how much of one decoded text part is turned into text, in bytes.
 
     Raises ValueError if ``max_depth`` is out of range or ``max_parts`` is below 1.
@@ -34,6 +35,7 @@ class MimeLimits:
     max_addresses: int = 100_000
     max_references: int = 200
     max_sort_key_chars: int = 1_000
+    max_kept_fields_bytes: int = 8 << 10
     max_text_bytes: int = 8 << 20
 
     def __post_init__(self) -> None:

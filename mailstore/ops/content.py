@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mailstore import mime
-from mailstore.engine import Txn
+from mailstore.engine import Row, Txn
 from mailstore.errors import NoSuchMessage, StorageFailed
 from mailstore.model import (
     ContentRow,
@@ -34,6 +34,7 @@ _HEADER_KINDS = (
     mime.SectionKind.HEADER_FIELDS_NOT,
 )
 _KNOWN_ENCODINGS = (b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable")
+_KEPT = " LEFT JOIN kept_fields AS k ON k.message_id = p.message_id"
 _STORED = ("m.envelope", "m.body", "m.bodystructure", "m.preview", "x.object_id", "x.thread_id")
 
 
@@ -58,6 +59,9 @@ def fetch(
         tables += " JOIN message_meta AS m ON m.message_id = p.message_id"
     if plan.object_ids:
         tables += " JOIN message AS x ON x.id = p.message_id"
+    kept = () if plan.set_seen else _kept_reads(plan.sections)
+    columns += ", k.present, k.octets" if kept else ", NULL, NULL"
+    tables += _KEPT if kept else ""
     condition = _changed_after(plan.changed_since)
     # Column names come from the fixed list above, never from a client.
     rows = txn.rows(f"SELECT {columns} FROM {tables}{condition}", (as_json(wanted), mailbox_id))
@@ -68,12 +72,15 @@ def fetch(
         )
         for (
             uid, modseq, flags, keywords, size, date, message_id, saved,
-            envelope, body, tree, preview, email_id, thread_id,
+            envelope, body, tree, preview, email_id, thread_id, _, _,
         ) in rows
     )  # fmt: skip
     news = delta(txn, mailbox_id, since)
     if plan.set_seen or not (plan.sections and found):
         return FetchResult(found, news, seen_now)
+    if kept:
+        came = [(row[0], row[6], row[-2], row[-1]) for row in rows]
+        return FetchResult(found, news, seen_now, _from_kept(txn, mailbox_id, came, kept, plan.max_bytes))
     uids = [row.uid for row in found]
     return FetchResult(found, news, seen_now, content(txn, mailbox_id, uids, plan.sections, plan.max_bytes))
 
@@ -237,6 +244,19 @@ def _is_in_header(spec: mime.SectionSpec) -> bool:
     return not spec.part and spec.kind in _HEADER_KINDS
 
 
+def _kept_reads(sections: Sequence[SectionRead]) -> tuple[tuple[SectionRead, mime.KeptChoice], ...]:
+    """The sections with their choices of names, if ``kept_fields`` has all that they ask for; else none."""
+    kept: list[tuple[SectionRead, mime.KeptChoice]] = []
+    for section in sections:
+        spec = section.spec
+        is_kept = spec.kind is mime.SectionKind.HEADER_FIELDS and not spec.part
+        choice = mime.kept_choice(spec.fields) if is_kept else None
+        if choice is None:
+            return ()
+        kept.append((section, choice))
+    return tuple(kept)
+
+
 def content(
     txn: Txn,
     mailbox_id: MailboxId,
@@ -248,6 +268,70 @@ def content(
 
     Only the first message may be truncated; ``Mailbox.read_span`` reads the rest.
     """
+    kept = _kept_reads(sections)
+    if not kept:
+        return _from_frames(txn, mailbox_id, uids, sections, max_bytes)
+    rows = txn.rows(
+        f"SELECT p.uid, p.message_id, k.present, k.octets FROM {CHOSEN}{_KEPT}",
+        (as_json(UidSet.of(uids)), mailbox_id),
+    )
+    return _from_kept(txn, mailbox_id, rows, kept, max_bytes)
+
+
+def _from_kept(
+    txn: Txn,
+    mailbox_id: MailboxId,
+    rows: Sequence[Row],
+    kept: Sequence[tuple[SectionRead, mime.KeptChoice]],
+    max_bytes: int,
+) -> tuple[ContentRow, ...]:
+    """As ``content``, from rows of UID, message id and the columns of ``kept_fields``.
+
+    Nothing is kept of messages that were filed by earlier versions, or have too much to keep.
+    """
+    others: dict[Uid, ContentRow] | None = None
+    out: list[ContentRow] = []
+    left = max_bytes
+    for uid, message_id, present, octets in rows:
+        if octets is not None:
+            one = ContentRow(uid, message_id, _sections_of_kept(present, octets, kept))
+        else:
+            if others is None:
+                uids = [row[0] for row in rows if row[3] is None]
+                read = _from_frames(txn, mailbox_id, uids, [section for section, _ in kept], left)
+                others = {row.uid: row for row in read}
+            if uid not in others:
+                continue  # without its row in ``message`` it is not there
+            one = others[uid]
+        out.append(one)
+        for section in one.sections:
+            left -= len(section.data)
+        if left <= 0:
+            break
+    return tuple(out)
+
+
+def _sections_of_kept(
+    present: int, octets: bytes, kept: Sequence[tuple[SectionRead, mime.KeptChoice]]
+) -> tuple[SectionData, ...]:
+    data: list[SectionData] = []
+    for section, choice in kept:
+        text = choice.of(present, octets)
+        if section.offset is not None:
+            low, high = _window(0, len(text), section)
+            text = text[low:high]
+        data.append(SectionData(len(text), text))
+    return tuple(data)
+
+
+def _from_frames(
+    txn: Txn,
+    mailbox_id: MailboxId,
+    uids: Sequence[Uid],
+    sections: Sequence[SectionRead],
+    max_bytes: int,
+) -> tuple[ContentRow, ...]:
+    """As ``content``, from the messages themselves."""
     in_header = all(_is_in_header(section.spec) for section in sections)
     frame = small_header("s") if in_header else "NULL"
     rows = txn.rows(

@@ -135,6 +135,8 @@ def _insert_message(txn: Txn, prepared: PreparedMessage) -> int:
         "INSERT INTO content VALUES(?, ?)",
         [(message_id << FRAME_BITS | number, frame) for number, frame in enumerate(prepared.frames)],
     )
+    if prepared.kept_fields is not None:
+        txn.run("INSERT INTO kept_fields VALUES(?, ?, ?)", (message_id, *prepared.kept_fields))
     return message_id
 
 

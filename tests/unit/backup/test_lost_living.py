@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 from commands_world import CommandsWorld
-from store_world import NAME, PASSWORD, TINY, World
+from store_world import NAME, PASSWORD, TINY, World, now
 
 from deploy.cli.root import EXIT_STORAGE
 from mailstore.account import AccountPaths, open_directory
 from mailstore.account_database import account_database, owners_mail_key
 from mailstore.engine import DatabaseKey
 from mailstore.errors import DatabaseDamaged
-from mailstore.schema import SCHEMA_VERSION, version
+from mailstore.mime import SectionKind, SectionSpec
+from mailstore.model import SectionRead
+from mailstore.schema import DEFAULT_MAILBOXES, SCHEMA_VERSION, version
 
 SECRET = PASSWORD.decode() + "\n"
+NEW = {name for name, _ in DEFAULT_MAILBOXES}
 MESSAGES = ("restore", NAME.decode(), "--messages", "INBOX", "--password-stdin")
 
 
@@ -58,6 +61,22 @@ class Commands(CommandsWorld):
     def restored(self) -> tuple[int, str, str]:
         """INBOX of the snapshot beside today's."""
         return self.run(*MESSAGES, stdin=SECRET)
+
+
+def make_older(commands: Commands, key: DatabaseKey, older: int) -> None:
+    """Turn the database into one of an older version."""
+    with account_database(commands.paths, key) as database:
+        database.write(0, lambda txn: txn.run("DROP TABLE kept_fields"))
+        database.pragma(f"PRAGMA user_version={older}")
+
+
+class OfVersion2(Commands):
+    """A snapshot that was taken before header fields were kept."""
+
+    def prepare(self) -> None:
+        """One message, in an older database."""
+        super().prepare()
+        make_older(self, self.key(), 2)
 
 
 class BeforeTheFirstLogin(Commands):
@@ -120,9 +139,26 @@ def test_a_living_database_of_an_older_version_is_migrated_first(
     """The account may not have been opened since the program was updated."""
     commands = Commands(tmp_path)
     key = commands.key()
-    with account_database(commands.paths, key) as database:
-        database.pragma("PRAGMA user_version=1")
+    make_older(commands, key, 1)
     code, out, err = command(commands)
     assert code == 0, (out, err)
     with account_database(commands.paths, key) as database:
         assert version(database) == SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["messages", "everything"])
+def test_a_snapshot_of_an_older_version_is_restored_and_opened(tmp_path: Path, beside: bool) -> None:
+    """Its messages are there, and header fields are answered though none were kept."""
+    commands = OfVersion2(tmp_path)
+    done = commands.restored() if beside else commands.run("restore", NAME.decode(), "--replace")
+    assert done[0] == 0, done
+    mail = World(commands.root)
+    account = mail.login()
+    names = [one.name for one in now(account.list_mailboxes()).mailboxes]
+    (name,) = [one for one in names if one not in NEW] if beside else ["INBOX"]
+    opened = now(account.select(name, True))
+    section = SectionRead(SectionSpec((), SectionKind.HEADER_FIELDS, (b"subject",)))
+    (row,) = now(opened.content(opened.opened.uids, [section], 1000))
+    assert row.sections[0].data == b"Subject: first\r\n\r\n"
+    account.release()
+    mail.close()

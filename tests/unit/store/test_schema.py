@@ -39,6 +39,7 @@ def of_version_1(world: World) -> Iterator[Database]:
     world.clock.advance(0)
     with account_database(world.paths, key) as database:
         database.write(0, lambda txn: txn.run(OLD))
+        database.write(0, lambda txn: txn.run("DROP TABLE kept_fields"))
         database.pragma("PRAGMA user_version=1")
         yield database
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from decrypted_pages import decrypted_pages
 from index_world import found, index, scanned
 from store_world import World, now
 
@@ -15,19 +13,7 @@ from mailstore.model import NewMessage
 from mailstore.store import Account
 from mailstore.uidset import UidSet
 
-PAGE = 4096
 MARK, KEPT = "ⅎ", "☃"
-
-
-def plain(path: Path, key: bytes) -> bytes:
-    """All pages of the index's file, decrypted."""
-    data, text = path.read_bytes(), b""
-    for at in range(0, len(data), PAGE):
-        # The first page begins with the salt; behind the text of each are 16 bytes of IV and 32 of HMAC.
-        start, end = at or 16, at + PAGE - 48
-        decryptor = Cipher(algorithms.AES(key), modes.CBC(data[end : end + 16])).decryptor()
-        text += decryptor.update(data[start:end])
-    return text
 
 
 def with_marks(world: World) -> Account:
@@ -45,7 +31,7 @@ def test_what_was_expunged_just_before_the_end_is_in_no_page(world: World) -> No
     account = with_marks(world)
     key = search_key(account._opened._hold.master).key
     now(account._opened.close())
-    text = plain(world.paths.search_db, key)
+    text = decrypted_pages(world.paths.search_db, key)
     assert b"text_0" in text and KEPT.encode() in text
     assert MARK.encode() not in text
     assert not any(path.exists() for path in world.paths.search_db_files[1:3])
