@@ -5,7 +5,8 @@ Metadata is sent in bounded batches, content with back-pressure in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -18,18 +19,26 @@ from mailstore.model import (
     FetchResult,
     FetchRow,
     MessageFlags,
+    MessageId,
     ModSeq,
     SectionData,
     Uid,
 )
 from mailstore.uidset import SequenceSet, UidSet
+from protocols.imap.commands.fetch_responses import (
+    FORMATS,
+    Outcome,
+    Response,
+    Shape,
+    Together,
+    put_short,
+    values_of,
+)
 from protocols.imap.commands.message_limit import allowed, exceeds, limited_answer, require_page
 from protocols.imap.commands.resync import require_qresync, tell_vanished_earlier
 from protocols.imap.context import Answer, Context, Hangup, Selected, log
 from protocols.imap.grammar.fetch import Fetch, FetchItem, FetchSection, SectionForm
 from protocols.imap.grammar.refusal import Disallowed
-from protocols.imap.output import Output
-from protocols.imap.picture.view import View
 from protocols.imap.responses import lines
 from protocols.imap.responses.search_results import on_page
 from protocols.imap.telling import tell_keywords
@@ -38,23 +47,7 @@ from protocols.redact import correlation_id, describe
 
 _CONTENT_BATCH_ROWS = 200
 """Messages whose ``\\Seen`` one transaction sets before their content is sent."""
-_SHORT_BYTES = 16 * 1024
-"""Literals up to this size are copied into their response rather than sent by themselves."""
 _FLAGS_ONLY = {FetchItem.UID, FetchItem.FLAGS, FetchItem.MODSEQ}
-_FORMATS: dict[FetchItem, bytes] = {
-    FetchItem.UID: b"UID %d",
-    FetchItem.FLAGS: b"FLAGS (%b)",
-    FetchItem.INTERNALDATE: b"INTERNALDATE %b",
-    FetchItem.SIZE: b"RFC822.SIZE %d",
-    FetchItem.ENVELOPE: b"ENVELOPE %b",
-    FetchItem.BODY: b"BODY %b",
-    FetchItem.BODYSTRUCTURE: b"BODYSTRUCTURE %b",
-    FetchItem.MODSEQ: b"MODSEQ (%d)",
-    FetchItem.EMAILID: b"EMAILID %b",
-    FetchItem.THREADID: b"THREADID %b",
-    FetchItem.SAVEDATE: b"SAVEDATE %b",
-    FetchItem.PREVIEW: b"PREVIEW %b",
-}
 
 
 async def _chosen(ctx: Context, selected: Selected, request: Fetch, named: UidSet) -> Sequence[Uid]:
@@ -107,25 +100,6 @@ async def fetch(ctx: Context, request: Fetch) -> Answer:
     return limited_answer(ctx, Answer(b"done"), part.code)
 
 
-def _values(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[FetchRow], int | bytes]]:
-    getters: dict[FetchItem, Callable[[FetchRow], int | bytes]] = {
-        FetchItem.UID: lambda row: row.uid,
-        FetchItem.FLAGS: lambda row: lines.flags(row.flags, bool(recent) and row.uid in recent),
-        FetchItem.INTERNALDATE: lambda row: lines.internal_date(row.internal_date),
-        FetchItem.SIZE: lambda row: row.size_bytes,
-        FetchItem.ENVELOPE: lambda row: row.envelope or b"NIL",
-        FetchItem.BODY: lambda row: row.body or b"NIL",
-        FetchItem.BODYSTRUCTURE: lambda row: row.bodystructure or b"NIL",
-        FetchItem.MODSEQ: lambda row: row.modseq,
-        FetchItem.EMAILID: lambda row: lines.object_id(row.email_id),
-        FetchItem.THREADID: lambda row: lines.object_id(row.thread_id),
-        FetchItem.SAVEDATE: lambda row: lines.save_date(row.save_date),
-        # RFC 8970 section 3.2: always UTF-8; "" where a message has no text.
-        FetchItem.PREVIEW: lambda row: lines.quoted((row.preview or "").encode()),
-    }
-    return [getters[item] for item in items]
-
-
 def _decode_several(sections: Sequence[FetchSection]) -> bool:
     """Whether more than one part of a message is to be decoded: such parts are whole, and may be large."""
     return sum(section.read.decoded for section in sections) > 1
@@ -174,62 +148,6 @@ class _Asked:
         return min(most, _CONTENT_BATCH_ROWS) if self.sections else most
 
 
-@dataclass(slots=True)
-class _Outcome:
-    """The result of sending: messages sent with content, whether any was missing or could not be decoded."""
-
-    sent: int = 0
-    missing: bool = False
-    unknown_encoding: bool = False
-
-
-class _Response:
-    """A FETCH response built item by item; without items nothing is sent."""
-
-    def __init__(self, output: Output, said: bytes, has_items: bool) -> None:
-        """``said`` is how it begins, with items in it or without."""
-        self._output = output
-        self._parts = [said]
-        self._has_items = has_items
-
-    def put(self, item: bytes) -> None:
-        """One more item."""
-        if self._has_items:
-            self._parts.append(b" ")
-        self._parts.append(item)
-        self._has_items = True
-
-    def flush(self) -> None:
-        """Send what there is so far, because a long literal follows."""
-        self._output.put(b"".join(self._parts))
-        self._parts.clear()
-
-    def finish(self) -> None:
-        """No more items."""
-        if self._has_items:
-            self._parts.append(b")\r\n")
-            self.flush()
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """The part of a response that precedes content, prepared once for many messages."""
-
-    template: bytes
-    values: tuple[Callable[[FetchRow], int | bytes], ...]
-
-    @classmethod
-    def of(cls, items: Sequence[FetchItem], view: View) -> _Shape:
-        """The shape of responses with these items."""
-        cells = b" ".join(_FORMATS[item] for item in items)
-        return cls(b"* %d " + view.wording.fetch + b" (" + cells, tuple(_values(items, view.recent)))
-
-    def begun(self, output: Output, seq: int, row: FetchRow) -> _Response:
-        """A response about one message."""
-        said = self.template % (seq, *[value(row) for value in self.values])
-        return _Response(output, said, bool(self.values))
-
-
 async def push(
     ctx: Context, selected: Selected, uids: Sequence[Uid], items: Sequence[FetchItem | FetchSection]
 ) -> None:
@@ -241,12 +159,10 @@ async def push(
     await _send(ctx, selected, (uids[at : at + size] for at in range(0, len(uids), size)), asked)
 
 
-async def _send(
-    ctx: Context, selected: Selected, batches: Iterable[Sequence[Uid]], asked: _Asked
-) -> _Outcome:
+async def _send(ctx: Context, selected: Selected, batches: Iterable[Sequence[Uid]], asked: _Asked) -> Outcome:
     """The responses, a batch of messages in a transaction."""
     view = selected.view
-    outcome = _Outcome()
+    outcome = Outcome()
     for batch in batches:
         result = await selected.mailbox.fetch(batch, asked.plan, view.modseq)
         view.apply(result.delta)
@@ -254,7 +170,9 @@ async def _send(
         rows: Sequence[MessageFlags | FetchRow] = result.flags or result.rows
         if asked.sections:
             outcome.sent = 0
-            await _send_content(ctx, selected, asked, result, outcome)
+            content = deque(result.content)
+            result = replace(result, content=())  # which would stay in memory until all of it is sent
+            await _send_content(ctx, selected, asked, result, content, outcome)
             sent = outcome.sent
         else:
             sent = len(rows)
@@ -276,9 +194,9 @@ def _blocks(selected: Selected, asked: _Asked, result: FetchResult) -> Iterator[
         yield from view.flag_lines(result.flags, FetchItem.UID in items, FetchItem.MODSEQ in items)
         return
     template = (
-        b"* %d " + view.wording.fetch + b" (" + b" ".join(_FORMATS[item] for item in asked.items) + b")\r\n"
+        b"* %d " + view.wording.fetch + b" (" + b" ".join(FORMATS[item] for item in asked.items) + b")\r\n"
     )
-    values = _values(asked.items, view.recent)
+    values = values_of(asked.items, view.recent)
     for at in range(0, len(rows), lines.BLOCK_ROWS):
         block = rows[at : at + lines.BLOCK_ROWS]
         seqs = view.seqs_of(row.uid for row in block)
@@ -289,65 +207,111 @@ def _blocks(selected: Selected, asked: _Asked, result: FetchResult) -> Iterator[
 
 
 async def _send_content(
-    ctx: Context, selected: Selected, asked: _Asked, result: FetchResult, outcome: _Outcome
+    ctx: Context,
+    selected: Selected,
+    asked: _Asked,
+    result: FetchResult,
+    content: deque[ContentRow],
+    outcome: Outcome,
 ) -> None:
-    """Responses with content."""
+    """Responses with content, of which ``content`` has come along. Everything is let go once it is sent."""
     if not asked.plan.sections:  # they must not be read together
         await _send_by_section(ctx, selected, asked, result, outcome)
         return
-    plain, seen = _shapes(ctx, selected, asked)
     waiting = {row.uid: row for row in result.rows}
-    came_along = result.content
     while waiting:
-        rows = came_along or await selected.mailbox.content(
-            tuple(waiting), asked.plan.sections, asked.plan.max_bytes
-        )
-        came_along = ()
-        if not rows:
+        if not content:
+            content.extend(
+                await selected.mailbox.content(tuple(waiting), asked.plan.sections, asked.plan.max_bytes)
+            )
+        if not content:
             break
-        seqs = selected.view.seqs_of(row.uid for row in rows)
-        for seq, row in zip(seqs, rows, strict=True):
-            shape = seen if row.uid in result.seen_now else plain
-            response = shape.begun(ctx.output, seq, waiting[row.uid])
-            for section, data in zip(asked.sections, row.sections, strict=True):
-                if not _put_short(response, section, data, outcome):
-                    await _put_long(ctx, selected, response, section, row, data)
-            response.finish()
-            await ctx.output.drain()
-        outcome.sent += len(rows)
-        _note_flags_sent(selected, asked, result, [waiting[row.uid] for row in rows])
-        last = rows[-1].uid
-        waiting = {uid: row for uid, row in waiting.items() if uid > last}
+        uids = [row.uid for row in content]
+        await _send_rows(ctx, selected, asked, result.seen_now, waiting, content, outcome)
+        outcome.sent += len(uids)
+        _note_flags_sent(selected, asked, result, [waiting[uid] for uid in uids])
+        waiting = {uid: row for uid, row in waiting.items() if uid > uids[-1]}
+
+
+async def _send_rows(
+    ctx: Context,
+    selected: Selected,
+    asked: _Asked,
+    seen_now: UidSet,
+    rows: Mapping[Uid, FetchRow],
+    content: deque[ContentRow],
+    outcome: Outcome,
+) -> None:
+    """A response for all of ``content``, which is empty then."""
+    plain, seen = _shapes(ctx, selected, asked)
+    together = Together(ctx.output, plain, asked.sections, ctx.limits.write_chunk_bytes)
+    some_seen = bool(seen_now)
+    for seq in tuple(selected.view.seqs_of(row.uid for row in content)):
+        uid, message_id, sections = content.popleft()
+        is_seen = some_seen and uid in seen_now
+        if not is_seen and together.takes(seq, rows[uid], sections):
+            await together.drain()
+            continue
+        await together.finish()
+        left = deque(sections)
+        del sections
+        response = (seen if is_seen else plain).begun(ctx.output, seq, rows[uid])
+        await _put_sections(ctx, selected, response, asked.sections, message_id, left, outcome)
+        response.finish()
+        await ctx.output.drain()
+    await together.finish()
+
+
+async def _put_sections(
+    ctx: Context,
+    selected: Selected,
+    response: Response,
+    sections: Sequence[FetchSection],
+    message_id: MessageId,
+    left: deque[SectionData],
+    outcome: Outcome,
+) -> None:
+    """The content of one message; ``left`` is empty then."""
+    for section in sections:
+        if put_short(response, section, left[0], outcome):
+            left.popleft()
+        else:
+            await _put_long(ctx, selected, response, section, message_id, left.popleft())
 
 
 async def _send_by_section(
-    ctx: Context, selected: Selected, asked: _Asked, result: FetchResult, outcome: _Outcome
+    ctx: Context, selected: Selected, asked: _Asked, result: FetchResult, outcome: Outcome
 ) -> None:
     """As ``_send_content``, one section at a time: decoded parts are whole, so only one may be in memory."""
     plain, seen = _shapes(ctx, selected, asked)
     for fetched in result.rows:
         shape = seen if fetched.uid in result.seen_now else plain
         response = shape.begun(ctx.output, selected.view.seq_of(fetched.uid) or 0, fetched)
-        found: tuple[ContentRow, ...] = ()
+        is_there = False
         for section in asked.sections:
-            found = await selected.mailbox.content((fetched.uid,), (section.read,), asked.plan.max_bytes)
-            for row in found:
-                if not _put_short(response, section, row.sections[0], outcome):
-                    await _put_long(ctx, selected, response, section, row, row.sections[0])
+            found = deque(
+                await selected.mailbox.content((fetched.uid,), (section.read,), asked.plan.max_bytes)
+            )
+            is_there = bool(found)
+            while found:
+                _, message_id, data = found.popleft()
+                left = deque(data)
+                del data
+                await _put_sections(ctx, selected, response, (section,), message_id, left, outcome)
         response.finish()
         await ctx.output.drain()
-        outcome.sent += len(found)
+        outcome.sent += is_there
         _note_flags_sent(selected, asked, result, [fetched])
 
 
-def _shapes(ctx: Context, selected: Selected, asked: _Asked) -> tuple[_Shape, _Shape]:
+def _shapes(ctx: Context, selected: Selected, asked: _Asked) -> tuple[Shape, Shape]:
     """How responses look, and those of messages whose ``\\Seen`` was just set: it is told (section 6.4.5)."""
     items = seen = asked.items
     if FetchItem.FLAGS not in items:
         seen = (*seen, FetchItem.FLAGS)
         if ctx.condstore and FetchItem.MODSEQ not in items:
             seen = (*seen, FetchItem.MODSEQ)
-    return _Shape.of(items, selected.view), _Shape.of(seen, selected.view)
+    return Shape.of(items, selected.view), Shape.of(seen, selected.view)
 
 
 def _note_flags_sent(
@@ -360,32 +324,12 @@ def _note_flags_sent(
         selected.view.flags_sent(row for row in rows if row.uid in result.seen_now)
 
 
-def _put_short(response: _Response, section: FetchSection, data: SectionData, outcome: _Outcome) -> bool:
-    """Add one item whose content is short and complete; False if it is not.
-
-    One whose encoding is not known is left out (RFC 3516 section 4.3).
-    """
-    if data.unknown_encoding:
-        outcome.unknown_encoding = True
-    elif section.form is SectionForm.DECODED_SIZE:
-        response.put(b"%b %d" % (section.label, data.total or 0))
-    elif data.total is None:
-        response.put(section.label + b" NIL")
-    elif len(data.data) == data.total <= _SHORT_BYTES:
-        # RFC 3516 section 4.2: with a NUL it has to be a literal8.
-        binary = section.form is SectionForm.DECODED and b"\0" in data.data
-        response.put(b"%b %b{%d}\r\n%b" % (section.label, b"~" if binary else b"", data.total, data.data))
-    else:
-        return False
-    return True
-
-
 async def _put_long(
     ctx: Context,
     selected: Selected,
-    response: _Response,
+    response: Response,
     section: FetchSection,
-    row: ContentRow,
+    message_id: MessageId,
     data: SectionData,
 ) -> None:
     """Send one item whose literal is long and may not have been read completely yet."""
@@ -396,23 +340,22 @@ async def _put_long(
     response.put(b"%b %b{%d}\r\n" % (section.label, b"~" if binary else b"", data.total))
     response.flush()
     ctx.output.put(data.data)
+    offset, left = data.next_offset, data.total - len(data.data)
+    del data
     await ctx.output.drain()
-    if not complete:
-        await _put_rest(ctx, selected, row, data)
+    await _put_rest(ctx, selected, message_id, offset, left)
 
 
-async def _put_rest(ctx: Context, selected: Selected, row: ContentRow, data: SectionData) -> None:
-    """Send the rest of a literal whose length has been announced.
+async def _put_rest(ctx: Context, selected: Selected, message_id: MessageId, offset: int, left: int) -> None:
+    """Send the last ``left`` octets, from ``offset`` in the message, of a literal that has been announced.
 
     Raises:
         Hangup: it cannot be read to the end, so nothing the client could make sense of can follow.
     """
-    assert data.total is not None
-    offset, left = data.next_offset, data.total - len(data.data)
     while left:
         try:
             piece = await selected.mailbox.read_span(
-                row.message_id, offset, min(left, ctx.limits.fetch_content_batch_bytes)
+                message_id, offset, min(left, ctx.limits.fetch_content_batch_bytes)
             )
         except CancelledError:
             raise
@@ -425,4 +368,5 @@ async def _put_rest(ctx: Context, selected: Selected, row: ContentRow, data: Sec
         offset += len(piece)
         left -= len(piece)
         ctx.output.put(piece)
+        del piece  # while the next one is read
         await ctx.output.drain()
