@@ -68,9 +68,9 @@ class StoreLimits:
     cache_kib: int = 4096
     """SQLite page cache per connection."""
 
-    kept_numbers: int = 2_000_000
-    """UIDs, four bytes each, that an open account keeps: SELECT, SORT and THREAD then need not read all. Each
-    mailbox, order or threading that is kept counts for 250 besides."""
+    kept_numbers: int = 4_000_000
+    """Numbers of four bytes that an open account keeps: SELECT, SORT and THREAD then need not read all. A
+    mailbox takes one for each message, an order three, threads some ten, and each of them 250 besides."""
 
     close_grace_s: float = 30.0
     """Seconds an account stays open (and its key in memory) after its last session has ended."""
