@@ -33,7 +33,10 @@ from mailstore.uidset import MAX_NUMBER, UidSet
 HASH_BYTES = 16
 
 FEW_NEW = 50
-"""Up to so many new messages are put in their places; with more, all are sorted again."""
+"""Up to so many new messages are put in their places, however few there are."""
+
+NEW_OF = 200
+"""As many as one of so many of all are, too; with more, all are sorted again."""
 
 MANY_OF = 8
 """Results that are more than one of so many messages are taken from the order of all."""
@@ -126,7 +129,7 @@ def _all_sorted(
         if gone:
             left = set(gone)
             uids = array(TYPECODE, [uid for uid in uids if uid not in left])
-        if len(new) <= FEW_NEW and len(uids) + len(new) == now.messages:
+        if len(new) <= max(FEW_NEW, now.messages // NEW_OF) and len(uids) + len(new) == now.messages:
             if new:
                 uids = _with(txn, mailbox_id, uids, new, order)
             return Listing(now.modseq, now.uid_next, uids, known.places)

@@ -487,6 +487,26 @@ def test_sorting_again_reads_no_message(tmp_path: Path) -> None:
     assert placed < 5 * count
 
 
+def test_in_a_large_mailbox_more_are_put_in_their_places(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To sort all again would take longer, although they are many."""
+    monkeypatch.setattr(sorting, "FEW_NEW", 1)
+    monkeypatch.setattr(sorting, "NEW_OF", 40)
+    account = filled(world, 240)
+    mailbox = now(account.select("INBOX", True))
+    mailbox_id, order = mailbox.opened.mailbox_id, [SortBy(SortKey.ARRIVAL, True)]
+    now(mailbox.sort(search.All(), order, ModSeq(0)))
+    kept, since = account._opened.kept, mailbox.opened.status.highest_modseq
+
+    def sorting_steps(new: int) -> int:
+        now(account.append("INBOX", [NewMessage(MAIL, Flags(), number) for number in range(new)]))
+        return steps(account._opened, sorting.sort, mailbox_id, search.All(), order, since, kept.get, None)
+
+    # One of 40 is put in its place, one more and all 247 are sorted.
+    assert 2 * sorting_steps(6) < sorting_steps(1)
+
+
 def test_many_new_messages_are_sorted_with_the_others(world: World) -> None:
     """Putting each in its place would take longer."""
     account = filled(world, 3)
