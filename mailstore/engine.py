@@ -209,8 +209,10 @@ class Database:
         with translated(self._damage):
             self._connection.execute(begin)
             try:
-                result = fn(Txn(self._connection, now), *args)
-                self._require_sound()
+                try:
+                    result = fn(Txn(self._connection, now), *args)
+                finally:
+                    self._require_sound()  # what ``fn`` makes of zeros may be any error
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
