@@ -1,4 +1,4 @@
-"""FETCH and UID FETCH (RFC 3501 section 6.4.5): of which messages, and the responses.
+"""FETCH and UID FETCH (RFC 3501 section 6.4.5): of which messages, and how it is sent.
 
 Metadata is sent in bounded batches, content with back-pressure in between.
 """
@@ -171,7 +171,8 @@ async def _send(ctx: Context, selected: Selected, batches: Iterable[Sequence[Uid
         if asked.sections:
             outcome.sent = 0
             content = deque(result.content)
-            result = replace(result, content=())  # which would stay in memory until all of it is sent
+            # Without its content, which would stay in memory until all of it is sent.
+            result = FetchResult(result.rows, result.delta, result.seen_now)
             await _send_content(ctx, selected, asked, result, content, outcome)
             sent = outcome.sent
         else:
@@ -229,7 +230,7 @@ async def _send_content(
         uids = [row.uid for row in content]
         await _send_rows(ctx, selected, asked, result.seen_now, waiting, content, outcome)
         outcome.sent += len(uids)
-        _note_flags_sent(selected, asked, result, [waiting[uid] for uid in uids])
+        _note_flags_sent(selected, asked, result, (waiting[uid] for uid in uids))
         waiting = {uid: row for uid, row in waiting.items() if uid > uids[-1]}
 
 
@@ -315,7 +316,7 @@ def _shapes(ctx: Context, selected: Selected, asked: _Asked) -> tuple[Shape, Sha
 
 
 def _note_flags_sent(
-    selected: Selected, asked: _Asked, result: FetchResult, rows: Sequence[FetchRow]
+    selected: Selected, asked: _Asked, result: FetchResult, rows: Iterable[FetchRow]
 ) -> None:
     """Note which flags the client has now been sent."""
     if FetchItem.FLAGS in asked.items:
