@@ -207,5 +207,5 @@ def _beginnings(rows: Sequence[ThreadRow], algorithm: ThreadAlgorithm, limits: T
 
 
 def _entry(key: Hashable, component: int) -> int:
-    # The hash is another one in each process: nobody can choose keys that are taken for one.
+    # Python's hash is another one whenever the server starts: nobody can choose keys that are taken for one.
     return (hash(key) & _LOW) << _BITS | component
