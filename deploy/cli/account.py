@@ -39,7 +39,7 @@ def account() -> None:
 @command
 def add(cli: Cli, name: str, quota: str | None, from_stdin: bool) -> None:
     """Make the account NAME (an address); its domain is added if it is new."""
-    quota_bytes = None if quota is None else _size(quota)
+    quota_bytes = None if quota is None else parse_size(quota)
     password = new_password(from_stdin)
     init_root(cli.root)
     with cli.directory() as directory:
@@ -309,7 +309,8 @@ def _record_line(record: AccountRecord) -> str:
     return f"{record.name}  {record.account_id}  {quota}  since {_time(record.created)}{state}"
 
 
-def _size(text: str) -> int:
+def parse_size(text: str) -> int:
+    """Bytes of a size like 500M. Raises Refusal."""
     match = _SIZE.fullmatch(text)
     if match is None:
         raise Refusal("that is not a size: write it like 500M or 2G", EXIT_USAGE)

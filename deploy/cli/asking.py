@@ -35,6 +35,11 @@ def current_secret(from_stdin: bool) -> bytes:
     return _line() if from_stdin else _ask("Password or recovery key", confirm=False)
 
 
+def other_password(from_stdin: bool) -> bytes:
+    """The password of an account on another server."""
+    return _line() if from_stdin else _ask("Password on the other server", confirm=False)
+
+
 def new_password(from_stdin: bool) -> bytes:
     """A new password. A short one is refused at a terminal, and warned about in a script. Raises Refusal."""
     password = _line() if from_stdin else _ask("New password", confirm=True)

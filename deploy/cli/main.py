@@ -9,10 +9,11 @@ from deploy.cli.account import account, recovery_key
 from deploy.cli.app_password import app_password
 from deploy.cli.backup import backup
 from deploy.cli.domain import alias, domain
+from deploy.cli.export_mail import export_command
+from deploy.cli.import_mail import import_command
 from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, GivenPaths
 from deploy.cli.server import check_config, quickstart, serve
-from deploy.cli.transfer import export_command, import_command
 
 COMMANDS: tuple[click.Command, ...] = (
     account,

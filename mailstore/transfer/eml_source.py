@@ -13,7 +13,7 @@ from mailstore.transfer.eml_format import LIST, SUFFIX, facts_in, parse_line
 from mailstore.transfer.line_ends import to_crlf
 from mailstore.transfer.manifest import read_manifest
 from mailstore.transfer.reading import NotUsable, read_list, read_ordinary, unusable
-from mailstore.transfer.source import AlreadyThere, Found, Incoming, SourceMailbox, SourceUnusable
+from mailstore.transfer.source import Destination, Found, Incoming, SourceMailbox, SourceUnusable
 
 
 class EmlSource:
@@ -41,7 +41,7 @@ class EmlSource:
         paths = (Path(one.key) / name for one in mailboxes for name in self._files(Path(one.key)))
         return sum(_size(path) for path in paths)
 
-    def messages(self, mailbox: SourceMailbox, there: AlreadyThere) -> Iterator[Found]:
+    def messages(self, mailbox: SourceMailbox, there: Destination) -> Iterator[Found]:
         """As :meth:`Source.messages`: by the names of the files."""
         folder = Path(mailbox.key)
         lines = map(parse_line, read_list(folder / LIST).splitlines())

@@ -45,6 +45,11 @@ def special_use(levels: tuple[str, ...], told: SpecialUse | None) -> SpecialUse 
     return _WELL_KNOWN.get(below[0].lower()) if len(below) == 1 else None
 
 
+def levels_of(name: str) -> tuple[str, ...]:
+    """The levels of a mailbox name as somebody wrote it."""
+    return tuple(filter(None, name.split(HIERARCHY_DELIMITER)))
+
+
 def destination(
     levels: tuple[str, ...], use: SpecialUse | None, uses: Mapping[SpecialUse, MailboxName]
 ) -> MailboxName:

@@ -8,9 +8,10 @@ that is repeated adds nothing, whatever the user has done to flags meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
 from mailstore.durable import storage_errors
@@ -21,16 +22,32 @@ from mailstore.errors import (
     SpecialUseTaken,
 )
 from mailstore.locks import locked
-from mailstore.model import MailboxId, MailboxName, QuotaLimits, SpecialUse
+from mailstore.model import (
+    HIERARCHY_DELIMITER,
+    MailboxId,
+    MailboxInfo,
+    MailboxName,
+    QuotaLimits,
+    SpecialUse,
+)
 from mailstore.ops import mailboxes
 from mailstore.ops.rows import require_mailbox
 from mailstore.ops.transfer import add_imported
 from mailstore.prepared import ReadyMessage, prepare
 from mailstore.room import require_margin
-from mailstore.transfer.folders import destination, special_use
+from mailstore.transfer.folders import destination, levels_of, special_use
 from mailstore.transfer.known import KnownMessages
 from mailstore.transfer.opened import OpenedAccount, Wanted, opened_account
-from mailstore.transfer.source import Found, Incoming, Passed, Reason, Source, SourceMailbox, Unusable
+from mailstore.transfer.source import (
+    Foreseen,
+    Found,
+    Incoming,
+    Passed,
+    Reason,
+    Source,
+    SourceMailbox,
+    Unusable,
+)
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Messages are written in one transaction once they make so many bytes."""
@@ -52,6 +69,39 @@ Within = Callable[[], AbstractContextManager[None]]
 """Makes a context in which the source may be read; it is the account's owner who writes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of a source is wanted, and where.
+
+    ``only`` and ``not_these`` are patterns as of a shell for names of the source with ``/`` between levels;
+    ``since`` is the earliest internal date (epoch s). ``into`` is a mailbox: a source with one mailbox goes
+    there, the mailboxes of others below it. With ``dry_run`` nothing is written.
+    """
+
+    only: tuple[str, ...] = ()
+    not_these: tuple[str, ...] = ()
+    since: int = 0
+    into: str = field(default="", repr=False)
+    dry_run: bool = False
+
+    def has(self, mailbox: SourceMailbox) -> bool:
+        """Whether the mailbox is wanted."""
+        name = HIERARCHY_DELIMITER.join(mailbox.levels)
+        wanted = not self.only or any(fnmatchcase(name, one) for one in self.only)
+        return wanted and not any(fnmatchcase(name, one) for one in self.not_these)
+
+    def placed(self, mailboxes: list[SourceMailbox]) -> list[SourceMailbox]:
+        """The wanted mailboxes with the names that they get."""
+        wanted = list(filter(self.has, mailboxes))
+        above = levels_of(self.into)
+        if not above:
+            return wanted
+        alone = len(mailboxes) == 1
+        return [
+            replace(one, levels=above if alone else (*above, *one.levels), special_use=None) for one in wanted
+        ]
+
+
 class Progress(Protocol):
     """Who wants to know how far it has come, in bytes."""
 
@@ -70,6 +120,7 @@ class Imported:
     messages: int = 0
     size_bytes: int = 0
     already_there: int = 0
+    older: int = 0
     deleted_in_source: int = 0
     keywords_left_out: int = 0
     unusable_count: int = 0
@@ -82,19 +133,21 @@ class Imported:
             self.unusable.append(found)
 
 
-def import_mail(wanted: Wanted, source: Source, progress: Progress, within: Within, done: Imported) -> None:
-    """Import all that ``source`` has into the account; ``done`` says at any moment how far it has come.
+def import_mail(
+    wanted: Wanted, source: Source, choice: Choice, progress: Progress, within: Within, done: Imported
+) -> None:
+    """Import what is chosen of ``source``; ``done`` says at any moment how far it has come.
 
     Raises:
-        SourceUnusable: there is nothing of that format.
+        SourceUnusable: there is nothing of that format. SourceUnavailable: its server does not answer.
         OverQuota, LimitExceeded: what was imported before stays; so with every other error.
         AuthenticationFailed and what else :func:`opened_account` raises.
     """
     with opened_account(wanted, writes=True) as account, _alone(account):
         with within():
-            found = source.mailboxes()
+            found = choice.placed(source.mailboxes())
             progress.expect(source.size_bytes(found))
-        importing = _Importing(account, progress, done)
+        importing = _Importing(account, choice, progress, done)
         for mailbox in found:
             importing.take_mailbox(mailbox, source, within)
 
@@ -103,15 +156,32 @@ def _alone(account: OpenedAccount) -> AbstractContextManager[object]:
     return locked(account.paths.folder / IMPORT_LOCK, exclusive=True, timeout_s=0.0)
 
 
+class _Destination(KnownMessages):
+    """One mailbox of the account, with what it has."""
+
+    def __init__(
+        self, account: OpenedAccount, mailbox_id: MailboxId | None, choice: Choice, progress: Progress
+    ) -> None:
+        super().__init__(account.database)
+        self.mailbox_id = mailbox_id
+        self._choice = choice
+        self.expect = progress.expect
+
+    def wants(self, internal_date: int) -> bool:
+        """As :meth:`Destination.wants`."""
+        return internal_date >= self._choice.since
+
+
 class _Importing:
     """One import into one account."""
 
-    def __init__(self, account: OpenedAccount, progress: Progress, done: Imported) -> None:
+    def __init__(self, account: OpenedAccount, choice: Choice, progress: Progress, done: Imported) -> None:
         self._account = account
+        self._choice = choice
         self._progress = progress
         self._done = done
         self._quota = QuotaLimits(account.record.quota_bytes, account.wanted.limits.max_messages)
-        self._known: dict[MailboxId, KnownMessages] = {}
+        self._known: dict[MailboxId | None, _Destination] = {}
         self._batch: list[ReadyMessage] = []
         self._batch_bytes = 0
         self._read_bytes = 0
@@ -119,46 +189,50 @@ class _Importing:
     def take_mailbox(self, mailbox: SourceMailbox, source: Source, within: Within) -> None:
         """Import one mailbox of the source; one whose name cannot be made is noted."""
         try:
-            mailbox_id = self._destination(mailbox)
+            place = self._destination(mailbox)
         except MailboxNameInvalid:
             self._done.note(Unusable(ascii("/".join(mailbox.levels)), Reason.NAME))
             return
         self._done.mailboxes += 1
-        known = self._known_in(mailbox_id)
-        for found in _each(source.messages(mailbox, known), within):
-            self._take(mailbox_id, known, found)
-        self._flush(mailbox_id)
+        for found in _each(source.messages(mailbox, place), within):
+            self._take(place, found)
+        self._flush(place.mailbox_id)
 
-    def _take(self, mailbox_id: MailboxId, known: KnownMessages, found: Found) -> None:
+    def _take(self, place: _Destination, found: Found) -> None:
         self._read_bytes += found.source_bytes
+        done = self._done
         match found:
             case Unusable():
-                self._done.note(found)
+                done.note(found)
             case Passed():
-                self._done.deleted_in_source += found.is_deleted
-                self._done.already_there += not found.is_deleted
+                done.deleted_in_source += found.is_deleted
+                done.older += found.is_older
+                done.already_there += not (found.is_deleted or found.is_older)
+            case Foreseen():
+                done.messages += 1
+                done.size_bytes += found.source_bytes
             case Incoming():
                 date = min(max(found.internal_date, 0), LATEST_DATE)
-                if known.take(found.data, date):
-                    self._done.already_there += 1
+                if not place.wants(date):
+                    done.older += 1
+                elif place.take(found.data, date):
+                    done.already_there += 1
                 else:
                     self._add(found, date)
-        if (
-            self._batch_bytes >= BATCH_BYTES
-            or len(self._batch) >= BATCH_MESSAGES
-            or self._read_bytes >= BATCH_BYTES
-        ):
-            self._flush(mailbox_id)
+        if max(self._batch_bytes, self._read_bytes) >= BATCH_BYTES or len(self._batch) >= BATCH_MESSAGES:
+            self._flush(place.mailbox_id)
 
     def _add(self, found: Incoming, date: int) -> None:
         ready = ReadyMessage(prepare(found.data, self._account.wanted.mime), found.flags, date)
         self._batch.append(ready)
         self._batch_bytes += len(found.data)
 
-    def _flush(self, mailbox_id: MailboxId) -> None:
+    def _flush(self, mailbox_id: MailboxId | None) -> None:
         batch, size_bytes, read_bytes = self._batch, self._batch_bytes, self._read_bytes
         self._batch, self._batch_bytes, self._read_bytes = [], 0, 0
-        if batch:
+        if batch and (self._choice.dry_run or mailbox_id is None):
+            self._count(batch)
+        elif batch and mailbox_id is not None:
             self._account.give_way()
             with storage_errors():
                 margin_bytes = self._account.wanted.limits.min_free_bytes
@@ -175,30 +249,52 @@ class _Importing:
             int(time.time()), add_imported, mailbox_id, batch, self._quota
         )
         self._done.keywords_left_out += left_out
+        self._count(batch)
+
+    def _count(self, batch: list[ReadyMessage]) -> None:
         self._done.messages += len(batch)
         self._done.size_bytes += sum(one.prepared.size_bytes for one in batch)
 
-    def _known_in(self, mailbox_id: MailboxId) -> KnownMessages:
+    def _destination(self, mailbox: SourceMailbox) -> _Destination:
+        """Where the mailbox goes, with what is there; of a view, with what is in the whole account."""
+        mailbox_id = self._mailbox_id(mailbox)
         # Kept until the end: several mailboxes of the source may become one of the account.
-        known = self._known.get(mailbox_id)
-        if known is None:
-            known = self._known[mailbox_id] = KnownMessages(self._account.database)
-            known.add_mailbox(mailbox_id)
-        return known
+        place = self._known.get(mailbox_id)
+        if place is None or mailbox.is_view:
+            place = _Destination(self._account, mailbox_id, self._choice, self._progress)
+            listed = self._account.database.read(0, mailboxes.list_mailboxes).mailboxes
+            for one in listed:
+                if mailbox.is_view or one.mailbox_id == mailbox_id:
+                    place.add_mailbox(one.mailbox_id)
+            self._known[mailbox_id] = place
+        return place
 
-    def _destination(self, mailbox: SourceMailbox) -> MailboxId:
+    def _mailbox_id(self, mailbox: SourceMailbox) -> MailboxId | None:
+        """The destination, made where there is none; None where it would be made."""
         limits = self._account.wanted.limits
+        if self._choice.dry_run:
+            return self._account.database.read(0, _existing, mailbox)
         return self._account.database.write(
             int(time.time()), _mailbox_for, mailbox, limits.max_mailboxes, limits.max_subscriptions
         )
 
 
+def _existing(txn: Txn, mailbox: SourceMailbox) -> MailboxId | None:
+    listed = mailboxes.list_mailboxes(txn).mailboxes
+    name, _ = _name_for(mailbox, listed)
+    return next((one.mailbox_id for one in listed if one.name == name), None)
+
+
+def _name_for(mailbox: SourceMailbox, listed: Sequence[MailboxInfo]) -> tuple[MailboxName, SpecialUse | None]:
+    uses = {one.special_use: one.name for one in listed if one.special_use is not None}
+    use = SpecialUse.ARCHIVE if mailbox.is_view else special_use(mailbox.levels, mailbox.special_use)
+    return destination(mailbox.levels, use, uses), use
+
+
 def _mailbox_for(txn: Txn, mailbox: SourceMailbox, max_mailboxes: int, max_subscriptions: int) -> MailboxId:
     """The destination, made and subscribed where that is needed. Raises MailboxNameInvalid, LimitExceeded."""
     listed = mailboxes.list_mailboxes(txn).mailboxes
-    uses = {one.special_use: one.name for one in listed if one.special_use is not None}
-    use = special_use(mailbox.levels, mailbox.special_use)
-    name = destination(mailbox.levels, use, uses)
+    name, use = _name_for(mailbox, listed)
     is_new = not any(one.name == name for one in listed)
     if is_new:
         _create(txn, name, use, max_mailboxes)

@@ -27,7 +27,7 @@ class KnownMessages:
             self._left.setdefault(_key(size_bytes, internal_date), []).append(message_id)
 
     def may_have(self, size_bytes: int, internal_date: int) -> bool:
-        """As :meth:`AlreadyThere.may_have`."""
+        """As :meth:`Destination.may_have`."""
         return _key(size_bytes, internal_date) in self._left
 
     def take(self, data: bytes, internal_date: int) -> bool:
@@ -35,7 +35,7 @@ class KnownMessages:
         return self._take(len(data), internal_date, data)
 
     def take_by_header(self, size_bytes: int, internal_date: int, header: bytes) -> bool:
-        """As :meth:`AlreadyThere.take_by_header`."""
+        """As :meth:`Destination.take_by_header`."""
         return self._take(size_bytes, internal_date, header)
 
     def _take(self, size_bytes: int, internal_date: int, beginning: bytes) -> bool:

@@ -28,7 +28,7 @@ from mailstore.transfer.maildir_format import (
 )
 from mailstore.transfer.manifest import read_manifest
 from mailstore.transfer.reading import NotUsable, read_list, read_ordinary, unusable
-from mailstore.transfer.source import AlreadyThere, Found, Incoming, SourceMailbox, SourceUnusable
+from mailstore.transfer.source import Destination, Found, Incoming, SourceMailbox, SourceUnusable
 
 _PARTS = ("cur", "new")
 _NOT_MAILBOXES = frozenset({*_PARTS, "tmp"})
@@ -63,7 +63,7 @@ class MaildirSource:
         """As :meth:`Source.size_bytes`."""
         return sum(size for one in mailboxes for _, _, size in self._files(Path(one.key)))
 
-    def messages(self, mailbox: SourceMailbox, there: AlreadyThere) -> Iterator[Found]:
+    def messages(self, mailbox: SourceMailbox, there: Destination) -> Iterator[Found]:
         """As :meth:`Source.messages`: by UID where Dovecot has noted one, then by the time in the names."""
         folder = Path(mailbox.key)
         keywords = _Keywords(folder)

@@ -13,7 +13,7 @@ from mailstore.transfer.manifest import read_manifest
 from mailstore.transfer.mbox_format import FROM, begins_message, from_line_date, parse
 from mailstore.transfer.reading import NotUsable, open_ordinary, unusable
 from mailstore.transfer.source import (
-    AlreadyThere,
+    Destination,
     Found,
     Incoming,
     Passed,
@@ -59,7 +59,7 @@ class MboxSource:
         """As :meth:`Source.size_bytes`."""
         return sum(_size(Path(one.key)) for one in mailboxes)
 
-    def messages(self, mailbox: SourceMailbox, there: AlreadyThere) -> Iterator[Found]:
+    def messages(self, mailbox: SourceMailbox, there: Destination) -> Iterator[Found]:
         """As :meth:`Source.messages`: in the order of the file."""
         path = Path(mailbox.key)
         top = self._root if self._root.is_dir() else self._root.parent

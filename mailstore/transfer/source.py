@@ -14,6 +14,10 @@ class SourceUnusable(Exception):
     """There is no mail of that format; the text is a sentence for the one who named the source."""
 
 
+class SourceUnavailable(SourceUnusable):
+    """Another server cannot be reached, or wants to be left alone: it may work later."""
+
+
 class Reason(StrEnum):
     """Why a message was left out."""
 
@@ -28,13 +32,15 @@ class Reason(StrEnum):
 class SourceMailbox:
     """A mailbox of the source. ``levels`` is its name, outermost level first; ``key`` is the reader's own.
 
-    ``subscribed`` is None where the source does not tell.
+    ``subscribed`` is None where the source does not tell. ``is_view`` is for mailboxes that show messages of
+    others (``\\All``, ``\\Flagged``, ``\\Important``; RFCs 6154, 8457): what is nowhere else is imported.
     """
 
     key: str = field(repr=False)
     levels: tuple[str, ...] = field(repr=False)
     special_use: SpecialUse | None = None
     subscribed: bool | None = None
+    is_view: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +68,28 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A message that need not be imported: it is there already, or its source counts it as deleted."""
+    """A message that is not imported: it is there already, deleted in its source, or older than wanted."""
 
     source_bytes: int
     is_deleted: bool = False
+    is_older: bool = False
 
 
-class AlreadyThere(Protocol):
-    """The messages of a destination that have not been recognised yet."""
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """A message that would be imported, and need not be read to know that."""
+
+    source_bytes: int
+
+
+class Destination(Protocol):
+    """Where the messages of a mailbox go, for sources that are slow to read."""
+
+    def expect(self, size_bytes: int) -> None:
+        """There is so much to read, which was not known before."""
+
+    def wants(self, internal_date: int) -> bool:
+        """Whether messages of that internal date (epoch s) are wanted."""
 
     def may_have(self, size_bytes: int, internal_date: int) -> bool:
         """Whether there is one of that size and internal date (epoch s)."""
@@ -78,7 +98,7 @@ class AlreadyThere(Protocol):
         """Whether there is one with that header too. It is recognised once only."""
 
 
-Found = Incoming | Unusable | Passed
+Found = Incoming | Unusable | Passed | Foreseen
 
 
 class Source(Protocol):
@@ -90,5 +110,5 @@ class Source(Protocol):
     def size_bytes(self, mailboxes: list[SourceMailbox]) -> int:
         """About how many bytes their messages have, for the progress."""
 
-    def messages(self, mailbox: SourceMailbox, there: AlreadyThere) -> Iterator[Found]:
-        """Its messages in the source's order; ``there`` is for sources that are slow to read."""
+    def messages(self, mailbox: SourceMailbox, there: Destination) -> Iterator[Found]:
+        """Its messages in the source's order."""

@@ -91,6 +91,7 @@ COMPUTES_ONLY = (
     "mailstore/transfer/eml_format.py",
     "mailstore/transfer/file_names.py",
     "mailstore/transfer/folders.py",
+    "mailstore/transfer/imap_responses.py",
     "mailstore/transfer/line_ends.py",
     "mailstore/transfer/maildir_format.py",
     "mailstore/transfer/mbox_format.py",

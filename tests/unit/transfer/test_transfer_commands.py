@@ -59,6 +59,7 @@ def test_in_and_out(run, maildir: Path, tmp_path: Path) -> None:
         "messages": 0,
         "size_bytes": 0,
         "already_there": 2,
+        "older": 0,
         "deleted_in_source": 0,
         "keywords_left_out": 0,
         "unusable_count": 0,
@@ -131,3 +132,77 @@ def test_quota_ends_an_import_with_what_fits(run, maildir: Path) -> None:
     assert run("account", "add", "eve@example.org", "--quota", "20", "--password-stdin")[0] == 0
     code, _out, err = run("import", "eve@example.org", "--from", f"maildir:{maildir}", "--password-stdin")
     assert (code, err[:29]) == (3, "sealbox: the account is full:")
+
+
+def test_many_accounts_from_a_file(run, maildir: Path, tmp_path: Path) -> None:
+    """One account after the other; one that fails stops no other, and gives the exit code."""
+    table = tmp_path / "accounts.csv"
+    table.write_text(
+        f"# account, password, place, password there\n\n{ADA}, {PASSWORD.decode()}, maildir:{maildir},\n"
+        f'"bob@example.org", wrong, maildir:{maildir},\n'
+        f"bob@example.org, {PASSWORD.decode()}, mbox:{tmp_path}/no, x\n"
+    )
+    code, out, err = run("import", "--csv", str(table))
+    assert (code, out) == (4, "1 of 3 accounts imported\n")
+    assert err.splitlines() == [
+        f"{ADA}  2 messages imported, 34.0B, in 1 mailboxes; 0 were there already",
+        "bob@example.org  NOT imported: wrong name or secret: check both and try again",
+        "bob@example.org  NOT imported: there is no mbox: a file that begins with 'From ',"
+        " or a folder of them",
+    ]
+    code, out, _err = run("import", "--csv", str(table), "--json")
+    assert code == 4
+    assert [one.get("already_there", one.get("exit_code")) for one in json.loads(out)["accounts"]] == [
+        2,
+        4,
+        3,
+    ]
+    assert PASSWORD.decode() not in out
+
+
+@pytest.mark.parametrize("text", ["a,b,c\n", "a,b,c,d,e\n", "a,b,zip:x,d\n", 'a,"b\n', "\xff"])
+def test_a_file_of_accounts_that_is_none_is_refused(run, tmp_path: Path, text: str) -> None:
+    """Before anything is imported; the sentence names the line, and no secret."""
+    table = tmp_path / "accounts.csv"
+    table.write_bytes(text.encode("latin-1"))
+    code, out, err = run("import", "--csv", str(table))
+    assert (code, out) == (2, "")
+    assert err.startswith("sealbox: ")
+    assert run("import", "--csv", str(tmp_path / "nothing"))[0] == 2
+    assert run("import", ADA, "--csv", str(table))[0] == 2
+
+
+def test_options_choose(run, maildir: Path) -> None:
+    """A dry run says what would be imported; dates and sizes that are none are wrong usage."""
+    (maildir / ".Old" / "cur").mkdir(parents=True)
+    (maildir / ".Old" / "cur" / "1.x:2,").write_bytes(b"x")
+    os.utime(maildir / ".Old" / "cur" / "1.x:2,", (0, 0))
+    place = f"maildir:{maildir}"
+    code, out, err = taken_in(run, place, "--dry-run", "--since", "2020-01-01", "--into", "Home")
+    assert (code, out) == (0, "2 messages would be imported, 34.0B, in 2 mailboxes; 0 were there already\n")
+    assert err == "left out: 1 older than --since\n"
+    assert taken_in(run, place, "--folder", "O*")[1][:18] == "1 messages imported"[:18]
+    assert taken_in(run, place, "--exclude", "INBOX", "--json")[1].startswith(
+        '{"mailboxes": 1, "messages": 0,'
+    )
+    for wrong in (("--since", "yesterday"), ("--rate", "fast")):
+        assert taken_in(run, place, *wrong)[0] == 2
+
+
+def test_places_on_servers_are_checked_before_anything_is_asked(run, maildir: Path, tmp_path: Path) -> None:
+    """No password in the address, no server without a user; the second line is the password there."""
+    both = LINE + "theirs\n"
+    for place in ("imap://ada:secret@host", "imap://host", "imap+starttls://@host"):
+        code, out, err = taken_in(run, place, stdin=both)
+        assert (code, out) == (3, "")
+        assert "secret" not in err
+    assert taken_in(run, "imap://ada@host")[2].startswith("sealbox: standard input ended before the secret")
+    place = "imap://ada@localhost:1"
+    assert taken_in(run, place, "--tls-ca", str(tmp_path / "no"), stdin=both)[2].startswith(
+        "sealbox: the file of --tls"
+    )
+    assert taken_in(run, place, "--source-password-file", str(tmp_path / "no"))[0] == 2
+    (tmp_path / "password").write_text("theirs\nmore\n")
+    (tmp_path / "ca").write_text("no PEM")
+    with_file = ("--source-password-file", str(tmp_path / "password"), "--tls-ca", str(tmp_path / "ca"))
+    assert taken_in(run, place, *with_file)[2].startswith("sealbox: the file of --tls")

@@ -14,9 +14,10 @@ from mailstore.ops.content import read_span
 from mailstore.ops.rows import require_mailbox
 from mailstore.prepared import ReadyMessage, prepare
 from mailstore.transfer.exporting import Exported, export_mail
-from mailstore.transfer.importing import Imported, import_mail
+from mailstore.transfer.importing import Choice, Imported, import_mail
 from mailstore.transfer.opened import OpenedAccount, Wanted, opened_account
 
+ALL = Choice()
 TINY = Argon2Params(1, 64, 1)
 PASSWORD = b"correct horse battery staple"
 
@@ -81,11 +82,11 @@ class TransferWorld:
             listed = account.database.read(0, mailboxes.list_mailboxes)
             return {one.name for one in listed.mailboxes if one.subscribed} | set(listed.orphan_subscriptions)
 
-    def take_in(self, name: str, source, within=nullcontext) -> Imported:
+    def take_in(self, name: str, source, choice=ALL, within=nullcontext) -> Imported:
         """Import."""
         done = Imported()
         self.progress = Silent()
-        import_mail(self.wanted(name), source, self.progress, within, done)
+        import_mail(self.wanted(name), source, choice, self.progress, within, done)
         return done
 
     def take_out(self, name: str, target, *, update=False, within=nullcontext) -> Exported:
