@@ -131,6 +131,8 @@ def test_threads_that_stay_are_not_written_again() -> None:
     made = renewal.made().threads
     template, pauses = written_in(made)
     assert pauses == 0
+    # What was written before is not held any longer.
+    assert made.made_from == (None, ())
     assert (template.text, template.uids) == (b"(%d)" * 3000, made.uids)
 
 
