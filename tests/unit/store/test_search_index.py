@@ -660,7 +660,8 @@ def test_indexing_leaves_room_to_delete(world: World, monkeypatch: pytest.Monkey
     mailbox = fill(world.login())
     asked: list[int] = []
     monkeypatch.setattr("mailstore.search_index.require_margin", lambda *args: asked.append(args[2]))
-    batch = WRITTEN_TIMES * StoreLimits().index_batch_chars
+    limits = StoreLimits()
+    batch = WRITTEN_TIMES * (limits.index_batch_chars + 2 * limits.index_message_chars)
     waiting = log_bytes(world.paths.mail_db)
     assert waiting
     world.clock.advance(2.1)

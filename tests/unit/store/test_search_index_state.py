@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mailstore.errors import StorageFull
 from mailstore.index_progress import IndexProgress, IndexState, index_progress
 from mailstore.limits import StoreLimits
 from mailstore.model import NewMessage
+from mailstore.room import log_bytes
 from mailstore.search_index import SearchIndex
 from mailstore.uidset import UidSet
 
@@ -113,3 +115,35 @@ def test_nobody_is_told_that_all_is_indexed_when_an_account_closes_early(tmp_pat
     now(account.append("Drafts", mail("zebra")))
     world.close()
     assert index_progress(world.paths) == IndexProgress(IndexState.PARTIAL)
+
+
+def test_a_batch_writes_no_more_than_there_has_to_be_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of texts in which no three characters come twice, when they are merged with those before them."""
+    limits = StoreLimits(index_batch_chars=30_000, index_message_chars=10_000, min_free_bytes=0)
+    world, chance = World(tmp_path / "root", limits), random.Random(1)
+    account = world.login()
+    texts = ["".join(chr(chance.randrange(0x3400, 0x9FFF)) for _ in range(9_900)) for _ in range(80)]
+    head = "Content-Type: text/plain; charset=utf-8\r\n\r\n"
+    now(account.append("Drafts", [NewMessage((head + text).encode()) for text in texts]))
+    asked: list[int] = []
+    monkeypatch.setattr("mailstore.search_index.require_margin", lambda *args: asked.append(args[2]))
+    key = search_key(account._opened._hold.master)
+    index_of = SearchIndex(world.paths, lambda: key, limits)
+    mail_db = now(account._opened._readers.run(lambda database: database))
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in world.paths.search_db_files if path.exists())
+
+    grown: list[int] = []
+    before = 0
+    while index_of.work(mail_db) is not None:
+        after = size()
+        grown.append(after - before)
+        assert index_of._empty_log()
+        before = size()
+    index_of.close()
+    assert len(grown) > 16 and max(grown) > 10 * limits.index_batch_chars
+    assert max(grown) <= min(asked) - log_bytes(world.paths.mail_db)
+    world.close()
