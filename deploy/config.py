@@ -7,6 +7,7 @@ defined once. ``load`` names every mistake of a file at once. ``example.toml`` s
 from __future__ import annotations
 
 import dataclasses
+import grp
 import os
 import re
 import socket
@@ -42,6 +43,7 @@ from protocols.limits import (
     LoadLimits,
     LoginLimits,
     Pop3Limits,
+    SaslServiceLimits,
     StreamLimits,
 )
 
@@ -140,6 +142,14 @@ class ListenSection(_Section):
     pop3s: tuple[str, ...] = ("0.0.0.0:995", "[::]:995")  # as above
     pop3: tuple[str, ...] = ()
     lmtp: tuple[str, ...] = ("unix:/run/sealbox/lmtp.sock",)
+    auth: tuple[str, ...] = ()
+
+    @field_validator("auth")
+    @classmethod
+    def _on_this_machine(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(text.startswith("unix:/") for text in values):
+            raise ValueError("write unix:/path: what is said there must not leave the machine")
+        return values
 
     @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp")
     @classmethod
@@ -209,6 +219,7 @@ LoadSection = _section_of(LoadLimits)
 ImapSection = _section_of(ImapLimits)
 Pop3Section = _section_of(Pop3Limits)
 LmtpSection = _section_of(EnvelopeLimits)
+AuthSection = _section_of(SaslServiceLimits)
 LoginSection = _section_of(LoginLimits)
 SnapshotsSection = _section_of(BackupLimits)
 
@@ -218,6 +229,7 @@ class _File(_Section):
     hostname: str = Field(default_factory=socket.getfqdn, pattern=r"^[A-Za-z0-9.-]+$")
     workers: int = Field(default=0, ge=0, le=256)
     allow_unencrypted_volume: bool = False
+    socket_group: str = ""
     drain_timeout_s: float = Field(default=10.0, ge=0)
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     tls: TlsSection
@@ -231,9 +243,18 @@ class _File(_Section):
     imap: ImapSection = ImapSection()  # type: ignore[valid-type]  # as above
     pop3: Pop3Section = Pop3Section()  # type: ignore[valid-type]  # as above
     lmtp: LmtpSection = LmtpSection()  # type: ignore[valid-type]  # as above
+    auth: AuthSection = AuthSection()  # type: ignore[valid-type]  # as above
     login: LoginSection = LoginSection()  # type: ignore[valid-type]  # as above
     backup: BackupSection = BackupSection()
     snapshots: SnapshotsSection = SnapshotsSection()  # type: ignore[valid-type]  # as above
+
+    @field_validator("socket_group")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            return name and grp.getgrnam(name).gr_name
+        except KeyError:
+            raise ValueError("there is no such group") from None
 
     @field_validator("data")
     @classmethod
@@ -252,6 +273,7 @@ class Config:
     hostname: str
     workers: int
     allow_unencrypted_volume: bool
+    socket_group: str
     drain_timeout_s: float
     log_level: str
     tls: TlsSection
@@ -265,6 +287,7 @@ class Config:
     imap: ImapLimits
     pop3: Pop3Limits
     lmtp: EnvelopeLimits
+    auth: SaslServiceLimits
     login: LoginLimits
     backup: BackupSection
     snapshots: BackupLimits
@@ -317,6 +340,7 @@ def parse(text: str, path: Path) -> Config:
         hostname=file.hostname,
         workers=workers,
         allow_unencrypted_volume=file.allow_unencrypted_volume,
+        socket_group=file.socket_group,
         drain_timeout_s=file.drain_timeout_s,
         log_level=file.log_level,
         tls=file.tls,
@@ -330,6 +354,7 @@ def parse(text: str, path: Path) -> Config:
         imap=dataclasses.replace(imap, append_max_bytes=min(imap.append_max_bytes, largest)),
         pop3=_limits(file.pop3, Pop3Limits),
         lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),
+        auth=_limits(file.auth, SaslServiceLimits),
         login=_limits(file.login, LoginLimits),
         backup=file.backup,
         snapshots=_limits(file.snapshots, BackupLimits),

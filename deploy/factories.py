@@ -18,6 +18,7 @@ from protocols.lmtp.server import LmtpFactory
 from protocols.load import Load
 from protocols.login import LoginGuard
 from protocols.pop3.server import Pop3Factory
+from protocols.sasl_service.server import SaslFactory
 from protocols.tls import TlsContext
 from protocols.transport import StreamFactory
 
@@ -72,6 +73,8 @@ class Factories:
                 return self._encrypted(self._pop3(implicit_tls=True), "pop3")
             case "lmtp":
                 return self._plain(self._lmtp(starttls=over_tcp))
+            case "auth":
+                return self._plain(self._auth())
             case _:
                 assert_never(service)
 
@@ -115,6 +118,10 @@ class Factories:
             shared.deliveries,
             stream_limits=config.stream,
         )
+
+    def _auth(self) -> SaslFactory:
+        shared, config = self._shared, self._config
+        return SaslFactory(shared.guard, config.auth, self._access_log, shared.reactor, config.stream)
 
     def _encrypted(self, inner: StreamFactory, alpn: str) -> Made:
         # zope's interfaces mean nothing to the type checker, hence Any.

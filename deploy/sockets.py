@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ BACKLOG = 512
 """Length of the accept queue; waiting connections survive the death of a worker."""
 
 UNIX_SOCKET_MODE = 0o660
-ServiceName = Literal["imaps", "imap", "pop3s", "pop3", "lmtp"]
-SERVICES: tuple[ServiceName, ...] = ("imaps", "imap", "pop3s", "pop3", "lmtp")
+ServiceName = Literal["imaps", "imap", "pop3s", "pop3", "lmtp", "auth"]
+SERVICES: tuple[ServiceName, ...] = ("imaps", "imap", "pop3s", "pop3", "lmtp", "auth")
 
 
 class CannotListen(Exception):
@@ -32,7 +33,7 @@ class Listener:
     socket: socket.socket
 
 
-def _unix(path: Path) -> socket.socket:
+def _unix(path: Path, group: str) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if stat.S_ISSOCK(path.stat().st_mode):
@@ -40,6 +41,8 @@ def _unix(path: Path) -> socket.socket:
     except FileNotFoundError:
         pass
     bound.bind(str(path))
+    if group:
+        shutil.chown(path, group=group)
     path.chmod(UNIX_SOCKET_MODE)
     return bound
 
@@ -74,7 +77,7 @@ def bind_all(config: Config) -> list[Listener]:
         for endpoint in getattr(config.listen, service):
             try:
                 if endpoint.startswith("unix:"):
-                    bound = _unix(Path(endpoint.removeprefix("unix:")))
+                    bound = _unix(Path(endpoint.removeprefix("unix:")), config.socket_group)
                 else:
                     bound = _tcp(endpoint)
                 bound.listen(BACKLOG)

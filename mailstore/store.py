@@ -108,6 +108,12 @@ class MailStore:
         """
         return await self._session(await self._unlocker.unlock(name, secret, protocol, origin))
 
+    async def prove(
+        self, name: bytes, secret: bytes, protocol: AccessProtocol, origin: Origin = NOWHERE
+    ) -> str:
+        """As ``login``, but nothing is opened: the name of the account that the secret is right for."""
+        return await self._unlocker.prove(name, secret, protocol, origin)
+
     async def scram_setup(self, name: bytes) -> ScramSetup:
         """Salt and iterations for a SCRAM client; made up, but stable, for an unknown name."""
         return await self._unlocker.scram_setup(name)

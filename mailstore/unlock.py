@@ -198,6 +198,20 @@ class Unlocker:
         cached = self._from_cache(tag, attempt, protocol)
         return cached if cached is not None else await self._join(tag, attempt, protocol, origin)
 
+    async def prove(
+        self, name: str | bytes, secret: bytes, protocol: AccessProtocol | None, origin: Origin = NOWHERE
+    ) -> str:
+        """The name of the account that ``secret`` may open; its key is forgotten at once, unless somebody
+        else holds it.
+
+        Raises as :meth:`unlock` does.
+        """
+        unlocked = await self.unlock(name, secret, protocol, origin)
+        try:
+            return unlocked.record.name
+        finally:
+            unlocked.wipe()
+
     async def scram_setup(self, name: str | bytes) -> ScramSetup:
         """Salt and iterations to send to a SCRAM client; invented, but stable, for an unknown name.
 

@@ -236,6 +236,25 @@ class EnvelopeLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SaslServiceLimits:
+    """Bounds on programs that have passwords checked here. Sizes in bytes, times in seconds."""
+
+    line_max_bytes: int = 8 * KIB
+    """A line with its end; a longer one ends the connection. Dovecot's protocol asks for 8192."""
+    requests_max: int = 100
+    """Logins of one connection at a time; beyond it the oldest that waits for its client is forgotten."""
+    answer_timeout_s: float = 9.0
+    """From the last response of a client until the answer, the wait of guessers included; beyond it the
+    client has to try later. Postfix waits for 10."""
+    handshake_timeout_s: float = 30.0
+    """From connecting until the handshake is complete."""
+    idle_timeout_s: float = 3600.0
+    """Without a request; Postfix then connects again when it has the next one."""
+    connections_max: int = 2000
+    """Connections of one worker at a time; each process of Postfix keeps one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pop3Limits:
     """Bounds on POP3 connections. Sizes in bytes, times in seconds."""
 

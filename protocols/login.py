@@ -78,11 +78,20 @@ class LoginGuard:
         Raises:
             AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
         """
+        attempt, origin = await self._begin_with(address, name, secret)
+        return await self._prove(attempt, self._store.login(name, secret, protocol, origin))
+
+    async def prove(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> str:
+        """As ``login``, but nothing is opened: the name of the account that the secret is right for."""
+        attempt, origin = await self._begin_with(address, name, secret)
+        return await self._prove(attempt, self._store.prove(name, secret, protocol, origin))
+
+    async def _begin_with(self, address: str, name: bytes, secret: bytes) -> tuple[CountedAttempt, Origin]:
+        """As ``begin``; a secret that nobody can have counts as failed too."""
         attempt = await self.begin(address, name)
         if not 0 < len(secret) <= self.limits.secret_max_bytes:
             raise AuthenticationFailed("authentication failed")
-        origin = Origin(attempt.site, attempt.trusted)
-        return await self._prove(attempt, self._store.login(name, secret, protocol, origin))
+        return attempt, Origin(attempt.site, attempt.trusted)
 
     async def begin(self, address: str, name: bytes) -> CountedAttempt:
         """Wait until an attempt may start; it counts as failed until it has succeeded.

@@ -226,6 +226,11 @@ class StoreApi(Protocol):
         Logins of different sites take turns, those of trusted ones first.
         """
 
+    async def prove(
+        self, name: bytes, secret: bytes, protocol: AccessProtocol, origin: Origin = NOWHERE
+    ) -> str:
+        """As ``login``, but nothing is opened: the name of the account that the secret is right for."""
+
     async def scram_setup(self, name: bytes) -> ScramSetup:
         """Salt and iterations for a SCRAM client; made up, but stable, for an unknown name."""
 

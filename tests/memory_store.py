@@ -149,6 +149,14 @@ class MemoryStore:
             raise AuthenticationFailed("authentication failed")
         return AccountSession(name, found)
 
+    async def prove(
+        self, name: bytes, secret: bytes, protocol: AccessProtocol, origin: Origin = NOWHERE
+    ) -> str:
+        """See ``StoreApi``."""
+        session = await self.login(name, secret, protocol, origin)
+        session.release()
+        return session.name
+
     async def scram_setup(self, name: bytes) -> ScramSetup:
         """See ``StoreApi``."""
         return _SCRAM_SETUP

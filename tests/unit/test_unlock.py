@@ -18,7 +18,7 @@ from mailstore.keys import Argon2Params, Scope
 from mailstore.model import AccessProtocol, Origin
 from mailstore.unlock import Unlocked, Unlocker, UnlockLimits
 
-IMAP, POP3 = AccessProtocol.IMAP, AccessProtocol.POP3
+IMAP, POP3, SMTP = AccessProtocol.IMAP, AccessProtocol.POP3, AccessProtocol.SMTP
 
 
 @pytest.fixture
@@ -115,6 +115,31 @@ def test_cache_ends_with_the_last_session(world):
     assert not is_unlocked(unlock, world.record.account_id)
     assert isinstance(outcome(login(unlock)), Unlocked)
     assert len(world.argon2.runs) == 2
+
+
+def test_a_secret_that_is_only_checked_leaves_no_key(world):
+    """The account's name is given; the key is forgotten, unless a session has it anyway."""
+    unlock = unlocker(world)
+
+    def prove(secret=PASSWORD, protocol=SMTP):
+        return outcome(Deferred.fromCoroutine(unlock.prove(NAME, secret, protocol)))
+
+    assert prove() == NAME
+    assert not is_unlocked(unlock, world.record.account_id)
+    assert type(prove(b"wrong")) is AuthenticationFailed
+    session = outcome(login(unlock))
+    runs = len(world.argon2.runs)
+    assert (prove(), len(world.argon2.runs)) == (NAME, runs)
+    assert not session.is_wiped
+    assert is_unlocked(unlock, world.record.account_id)
+
+
+@pytest.mark.parametrize(("protocol", "opens"), [(SMTP, True), (IMAP, False)])
+def test_an_app_password_may_send_only_if_its_scope_says_so(world, protocol, opens):
+    """Whatever else it opens."""
+    text = world.keyring().add_app_password("phone", Scope(frozenset({protocol}))).printed.text().encode()
+    result = outcome(Deferred.fromCoroutine(unlocker(world).prove(NAME, text, SMTP)))
+    assert result == NAME if opens else type(result) is ScopeDenied
 
 
 def test_share_keeps_the_account_unlocked(world):

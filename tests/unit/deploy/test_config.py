@@ -44,7 +44,18 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
     """What the example shows as default is the default, and nothing is left out."""
     shown = uncommented(EXAMPLE)
     loaded = config.parse(usable, Path("x"))
-    for section in ("store", "mime", "stream", "load", "imap", "pop3", "lmtp", "login", "snapshots"):
+    for section in (
+        "store",
+        "mime",
+        "stream",
+        "load",
+        "imap",
+        "pop3",
+        "lmtp",
+        "auth",
+        "login",
+        "snapshots",
+    ):
         limits = getattr(loaded, section)
         defaults = {one.name: getattr(type(limits)(), one.name) for one in dataclasses.fields(limits)}
         expected = {name: value for name, value in defaults.items() if (section, name) not in UNSET}

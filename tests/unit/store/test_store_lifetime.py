@@ -14,7 +14,7 @@ from mailstore.engine import SQLITE_FULL, open_connection, translated
 from mailstore.errors import AuthenticationFailed, DatabaseDamaged, StorageFull, TooNew
 from mailstore.inbox import FILING_RETRY_S
 from mailstore.limits import StoreLimits
-from mailstore.model import FetchPlan, Flags, ModSeq, NewMessage, StoreMode, SystemFlag
+from mailstore.model import AccessProtocol, FetchPlan, Flags, ModSeq, NewMessage, StoreMode, SystemFlag
 from mailstore.open_account import UNCLOSED_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
@@ -54,6 +54,20 @@ def test_released_at_once_forgets_its_key(world: World) -> None:
     world.clock.advance(0)
     assert not wal(world).exists()
     assert not is_unlocked(world.store._unlocker, first.account_id)
+
+
+def test_checking_a_secret_opens_no_database(world: World) -> None:
+    """A program beside us that has a password checked costs no open account, and leaves no key."""
+    before = sorted(path.name for path in world.paths.folder.iterdir())
+    assert now(world.store.prove(NAME, PASSWORD, AccessProtocol.SMTP)) == NAME.decode()
+    assert world.store._open == {}
+    assert sorted(path.name for path in world.paths.folder.iterdir()) == before
+    account = world.login()
+    account_id = account.account_id
+    now(world.store.prove(NAME, PASSWORD, AccessProtocol.SMTP))
+    account.release_at_once()
+    world.clock.advance(1)
+    assert not is_unlocked(world.store._unlocker, account_id)
 
 
 def test_checkpoint_waits_for_a_snapshot(world: World) -> None:
