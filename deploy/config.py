@@ -44,6 +44,7 @@ from protocols.limits import (
     LoginLimits,
     Pop3Limits,
     SaslServiceLimits,
+    SocketmapLimits,
     StreamLimits,
 )
 
@@ -143,8 +144,9 @@ class ListenSection(_Section):
     pop3: tuple[str, ...] = ()
     lmtp: tuple[str, ...] = ("unix:/run/sealbox/lmtp.sock",)
     auth: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
 
-    @field_validator("auth")
+    @field_validator("auth", "recipients")
     @classmethod
     def _on_this_machine(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         if not all(text.startswith("unix:/") for text in values):
@@ -220,6 +222,7 @@ ImapSection = _section_of(ImapLimits)
 Pop3Section = _section_of(Pop3Limits)
 LmtpSection = _section_of(EnvelopeLimits)
 AuthSection = _section_of(SaslServiceLimits)
+RecipientsSection = _section_of(SocketmapLimits)
 LoginSection = _section_of(LoginLimits)
 SnapshotsSection = _section_of(BackupLimits)
 
@@ -244,6 +247,7 @@ class _File(_Section):
     pop3: Pop3Section = Pop3Section()  # type: ignore[valid-type]  # as above
     lmtp: LmtpSection = LmtpSection()  # type: ignore[valid-type]  # as above
     auth: AuthSection = AuthSection()  # type: ignore[valid-type]  # as above
+    recipients: RecipientsSection = RecipientsSection()  # type: ignore[valid-type]  # as above
     login: LoginSection = LoginSection()  # type: ignore[valid-type]  # as above
     backup: BackupSection = BackupSection()
     snapshots: SnapshotsSection = SnapshotsSection()  # type: ignore[valid-type]  # as above
@@ -288,6 +292,7 @@ class Config:
     pop3: Pop3Limits
     lmtp: EnvelopeLimits
     auth: SaslServiceLimits
+    recipients: SocketmapLimits
     login: LoginLimits
     backup: BackupSection
     snapshots: BackupLimits
@@ -355,6 +360,7 @@ def parse(text: str, path: Path) -> Config:
         pop3=_limits(file.pop3, Pop3Limits),
         lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),
         auth=_limits(file.auth, SaslServiceLimits),
+        recipients=_limits(file.recipients, SocketmapLimits),
         login=_limits(file.login, LoginLimits),
         backup=file.backup,
         snapshots=_limits(file.snapshots, BackupLimits),

@@ -19,6 +19,7 @@ from protocols.load import Load
 from protocols.login import LoginGuard
 from protocols.pop3.server import Pop3Factory
 from protocols.sasl_service.server import SaslFactory
+from protocols.socketmap.server import SocketmapFactory
 from protocols.tls import TlsContext
 from protocols.transport import StreamFactory
 
@@ -75,6 +76,8 @@ class Factories:
                 return self._plain(self._lmtp(starttls=over_tcp))
             case "auth":
                 return self._plain(self._auth())
+            case "recipients":
+                return self._plain(self._recipients())
             case _:
                 assert_never(service)
 
@@ -122,6 +125,12 @@ class Factories:
     def _auth(self) -> SaslFactory:
         shared, config = self._shared, self._config
         return SaslFactory(shared.guard, config.auth, self._access_log, shared.reactor, config.stream)
+
+    def _recipients(self) -> SocketmapFactory:
+        shared, config = self._shared, self._config
+        return SocketmapFactory(
+            shared.store, config.recipients, self._access_log, shared.reactor, config.stream
+        )
 
     def _encrypted(self, inner: StreamFactory, alpn: str) -> Made:
         # zope's interfaces mean nothing to the type checker, hence Any.

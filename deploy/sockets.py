@@ -16,8 +16,8 @@ BACKLOG = 512
 """Length of the accept queue; waiting connections survive the death of a worker."""
 
 UNIX_SOCKET_MODE = 0o660
-ServiceName = Literal["imaps", "imap", "pop3s", "pop3", "lmtp", "auth"]
-SERVICES: tuple[ServiceName, ...] = ("imaps", "imap", "pop3s", "pop3", "lmtp", "auth")
+ServiceName = Literal["imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients"]
+SERVICES: tuple[ServiceName, ...] = ("imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients")
 
 
 class CannotListen(Exception):

@@ -255,6 +255,18 @@ class SaslServiceLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketmapLimits:
+    """Bounds on mail servers that ask who gets mail here. Sizes in bytes, times in seconds."""
+
+    request_max_bytes: int = 4 * KIB
+    """The name of a map and a key; a longer request ends the connection. Postfix takes lines of 2048."""
+    idle_timeout_s: float = 600.0
+    """Without a request; Postfix ends its connections itself after some seconds."""
+    connections_max: int = 2000
+    """Connections of one worker at a time; each process of Postfix may have one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pop3Limits:
     """Bounds on POP3 connections. Sizes in bytes, times in seconds."""
 

@@ -53,6 +53,7 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
         "pop3",
         "lmtp",
         "auth",
+        "recipients",
         "login",
         "snapshots",
     ):
