@@ -214,16 +214,16 @@ class MailStore:
 
     # -- delivery --------------------------------------------------------------------------------
 
-    async def recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
-        """Who gets mail for an address, None when nobody does; one that is disabled is not looked at further.
+    async def recipient(self, address: bytes, size_bytes: int | None) -> Recipient | None:
+        """Who gets mail for an address, None when nobody does.
 
-        Raises MessageTooLarge, OverQuota: not a message of this size.
+        Raises MessageTooLarge, OverQuota: not a message of this size. Never with None, nor if disabled.
         """
         return await self.executor.call(self._recipient, address, size_bytes)
 
-    def _recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
+    def _recipient(self, address: bytes, size_bytes: int | None) -> Recipient | None:
         recipient = self._directory.resolve(address)
-        if recipient is not None and not recipient.disabled:
+        if recipient is not None and not recipient.disabled and size_bytes is not None:
             self._check_space(recipient, size_bytes)
         return recipient
 

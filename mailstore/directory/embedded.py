@@ -288,14 +288,14 @@ def _run(txn: Txn, statement: str, values: Sequence[Value]) -> int:
 
 def _recipient(txn: Txn, wanted: Address) -> Recipient | None:
     query = (
-        "SELECT id, public_key, quota_bytes, disabled FROM account"
+        "SELECT id, name, public_key, quota_bytes, disabled FROM account"
         " WHERE id = (SELECT account_id FROM address WHERE name = ?)"
     )
     # An address registered with a + takes precedence over the rule for details.
     for name, hint in ((wanted.full, None), (wanted.base, wanted.detail or None)):
         row = txn.one(query, (name,))
         if row is not None:
-            return Recipient(AccountId(row[0]), PublicKey(row[1]), hint, row[2], bool(row[3]))
+            return Recipient(AccountId(row[0]), row[1], PublicKey(row[2]), hint, row[3], bool(row[4]))
     return None
 
 

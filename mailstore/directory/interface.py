@@ -25,9 +25,11 @@ class AccountRecord:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Where mail for an address goes. ``mailbox_hint`` is the detail of user+detail@domain."""
+    """Where mail for an address goes. ``mailbox_hint`` is the detail of user+detail@domain, ``name`` the
+    account's primary address."""
 
     account_id: AccountId
+    name: str = field(repr=False)
     public_key: PublicKey = field(repr=False)
     mailbox_hint: str | None = field(repr=False)
     quota_bytes: int | None

@@ -20,18 +20,19 @@ log = logging.getLogger("sealbox.delivery")
 class DeliveryStore(Protocol):
     """What brings mail asks this of the store. Methods raise ``StoreError`` only."""
 
-    async def recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
-        """Who gets mail for an address, None when nobody does; a disabled one is not looked at further.
+    async def recipient(self, address: bytes, size_bytes: int | None) -> Recipient | None:
+        """Who gets mail for an address, None when nobody does.
 
-        Raises MessageTooLarge, OverQuota where a message of this size could not be delivered.
+        Raises MessageTooLarge, OverQuota where a message of this size could not be delivered; never with
+        None, nor for a disabled one.
         """
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         """Store a message; it is durable when this returns."""
 
 
-async def find_recipient(store: DeliveryStore, address: bytes, size_bytes: int) -> Recipient | Reply:
-    """The recipient behind an address, or why it is refused."""
+async def find_recipient(store: DeliveryStore, address: bytes, size_bytes: int | None) -> Recipient | Reply:
+    """The recipient behind an address, or why a message of this size (None: any mail) is refused."""
     try:
         recipient = await store.recipient(address, size_bytes)
     except CancelledError:

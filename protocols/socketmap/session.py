@@ -3,6 +3,8 @@
 The maps answer from the code that answers LMTP's RCPT, so nothing is accepted here that would be refused
 there, and the other way round. ``recipients`` says whether somebody gets mail for an address
 (virtual_mailbox_maps). ``quota`` says what RCPT has to be answered if not "yes" (check_recipient_access).
+``senders`` says who may send from an address: the account that gets mail for it, by the name that the
+authentication service gives (smtpd_sender_login_maps).
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class SocketmapServices:
 
 
 def _recipients(found: Recipient | Reply) -> bytes:
-    if isinstance(found, Recipient) or found is replies.MAILBOX_FULL:
+    if isinstance(found, Recipient):
         return grammar.found(b"here")
     if found in (replies.UNKNOWN_RECIPIENT, replies.DISABLED_RECIPIENT):
         return grammar.NOT_FOUND
@@ -56,7 +58,25 @@ def _quota(found: Recipient | Reply) -> bytes:
     return grammar.temporary(found.text)
 
 
-MAPS: Mapping[bytes, Callable[[Recipient | Reply], bytes]] = {b"recipients": _recipients, b"quota": _quota}
+def _senders(found: Recipient | Reply) -> bytes:
+    if isinstance(found, Recipient):
+        return grammar.found(found.name.encode("utf-8"))
+    return _recipients(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """What a map says of what was found, and for a message of which size that was asked (None: any mail)."""
+
+    answer: Callable[[Recipient | Reply], bytes]
+    size_bytes: int | None = None
+
+
+MAPS: Mapping[bytes, _Map] = {
+    b"recipients": _Map(_recipients),
+    b"quota": _Map(_quota, 0),
+    b"senders": _Map(_senders),
+}
 
 
 class SocketmapSession:
@@ -104,10 +124,10 @@ class SocketmapSession:
         self._record(reply)
 
     async def _answer(self, lookup: Lookup) -> bytes:
-        answer = MAPS.get(lookup.map)
-        if answer is None:
+        asked = MAPS.get(lookup.map)
+        if asked is None:
             return NO_SUCH_MAP
-        return answer(await find_recipient(self._services.store, lookup.key, 0))
+        return asked.answer(await find_recipient(self._services.store, lookup.key, asked.size_bytes))
 
     def _record(self, reply: bytes) -> None:
         """Only what went wrong: each message is asked for several times, and the mail server logs it."""

@@ -66,6 +66,7 @@ def directory(another):
 def test_resolve(directory, address, hint):
     """Case does not count; the detail is handed on as written."""
     recipient = directory.resolve(address)
+    assert recipient.name == directory.account(recipient.account_id).name
     assert (recipient.account_id, recipient.mailbox_hint) == (JOE, hint)
     assert recipient.public_key == record().public_key
 

@@ -48,7 +48,7 @@ class MemoryDeliveries:
         self.resolve_failure: Exception | None = None
         self.hold: Deferred[None] | None = None
 
-    async def recipient(self, address: bytes, size_bytes: int) -> Recipient | None:
+    async def recipient(self, address: bytes, size_bytes: int | None) -> Recipient | None:
         """See ``DeliveryStore``; + introduces a detail."""
         if self.resolve_failure is not None:
             raise self.resolve_failure
@@ -57,10 +57,11 @@ class MemoryDeliveries:
         account = self.known.get(base + b"@" + domain)
         if account is None:
             return None
-        if account in self.full and account not in self.disabled:
+        if account in self.full and account not in self.disabled and size_bytes is not None:
             raise OverQuota("full")
+        name = f"{account}@example.org"
         return Recipient(
-            AccountId(account), PublicKey(b""), detail.decode() or None, None, account in self.disabled
+            AccountId(account), name, PublicKey(b""), detail.decode() or None, None, account in self.disabled
         )
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:

@@ -62,6 +62,18 @@ def test_who_gets_mail_here(key: bytes, is_here: bool) -> None:
     assert world.ask(b"quota " + key) == (DUNNO if is_here else NOT_FOUND)
 
 
+def test_who_may_send_from_an_address() -> None:
+    """The account that gets mail for it, also when it is full; nobody if that is disabled."""
+    world = SocketmapWorld()
+    world.store.known[b"postmaster@example.org"] = "joe"
+    world.store.full.add("joe")
+    world.store.disabled.add("ann")
+    for address in (b"joe@example.org", b"joe+lists@example.org", b"Postmaster@example.org"):
+        assert world.ask(b"senders " + address) == netstring(b"OK joe@example.org")
+    for address in (b"ann@example.org", b"boss@elsewhere.example", b"@example.org", b""):
+        assert world.ask(b"senders " + address) == NOT_FOUND
+
+
 def test_a_full_account_is_refused_for_the_time_being() -> None:
     """It exists, and its mail has to be tried again."""
     world = SocketmapWorld()
@@ -80,7 +92,7 @@ def test_a_disabled_account_gets_no_mail() -> None:
 
 
 @pytest.mark.parametrize("error", [StorageFailed("secret words"), ValueError("secret words")])
-@pytest.mark.parametrize("name", [b"recipients", b"quota"])
+@pytest.mark.parametrize("name", [b"recipients", b"quota", b"senders"])
 def test_what_cannot_be_looked_up_now_is_not_called_unknown(
     error: Exception, name: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
