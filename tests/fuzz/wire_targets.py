@@ -17,9 +17,12 @@ from protocols.imap.grammar.table import Parsed, Unparsed, parse_command
 from protocols.limits import ImapLimits, LoginLimits
 from protocols.sasl import SaslError, decode_response
 from protocols.scram import BindingFailed, client_first
+from protocols.socketmap.grammar import netstring
 from tests.fuzz.target import TRANSCRIPTS, Target, said_in
 from tests.unit.lmtp.lmtp_world import LmtpWorld
 from tests.unit.pop3.pop3_world import Pop3World
+from tests.unit.sasl.sasl_world import HELLO, SaslWorld, auth, plain
+from tests.unit.socketmap.socketmap_world import SocketmapWorld
 from tests.wire import Client, ImapWorld
 
 MAX_BYTES = 4096
@@ -127,6 +130,37 @@ def lmtp_session(data: bytes) -> None:
         assert kept[0] == kept[1]
 
 
+def sasl_session(data: bytes) -> None:
+    """A client of the authentication service, before or after its handshake; nobody else gets in."""
+    how, said = data[0] if data else 0, data[1 : MAX_BYTES + 1]
+    heard = []
+    for in_pieces in (False, True):
+        world = SaslWorld(NO_DELAYS, requests_max=3 + how % 5)
+        client = world.ready() if how & 1 else world.connect()
+        heard.append(talk(world, client, said, in_pieces=in_pieces))
+        assert all(session.released for session in world.account.sessions)
+        lines = heard[-1].split(b"\n")
+        assert lines.pop() == b"", "an answer without its end"
+        assert all(line.split(b"\t")[0] in (b"OK", b"CONT", b"FAIL") for line in lines)
+        assert all(line.endswith(b"\tuser=joe") for line in lines if line.startswith(b"OK"))
+    assert heard[0] == heard[1], "how the stream is cut has changed the answers"
+
+
+def socketmap_session(data: bytes) -> None:
+    """A mail server that asks who gets mail: each answer is a netstring of a known kind."""
+    said = data[:MAX_BYTES]
+    heard = []
+    for in_pieces in (False, True):
+        world = SocketmapWorld()
+        heard.append(talk(world, world.connect(), said, in_pieces=in_pieces))
+    assert heard[0] == heard[1], "how the stream is cut has changed the answers"
+    rest = heard[0]
+    while rest:
+        length, _, rest = rest.partition(b":")
+        answer, rest = rest[: int(length)], rest[int(length) :].removeprefix(b",")
+        assert answer.split(b" ")[0] in (b"OK", b"NOTFOUND", b"TEMP", b"PERM")
+
+
 def words(data: bytes) -> None:
     """Base64 of SASL, SCRAM's first message, and mailbox names on the wire."""
     try:
@@ -197,6 +231,33 @@ _LMTP_WORDS = (
     *(b"\n.\r\n", b"\r.\r\n", b"NOOP\r\n", b"VRFY ", b"STARTTLS\r\n", b"QUIT\r\n"),
 )
 
+_SASL_WORDS = (
+    *(
+        HELLO,
+        b"AUTH\t1\tPLAIN\tservice=smtp\tsecured\tresp=",
+        b"\tsecured",
+        b"\tservice=smtp",
+        b"\tresp=",
+        b"\n",
+    ),
+    *(plain() + b"\n", b"CONT\t1\t", b"CANCEL\t1\n", b"AUTH\t2\tLOGIN\tservice=smtp\tsecured\n", b"=", b"\t"),
+    *(b"CONT\t2\tam9l\n", b"CONT\t2\tc2VjcmV0\n", b"\trip=::1\tlip=::1", b"4294967295", b"\0", b"\r\n"),
+)
+_SASL_SEEDS = [
+    HELLO + auth(1, initial=plain()) + auth(2) + b"CONT\t2\t" + plain() + b"\n",
+    auth(1, initial=plain()) + auth(2, mechanism=b"LOGIN") + b"CONT\t2\tam9l\nCONT\t2\tc2VjcmV0\nCANCEL\t2\n",
+    b"".join(auth(number) for number in range(9)) + auth(3, initial=plain(secret=b"guess")),
+]
+_SOCKETMAP_WORDS = (
+    *(
+        netstring(b"recipients joe@example.org"),
+        netstring(b"quota x@example.org"),
+        b"senders ",
+        b"recipients ",
+    ),
+    *(b",", b":", b"0:,", b"26:", b"4096:", b"joe@example.org", b" ", b"+x@"),
+)
+
 WIRE_TARGETS = (
     Target("imap_session", imap_session, lambda: _modes(said_in(TRANSCRIPTS), (0, 2)), _IMAP_WORDS),
     Target("imap_grammar", imap_grammar, lambda: _modes(said_in(TRANSCRIPTS), (1, 3)), _IMAP_WORDS),
@@ -204,5 +265,9 @@ WIRE_TARGETS = (
         "pop3_session", pop3_session, lambda: _modes(said_in(TRANSCRIPTS / "pop3"), (0, 1, 3)), _POP_WORDS
     ),
     Target("lmtp_session", lmtp_session, lambda: _modes(said_in(TRANSCRIPTS / "lmtp"), (0, 1)), _LMTP_WORDS),
+    Target("sasl_session", sasl_session, lambda: _modes(_SASL_SEEDS, (0, 1)), _SASL_WORDS),
+    Target(
+        "socketmap_session", socketmap_session, lambda: [b"".join(_SOCKETMAP_WORDS[:2])], _SOCKETMAP_WORDS
+    ),
     Target("words", words, lambda: [b"biwsbj1qb2Uscj1hYmM=", b"n,,n=joe,r=abc", b"Entw&APw-rfe", b"&AOQ-&"]),
 )

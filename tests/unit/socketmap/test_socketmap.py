@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 
 from mailstore.errors import StorageFailed
-from protocols.limits import SocketmapLimits
 from protocols.socketmap.grammar import Lookup, Malformed, Requests, netstring
-from protocols.socketmap.server import SocketmapFactory
-from tests.unit.lmtp.lmtp_world import LmtpWorld, MemoryDeliveries
-from tests.wire import Client, RecordingLog
+from tests.unit.lmtp.lmtp_world import LmtpWorld
+from tests.unit.socketmap.socketmap_world import SocketmapWorld
 
 HERE, NOT_FOUND, DUNNO = netstring(b"OK here"), netstring(b"NOTFOUND "), netstring(b"OK DUNNO")
-
-
-class SocketmapWorld:
-    """A server with its clock and logs. Keyword arguments change its limits."""
-
-    def __init__(self, **limits: Any) -> None:
-        self.clock = Clock()
-        self.store = MemoryDeliveries()
-        self.access_log = RecordingLog()
-        self.limits = dataclasses.replace(SocketmapLimits(), **limits)
-        self.factory = SocketmapFactory(self.store, self.limits, self.access_log, self.clock)
-
-    def connect(self) -> Client:
-        """A connection."""
-        return Client(self.factory)
-
-    def ask(self, request: bytes) -> bytes:
-        """The answer to one request."""
-        return self.connect().say(netstring(request))
 
 
 @pytest.mark.parametrize(
