@@ -71,11 +71,11 @@ class DamagedDatabase:
 
     __slots__ = ("_or_else", "_told", "_told_full", "path")
 
-    def __init__(self, path: Path, or_else: str = "") -> None:
-        """``or_else`` names what else may be the cause, for the log."""
+    def __init__(self, path: Path, or_else: str = "", *, is_told: bool = False) -> None:
+        """``or_else`` names what else may be the cause, for the log. ``is_told``: somebody else tells it."""
         self.path = path
         self._or_else = f", or {or_else}" if or_else else ""
-        self._told = self._told_full = False
+        self._told = self._told_full = is_told
 
     def full(self) -> StorageFull:
         """Log, the first time, that there is no room; returns what to raise."""

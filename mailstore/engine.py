@@ -152,9 +152,11 @@ class Database:
         lock: Path | None,
         autocheckpoint_pages: int,
         has_one_writer: bool = False,
+        is_plain: bool = False,
     ) -> None:
-        """See :func:`open_connection`, which makes these."""
+        """See :func:`open_connection` and :func:`open_export`, which make these."""
         self._has_one_writer = has_one_writer
+        self._is_plain = is_plain
         self._connection = connection
         self._path = damage.path
         self._lock = lock
@@ -226,6 +228,8 @@ class Database:
         That is how SQLCipher hands it out. SQLite misses nothing where it is the last page of a long value.
         SQLCipher remembers it, and refuses the next page that has to be read, if there is one.
         """
+        if self._is_plain:
+            return
         if self._connection.execute("PRAGMA cipher_status").fetchone() != ("1",):
             self._damage.tell(SQLITE_CORRUPT)
             raise DatabaseDamaged("the database is damaged")
@@ -344,6 +348,37 @@ def open_connection(
             _set_up(connection, key, cache_kib, autocheckpoint_pages)
         except BaseException:
             give_up(database)
+            raise
+        return database
+
+
+def open_export(path: Path, passphrase: str | None) -> Database:
+    """Open or create a file that its owner is to read: plain SQLite, or SQLCipher 4 with its defaults.
+
+    Nobody else has it open, and no log stays beside it. What is wrong with it, the caller tells its owner.
+    Raises as :func:`open_connection`; DatabaseDamaged also for another passphrase.
+    """
+    damage = DamagedDatabase(path, is_told=True)
+    with translated(damage):
+        connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
+        database = Database(
+            connection,
+            damage,
+            None,
+            autocheckpoint_pages=1,
+            has_one_writer=True,
+            is_plain=passphrase is None,
+        )
+        try:
+            connection.execute("PRAGMA cipher_log_level=NONE")
+            if passphrase is not None:
+                quoted = passphrase.replace("'", "''")
+                connection.execute(f"PRAGMA key='{quoted}'")
+            for pragma in ("temp_store=MEMORY", "journal_mode=DELETE", "synchronous=FULL", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        except BaseException:
+            database.close()
             raise
         return database
 

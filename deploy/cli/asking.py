@@ -35,6 +35,18 @@ def current_secret(from_stdin: bool) -> bytes:
     return _line() if from_stdin else _ask("Password or recovery key", confirm=False)
 
 
+def new_passphrase(from_stdin: bool) -> str:
+    """A passphrase for an encrypted file. Raises Refusal: it is empty, or no text that SQLCipher takes."""
+    raw = _line() if from_stdin else _ask("Passphrase of the file", confirm=True)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    if not text or "\0" in text:
+        raise Refusal("the passphrase is empty, or no text in UTF-8: choose another one", EXIT_USAGE)
+    return text
+
+
 def other_password(from_stdin: bool) -> bytes:
     """The password of an account on another server."""
     return _line() if from_stdin else _ask("Password on the other server", confirm=False)

@@ -34,11 +34,15 @@ def first_line(uid_validity: int) -> str:
     return json.dumps({"uid_validity": uid_validity})
 
 
+def system_flags(flags: Flags) -> list[str]:
+    """The system flags as IMAP writes them."""
+    return [name for name, flag in _SYSTEM_FLAGS.items() if flags.system & flag]
+
+
 def line_of(uid: int, internal_date: int, flags: Flags) -> str:
     """A message's line in the list."""
-    system = [name for name, flag in _SYSTEM_FLAGS.items() if flags.system & flag]
     facts = {"file": file_name(uid), "uid": uid, "internal_date": internal_date}
-    return json.dumps({**facts, "flags": system, "keywords": list(flags.keywords)})
+    return json.dumps({**facts, "flags": system_flags(flags), "keywords": list(flags.keywords)})
 
 
 def parse_line(line: bytes) -> dict[str, Any]:

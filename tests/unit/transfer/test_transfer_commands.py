@@ -206,3 +206,18 @@ def test_places_on_servers_are_checked_before_anything_is_asked(run, maildir: Pa
     (tmp_path / "ca").write_text("no PEM")
     with_file = ("--source-password-file", str(tmp_path / "password"), "--tls-ca", str(tmp_path / "ca"))
     assert taken_in(run, place, *with_file)[2].startswith("sealbox: the file of --tls")
+
+
+def test_an_encrypted_file_needs_a_passphrase(run, maildir: Path, tmp_path: Path) -> None:
+    """The second line; only SQLite can be encrypted, and only then nothing is said of plain text."""
+    taken_in(run, f"maildir:{maildir}")
+    place = f"sqlite:{tmp_path / 'out.db'}"
+    out = ("export", ADA, "--encrypt", "--password-stdin", "--to")
+    assert run(*out, f"eml:{tmp_path / 'out'}")[0] == 2
+    assert run(*out, place)[0] == 2  # the line is missing
+    assert run(*out, place, stdin=LINE + "\n")[0] == 2  # empty
+    code, said, err = run(*out, place, stdin=LINE + "open sesame\n")
+    assert (code, err) == (0, "")
+    assert said == f"2 messages in 6 mailboxes, 34.0B, are in {place}\n"
+    again = run(*out, place, "--update", stdin=LINE + "other\n")
+    assert again == (3, "", "sealbox: the file is something else, or has another passphrase\n")
