@@ -53,7 +53,7 @@ class EmlWriter:
     def commit(self) -> None:
         """As :meth:`MailboxWriter.commit`."""
         for name in self._left:
-            (self._folder / name).unlink()
+            (self._folder / name).unlink(missing_ok=True)  # a partial file has got its name
         self._list.flush()
         os.fsync(self._list.fileno())
         self._partial.rename(self._folder / LIST)

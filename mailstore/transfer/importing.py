@@ -8,34 +8,28 @@ that is repeated adds nothing, whatever the user has done to flags meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
 from mailstore.durable import storage_errors
-from mailstore.engine import Txn
 from mailstore.errors import (
-    MailboxNameInvalid,
     OverQuota,
-    SpecialUseTaken,
 )
 from mailstore.locks import locked
 from mailstore.model import (
     HIERARCHY_DELIMITER,
     MailboxId,
-    MailboxInfo,
-    MailboxName,
     QuotaLimits,
-    SpecialUse,
 )
 from mailstore.ops import mailboxes
-from mailstore.ops.rows import require_mailbox
 from mailstore.ops.transfer import add_imported
 from mailstore.prepared import ReadyMessage, prepare
 from mailstore.room import require_margin
-from mailstore.transfer.folders import destination, levels_of, special_use
+from mailstore.transfer.destinations import existing_mailboxes, made_mailboxes
+from mailstore.transfer.folders import levels_of
 from mailstore.transfer.known import KnownMessages
 from mailstore.transfer.opened import OpenedAccount, Wanted, opened_account
 from mailstore.transfer.source import (
@@ -148,8 +142,8 @@ def import_mail(
             found = choice.placed(source.mailboxes())
             progress.expect(source.size_bytes(found))
         importing = _Importing(account, choice, progress, done)
-        for mailbox in found:
-            importing.take_mailbox(mailbox, source, within)
+        for mailbox, mailbox_id in importing.destinations(found):
+            importing.take_mailbox(mailbox, mailbox_id, source, within)
 
 
 def _alone(account: OpenedAccount) -> AbstractContextManager[object]:
@@ -186,13 +180,29 @@ class _Importing:
         self._batch_bytes = 0
         self._read_bytes = 0
 
-    def take_mailbox(self, mailbox: SourceMailbox, source: Source, within: Within) -> None:
-        """Import one mailbox of the source; one whose name cannot be made is noted."""
-        try:
-            place = self._destination(mailbox)
-        except MailboxNameInvalid:
-            self._done.note(Unusable(ascii("/".join(mailbox.levels)), Reason.NAME))
-            return
+    def destinations(self, found: list[SourceMailbox]) -> Iterator[tuple[SourceMailbox, MailboxId | None]]:
+        """The mailboxes that can be imported, and where to: what is missing is made.
+
+        The id is None for a mailbox that a dry run would make. What cannot be made is noted.
+        """
+        database, limits = self._account.database, self._account.wanted.limits
+        if self._choice.dry_run:
+            places = database.read(0, existing_mailboxes, found)
+        else:
+            places = database.write(
+                int(time.time()), made_mailboxes, found, limits.max_mailboxes, limits.max_subscriptions
+            )
+        for mailbox, place in zip(found, places, strict=True):
+            if isinstance(place, Reason):
+                self._done.note(Unusable(ascii("/".join(mailbox.levels)), place))
+            else:
+                yield mailbox, place
+
+    def take_mailbox(
+        self, mailbox: SourceMailbox, mailbox_id: MailboxId | None, source: Source, within: Within
+    ) -> None:
+        """Import one mailbox of the source."""
+        place = self._place(mailbox, mailbox_id)
         self._done.mailboxes += 1
         for found in _each(source.messages(mailbox, place), within):
             self._take(place, found)
@@ -255,59 +265,21 @@ class _Importing:
         self._done.messages += len(batch)
         self._done.size_bytes += sum(one.prepared.size_bytes for one in batch)
 
-    def _destination(self, mailbox: SourceMailbox) -> _Destination:
+    def _place(self, mailbox: SourceMailbox, mailbox_id: MailboxId | None) -> _Destination:
         """Where the mailbox goes, with what is there; of a view, with what is in the whole account."""
-        mailbox_id = self._mailbox_id(mailbox)
         # Kept until the end: several mailboxes of the source may become one of the account.
         place = self._known.get(mailbox_id)
         if place is None or mailbox.is_view:
-            place = _Destination(self._account, mailbox_id, self._choice, self._progress)
-            listed = self._account.database.read(0, mailboxes.list_mailboxes).mailboxes
-            for one in listed:
-                if mailbox.is_view or one.mailbox_id == mailbox_id:
-                    place.add_mailbox(one.mailbox_id)
-            self._known[mailbox_id] = place
+            place = self._known[mailbox_id] = _Destination(
+                self._account, mailbox_id, self._choice, self._progress
+            )
+            inside = [] if mailbox_id is None else [mailbox_id]
+            if mailbox.is_view:
+                listed = self._account.database.read(0, mailboxes.list_mailboxes).mailboxes
+                inside = [one.mailbox_id for one in listed]
+            for one in inside:
+                place.add_mailbox(one)
         return place
-
-    def _mailbox_id(self, mailbox: SourceMailbox) -> MailboxId | None:
-        """The destination, made where there is none; None where it would be made."""
-        limits = self._account.wanted.limits
-        if self._choice.dry_run:
-            return self._account.database.read(0, _existing, mailbox)
-        return self._account.database.write(
-            int(time.time()), _mailbox_for, mailbox, limits.max_mailboxes, limits.max_subscriptions
-        )
-
-
-def _existing(txn: Txn, mailbox: SourceMailbox) -> MailboxId | None:
-    listed = mailboxes.list_mailboxes(txn).mailboxes
-    name, _ = _name_for(mailbox, listed)
-    return next((one.mailbox_id for one in listed if one.name == name), None)
-
-
-def _name_for(mailbox: SourceMailbox, listed: Sequence[MailboxInfo]) -> tuple[MailboxName, SpecialUse | None]:
-    uses = {one.special_use: one.name for one in listed if one.special_use is not None}
-    use = SpecialUse.ARCHIVE if mailbox.is_view else special_use(mailbox.levels, mailbox.special_use)
-    return destination(mailbox.levels, use, uses), use
-
-
-def _mailbox_for(txn: Txn, mailbox: SourceMailbox, max_mailboxes: int, max_subscriptions: int) -> MailboxId:
-    """The destination, made and subscribed where that is needed. Raises MailboxNameInvalid, LimitExceeded."""
-    listed = mailboxes.list_mailboxes(txn).mailboxes
-    name, use = _name_for(mailbox, listed)
-    is_new = not any(one.name == name for one in listed)
-    if is_new:
-        _create(txn, name, use, max_mailboxes)
-    if mailbox.subscribed or (mailbox.subscribed is None and is_new):
-        mailboxes.subscribe(txn, name, max_subscriptions)
-    return require_mailbox(txn, name)
-
-
-def _create(txn: Txn, name: MailboxName, use: SpecialUse | None, max_mailboxes: int) -> None:
-    try:
-        mailboxes.create(txn, name, use, max_mailboxes)
-    except SpecialUseTaken:
-        mailboxes.create(txn, name, None, max_mailboxes)
 
 
 def _each(found: Iterator[T], within: Within) -> Iterator[T]:

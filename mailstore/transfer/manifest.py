@@ -118,6 +118,8 @@ def begin_manifest(root: Path, kind: str, account_id: str, update: bool) -> Mani
         TargetUnusable: there is something else, or a complete export and no ``update``. OSError.
     """
     root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    for left in root.glob(f".{MANIFEST}.*.tmp"):
+        left.unlink()  # of an export that died
     found = read_manifest(root)
     if found is None:
         if list(root.iterdir()):

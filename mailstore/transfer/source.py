@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NO_FILE = "no ordinary file"
     UNREADABLE = "cannot be read"
     NAME = "no mailbox can have that name"
+    TOO_MANY = "more mailboxes than an account can have"
     CUT = "its beginning is missing"
 
 

@@ -47,6 +47,14 @@ class TransferWorld:
         for name in ("ada", "bob"):
             self.add_account(name)
 
+    @classmethod
+    def again(cls, root: Path) -> TransferWorld:
+        """One whose accounts are there already."""
+        world = cls.__new__(cls)
+        world.root = root
+        world.limits = StoreLimits(min_free_bytes=0)
+        return world
+
     def add_account(self, name: str, quota_bytes: int | None = None):
         """One more account."""
         directory = open_directory(self.root)
