@@ -1,4 +1,4 @@
-"""Does a folder lie on dm-crypt LUKS devices? Asked of the kernel, without being root.
+"""Does a folder lie on LUKS devices, and is swap encrypted? Asked of the kernel, without being root.
 
 From the folder's device downwards through partitions, LVM, RAID, loop devices and btrfs: on every way
 down there has to be a device-mapper UUID that begins with ``CRYPT-LUKS``; only then does all that is
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LUKS_PREFIX = "CRYPT-LUKS"
+CRYPT_PREFIX = "CRYPT-"
+"""Of any dm-crypt device: swap is often opened with a new random key at each start, without LUKS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Kernel:
     device_number: dict[str, str] = field(default_factory=dict)
     """Device numbers by path, overriding stat; for tests."""
     sys_btrfs: Path = Path("/sys/fs/btrfs")
+    swaps: Path = Path("/proc/swaps")
+    sys_class_block: Path = Path("/sys/class/block")
 
     def number_of(self, path: Path) -> str:
         """``major:minor`` of the device that ``path`` lies on. Raises OSError."""
@@ -97,40 +101,48 @@ def _btrfs_devices(source: str, kernel: Kernel) -> list[Path]:
     return []
 
 
-def _all_on_luks(devices: list[Path], kernel: Kernel, known: dict[Path, bool]) -> bool:
-    return bool(devices) and all(_device_on_luks(one, kernel, known) for one in devices)
+class _Search:
+    """The way down from a folder or a device, each device looked at once."""
 
+    def __init__(self, kernel: Kernel, prefix: str) -> None:
+        """``prefix`` is how the device-mapper UUIDs begin that end the way."""
+        self._kernel = kernel
+        self._prefix = prefix
+        self._known: dict[Path, bool] = {}
 
-def _device_on_luks(device: Path, kernel: Kernel, known: dict[Path, bool]) -> bool:
-    """Whether a device (its folder in sysfs) is LUKS or built on nothing but LUKS."""
-    if device in known:
-        return known[device]
-    known[device] = False  # what a circle of devices comes back to
-    uuid = device / "dm" / "uuid"
-    backing = device / "loop" / "backing_file"
-    slaves = device / "slaves"
-    if uuid.is_file() and uuid.read_text("ascii", "replace").startswith(LUKS_PREFIX):
-        found = True
-    elif (device / "partition").exists():
-        found = _device_on_luks(device.parent, kernel, known)
-    elif backing.is_file():
-        file = Path(backing.read_text("utf-8", "surrogateescape").strip())
-        found = _path_on_luks(file.parent, kernel, known)
-    else:
-        below = [one.resolve() for one in slaves.iterdir()] if slaves.is_dir() else []
-        found = _all_on_luks(below, kernel, known)
-    known[device] = found
-    return found
+    def devices(self, devices: list[Path]) -> bool:
+        """Whether there are any, and all of them are."""
+        return bool(devices) and all(self.device(one) for one in devices)
 
+    def device(self, device: Path) -> bool:
+        """Whether a device (its folder in sysfs) is encrypted or built on nothing but encrypted ones."""
+        if device not in self._known:
+            self._known[device] = False  # what a circle of devices comes back to
+            self._known[device] = self._is_encrypted(device)
+        return self._known[device]
 
-def _path_on_luks(path: Path, kernel: Kernel, known: dict[Path, bool]) -> bool:
-    device = (kernel.sys_block / kernel.number_of(path)).resolve()
-    if device.is_dir():
-        return _device_on_luks(device, kernel, known)
-    mount = mount_of(path, kernel)
-    if mount is not None and mount.kind == "btrfs":  # shows device numbers that belong to no device
-        return _all_on_luks(_btrfs_devices(mount.source, kernel), kernel, known)
-    return False
+    def _is_encrypted(self, device: Path) -> bool:
+        uuid = device / "dm" / "uuid"
+        backing = device / "loop" / "backing_file"
+        slaves = device / "slaves"
+        if uuid.is_file() and uuid.read_text("ascii", "replace").startswith(self._prefix):
+            return True
+        if (device / "partition").exists():
+            return self.device(device.parent)
+        if backing.is_file():
+            file = Path(backing.read_text("utf-8", "surrogateescape").strip())
+            return self.path(file.parent)
+        return self.devices([one.resolve() for one in slaves.iterdir()] if slaves.is_dir() else [])
+
+    def path(self, path: Path) -> bool:
+        """Whether all that is written below ``path`` arrives on encrypted devices."""
+        device = (self._kernel.sys_block / self._kernel.number_of(path)).resolve()
+        if device.is_dir():
+            return self.device(device)
+        mount = mount_of(path, self._kernel)
+        if mount is not None and mount.kind == "btrfs":  # shows device numbers that belong to no device
+            return self.devices(_btrfs_devices(mount.source, self._kernel))
+        return False
 
 
 def is_on_luks(path: Path, kernel: Kernel | None = None) -> bool:
@@ -140,6 +152,36 @@ def is_on_luks(path: Path, kernel: Kernel | None = None) -> bool:
     as not encrypted.
     """
     try:
-        return _path_on_luks(path.resolve(strict=True), kernel or Kernel(), {})
+        return _Search(kernel or Kernel(), LUKS_PREFIX).path(path.resolve(strict=True))
+    except OSError:
+        return False
+
+
+def plain_swaps(kernel: Kernel | None = None) -> list[str]:
+    """The swap devices and files, as the kernel calls them, that are not encrypted.
+
+    Compressed memory (zram) without a device behind it is none. What cannot be read counts as plain.
+    """
+    kernel = kernel or Kernel()
+    try:
+        lines = kernel.swaps.read_text("utf-8", "surrogateescape").splitlines()[1:]
+    except FileNotFoundError:
+        return []  # a kernel without swap
+    except OSError:
+        return [str(kernel.swaps)]
+    areas = [(_unescaped(fields[0]), fields[1]) for line in lines if len(fields := line.split()) >= 2]
+    return [area for area, kind in areas if not _is_kept_secret(area, kind, kernel)]
+
+
+def _is_kept_secret(area: str, kind: str, kernel: Kernel) -> bool:
+    try:
+        if kind == "file":
+            return _Search(kernel, LUKS_PREFIX).path(Path(area).resolve(strict=True).parent)
+        # By name and not by stat: systemd's PrivateDevices=yes hides the device files.
+        device = (kernel.sys_class_block / Path(area).name).resolve(strict=True)
+        behind = device / "backing_dev"
+        if device.name.startswith("zram") and behind.is_file():
+            return behind.read_text("utf-8", "surrogateescape").strip() == "none"
+        return _Search(kernel, CRYPT_PREFIX).device(device)
     except OSError:
         return False

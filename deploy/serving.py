@@ -15,7 +15,7 @@ from twisted.internet.epollreactor import EPollReactor
 from deploy.config import Config
 from deploy.forking import start
 from deploy.logs import setup
-from deploy.luks import is_on_luks
+from deploy.luks import is_on_luks, plain_swaps
 from deploy.sockets import CannotListen, bind_all, close_all
 from deploy.supervisor import Supervisor, lock_path, notify_systemd
 from mailstore.account import has_directory, init_root
@@ -25,12 +25,18 @@ from mailstore.keys import process_hardening
 log = logging.getLogger("sealbox.serve")
 
 UNENCRYPTED = (
-    "the data root does not lie on a LUKS volume: put it on one, or set "
+    "the data root does not lie on a LUKS volume: put it on one (sealbox volume create), or set "
     "allow_unencrypted_volume = true to serve from it all the same"
 )
 UNENCRYPTED_ALLOWED = (
     "the data root does not lie on a LUKS volume; serving from it because allow_unencrypted_volume is set"
 )
+
+PLAIN_SWAP = (
+    "swap on %s is not encrypted, and memory may be written to it: turn it off (swapoff) or encrypt it "
+    "(crypttab(5), option swap), or set allow_unencrypted_volume = true to serve all the same"
+)
+PLAIN_SWAP_ALLOWED = "swap on %s is not encrypted; serving because allow_unencrypted_volume is set"
 
 
 class CannotServe(Exception):
@@ -42,15 +48,22 @@ class CannotBind(CannotServe):
 
 
 def check_volume(config: Config) -> None:
-    """Serve from LUKS only, unless the operator has allowed otherwise, which is logged at every start.
+    """Serve from LUKS and without plain swap only, unless the operator has allowed otherwise.
+
+    What is allowed is logged at every start.
 
     Raises:
-        CannotServe: the volume is not encrypted, and that was not allowed.
+        CannotServe: the volume or the swap is not encrypted, and that was not allowed.
     """
+    swaps = ", ".join(plain_swaps())
     if not is_on_luks(config.data):
         if not config.allow_unencrypted_volume:
             raise CannotServe(UNENCRYPTED)
         log.warning(UNENCRYPTED_ALLOWED)
+    if swaps:
+        if not config.allow_unencrypted_volume:
+            raise CannotServe(PLAIN_SWAP % swaps)
+        log.warning(PLAIN_SWAP_ALLOWED, swaps)
 
 
 def check_made(data: Path) -> None:

@@ -14,6 +14,7 @@ from deploy.cli.import_mail import import_command
 from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, GivenPaths
 from deploy.cli.server import check_config, quickstart, serve
+from deploy.cli.volume import volume
 
 COMMANDS: tuple[click.Command, ...] = (
     account,
@@ -28,6 +29,7 @@ COMMANDS: tuple[click.Command, ...] = (
     recovery_key,
     restore,
     serve,
+    volume,
 )
 
 

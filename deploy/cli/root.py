@@ -215,8 +215,21 @@ def mail_limits(cli: Cli) -> tuple[StoreLimits, MimeLimits]:
 
 
 def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None]:
-    """Make ``function`` a command's body: adds --data, --config and --json, and explains errors."""
+    """Make ``function`` a command's body: adds --data, --config and --json, and explains errors.
 
+    Root works as the user who owns the data.
+    """
+    return _command(function, other_owner)
+
+
+def machine_command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None]:
+    """As ``command``, for what concerns the machine and not the data: root stays root."""
+    return _command(function, lambda _: None)
+
+
+def _command(
+    function: Callable[Concatenate[Cli, P], None], work_as: Callable[[Path], Owner | None]
+) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Answer, also about errors, in JSON.")
     @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file.")
     @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Data root.")
@@ -244,7 +257,7 @@ def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None
                 argon2_params(chosen, nearest),
                 configuration.find(chosen, nearest),
             )
-            owner = other_owner(cli.root)
+            owner = work_as(cli.root)
             with working_as(owner):
                 function(cli, *args, **kwargs)
         except Refusal as refusal:

@@ -19,7 +19,7 @@ NEEDED = ("qemu-system-x86_64", "cryptsetup", "mkfs.ext4", "busybox", "modprobe"
 PACKAGES = "qemu-system-x86 seabios busybox-static cryptsetup-bin e2fsprogs kmod cpio"
 MODULES = (
     *("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ext4", "overlay", "9p", "9pnet_virtio"),
-    *("dm-mod", "dm-crypt", "xts", "aesni-intel", "algif_skcipher", "sha256_generic", "crypto_user"),
+    *("dm-mod", "dm-crypt", "xts", "aesni-intel", "algif_skcipher", "sha256_generic", "crypto_user", "loop"),
 )
 DISK_BYTES = 2 << 30
 MEMORY_MIB = 1536
@@ -39,10 +39,11 @@ mkdir -p /root/data /root/tmp/shared
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none shared /root/tmp/shared
 exec switch_root /root /bin/sh /tmp/shared/start.sh
 """
-_START = """export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DM_DISABLE_UDEV=1
+_NETWORK = """export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DM_DISABLE_UDEV=1
 busybox ip link set lo up
 busybox ip addr add 10.0.2.15/24 dev eth0; busybox ip link set eth0 up
-if ! cryptsetup isLuks /dev/vda; then
+"""
+_SERVE = """if ! cryptsetup isLuks /dev/vda; then
   printf '%s' {passphrase} | cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 \\
     --pbkdf-force-iterations 1000 /dev/vda -
   is_new=1
@@ -53,7 +54,8 @@ mount /dev/mapper/mail /data || echo 'NOT MOUNTED'
 if [ ! -e /data/root ]; then cp -a /tmp/shared/seed /data/new && mv /data/new /data/root && sync; fi
 cd {project}
 {python} -m deploy serve --config /tmp/shared/sealbox.toml &
-while :; do
+"""
+_TASKS = """while :; do
   for task in /tmp/shared/tasks/*.sh; do
     [ -e "$task" ] || continue
     sh "$task" > "$task.said" 2>&1; echo $? > "$task.code.new"; mv "$task" "$task.was"
@@ -101,11 +103,11 @@ class Machine:
     def _version(self) -> str:
         return next((self.kernel / "lib/modules").iterdir()).name
 
-    def prepare(self, project: Path, python: str) -> None:
-        """Make the first file system, the disk and the guest's script."""
+    def prepare(self, project: Path, python: str, *, begin: str = _SERVE) -> None:
+        """Make the first file system, the disk and the guest's script, which begins with ``begin``."""
         (self.shared / "tasks").mkdir(parents=True)
-        script = _START.format(passphrase=PASSPHRASE, project=project, python=python)
-        (self.shared / "start.sh").write_text(script)
+        said = begin.format(passphrase=PASSPHRASE, project=project, python=python)
+        (self.shared / "start.sh").write_text(_NETWORK + said + _TASKS)
         with (self.place / "disk.img").open("wb") as disk:
             disk.truncate(DISK_BYTES)
         root = self.place / "first"
@@ -163,8 +165,8 @@ class Machine:
             )
         self._wait(answers, START_S, "the server does not answer")
 
-    def run(self, name: str, command: str, seconds: float) -> str:
-        """Run a shell command in the machine; what it said. Raises RuntimeError when it fails."""
+    def run(self, name: str, command: str, seconds: float, expected: int = 0) -> str:
+        """Run a shell command in the machine; what it said. Raises RuntimeError for another exit code."""
         task = self.shared / "tasks" / f"{name}.sh"
         for old in task.parent.glob(task.name + "*"):
             old.unlink()
@@ -174,8 +176,8 @@ class Machine:
         code = task.with_name(task.name + ".code")
         self._wait(code.exists, seconds, f"{name} does not end")
         said = task.with_name(task.name + ".said").read_text("utf-8", "replace")
-        if code.read_text().strip() != "0":
-            raise RuntimeError(f"{name} fails: {said[-2000:]}")
+        if code.read_text().strip() != str(expected):
+            raise RuntimeError(f"{name} ends with {code.read_text().strip()}: {said[-2000:]}")
         return said
 
     def _wait(self, is_so: Callable[[], bool], seconds: float, what: str) -> None:
