@@ -165,10 +165,10 @@ def plain_swaps(kernel: Kernel | None = None) -> list[str]:
     kernel = kernel or Kernel()
     try:
         lines = kernel.swaps.read_text("utf-8", "surrogateescape").splitlines()[1:]
-    except FileNotFoundError:
-        return []  # a kernel without swap
-    except OSError:
-        return [str(kernel.swaps)]
+    except OSError as error:
+        # A kernel without swap has no such file; nor has a /proc that shows processes only (ProcSubset=pid).
+        known = isinstance(error, FileNotFoundError) and kernel.swaps.with_name("meminfo").exists()
+        return [] if known else [str(kernel.swaps)]
     areas = [(_unescaped(fields[0]), fields[1]) for line in lines if len(fields := line.split()) >= 2]
     return [area for area, kind in areas if not _is_kept_secret(area, kind, kernel)]
 

@@ -92,7 +92,9 @@ class Script:
 
 def _sealbox(command: str, key: str = "") -> str:
     given = f"printf '%s\\n' '{key}' | " if key else ""
-    return f"cd {PROJECT} && {given}{sys.executable} -m deploy {command} --config /tmp/shared/sealbox.toml"
+    said = f"cd {PROJECT} && {given}{sys.executable} -m deploy {command} --config /tmp/shared/sealbox.toml"
+    # Where there is a terminal, and the machine's console is one, it would ask.
+    return said if key else said + " < /dev/null"
 
 
 def _create(script: Script) -> None:

@@ -52,8 +52,10 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_no_swap(machine: Machine, tmp_path: Path) -> None:
-    """Nothing in the list, or a kernel that has no such list."""
+    """Nothing in the list, or a kernel that has no such list; but not a /proc that does not show it."""
     assert plain_swaps(machine.kernel) == []
+    assert plain_swaps(Kernel(swaps=tmp_path / "none")) == [str(tmp_path / "none")]
+    (tmp_path / "meminfo").touch()
     assert plain_swaps(Kernel(swaps=tmp_path / "none")) == []
 
 
