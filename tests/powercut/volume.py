@@ -98,7 +98,8 @@ def _sealbox(command: str, key: str = "") -> str:
 
 
 def _create(script: Script) -> None:
-    status, create = _sealbox("volume status --json"), "volume create /dev/vda --passphrase-stdin --owner root"
+    status = _sealbox("volume status --json")
+    create = "volume create /dev/vda --passphrase-stdin --owner root"
     found = script.step("no volume yet", status, expected=6)
     assert not _fields(found)["encrypted"]
     script.step("serving from there is refused", _sealbox("serve"), expected=3, said="LUKS")
