@@ -13,7 +13,7 @@ from deploy.cli.asking import current_secret, new_passphrase, password_stdin_opt
 from deploy.cli.owner import as_caller
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, mail_limits
 from deploy.cli.snapshot_store import size_text
-from deploy.cli.transfer import explained, transfer_bar
+from deploy.cli.transfer import transfer_bar, transferring
 from mailstore.transfer.eml_target import EmlTarget
 from mailstore.transfer.exporting import Exported, export_mail
 from mailstore.transfer.maildir_target import MaildirTarget
@@ -44,7 +44,7 @@ def export_command(cli: Cli, account: str, place: str, update: bool, encrypt: bo
     passphrase = new_passphrase(from_stdin) if encrypt else None
     done = Exported()
     with (
-        explained("the export cannot be written"),
+        transferring("the export cannot be written"),
         transfer_bar(cli, "exporting") as bar,
         _target(place, passphrase) as target,
     ):

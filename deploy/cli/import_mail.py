@@ -17,7 +17,7 @@ from deploy.cli.asking import current_secret, other_password, password_stdin_opt
 from deploy.cli.owner import as_caller
 from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, explain, mail_limits
 from deploy.cli.snapshot_store import parse_time, size_text
-from deploy.cli.transfer import explained, transfer_bar
+from deploy.cli.transfer import transfer_bar, transferring
 from mailstore.errors import StoreError
 from mailstore.transfer.eml_source import EmlSource
 from mailstore.transfer.imap_client import ImapClient, imap_place
@@ -216,7 +216,7 @@ def _run(cli: Cli, job: Job, options: ImportOptions) -> Imported:
     wanted = Wanted(cli.root, job.account, job.secret, cli.params, limits, mime_limits)
     done = Imported()
     with (
-        explained("the source cannot be read"),
+        transferring("the source cannot be read"),
         transfer_bar(cli, "importing") as bar,
         _source(job, limits.max_message_bytes, options) as source,
     ):

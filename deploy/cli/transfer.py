@@ -10,6 +10,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from deploy.cli.root import EXIT_BUSY, EXIT_STORAGE, Cli, Refusal
+from mailstore.keys import process_hardening
 from mailstore.transfer.source import SourceUnavailable, SourceUnusable
 from mailstore.transfer.target import TargetUnusable
 
@@ -39,8 +40,12 @@ def transfer_bar(cli: Cli, what: str) -> Iterator[Bar]:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn the errors that only transfers have into Refusal; ``what`` says what an OSError is about."""
+def transferring(what: str) -> Iterator[None]:
+    """What a transfer runs in: no core dump, and the errors that only transfers have become Refusal.
+
+    ``what`` says what an OSError is about.
+    """
+    process_hardening()
     try:
         yield
     except SourceUnavailable as error:
@@ -48,7 +53,5 @@ def explained(what: str) -> Iterator[None]:
     except (SourceUnusable, TargetUnusable) as error:
         raise Refusal(str(error)) from None
     except OSError as error:
-        sentence = (
-            f"{what}: {error.strerror or 'input/output error'}: see what is in the way, and run it again"
-        )
-        raise Refusal(sentence, EXIT_STORAGE) from None
+        reason = error.strerror or "input/output error"
+        raise Refusal(f"{what}: {reason}: see what is in the way, and run it again", EXIT_STORAGE) from None

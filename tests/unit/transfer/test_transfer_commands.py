@@ -11,9 +11,11 @@ from click.testing import CliRunner
 from transfer_world import PASSWORD, TINY
 
 from deploy.cli import root as root_module
+from deploy.cli import transfer
 from deploy.cli.main import main
 
 LINE = PASSWORD.decode() + "\n"
+HARDENED: list[bool] = []
 ADA = "ada@example.org"
 
 
@@ -21,6 +23,7 @@ ADA = "ada@example.org"
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run sealbox with a data root of its own and cheap Argon2; gives (exit code, stdout, stderr)."""
     monkeypatch.setattr(root_module, "argon2_params", lambda _config, _data: TINY)
+    monkeypatch.setattr(transfer, "process_hardening", lambda: HARDENED.append(True))
 
     def command(*arguments, stdin=LINE):
         result = CliRunner().invoke(main, ["--data", str(tmp_path / "data"), *arguments], input=stdin)
@@ -221,3 +224,12 @@ def test_an_encrypted_file_needs_a_passphrase(run, maildir: Path, tmp_path: Path
     assert said == f"2 messages in 6 mailboxes, 34.0B, are in {place}\n"
     again = run(*out, place, "--update", stdin=LINE + "other\n")
     assert again == (3, "", "sealbox: the file is something else, or has another passphrase\n")
+
+
+def test_no_core_dump_holds_mail_or_keys(run, maildir: Path, tmp_path: Path) -> None:
+    """Both commands hold an account's key, and its mail, as a worker does."""
+    HARDENED.clear()
+    taken_in(run, f"maildir:{maildir}")
+    assert len(HARDENED) == 1
+    run("export", ADA, "--to", f"mbox:{tmp_path / 'out'}", "--password-stdin")
+    assert len(HARDENED) == 2
