@@ -16,8 +16,9 @@ from deploy.config import Config
 from deploy.forking import start
 from deploy.logs import setup
 from deploy.luks import is_on_luks, plain_swaps
+from deploy.notify import inherited_sockets, keep_watchdog, notify
 from deploy.sockets import CannotListen, bind_all, close_all
-from deploy.supervisor import Supervisor, lock_path, notify_systemd
+from deploy.supervisor import Supervisor, lock_path
 from mailstore.account import has_directory, init_root
 from mailstore.durable import storage_errors
 from mailstore.keys import process_hardening
@@ -118,7 +119,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     init_root(config.data)
     lock = _lock(config.data)
     try:
-        listeners = bind_all(config)
+        listeners = bind_all(config, inherited_sockets())
     except CannotListen as exc:
         os.close(lock)
         raise CannotBind(str(exc)) from None
@@ -133,11 +134,12 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     )
 
     def ready() -> None:
-        notify_systemd("READY=1")
+        notify("READY=1")
         on_ready()
 
     supervisor = Supervisor(reactor, config, listeners, ready, partial(start, reactor))
     reactor.callWhenRunning(supervisor.start)
+    reactor.callWhenRunning(keep_watchdog, reactor, lambda: supervisor.is_serving)
     # What garbage collection never looks at stays in pages that all processes share.
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Listening sockets: bound once by the supervisor, inherited by every worker."""
+"""Listening sockets: bound once by systemd or the supervisor, inherited by every worker."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 import shutil
 import socket
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from deploy.config import Config
+from deploy.notify import endpoint_key
 
 BACKLOG = 512
 """Length of the accept queue; waiting connections survive the death of a worker."""
@@ -31,6 +33,8 @@ class Listener:
     service: ServiceName
     endpoint: str
     socket: socket.socket
+    is_ours: bool = True
+    """Whether this program has bound it; systemd's own outlive us, and so do their names."""
 
 
 def _unix(path: Path, group: str) -> socket.socket:
@@ -58,28 +62,35 @@ def _tcp(endpoint: str) -> socket.socket:
     return bound
 
 
+def _bound(endpoint: str, group: str) -> socket.socket:
+    if endpoint.startswith("unix:"):
+        return _unix(Path(endpoint.removeprefix("unix:")), group)
+    return _tcp(endpoint)
+
+
 def close_all(listeners: list[Listener]) -> None:
     """Close every socket and remove the names of Unix sockets."""
     for listener in listeners:
         listener.socket.close()
-        if listener.endpoint.startswith("unix:"):
+        if listener.is_ours and listener.endpoint.startswith("unix:"):
             Path(listener.endpoint.removeprefix("unix:")).unlink(missing_ok=True)
 
 
-def bind_all(config: Config) -> list[Listener]:
-    """Bind every configured address, or none.
+def bind_all(config: Config, given: Mapping[str, socket.socket] | None = None) -> list[Listener]:
+    """Bind every configured address, or none; ``given`` are bound already, see ``inherited_sockets``.
 
     Raises:
         CannotListen: naming the address and the reason.
     """
+    left = dict(given or {})
     found: list[Listener] = []
     for service in SERVICES:
         for endpoint in getattr(config.listen, service):
             try:
-                if endpoint.startswith("unix:"):
-                    bound = _unix(Path(endpoint.removeprefix("unix:")), config.socket_group)
-                else:
-                    bound = _tcp(endpoint)
+                bound = left.pop(endpoint_key(endpoint), None)
+                is_ours = bound is None
+                if bound is None:
+                    bound = _bound(endpoint, config.socket_group)
                 bound.listen(BACKLOG)
                 # Before it is shared: workers inherit the open file with its flags.
                 bound.setblocking(False)
@@ -87,5 +98,11 @@ def bind_all(config: Config) -> list[Listener]:
                 close_all(found)
                 reason = os.strerror(exc.errno) if exc.errno else "unknown error"
                 raise CannotListen(f"cannot listen on {endpoint} for {service}: {reason}") from None
-            found.append(Listener(service, endpoint, bound))
+            found.append(Listener(service, endpoint, bound, is_ours))
+    if left:
+        close_all(found)
+        raise CannotListen(
+            f"systemd hands over a socket for {', '.join(sorted(left))}, which [listen] in the configuration"
+            " does not name: make sealbox.socket and the configuration agree"
+        )
     return found

@@ -9,9 +9,7 @@ notice at their control pipe and end as they would on SIGTERM.
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +21,7 @@ from twisted.internet.defer import Deferred
 from deploy import snapshots, worker
 from deploy.config import Config, ConfigError, load
 from deploy.forking import Child, Parent, Run
+from deploy.notify import notify
 from deploy.sockets import Listener
 
 log = logging.getLogger("sealbox.supervisor")
@@ -162,11 +161,29 @@ class Supervisor:
         if not self._announced and all(slot.process and slot.process.ready_s is not None for slot in serving):
             self._announced = True
             self._on_ready()
+        self._tell_status()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a worker accepts connections."""
+        return self._serving() > 0
+
+    def _serving(self) -> int:
+        """How many workers accept connections."""
+        return sum(
+            slot.serves and slot.process is not None and slot.process.ready_s is not None
+            for slot in self._slots
+        )
+
+    def _tell_status(self) -> None:
+        if self._announced:
+            notify(f"STATUS={self._serving()} of {self._config.workers} workers serve")
 
     def worker_ended(self, process: _Process, code: int) -> None:
         """A worker is gone: finish the stop, or replace it."""
         slot = process.slot
         slot.process = None
+        self._tell_status()
         if self._stopping is not None:
             if not any(one.process for one in self._slots) and not self._stopping.called:
                 self._stopping.callback(None)
@@ -213,6 +230,7 @@ class Supervisor:
         """Let the workers say goodbye to their clients and stop; kill those that do not."""
         if self._stopping is None:
             self._stopping = Deferred()
+            notify("STOPPING=1")
             running = [slot.process for slot in self._slots if slot.process is not None]
             for process in running:
                 process.send(signal.SIGTERM)
@@ -234,20 +252,6 @@ class Supervisor:
 def _tell(result: None, waiter: Deferred[None]) -> None:
     waiter.callback(None)
     return result
-
-
-def notify_systemd(state: str) -> None:
-    """Tell systemd (Type=notify, sd_notify(3)) about a change of state; nothing happens elsewhere."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-        try:
-            notifier.sendto(state.encode("ascii"), address)
-        except OSError as exc:
-            log.warning("systemd could not be notified (errno %s)", exc.errno)
 
 
 def lock_path(data: Path) -> Path:
