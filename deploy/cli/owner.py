@@ -32,7 +32,9 @@ def other_owner(root: Path) -> Owner | None:
     """The owner of ``root``, if root runs the command and is not the owner. Raises StorageFailed."""
     if os.geteuid() != 0:
         return None
-    ids = _ids(root / SERVER_KEY_NAME) or _ids(root)
+    key = root / SERVER_KEY_NAME
+    # A link leads to a credential of systemd, which belongs to root.
+    ids = (None if key.is_symlink() else _ids(key)) or _ids(root)
     return None if ids is None or ids[0] == 0 else _owner(*ids)
 
 

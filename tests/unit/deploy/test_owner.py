@@ -113,6 +113,17 @@ def test_the_server_key_tells_whose_the_data_are(
     assert other_owner(tmp_path / "not there") is None
 
 
+def test_a_server_key_that_is_a_credential_of_systemd_tells_nothing(fake: FakeSystem, tmp_path: Path) -> None:
+    """The link leads to a file of root's; the folder says whose the data are."""
+    credential = tmp_path / "elsewhere"
+    credential.touch()
+    key = tmp_path / SERVER_KEY_NAME
+    key.symlink_to(credential)
+    fake.owners[key] = 0
+    found = other_owner(tmp_path)
+    assert found is not None and found.uid == 4711
+
+
 def test_files_that_were_named_are_opened_as_the_caller(fake: FakeSystem) -> None:
     """And only they."""
     with working_as(Owner(4711, 4712, "ada")):
