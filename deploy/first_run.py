@@ -8,6 +8,7 @@ import re
 import shlex
 import smtplib
 import sys
+import tempfile
 import threading
 import tomllib
 from collections.abc import Callable
@@ -41,6 +42,9 @@ DELIVERY_S = 30.0
 
 PORTS = {"imap": 43, "imaps": 93, "pop3": 10, "pop3s": 95, "lmtp": 24}
 
+AUTH_SOCKET = "auth.sock"
+SOCKET_PATH_MAX_BYTES = 107
+"""Of a Unix socket (unix(7))."""
 
 _USAGE = x509.KeyUsage(
     digital_signature=True,
@@ -73,6 +77,11 @@ class Prepared:
 
     def __repr__(self) -> str:
         return f"Prepared({self.config.data})"
+
+    @property
+    def auth(self) -> str | None:
+        """The socket at which mail servers have passwords checked; None if the settings have none."""
+        return next((one.removeprefix("unix:") for one in self.config.listen.auth), None)
 
 
 def make_certificate(certificate: Path, private_key: Path) -> None:
@@ -111,7 +120,7 @@ def make_certificate(certificate: Path, private_key: Path) -> None:
     write_new(certificate, built.public_bytes(serialization.Encoding.PEM))
 
 
-def _config_text(data: Path, ports: dict[str, int]) -> str:
+def _config_text(data: Path, ports: dict[str, int], name: str) -> str:
     def here(service: str) -> str:
         return json.dumps([f"127.0.0.1:{ports[service]}"])
 
@@ -130,6 +139,7 @@ def _config_text(data: Path, ports: dict[str, int]) -> str:
             "",
             "[listen]",
             *(f"{service} = {here(service)}" for service in PORTS),
+            f"auth = {json.dumps([f'unix:{_auth_socket(data, name)}'])}",
             "",
         )
     )
@@ -146,13 +156,13 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
         CannotPrepare: they are wrong, or were changed so that they do not serve here.
         StoreError: the disk says no.
     """
-    path = data / FILE_NAME
-    fresh = _config_text(data, ports)
+    path, name = data / FILE_NAME, _own_name(data)
+    fresh = _config_text(data, ports, name)
     with storage_errors():
         before = path.read_bytes() if path.exists() else fresh.encode()
     try:
         text = before.decode("utf-8")
-        was = _config_text(Path(str(tomllib.loads(text).get("data"))), ports)
+        was = _config_text(Path(str(tomllib.loads(text).get("data"))), ports, name)
         # Only lines that are as the quick start wrote them; an edited one stays as it is.
         now_of = dict(zip(was.splitlines(), fresh.splitlines(), strict=True))
         text = "".join(
@@ -182,16 +192,34 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
     return config
 
 
-def note_path(data: Path) -> Path:
-    """Where the quick start keeps the demo password: with the user, not with the data.
-
-    The data folder holds only the note's random name, so that it may be moved.
-    """
+def _own_name(data: Path) -> str:
+    """A random name for what belongs to the data folder and lies elsewhere; the folder may be moved."""
     name = data / "quickstart-id"
     if not name.exists():
         write_new(name, os.urandom(8).hex().encode("ascii"))
+    return name.read_text("ascii")
+
+
+def note_path(data: Path) -> Path:
+    """Where the quick start keeps the demo password: with the user, not with the data."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "sealbox" / f"quickstart-{name.read_text('ascii')}.json"
+    return state / "sealbox" / f"quickstart-{_own_name(data)}.json"
+
+
+def _auth_socket(data: Path, name: str) -> Path:
+    """Where mail servers have passwords checked: in the data folder, unless its path is too long for that."""
+    inside = data / AUTH_SOCKET
+    if len(os.fsencode(inside)) <= SOCKET_PATH_MAX_BYTES:
+        return inside
+    return Path(tempfile.gettempdir()) / f"sealbox-{name}" / AUTH_SOCKET
+
+
+def _make_own_folder(folder: Path) -> None:
+    """A folder where everybody may make some. Raises CannotPrepare if it is somebody else's."""
+    with storage_errors():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+            raise CannotPrepare(f"{folder} belongs to somebody else")
 
 
 def _make_account(data: Path) -> tuple[str, str]:
@@ -251,6 +279,9 @@ def prepare(data: Path, port_base: int) -> Prepared:
             f"the password note {note} is lost: serve this data with 'sealbox serve --data {data}', "
             "or start afresh in an empty folder"
         ) from None
+    folder = _auth_socket(data, _own_name(data)).parent
+    if folder != data:
+        _make_own_folder(folder)
     return Prepared(_settings(data, ports), ports, password, recovery_key, certificate, note, is_new)
 
 
@@ -283,6 +314,7 @@ def _json_line(prepared: Prepared) -> str:
             "user": USER,
             "password": prepared.password,
             "cafile": str(prepared.certificate),
+            "auth": prepared.auth,
         }
     )
 
@@ -299,6 +331,7 @@ def _welcome(prepared: Prepared) -> str:
         if prepared.recovery_key
         else ""
     )
+    auth = f"\n{'':18}Postfix and Exim have passwords checked at {prepared.auth}" if prepared.auth else ""
     return f"""
 Sealbox is serving. Type this into Thunderbird (Account Settings > Add Mail Account > Configure manually):
 
@@ -310,7 +343,7 @@ Sealbox is serving. Type this into Thunderbird (Account Settings > Add Mail Acco
      or           POP3   127.0.0.1   port {ports["pop3s"]}   SSL/TLS    Normal password
      or STARTTLS  IMAP port {ports["imap"]}, POP3 port {ports["pop3"]}
   Username        {USER}
-  Outgoing        none yet: Sealbox stores mail, it does not send it
+  Outgoing        none yet: Sealbox stores mail, it does not send it{auth}
 
 The certificate is self-signed: confirm it once, or trust {prepared.certificate}
 (to a program that says it is for another name, the server is localhost).

@@ -25,7 +25,7 @@ from deploy.supervisor import LONGEST_WITHOUT_WORKER_S
 
 pytestmark = pytest.mark.integration
 
-JSON_KEYS = {"pid", "data", "imap", "imaps", "pop3", "pop3s", "lmtp", "user", "password", "cafile"}
+JSON_KEYS = {"pid", "data", "imap", "imaps", "pop3", "pop3s", "lmtp", "user", "password", "cafile", "auth"}
 
 
 @pytest.fixture

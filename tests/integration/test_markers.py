@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import smtplib
+import socket
 import threading
 import time
 import zlib
@@ -163,6 +164,23 @@ def failed_logins(server: Server, marker: bytes, number: int) -> None:
     wire.close()
 
 
+def checked_password(server: Server, marker: bytes, number: int) -> None:
+    """The marker as name and password of somebody who wants to send, and in what is no request."""
+    response = base64.b64encode(b"\0%s@%s.example\0%s" % (marker, marker, marker))
+    asked = b"AUTH\t1\tPLAIN\tservice=smtp\tsecured\trip=127.0.2.%d\t%s=%s\tresp=%s\n"
+    with socket.socket(socket.AF_UNIX) as auth:
+        auth.settimeout(30)
+        auth.connect(server.info["auth"])
+        auth.sendall(b"VERSION\t1\t1\nCPID\t1\n" + asked % (number + 1, marker, marker, response))
+        heard = b""
+        while b"FAIL\t1\t" not in heard:
+            heard += auth.recv(4096)
+        auth.sendall(marker + b"\t" + response + b"\n")
+        while more := auth.recv(4096):
+            heard += more
+    assert marker not in heard
+
+
 def logged(place: Path, text: bytes) -> bool:
     """Whether the access log has come as far as ``text``."""
     return any(text in path.read_bytes() for path in (place / "data" / "log").iterdir())
@@ -228,6 +246,7 @@ def test_no_marker_while_running_or_after_a_clean_stop(server: Server, place: Pa
         contents(wire, marker.encode(), message(marker, "appended"))
         mistakes(wire, marker.encode())
         failed_logins(server, marker.encode(), number)
+        checked_password(server, marker.encode(), number)
     assert wire.command(b"CHECK").status == b"OK"
     found = wire.command(b"SEARCH SUBJECT locked").texts(b"SEARCH")
     assert len(found[0].split()) == 3 * len(MARKERS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from deploy.config import FILE_NAME
-from deploy.first_run import CannotPrepare, prepare
+from deploy.first_run import SOCKET_PATH_MAX_BYTES, CannotPrepare, prepare
 
 PORT_BASE = 1100
 
@@ -80,6 +81,35 @@ def test_only_what_the_command_line_says_changes_in_edited_settings(data: Path) 
     assert (moved / FILE_NAME).read_text("utf-8") == changed
     assert (config.data, config.tls.certificate.parent) == (moved, moved / "tls")
     assert config.listen.imaps == ("127.0.0.1:2193",)
+
+
+def test_a_mail_server_has_passwords_checked_in_the_folder(data: Path) -> None:
+    """Programs are told where; whoever has switched that off is left alone."""
+    prepared = prepare(data, PORT_BASE)
+    assert prepared.auth == str(data / "auth.sock")
+    assert prepared.config.listen.auth == (f"unix:{data}/auth.sock",)
+    edit(data, (f'auth = ["unix:{data}/auth.sock"]', "auth = []"))
+    assert prepare(data, PORT_BASE).auth is None
+
+
+def test_a_folder_whose_name_is_too_long_for_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket is in a folder for temporary files that nobody else can enter."""
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    data = tmp_path / ("x" * SOCKET_PATH_MAX_BYTES)
+    found = prepare(data, PORT_BASE).auth
+    assert found is not None
+    assert Path(found).parent.parent == temporary
+    assert stat.S_IMODE(Path(found).parent.stat().st_mode) == 0o700
+    assert prepare(data, PORT_BASE).auth == found
+    Path(found).parent.rmdir()
+    Path(found).parent.symlink_to(tmp_path)
+    with pytest.raises(CannotPrepare, match="somebody else"):
+        prepare(data, PORT_BASE)
 
 
 @pytest.mark.parametrize(
