@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -44,10 +45,14 @@ def _unix(path: Path, group: str) -> socket.socket:
             path.unlink()  # left by a server that was killed; the data root's lock says none is running
     except FileNotFoundError:
         pass
-    bound.bind(str(path))
-    if group:
-        shutil.chown(path, group=group)
-    path.chmod(UNIX_SOCKET_MODE)
+    with ExitStack() as undo:
+        undo.callback(bound.close)
+        bound.bind(str(path))
+        undo.callback(path.unlink)
+        if group:
+            shutil.chown(path, group=group)
+        path.chmod(UNIX_SOCKET_MODE)
+        undo.pop_all()
     return bound
 
 
