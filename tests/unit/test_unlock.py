@@ -125,7 +125,7 @@ def test_a_secret_that_is_only_checked_leaves_no_key(world):
         return outcome(Deferred.fromCoroutine(unlock.prove(NAME, secret, protocol)))
 
     assert prove() == NAME
-    assert not is_unlocked(unlock, world.record.account_id)
+    assert unlock._live == {}
     assert type(prove(b"wrong")) is AuthenticationFailed
     session = outcome(login(unlock))
     runs = len(world.argon2.runs)
