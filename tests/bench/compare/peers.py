@@ -40,6 +40,8 @@ protocols = imap pop3 lmtp
 mail_fsync = always
 mail_max_userip_connections = 5000
 default_client_limit = 10000
+# Its cache of a million messages is larger than a process may be by default.
+default_vsz_limit = 4G
 pop3_no_flag_updates = yes
 service imap-login {{
   process_limit = 5000
@@ -136,6 +138,11 @@ class Peer:
             one()
         self._kept.clear()
         self._closing.clear()
+
+    def last_words(self) -> str:
+        """The end of the server's log."""
+        logs = sorted(self.mail.parent.glob("*.log"))
+        return "".join(log.read_text("utf-8", "replace")[-2000:] for log in logs)
 
     def look_at_memory(self) -> Memory:
         """Memory of all its processes now."""

@@ -167,7 +167,10 @@ def play(row: Row, peers: Sequence[Peer], size: Size) -> Played:
                 samples = played.samples[peer.kind]
                 if len(samples) >= SLOW_TURNS and samples[-1].seconds > SLOW_S:
                     continue
-                sample = measure(peer, row.prepare(peer, turn))
+                try:
+                    sample = measure(peer, row.prepare(peer, turn))
+                except OSError as error:
+                    raise RuntimeError(f"{peer.kind}, {row.key}: {error}; {peer.last_words()}") from error
                 if turn or sample.seconds > SLOW_S:
                     samples.append(sample)
     finally:
