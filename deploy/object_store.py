@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from backup.errors import StoreRefused
 from backup.limits import BackupLimits
@@ -11,6 +12,14 @@ from backup.stores import ObjectStore
 from deploy.config import BackupSection
 
 _FILE, _S3 = "file://", "s3://"
+
+
+def store_address(section: BackupSection) -> tuple[str, int] | None:
+    """Host and port that snapshots are sent to; None where they go into a folder or nowhere."""
+    if not section.store.startswith(_S3):
+        return None
+    url = urlsplit(section.endpoint or f"https://s3.{section.region}.amazonaws.com")
+    return url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
 
 
 def open_store(section: BackupSection, limits: BackupLimits) -> ObjectStore:

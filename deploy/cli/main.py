@@ -11,6 +11,7 @@ from deploy.cli.backup import backup
 from deploy.cli.domain import alias, domain
 from deploy.cli.export_mail import export_command
 from deploy.cli.import_mail import import_command
+from deploy.cli.privacy import privacy
 from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, GivenPaths
 from deploy.cli.server import check_config, quickstart, serve
@@ -25,6 +26,7 @@ COMMANDS: tuple[click.Command, ...] = (
     domain,
     export_command,
     import_command,
+    privacy,
     quickstart,
     recovery_key,
     restore,
