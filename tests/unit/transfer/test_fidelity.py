@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from transfer_world import ALL_FLAGS, NONE, SEEN, TransferWorld, difficult_mail
 
+from mailstore.account import account_paths
 from mailstore.model import Flags, SystemFlag
 from mailstore.ops import messages
+from mailstore.sealed import Facts, deliver, new_sealed_id, seal
 from mailstore.transfer.eml_source import EmlSource
 from mailstore.transfer.eml_target import EmlTarget
 from mailstore.transfer.maildir_source import MaildirSource
@@ -198,3 +200,38 @@ def test_a_manifest_leads_nowhere_else(world: TransferWorld, tmp_path: Path, kin
     assert not world.contents("bob").get("A")
     manifest.write_text("{" * 100_000)
     world.take_in("bob", source(kind, tmp_path / "out"))  # as any folder of that format
+
+
+@kinds
+def test_a_restored_account_is_written_anew(world: TransferWorld, tmp_path: Path, kind: str) -> None:
+    """Its UIDs may mean other messages than those that were exported."""
+    world.fill("ada", {"A": [(b"Subject: a\r\n\r\n", NONE, 0)]})
+    world.take_out("ada", target(kind, tmp_path / "out"))
+
+    def restored(txn) -> None:
+        txn.run("UPDATE mailbox SET uid_validity = uid_validity + 1000")
+        messages.remove_all(txn, txn.value("SELECT id FROM mailbox WHERE name = 'A'"))
+        txn.run("UPDATE mailbox SET uid_next = 1")
+
+    with world.opened("ada") as account:
+        account.database.write(0, restored)
+    world.fill("ada", {"A": [(b"Subject: b\r\n\r\n", NONE, 0)]})
+    world.take_out("ada", target(kind, tmp_path / "out"), update=True)
+    world.take_in("bob", source(kind, tmp_path / "out"))
+    assert same(world)
+
+
+def test_mail_that_waits_is_exported(world: TransferWorld, tmp_path: Path) -> None:
+    """Sealed mail of an account that nobody has ever logged in to is filed, once, and damaged mail stays."""
+    record = world.add_account("eve")
+    inbox = account_paths(world.root, record.account_id).inbox
+    sent = [b"Subject: %d\r\n\r\n" % at for at in range(250)]
+    for at, data in enumerate(sent):
+        sealed_id = new_sealed_id()
+        blob = seal(record.public_key, record.account_id, sealed_id, data, Facts(at))
+        deliver(inbox, sealed_id, blob[: -1 if at == 7 else None])
+    assert world.take_out("eve", EmlTarget(tmp_path / "out")).messages == 249
+    assert not [path for path in inbox.iterdir() if path.name.endswith(".sealed")]
+    found = world.contents("eve")["INBOX"]
+    assert {data for data, _, _ in found} == {*sent} - {sent[7]}
+    assert world.take_out("eve", EmlTarget(tmp_path / "out"), update=True).messages == 249

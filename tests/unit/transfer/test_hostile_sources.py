@@ -273,3 +273,17 @@ def test_files_of_others_programs(world: TransferWorld, tmp_path: Path) -> None:
         (b"Date: Thu, 1 Jan 1970 00:01:40 +0000\r\n\r\nx\r\n", 100),
     ]
     assert len(found["Inner"]) == 1
+
+
+def test_messages_are_told_apart_by_every_byte(world: TransferWorld, tmp_path: Path) -> None:
+    """Equal sizes and dates make no message of another one: nothing of the only copy is left out."""
+    for number in range(20):
+        root = tmp_path / f"Maildir {number}"
+        put(root, f"{number}.x:2,S", b"Subject: x\r\n\r\n%02d\r\n" % number)
+        done = world.take_in("ada", MaildirSource(root, MIB))
+        assert (done.messages, done.already_there) == (1, 0)
+        done = world.take_in("ada", MaildirSource(root, MIB))
+        assert (done.messages, done.already_there) == (0, 1)
+    put(tmp_path / "Other", "1.x:2,S", b"Subject: x\r\n\r\n00\r\n", 1_600_000_001)
+    assert world.take_in("ada", MaildirSource(tmp_path / "Other", MIB)).messages == 1
+    assert len({data for data, _, _ in world.contents("ada")["INBOX"]}) == 20

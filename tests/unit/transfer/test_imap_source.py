@@ -11,7 +11,7 @@ from transfer_world import TransferWorld
 
 from mailstore.model import Flags, SpecialUse, SystemFlag
 from mailstore.transfer import imap_source
-from mailstore.transfer.imap_client import ATTEMPTS, ImapClient, TooLong, imap_place
+from mailstore.transfer.imap_client import ATTEMPTS, ImapClient, TooLong, _StartTls, _Tls, imap_place
 from mailstore.transfer.imap_responses import (
     Facts,
     Malformed,
@@ -347,3 +347,12 @@ def test_any_octets_are_tokens_or_malformed(pieces: list[bytes]) -> None:
             read(pieces)
         except Malformed:
             pass
+
+
+def test_no_literal_is_longer_than_a_message_may_be() -> None:
+    """The size is looked at before any of it is read."""
+    for kind in (_Tls, _StartTls):
+        connection = kind.__new__(kind)
+        connection.most_bytes = 10
+        with pytest.raises(TooLong):
+            connection.read(11)

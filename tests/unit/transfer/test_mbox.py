@@ -181,3 +181,23 @@ def test_what_is_no_mbox_is_refused(world: TransferWorld, tmp_path: Path) -> Non
 def test_difficult_messages_are_difficult() -> None:
     """So that the tests above have something to get wrong."""
     assert sum(render(data, NONE, 0).find(b" exact\n") > 0 for data in DIFFICULT) >= 4
+
+
+def test_an_exported_message_that_somebody_has_changed_is_kept_whole() -> None:
+    """Its size no longer agrees, so nothing is cut off."""
+    written = render(b"Subject: x\r\n\r\ntext\r\n", ALL_FLAGS, 0).partition(b"\n")[2]
+    longer = written.replace(b"text\n", b"text\nand a line more\n")
+    assert parse(longer)[0].endswith(b"Subject: x\r\n\r\ntext\r\nand a line more\r\n")
+    assert parse(longer)[1] == ALL_FLAGS
+
+
+def test_a_line_in_a_text_begins_no_message(world: TransferWorld, tmp_path: Path) -> None:
+    """Neither behind a very long line, nor with a date that a text has, if no header follows."""
+    path = tmp_path / "Box"
+    line = b"From ada Mon Jan  2 03:04:05 2023\n"
+    text = line + b"Subject: one\n\n" + b"x" * (64 * 1024) + b"\n" + line + b"Subject: no header\n"
+    path.write_bytes(text + b"\n" + line + b"she wrote this.\n\n" + line + b"Subject: two\n\n")
+    assert world.take_in("ada", MboxSource(path, MIB)).messages == 2
+    found = [data for data, _, _ in world.contents("ada")["Box"]]
+    assert found[0].count(b"From ada") == 2
+    assert found[1] == b"Subject: two\r\n"
