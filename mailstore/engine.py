@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,6 +149,7 @@ class Database:
     def __init__(
         self,
         connection: driver.Connection,
+        set_up: Callable[[driver.Connection], None],
         damage: DamagedDatabase,
         lock: Path | None,
         autocheckpoint_pages: int,
@@ -158,6 +160,7 @@ class Database:
         self._has_one_writer = has_one_writer
         self._is_plain = is_plain
         self._connection = connection
+        self._set_up = set_up
         self._path = damage.path
         self._lock = lock
         self._autocheckpoint_pages = autocheckpoint_pages
@@ -209,8 +212,8 @@ class Database:
 
     def _transact(self, begin: str, now: int, fn: Callable[..., T], *args: Any) -> T:
         with translated(self._damage):
-            self._connection.execute(begin)
             try:
+                self._connection.execute(begin)
                 try:
                     result = fn(Txn(self._connection, now), *args)
                 finally:
@@ -219,20 +222,45 @@ class Database:
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+                if not self._is_sound():
+                    with suppress(driver.Error):
+                        self._connect_again()
                 raise
             return result
 
-    def _require_sound(self) -> None:
-        """Notice a damaged page that has been read as zeros, before anybody believes what was in it.
+    def _is_sound(self) -> bool:
+        """False when SQLCipher has met a damaged page, which it hands out as zeros.
 
-        That is how SQLCipher hands it out. SQLite misses nothing where it is the last page of a long value.
-        SQLCipher remembers it, and refuses the next page that has to be read, if there is one.
+        SQLite misses nothing where it is the last page of a long value. SQLCipher remembers it, and refuses
+        every page that has to be read later.
         """
         if self._is_plain:
-            return
-        if self._connection.execute("PRAGMA cipher_status").fetchone() != ("1",):
+            return True
+        return bool(self._connection.execute("PRAGMA cipher_status").fetchone() == ("1",))
+
+    def _require_sound(self) -> None:
+        """Notice a damaged page before anybody believes what was in it."""
+        if not self._is_sound():
             self._damage.tell(SQLITE_CORRUPT)
             raise DatabaseDamaged("the database is damaged")
+
+    def _connect_again(self) -> None:
+        """After a damaged page, so that all others can be read. Where that fails nothing changes.
+
+        One of the two connections that are open meanwhile always holds SQLite's lock on the file. So closing
+        the other one is not the file's last close, which would checkpoint.
+        """
+        connection = driver.connect(str(self._path), isolation_level=None, check_same_thread=False)
+        try:
+            self._set_up(connection)
+            connection.execute("PRAGMA schema_version").fetchall()  # takes that lock, until it is closed
+        except driver.Error:
+            connection.close()
+            raise
+        old, self._connection = self._connection, connection
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        old.close()
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(old))
 
     def checkpoint(self, held: HeldLock | None = None) -> bool:
         """Copy the WAL into the database and truncate it; ``held`` as for :meth:`close`.
@@ -343,9 +371,10 @@ def open_connection(
     with translated(damage):
         require_room_to_open(path)
         connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
-        database = Database(connection, damage, lock, autocheckpoint_pages, has_one_writer)
+        set_up = partial(_set_up, key=key, cache_kib=cache_kib, autocheckpoint_pages=autocheckpoint_pages)
+        database = Database(connection, set_up, damage, lock, autocheckpoint_pages, has_one_writer)
         try:
-            _set_up(connection, key, cache_kib, autocheckpoint_pages)
+            set_up(connection)
         except BaseException:
             give_up(database)
             raise
@@ -361,8 +390,10 @@ def open_export(path: Path, passphrase: str | None) -> Database:
     damage = DamagedDatabase(path, is_told=True)
     with translated(damage):
         connection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
+        set_up = partial(_set_up_export, passphrase=passphrase)
         database = Database(
             connection,
+            set_up,
             damage,
             None,
             autocheckpoint_pages=1,
@@ -370,17 +401,21 @@ def open_export(path: Path, passphrase: str | None) -> Database:
             is_plain=passphrase is None,
         )
         try:
-            connection.execute("PRAGMA cipher_log_level=NONE")
-            if passphrase is not None:
-                quoted = passphrase.replace("'", "''")
-                connection.execute(f"PRAGMA key='{quoted}'")
-            for pragma in ("temp_store=MEMORY", "journal_mode=DELETE", "synchronous=FULL", "foreign_keys=ON"):
-                connection.execute(f"PRAGMA {pragma}").fetchall()
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            set_up(connection)
         except BaseException:
             database.close()
             raise
         return database
+
+
+def _set_up_export(connection: driver.Connection, passphrase: str | None) -> None:
+    connection.execute("PRAGMA cipher_log_level=NONE")
+    if passphrase is not None:
+        quoted = passphrase.replace("'", "''")
+        connection.execute(f"PRAGMA key='{quoted}'")
+    for pragma in ("temp_store=MEMORY", "journal_mode=DELETE", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
 
 def _set_up(
