@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from mailstore.account import AccountPaths
@@ -177,7 +178,7 @@ class SearchIndex:
             if self._has_removals(mail, database):
                 return 0.0
             after = database.read(_now(), search_index.up_to)
-            texts = _read(mail, index_text.texts_after, after, limits)
+            texts = _texts_after(mail, after, limits)
             if not texts:
                 note_complete(self._paths)
                 self._empty_log()
@@ -327,6 +328,22 @@ def _is_of(database: Database, mail: Database) -> bool:
         if last is not None:
             return known[last] == now[last]
     return True
+
+
+def _texts_after(mail: Database, after: int, limits: StoreLimits) -> list[IndexText]:
+    """The next batch; of one message where some page is damaged, so that all but what is on it is indexed.
+
+    Raises as :func:`_read`.
+    """
+    try:
+        return mail.read(_now(), index_text.texts_after, after, limits)
+    except DatabaseDamaged:
+        first = _read(mail, search_index.next_after, after)
+    try:
+        return mail.read(_now(), index_text.texts_after, after, replace(limits, index_batch_messages=1))
+    except DatabaseDamaged:
+        # Whoever searches it is told of the damage.
+        return [] if first is None else [IndexText(*first, None, None)]
 
 
 def _now() -> int:

@@ -347,6 +347,11 @@ def object_ids(txn: Txn, first: int, last: int) -> dict[int, str]:
     return dict(txn.rows("SELECT id, object_id FROM message WHERE id BETWEEN ? AND ?", (first, last)))
 
 
+def next_after(txn: Txn, message_id: int) -> tuple[int, str] | None:
+    """The id and object id of the message behind that one."""
+    return txn.one("SELECT id, object_id FROM message WHERE id > ? ORDER BY id LIMIT 1", (message_id,))
+
+
 def count_after(txn: Txn, message_id: int) -> int:
     """How many messages are behind that one."""
     return int(txn.value("SELECT count(*) FROM message WHERE id > ?", (message_id,)))

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from index_world import found, index
 from store_world import NAME, PASSWORD, World, now
 from test_account_database import IS_OPEN
 
-from mailstore import mime
+from mailstore import mime, search
 from mailstore.account_database import mail_key
 from mailstore.engine import DatabaseKey, Txn, open_connection
 from mailstore.errors import DatabaseDamaged
+from mailstore.index_progress import IndexState, index_progress
 from mailstore.model import NewMessage
 from mailstore.ops import content
 from mailstore.uidset import UidSet
@@ -153,6 +155,19 @@ def test_mail_is_filed_and_removed_after_a_write_has_met_damage(world: World) ->
     other = account._opened._connections.another()
     account._opened._connections.useless.append(other)
     assert other.write(0, lambda txn: txn.value("SELECT count(*) FROM message")) == 5
+
+
+def test_the_index_gets_past_a_damaged_message(world: World, mail: list[bytes]) -> None:
+    """The damaged one has to be read: its header is found in, and who looks below it hears of the damage."""
+    account = world.login()
+    index(world)
+    assert index_progress(world.paths).state is IndexState.COMPLETE
+    inbox = now(account.select("INBOX", True))
+    assert found(inbox, search.HeaderText("SUBJECT", "a")) == [1, 2, 3, 4, 5]
+    word = search.BodyText(mail[4][-50:-10].decode())
+    assert found(inbox, search.And((search.Uids(UidSet.of([1, 2, 4, 5])), word))) == [5]
+    with pytest.raises(DatabaseDamaged):
+        found(inbox, word)
 
 
 def test_a_connection_after_damage_takes_over_lock_and_log(tmp_path: Path) -> None:
