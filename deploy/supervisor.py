@@ -130,6 +130,10 @@ class Supervisor:
         if self._stopping is None:  # the second Ctrl-C asks for the same
             self.stop().addBoth(lambda _result: self._reactor.stop())
 
+    def _give_up(self) -> None:
+        self.failed = True
+        self._stop_and_exit()
+
     def _spawn(self, slot: _Slot) -> None:
         if self._stopping is not None:
             return
@@ -146,8 +150,10 @@ class Supervisor:
                 slot.name, run, [one.socket.fileno() for one in listeners], process
             )
         except OSError as exc:
-            if not self._announced:
-                raise
+            if not self._announced and slot.serves:
+                log.error("%s could not be started (errno %s)", slot.name, exc.errno)
+                self._give_up()
+                return
             # The machine is out of processes or descriptors; that may pass.
             self._start_again(slot, f"could not be started (errno {exc.errno})", young=True)
         else:
@@ -191,8 +197,7 @@ class Supervisor:
         if not self._announced and process.ready_s is None and slot.serves and code >= 0:
             # It gave up by itself: another try would end the same way, and a loop would hide the reason.
             log.error("a worker could not start; its message above says why")
-            self.failed = True
-            self._stop_and_exit()
+            self._give_up()
             return
         young = process.ready_s is None or self._reactor.seconds() - process.ready_s < YOUNG_S
         self._start_again(slot, _how(code), young=young)

@@ -17,6 +17,7 @@ from deploy.supervisor import (
     RESTART_PAUSE_MAX_S,
     YOUNG_S,
     Supervisor,
+    _Slot,
 )
 
 
@@ -157,3 +158,29 @@ def test_a_worker_that_gives_up_before_it_serves_ends_the_server(
     machine.running.pop().ended(1)
     machine.advance(LONGEST_WITHOUT_WORKER_S)
     assert ended and starting.failed and len(machine.running) == 1
+
+
+def test_a_worker_that_cannot_be_made_at_the_start_ends_the_server(
+    machine: Machine, starting: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too few it would never say that it serves; the others are ended."""
+    ended: list[bool] = []
+    monkeypatch.setattr(starting, "_stop_and_exit", lambda: ended.append(True))
+    machine.out_of_processes = True
+    machine.kill()
+    machine.advance(LONGEST_WITHOUT_WORKER_S)
+    assert ended and starting.failed
+
+
+def test_a_snapshot_job_that_cannot_be_made_at_the_start_is_tried_again(
+    machine: Machine, starting: Supervisor
+) -> None:
+    """The server serves without it."""
+    slot = _Slot("snapshots")
+    starting._slots.append(slot)
+    machine.out_of_processes = True
+    starting._spawn(slot)
+    machine.out_of_processes = False
+    machine.serve()
+    machine.advance(RESTART_PAUSE_FIRST_S)
+    assert slot.process is not None and not starting.failed
