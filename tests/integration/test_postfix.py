@@ -3,147 +3,53 @@
 from __future__ import annotations
 
 import base64
-import json
 import shutil
 import smtplib
-import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import SEALBOX, START_S, STOP_S, eventually, free_port_base
+from beside import ANN, BOB, MESSAGE, PASSWORD, MailServer
+from running import eventually
 
-from deploy.first_run import make_certificate
-from mailstore.sealed import pending
 from tests import postfix
-from tests.readiness import Readiness
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(postfix.missing() is not None, reason=str(postfix.missing())),
 ]
 
-BOB, ANN = "bob@example.org", "ann@example.org"
-PASSWORD = "correct horse battery staple"
-MESSAGE = b"Subject: hello\r\n\r\nfrom a program beside Sealbox\r\n"
-
-
-class Mail:
-    """Sealbox and Postfix on one machine."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        make_certificate(folder / "c.pem", folder / "k.pem")
-        folder.chmod(0o755)
-        self.config = folder / "sealbox.toml"
-        sockets = folder / "run"
-        sockets.mkdir(mode=0o755)
-        self.config.write_text(
-            f'data = "{folder}/data"\nhostname = "mail.test"\nworkers = 2\nallow_unencrypted_volume = true\n'
-            f'socket_group = "{postfix.GROUP}"\n'
-            f'[tls]\ncertificate = "{folder}/c.pem"\nprivate_key = "{folder}/k.pem"\n'
-            f"[listen]\nimaps = []\npop3s = []\n"
-            f'lmtp = ["unix:{sockets}/lmtp.sock"]\nauth = ["unix:{sockets}/auth.sock"]\n'
-            f'recipients = ["unix:{sockets}/recipients.sock"]\n'
-            "[argon2]\nmemory_kib = 64\n"
-        )
-        base = free_port_base()
-        self.ports = postfix.Setup(
-            base + 24, base + 43, base + 93, sockets, "example.org", folder / "c.pem", folder / "k.pem"
-        )
-        self.server: subprocess.Popen[bytes] | None = None
-        self.postfix: subprocess.Popen[bytes] | None = None
-
-    def cli(self, *arguments: str, stdin: str = "") -> dict[str, str]:
-        """A command of the operator; its JSON answer."""
-        done = subprocess.run(
-            [*SEALBOX, *arguments, "--config", str(self.config), "--json"],
-            input=stdin.encode(),
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, str] = json.loads(done.stdout)
-        return answer
-
-    def serve(self) -> None:
-        """Start Sealbox."""
-        ready = Readiness()
-        with (self.folder / "err").open("ab") as errors:
-            self.server = subprocess.Popen(
-                [*SEALBOX, "serve", "--config", str(self.config)], stderr=errors, env=ready.environment
-            )
-        ready.wait(self.server, START_S, lambda: (self.folder / "err").read_text())
-
-    def start_postfix(self) -> None:
-        """Start Postfix, and wait until it listens."""
-        self.postfix = postfix.start(self.folder / "postfix", self.ports)
-        eventually(self.listens)
-
-    def listens(self) -> bool:
-        """Whether Postfix answers."""
-        try:
-            smtplib.SMTP("127.0.0.1", self.ports.smtp, "localhost", 10).quit()
-        except OSError:
-            return False
-        return True
-
-    def submit(self) -> smtplib.SMTP_SSL:
-        """A connection for a user's mail."""
-        return smtplib.SMTP_SSL(
-            "127.0.0.1", self.ports.submissions, "localhost", timeout=60, context=self.trusting()
-        )
-
-    def trusting(self) -> ssl.SSLContext:
-        """A client's settings for TLS; the certificate is for another name."""
-        context = ssl.create_default_context(cafile=str(self.folder / "c.pem"))
-        context.check_hostname = False
-        return context
-
-    def flush(self) -> None:
-        """Have Postfix try again what waits in its queue."""
-        subprocess.run(["postqueue", "-c", str(self.folder / "postfix" / "config"), "-f"], check=True)
-
-    def stop_server(self) -> None:
-        """Stop Sealbox."""
-        assert self.server is not None
-        self.server.terminate()
-        assert self.server.wait(STOP_S) == 0
-        self.server = None
-
-    def stop(self) -> None:
-        """Stop both."""
-        if self.postfix is not None:
-            self.postfix.terminate()
-            self.postfix.wait(STOP_S)
-        if self.server is not None:
-            self.stop_server()
-
-    def waiting(self) -> int:
-        """Messages in all inboxes."""
-        return sum(len(pending(one)) for one in (self.folder / "data" / "accounts").glob("*/*/inbox"))
-
 
 @pytest.fixture(scope="module")
-def mail() -> Iterator[Mail]:
-    """Both, running. In a folder with a short name: the user postfix has to reach it, and so has a socket."""
+def mail() -> Iterator[MailServer]:
+    """Both, running."""
     folder = Path(tempfile.mkdtemp(prefix="sealbox-postfix-"))
-    both = Mail(folder)
+    both = MailServer(folder, postfix.GROUP)
     try:
-        for name in (BOB, ANN):
-            both.cli("account", "add", name, "--password-stdin", stdin=f"{PASSWORD}\n")
         both.serve()
-        both.start_postfix()
+        ports = both.ports
+        setup = postfix.Setup(
+            ports.smtp, ports.submissions, ports.submission, both.sockets, "example.org",
+            both.certificate, both.private_key,
+        )  # fmt: skip
+        both.beside = postfix.start(folder / "postfix", setup)
+        both.wait_for_smtp()
         yield both
     finally:
         both.stop()
         shutil.rmtree(folder)
 
 
-def test_a_user_sends_with_the_password_of_the_account(mail: Mail) -> None:
+def command(mail: MailServer, name: str, *arguments: str) -> str:
+    """One of Postfix's commands on this instance; what it says."""
+    config = str(mail.folder / "postfix" / "config")
+    done = subprocess.run([name, "-c", config, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_user_sends_with_the_password_of_the_account(mail: MailServer) -> None:
     """By PLAIN and by LOGIN; the mail for another account here comes back by LMTP."""
     for method in ("plain", "login"):
         before = mail.waiting()
@@ -155,7 +61,7 @@ def test_a_user_sends_with_the_password_of_the_account(mail: Mail) -> None:
         eventually(lambda: mail.waiting() == before + 1)  # noqa: B023  # called before the next round
 
 
-def test_a_password_is_not_taken_in_clear(mail: Mail) -> None:
+def test_a_password_is_not_taken_in_clear(mail: MailServer) -> None:
     """Port 587 offers AUTH after STARTTLS only; port 25 never does."""
     with smtplib.SMTP("127.0.0.1", mail.ports.submission, "localhost", 60) as smtp:
         smtp.ehlo()
@@ -169,7 +75,7 @@ def test_a_password_is_not_taken_in_clear(mail: Mail) -> None:
         assert not smtp.has_extn("auth")
 
 
-def test_a_wrong_password_is_refused(mail: Mail) -> None:
+def test_a_wrong_password_is_refused(mail: MailServer) -> None:
     """535: not a temporary error, so that mail programs ask for another one."""
     for user, password in ((BOB, "wrong"), ("nobody@example.org", PASSWORD)):
         with mail.submit() as smtp, pytest.raises(smtplib.SMTPAuthenticationError) as refused:
@@ -177,12 +83,12 @@ def test_a_wrong_password_is_refused(mail: Mail) -> None:
         assert refused.value.smtp_code == 535
 
 
-def test_an_app_password_sends_if_its_scope_says_so(mail: Mail) -> None:
+def test_an_app_password_sends_if_its_scope_says_so(mail: MailServer) -> None:
     """One for reading mail alone is refused like a wrong one."""
 
     def made(protocol: str) -> str:
         words = ["app-password", "add", ANN, "--label", protocol, "--protocol", protocol, "--password-stdin"]
-        return mail.cli(*words, stdin=f"{PASSWORD}\n")["app_password"]
+        return str(mail.cli(*words, stdin=f"{PASSWORD}\n")["app_password"])
 
     with mail.submit() as smtp:
         smtp.login(ANN, made("smtp"))
@@ -191,7 +97,7 @@ def test_an_app_password_sends_if_its_scope_says_so(mail: Mail) -> None:
     assert refused.value.smtp_code == 535
 
 
-def test_nobody_sends_from_the_address_of_somebody_else(mail: Mail) -> None:
+def test_nobody_sends_from_the_address_of_somebody_else(mail: MailServer) -> None:
     """Only from those for which the account gets mail: its name with any detail, and its aliases."""
     mail.cli("alias", "add", "info@example.org", BOB)
     with mail.submit() as smtp:
@@ -207,50 +113,44 @@ def test_nobody_sends_from_the_address_of_somebody_else(mail: Mail) -> None:
             smtp.rset()
 
 
-def rcpt(mail: Mail, address: str) -> tuple[int, bytes]:
-    """What another mail server hears that has mail for an address."""
-    with smtplib.SMTP("127.0.0.1", mail.ports.smtp, "localhost", 60) as smtp:
-        smtp.ehlo()
-        assert smtp.mail("sender@example.net")[0] == 250
-        return smtp.rcpt(address)
-
-
-def test_nothing_is_taken_for_somebody_who_is_not_here(mail: Mail) -> None:
+def test_nothing_is_taken_for_somebody_who_is_not_here(mail: MailServer) -> None:
     """Refused at RCPT: there is nothing that would have to be sent back."""
-    assert rcpt(mail, BOB)[0] == 250
-    assert rcpt(mail, "bob+folder@example.org")[0] == 250
-    assert rcpt(mail, "nobody@example.org")[0] == 550
-    assert rcpt(mail, "nobody+bob@example.org")[0] == 550
-    assert rcpt(mail, "bob@example.net")[0] == 554  # of no domain that is here
+    assert mail.rcpt(BOB)[0] == 250
+    assert mail.rcpt("bob+folder@example.org")[0] == 250
+    assert mail.rcpt("nobody@example.org")[0] == 550
+    assert mail.rcpt("nobody+bob@example.org")[0] == 550
+    assert mail.rcpt("bob@example.net")[0] == 554  # of no domain that is here
+    recipients = f"socketmap:unix:{mail.sockets}/recipients.sock:recipients"
+    assert command(mail, "postmap", "-q", BOB, recipients) == "here"
 
 
-def test_a_full_account_is_told_at_rcpt(mail: Mail) -> None:
+def test_a_full_account_is_told_at_rcpt(mail: MailServer) -> None:
     """452, so that the sender's server keeps the mail; the other accounts go on, and the owner may send."""
     full = "full@example.org"
     mail.cli("account", "add", full, "--password-stdin", "--quota", "2K", stdin=f"{PASSWORD}\n")
-    with smtplib.LMTP(str(mail.ports.sockets / "lmtp.sock"), local_hostname="mta.test") as lmtp:
+    with smtplib.LMTP(str(mail.sockets / "lmtp.sock"), local_hostname="mta.test") as lmtp:
         # Sealed it takes more than that.
         lmtp.sendmail("a@example.net", [full], MESSAGE.ljust(1900, b"x"))
         lmtp.mail("a@example.net")
         said_by_lmtp = lmtp.rcpt(full)
-    code, text = rcpt(mail, full)
+    code, text = mail.rcpt(full)
     assert (code, said_by_lmtp[0]) == (452, 452)
     assert text.startswith(b"4.2.2 ")
     assert text.endswith(b"mailbox full")
-    assert rcpt(mail, BOB)[0] == 250
+    assert mail.rcpt(BOB)[0] == 250
     with mail.submit() as smtp:
         smtp.login(full, PASSWORD)
         smtp.mail(full)
         assert smtp.rcpt(BOB)[0] == 250
 
 
-def test_a_disabled_account_gets_and_sends_nothing(mail: Mail) -> None:
+def test_a_disabled_account_gets_and_sends_nothing(mail: MailServer) -> None:
     """From then on; Postfix remembers nothing."""
     name = "locked@example.org"
     mail.cli("account", "add", name, "--password-stdin", stdin=f"{PASSWORD}\n")
-    assert rcpt(mail, name)[0] == 250
+    assert mail.rcpt(name)[0] == 250
     mail.cli("account", "disable", name)
-    assert rcpt(mail, name) == (
+    assert mail.rcpt(name) == (
         550,
         b"5.2.1 <locked@example.org>: Recipient address rejected: mailbox disabled",
     )
@@ -259,7 +159,7 @@ def test_a_disabled_account_gets_and_sends_nothing(mail: Mail) -> None:
     assert refused.value.smtp_code == 535
 
 
-def test_nothing_is_lost_while_sealbox_is_away(mail: Mail) -> None:
+def test_nothing_is_lost_while_sealbox_is_away(mail: MailServer) -> None:
     """What Postfix has taken waits in its queue; what it is asked meanwhile is "try again later"."""
     before = mail.waiting()
     with mail.submit() as known, smtplib.SMTP("127.0.0.1", mail.ports.smtp, "localhost", 60) as smtp:
@@ -280,13 +180,13 @@ def test_nothing_is_lost_while_sealbox_is_away(mail: Mail) -> None:
         known.login(BOB, PASSWORD)
 
     def delivered() -> bool:
-        mail.flush()
+        command(mail, "postqueue", "-f")
         return mail.waiting() == before + 1
 
     eventually(delivered, 60)
 
 
-def test_no_password_is_in_a_log(mail: Mail) -> None:
+def test_no_password_is_in_a_log(mail: MailServer) -> None:
     """Neither in ours nor in Postfix's; ours have no name either."""
     written = [path.read_bytes() for path in (mail.folder / "err", *(mail.folder / "data" / "log").iterdir())]
     everything = b"".join((*written, (mail.folder / "postfix" / "log").read_bytes()))
