@@ -129,6 +129,12 @@ class MailServer:
             assert smtp.mail("sender@example.net")[0] == 250
             return smtp.rcpt(address)
 
+    def logged(self) -> bytes:
+        """All that Sealbox has logged, once its access log knows of a login."""
+        folder = self.folder / "data" / "log"
+        eventually(lambda: any(b"SASL AUTH" in path.read_bytes() for path in folder.iterdir()))
+        return b"".join(path.read_bytes() for path in (self.folder / "err", *folder.iterdir()))
+
     def waiting(self) -> int:
         """Messages in all inboxes."""
         return sum(len(pending(one)) for one in (self.folder / "data" / "accounts").glob("*/*/inbox"))

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from beside import ANN, BOB, MESSAGE, PASSWORD, MailServer
-from running import eventually
+from beside import BOB, MESSAGE, PASSWORD, MailServer
+from beside_tests import OfEveryMailServer
 
 from tests import exim
 
@@ -48,97 +48,29 @@ def mail() -> Iterator[MailServer]:
         shutil.rmtree(folder)
 
 
-def test_a_user_sends_with_the_password_of_the_account(mail: MailServer) -> None:
-    """By PLAIN and by LOGIN; the mail for another account here comes back by LMTP."""
-    for method in ("plain", "login"):
-        before = mail.waiting()
+class TestExim(OfEveryMailServer):
+    """Which asks LMTP who is here."""
+
+    NOT_NOW, NOT_YOURS, NO_RELAY = 435, 550, 550
+
+    def try_again(self, mail: MailServer) -> None:
+        """See ``OfEveryMailServer``."""
+        subprocess.run([exim.BINARY, "-C", str(mail.folder / "exim" / "exim.conf"), "-qff"], check=True)
+
+    def log(self, mail: MailServer) -> Path:
+        """See ``OfEveryMailServer``."""
+        return mail.folder / "exim" / "log" / "main"
+
+    def test_a_user_has_to_log_in(self, mail: MailServer) -> None:
+        """On the ports for users nothing is taken before."""
         with mail.submit() as smtp:
             smtp.ehlo()
-            smtp.user, smtp.password = BOB, PASSWORD
-            assert smtp.auth(method, getattr(smtp, f"auth_{method}"))[0] == 235
-            smtp.sendmail(BOB, [ANN], MESSAGE)
-        eventually(lambda: mail.waiting() == before + 1)  # noqa: B023  # called before the next round
+            assert smtp.mail(BOB)[0] == 550
 
-
-def test_without_an_initial_response(mail: MailServer) -> None:
-    """Exim then sends an empty one, and asks when it is told to."""
-    with mail.submit() as smtp:
-        smtp.ehlo()
-        smtp.user, smtp.password = BOB, PASSWORD
-        assert smtp.auth("plain", smtp.auth_plain, initial_response_ok=False)[0] == 235
-
-
-def test_a_password_is_not_taken_in_clear(mail: MailServer) -> None:
-    """Port 587 offers AUTH after STARTTLS only; port 25 never does."""
-    with smtplib.SMTP("127.0.0.1", mail.ports.submission, "localhost", 60) as smtp:
-        smtp.ehlo()
-        assert not smtp.has_extn("auth")
-        smtp.starttls(context=mail.trusting())
-        smtp.login(BOB, PASSWORD)
-    with smtplib.SMTP("127.0.0.1", mail.ports.smtp, "localhost", 60) as smtp:
-        smtp.starttls(context=mail.trusting())
-        smtp.ehlo()
-        assert not smtp.has_extn("auth")
-
-
-def test_a_wrong_password_is_refused(mail: MailServer) -> None:
-    """535: not a temporary error, so that mail programs ask for another one."""
-    with mail.submit() as smtp, pytest.raises(smtplib.SMTPAuthenticationError) as refused:
-        smtp.login(BOB, "wrong")
-    assert refused.value.smtp_code == 535
-
-
-def test_nobody_sends_from_the_address_of_somebody_else(mail: MailServer) -> None:
-    """Nor without having logged in."""
-    with mail.submit() as smtp:
-        smtp.ehlo()
-        assert smtp.mail(BOB)[0] == 550
-        smtp.login(BOB, PASSWORD)
-        for sender, code in ((BOB, 250), ("bob+list@example.org", 250), (ANN, 550)):
-            assert smtp.mail(sender)[0] == code
-            smtp.rset()
-
-
-def test_nothing_is_taken_for_somebody_who_is_not_here(mail: MailServer) -> None:
-    """Refused at RCPT, as LMTP answers it."""
-    assert mail.rcpt(BOB)[0] == 250
-    assert mail.rcpt("bob+folder@example.org")[0] == 250
-    assert mail.rcpt("nobody@example.org")[0] == 550
-    assert mail.rcpt("bob@example.net")[0] == 550
-
-
-def test_a_full_account_is_told_at_rcpt(mail: MailServer) -> None:
-    """A temporary error, so that the sender's server keeps the mail."""
-    full = "full@example.org"
-    mail.cli("account", "add", full, "--password-stdin", "--quota", "2K", stdin=f"{PASSWORD}\n")
-    with smtplib.LMTP("127.0.0.1", mail.lmtp, local_hostname="mta.test") as lmtp:
-        lmtp.sendmail("a@example.net", [full], MESSAGE.ljust(1900, b"x"))
-    assert mail.rcpt(full)[0] in (450, 451, 452)
-
-
-def test_nothing_is_lost_while_sealbox_is_away(mail: MailServer) -> None:
-    """What Exim has taken waits in its queue; what it is asked meanwhile is "try again later"."""
-    before = mail.waiting()
-    with mail.submit() as known, smtplib.SMTP("127.0.0.1", mail.ports.smtp, "localhost", 60) as smtp:
-        known.ehlo()
-        smtp.ehlo()
-        smtp.mail("sender@example.net")
-        assert smtp.rcpt(BOB)[0] == 250
-        mail.stop_server()
-        try:
-            assert smtp.data(MESSAGE)[0] == 250
-            smtp.mail("sender@example.net")
-            assert smtp.rcpt(BOB)[0] == 451
-            with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
-                known.login(BOB, PASSWORD)
-            assert refused.value.smtp_code == 435
-        finally:
-            mail.serve()
-        known.login(BOB, PASSWORD)
-    queue = [exim.BINARY, "-C", str(mail.folder / "exim" / "exim.conf"), "-qff"]
-
-    def delivered() -> bool:
-        subprocess.run(queue, check=True)
-        return mail.waiting() == before + 1
-
-    eventually(delivered, 60)
+    def test_a_full_account_is_told_at_rcpt(self, mail: MailServer) -> None:
+        """A temporary error, so that the sender's server keeps the mail."""
+        full = "full@example.org"
+        mail.cli("account", "add", full, "--password-stdin", "--quota", "2K", stdin=f"{PASSWORD}\n")
+        with smtplib.LMTP("127.0.0.1", mail.lmtp, local_hostname="mta.test") as lmtp:
+            lmtp.sendmail("a@example.net", [full], MESSAGE.ljust(1900, b"x"))
+        assert mail.rcpt(full)[0] in (450, 451, 452)
