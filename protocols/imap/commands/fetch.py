@@ -13,6 +13,7 @@ from itertools import chain
 from twisted.internet.defer import CancelledError
 
 from mailstore import search as criteria
+from mailstore.errors import DatabaseDamaged, StoreError
 from mailstore.model import (
     ContentRow,
     FetchPlan,
@@ -90,6 +91,8 @@ async def fetch(ctx: Context, request: Fetch) -> Answer:
     asked = _Asked.of(request, ctx, selected)
     part = allowed(uids, ctx.limits)
     outcome = await _send(ctx, selected, part.batches(asked.batch_rows(ctx.limits)), asked)
+    if outcome.damaged:
+        raise DatabaseDamaged("the content of some messages is damaged")
     if outcome.unknown_encoding:
         raise Disallowed(b"the transfer encoding of a part is not known", b"UNKNOWN-CTE")
     if outcome.missing and not request.by_uid:
@@ -164,7 +167,7 @@ async def _send(ctx: Context, selected: Selected, batches: Iterable[Sequence[Uid
     view = selected.view
     outcome = Outcome()
     for batch in batches:
-        result = await selected.mailbox.fetch(batch, asked.plan, view.modseq)
+        result = await _fetched(selected, batch, asked.plan)
         view.apply(result.delta)
         tell_keywords(ctx, selected)
         rows: Sequence[MessageFlags | FetchRow] = result.flags or result.rows
@@ -185,6 +188,17 @@ async def _send(ctx: Context, selected: Selected, batches: Iterable[Sequence[Uid
         due = len(batch) if asked.plan.changed_since is None else len(rows)
         outcome.missing = outcome.missing or sent < due
     return outcome
+
+
+async def _fetched(selected: Selected, batch: Sequence[Uid], plan: FetchPlan) -> FetchResult:
+    """A batch; without its content where some of that is damaged, as may not be true of all messages."""
+    mailbox, since = selected.mailbox, selected.view.modseq
+    try:
+        return await mailbox.fetch(batch, plan, since)
+    except DatabaseDamaged:
+        if not plan.sections:
+            raise
+        return await mailbox.fetch(batch, replace(plan, sections=()), since)
 
 
 def _blocks(selected: Selected, asked: _Asked, result: FetchResult) -> Iterator[bytes]:
@@ -222,9 +236,7 @@ async def _send_content(
     waiting = {row.uid: row for row in result.rows}
     while waiting:
         if not content:
-            content.extend(
-                await selected.mailbox.content(tuple(waiting), asked.plan.sections, asked.plan.max_bytes)
-            )
+            content.extend(await _readable(selected, asked.plan, waiting, outcome))
         if not content:
             break
         uids = [row.uid for row in content]
@@ -232,6 +244,24 @@ async def _send_content(
         outcome.sent += len(uids)
         _note_flags_sent(selected, asked, result, (waiting[uid] for uid in uids))
         waiting = {uid: row for uid, row in waiting.items() if uid > uids[-1]}
+
+
+async def _readable(
+    selected: Selected, plan: FetchPlan, waiting: dict[Uid, FetchRow], outcome: Outcome
+) -> Sequence[ContentRow]:
+    """The next content; those whose content is damaged are passed over and wait no longer."""
+    uids = tuple(waiting)
+    while uids:
+        try:
+            return await selected.mailbox.content(uids, plan.sections, plan.max_bytes)
+        except DatabaseDamaged:
+            if len(uids) > 1:
+                uids = uids[: len(uids) // 2]
+                continue
+            outcome.damaged = True
+            del waiting[uids[0]]
+            uids = tuple(waiting)
+    return ()
 
 
 async def _send_rows(
@@ -290,9 +320,15 @@ async def _send_by_section(
         response = shape.begun(ctx.output, selected.view.seq_of(fetched.uid) or 0, fetched)
         is_there = False
         for section in asked.sections:
-            found = deque(
-                await selected.mailbox.content((fetched.uid,), (section.read,), asked.plan.max_bytes)
-            )
+            try:
+                found = deque(
+                    await selected.mailbox.content((fetched.uid,), (section.read,), asked.plan.max_bytes)
+                )
+            except StoreError as error:
+                if not response.is_begun:
+                    raise
+                log.warning("response cut short, id %s: %s", correlation_id(), describe(error))
+                raise Hangup from None  # no other line may follow in the middle of this one
             is_there = bool(found)
             while found:
                 _, message_id, data = found.popleft()

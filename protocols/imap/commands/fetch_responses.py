@@ -52,10 +52,11 @@ def values_of(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[Fetc
 
 @dataclass(slots=True)
 class Outcome:
-    """The result of sending: messages sent with content, whether any was missing or could not be decoded."""
+    """The result of sending: messages sent with content; whether any was missing, damaged or not decoded."""
 
     sent: int = 0
     missing: bool = False
+    damaged: bool = False
     unknown_encoding: bool = False
 
 
@@ -67,6 +68,8 @@ class Response:
         self._output = output
         self._parts = [said]
         self._has_items = has_items
+        self.is_begun = False
+        """Whether some of it has been sent, so that all of it has to be."""
 
     def put(self, item: bytes) -> None:
         """One more item."""
@@ -77,6 +80,7 @@ class Response:
 
     def flush(self) -> None:
         """Send what there is so far, because a long literal follows."""
+        self.is_begun = True
         self._output.put(b"".join(self._parts))
         self._parts.clear()
 

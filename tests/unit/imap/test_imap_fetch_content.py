@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mailstore.errors import StorageFailed
 from mailstore.model import ContentRow, FetchResult
 from protocols.limits import ImapLimits
 from tests.memory_mailbox import SelectedMailbox
@@ -76,6 +77,54 @@ def test_newly_seen_messages_are_told_between_others() -> None:
         expected += b"* %d FETCH (%b%b)\r\n" % (number, flags, literal(b"BODY[TEXT]", text))
     said = client.say(b"a FETCH 1:* BODY[TEXT]\r\n")
     assert said == expected + b"a OK done\r\n"
+
+
+def test_no_more_is_formatted_together_than_is_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many short messages there are: a client that is slow would make the server hold all of it."""
+    world = ImapWorld(limits=ImapLimits(write_chunk_bytes=KIB))
+    for _ in range(50):
+        world.account.deliver(b"\r\n" + bytes(400))
+    client = world.selected()
+    sizes: list[int] = []
+    write = client.transport.write
+
+    def counted(data: bytes) -> None:
+        sizes.append(len(data))
+        write(data)
+
+    monkeypatch.setattr(client.transport, "write", counted)
+    said = client.say(b"a FETCH 1:* BODY.PEEK[TEXT]\r\n")
+    assert len(said) > 50 * 400
+    assert max(sizes) < 2 * KIB
+
+
+def test_a_response_that_cannot_be_completed_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tagged NO in the middle of it would be read as a part of it."""
+    client = filled(ImapLimits(write_chunk_bytes=1)).selected()
+    original, left = SelectedMailbox.content, [1]
+
+    async def fails_later(mailbox: SelectedMailbox, *arguments: Any) -> Any:
+        if not left:
+            raise StorageFailed("the disk")
+        left.pop()
+        return await original(mailbox, *arguments)
+
+    monkeypatch.setattr(SelectedMailbox, "content", fails_later)
+    said = client.say(b"a FETCH 6 (BINARY.PEEK[1] BINARY.PEEK[1]<9.60000>)\r\n")
+    assert said == b"* 6 FETCH (" + literal(b"BINARY[1]", LONG * 3)
+    assert client.closed
+
+
+def test_a_response_that_has_not_begun_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the client is told."""
+    client = filled().selected()
+
+    async def fails(*_: object) -> Any:
+        raise StorageFailed("the disk")
+
+    monkeypatch.setattr(SelectedMailbox, "content", fails)
+    said = client.say(b"a FETCH 6 (BINARY.PEEK[1] BINARY.PEEK[1]<9.60000>)\r\n")
+    assert said.startswith(b"a NO ") and said.count(b"\r\n") == 1 and not client.closed
 
 
 class Held:
