@@ -115,6 +115,26 @@ print(Parent.ends)
     assert said == ["[-15]"]
 
 
+def test_a_signal_to_a_child_is_written_to_no_file() -> None:
+    """The descriptor that wakes its parent's reactor may be a database here."""
+    said = play("""
+def run(inherited):
+    print(signal.set_wakeup_fd(-1), flush=True)
+    return 0
+
+def start():
+    woken = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(woken)
+    print(woken >= 0, flush=True)
+    forking.start(reactor, "one", run, [], Parent())
+
+Parent.of = 1
+reactor.callWhenRunning(start)
+reactor.run()
+""")
+    assert said == ["True", "-1"]
+
+
 def test_a_child_notices_that_its_parent_is_gone() -> None:
     """At the end of the pipe, though nobody could tell it."""
     said = play("""
