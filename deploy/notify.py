@@ -16,6 +16,9 @@ log = logging.getLogger("sealbox.systemd")
 
 _FIRST_FD = 3  # SD_LISTEN_FDS_START
 
+LOOK_AGAIN_S = 1.0
+"""Seconds until a process that was not well is looked at again; that may have been for a moment."""
+
 
 def notify(state: str) -> None:
     """Tell systemd about a change of state (Type=notify)."""
@@ -24,11 +27,11 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
             notifier.sendto(state.encode("ascii"), address)
-        except OSError as exc:
-            log.warning("systemd could not be notified (errno %s)", exc.errno)
+    except OSError as exc:
+        log.warning("systemd could not be notified (errno %s)", exc.errno)
 
 
 def watchdog_s(environment: MutableMapping[str, str] = os.environ) -> float | None:
@@ -51,7 +54,9 @@ def keep_watchdog(reactor: Any, is_well: Callable[[], bool]) -> None:
     def tell() -> None:
         if is_well():
             notify("WATCHDOG=1")
-        reactor.callLater(every_s, tell)
+            reactor.callLater(every_s, tell)
+        else:
+            reactor.callLater(min(every_s, LOOK_AGAIN_S), tell)
 
     tell()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,34 @@ def test_a_server_without_workers_is_not_alive(monkeypatch: pytest.MonkeyPatch) 
     well[0] = False
     clock.pump([1.0] * 3)
     assert len(told) == 4
+
+
+def test_a_server_whose_workers_are_just_being_started_again_is_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Looked at in that very moment, it is looked at again before systemd has waited for too long."""
+    told: list[float] = []
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    clock = Clock()
+    monkeypatch.setattr(notify, "notify", lambda _state: told.append(clock.seconds()))
+    notify.keep_watchdog(clock, lambda: not 30 <= clock.seconds() < 31)
+    clock.pump([0.5] * 200)
+    assert max(after - before for before, after in pairwise(told)) < 40
+
+
+def test_what_systemd_cannot_be_told_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even where there is no descriptor left for it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "none left")
+
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    monkeypatch.setattr(notify.socket, "socket", refuse)
+    notify.notify("STATUS=well")
+    assert f"errno {errno.EMFILE}" in caplog.text
 
 
 @pytest.mark.parametrize(
