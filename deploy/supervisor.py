@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -224,9 +224,14 @@ class Supervisor:
             for mistake in exc.mistakes:
                 log.error("configuration not reloaded: %s", mistake)
             return
-        if fresh.listen != self._config.listen or fresh.workers != self._config.workers:
-            log.warning("changed addresses or worker counts take effect at a restart, not at a reload")
-        self._checked = fresh
+        began = self._config
+        if (fresh.data, fresh.listen, fresh.workers) != (began.data, began.listen, began.workers):
+            log.warning(
+                "a changed data root, changed addresses or worker counts take effect at a restart,"
+                " not at a reload"
+            )
+        # One data root was locked and checked; a worker of another would serve beside the others.
+        self._checked = replace(fresh, data=began.data, listen=began.listen, workers=began.workers)
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.send(signal.SIGHUP)

@@ -28,9 +28,11 @@ class Machine(Clock):
         super().__init__()
         self.running: list[Any] = []
         self.out_of_processes = False
+        self.configs: list[config.Config] = []
 
-    def start(self, _name: str, _run: object, _keep: object, parent: Any) -> Any:
+    def start(self, _name: str, run: Any, _keep: object, parent: Any) -> Any:
         """As ``deploy.forking.start``."""
+        self.configs.append(run.args[0])
         if self.out_of_processes:
             raise BlockingIOError
         self.running.append(parent)
@@ -184,3 +186,17 @@ def test_a_snapshot_job_that_cannot_be_made_at_the_start_is_tried_again(
     machine.serve()
     machine.advance(RESTART_PAUSE_FIRST_S)
     assert slot.process is not None and not starting.failed
+
+
+def test_a_reload_does_not_lead_to_another_data_root(
+    machine: Machine, supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is started later would serve it beside the others, unlocked and unchecked."""
+    began = machine.configs[0]
+    text = began.text.replace(f'data = "{began.data}"', f'data = "{tmp_path}/other"\nlog_level = "debug"')
+    monkeypatch.setattr("deploy.supervisor.load", lambda path: config.parse(text, path))
+    supervisor.reload()
+    machine.kill()
+    machine.advance(RESTART_PAUSE_MAX_S)
+    assert machine.configs[-1].data == began.data
+    assert machine.configs[-1].log_level == "debug"
