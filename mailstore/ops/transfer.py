@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mailstore.engine import Txn
 from mailstore.errors import LimitExceeded
 from mailstore.model import Flags, MailboxId, MessageId, QuotaLimits, Uid
+from mailstore.ops.content import MessageReader
 from mailstore.ops.messages import add_messages, check_quota, known_keywords
 from mailstore.ops.rows import flags_of
 from mailstore.prepared import ReadyMessage
@@ -41,6 +42,12 @@ def sizes_and_dates(txn: Txn, mailbox_id: MailboxId) -> list[tuple[int, int, int
         "SELECT size_bytes, internal_date, message_id FROM placed WHERE mailbox_id = ? ORDER BY uid",
         (mailbox_id,),
     )
+
+
+def header_of(txn: Txn, message_id: MessageId) -> bytes:
+    """A message's header, its blank line included; empty for one that is gone."""
+    row = txn.one("SELECT id, size_bytes, header_bytes FROM message WHERE id = ?", (message_id,))
+    return b"" if row is None else MessageReader(txn, *row).header()
 
 
 def add_imported(txn: Txn, mailbox_id: MailboxId, batch: list[ReadyMessage], limits: QuotaLimits) -> int:

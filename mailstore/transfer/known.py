@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from mailstore.engine import Database
 from mailstore.errors import NoSuchMessage
+from mailstore.mime.headers import header_end
 from mailstore.model import MailboxId, MessageId
 from mailstore.ops.content import read_span
-from mailstore.ops.transfer import sizes_and_dates
+from mailstore.ops.transfer import header_of, sizes_and_dates
+
+FEW = 8
+"""So many messages of one size and date are compared one by one; of more, the headers are hashed once."""
 
 _DATE_BITS = 40
 
@@ -20,6 +26,7 @@ class KnownMessages:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._left: dict[int, list[int]] = {}
+        self._by_header: dict[int, dict[bytes, list[int]]] = {}
 
     def add_mailbox(self, mailbox_id: MailboxId) -> None:
         """Know the messages of a mailbox, too."""
@@ -40,20 +47,37 @@ class KnownMessages:
 
     def _take(self, size_bytes: int, internal_date: int, beginning: bytes) -> bool:
         key = _key(size_bytes, internal_date)
-        left = self._left.get(key, [])
+        left = self._candidates(key, beginning)
         for at, message_id in enumerate(left):
             if self._begins(MessageId(message_id), beginning):
                 del left[at]
-                if not left:
+                if not self._left[key]:
                     del self._left[key]
                 return True
         return False
+
+    def _candidates(self, key: int, beginning: bytes) -> list[int]:
+        """Messages of that size and date, and, where those are many, with that header."""
+        left = self._left.get(key, [])
+        if len(left) <= FEW:
+            return left
+        by_header = self._by_header.get(key)
+        if by_header is None:
+            by_header = self._by_header[key] = {}
+            for message_id in left:
+                header = self._database.read(0, header_of, MessageId(message_id))
+                by_header.setdefault(_digest(header), []).append(message_id)
+        return by_header.get(_digest(beginning[: header_end(beginning, 0, len(beginning))]), [])
 
     def _begins(self, message_id: MessageId, beginning: bytes) -> bool:
         try:
             return self._database.read(0, read_span, message_id, 0, len(beginning)) == beginning
         except NoSuchMessage:
             return False
+
+
+def _digest(header: bytes) -> bytes:
+    return hashlib.sha256(header).digest()[:16]
 
 
 def _key(size_bytes: int, internal_date: int) -> int:

@@ -18,6 +18,9 @@ from mailstore.transfer.line_ends import to_crlf, to_lf
 FROM = b"From "
 """What every message begins with."""
 
+MAX_FROM_LINE_BYTES = 1000
+"""Longest line that can begin a message (RFC 5322 section 2.1.1); a longer one is a line of a text."""
+
 _X_STATUS = (
     ("A", SystemFlag.ANSWERED),
     ("F", SystemFlag.FLAGGED),
@@ -37,7 +40,7 @@ _OURS = re.compile(
 )
 _NOTES = re.compile(
     rb"^(Status|X-Status|X-Keywords|X-UID|X-IMAP|X-IMAPbase|X-Mozilla-Status|X-Mozilla-Status2|X-Mozilla-Keys)"
-    rb":[ \t]*([^\r\n]*)\r?\n",
+    rb":[ \t]*+([^\r\n]*+)\r?\n",
     re.MULTILINE | re.IGNORECASE,
 )
 _FROM_DATE = re.compile(
@@ -54,6 +57,8 @@ def from_line_date(line: bytes) -> int | None:
 
     None when it begins no message: a line of a text that was not quoted. Times without a zone are UTC.
     """
+    if len(line) > MAX_FROM_LINE_BYTES:
+        return None
     found = _FROM_DATE.fullmatch(line)
     if found is None:
         return 0 if _BARE_FROM_LINE.fullmatch(line) else None

@@ -15,8 +15,9 @@ from mailstore import mime, modified_utf7, search
 from mailstore.errors import MailboxNameInvalid
 from mailstore.mime.charsets import codec_of, decode_pieces
 from mailstore.mime.collation import unicode_casemap
-from mailstore.model import ModSeq, NewMessage
+from mailstore.model import Flags, ModSeq, NewMessage
 from mailstore.names import for_creation
+from mailstore.transfer import arrival, eml_format, imap_responses, maildir_format, mbox_format
 from protocols.access_log import user_agent
 from protocols.limits import AccessLogLimits
 from tests.growth import LINEAR_AT_MOST, growth
@@ -40,10 +41,22 @@ BYTE_READERS: dict[str, Callable[[bytes], object]] = {
     "quoted-printable": lambda value: mime.decode_body(QUOTED, value),
     "base64": lambda value: mime.decode_body(BASE64, value),
     "modified UTF-7": lambda value: _refused(lambda: modified_utf7.decode(value)),
+    "mbox message": mbox_format.parse,
+    "mbox notes": lambda value: mbox_format.parse(b"Status:" + value + b"\rx\n\n" + value),
+    "mbox written": lambda value: mbox_format.parse(mbox_format.render(value, Flags(), 0)),
+    "line From": lambda value: mbox_format.from_line_date(b"From " + value + b"\r"),
+    "IMAP response": lambda value: _malformed(lambda: imap_responses.fetched([b"1 (" + value + b"]", b""])),
+    "IMAP name": lambda value: _malformed(lambda: imap_responses.listed([b"() NIL " + value], "")),
+    "UIDs of a Maildir": lambda value: maildir_format.uids_by_base_name(b"3 V1\n1 " + value),
+    "keywords of a Maildir": maildir_format.keywords_by_letter,
+    "name in a Maildir": lambda value: maildir_format.flags_in(value.decode("latin-1"), {}),
+    "line of a list": eml_format.parse_line,
+    "arrival": lambda value: arrival.arrival_date(b"Received: " + value + b"\n\n"),
     "user agent": lambda value: user_agent(((b"name", value), (b"version", value)), AccessLogLimits()),
 }
 BYTES = [
     MARKS.encode(), b" ", b"\t\r\n", b"=", b"= \t", b"=?", b"=?utf-8?q?=CC=81?= ", b"(", b"\"", b"\\",
+    b">", b">From ", b"From ", b"Mon Jan 1 ", b"Status:", b"[", b"(", b"{1", b":2,", b"1 :x\n",
     b"<a@b", b"a;a*0*=b", b"&AME-", b"&", b"+AGE", b"a/b;", b"*", b":",
 ]  # fmt: skip
 QUOTED = mime.scan(b"Content-Transfer-Encoding: quoted-printable\n\n")
@@ -55,6 +68,13 @@ def _refused(work: Callable[[], object]) -> None:
     try:
         work()
     except (ValueError, MailboxNameInvalid):
+        pass
+
+
+def _malformed(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except imap_responses.Malformed:
         pass
 
 

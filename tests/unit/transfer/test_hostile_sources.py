@@ -287,3 +287,32 @@ def test_messages_are_told_apart_by_every_byte(world: TransferWorld, tmp_path: P
     put(tmp_path / "Other", "1.x:2,S", b"Subject: x\r\n\r\n00\r\n", 1_600_000_001)
     assert world.take_in("ada", MaildirSource(tmp_path / "Other", MIB)).messages == 1
     assert len({data for data, _, _ in world.contents("ada")["INBOX"]}) == 20
+
+
+def test_many_messages_of_one_size_and_date_cost_what_they_are(
+    world: TransferWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is read a few times, not once for each other one; and they are still told apart."""
+    reads = [0]
+    whole = Database.read
+
+    def read(database, *arguments):
+        reads[0] += 1
+        return whole(database, *arguments)
+
+    class Alike(Made):
+        def messages(self, mailbox, there):
+            for at in range(self.count):
+                yield Incoming(
+                    b"Subject: %06d\r\n\r\n%b" % (at + self.size, mailbox.levels[0].encode()), NONE, 7, 1, ""
+                )
+
+    def cost(name: str, count: int) -> int:
+        world.take_in("ada", Alike(count, 0, ((name,),)))
+        reads[0] = 0
+        assert world.take_in("ada", Alike(count, count, ((name,),))).messages == count  # others
+        assert world.take_in("ada", Alike(2 * count, 0, ((name,),))).already_there == 2 * count
+        return reads[0]
+
+    monkeypatch.setattr(Database, "read", read)
+    assert cost("B", 400) < 5 * cost("A", 100)
