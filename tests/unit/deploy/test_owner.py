@@ -17,7 +17,7 @@ from deploy import config as configuration
 from deploy import serving
 from deploy.cli import account as account_module
 from deploy.cli import owner as owner_module
-from deploy.cli import snapshot_store
+from deploy.cli import snapshot_store, transfer
 from deploy.cli.main import main
 from deploy.cli.owner import Owner, as_caller, other_owner, working_as
 from deploy.cli.root import Cli
@@ -217,6 +217,44 @@ def test_what_root_restores_the_server_can_read(place: Path) -> None:
     assert len(list((root / "replaced").iterdir())) == 2
     assert {path.stat().st_uid for path in everything} == {NOBODY}
     assert {path.stat().st_gid for path in everything} == {NOBODY}
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not reachable_by_all(), reason="root's commands, where others can run them"
+)
+def test_root_moves_mail_between_files_of_its_own_and_the_servers_data(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read and written outside is root's alone, what is in the data is its owner's."""
+    monkeypatch.setattr(transfer, "process_hardening", lambda: None)  # this process is the tests'
+    root, secret = place / "root", place / "secret"
+    root.mkdir()
+    os.chown(root, NOBODY, NOBODY)
+    (secret / "Maildir" / "cur").mkdir(parents=True)
+    secret.chmod(0o700)
+    (secret / "Maildir" / "cur" / "1.a:2,S").write_bytes(b"Subject: a\n\nA\n")
+    (secret / "Maildir" / "cur" / "1.a:2,S").chmod(0o600)
+    (place / "sealbox.toml").write_text(
+        f'data = "{root}"\n[argon2]\ntime_cost = 1\nmemory_kib = 8\nparallelism = 1\n'
+    )
+
+    def run(*arguments: str) -> None:
+        config = ["--config", str(place / "sealbox.toml")]
+        done = CliRunner().invoke(
+            main, [*config, *arguments, "--password-stdin"], input="a good password\n" * 2
+        )
+        assert done.exit_code == 0, done.output
+        assert os.geteuid() == os.getegid() == 0
+
+    run("account", "add", "ada@example.org")
+    run("import", "ada@example.org", "--from", f"maildir:{secret}/Maildir")
+    for kind in ("mbox", "maildir", "eml", "sqlite"):
+        run("export", "ada@example.org", "--to", f"{kind}:{secret}/out-{kind}")
+        run("export", "ada@example.org", "--to", f"{kind}:{secret}/out-{kind}", "--update")
+    run("import", "ada@example.org", "--from", f"eml:{secret}/out-eml")
+    assert {path.stat().st_uid for path in root.rglob("*")} == {NOBODY}
+    assert {path.stat().st_uid for path in secret.rglob("*")} == {0}
+    assert len(list((secret / "out-maildir" / "cur").iterdir())) == 1
 
 
 def make_config(place: Path) -> None:
