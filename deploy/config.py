@@ -229,7 +229,7 @@ SnapshotsSection = _section_of(BackupLimits)
 
 class _File(_Section):
     data: Path
-    hostname: str = Field(default_factory=socket.getfqdn, pattern=r"^[A-Za-z0-9.-]+$")
+    hostname: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9.-]+$")
     workers: int = Field(default=0, ge=0, le=256)
     allow_unencrypted_volume: bool = False
     socket_group: str = ""

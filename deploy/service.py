@@ -8,13 +8,12 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from backup.leftovers import Leftovers
-from backup.limits import DAY_S
 from deploy.config import Config
 from deploy.factories import Factories, Shared
+from deploy.hourly import Hourly
 from deploy.sockets import ServiceName
 from deploy.unix_listener import UnixListener
 from mailstore.account import open_directory, read_server_key
@@ -69,7 +68,7 @@ class Service:
         )
         self._shared = Shared(reactor, self._store, guard, literals, deliveries, self._meter.load)
         self._access_log = self._new_access_log(config)
-        self._cleaning = LoopingCall(self._clean)
+        self._cleaning = Hourly(reactor, self._clean)
         # With snapshots, the snapshot process does this.
         is_due = self._number == 0 and not config.backup.store
         self._leftovers = Leftovers(config.data, reactor.seconds) if is_due else None
@@ -96,7 +95,7 @@ class Service:
         """
         factories = Factories(self._shared, self._config, self._access_log)
         self._meter.start()
-        self._cleaning.start(DAY_S, now=True).addErrback(self._cleaning_failed)
+        self._cleaning.start()
         for service, bound in listening:
             over_tcp = bound.family != socket.AF_UNIX
             made = factories.make(service, over_tcp=over_tcp)
@@ -109,7 +108,7 @@ class Service:
             self._ports.append((service, over_tcp, port))
 
     def _clean(self) -> Deferred[Any]:
-        """The daily cleaning; a failure of one part affects neither the others nor the next day."""
+        """The hourly cleaning; a failure of one part affects neither the others nor the next hour."""
         limits, now_s = self._shared.guard.limits, self._reactor.seconds()
         due: list[Deferred[Any]] = [
             self._access_log.delete_expired(),
@@ -149,8 +148,7 @@ class Service:
     async def stop(self) -> None:
         """Stop accepting, say goodbye to everyone, close the store, write the last log lines."""
         self._meter.stop()
-        if self._cleaning.running:
-            self._cleaning.stop()
+        self._cleaning.stop()
         await gatherResults([maybeDeferred(port.stopListening) for _, _, port in self._ports])
         patience_s = self._config.drain_timeout_s
         await gatherResults([Deferred.fromCoroutine(one.drain(patience_s)) for one in self._live])

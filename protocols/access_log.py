@@ -151,7 +151,7 @@ class FileAccessLog:
         self.flush()
 
     def delete_expired(self) -> Deferred[None]:
-        """Delete old files even if nothing is logged; call it at start and once a day."""
+        """Delete old files even if nothing is logged; call it at start and after each midnight (UTC)."""
         return self.flush()
 
     def flush(self) -> Deferred[None]:

@@ -17,6 +17,9 @@ _TIME = re.compile(rb'\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)')
 """As :func:`protocols.access_log.line_of` begins a line; the zone is always UTC."""
 
 _OURS = re.compile(r"(access|error)-\d{4}-\d\d-\d\d\.log(\.\d{1,4})?(\.gz)?")
+_LATE_DAYS = 10 / 1440
+"""Ten minutes: the server deletes a day's file right after the midnight at which its time is over."""
+
 _LINE_BYTES = 65_536
 _ERRORS = "error"
 
@@ -39,7 +42,7 @@ class LogFile:
     @property
     def is_overdue(self) -> bool:
         """Whether a line in it is older than promised."""
-        return self.lines > 0 and self.oldest_days > self.kept_days
+        return self.lines > 0 and self.oldest_days > self.kept_days + _LATE_DAYS
 
 
 def log_files(folder: Path, now_s: float, limits: AccessLogLimits) -> list[LogFile]:

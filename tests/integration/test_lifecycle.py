@@ -232,7 +232,10 @@ def test_an_unencrypted_volume_is_refused(own: Server) -> None:
     code, said = refusal(own, "serve", "--config", str(config))
     assert code == 3
     assert len(said) == 1
-    assert said[0].startswith("sealbox: the data root does not lie on a LUKS volume: put it on one, or set")
+    refused = (
+        "sealbox: the data root does not lie on a LUKS volume: put it on one (sealbox volume create), or set"
+    )
+    assert said[0].startswith(refused)
 
 
 def test_an_empty_data_root_is_not_served(own: Server, tmp_path: Path) -> None:

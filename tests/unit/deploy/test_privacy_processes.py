@@ -66,10 +66,11 @@ def test_a_connection_of_a_child_to_a_stranger_is_seen(
 
 
 def test_a_datagram_socket_that_may_send_to_anybody_is_seen(tmp_path: Path) -> None:
-    """Without a peer, bound or not yet."""
+    """Without a peer; also where its port is that of one of the server's doors."""
     lock = tmp_path / "serve.lock"
-    with served(lock, 'out = socket.socket(type=socket.SOCK_DGRAM); out.bind(("127.0.0.1", 0))'):
-        assert connections(lock).state is State.BROKEN
+    for bound in ('("127.0.0.1", 0)', "doors[0].getsockname()"):
+        with served(lock, f"out = socket.socket(type=socket.SOCK_DGRAM); out.bind({bound})"):
+            assert connections(lock).state is State.BROKEN
 
 
 def test_a_socket_over_ipv6_is_seen(tmp_path: Path) -> None:
