@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -55,6 +56,33 @@ def test_modules_in_the_drawings_are_there() -> None:
     ]
     assert len(named) >= 20
     assert [one for one in named if not any(path.endswith("/" + one) for path in there)] == []
+
+
+_PROMISE = re.compile(r"^\| (\d+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def test_every_promise_has_tests_that_are_there() -> None:
+    """The table of SECURITY.md has promises 1 to 16, and every test that it names is a function there."""
+    text = (ROOT / "SECURITY.md").read_text("utf-8").partition("## What users are promised")[2]
+    rows = {
+        int(number): _TEST.findall(tests) for number, tests in _PROMISE.findall(text.partition("\n## ")[0])
+    }
+    assert list(rows) == list(range(1, 17))
+    assert [number for number, tests in rows.items() if not tests] == []
+    missing = [
+        f"{file}::{name}"
+        for tests in rows.values()
+        for file, name in tests
+        if name not in functions_of(ROOT / file)
+    ]
+    assert missing == []
+
+
+def functions_of(file: Path) -> set[str]:
+    """The functions at the top of a file."""
+    tree = ast.parse(file.read_text("utf-8"))
+    return {one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 _ITEM = r"(?:\d{1,2}\.|[-*])(?= |$)"

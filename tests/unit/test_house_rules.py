@@ -468,7 +468,8 @@ def test_no_machine_paths_or_unfinished_work() -> None:
 def test_what_broke_others_is_said_where_it_is_tested() -> None:
     """SECURITY.md lists every row, each has a test of its number, and the files it names exist."""
     text = (ROOT / "SECURITY.md").read_text("utf-8")
-    rows = re.findall(r"^\| (\d\d) \|.*$", text, re.MULTILINE)
+    broken = text.partition("## What has broken other servers")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d\d) \|.*$", broken, re.MULTILINE)
     assert rows == [f"{number:02d}" for number in range(1, 22)]
     tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     for row in rows:
