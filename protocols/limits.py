@@ -133,7 +133,9 @@ class StreamLimits:
     pipelined_max_bytes: int = 128 * KIB
     """Input received but not yet taken by the session; beyond it the socket is not read."""
     write_stall_timeout_s: float = 300.0
-    """A peer that reads nothing for this long is disconnected."""
+    """A peer that reads next to nothing for this long is disconnected."""
+    write_stall_bytes: int = 4 * KIB
+    """What a peer has to take in ``write_stall_timeout_s`` to count as one that reads, however slowly."""
     close_wait_s: float = 2.0
     """How long a peer that has read everything may take to close its side."""
     stop_close_wait_s: float = 0.1

@@ -13,6 +13,7 @@ import sys
 import termios
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from socket import IPPROTO_TCP, TCP_INFO
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,6 +28,9 @@ from protocols.redact import correlation_id, describe
 from protocols.sites import site_of
 
 log = logging.getLogger("sealbox.transport")
+
+_ACKED = slice(120, 128)
+"""Where ``tcpi_bytes_acked`` lies in ``struct tcp_info`` (linux/tcp.h), which only ever grows at its end."""
 
 
 class IdleTimeout(Exception):
@@ -93,6 +97,7 @@ class StreamConnection(TwistedProtocol):
         self._paused_by_peer = False
         self._reading_paused = False
         self._patience: Any = None
+        self._stall: Any = None
         self._closing: Any = None
         self._close_wait_s = limits.close_wait_s
         self._pump: Deferred[None] | None = None
@@ -236,10 +241,17 @@ class StreamConnection(TwistedProtocol):
         else:
             self._patience = self._clock.callLater(timeout_s, self._timed_out)
 
-    def _timed_out(self) -> None:
+    def _timed_out(self, taken_before: int | None = None) -> None:
+        if self._reader is None:
+            return
+        taken = self._taken()
+        if self._unsent() and (taken_before is None or self._reads(taken_before, taken)):
+            # Who still receives what was asked for is not idle.
+            wait_s = self._limits.write_stall_timeout_s
+            self._patience = self._clock.callLater(wait_s, self._timed_out, taken)
+            return
         reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.errback(IdleTimeout())
+        reader.errback(IdleTimeout())
 
     def wake(self) -> None:
         """See ``Channel``."""
@@ -266,13 +278,27 @@ class StreamConnection(TwistedProtocol):
         if not self._paused_by_peer:
             return
         self._writer = Deferred()
-        timer = self._clock.callLater(self._limits.write_stall_timeout_s, self.abort)
+        self._watch_for_stall()
         try:
             await self._writer
         finally:
             self._writer = None
-            if timer.active():
-                timer.cancel()
+            if self._stall.active():
+                self._stall.cancel()
+
+    def _watch_for_stall(self) -> None:
+        wait_s = self._limits.write_stall_timeout_s
+        self._stall = self._clock.callLater(wait_s, self._stalled, self._taken())
+
+    def _stalled(self, taken_before: int) -> None:
+        # The kernel wakes us only when much of its buffer is free, which over a slow line takes long.
+        if self._reads(taken_before, self._taken()):
+            self._watch_for_stall()
+        else:
+            self.abort()
+
+    def _reads(self, taken_before: int, taken: int) -> bool:
+        return taken - taken_before >= self._limits.write_stall_bytes
 
     def write_now(self, data: bytes) -> None:
         """See ``Channel``."""
@@ -307,17 +333,29 @@ class StreamConnection(TwistedProtocol):
         if self._closing is not None and self._closing.active():
             self._closing.reset(self._close_wait_s)
 
+    def _socket(self) -> Any:
+        """The open socket below TLS; None when there is none."""
+        lower = getattr(self._transport, "transport", self._transport)
+        found = getattr(lower, "socket", None)
+        return None if found is None or found.fileno() < 0 else found
+
     def _unsent(self) -> int:
         """Bytes that the kernel has yet to send or the peer has yet to acknowledge (tcp(7), SIOCOUTQ)."""
-        lower = getattr(self._transport, "transport", self._transport)
-        socket = getattr(lower, "socket", None)
-        if socket is None or socket.fileno() < 0:
-            return 0
+        found = self._socket()
         try:
-            answer = fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4))
+            answer = b"" if found is None else fcntl.ioctl(found.fileno(), termios.TIOCOUTQ, bytes(4))
         except OSError:
             return 0
         return int.from_bytes(answer, sys.byteorder)
+
+    def _taken(self) -> int:
+        """Bytes that the peer has acknowledged so far; 0 where that is not known (no TCP)."""
+        found = self._socket()
+        try:
+            info = b"" if found is None else found.getsockopt(IPPROTO_TCP, TCP_INFO, _ACKED.stop)
+        except OSError:
+            return 0
+        return int.from_bytes(info[_ACKED], sys.byteorder) if len(info) == _ACKED.stop else 0
 
     def abort(self) -> None:
         """Close at once; does nothing if the connection is already lost."""
