@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.fuzz.data_targets import DATA_TARGETS
 from tests.fuzz.target import Target
+from tests.fuzz.transfer_targets import TRANSFER_TARGETS
 from tests.fuzz.wire_targets import WIRE_TARGETS
 
-TARGETS: dict[str, Target] = {one.name: one for one in (*WIRE_TARGETS, *DATA_TARGETS)}
+TARGETS: dict[str, Target] = {one.name: one for one in (*WIRE_TARGETS, *DATA_TARGETS, *TRANSFER_TARGETS)}

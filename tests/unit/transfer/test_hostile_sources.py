@@ -9,11 +9,13 @@ import pytest
 from test_maildir_source import put
 from transfer_world import NONE, TransferWorld
 
+from deploy.cli.root import EXIT_BUSY, explain
 from mailstore.engine import Database
-from mailstore.errors import Busy, NoSuchAccount, OverQuota, StorageFull
+from mailstore.errors import Busy, NoSuchAccount, NoSuchMailbox, OverQuota, StorageFull
 from mailstore.limits import StoreLimits
 from mailstore.locks import locked
-from mailstore.model import Flags
+from mailstore.model import Flags, MailboxName
+from mailstore.ops import mailboxes
 from mailstore.ops.messages import MAX_KEYWORDS
 from mailstore.transfer import importing
 from mailstore.transfer.eml_source import EmlSource
@@ -316,3 +318,18 @@ def test_many_messages_of_one_size_and_date_cost_what_they_are(
 
     monkeypatch.setattr(Database, "read", read)
     assert cost("B", 400) < 5 * cost("A", 100)
+
+
+def test_a_mailbox_that_is_deleted_meanwhile_ends_the_import(world: TransferWorld) -> None:
+    """Its owner is logged in; run again, the import makes it anew."""
+
+    class Deleted(Made):
+        def messages(self, mailbox, there):
+            with world.opened("ada") as account:
+                account.database.write(0, lambda txn: mailboxes.delete(txn, MailboxName("A")))
+            yield from super().messages(mailbox, there)
+
+    with pytest.raises(NoSuchMailbox) as told:
+        world.take_in("ada", Deleted(3, 1, (("A",),)))
+    assert explain(told.value) == ("a mailbox was deleted meanwhile: run it again", EXIT_BUSY)
+    assert world.take_in("ada", Made(3, 1, (("A",),))).messages == 3
