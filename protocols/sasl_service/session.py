@@ -108,7 +108,6 @@ class SaslSession:
         except IdleTimeout:
             return
         finally:
-            self._over = True
             for proof in tuple(self._proofs.values()):
                 proof.cancel()
 

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from mailstore.errors import Busy, StorageFailed, TooManyLogins
-from protocols.limits import LoginLimits
+from protocols.limits import LoginLimits, StreamLimits
 from protocols.sasl_service.session import WRONG
 from tests.unit.sasl.sasl_world import HELLO, SaslWorld, auth, plain
 
@@ -298,6 +298,19 @@ def test_slow_clients_are_waited_for_only_so_long() -> None:
     assert client.say(auth(1, initial=plain())) == OK % 1
     world.clock.advance(3600.1)
     assert client.closed
+
+
+def test_many_requests_at_once_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has been at work for long enough says what it has, and yields."""
+    world = SaslWorld()
+    world.factory.limits = StreamLimits(turn_max_s=0.0)
+    client = world.connect()
+    written: list[bytes] = []
+    monkeypatch.setattr(client.transport, "write", written.append)
+    client.say(HELLO + b"".join(auth(number) for number in range(3)))
+    assert written == []
+    world.clock.advance(0)
+    assert written == [b"CONT\t%d\t\n" % number for number in range(3)]
 
 
 def test_too_many_connections_end_at_once() -> None:

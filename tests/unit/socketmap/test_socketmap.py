@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from mailstore.errors import StorageFailed
+from protocols.limits import StreamLimits
 from protocols.socketmap.grammar import Lookup, Malformed, Requests, netstring
 from tests.unit.lmtp.lmtp_world import LmtpWorld
 from tests.unit.socketmap.socketmap_world import SocketmapWorld
@@ -179,6 +180,19 @@ def test_who_asks_nothing_is_waited_for_only_so_long() -> None:
     assert not client.closed
     world.clock.advance(1.1)
     assert client.closed
+
+
+def test_many_questions_at_once_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has been at work for long enough says what it has, and yields."""
+    world = SocketmapWorld()
+    world.factory.limits = StreamLimits(turn_max_s=0.0)
+    client = world.connect()
+    written: list[bytes] = []
+    monkeypatch.setattr(client.transport, "write", written.append)
+    client.say(netstring(b"recipients joe@example.org") * 3)
+    assert written == []
+    world.clock.advance(0)
+    assert written == [HERE] * 3
 
 
 def test_too_many_connections_end_at_once() -> None:
