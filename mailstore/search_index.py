@@ -331,18 +331,18 @@ def _is_of(database: Database, mail: Database) -> bool:
 
 
 def _texts_after(mail: Database, after: int, limits: StoreLimits) -> list[IndexText]:
-    """The next batch; of one message where some page is damaged, so that all but what is on it is indexed.
+    """The next batch; of one message where some of it cannot be read, so that all others are indexed.
 
     Raises as :func:`_read`.
     """
     try:
         return mail.read(_now(), index_text.texts_after, after, limits)
-    except DatabaseDamaged:
+    except StorageFailed:
         first = _read(mail, search_index.next_after, after)
     try:
         return mail.read(_now(), index_text.texts_after, after, replace(limits, index_batch_messages=1))
-    except DatabaseDamaged:
-        # Whoever searches it is told of the damage.
+    except StorageFailed:
+        # Whoever searches it is told.
         return [] if first is None else [IndexText(*first, None, None)]
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from twisted.internet.defer import CancelledError
 
 from mailstore import search as criteria
-from mailstore.errors import DatabaseDamaged, StoreError
+from mailstore.errors import StorageFailed, StoreError
 from mailstore.model import (
     ContentRow,
     FetchPlan,
@@ -91,8 +91,8 @@ async def fetch(ctx: Context, request: Fetch) -> Answer:
     asked = _Asked.of(request, ctx, selected)
     part = allowed(uids, ctx.limits)
     outcome = await _send(ctx, selected, part.batches(asked.batch_rows(ctx.limits)), asked)
-    if outcome.damaged:
-        raise DatabaseDamaged("the content of some messages is damaged")
+    if outcome.unreadable:
+        raise StorageFailed("the content of some messages cannot be read")
     if outcome.unknown_encoding:
         raise Disallowed(b"the transfer encoding of a part is not known", b"UNKNOWN-CTE")
     if outcome.missing and not request.by_uid:
@@ -191,11 +191,11 @@ async def _send(ctx: Context, selected: Selected, batches: Iterable[Sequence[Uid
 
 
 async def _fetched(selected: Selected, batch: Sequence[Uid], plan: FetchPlan) -> FetchResult:
-    """A batch; without its content where some of that is damaged, as may not be true of all messages."""
+    """A batch; without its content where some of that cannot be read, as may not be true of all messages."""
     mailbox, since = selected.mailbox, selected.view.modseq
     try:
         return await mailbox.fetch(batch, plan, since)
-    except DatabaseDamaged:
+    except StorageFailed:
         if not plan.sections:
             raise
         return await mailbox.fetch(batch, replace(plan, sections=()), since)
@@ -249,16 +249,16 @@ async def _send_content(
 async def _readable(
     selected: Selected, plan: FetchPlan, waiting: dict[Uid, FetchRow], outcome: Outcome
 ) -> Sequence[ContentRow]:
-    """The next content; those whose content is damaged are passed over and wait no longer."""
+    """The next content; those whose content cannot be read are passed over and wait no longer."""
     uids = tuple(waiting)
     while uids:
         try:
             return await selected.mailbox.content(uids, plan.sections, plan.max_bytes)
-        except DatabaseDamaged:
+        except StorageFailed:
             if len(uids) > 1:
                 uids = uids[: len(uids) // 2]
                 continue
-            outcome.damaged = True
+            outcome.unreadable = True
             del waiting[uids[0]]
             uids = tuple(waiting)
     return ()

@@ -52,11 +52,11 @@ def values_of(items: Sequence[FetchItem], recent: UidSet) -> list[Callable[[Fetc
 
 @dataclass(slots=True)
 class Outcome:
-    """The result of sending: messages sent with content; whether any was missing, damaged or not decoded."""
+    """The result of sending: messages sent with content; whether any was missing, unreadable, not decoded."""
 
     sent: int = 0
     missing: bool = False
-    damaged: bool = False
+    unreadable: bool = False
     unknown_encoding: bool = False
 
 

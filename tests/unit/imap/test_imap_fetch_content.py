@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mailstore.errors import StorageFailed
-from mailstore.model import ContentRow, FetchResult
+from mailstore.model import ContentRow, FetchPlan, FetchResult, Uid
 from protocols.limits import ImapLimits
 from tests.memory_mailbox import SelectedMailbox
 from tests.wire import ImapWorld
@@ -96,6 +96,61 @@ def test_no_more_is_formatted_together_than_is_sent_at_once(monkeypatch: pytest.
     said = client.say(b"a FETCH 1:* BODY.PEEK[TEXT]\r\n")
     assert len(said) > 50 * 400
     assert max(sizes) < 2 * KIB
+
+
+@pytest.mark.parametrize("unread", [{1}, {5}, {8}, {2, 3, 7}, set(range(1, 9))], ids=str)
+@pytest.mark.parametrize("item", [b"BODY.PEEK[TEXT]", b"BODY[TEXT]"])
+def test_messages_that_cannot_be_read_keep_no_others_back(
+    unread: set[int], item: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All others come in their order, then it is said that not all have come; what was set is set."""
+    client = filled(ImapLimits(fetch_content_batch_bytes=20 * KIB)).selected()
+    original = SelectedMailbox.content
+
+    async def reads(mailbox: SelectedMailbox, uids: Sequence[Uid], *arguments: Any) -> Any:
+        if unread.intersection(uids):
+            raise StorageFailed("an unreadable sector")
+        return await original(mailbox, uids, *arguments)
+
+    monkeypatch.setattr(SelectedMailbox, "content", reads)
+    fetch = SelectedMailbox.fetch
+
+    async def fetches(mailbox: SelectedMailbox, uids: Sequence[Uid], plan: FetchPlan, *arguments: Any) -> Any:
+        if plan.sections and not plan.set_seen and unread.intersection(uids):
+            raise StorageFailed("an unreadable sector")
+        return await fetch(mailbox, uids, plan, *arguments)
+
+    monkeypatch.setattr(SelectedMailbox, "fetch", fetches)
+    said = client.say(b"a FETCH 1:* %b\r\n" % item)
+    seen = b"FLAGS (\\Seen \\Recent) " if b"PEEK" not in item else b""
+    others = b"".join(
+        b"* %d FETCH (%b%b)\r\n" % (number, seen, literal(b"BODY[TEXT]", text))
+        for number, text in enumerate(TEXTS, 1)
+        if number not in unread
+    )
+    flags = b"".join(b"* %d FETCH (%b)\r\n" % (number, seen.strip()) for number in sorted(unread) if seen)
+    before, no, after = said.partition(b"a NO ")
+    assert (before, no, after.count(b"\r\n")) == (others + flags, b"a NO ", 1)
+
+
+@pytest.mark.parametrize("unread", [1, 30, 64])
+def test_one_that_cannot_be_read_is_found_in_few_steps(unread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by reading one message after the other of all that come together."""
+    world = ImapWorld()
+    for _ in range(64):
+        world.account.deliver(b"\r\ntext")
+    client = world.selected()
+    original, asked = SelectedMailbox.content, []
+
+    async def reads(mailbox: SelectedMailbox, uids: Sequence[Uid], *arguments: Any) -> Any:
+        asked.append(uids)
+        if unread in uids:
+            raise StorageFailed("an unreadable sector")
+        return await original(mailbox, uids, *arguments)
+
+    monkeypatch.setattr(SelectedMailbox, "content", reads)
+    assert client.say(b"a FETCH 1:* BODY[TEXT]\r\n").count(b"BODY[TEXT]") == 63
+    assert len(asked) < 25
 
 
 def test_a_response_that_cannot_be_completed_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
