@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +23,35 @@ def store_address(section: BackupSection) -> tuple[str, int] | None:
         return None
     url = urlsplit(section.endpoint or f"https://s3.{section.region}.amazonaws.com")
     return url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
+
+
+def is_encrypted_on_the_way(section: BackupSection) -> bool:
+    """Whether what goes to the store leaves this machine by TLS, or not at all."""
+    url = urlsplit(section.endpoint or "https:")
+    return not section.store.startswith(_S3) or url.scheme == "https" or _is_here(url.hostname or "")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def answers_as(host: str, address: tuple[str, int], timeout_s: float = 10.0) -> bool:
+    """Whether ``address`` proves by its certificate that it belongs to ``host``.
+
+    A store has more addresses than name servers tell at a time.
+    """
+    context = ssl.create_default_context()
+    try:
+        with (
+            socket.create_connection(address, timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def open_store(section: BackupSection, limits: BackupLimits) -> ObjectStore:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from backup.job import Places
 from backup.state import STATE_FILE, State
 from deploy.config import Config
 from deploy.luks import is_on_luks, plain_swaps
-from deploy.object_store import open_store, store_address
+from deploy.object_store import answers_as, is_encrypted_on_the_way, open_store, store_address
 from deploy.privacy import doors, files, kept, machine, running
 from deploy.privacy.finding import Check, Finding
-from deploy.privacy.processes import Address, IpAddress, ip_of, lock_holder, processes_of
+from deploy.privacy.processes import Address, IpAddress, Process, ip_of, lock_holder, processes_of
 from deploy.supervisor import lock_path
 from mailstore.account import account_paths, open_directory, orphan_folders, read_server_key
 from mailstore.durable import storage_errors
@@ -50,7 +50,7 @@ def of_the_machine(config: Config) -> Iterator[Finding]:
         processes = processes_of(holder)
         yield running.core_dumps(processes)
         yield running.swapped_memory(processes, bool(plain))
-        yield running.outgoing_connections(processes, _allowed(config))
+        yield running.outgoing_connections(processes, _allowed(config, processes))
     yield from doors.ports(config, now_s)
 
 
@@ -69,6 +69,7 @@ def of_the_data(config: Config) -> Iterator[Finding]:
     unfinished = [one for one in accounts if not account_paths(config.data, one).keys.exists()]
     yield kept.deletions(unfinished, orphans)
     copies = replaced_copies(config.data)
+    yield kept.in_transit(is_encrypted_on_the_way(config.backup))
     yield kept.set_aside(copies, set(map(str, accounts)), config.snapshots.retention_s, now_s)
     folder = Places(config.data).folder
     if not config.backup.store or not (folder / STATE_FILE).exists():
@@ -82,7 +83,7 @@ def of_the_data(config: Config) -> Iterator[Finding]:
         state.close()
 
 
-def _allowed(config: Config) -> set[Address]:
+def _allowed(config: Config, processes: Sequence[Process]) -> set[Address]:
     """The object store's addresses, and the name servers', that the snapshot process may connect to."""
     address = store_address(config.backup)
     if address is None:
@@ -93,6 +94,8 @@ def _allowed(config: Config) -> set[Address]:
     except OSError:
         found = []
     store = {(ip_of(str(one[4][0])), port) for one in found}
+    others = running.called_by_snapshots(processes) - store
+    store |= {one for one in others if one[1] == port and answers_as(host, (str(one[0]), port))}
     return store | {(ip, _DNS_PORT) for ip in _name_servers()}
 
 

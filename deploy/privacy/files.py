@@ -142,11 +142,19 @@ def content(found: Sequence[Entry], root: Path) -> Finding:
     )
 
 
+def _mode(path: Path) -> int:
+    """Who may do what with a file; nobody where there is none, or where not even this user gets that far."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, PermissionError):
+        return 0
+
+
 def secrets(config: Config) -> Finding:
     """The keys that the configuration names are not for everybody."""
     paths = [config.tls.private_key, config.backup.credentials, config.backup.drill_password]
-    there = [path for path in paths if path is not None and path.exists()]
-    open_to_all = [str(path) for path in there if path.stat().st_mode & 0o007]
+    there = [path for path in paths if path is not None]
+    open_to_all = [str(path) for path in there if _mode(path) & 0o007]
     if open_to_all:
         return _OTHERS.broken(f"everybody may read {listed(open_to_all)}", "'chmod o= FILE'")
-    return _OTHERS.holds(f"{len(there)} files with keys that the configuration names are not for everybody")
+    return _OTHERS.holds(f"{listed([path.name for path in there])}: not for everybody")

@@ -21,6 +21,7 @@ PROMISED_DAYS = 10
 
 _LOGS = Check("age of log lines", (10, 11))
 _REMEMBERED = Check("snapshots on record", (6, 7, 8))
+_TRANSIT = Check("snapshots on their way", (6,))
 _LISTED = Check("snapshots in the store", (6, 7, 8))
 _ASIDE = Check("replaced by restores", (7, 8))
 _DELETION = Check("deleted accounts", (8,))
@@ -85,6 +86,16 @@ def in_store(store: ObjectStore, state: State, now_ms: int, limits: BackupLimits
             "'sealbox backup verify' says what they are; delete them in the store if nobody needs them",
         )
     return _LISTED.holds(f"{len(listing.sizes)} snapshots, none old that the server does not know of")
+
+
+def in_transit(is_encrypted: bool) -> Finding:
+    """Snapshots travel by TLS."""
+    if not is_encrypted:
+        return _TRANSIT.broken(
+            "[backup] endpoint begins with http:, so snapshots travel without TLS",
+            "use the https: address of the store",
+        )
+    return _TRANSIT.holds("they leave this machine by TLS, if they do")
 
 
 def nothing_stored() -> Finding:

@@ -69,6 +69,17 @@ def outgoing_connections(processes: Sequence[Process], allowed: Collection[Addre
     return _CONNECTIONS.holds(f"{count} sockets of {len(processes)} processes, none to anybody else")
 
 
+def called_by_snapshots(processes: Sequence[Process]) -> set[Address]:
+    """Whom the process that takes snapshots is connected to by TCP."""
+    return {
+        one.remote
+        for process in processes
+        if process.name == SNAPSHOT_PROCESS
+        for one in process.connections or ()
+        if one.table.startswith("tcp") and not one.listens
+    }
+
+
 def is_outgoing(one: Connection, doors: Collection[int]) -> bool:
     """Whether a socket is neither one of the server's doors nor came in by one of these ports."""
     return not (one.table.startswith("tcp") and (one.listens or one.local[1] in doors))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,11 +19,15 @@ from typing import Any
 
 import pytest
 from running import SEALBOX, Server
+from snapshot_server import SnapshotServer, make_site, sealbox
+from stores_world import BUCKET, fresh_prefix
 
 from deploy.first_run import CERTIFICATE_DAYS, make_certificate
+from deploy.object_store import answers_as
 from deploy.privacy.doors import judged
 from deploy.privacy.finding import State
 from protocols.door_look import Door, NoAnswer, look
+from tests.r2_server import R2Server
 
 pytestmark = pytest.mark.integration
 
@@ -28,11 +35,10 @@ LUKS = [4]
 """What a machine of developers does not keep."""
 
 
-def checked(server: Server) -> dict[str, Any]:
-    """The command's answer; the exit code says the same as it."""
-    done = subprocess.run(
-        [*SEALBOX, "privacy", "check", "--data", str(server.data), "--json"], capture_output=True, text=True
-    )
+def checked(server: Server, user: int | None = None) -> dict[str, Any]:
+    """The command's answer, run by ``user``; the exit code says the same as it."""
+    command = [*SEALBOX, "privacy", "check", "--data", str(server.data), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, user=user, group=user)
     found: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (6 if found["not_kept"] else 5 if found["not_seen"] else 0)
     assert server.info["user"] not in done.stdout + done.stderr
@@ -104,6 +110,55 @@ def test_without_a_server_it_says_what_it_could_not_see(tmp_path: Path) -> None:
     assert {1, 9, 16} <= set(found["not_seen"])
 
 
+NOBODY = 65534
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that other users get to, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of other users")
+def test_root_sees_what_the_servers_user_does_not(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sockets of its processes; that is said, and root leaves no file of its own behind."""
+    server = Server(place / "data", environment={"XDG_STATE_HOME": str(place / "state")}).start()
+    assert server.stop() == 0
+    for path in (place, *place.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    start = functools.partial(subprocess.Popen, user=NOBODY, group=NOBODY, extra_groups=[])
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", start)
+        server.start_with(lambda text: text)
+    try:
+        by_owner, by_root = states(checked(server, NOBODY)), states(checked(server))
+    finally:
+        assert server.stop() == 0
+    assert (by_owner["outgoing connections"], by_root["outgoing connections"]) == ({"unseen"}, {"holds"})
+    assert by_owner["core dumps"] == by_root["core dumps"] == {"holds"}
+    assert [path for path in server.data.rglob("*") if path.stat().st_uid != NOBODY] == []
+
+
+def test_a_server_with_snapshots_keeps_its_promises(r2: R2Server, tmp_path: Path) -> None:
+    """With a store that answers, to which its process for snapshots is connected."""
+    site = make_site(tmp_path, f"s3://{BUCKET}/{fresh_prefix()}", r2.endpoint)
+    server = SnapshotServer(site, tmp_path / "data")
+    server.add_accounts()
+    for path, mode in ((server.data, 0o700), (server.config, 0o600), (tmp_path / "s3.toml", 0o600)):
+        path.chmod(mode)
+    server.start()
+    try:
+        assert sealbox("backup", "run", "--config", server.config)["stored"]
+        found = checked(server)
+        assert set(found["not_kept"]) <= {*LUKS, 1}, found
+        assert found["not_seen"] == []
+        assert states(found)["snapshots in the store"] == {"holds"}
+        assert states(found)["outgoing connections"] == {"holds"}
+    finally:
+        server.end()
+
+
 @contextmanager
 def port(serve: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
     """A port that does with each connection what it is told to."""
@@ -168,6 +223,15 @@ def test_a_port_that_refuses_old_tls_is_in_order(certificate: Path) -> None:
     with port(secured(certificate, ssl.TLSVersion.TLSv1_2)) as address:
         door = look("pop3s", address)
     assert (door.old_tls, door.clear) == (None, ())
+
+
+def test_a_store_is_known_by_its_certificate(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At an address that name servers do not tell at present; nobody else can pass for it."""
+    with port(secured(certificate, ssl.TLSVersion.TLSv1_2)) as address:
+        assert not answers_as("localhost", address)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert answers_as("localhost", address)
+        assert not answers_as("s3.example.com", address)
 
 
 def test_an_expired_or_foreign_certificate_is_seen(certificate: Path, tmp_path: Path) -> None:
