@@ -102,10 +102,11 @@ def test_responses_that_break_the_rules(initial: bytes, answer: bytes) -> None:
     "said",
     [
         b"CPID\t77\n",
-        b"VERSION\t2\t0\n",
+        b"VERSION\t2\t0\nCPID\t77\n",
         b"VERSION\t1\t1\nVERSION\t1\t1\n",
-        b"VERSION\t1\n",
-        b"VERSION\t1\tx\n",
+        b"VERSION\t1\nCPID\t77\n",
+        b"VERSION\t1\tx\nCPID\t77\n",
+        b"VERSION\t1\t1\nCPID\tx\n",
         b"VERSION\t1\t1\n" + auth(1, initial=plain()),
         HELLO + HELLO,
         HELLO + b"USER\t1\tjoe\tservice=smtp\n",
@@ -206,6 +207,56 @@ def test_what_cannot_be_checked_now_is_not_called_wrong(error: type) -> None:
     assert world.access_log.entries[-1].result == "FAIL temp"
     world.store.login_error = None
     assert world.ready().say(auth(1, initial=plain())) == OK % 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"),
+    [(StorageFailed("hunter2"), True), (ValueError("hunter2"), True), (TooManyLogins(), False)],
+)
+def test_the_operator_is_told_what_has_to_be_repaired(
+    error: Exception, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a word of what was being checked; a crowd of logins repairs itself."""
+    world = SaslWorld()
+    world.store.login_error = error  # type: ignore[assignment]  # a bug may raise anything
+    with caplog.at_level(logging.INFO):
+        world.ready().say(auth(1, initial=plain()))
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * is_told
+    assert all(message.startswith("SASL AUTH failed, id ") for message in caplog.messages)
+    assert "hunter2" not in caplog.text
+
+
+def test_who_waits_too_long_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing has to be repaired."""
+    world = SaslWorld()
+    world.store.hold_logins = Deferred()
+    client = world.ready()
+    client.say(auth(1, initial=plain()))
+    with caplog.at_level(logging.INFO):
+        world.clock.advance(world.limits.answer_timeout_s + 0.1)
+    assert client.closed
+    assert caplog.messages == []
+
+
+def test_a_mistake_of_ours_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for an answer that does not come; the mistake is logged without its text."""
+    world = SaslWorld()
+    world.store.hold_logins = Deferred()
+    client = world.ready()
+    client.say(auth(1, initial=plain()))
+
+    def fail(_entry: object) -> None:
+        raise ValueError("hunter2")
+
+    monkeypatch.setattr(world.access_log, "record", fail)
+    world.store.hold_logins.callback(None)
+    assert client.closed
+    (message,) = caplog.messages
+    assert message.startswith("authentication service failed, id ")
+    assert "ValueError" in message
+    assert "hunter2" not in caplog.text
 
 
 def test_others_on_the_connection_are_not_cut_off_for_that() -> None:
