@@ -9,7 +9,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from mailstore.errors import Busy, StorageFailed, TooManyLogins
-from protocols.limits import LoginLimits, StreamLimits
+from protocols.limits import LoginLimits, SaslServiceLimits, StreamLimits
+from protocols.sasl_service.connection import Broken, Connection
 from protocols.sasl_service.session import WRONG
 from tests.unit.sasl.sasl_world import HELLO, SaslWorld, auth, plain
 
@@ -132,6 +133,24 @@ def test_whoever_breaks_the_rules_is_cut_off(said: bytes) -> None:
     assert client.say(said + auth(9, initial=plain())) == b""
     assert client.closed
     assert world.store.logins == 0
+
+
+def test_the_largest_id() -> None:
+    """Ids have 32 bits."""
+    assert SaslWorld().ready().say(auth(2**32 - 1, initial=plain())) == OK % (2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [(b"A" * 101, "line too long"), (b"QUIT\nmore", "unknown command, or wrong number of fields")],
+)
+def test_nothing_is_kept_of_a_connection_that_is_broken(said: bytes, why: str) -> None:
+    """However often it is asked, and whatever still comes."""
+    connection = Connection(SaslServiceLimits(line_max_bytes=100))
+    for _ in range(3):
+        connection.feed(said)
+        assert connection.next_event() == Broken(why)
+        assert len(connection._lines) == 0
 
 
 def test_the_longest_line() -> None:
