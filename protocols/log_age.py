@@ -72,11 +72,16 @@ def _look(path: Path, now_s: float, limits: AccessLogLimits) -> LogFile:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except PermissionError:
+        yield b""  # a line that tells no time
+        return
+    with file:
         readline: Callable[[int], bytes] = file.readline
         if path.suffix == ".gz":
             readline = gzip.GzipFile(fileobj=file).readline
         try:
             yield from iter(lambda: readline(_LINE_BYTES), b"")
         except (gzip.BadGzipFile, EOFError, zlib.error):
-            yield b""  # a line that tells no time
+            yield b""  # as above

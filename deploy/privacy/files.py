@@ -35,12 +35,17 @@ class Entry:
 def entries(root: Path) -> Iterator[Entry]:
     """Everything below ``root``, and ``root``; what vanishes meanwhile is left out.
 
-    Opens every file once. No database of ``root`` may be open in this process: closing a descriptor of its
-    file would drop SQLite's locks. Raises OSError when ``root`` cannot be read.
+    Links to folders are followed, each folder once; one to a file may lead to a credential of systemd, which
+    has other modes on purpose. Opens every file once. No database of ``root`` may be open in this process:
+    closing a descriptor of its file would drop SQLite's locks. Raises OSError when ``root`` cannot be read.
     """
-    waiting = [(root, root.lstat())]
+    waiting, seen = [(root, root.stat())], set[tuple[int, int]]()
     while waiting:
         path, found = waiting.pop()
+        if stat.S_ISDIR(found.st_mode):
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
         first: bytes | None = b""
         if stat.S_ISDIR(found.st_mode):
             below = _below(path)
@@ -57,7 +62,7 @@ def _below(folder: Path) -> list[tuple[Path, os.stat_result]] | None:
     try:
         for path in folder.iterdir():
             try:
-                found.append((path, path.lstat()))
+                found.append((path, path.stat() if path.is_dir() else path.lstat()))
             except FileNotFoundError:
                 continue
     except FileNotFoundError:

@@ -101,6 +101,16 @@ def test_what_is_left_of_accounts_is_seen(server: Server) -> None:
     assert (found["deleted accounts"], found["replaced by restores"]) == ({"holds"}, {"holds"})
 
 
+def test_an_account_without_keys_is_seen(server: Server) -> None:
+    """Its deletion was interrupted after the first step; the next run of the command finishes it."""
+    server.cli("account", "add", "left@localhost", "--password-stdin", stdin="correct horse battery\n")
+    folder = Path(server.cli("account", "show", "left@localhost")["folder"])
+    (folder / "keys").unlink()
+    assert states(checked(server))["deleted accounts"] == {"broken"}
+    server.cli("account", "delete", "left@localhost", "--yes")
+    assert states(checked(server))["deleted accounts"] == {"holds"}
+
+
 def test_without_a_server_it_says_what_it_could_not_see(tmp_path: Path) -> None:
     """Processes and ports are not passed."""
     server = Server(tmp_path / "data", environment={"XDG_STATE_HOME": str(tmp_path / "state")}).start()

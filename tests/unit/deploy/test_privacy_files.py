@@ -124,3 +124,19 @@ def test_what_cannot_be_read_is_not_passed() -> None:
     root = Path("/data")
     entry = files.Entry(root / "x", os.stat_result((0o100600, 4, 0, 1, 0, 0, 0, 0, 0, 0)), None)
     assert files.content([entry], root).state is State.UNSEEN
+
+
+def test_folders_behind_links_are_walked(config: Config, tmp_path: Path) -> None:
+    """A data root that is a link itself, and accounts on another disk; a circle of links is walked once."""
+    (tmp_path / "disk").mkdir(mode=0o700)
+    (tmp_path / "disk" / "circle").symlink_to(config.data)
+    (config.data / "elsewhere").symlink_to(tmp_path / "disk")
+    assert modes(config).state is State.HOLDS
+    plain = tmp_path / "disk" / "mail"
+    plain.write_bytes(MAIL)
+    plain.chmod(0o644)
+    (tmp_path / "link").symlink_to(config.data)
+    for root in (config.data, tmp_path / "link"):
+        found = [*files.entries(root)]
+        assert files.content(found, root).state is State.BROKEN
+        assert files.modes(found, config).state is State.BROKEN
