@@ -124,7 +124,7 @@ def test_questions_are_answered_in_order() -> None:
         b"+5:abcde,",
         b" 5:abcde,",
         b"05:abcde,",
-        b"5:abcde;",
+        b"12:recipients x;",
         b"5:abcdef,",
         b"5:abcde,",
         b"0:,",
@@ -145,6 +145,17 @@ def test_what_is_no_request_ends_the_connection(said: bytes, caplog: pytest.LogC
     assert client.closed
     (message,) = caplog.messages
     assert message.rpartition(": ")[2] in ("no netstring", "request too long", "no key")
+
+
+@pytest.mark.parametrize(
+    ("said", "is_cut"),
+    [(b"x", True), (b"01", True), (b":", True), (b"1x", True), (b"1" * 9, False), (b"1" * 10, True)],
+)
+def test_a_length_is_judged_as_soon_as_it_is_none(said: bytes, is_cut: bool) -> None:
+    """A client that says nothing sensible does not fill memory until it does."""
+    client = SocketmapWorld().connect()
+    client.say(said)
+    assert client.closed == is_cut
 
 
 def test_the_longest_request() -> None:
