@@ -90,3 +90,8 @@ def start(folder: Path, setup: Setup, **settings: str) -> subprocess.Popen[bytes
         check=True,
     )
     return subprocess.Popen([BINARY, "-c", str(config), "start-fg"], stdin=subprocess.DEVNULL, umask=0o022)
+
+
+def stop(folder: Path) -> None:
+    """End all of it; the process that ``start`` gave ends with it. A signal would end that one alone."""
+    subprocess.run([BINARY, "-c", str(folder / "config"), "stop"], check=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from beside import ANN, BOB, MESSAGE, PASSWORD, MailServer
 from beside_tests import OfEveryMailServer
+from running import STOP_S
 
 from tests import postfix
 
@@ -37,6 +38,9 @@ def mail() -> Iterator[MailServer]:
         both.wait_for_smtp()
         yield both
     finally:
+        if both.beside is not None:
+            postfix.stop(folder / "postfix")
+            both.beside.wait(STOP_S)
         both.stop()
         shutil.rmtree(folder)
 
