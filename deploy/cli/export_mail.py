@@ -11,9 +11,10 @@ import click
 
 from deploy.cli.asking import current_secret, new_passphrase, password_stdin_option
 from deploy.cli.owner import as_caller
-from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, mail_limits
+from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, mail_limits
 from deploy.cli.snapshot_store import size_text
-from deploy.cli.transfer import transfer_bar, transferring
+from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring
+from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.transfer.eml_target import EmlTarget
 from mailstore.transfer.exporting import Exported, export_mail
 from mailstore.transfer.maildir_target import MaildirTarget
@@ -56,6 +57,11 @@ def export_command(cli: Cli, account: str, place: str, update: bool, encrypt: bo
     )
     if not encrypt:
         cli.remark("it is not encrypted: keep it where only its owner can read it")
+    for place_of in done.damaged[:MOST_SHOWN]:
+        cli.remark(f"damaged, and not exported: {place_of}")
+    if done.damaged_count:
+        cli.remark(f'{done.damaged_count} messages are damaged: see {GUIDE}, "{ACCOUNT_SECTION}"')
+        raise SystemExit(EXIT_STORAGE)
 
 
 def _check_place(place: str, encrypt: bool) -> None:

@@ -17,7 +17,7 @@ from deploy.cli.asking import current_secret, other_password, password_stdin_opt
 from deploy.cli.owner import as_caller
 from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, explain, mail_limits
 from deploy.cli.snapshot_store import parse_time, size_text
-from deploy.cli.transfer import transfer_bar, transferring
+from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring
 from mailstore.errors import StoreError
 from mailstore.transfer.eml_source import EmlSource
 from mailstore.transfer.imap_client import ImapClient, imap_place
@@ -27,9 +27,6 @@ from mailstore.transfer.maildir_source import MaildirSource
 from mailstore.transfer.mbox_source import MboxSource
 from mailstore.transfer.opened import Wanted
 from mailstore.transfer.source import Source
-
-_MOST_NAMED = 20
-"""At most this many things that could not be imported are named one by one."""
 
 _MOST_CSV_BYTES = 16 * 1024 * 1024
 _CSV_COLUMNS = 4
@@ -263,10 +260,10 @@ def _line(done: Imported, options: ImportOptions) -> str:
 
 
 def _remarks(cli: Cli, done: Imported) -> None:
-    for one in done.unusable[:_MOST_NAMED]:
+    for one in done.unusable[:MOST_SHOWN]:
         cli.remark(f"not imported: {one.place}: {one.reason.value}")
-    if done.unusable_count > _MOST_NAMED:
-        cli.remark(f"not imported: {done.unusable_count - _MOST_NAMED} more; --json names them")
+    if done.unusable_count > MOST_SHOWN:
+        cli.remark(f"not imported: {done.unusable_count - MOST_SHOWN} more; --json names them")
     if done.older:
         cli.remark(f"left out: {done.older} older than --since")
     if done.deleted_in_source:

@@ -14,6 +14,9 @@ from mailstore.keys import process_hardening
 from mailstore.transfer.source import SourceUnavailable, SourceUnusable
 from mailstore.transfer.target import TargetUnusable
 
+MOST_SHOWN = 20
+"""At most this many messages that could not be moved are named one by one; --json names more."""
+
 
 class Bar:
     """A bar with rate and time left."""

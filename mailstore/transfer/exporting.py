@@ -5,15 +5,15 @@ Each mailbox is as it was when its turn came, but for messages that were expunge
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailstore.engine import Txn
-from mailstore.errors import NoSuchMailbox, NoSuchMessage
+from mailstore.errors import NoSuchMailbox, NoSuchMessage, StorageFailed
 from mailstore.model import MailboxId, MailboxInfo, MessageId
 from mailstore.ops import mailboxes
 from mailstore.ops.content import read_span
 from mailstore.ops.transfer import page_of_messages
-from mailstore.transfer.importing import Progress, Within
+from mailstore.transfer.importing import MOST_NAMED, Progress, Within
 from mailstore.transfer.opened import OpenedAccount, Wanted, opened_account
 from mailstore.transfer.target import Leaving, MailboxWriter, OutgoingFacts, Target
 
@@ -30,6 +30,9 @@ class Exported:
     size_bytes: int = 0
     written: int = 0
     gone_meanwhile: int = 0
+    damaged_count: int = 0
+    damaged: list[str] = field(default_factory=list, repr=False)
+    """Where the first messages were that cannot be read any more; all are counted."""
 
 
 def export_mail(
@@ -103,13 +106,16 @@ class _Exporting:
             for one in page:
                 facts = OutgoingFacts(one.uid, one.flags, one.internal_date, one.size_bytes)
                 if one.uid < leaving.uid_next:
-                    self._message(writer, facts, one.message_id)
+                    self._message(leaving, writer, facts, one.message_id)
             self._account.give_way()
             if not page:
                 return
             after = page[-1].uid
 
-    def _message(self, writer: MailboxWriter, facts: OutgoingFacts, message_id: MessageId) -> None:
+    def _message(
+        self, leaving: Leaving, writer: MailboxWriter, facts: OutgoingFacts, message_id: MessageId
+    ) -> None:
+        self._progress.advance(facts.size_bytes)
         with self._within():
             has = writer.has(facts)
         if not has:
@@ -118,12 +124,19 @@ class _Exporting:
             except NoSuchMessage:
                 self._done.gone_meanwhile += 1
                 return
+            except StorageFailed:
+                self._note_damaged(f"{leaving.name!a}, UID {facts.uid}")
+                return
             with self._within():
                 writer.add(facts, data)
             self._done.written += 1
         self._done.messages += 1
         self._done.size_bytes += facts.size_bytes
-        self._progress.advance(facts.size_bytes)
+
+    def _note_damaged(self, place: str) -> None:
+        self._done.damaged_count += 1
+        if len(self._done.damaged) < MOST_NAMED:
+            self._done.damaged.append(place)
 
 
 def _leaving(txn: Txn, info: MailboxInfo) -> tuple[MailboxId, Leaving, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,27 @@ def test_mail_that_waits_is_exported(world: TransferWorld, tmp_path: Path) -> No
     found = world.contents("eve")["INBOX"]
     assert {data for data, _, _ in found} == {*sent} - {sent[7]}
     assert world.take_out("eve", EmlTarget(tmp_path / "out"), update=True).messages == 249
+
+
+@kinds
+def test_what_is_damaged_is_named_and_all_else_is_exported(
+    world: TransferWorld, tmp_path: Path, kind: str
+) -> None:
+    """Some pages of the disk are lost, and with them the messages that were on them, no others."""
+    chance = random.Random(1)
+    mail = [(b"Subject: %d\r\n\r\n" % at + chance.randbytes(20_000), SEEN, at) for at in range(30)]
+    world.fill("ada", {"A": mail})
+    with world.opened("ada") as account:
+        path = account.paths.mail_db
+    pages = path.stat().st_size // 4096
+    with path.open("r+b") as file:
+        for part in range(3, 9):  # in tenths; most pages are of messages
+            file.seek(pages * part // 10 * 4096)
+            file.write(bytes(4096))
+    done = world.take_out("ada", target(kind, tmp_path / "out"))
+    assert 3 <= done.damaged_count == len(done.damaged) <= 6
+    assert done.messages == 30 - done.damaged_count
+    assert all(one.startswith("'A', UID ") for one in done.damaged)
+    world.take_in("bob", source(kind, tmp_path / "out"))
+    lost = {int(one.rpartition(" ")[2]) for one in done.damaged}
+    assert world.contents("bob")["A"] == [one for uid, one in enumerate(mail, 1) if uid not in lost]

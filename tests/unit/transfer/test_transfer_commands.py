@@ -80,6 +80,8 @@ def test_in_and_out(run, maildir: Path, tmp_path: Path) -> None:
         "size_bytes": 34,
         "written": 0,
         "gone_meanwhile": 0,
+        "damaged_count": 0,
+        "damaged": [],
     }
     code, out, _err = run(
         "import", "bob@example.org", "--from", f"mbox:{tmp_path / 'out'}", "--password-stdin"
