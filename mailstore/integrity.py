@@ -13,13 +13,21 @@ def unsound(database: Database) -> str | None:
 
     Raises DatabaseDamaged where a page cannot be read that the check itself needs.
     """
+    return wrong_pages(database) or (None if is_structure_sound(database) else "the database is not sound")
+
+
+def wrong_pages(database: Database) -> str | None:
+    """What is wrong with the pages of the main file, each by itself. Raises as :func:`unsound`."""
     for row in database.pragma("PRAGMA cipher_integrity_check"):
         text = str(row[0])
         page = text.removeprefix(_BAD_PAGE)
         return f"page {page} is not authentic" if page.isdecimal() else "pages are not authentic"
-    if database.pragma("PRAGMA integrity_check") != [("ok",)]:
-        return "the database is not sound"
     return None
+
+
+def is_structure_sound(database: Database) -> bool:
+    """Whether tables and indexes agree with each other. Raises as :func:`unsound`."""
+    return database.pragma("PRAGMA integrity_check") == [("ok",)]
 
 
 def is_earlier_state(then: Database, now: Database) -> bool:

@@ -90,12 +90,17 @@ def decompress(frame: bytes) -> bytes:
     return result
 
 
-def frames_of(data: bytes, header_bytes: int) -> tuple[bytes, ...]:
-    """The message as compressed frames, header frames first; an empty message has one empty frame."""
+def frame_spans(size_bytes: int, header_bytes: int) -> list[tuple[int, int]]:
+    """Where the frames of a message begin and end in it, header frames first; an empty message has one."""
     starts = [(at, min(at + FRAME_BYTES, header_bytes)) for at in range(0, header_bytes, FRAME_BYTES)]
-    starts += [(at, at + FRAME_BYTES) for at in range(header_bytes, len(data), FRAME_BYTES)]
+    starts += [(at, min(at + FRAME_BYTES, size_bytes)) for at in range(header_bytes, size_bytes, FRAME_BYTES)]
+    return starts or [(0, 0)]
+
+
+def frames_of(data: bytes, header_bytes: int) -> tuple[bytes, ...]:
+    """The message as compressed frames, as :func:`frame_spans` has them."""
     view = memoryview(data)
-    return tuple(compress(bytes(view[low:high])) for low, high in starts or [(0, 0)])
+    return tuple(compress(bytes(view[low:high])) for low, high in frame_spans(len(data), header_bytes))
 
 
 def header_frames(header_bytes: int) -> int:
@@ -112,12 +117,23 @@ def prepare(data: bytes, limits: mime.MimeLimits | None = None) -> PreparedMessa
     """Scan and compress a message. Any bytes are a message; this never fails on content."""
     limits = limits or mime.MimeLimits()
     root = mime.scan(data, limits)
+    return _prepared(data, root, frames_of(data, root.body_start), limits)
+
+
+def prepare_again(data: bytes, frames: tuple[bytes, ...], limits: mime.MimeLimits) -> PreparedMessage:
+    """As :func:`prepare`, of a message whose frames are stored already."""
+    return _prepared(data, mime.scan(data, limits), frames, limits)
+
+
+def _prepared(
+    data: bytes, root: mime.Part, frames: tuple[bytes, ...], limits: mime.MimeLimits
+) -> PreparedMessage:
     header = data[: root.body_start]
     ids = mime.message_ids(header)
     return PreparedMessage(
         len(data),
         root.body_start,
-        frames_of(data, root.body_start),
+        frames,
         mime.envelope(header),
         mime.body(root, data),
         mime.bodystructure(root, data),

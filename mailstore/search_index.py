@@ -303,15 +303,24 @@ class SearchIndex:
         self.close()
         self._sweep = None
         try:
-            with locked(self._paths.search_users_lock, exclusive=True, timeout_s=0.0), storage_errors():
-                for path in self._paths.search_db_files:
-                    path.unlink(missing_ok=True)
-        except Busy:
-            return False
+            return remove_index(self._paths)
         except StoreError as error:
             self._failed("removing", error)
             return False
-        return True
+
+
+def remove_index(paths: AccountPaths) -> bool:
+    """Remove an account's index, which is made anew while it is open; False where somebody uses it.
+
+    Raises StorageFailed.
+    """
+    try:
+        with locked(paths.search_users_lock, exclusive=True, timeout_s=0.0), storage_errors():
+            for path in paths.search_db_files:
+                path.unlink(missing_ok=True)
+    except Busy:
+        return False
+    return True
 
 
 def _is_of(database: Database, mail: Database) -> bool:

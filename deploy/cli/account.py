@@ -10,6 +10,7 @@ import click
 
 from backup.limits import BackupLimits
 from deploy import config as configuration
+from deploy.cli.account_check import check
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
@@ -30,6 +31,9 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 @click.group(epilog=EPILOG)
 def account() -> None:
     """Add, show, change and delete accounts."""
+
+
+account.add_command(check)
 
 
 @account.command(epilog=EPILOG)

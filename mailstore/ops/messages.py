@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mailstore.engine import Row, Txn
+from mailstore.engine import Row, Txn, Value
 from mailstore.errors import LimitExceeded, NoSuchMessage, OverQuota
 from mailstore.model import (
     CopyResult,
@@ -41,6 +41,7 @@ FRAME_BITS = 16
 MAX_KEYWORDS = 250
 """Most different keywords in one mailbox."""
 
+_META = "INSERT INTO message_meta VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PLACE = (
     "INSERT INTO placed(mailbox_id, uid, modseq, flags, keywords, message_id, size_bytes, internal_date,"
     " save_date) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -86,7 +87,7 @@ def check_quota(txn: Txn, more_bytes: int, more_messages: int, limits: QuotaLimi
         raise OverQuota("the message limit is reached")
 
 
-def _thread_of(txn: Txn, hashes: Sequence[bytes]) -> str:
+def thread_of(txn: Txn, hashes: Sequence[bytes]) -> str:
     """The thread that a message with these reference hashes belongs to; remembers the hashes."""
     thread: str | None = None
     for one in hashes:
@@ -98,45 +99,52 @@ def _thread_of(txn: Txn, hashes: Sequence[bytes]) -> str:
     return thread
 
 
+def meta_values(message_id: int, prepared: PreparedMessage) -> tuple[Value, ...]:
+    """The row of ``message_meta`` of a message."""
+    keys = prepared.sort_keys
+    return (
+        message_id,
+        prepared.envelope,
+        prepared.body,
+        prepared.bodystructure,
+        prepared.parts,
+        keys.date,
+        keys.sent_day,
+        keys.subject,
+        keys.sender,
+        keys.to,
+        keys.cc,
+        keys.display_from,
+        keys.display_to,
+        keys.is_reply,
+        prepared.own_hash,
+        b"".join(prepared.reference_hashes),
+        prepared.preview,
+    )
+
+
+def insert_meta(txn: Txn, message_id: int, prepared: PreparedMessage) -> None:
+    """Keep ready what is answered about a message, and sorted and threaded by."""
+    txn.run(_META, meta_values(message_id, prepared))
+    if prepared.kept_fields is not None:
+        txn.run("INSERT INTO kept_fields VALUES(?, ?, ?)", (message_id, *prepared.kept_fields))
+
+
 def _insert_message(txn: Txn, prepared: PreparedMessage) -> int:
     message_id = txn.insert(
         "INSERT INTO message(object_id, thread_id, size_bytes, header_bytes) VALUES(?, ?, ?, ?)",
         (
             new_object_id("M"),
-            _thread_of(txn, prepared.thread_hashes),
+            thread_of(txn, prepared.thread_hashes),
             prepared.size_bytes,
             prepared.header_bytes,
         ),
     )
-    keys = prepared.sort_keys
-    txn.run(
-        "INSERT INTO message_meta VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            message_id,
-            prepared.envelope,
-            prepared.body,
-            prepared.bodystructure,
-            prepared.parts,
-            keys.date,
-            keys.sent_day,
-            keys.subject,
-            keys.sender,
-            keys.to,
-            keys.cc,
-            keys.display_from,
-            keys.display_to,
-            keys.is_reply,
-            prepared.own_hash,
-            b"".join(prepared.reference_hashes),
-            prepared.preview,
-        ),
-    )
+    insert_meta(txn, message_id, prepared)
     txn.many(
         "INSERT INTO content VALUES(?, ?)",
         [(message_id << FRAME_BITS | number, frame) for number, frame in enumerate(prepared.frames)],
     )
-    if prepared.kept_fields is not None:
-        txn.run("INSERT INTO kept_fields VALUES(?, ?, ?)", (message_id, *prepared.kept_fields))
     return message_id
 
 
@@ -179,6 +187,15 @@ def add_messages(
             ),
         )
     return validity, tuple(Uid(first + offset) for offset in range(len(messages)))
+
+
+def place_again(
+    txn: Txn, mailbox_id: MailboxId, message_id: int, size_bytes: int, internal_date: int
+) -> None:
+    """Put a message that lies in no mailbox into one, without flags."""
+    modseq = bump_modseq(txn, mailbox_id)
+    uid, _ = take_uids(txn, mailbox_id, 1)
+    txn.run(_PLACE, (mailbox_id, uid, modseq, 0, None, message_id, size_bytes, internal_date, txn.now))
 
 
 class PlacedMessage(NamedTuple):

@@ -63,6 +63,19 @@ def test_an_export_has_mail_that_nobody_has_read_yet(server: Server, tmp_path: P
     client.logout()
 
 
+def test_an_account_is_checked_while_its_owner_is_in(server: Server) -> None:
+    """Nothing is found, mail that arrives meanwhile included, and the session goes on."""
+    client = server.imap()
+    client.select("INBOX")
+    server.deliver(b"From: a@b\r\nSubject: checked\r\n\r\nText\r\n")
+    arguments = ("account", "check", server.user, "--password-stdin")
+    for more in ((), ("--repair",)):
+        said = server.cli(*arguments, *more, stdin=server.password + "\n")
+        assert (said["sound"], said["flaws"], said["outdated"]) == (True, {}, 0)
+    assert len(client.search(None, "SUBJECT", "checked")[1][0].split()) == 1
+    client.logout()
+
+
 def messages(folder: Path, subject: bytes) -> list[dict[str, object]]:
     """What is noted of messages in INBOX with that subject."""
     lines = map(parse_line, (folder / "INBOX" / LIST).read_bytes().splitlines()[1:])

@@ -83,6 +83,7 @@ PURE = (
 
 COMPUTES_ONLY = (
     "mailstore/address.py",
+    "mailstore/flaws.py",
     "mailstore/mime/",
     "mailstore/model.py",
     "mailstore/modified_utf7.py",
