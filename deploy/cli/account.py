@@ -11,6 +11,7 @@ import click
 from backup.limits import BackupLimits
 from deploy import config as configuration
 from deploy.cli.account_check import check
+from deploy.cli.account_usage import usage
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
@@ -34,6 +35,7 @@ def account() -> None:
 
 
 account.add_command(check)
+account.add_command(usage)
 
 
 @account.command(epilog=EPILOG)

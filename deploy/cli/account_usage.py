@@ -1,0 +1,99 @@
+"""sealbox account usage. Exit codes: see deploy/cli/root.py."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from backup.job import Places
+from backup.state import STATE_FILE
+from deploy.cli.asking import current_secret, password_stdin_option
+from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account, mail_limits
+from deploy.cli.snapshot_store import opened_state, size_text, utc
+from deploy.cli.transfer import transferring
+from mailstore.account import account_paths
+from mailstore.account_usage import DiskUse, MailboxUse, disk_use, mailbox_use
+from mailstore.directory import AccountRecord
+from mailstore.errors import NoSuchAccount
+from mailstore.transfer.opened import Wanted, opened_account
+
+Fields = dict[str, object]
+
+
+@click.command(epilog=EPILOG)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@password_stdin_option
+@command
+def usage(cli: Cli, names: tuple[str, ...], from_stdin: bool) -> None:
+    """Show how much of the disk accounts take, all of them without a NAME; no mail is read or changed.
+
+    No password is needed for sizes of files, waiting mail and the newest snapshot in the store. With
+    --password-stdin also how many messages and octets each mailbox of the one account NAME has; waiting mail
+    is in none of them yet.
+    """
+    if from_stdin and len(names) != 1:
+        raise Refusal("name the one account whose password you give", EXIT_USAGE)
+    with cli.directory() as directory:
+        records = [find_account(directory, name) for name in names] or directory.accounts()
+    used = [(record, use) for record in records if (use := _disk_use(cli.root, record, names)) is not None]
+    newest = _newest_snapshots(cli.root, {str(record.account_id) for record, _ in used})
+    fields = [_fields(record, use, newest.get(str(record.account_id))) for record, use in used]
+    lines = [_line(record, use, newest.get(str(record.account_id))) for record, use in used]
+    if from_stdin:
+        counted = _mailboxes(cli, names[0], current_secret(from_stdin))
+        fields[0]["mailboxes"] = [asdict(one) for one in counted]
+        lines += [f"  {one.name}  {one.messages} messages, {size_text(one.size_bytes)}" for one in counted]
+    cli.answer({"accounts": fields}, *lines)
+
+
+def _disk_use(root: Path, record: AccountRecord, names: tuple[str, ...]) -> DiskUse | None:
+    """None for an account that was deleted while all are looked at. Raises NoSuchAccount for one named."""
+    try:
+        return disk_use(account_paths(root, record.account_id))
+    except NoSuchAccount:
+        if names:
+            raise
+        return None
+
+
+def _newest_snapshots(root: Path, accounts: set[str]) -> dict[str, int]:
+    """When the newest snapshot in the store was taken (ms), by account."""
+    if not (Places(root).folder / STATE_FILE).exists():
+        return {}
+    with opened_state(root) as state:
+        streams = [one for one in state.streams() if one.account in accounts]
+        stored = {one.account: [seg for seg in state.segments(one.stream) if seg.stored] for one in streams}
+    return {account: max(one.name.taken_ms for one in found) for account, found in stored.items() if found}
+
+
+def _mailboxes(cli: Cli, name: str, secret: bytes) -> list[MailboxUse]:
+    wanted = Wanted(cli.root, name, secret, cli.params, *mail_limits(cli))
+    with (
+        transferring("the account cannot be read"),
+        opened_account(wanted, writes=False) as account,
+    ):
+        return mailbox_use(account.database)
+
+
+def _fields(record: AccountRecord, use: DiskUse, newest_ms: int | None) -> Fields:
+    return {
+        "account": record.account_id,
+        "name": record.name,
+        "quota_bytes": record.quota_bytes,
+        "total_bytes": use.total_bytes,
+        **asdict(use),
+        "newest_snapshot": None if newest_ms is None else utc(newest_ms),
+    }
+
+
+def _line(record: AccountRecord, use: DiskUse, newest_ms: int | None) -> str:
+    parts = [
+        f"{size_text(use.total_bytes)} (mail {size_text(use.database_bytes)}, log {size_text(use.log_bytes)},"
+        f" search {size_text(use.search_bytes)}, inbox {size_text(use.inbox_bytes)})",
+        f"{use.waiting_messages} waiting",
+        *([f"{use.damaged_messages} DAMAGED"] if use.damaged_messages else []),
+        "no snapshot in the store" if newest_ms is None else f"snapshot {utc(newest_ms)}",
+    ]
+    return f"{record.name}  {', '.join(parts)}"
