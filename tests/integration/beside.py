@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import smtplib
 import ssl
 import subprocess
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from running import SEALBOX, START_S, STOP_S, eventually, free_port_base
+from running import SEALBOX, START_S, STOP_S, answer_of, eventually, free_port_base
 
 from deploy.first_run import make_certificate
 from mailstore.sealed import pending
@@ -63,16 +62,7 @@ class MailServer:
 
     def cli(self, *arguments: str, stdin: str = "") -> dict[str, Any]:
         """A command of the operator; its JSON answer."""
-        done = subprocess.run(
-            [*SEALBOX, *arguments, "--config", str(self.config), "--json"],
-            input=stdin.encode(),
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+        return answer_of(*arguments, "--config", str(self.config), stdin=stdin)
 
     def serve(self) -> None:
         """Start Sealbox."""

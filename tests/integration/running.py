@@ -75,6 +75,16 @@ def eventually(what: Callable[[], Any], seconds: float = 20.0) -> Any:
         __import__("select").select([], [], [], 0.02)
 
 
+def answer_of(*arguments: str, stdin: str = "") -> dict[str, Any]:
+    """Run a command of the operator, which has to do what it should; its JSON answer."""
+    done = subprocess.run(
+        [*SEALBOX, *arguments, "--json"], input=stdin.encode(), capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
 @dataclass
 class Server:
     """A quick start server on a data folder."""
@@ -186,16 +196,7 @@ class Server:
 
     def cli(self, *arguments: str, stdin: str = "") -> dict[str, Any]:
         """Run a command on the server's data; its JSON answer."""
-        done = subprocess.run(
-            [*SEALBOX, *arguments, "--data", str(self.data), "--json"],
-            input=stdin.encode(),
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+        return answer_of(*arguments, "--data", str(self.data), stdin=stdin)
 
 
 def _listening(port: int) -> bool:

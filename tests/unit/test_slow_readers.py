@@ -80,6 +80,18 @@ async def _writing(channel: Channel) -> None:
     await channel.write(b"x")
 
 
+class Waiting:
+    """A session that waits for a command."""
+
+    gave_up = False
+
+    async def __call__(self, channel: Channel) -> None:
+        try:
+            await channel.read(5.0)
+        except IdleTimeout:
+            self.gave_up = True
+
+
 @pytest.mark.parametrize(("octets", "cut"), [(STALL_BYTES, False), (STALL_BYTES - 1, True), (0, True)])
 def test_a_writer_waits_for_a_peer_that_reads(peer: Peer, octets: int, cut: bool) -> None:
     """The transport never has room, and yet the peer reads; or next to nothing."""
@@ -102,15 +114,9 @@ def test_a_peer_that_stops_reading_is_cut_off_then(peer: Peer) -> None:
 
 def test_who_still_receives_is_not_idle() -> None:
     """A command cannot be given while the answer to the last one is still under way."""
-    gave_up: list[bool] = []
-
-    async def session(channel: Channel) -> None:
-        try:
-            await channel.read(5.0)
-        except IdleTimeout:
-            gave_up.append(True)
-
+    session = Waiting()
     with socket.socket() as theirs, socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs.settimeout(20)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         theirs.connect(listening.getsockname())
         ours, _ = listening.accept()
@@ -122,26 +128,19 @@ def test_who_still_receives_is_not_idle() -> None:
             connection.transport = line  # type: ignore[assignment]  # as above
             clock.advance(5.0)
             for _ in range(3):
-                assert not gave_up
+                assert not session.gave_up
                 until = connection._taken() + STALL_BYTES
                 while connection._taken() < until:
                     theirs.recv(1000)
                 clock.advance(STALL_S)
-            assert not gave_up
+            assert not session.gave_up
             clock.advance(STALL_S)
-            assert gave_up
+            assert session.gave_up
 
 
 def test_where_nothing_is_under_way_an_idle_peer_is_idle(peer: Peer) -> None:
     """At once, as before."""
-    gave_up: list[bool] = []
-
-    async def session(channel: Channel) -> None:
-        try:
-            await channel.read(5.0)
-        except IdleTimeout:
-            gave_up.append(True)
-
+    session = Waiting()
     clock, _ = _begun(peer, session)
     clock.advance(5.0)
-    assert gave_up
+    assert session.gave_up
