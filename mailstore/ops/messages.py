@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -218,28 +219,32 @@ def placed_messages(txn: Txn, mailbox_id: MailboxId) -> list[PlacedMessage]:
 
 
 def _chosen_rows(txn: Txn, mailbox_id: MailboxId, uids: UidSet) -> list[Row]:
-    return txn.rows(
-        "SELECT p.uid, p.flags, p.keywords, p.message_id, p.size_bytes, p.internal_date FROM " + CHOSEN,
-        (as_json(uids), mailbox_id),
-    )
+    """UID, size and keywords of the chosen messages, by ascending UID."""
+    return txn.rows("SELECT p.uid, p.size_bytes, p.keywords FROM " + CHOSEN, (as_json(uids), mailbox_id))
 
 
 def _place_copies(
-    txn: Txn, rows: Sequence[Row], destination: MailboxId
+    txn: Txn, source: MailboxId, rows: Sequence[Row], destination: MailboxId
 ) -> tuple[UidValidity, tuple[Uid, ...], ModSeq]:
     modseq = bump_modseq(txn, destination)
     first, validity = take_uids(txn, destination, len(rows))
-    spelling: dict[str | None, str | None] = {None: None}
-    for column in {row[2] for row in rows} - {None}:
-        spelling[column] = keywords_column(known_keywords(txn, destination, keywords_of(column)))
-    txn.many(
-        _PLACE,
-        [
-            (destination, first + at, modseq, flags, spelling[keywords], message_id, size, date, txn.now)
-            for at, (_, flags, keywords, message_id, size, date) in enumerate(rows)
-        ],
+    last = first + len(rows) - 1
+    # One statement for all: row by row through Python takes twice as long, and the interpreter's lock.
+    txn.run(
+        "INSERT INTO placed(mailbox_id, uid, modseq, flags, keywords, message_id, size_bytes, internal_date,"
+        " save_date) SELECT ?, ? + row_number() OVER (ORDER BY p.uid), ?, p.flags, p.keywords, p.message_id,"
+        " p.size_bytes, p.internal_date, ? FROM " + CHOSEN,
+        (destination, first - 1, modseq, txn.now, as_json(UidSet.of(row[0] for row in rows)), source),
     )
-    return validity, tuple(Uid(first + at) for at in range(len(rows))), modseq
+    for column in {row[2] for row in rows} - {None}:
+        spelled = keywords_column(known_keywords(txn, destination, keywords_of(column)))
+        if spelled != column:
+            txn.run(
+                "UPDATE placed SET keywords = ?"
+                " WHERE mailbox_id = ? AND uid BETWEEN ? AND ? AND keywords = ?",
+                (spelled, destination, first, last, column),
+            )
+    return validity, tuple(Uid(uid) for uid in range(first, last + 1)), modseq
 
 
 def copy(
@@ -259,8 +264,8 @@ def copy(
     validity = UidValidity(txn.value("SELECT uid_validity FROM mailbox WHERE id = ?", (destination,)))
     placed: tuple[Uid, ...] = ()
     if rows:
-        check_quota(txn, sum(row[4] for row in rows), len(rows), limits)
-        validity, placed, _ = _place_copies(txn, rows, destination)
+        check_quota(txn, sum(row[1] for row in rows), len(rows), limits)
+        validity, placed, _ = _place_copies(txn, source, rows, destination)
     return CopyResult(validity, tuple(Uid(row[0]) for row in rows), placed, delta(txn, source, since))
 
 
@@ -270,7 +275,7 @@ def move(txn: Txn, source: MailboxId, uids: UidSet, destination: MailboxId, sinc
     validity = UidValidity(txn.value("SELECT uid_validity FROM mailbox WHERE id = ?", (destination,)))
     placed: tuple[Uid, ...] = ()
     if rows:
-        validity, placed, modseq = _place_copies(txn, rows, destination)
+        validity, placed, modseq = _place_copies(txn, source, rows, destination)
         if source != destination:
             modseq = bump_modseq(txn, source)
         _forget(txn, source, [row[0] for row in rows], modseq)
@@ -284,15 +289,24 @@ def move_all(txn: Txn, source: MailboxId, destination: MailboxId) -> None:
 
 def _forget(txn: Txn, mailbox_id: MailboxId, uids: Sequence[int], modseq: ModSeq) -> None:
     """Take messages out of a mailbox and remember that they were expunged."""
-    txn.many("INSERT INTO expunged VALUES(?, ?, ?)", [(mailbox_id, modseq, uid) for uid in uids])
-    txn.many("DELETE FROM placed WHERE mailbox_id = ? AND uid = ?", [(mailbox_id, uid) for uid in uids])
+    chosen = UidSet.of(uids)
+    txn.run(
+        "INSERT INTO expunged SELECT p.mailbox_id, ?, p.uid FROM " + CHOSEN,
+        (modseq, as_json(chosen), mailbox_id),
+    )
+    txn.many(
+        "DELETE FROM placed WHERE mailbox_id = ? AND uid BETWEEN ? AND ?",
+        [(mailbox_id, *ends) for ends in chosen.ranges],
+    )
 
 
 def _drop_unplaced(txn: Txn, message_ids: Iterable[int]) -> None:
     """Delete the content of messages that lie in no mailbox any more; secure_delete overwrites it."""
-    for message_id in message_ids:
-        if txn.value("SELECT 1 FROM placed WHERE message_id = ? LIMIT 1", (message_id,)):
-            continue
+    unplaced = txn.rows(
+        "SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM placed WHERE message_id = value)",
+        (json.dumps(list(message_ids)),),
+    )
+    for (message_id,) in unplaced:
         low = message_id << FRAME_BITS
         txn.run("DELETE FROM content WHERE id BETWEEN ? AND ?", (low, low | (1 << FRAME_BITS) - 1))
         thread_id = txn.value("DELETE FROM message WHERE id = ? RETURNING thread_id", (message_id,))

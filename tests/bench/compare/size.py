@@ -47,7 +47,7 @@ class Size:
 
     idle_connections: int = 1000
     first_logins: int = 16
-    quiet_s: float = 15.0
+    quiet_s: float = 120.0
     """Longest wait until the servers have nothing of their own to do, before a row."""
 
 
