@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from backup.leftovers import Leftovers
 from deploy.config import Config
+from deploy.control_service import ControlSocket, Serving
 from deploy.factories import Factories, Shared
 from deploy.hourly import Hourly
 from deploy.sockets import ServiceName
@@ -75,6 +76,13 @@ class Service:
         self._ports: list[tuple[ServiceName, bool, Any]] = []
         self._live: list[StreamFactory] = []
         """Factories that have or may get connections, including those of earlier configurations."""
+        serving = Serving(
+            reactor,
+            lambda: self._live,
+            lambda: self._config.access_log.addresses,
+            lambda: self._config.drain_timeout_s,
+        )
+        self._control = ControlSocket(reactor, config.data, number, serving)
 
     def _new_access_log(self, config: Config) -> FileAccessLog:
         config.log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,6 +114,7 @@ class Service:
             else:
                 port = UnixListener(self._reactor, bound, made.listening)
             self._ports.append((service, over_tcp, port))
+        self._control.start()
 
     def _clean(self) -> Deferred[Any]:
         """The hourly cleaning; a failure of one part affects neither the others nor the next hour."""
@@ -149,9 +158,12 @@ class Service:
         """Stop accepting, say goodbye to everyone, close the store, write the last log lines."""
         self._meter.stop()
         self._cleaning.stop()
+        self._control.stop()
         await gatherResults([maybeDeferred(port.stopListening) for _, _, port in self._ports])
         patience_s = self._config.drain_timeout_s
-        await gatherResults([Deferred.fromCoroutine(one.drain(patience_s)) for one in self._live])
+        await gatherResults(
+            [Deferred.fromCoroutine(one.drain(patience_s)) for one in [*self._live, self._control.factory]]
+        )
         await self._store.stop()
         await self._access_log.flush()
         if self._leftovers is not None:

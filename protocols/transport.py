@@ -14,7 +14,7 @@ import termios
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from socket import IPPROTO_TCP, TCP_INFO
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport
@@ -101,7 +101,10 @@ class StreamConnection(TwistedProtocol):
         self._closing: Any = None
         self._close_wait_s = limits.close_wait_s
         self._pump: Deferred[None] | None = None
-        self._turn_began_s = clock.seconds()
+        self.began_s: float = clock.seconds()
+        self.heard_s = self.began_s
+        """When the peer last sent something, on the clock."""
+        self._turn_began_s = self.began_s
 
     # -- Twisted's side --------------------------------------------------------------------------
 
@@ -128,6 +131,7 @@ class StreamConnection(TwistedProtocol):
         """Keep input until the session asks for it; stop reading when it does not."""
         if self._closing is not None:
             return
+        self.heard_s = self._clock.seconds()
         if self._reader is not None:
             self._input += data
             self._fire(self._take())
@@ -371,10 +375,24 @@ class Endable(Protocol):
         """Say goodbye as soon as the running command is done."""
 
 
+@runtime_checkable
+class AccountSession(Endable, Protocol):
+    """A session that may have logged in."""
+
+    @property
+    def account_id(self) -> str | None:
+        """The account that it has open; None before login."""
+
+    def put_out(self, reason: bytes) -> None:
+        """As ``end``, by the operator: the client is told also where the protocol ends silently otherwise."""
+
+
 class StreamFactory(Factory):
     """Builds connections and keeps track of them, for draining."""
 
     noisy = False
+    protocol_name = ""
+    """For people."""
 
     def __init__(self, clock: Any, limits: StreamLimits) -> None:
         self.clock = clock
@@ -417,16 +435,36 @@ class StreamFactory(Factory):
         self._live[channel] = session
         return running
 
+    def logged_in(self) -> list[tuple[StreamConnection, AccountSession]]:
+        """The connections whose session has an account open."""
+        return [
+            (connection, session)
+            for connection, session in self._live.items()
+            if isinstance(session, AccountSession) and session.account_id is not None
+        ]
+
+    async def put_out(self, account_id: str, reason: bytes, deadline_s: float) -> int:
+        """End the sessions of one account, as :meth:`drain` does; how many there were."""
+        theirs = [one for one in self.logged_in() if one[1].account_id == account_id]
+        for _, session in theirs:
+            session.put_out(reason)
+        await self._gone([connection for connection, _ in theirs], deadline_s)
+        return len(theirs)
+
     async def drain(self, deadline_s: float) -> None:
         """Ask every session to end; those that have not after ``deadline_s`` are cut off."""
         everyone = list(self._live.items())
-        timers = []
-        for connection, session in everyone:
-            timers.append(self.clock.callLater(deadline_s, connection.abort))
-            connection.hurry()
+        for _, session in everyone:
             if session is not None:
                 session.end(b"server shutting down")
-        for (connection, _), timer in zip(everyone, timers, strict=True):
+        await self._gone([connection for connection, _ in everyone], deadline_s)
+
+    async def _gone(self, connections: list[StreamConnection], deadline_s: float) -> None:
+        timers = []
+        for connection in connections:
+            timers.append(self.clock.callLater(deadline_s, connection.abort))
+            connection.hurry()
+        for connection, timer in zip(connections, timers, strict=True):
             gone: Deferred[None] = Deferred()
             connection.lost.addCallback(_pass_on, gone)
             await gone

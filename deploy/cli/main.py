@@ -16,6 +16,7 @@ from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, GivenPaths
 from deploy.cli.server import check_config, quickstart, serve
 from deploy.cli.volume import volume
+from deploy.cli.who import kick, who
 
 COMMANDS: tuple[click.Command, ...] = (
     account,
@@ -26,12 +27,14 @@ COMMANDS: tuple[click.Command, ...] = (
     domain,
     export_command,
     import_command,
+    kick,
     privacy,
     quickstart,
     recovery_key,
     restore,
     serve,
     volume,
+    who,
 )
 
 

@@ -25,6 +25,8 @@ class ImapFactory(StreamFactory):
     reactor.
     """
 
+    protocol_name = "imap"
+
     def __init__(
         self,
         login: LoginGuard,

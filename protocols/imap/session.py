@@ -66,6 +66,15 @@ class ImapSession:
         """End the session with BYE as soon as the running command is done."""
         self._ctx.end(reason)
 
+    @property
+    def account_id(self) -> str | None:
+        """See ``AccountSession``."""
+        return None if self._ctx.account is None else self._ctx.account.account_id
+
+    def put_out(self, reason: bytes) -> None:
+        """See ``AccountSession``."""
+        self.end(reason)
+
     async def run(self) -> None:
         """The whole session; returns when the connection is to be closed."""
         ctx = self._ctx

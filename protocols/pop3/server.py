@@ -22,6 +22,8 @@ class Pop3Factory(StreamFactory):
     ``clock`` is the reactor.
     """
 
+    protocol_name = "pop3"
+
     def __init__(
         self,
         login: LoginGuard,

@@ -52,6 +52,7 @@ class Pop3Session:
         self._transaction: Transaction | None = None
         self._bad_in_row = 0
         self._over = False
+        self._farewell: Refusal | None = None
         self._after_answer: Callable[[], None] | None = None
         self._deadline_s = services.clock.seconds() + services.limits.login_timeout_s
 
@@ -59,6 +60,16 @@ class Pop3Session:
         """End the session without a reply as soon as the running command is done."""
         self._over = True
         self._channel.wake()
+
+    @property
+    def account_id(self) -> str | None:
+        """See ``AccountSession``."""
+        return None if self._transaction is None else self._transaction.account.account_id
+
+    def put_out(self, reason: bytes) -> None:
+        """See ``AccountSession``. The client takes the line for the answer to its next command."""
+        self._farewell = Refusal(reason, b"SYS/TEMP")
+        self.end(reason)
 
     async def run(self) -> None:
         """The whole session; returns when the connection is to be closed."""
@@ -69,6 +80,8 @@ class Pop3Session:
                     await self._sender.flush()
                     await self._channel.turn()
                 await self._step()
+            if self._farewell is not None:
+                self._sender.put(self._farewell.wire)
             await self._sender.flush()
         except (Hangup, IdleTimeout):
             return
