@@ -99,6 +99,11 @@ class AccountPaths:
         return self.folder / PAGE_JOURNAL
 
     @property
+    def rewritten(self) -> Path:
+        """A copy of the mail database that is to take its place; see ``mailstore.rewriting``."""
+        return self.folder / "mail.db-new"
+
+    @property
     def restored(self) -> Path:
         """Left by a restore until the next unlock; see :func:`mark_restored`."""
         return self.folder / "restored"

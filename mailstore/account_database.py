@@ -23,7 +23,7 @@ from mailstore.engine import Database, DatabaseKey, close_all, open_connection
 from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.keys import Argon2Params, KeyLabel, derive
-from mailstore.locks import LOCK_TIMEOUT_S
+from mailstore.locks import LOCK_TIMEOUT_S, HeldLock
 from mailstore.opening import open_as_owner
 
 log = logging.getLogger("sealbox.store")
@@ -113,6 +113,7 @@ def open_database(
     def come_in() -> Database:
         if asked_to_leave(paths):
             raise Busy("the account is being restored")
+        remove_unfinished(paths)
         made = another_connection(paths, key, give_up=useless.append, cache_kib=cache_kib, damage=damage)
         try:
             # From the first read on, SQLite holds a lock on the file, which shows others that it is open.
@@ -148,6 +149,44 @@ def _has_database(paths: AccountPaths, may_create: bool) -> bool:
         tell(paths.folder.name, "mail.db is lost: the file is missing or empty")
         raise DatabaseDamaged
     return False
+
+
+def remove_unfinished(paths: AccountPaths) -> None:
+    """Remove what a run that was interrupted has left. The account's lock is held. Raises StorageFailed."""
+    new = paths.rewritten
+    with storage_errors():
+        if new.exists():
+            # The file itself last: as long as it is there, somebody looks for the others.
+            for ending in ("-wal", "-shm", "-journal", ""):
+                new.with_name(new.name + ending).unlink(missing_ok=True)
+
+
+@contextmanager
+def database_alone(paths: AccountPaths, key: DatabaseKey, held: HeldLock) -> Iterator[Database]:
+    """The database of an account that nobody has open, and whose lock is held; its log goes with the end.
+
+    Raises:
+        DatabaseDamaged, StorageFull, StorageFailed.
+    """
+
+    def close(database: Database) -> None:
+        close_all([database], held)
+
+    database = open_connection(paths.mail_db, key, lock=paths.lock, give_up=close)
+    try:
+        yield database
+    finally:
+        close(database)
+
+
+@contextmanager
+def copied_database(paths: AccountPaths, key: DatabaseKey) -> Iterator[Database]:
+    """The copy that is to take the database's place. Raises as :func:`database_alone`."""
+    database = open_connection(paths.rewritten, key)
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 def another_connection(

@@ -41,6 +41,9 @@ BRIEF_PATIENCE_S = 5.0
 CHECKPOINT_PATIENCE_MS = 1_000
 """How long a checkpoint waits for readers before it leaves the rest for later."""
 
+_HMAC, _DEFAULT_HMAC = "HMAC_SHA256", "HMAC_SHA512"
+"""Of our databases, and of those that SQLCipher 4 makes if it is not told."""
+
 WRITE_LOCK = "write.lock"
 """flock beside a database: writers and checkpoints, one at a time."""
 
@@ -124,6 +127,11 @@ class Txn:
         """The first column of the first row, or None."""
         row = self.one(sql, parameters)
         return row[0] if row is not None else None
+
+    def each(self, take: Callable[[Row], object], sql: str) -> None:
+        """Call ``take`` with every row of a query that has too many to be in memory at once."""
+        for row in self._connection.execute(sql):
+            take(row)
 
     def run(self, sql: str, parameters: Sequence[Value] = ()) -> int:
         """Execute a change; the number of rows it touched."""
@@ -283,6 +291,20 @@ class Database:
                 self._connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             return bool(row is not None and row[0] == 0)
 
+    def copy_compactly(self, path: Path) -> None:
+        """Write a copy without free pages to ``path``, where nothing may be; under the same key.
+
+        What is there if this fails is not whole. Raises DatabaseDamaged, StorageFull, StorageFailed.
+        """
+        # What is told to this connection counts for its file alone; a new file is made by the defaults.
+        self.pragma(f"PRAGMA cipher_default_hmac_algorithm={_HMAC}")
+        try:
+            with translated(self._damage):
+                self._connection.execute("VACUUM INTO ?", (str(path),))
+                self._require_sound()
+        finally:
+            self.pragma(f"PRAGMA cipher_default_hmac_algorithm={_DEFAULT_HMAC}")
+
     def pragma(self, sql: str) -> list[Row]:
         """Run one of our own fixed PRAGMA statements outside a transaction."""
         with translated(self._damage):
@@ -426,7 +448,7 @@ def _set_up(
         "PRAGMA cipher_log_level=NONE",
         # Raw key plus salt: no PBKDF2, the key is already uniformly random.
         f"PRAGMA key=\"x'{key.key.hex()}{key.salt.hex()}'\"",
-        "PRAGMA cipher_hmac_algorithm=HMAC_SHA256",
+        f"PRAGMA cipher_hmac_algorithm={_HMAC}",
         "PRAGMA cipher_memory_security=OFF",
         "PRAGMA temp_store=MEMORY",
         f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",

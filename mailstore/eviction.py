@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from mailstore.account import AccountPaths, exclusive_lock
 from mailstore.durable import storage_errors
 from mailstore.errors import Busy
-from mailstore.locks import locked
+from mailstore.locks import HeldLock, locked
 
 _POLL_S = 0.05
 _FLOCK = "hhqqi4x"
@@ -39,9 +39,9 @@ def asked_to_leave(paths: AccountPaths) -> bool:
 
 
 @contextmanager
-def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
+def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[HeldLock]:
     """Inside, no process has the account open, and its lock is held. Not for a process that has it open
-    itself.
+    itself, but for what it opens and closes inside; the held lock is the account's.
 
     Raises:
         Busy: sessions, or a snapshot, did not end in time. StorageFailed, StorageFull.
@@ -58,10 +58,10 @@ def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[None]:
             until = time.monotonic() + timeout_s
             while True:
                 _wait_until_closed(paths, until)
-                with exclusive_lock(paths):
+                with exclusive_lock(paths) as held:
                     # Whoever checked before ``leave`` existed may have opened it since, under that lock.
                     if not _is_open(paths):
-                        yield
+                        yield held
                         return
         finally:
             paths.leave.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from backup.limits import BackupLimits
 from deploy import config as configuration
 from deploy.cli.account_check import check
 from deploy.cli.account_usage import usage
+from deploy.cli.account_vacuum import vacuum
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
@@ -36,6 +37,7 @@ def account() -> None:
 
 account.add_command(check)
 account.add_command(usage)
+account.add_command(vacuum)
 
 
 @account.command(epilog=EPILOG)

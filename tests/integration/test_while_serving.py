@@ -202,3 +202,21 @@ def test_a_changed_password(server: Server) -> None:
     server.cli("account", "enable", user)
     client: imaplib.IMAP4_SSL = server.imap(user, PASSWORD + " 2")
     client.logout()
+
+
+def test_an_account_is_vacuumed_while_its_user_is_in(server: Server) -> None:
+    """Sessions on all workers end with BYE, mail is delivered meanwhile, and the next login has all of it."""
+    sessions = one_on_each(server)
+    count = int(
+        next(iter(sessions.values())).command(b"STATUS INBOX (MESSAGES)").untagged[-1].split()[-1][:-1]
+    )
+    for wire in sessions.values():
+        idle(wire)
+    done = server.cli("account", "vacuum", server.user, "--password-stdin", stdin=server.password + "\n")
+    server.deliver(b"Subject: afterwards\r\n\r\ntext\r\n")
+    assert done["after_bytes"] <= done["before_bytes"]
+    for wire in sessions.values():
+        assert wire.until(b"* BYE").tagged
+        wire.close()
+    with session(server) as again:
+        assert int(again.command(b"STATUS INBOX (MESSAGES)").untagged[-1].split()[-1][:-1]) == count + 1
