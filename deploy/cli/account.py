@@ -46,7 +46,11 @@ account.add_command(vacuum)
 @password_stdin_option
 @command
 def add(cli: Cli, name: str, quota: str | None, from_stdin: bool) -> None:
-    """Make the account NAME (an address); its domain is added if it is new."""
+    """Make the account NAME (an address); its domain is added if it is new.
+
+    From now on mail for it is taken and kept, sealed, until its owner first logs in. Nobody else's mail is
+    touched.
+    """
     quota_bytes = None if quota is None else parse_size(quota)
     password = new_password(from_stdin)
     init_root(cli.root)
@@ -61,7 +65,7 @@ def add(cli: Cli, name: str, quota: str | None, from_stdin: bool) -> None:
 @account.command("list", epilog=EPILOG)
 @command
 def list_accounts(cli: Cli) -> None:
-    """List all accounts."""
+    """List all accounts; no mail is read or changed."""
     with cli.directory() as directory:
         records = directory.accounts()
     cli.answer({"accounts": [_record_fields(record) for record in records]}, *map(_record_line, records))
@@ -71,7 +75,7 @@ def list_accounts(cli: Cli) -> None:
 @click.argument("name")
 @command
 def show(cli: Cli, name: str) -> None:
-    """Show what the server knows about an account without its password."""
+    """Show what the server knows about an account without its password; no mail is read or changed."""
     with cli.directory() as directory:
         record = find_account(directory, name)
         aliases = [alias.address for alias in directory.aliases(record.account_id)]
@@ -121,7 +125,11 @@ def set_account(
     pop3_dele_trash: bool | None,
     pop3_login_delay: str | None,
 ) -> None:
-    """Change how the account NAME uses POP3, from its next login on."""
+    """Change how the account NAME uses POP3, from its next login on.
+
+    No mail is changed by that, but some settings say what becomes of mail that POP3 clients download or
+    delete.
+    """
     with cli.directory() as directory:
         record = find_account(directory, name)
         settings = record.pop3
@@ -160,7 +168,7 @@ def _login_delay(text: str) -> int | None:
 @password_stdin_option
 @command
 def passwd(cli: Cli, name: str, from_stdin: bool) -> None:
-    """Change the password; the current secret is the old password or the recovery key.
+    """Change the password; the current secret is the old password or the recovery key. No mail is changed.
 
     With --password-stdin the first line is the current secret, the second the new password.
     """
@@ -176,7 +184,7 @@ def passwd(cli: Cli, name: str, from_stdin: bool) -> None:
 @click.argument("name")
 @command
 def disable(cli: Cli, name: str) -> None:
-    """Refuse logins and mail for an account; nothing is removed."""
+    """Refuse logins and new mail for an account, and end its sessions; the mail it has stays as it is."""
     _set_disabled(cli, name, True)
 
 
@@ -184,7 +192,7 @@ def disable(cli: Cli, name: str) -> None:
 @click.argument("name")
 @command
 def enable(cli: Cli, name: str) -> None:
-    """Allow logins and mail again."""
+    """Allow logins and new mail again; the mail of before is there as it was."""
     _set_disabled(cli, name, False)
 
 
@@ -193,7 +201,7 @@ def enable(cli: Cli, name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @command
 def delete(cli: Cli, name: str, yes: bool) -> None:
-    """Delete an account: keys first, then every file.
+    """Delete an account with all its mail: keys first, then every file.
 
     The answer says what is left (snapshots in the backup store) and until when. Until then the backup private
     key can restore it: 'sealbox restore NAME --private-key FILE'. Without snapshots nothing can.
@@ -231,7 +239,10 @@ def _retention_days(cli: Cli) -> float:
 @password_stdin_option
 @command
 def recovery_key(cli: Cli, name: str, from_stdin: bool) -> None:
-    """Make a recovery key and print it, once; the previous one stops working."""
+    """Make a recovery key and print it, once; the previous one stops working. No mail is changed.
+
+    Whoever has it can read all mail of the account, also without the password.
+    """
     with cli.directory() as directory:
         secret = current_secret(from_stdin)
         with opened_keyring(cli, directory, name, secret) as keyring:

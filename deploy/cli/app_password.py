@@ -44,7 +44,7 @@ def add(
     until: datetime.datetime | None,
     from_stdin: bool,
 ) -> None:
-    """Make an app password for the account NAME and print it, once."""
+    """Make an app password for the account NAME and print it, once: it opens the mail as far as it may."""
     not_after = None
     if until is not None:
         not_after = int(until.replace(tzinfo=datetime.UTC).timestamp()) + _SECONDS_PER_DAY - 1
@@ -64,7 +64,7 @@ def add(
 @click.argument("name")
 @command
 def list_app_passwords(cli: Cli, name: str) -> None:
-    """List the app passwords of the account NAME; needs no secret and shows none."""
+    """List the app passwords of the account NAME; needs no secret, shows none, and reads no mail."""
     with cli.directory() as directory:
         record = find_account(directory, name)
     header = read_header(account_paths(cli.root, record.account_id).folder).header
@@ -78,7 +78,10 @@ def list_app_passwords(cli: Cli, name: str) -> None:
 @password_stdin_option
 @command
 def revoke(cli: Cli, name: str, keyslot: str, from_stdin: bool) -> None:
-    """Revoke the app password with the id KEYSLOT (its first two groups) at once."""
+    """Revoke the app password with the id KEYSLOT (its first two groups) at once; no mail is changed.
+
+    Sessions that have logged in with it are ended.
+    """
     slot_id = SlotId(keyslot.replace("-", "").lower())
     with cli.directory() as directory:
         secret = current_secret(from_stdin)

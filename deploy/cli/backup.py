@@ -64,11 +64,26 @@ backup.add_command(drill)
 
 
 @backup.command(epilog=EPILOG)
-@click.option("--private", type=click.Path(path_type=Path), required=True, metavar="FILE")
-@click.option("--public", type=click.Path(path_type=Path), required=True, metavar="FILE")
+@click.option(
+    "--private",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="File to make for the private key.",
+)
+@click.option(
+    "--public",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="File to make for the public key.",
+)
 @command
 def keygen(cli: Cli, private: Path, public: Path) -> None:
-    """Make the backup key pair: the public key stays on the server, the private one belongs elsewhere."""
+    """Make the backup key pair: the public key stays on the server, the private one belongs elsewhere.
+
+    The private key opens snapshots, but not the mail in them, which opens with its owner's secret alone.
+    """
     try:
         with as_caller():
             generate(private, public)
@@ -84,7 +99,10 @@ def keygen(cli: Cli, private: Path, public: Path) -> None:
 @backup.command(epilog=EPILOG)
 @command
 def status(cli: Cli) -> None:
-    """Show the state of the snapshots: what waits, what is stored, when a restore was last proven."""
+    """Show the state of the snapshots: what waits, what is stored, when a restore was last proven.
+
+    No mail is read or changed.
+    """
     config = configured(cli)
     with opened_state(cli.root) as state, cli.directory() as directory:
         names = {str(record.account_id): record.name for record in directory.accounts()}
@@ -212,10 +230,21 @@ def _job_runs(root: Path) -> bool:
 @click.option(
     "--take-over", is_flag=True, help="Continue in a store with snapshots that this server does not know."
 )
-@click.option("--wait", "wait_s", type=float, default=3600.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=float,
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait.",
+)
 @command
 def run(cli: Cli, take_over: bool, wait_s: float) -> None:
-    """Take a snapshot of everything that changed, now, and wait until it is stored."""
+    """Take a snapshot of everything that changed, now, and wait until it is stored.
+
+    Mail is copied as it lies on the disk, encrypted, and stays as it is.
+    """
     config = configured(cli)
     running = _job_runs(cli.root)
     if running and take_over:
@@ -268,7 +297,10 @@ def _take_over(config: Config, state: State) -> None:
 @store_options
 @command
 def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
-    """List the points in time in the store: a summary of all accounts, or each point of ACCOUNT."""
+    """List the points in time in the store: a summary of all accounts, or each point of ACCOUNT.
+
+    No mail is read or changed.
+    """
     store, _ = chosen_store(cli, options)
     listing = list_store(store)
     if options.private_key is None:
@@ -359,6 +391,8 @@ def _sources(cli: Cli, options: StoreOptions, listing: Listing, key: PrivateKey,
 def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
     """Prove that every object is what was written and builds on the one before; exit code 6 if not.
 
+    No mail is changed, and none read: that takes its owner's secret, see 'sealbox backup check'.
+
     Without --private-key the objects are compared with the server's own records.
     """
     store, _ = chosen_store(cli, options)
@@ -412,7 +446,11 @@ def _answer_report(cli: Cli, report: Report) -> None:
 @backup.command(epilog=EPILOG)
 @command
 def prune(cli: Cli) -> None:
-    """Delete expired snapshots now; the server does so every hour."""
+    """Delete expired snapshots now; the server does so every hour.
+
+    Mail that its owner has deleted is gone for good with the last snapshot that has it; mail that is in an
+    account stays there.
+    """
     config = configured(cli)
     with ExitStack() as stack:
         try:

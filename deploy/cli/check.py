@@ -67,7 +67,10 @@ def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: Sto
 )
 @command
 def drill(cli: Cli, accounts: int | None) -> None:
-    """Restore some accounts to scratch, compare them with the living; exit code 6 if one is not proven."""
+    """Restore some accounts to scratch, compare them with the living; exit code 6 if one is not proven.
+
+    Living mail is not touched; what was restored is thrown away.
+    """
     config = configured(cli)
     count = accounts or config.snapshots.drill_accounts
     store = open_store(config.backup, config.snapshots)

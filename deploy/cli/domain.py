@@ -16,7 +16,7 @@ def domain() -> None:
 @click.option("--default", "is_default", is_flag=True, help="Login names without a domain belong to it.")
 @command
 def add_domain(cli: Cli, name: str, is_default: bool) -> None:
-    """Add a domain; the first one is the default."""
+    """Add a domain; the first one is the default. Mail for it is taken once it has accounts or aliases."""
     init_root(cli.root)
     with cli.directory() as directory:
         directory.add_domain(name)
@@ -29,7 +29,7 @@ def add_domain(cli: Cli, name: str, is_default: bool) -> None:
 @domain.command("list", epilog=EPILOG)
 @command
 def list_domains(cli: Cli) -> None:
-    """List the domains."""
+    """List the domains; no mail is touched."""
     with cli.directory() as directory:
         names, default = directory.domains(), directory.default_domain()
     lines = (f"{name}  (default)" if name == default else name for name in names)
@@ -40,7 +40,7 @@ def list_domains(cli: Cli) -> None:
 @click.argument("name")
 @command
 def delete_domain(cli: Cli, name: str) -> None:
-    """Delete a domain that has no addresses."""
+    """Delete a domain that has no addresses, so no mail is lost; mail for it is refused afterwards."""
     with cli.directory() as directory:
         directory.remove_domain(name)
     cli.answer({"deleted": name}, f"domain {name} deleted")
@@ -56,7 +56,7 @@ def alias() -> None:
 @click.argument("account")
 @command
 def add_alias(cli: Cli, address: str, account: str) -> None:
-    """Deliver mail for ADDRESS to ACCOUNT."""
+    """Deliver mail for ADDRESS to ACCOUNT from now on."""
     with cli.directory() as directory:
         record = find_account(directory, account)
         directory.add_alias(address, record.account_id)
@@ -67,7 +67,7 @@ def add_alias(cli: Cli, address: str, account: str) -> None:
 @click.argument("account", required=False)
 @command
 def list_aliases(cli: Cli, account: str | None) -> None:
-    """List aliases, of one account or of all."""
+    """List aliases, of one account or of all; no mail is touched."""
     with cli.directory() as directory:
         account_id = None if account is None else find_account(directory, account).account_id
         aliases = directory.aliases(account_id)
@@ -79,7 +79,7 @@ def list_aliases(cli: Cli, account: str | None) -> None:
 @click.argument("address")
 @command
 def delete_alias(cli: Cli, address: str) -> None:
-    """Delete an alias."""
+    """Delete an alias: mail for it is refused from now on; what it has brought stays in its account."""
     with cli.directory() as directory:
         directory.remove_alias(address)
     cli.answer({"deleted": address}, f"alias {address} deleted")

@@ -8,6 +8,7 @@ import click
 from deploy.cli.account import account, recovery_key
 from deploy.cli.app_password import app_password
 from deploy.cli.backup import backup
+from deploy.cli.completion import completion
 from deploy.cli.domain import alias, domain
 from deploy.cli.export_mail import export_command
 from deploy.cli.import_mail import import_command
@@ -24,6 +25,7 @@ COMMANDS: tuple[click.Command, ...] = (
     app_password,
     backup,
     check_config,
+    completion,
     domain,
     export_command,
     import_command,

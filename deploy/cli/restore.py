@@ -83,6 +83,9 @@ def restore(
 ) -> None:
     """Restore ACCOUNTS (addresses or ids) from their snapshots.
 
+    With --replace the mail of then takes the place of the mail of now, which is kept aside for as long as
+    snapshots are; without it, and with --messages, no mail that is there is changed.
+
     With --private-key and the store nothing else is needed, not even the old server. Accounts that exist are
     left alone without --replace; an interrupted restore continues when it is run again. One restore runs at a
     time; with --messages any number.

@@ -66,7 +66,11 @@ def _serve(config: configuration.Config, on_ready: first_run.Ready, about_ports:
 @_DATA
 @click.pass_context
 def serve(context: click.Context, config: Path | None, data: Path | None) -> None:
-    """Serve IMAP, POP3 and LMTP until SIGTERM; SIGHUP reloads certificates and limits."""
+    """Serve IMAP, POP3 and LMTP until SIGTERM; SIGHUP reloads certificates and limits.
+
+    Mail that was taken is on the disk, sealed, before the sender is told so: however the server ends, it is
+    there.
+    """
     loaded = _load(context, config, data)
     _refuse_as_root(loaded.data)
     _serve(loaded, lambda: click.echo(f"sealbox: serving {loaded.data}", err=True))
@@ -78,7 +82,10 @@ def serve(context: click.Context, config: Path | None, data: Path | None) -> Non
 @_JSON
 @click.pass_context
 def check_config(context: click.Context, config: Path | None, data: Path | None, as_json: bool) -> None:
-    """Read the configuration and name every mistake in it; exit code 2 when there is one."""
+    """Read the configuration and name every mistake in it; exit code 2 when there is one.
+
+    Nothing is changed, and no mail is touched.
+    """
     given = context.find_object(GivenPaths) or GivenPaths()
     path = configuration.find(config or given.config, data or given.data)
     mistakes: tuple[str, ...] = ()
@@ -103,7 +110,14 @@ def check_config(context: click.Context, config: Path | None, data: Path | None,
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Data root.")
-@click.option("--port-base", type=click.IntRange(1, 65000), default=1100, show_default=True, metavar="N")
+@click.option(
+    "--port-base",
+    type=click.IntRange(1, 65000),
+    default=1100,
+    show_default=True,
+    metavar="N",
+    help="Number that the ports are counted from.",
+)
 @_JSON
 def quickstart(data: Path, port_base: int, as_json: bool) -> None:
     """Make an account with sample mail in DIR and serve it on 127.0.0.1; for trying out, not for real mail.

@@ -210,8 +210,8 @@ def open_volume(
 ) -> None:
     """Open the volume on DEVICE and mount it; without DEVICE the one labelled 'sealbox'.
 
-    Nothing on it is changed. Opened and mounted already, it says so. At the machine's start /etc/crypttab and
-    /etc/fstab do the same: 'sealbox volume create' prints the lines.
+    The mail on it is not changed. Opened and mounted already, it says so. At the machine's start /etc/crypttab
+    and /etc/fstab do the same: 'sealbox volume create' prints the lines.
     """
     point = mount_point or cli.root
     with _explained():
@@ -247,7 +247,7 @@ def open_volume(
 def close(cli: Cli, name: str) -> None:
     """Unmount the volume and forget its key: from then on the device is ciphertext.
 
-    Refused while a server runs on it or files on it are open; says who has them. Nothing is lost.
+    Refused while a server runs on it or files on it are open; says who has them. No mail is lost.
     """
     with _explained():
         volumes.require_root()
@@ -271,7 +271,10 @@ def close(cli: Cli, name: str) -> None:
 @volume.command(epilog=EPILOG)
 @machine_command
 def status(cli: Cli) -> None:
-    """Say whether the data root and the swap are encrypted; exit code 6 if either is not. Changes nothing."""
+    """Say whether the data root and the swap are encrypted; exit code 6 if either is not.
+
+    No mail is touched.
+    """
     exists = cli.root.exists()
     encrypted = exists and is_on_luks(cli.root)
     swaps = plain_swaps()
