@@ -35,9 +35,7 @@ _CHUNK_BYTES = 1024 * 1024
 class NoRoomToRewrite(StorageFull):
     """There is less free space than a second copy may take. Nothing has been changed."""
 
-    def __init__(self, needed_bytes: int) -> None:
-        super().__init__("the disk is full")
-        self.needed_bytes = needed_bytes
+    needed_bytes = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,9 @@ def _require_room(paths: AccountPaths) -> None:
         needed = paths.mail_db.stat().st_size + 2 * log + ROOM_TO_OPEN_BYTES + ROOM_TO_WRITE_BYTES
         free = free_bytes(paths.folder)
     if free is not None and free < needed:
-        raise NoRoomToRewrite(needed)
+        error = NoRoomToRewrite("the disk is full")
+        error.needed_bytes = needed
+        raise error
 
 
 def _copy(paths: AccountPaths, key: DatabaseKey, held: HeldLock) -> None:

@@ -1,4 +1,4 @@
-"""Manual pages, made from the commands' own help: ``python -m deploy.cli.man_pages FOLDER``.
+"""Manual pages, made from the commands' own help: ``python -m deploy.cli.man_pages FOLDER VERSION``.
 
 One page for the program and one for each command, with its subcommands, in man(7).
 """
@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -31,13 +30,13 @@ _FILES = (
 )
 
 
-def pages() -> dict[str, str]:
-    """The pages by their file names."""
+def pages(version: str) -> dict[str, str]:
+    """The pages of this version of the program, by their file names."""
     root = click.Context(main, info_name=_PROGRAM)
-    found = {f"{_PROGRAM}.{SECTION}": _page(root, _others(main))}
+    found = {f"{_PROGRAM}.{SECTION}": _page(root, version, _others(main))}
     for name, command in main.commands.items():
         context = click.Context(command, parent=root, info_name=name)
-        found[f"{_PROGRAM}-{name}.{SECTION}"] = _page(context, [_PROGRAM])
+        found[f"{_PROGRAM}-{name}.{SECTION}"] = _page(context, version, [_PROGRAM])
     return found
 
 
@@ -45,11 +44,11 @@ def _others(group: click.Group) -> list[str]:
     return [f"{_PROGRAM}-{name}" for name in sorted(group.commands)]
 
 
-def _page(context: click.Context, see_also: list[str]) -> str:
+def _page(context: click.Context, version: str, see_also: list[str]) -> str:
     command = context.command
     title = context.command_path.replace(" ", "-")
     lines = [
-        f'.TH "{_text(title.upper())}" {SECTION} "{_day()}" "{_PROGRAM} {version(_PROGRAM)}" "Sealbox"',
+        f'.TH "{_text(title.upper())}" {SECTION} "{_day()}" "{_PROGRAM} {version}" "Sealbox"',
         ".SH NAME",
         f"{_text(title)} \\- {_text(_first_sentence(command))}",
         ".SH SYNOPSIS",
@@ -123,12 +122,12 @@ def _text(text: str) -> str:
     return "\\&" + escaped if escaped.startswith((".", "'")) else escaped
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, version: str) -> None:
     """Write all pages. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in pages().items():
+    for name, text in pages(version).items():
         (folder / name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), sys.argv[2])

@@ -210,8 +210,8 @@ def open_volume(
 ) -> None:
     """Open the volume on DEVICE and mount it; without DEVICE the one labelled 'sealbox'.
 
-    The mail on it is not changed. Opened and mounted already, it says so. At the machine's start /etc/crypttab
-    and /etc/fstab do the same: 'sealbox volume create' prints the lines.
+    The mail on it is not changed. Opened and mounted already, it says so. At the machine's start
+    /etc/crypttab and /etc/fstab do the same: 'sealbox volume create' prints the lines.
     """
     point = mount_point or cli.root
     with _explained():

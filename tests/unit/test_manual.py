@@ -51,7 +51,7 @@ def test_every_option_is_explained(path: str) -> None:
 
 def test_the_manual_has_every_command_and_option() -> None:
     """A page for each command, on which its subcommands are, too."""
-    made = man_pages.pages()
+    made = man_pages.pages("1.0")
     assert set(made) == {"sealbox.8", *(f"sealbox-{name}.8" for name in main.commands)}
     for path, command in ALL.items():
         text = made[f"sealbox-{path.split()[1]}.8"].replace("\\-", "-")
@@ -69,7 +69,7 @@ def test_the_pages_are_well_formed(checker: list[str], tmp_path: Path) -> None:
     """As far as those that read such pages can tell."""
     if shutil.which(checker[0]) is None:
         pytest.skip(f"{checker[0]} is not installed")
-    man_pages.write(tmp_path)
+    man_pages.write(tmp_path, "1.0")
     done = subprocess.run(
         [*checker, *sorted(tmp_path.iterdir())], capture_output=True, check=False, timeout=60
     )
@@ -86,7 +86,7 @@ def test_text_is_never_taken_for_a_request() -> None:
 def test_pages_have_the_day_that_the_builder_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two builds of one version are the same."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    assert '"1970-01-01"' in man_pages.pages()["sealbox.8"].splitlines()[0]
+    assert '"1970-01-01"' in man_pages.pages("1.0")["sealbox.8"].splitlines()[0]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -8,6 +8,9 @@ import pytest
 from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, World, now
 
+from mailstore import rewriting
+from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount
+
 ADDRESS = NAME.decode()
 
 
@@ -56,13 +59,12 @@ def test_snapshots_of_both_files_are_whole(world: CommandsWorld) -> None:
 
 def test_what_is_refused_changes_nothing(world: CommandsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong secret, no room, a session that does not end, no database, damage: a sentence and a code."""
-    from mailstore import rewriting
-    from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount
-
+    no_room = rewriting.NoRoomToRewrite()
+    no_room.needed_bytes = 5 * 2**30
     code, _, said = vacuum(world, secret="wrong")
     assert (code, said) == (4, "sealbox: wrong name or secret: check both and try again\n")
     for error, expected, words in (
-        (rewriting.NoRoomToRewrite(5 * 2**30), 6, "a copy of the account needs 5.00GB"),
+        (no_room, 6, "a copy of the account needs 5.00GB"),
         (Busy(), 5, "did not end within a minute"),
         (NoSuchAccount(), 3, "has no database yet"),
         (DatabaseDamaged(), 6, "the database is damaged, nothing was changed"),
