@@ -59,6 +59,9 @@ def records_of(facts: ServerFacts) -> dict[str, bytes]:
         "server_key": facts.server_key.hex(),
         "configuration": facts.configuration,
     }
+    quotas = directory.domain_quotas()
+    if quotas:
+        plain["domain_quotas"] = quotas
     for account in accounts:
         plain[_ACCOUNT + account.account_id] = {
             "name": account.name,
@@ -119,6 +122,7 @@ class Server:
     accounts: dict[str, AccountRecord] = field(default_factory=dict, repr=False)
     aliases: dict[str, AccountId] = field(default_factory=dict, repr=False)
     domains: list[str] = field(default_factory=list, repr=False)
+    domain_quotas: dict[str, int] = field(default_factory=dict, repr=False)
     default_domain: str | None = field(default=None, repr=False)
     server_key: bytes = field(default=b"", repr=False)
     configuration: str = field(default="", repr=False)
@@ -158,6 +162,9 @@ class Server:
         if "aliases" in tree:
             self.aliases = {address: AccountId(owner) for address, owner in tree["aliases"].items()}
         self.domains = tree.get("domains", self.domains)
+        if "domain_quotas" in tree:
+            quotas = tree["domain_quotas"] or {}
+            self.domain_quotas = {domain: int(quota) for domain, quota in quotas.items()}
         self.default_domain = tree.get("default_domain", self.default_domain)
         if "server_key" in tree:
             self.server_key = bytes.fromhex(tree["server_key"])

@@ -29,6 +29,8 @@ def restore_server(root: Path, server: Server) -> None:
     try:
         for domain in server.domains:
             directory.add_domain(domain)
+            if domain in server.domain_quotas:
+                directory.set_domain_quota(domain, server.domain_quotas[domain])
         if server.default_domain is not None:
             directory.set_default_domain(server.default_domain)
         for record in server.accounts.values():

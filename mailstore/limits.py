@@ -28,6 +28,9 @@ class StoreLimits:
     max_annotations: int = 200
     """Most annotations of one mailbox, and of the account itself (METADATA)."""
 
+    quota_bytes: int | None = None
+    """Storage limit of an account, where neither it nor its domain has one of its own; None means none."""
+
     max_messages: int | None = None
     """Most messages in one account; None means unlimited."""
 

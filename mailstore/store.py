@@ -231,7 +231,8 @@ class MailStore:
         """Measured in bytes on disk, without the key."""
         if size_bytes > self.limits.max_message_bytes:
             raise MessageTooLarge("the message is too large")
-        paths, limit = account_paths(self._root, recipient.account_id), recipient.quota_bytes
+        paths = account_paths(self._root, recipient.account_id)
+        limit = recipient.limit_bytes(self.limits.quota_bytes)
         if limit is not None and bytes_on_disk(paths) + size_bytes > limit:
             raise OverQuota("the storage limit is reached")
 
@@ -264,7 +265,7 @@ class MailStore:
         record = self._directory.account(account_id)
         if record is None:
             raise NoSuchAccount("no such account")
-        return record.quota_bytes
+        return record.limit_bytes(self.limits.quota_bytes)
 
 
 def _pass_on(result: Any, turn: Deferred[None]) -> Any:

@@ -14,6 +14,7 @@ from deploy.cli.account_check import check
 from deploy.cli.account_usage import usage
 from deploy.cli.account_vacuum import vacuum
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
+from deploy.cli.quota import Limits, account_limit, parse_size
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
 from mailstore.damage import GUIDE
@@ -25,9 +26,7 @@ from mailstore.model import MailboxName, Pop3Settings
 from mailstore.names import for_creation, mailbox_name
 from mailstore.sealed import damaged_messages, pending
 
-_SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _LOGIN_DELAY_MAX_S = 86_400
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 @click.group(epilog=EPILOG)
@@ -36,6 +35,7 @@ def account() -> None:
 
 
 account.add_command(check)
+account.add_command(account_limit)
 account.add_command(usage)
 account.add_command(vacuum)
 
@@ -58,7 +58,7 @@ def add(cli: Cli, name: str, quota: str | None, from_stdin: bool) -> None:
         record = create_account(
             cli.root, directory, NewAccount(name, password, quota_bytes), params=cli.params
         )
-    cli.answer(_record_fields(record), f"account {record.name} added")
+    cli.answer(_record_fields(Limits.of(cli), record), f"account {record.name} added")
     cli.remark("there is no way back in without the password: print a key with 'sealbox recovery-key'")
 
 
@@ -68,7 +68,9 @@ def list_accounts(cli: Cli) -> None:
     """List all accounts; no mail is read or changed."""
     with cli.directory() as directory:
         records = directory.accounts()
-    cli.answer({"accounts": [_record_fields(record) for record in records]}, *map(_record_line, records))
+    limits = Limits.of(cli)
+    fields = [_record_fields(limits, record) for record in records]
+    cli.answer({"accounts": fields}, *(_record_line(limits, record) for record in records))
 
 
 @account.command(epilog=EPILOG)
@@ -84,7 +86,7 @@ def show(cli: Cli, name: str) -> None:
     waiting, damaged = len(pending(paths.inbox)), len(damaged_messages(paths.inbox))
     index = index_progress(paths)
     fields = {
-        **_record_fields(record),
+        **_record_fields(Limits.of(cli), record),
         "aliases": aliases,
         "pop3": asdict(record.pop3),
         "waiting_messages": waiting,
@@ -95,7 +97,7 @@ def show(cli: Cli, name: str) -> None:
     }
     cli.answer(
         fields,
-        _record_line(record),
+        _record_line(Limits.of(cli), record),
         f"folder   {paths.folder}",
         f"waiting  {waiting} sealed messages",
         *([f"damaged  {damaged} in inbox/*.damaged: see {GUIDE}"] if damaged else []),
@@ -292,12 +294,12 @@ def _confirm(record: AccountRecord) -> None:
         raise NoSuchAccount
 
 
-def _record_fields(record: AccountRecord) -> dict[str, object]:
+def _record_fields(limits: Limits, record: AccountRecord) -> dict[str, object]:
     return {
         "account": record.account_id,
         "name": record.name,
         "created": record.created,
-        "quota_bytes": record.quota_bytes,
+        **limits.fields(record),
         "disabled": record.disabled,
     }
 
@@ -322,18 +324,9 @@ def _index_line(index: IndexProgress) -> str:
             return "all messages were indexed when the index was last filled"
 
 
-def _record_line(record: AccountRecord) -> str:
-    quota = "no limit" if record.quota_bytes is None else f"{record.quota_bytes} bytes"
+def _record_line(limits: Limits, record: AccountRecord) -> str:
     state = "  disabled" if record.disabled else ""
-    return f"{record.name}  {record.account_id}  {quota}  since {_time(record.created)}{state}"
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size like 500M. Raises Refusal."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise Refusal("that is not a size: write it like 500M or 2G", EXIT_USAGE)
-    return int(match[1]) * _UNITS[match[2].lower()]
+    return f"{record.name}  {record.account_id}  {limits.text(record)}  since {_time(record.created)}{state}"
 
 
 def _time(epoch: int) -> str:

@@ -10,6 +10,7 @@ import click
 from backup.job import Places
 from backup.state import STATE_FILE
 from deploy.cli.asking import current_secret, password_stdin_option
+from deploy.cli.quota import Limits
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account, mail_limits
 from deploy.cli.snapshot_store import opened_state, size_text, utc
 from deploy.cli.transfer import transferring
@@ -39,8 +40,9 @@ def usage(cli: Cli, names: tuple[str, ...], from_stdin: bool) -> None:
         records = [find_account(directory, name) for name in names] or directory.accounts()
     used = [(record, use) for record in records if (use := _disk_use(cli.root, record, names)) is not None]
     newest = _newest_snapshots(cli.root, {str(record.account_id) for record, _ in used})
-    fields = [_fields(record, use, newest.get(str(record.account_id))) for record, use in used]
-    lines = [_line(record, use, newest.get(str(record.account_id))) for record, use in used]
+    limits = Limits.of(cli)
+    fields = [_fields(limits, record, use, newest.get(str(record.account_id))) for record, use in used]
+    lines = [_line(limits, record, use, newest.get(str(record.account_id))) for record, use in used]
     if from_stdin:
         counted = _mailboxes(cli, names[0], current_secret(from_stdin))
         fields[0]["mailboxes"] = [asdict(one) for one in counted]
@@ -77,20 +79,21 @@ def _mailboxes(cli: Cli, name: str, secret: bytes) -> list[MailboxUse]:
         return mailbox_use(account.database)
 
 
-def _fields(record: AccountRecord, use: DiskUse, newest_ms: int | None) -> Fields:
+def _fields(limits: Limits, record: AccountRecord, use: DiskUse, newest_ms: int | None) -> Fields:
     return {
         "account": record.account_id,
         "name": record.name,
-        "quota_bytes": record.quota_bytes,
+        **limits.fields(record),
         "total_bytes": use.total_bytes,
         **asdict(use),
         "newest_snapshot": None if newest_ms is None else utc(newest_ms),
     }
 
 
-def _line(record: AccountRecord, use: DiskUse, newest_ms: int | None) -> str:
+def _line(limits: Limits, record: AccountRecord, use: DiskUse, newest_ms: int | None) -> str:
     parts = [
-        f"{size_text(use.total_bytes)} (mail {size_text(use.database_bytes)}, log {size_text(use.log_bytes)},"
+        f"{size_text(use.total_bytes)} of {limits.text(record)}"
+        f" (mail {size_text(use.database_bytes)}, log {size_text(use.log_bytes)},"
         f" search {size_text(use.search_bytes)}, inbox {size_text(use.inbox_bytes)})",
         f"{use.waiting_messages} waiting",
         *([f"{use.damaged_messages} DAMAGED"] if use.damaged_messages else []),

@@ -2,13 +2,17 @@
 
 import click
 
+from deploy.cli.quota import domain_limit, domain_limit_text
 from deploy.cli.root import EPILOG, Cli, command, find_account
 from mailstore.account import init_root
 
 
 @click.group(epilog=EPILOG)
 def domain() -> None:
-    """Add, list and delete domains."""
+    """Add, list, limit and delete domains."""
+
+
+domain.add_command(domain_limit)
 
 
 @domain.command("add", epilog=EPILOG)
@@ -32,8 +36,11 @@ def list_domains(cli: Cli) -> None:
     """List the domains; no mail is touched."""
     with cli.directory() as directory:
         names, default = directory.domains(), directory.default_domain()
-    lines = (f"{name}  (default)" if name == default else name for name in names)
-    cli.answer({"domains": names, "default": default}, *lines)
+        quotas = directory.domain_quotas()
+    shown = {name: f"  {domain_limit_text(quota)} for each account" for name, quota in quotas.items()}
+    lines = (f"{name}{'  (default)' if name == default else ''}{shown.get(name, '')}" for name in names)
+    fields = {"domains": names, "default": default}
+    cli.answer({**fields, "limits": quotas} if quotas else fields, *lines)
 
 
 @domain.command("delete", epilog=EPILOG)

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from deploy.cli.account import parse_size
 from deploy.cli.asking import current_secret, other_password, password_stdin_option
 from deploy.cli.owner import as_caller
+from deploy.cli.quota import parse_size
 from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, explain, mail_limits
 from deploy.cli.snapshot_store import parse_time, size_text
 from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring

@@ -7,9 +7,10 @@ implementation comes beside it, and has to pass tests/unit/test_directory.py.
 from pathlib import Path
 
 from mailstore.directory.embedded import embedded_directory, has_embedded_directory
-from mailstore.directory.interface import AccountRecord, Alias, Directory, Recipient
+from mailstore.directory.interface import NO_QUOTA, AccountRecord, Alias, Directory, Recipient
 
 __all__ = [
+    "NO_QUOTA",
     "AccountRecord",
     "Alias",
     "Directory",

@@ -37,7 +37,7 @@ from mailstore.page_journal import identity
 T = TypeVar("T")
 
 DIRECTORY_FILE = "directory.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 IDLE_CONNECTIONS = 8
 CACHE_KIB = 2000
 """Page cache of a connection."""
@@ -68,12 +68,17 @@ ALTER TABLE account ADD COLUMN pop3_dele_to_trash INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE account ADD COLUMN pop3_login_delay_s INTEGER;
 CREATE INDEX account_login_delay ON account(pop3_login_delay_s) WHERE pop3_login_delay_s IS NOT NULL;
 """
-_MIGRATIONS = (_VERSION_1, _VERSION_2)
+_VERSION_3 = "ALTER TABLE domain ADD COLUMN quota_bytes INTEGER;"
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 """The statements that lead from each version to the next; never edited later."""
 
+_DOMAIN_QUOTA = (
+    "(SELECT domain.quota_bytes FROM address JOIN domain ON domain.name = address.domain"
+    " WHERE address.name = account.name)"
+)
 _ACCOUNT = (
-    "SELECT id, name, public_key, header_generation, quota_bytes, created, disabled, pop3_maildrop,"
-    " pop3_retr_marks_seen, pop3_dele_to_trash, pop3_login_delay_s FROM account"
+    f"SELECT id, name, public_key, header_generation, quota_bytes, created, disabled, {_DOMAIN_QUOTA},"  # noqa: S608 - text of ours
+    " pop3_maildrop, pop3_retr_marks_seen, pop3_dele_to_trash, pop3_login_delay_s FROM account"
 )
 
 
@@ -214,6 +219,16 @@ class EmbeddedDirectory:
         """See :class:`Directory`."""
         self._write(_ensure_domain, require_domain(domain))
 
+    def set_domain_quota(self, domain: str, quota_bytes: int | None) -> None:
+        """See :class:`Directory`."""
+        statement = "UPDATE domain SET quota_bytes = ? WHERE name = ?"
+        if self._write(_run, statement, (quota_bytes, read_domain(domain))) == 0:
+            raise NoSuchDomain
+
+    def domain_quotas(self) -> dict[str, int]:
+        """See :class:`Directory`."""
+        return self._read(_domain_quotas)
+
     def remove_domain(self, domain: str) -> None:
         """See :class:`Directory`."""
         self._write(_remove_domain, read_domain(domain))
@@ -288,14 +303,14 @@ def _run(txn: Txn, statement: str, values: Sequence[Value]) -> int:
 
 def _recipient(txn: Txn, wanted: Address) -> Recipient | None:
     query = (
-        "SELECT id, name, public_key, quota_bytes, disabled FROM account"
+        f"SELECT id, name, public_key, quota_bytes, disabled, {_DOMAIN_QUOTA} FROM account"  # noqa: S608 - text of ours
         " WHERE id = (SELECT account_id FROM address WHERE name = ?)"
     )
     # An address registered with a + takes precedence over the rule for details.
     for name, hint in ((wanted.full, None), (wanted.base, wanted.detail or None)):
         row = txn.one(query, (name,))
         if row is not None:
-            return Recipient(AccountId(row[0]), row[1], PublicKey(row[2]), hint, row[3], bool(row[4]))
+            return Recipient(AccountId(row[0]), row[1], PublicKey(row[2]), hint, row[3], bool(row[4]), row[5])
     return None
 
 
@@ -370,6 +385,10 @@ def _domains(txn: Txn) -> list[str]:
     return [row[0] for row in txn.rows("SELECT name FROM domain ORDER BY name")]
 
 
+def _domain_quotas(txn: Txn) -> dict[str, int]:
+    return dict(txn.rows("SELECT name, quota_bytes FROM domain WHERE quota_bytes IS NOT NULL"))
+
+
 def _remove_domain(txn: Txn, name: str | None) -> None:
     if name is None or not _has_domain(txn, name):
         raise NoSuchDomain
@@ -386,7 +405,7 @@ def _set_default_domain(txn: Txn, name: str | None) -> None:
 
 
 def _record(row: Row) -> AccountRecord:
-    account_id, name, public_key, generation, quota_bytes, created, disabled, *pop3 = row
+    account_id, name, public_key, generation, quota_bytes, created, disabled, domain_quota, *pop3 = row
     maildrop, retr_marks_seen, dele_to_trash, login_delay_s = pop3
     return AccountRecord(
         AccountId(account_id),
@@ -397,6 +416,7 @@ def _record(row: Row) -> AccountRecord:
         created,
         bool(disabled),
         Pop3Settings(maildrop, bool(retr_marks_seen), bool(dele_to_trash), login_delay_s),
+        domain_quota,
     )
 
 
@@ -421,7 +441,7 @@ def _has_domain(txn: Txn, name: str) -> bool:
 def _ensure_domain(txn: Txn, name: str) -> None:
     if _has_domain(txn, name):
         return
-    txn.run("INSERT INTO domain VALUES (?)", (name,))
+    txn.run("INSERT INTO domain (name) VALUES (?)", (name,))
     txn.run("INSERT OR IGNORE INTO setting VALUES ('default_domain', ?)", (name,))
 
 

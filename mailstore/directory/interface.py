@@ -8,10 +8,23 @@ from typing import Protocol
 from mailstore.keys import AccountId, PublicKey
 from mailstore.model import Pop3Settings
 
+NO_QUOTA = 2**63 - 1
+"""As a storage limit: there is none, whatever the domain or the server has."""
+
+
+def storage_limit(*levels: int | None) -> int | None:
+    """The limit in bytes that counts, None for none: the first that is set, from account to server."""
+    found = next((one for one in levels if one is not None), NO_QUOTA)
+    return None if found == NO_QUOTA else found
+
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """What the directory knows about an account. ``name`` is its primary address; times in epoch s."""
+    """What the directory knows about an account. ``name`` is its primary address; times in epoch s.
+
+    ``quota_bytes`` is the account's own storage limit, ``domain_quota_bytes`` that of its domain; None where
+    none was set, and ``NO_QUOTA``. :meth:`limit_bytes` says which counts.
+    """
 
     account_id: AccountId
     name: str = field(repr=False)
@@ -21,6 +34,11 @@ class AccountRecord:
     created: int
     disabled: bool
     pop3: Pop3Settings = field(default_factory=Pop3Settings)
+    domain_quota_bytes: int | None = None
+
+    def limit_bytes(self, default: int | None) -> int | None:
+        """The storage limit that counts, None for none; ``default`` is the server's."""
+        return storage_limit(self.quota_bytes, self.domain_quota_bytes, default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,11 @@ class Recipient:
     mailbox_hint: str | None = field(repr=False)
     quota_bytes: int | None
     disabled: bool
+    domain_quota_bytes: int | None = None
+
+    def limit_bytes(self, default: int | None) -> int | None:
+        """As :meth:`AccountRecord.limit_bytes`."""
+        return storage_limit(self.quota_bytes, self.domain_quota_bytes, default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +119,7 @@ class Directory(Protocol):
         """Lock or unlock an account. Raises NoSuchAccount."""
 
     def set_quota(self, account_id: AccountId, quota_bytes: int | None) -> None:
-        """Set the storage limit, None for none. Raises NoSuchAccount."""
+        """Set the account's own storage limit, None to have the domain's. Raises NoSuchAccount."""
 
     def set_pop3(self, account_id: AccountId, settings: Pop3Settings) -> None:
         """Set how the account uses POP3, from its next login on. Raises NoSuchAccount."""
@@ -124,6 +147,12 @@ class Directory(Protocol):
 
     def add_domain(self, domain: str) -> None:
         """Add a domain; no error if it is there. The first one becomes the default. Raises AddressInvalid."""
+
+    def set_domain_quota(self, domain: str, quota_bytes: int | None) -> None:
+        """Set the storage limit of each account of a domain, None for the server's. Raises NoSuchDomain."""
+
+    def domain_quotas(self) -> dict[str, int]:
+        """The limits of the domains that have one."""
 
     def remove_domain(self, domain: str) -> None:
         """Remove a domain that no address uses. Raises NoSuchDomain, DomainInUse."""

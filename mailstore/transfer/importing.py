@@ -174,7 +174,8 @@ class _Importing:
         self._choice = choice
         self._progress = progress
         self._done = done
-        self._quota = QuotaLimits(account.record.quota_bytes, account.wanted.limits.max_messages)
+        limits = account.wanted.limits
+        self._quota = QuotaLimits(account.record.limit_bytes(limits.quota_bytes), limits.max_messages)
         self._known: dict[MailboxId | None, _Destination] = {}
         self._batch: list[ReadyMessage] = []
         self._batch_bytes = 0

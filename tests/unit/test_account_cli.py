@@ -104,6 +104,37 @@ def test_quota(run):
     assert (code, err) == (2, "sealbox: that is not a size: write it like 500M or 2G\n")
 
 
+def test_limits_of_account_and_domain(joe, tmp_path):
+    """Set at any time; 'none' and 'default' are different things, and it is shown who has set it."""
+
+    def shown():
+        of_all = answer(joe("account", "usage", "--json"))["accounts"][0]
+        of_one = answer(joe("account", "show", "joe", "--json"))
+        assert of_one["limit_bytes"] == of_all["limit_bytes"]
+        return of_one["quota_bytes"], of_one["limit_bytes"], of_one["limit_from"]
+
+    def limit(kind, name, size):
+        return answer(joe(kind, "limit", name, "--quota", size, "--json"))
+
+    assert shown() == (None, None, None)
+    limit("domain", "example.org", "2G")
+    assert shown() == (None, 2 * 2**30, "domain")
+    assert "2.00GB (by its domain)" in joe("account", "list")[1]
+    assert "example.org  (default)  2.00GB for each account" in joe("domain", "list")[1]
+    assert limit("account", "joe", "500M")["limit_bytes"] == 500 * 2**20
+    assert shown() == (500 * 2**20, 500 * 2**20, "account")
+    limit("account", "joe", "none")
+    assert shown() == (None, None, "account")
+    limit("account", "joe", "default")
+    limit("domain", "example.org", "default")
+    (tmp_path / "data" / "sealbox.toml").write_text("[store]\nquota_bytes = 7168\n")
+    assert shown() == (None, 7168, "server")
+    for wrong, words in (("much", "that is not a size"), ("9" * 12 + "T", "more than any disk has")):
+        code, _out, err = joe("account", "limit", "joe", "--quota", wrong)
+        assert (code, words in err) == (2, True)
+    assert joe("domain", "limit", "example.net", "--quota", "1G")[0] == 3
+
+
 def test_password_change(joe):
     """First line the current secret, second the new one; the old one stops working."""
     both = f"{PASSWORD}\n{NEW_PASSWORD}\n"

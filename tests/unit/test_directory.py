@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from mailstore.account import init_root, open_directory
 from mailstore.changes import Watcher
-from mailstore.directory import Alias, Directory
+from mailstore.directory import NO_QUOTA, Alias, Directory
 from mailstore.errors import (
     AccountExists,
     AddressInvalid,
@@ -219,6 +219,38 @@ def test_changing_a_record(directory):
         directory.set_quota(ANN, None)
 
 
+def test_the_nearest_storage_limit_counts(directory):
+    """The account's own, else that of the domain of its name, else the server's; 'none' is a limit, too."""
+    directory.add_alias("info@example.org", JOE)
+    directory.add_domain("example.com")
+    directory.add_alias("joe@example.com", JOE)
+    directory.set_domain_quota("example.com", 1)
+
+    def limits(default):
+        found = [directory.account(JOE), directory.login("joe@example.org"), directory.accounts()[0]]
+        found += [
+            directory.resolve(name) for name in ("joe+x@example.org", "info@example.org", "joe@example.com")
+        ]
+        return {one.limit_bytes(default) for one in found}
+
+    assert (limits(None), limits(7)) == ({None}, {7})
+    directory.set_domain_quota("EXAMPLE.org", 50)
+    assert (limits(None), limits(7)) == ({50}, {50})
+    assert directory.domain_quotas() == {"example.com": 1, "example.org": 50}
+    directory.set_quota(JOE, 9)
+    assert limits(7) == {9}
+    directory.set_quota(JOE, NO_QUOTA)
+    assert limits(7) == {None}
+    directory.set_quota(JOE, None)
+    directory.set_domain_quota("example.org", NO_QUOTA)
+    assert limits(7) == {None}
+    directory.set_domain_quota("example.org", None)
+    assert (limits(7), directory.domain_quotas()) == ({7}, {"example.com": 1})
+    for nobodys in ("example.net", "no domain"):
+        with pytest.raises(NoSuchDomain):
+            directory.set_domain_quota(nobodys, 1)
+
+
 def test_pop3_settings(directory):
     """Set for one account alone; the largest delay is known without asking every account."""
     assert directory.largest_pop3_login_delay_s() == 0
@@ -281,6 +313,7 @@ CHANGES = {
     "an account that goes": lambda directory: directory.remove_account(JOE),
     "the lock": lambda directory: directory.set_disabled(JOE, True),
     "the quota": lambda directory: directory.set_quota(JOE, 5),
+    "a domain's quota": lambda directory: directory.set_domain_quota("example.org", 5),
     "POP3": lambda directory: directory.set_pop3(JOE, Pop3Settings("Lists")),
     "a header": lambda directory: directory.advance_header_generation(JOE, 7),
     "a restored header": lambda directory: directory.set_header(JOE, PublicKey(b"other"), 1),

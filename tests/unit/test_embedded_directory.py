@@ -133,6 +133,21 @@ def test_a_directory_of_version_1_is_migrated(version_1):
     directory.close()
 
 
+def test_a_directory_of_version_2_is_migrated(version_1, monkeypatch):
+    """Nobody is limited by a domain until an operator says so."""
+    monkeypatch.setattr(embedded, "_MIGRATIONS", embedded._MIGRATIONS[:2])
+    monkeypatch.setattr(embedded, "SCHEMA_VERSION", 2)
+    with pytest.raises(StorageFailed):
+        embedded_directory(*version_1).accounts()  # there is no such column yet
+    monkeypatch.undo()
+    directory = embedded_directory(*version_1)
+    assert directory.account(ANN).limit_bytes(None) is None
+    assert directory.account(JOE).limit_bytes(None) == 1000
+    directory.set_domain_quota("example.org", 70)
+    assert directory.account(ANN).limit_bytes(None) == 70
+    directory.close()
+
+
 def test_a_migration_that_fails_leaves_version_1(version_1, monkeypatch):
     """It is one transaction: the next start does all of it."""
     monkeypatch.setattr(embedded, "_MIGRATIONS", (VERSION_1, embedded._VERSION_2 + "CREATE TABLE broken ()"))

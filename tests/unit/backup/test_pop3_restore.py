@@ -69,6 +69,22 @@ def test_pop3_settings_come_back_with_their_account(world: SnapshotWorld, tmp_pa
     world.close()
 
 
+def test_limits_of_domains_come_back(world: SnapshotWorld, tmp_path: Path) -> None:
+    """They are part of the server's stream while there are any."""
+    directory = world.mail.directory
+    directory.set_domain_quota("example.org", 5000)
+    world.append(message("one", b"1"))
+    world.pass_time(200)
+    restored = world.restored("limited")
+    assert restored.directory.domain_quotas() == {"example.org": 5000}
+    restored.close()
+    directory.set_domain_quota("example.org", None)
+    world.pass_time(200)
+    (tmp_path / "after").mkdir()
+    assert world.read_server(tmp_path / "after").domain_quotas == {}
+    world.close()
+
+
 def test_a_record_without_pop3_settings_has_the_defaults() -> None:
     """As versions before them wrote it, and those that leave one out."""
     server = Server()

@@ -15,7 +15,12 @@ from deploy import config
 from deploy.first_run import make_certificate
 
 EXAMPLE = (Path(deploy.__file__).parent / "example.toml").read_text("utf-8")
-UNSET = {("store", "max_messages"), ("access_log", "folder"), ("snapshots", "lifecycle_days")}
+UNSET = {
+    ("store", "max_messages"),
+    ("store", "quota_bytes"),
+    ("access_log", "folder"),
+    ("snapshots", "lifecycle_days"),
+}
 """Settings whose default is "not set"; the example shows a value all the same."""
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from store_world import NAME, World, now
 
 from mailstore import search
+from mailstore.directory import NO_QUOTA
 from mailstore.errors import (
     MailboxExists,
     MailboxHasChildren,
@@ -211,6 +214,36 @@ def test_quota_stops_append_copy_and_delivery(world: World) -> None:
     with pytest.raises(OverQuota):
         world.deliver(MESSAGE)
     assert now(account.quota()).used_messages == 1
+
+
+def test_quotas_of_domain_and_server_count_at_once(world: World) -> None:
+    """In a session that is open, too, and for mail that comes; the account's own goes first."""
+    account_id = world.directory.accounts()[0].account_id
+    account = world.login()
+    now(account.append("Drafts", [NewMessage(b"\r\n" + b"x" * 998)]))
+
+    def is_full() -> bool:
+        assert now(account.quota()).limit_bytes == now(world.store.quota_limit(account_id))
+        try:
+            world.deliver(MESSAGE)
+        except OverQuota:
+            with pytest.raises(OverQuota):
+                now(account.append("Drafts", [NewMessage(b"\r\n" + b"x" * 998)]))
+            return True
+        return False
+
+    assert not is_full()
+    world.directory.set_domain_quota("example.org", 1900)
+    assert is_full()
+    world.directory.set_quota(account_id, 10**9)
+    assert not is_full()
+    world.directory.set_quota(account_id, None)
+    world.directory.set_domain_quota("example.org", None)
+    assert not is_full()
+    world.store.limits = replace(world.store.limits, quota_bytes=1900)
+    assert is_full()
+    world.directory.set_quota(account_id, NO_QUOTA)
+    assert not is_full()
 
 
 def test_sub_address_chooses_the_mailbox(world: World) -> None:

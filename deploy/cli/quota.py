@@ -1,0 +1,124 @@
+"""sealbox account limit, sealbox domain limit. Exit codes: see deploy/cli/root.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account, mail_limits
+from deploy.cli.snapshot_store import size_text
+from mailstore.directory import NO_QUOTA, AccountRecord
+
+_SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_NONE, _DEFAULT = "none", "default"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size like 500M. Raises Refusal."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise Refusal("that is not a size: write it like 500M or 2G", EXIT_USAGE)
+    size = int(match[1]) * _UNITS[match[2].lower()]
+    if size >= NO_QUOTA:
+        raise Refusal("that is more than any disk has: write it like 500M or 2G", EXIT_USAGE)
+    return size
+
+
+def _parse_limit(text: str) -> int | None:
+    if text == _DEFAULT:
+        return None
+    return NO_QUOTA if text == _NONE else parse_size(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Says which storage limit counts for an account."""
+
+    server_bytes: int | None
+    """The server's, for those that have none, nor does their domain."""
+
+    @classmethod
+    def of(cls, cli: Cli) -> Limits:
+        """By the configuration."""
+        return cls(mail_limits(cli)[0].quota_bytes)
+
+    def fields(self, record: AccountRecord) -> dict[str, object]:
+        """For JSON: the account's own limit, the one that counts (null for none), and who has set that."""
+        return {
+            "quota_bytes": None if record.quota_bytes == NO_QUOTA else record.quota_bytes,
+            "limit_bytes": record.limit_bytes(self.server_bytes),
+            "limit_from": self._set_by(record),
+        }
+
+    def text(self, record: AccountRecord) -> str:
+        """The same for people."""
+        limit, set_by = record.limit_bytes(self.server_bytes), self._set_by(record)
+        text = "no limit" if limit is None else size_text(limit)
+        return text if set_by in (None, "account") else f"{text} (by its {set_by})"
+
+    def _set_by(self, record: AccountRecord) -> str | None:
+        levels = (
+            ("account", record.quota_bytes),
+            ("domain", record.domain_quota_bytes),
+            ("server", self.server_bytes),
+        )
+        return next((name for name, level in levels if level is not None), None)
+
+
+def domain_limit_text(quota_bytes: int | None) -> str:
+    """What a domain says of its accounts, for people."""
+    if quota_bytes is None:
+        return "the server's limit"
+    return "no limit" if quota_bytes == NO_QUOTA else size_text(quota_bytes)
+
+
+def _quota_option(function: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--quota",
+        "quota",
+        metavar="SIZE",
+        required=True,
+        help="Like 500M or 2G; 'none' for no limit; 'default' for what the level above says.",
+    )(function)
+
+
+@click.command("limit", epilog=EPILOG)
+@click.argument("name")
+@_quota_option
+@command
+def account_limit(cli: Cli, name: str, quota: str) -> None:
+    """Set how much mail the account NAME may have, at once; no mail that is there is removed.
+
+    What counts is the account's own limit, else that of the domain ('sealbox domain limit'), else the
+    server's ([store] quota_bytes). A full account is told so when it stores mail, and senders try again for
+    days.
+    """
+    wanted = _parse_limit(quota)
+    with cli.directory() as directory:
+        account_id = find_account(directory, name).account_id
+        directory.set_quota(account_id, wanted)
+        record = find_account(directory, name)
+    limits = Limits.of(cli)
+    fields = {"name": record.name, **limits.fields(record)}
+    cli.answer(fields, f"account {record.name}: {limits.text(record)}")
+
+
+@click.command("limit", epilog=EPILOG)
+@click.argument("name")
+@_quota_option
+@command
+def domain_limit(cli: Cli, name: str, quota: str) -> None:
+    """Set how much mail each account of the domain NAME may have; no mail that is there is removed.
+
+    Accounts with a limit of their own ('sealbox account limit') keep that.
+    """
+    wanted = _parse_limit(quota)
+    with cli.directory() as directory:
+        directory.set_domain_quota(name, wanted)
+    text = domain_limit_text(wanted)
+    fields = {"name": name, "quota_bytes": None if wanted == NO_QUOTA else wanted}
+    cli.answer(fields, f"domain {name}: {text} for each account without its own")
