@@ -184,6 +184,13 @@ class AccessLogSection(_Section):
     user_agent_max_chars: int = Field(default=AccessLogLimits().user_agent_max_chars, ge=0)
 
 
+class AccountsSection(_Section):
+    """What operators have to do before an account goes."""
+
+    deletion_hold_days: float = Field(default=0.0, ge=0, le=3650)
+    """Days from its making in which an account goes only if an operator says so twice; 0 switches it off."""
+
+
 class BackupSection(_Section):
     """Where snapshots go; an empty ``store`` switches them off."""
 
@@ -239,6 +246,7 @@ class _File(_Section):
     listen: ListenSection = ListenSection()
     argon2: Argon2Section = Argon2Section()
     access_log: AccessLogSection = AccessLogSection()
+    accounts: AccountsSection = AccountsSection()
     store: StoreSection = StoreSection()  # type: ignore[valid-type]  # made from a dataclass above
     mime: MimeSection = MimeSection()  # type: ignore[valid-type]  # as above
     stream: StreamSection = StreamSection()  # type: ignore[valid-type]  # as above
@@ -283,6 +291,7 @@ class Config:
     tls: TlsSection
     listen: ListenSection
     access_log: AccessLogSection
+    accounts: AccountsSection
     unlock: UnlockLimits
     store: StoreLimits
     mime: MimeLimits
@@ -351,6 +360,7 @@ def parse(text: str, path: Path) -> Config:
         tls=file.tls,
         listen=file.listen,
         access_log=file.access_log,
+        accounts=file.accounts,
         unlock=_unlock_limits(file.argon2, workers),
         store=store,
         mime=_limits(file.mime, MimeLimits),
@@ -406,6 +416,15 @@ def argon2_params(section: object) -> Argon2Params:
     """
     checked = Argon2Section.model_validate(section)
     return Argon2Params(checked.time_cost, checked.memory_kib, checked.parallelism)
+
+
+def deletion_hold_days(section: object) -> float:
+    """How long a new account is held, from an ``[accounts]`` section.
+
+    Raises:
+        pydantic.ValidationError: a value is wrong.
+    """
+    return AccountsSection.model_validate(section).deletion_hold_days
 
 
 def mail_limits(store: object, mime: object) -> tuple[StoreLimits, MimeLimits]:

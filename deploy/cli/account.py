@@ -15,7 +15,7 @@ from deploy.cli.account_usage import usage
 from deploy.cli.account_vacuum import vacuum
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
 from deploy.cli.quota import Limits, account_limit, parse_size
-from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
+from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, deletion_hold_days, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
 from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord
@@ -27,6 +27,7 @@ from mailstore.names import for_creation, mailbox_name
 from mailstore.sealed import damaged_messages, pending
 
 _LOGIN_DELAY_MAX_S = 86_400
+_SECONDS_PER_DAY = 86_400
 
 
 @click.group(epilog=EPILOG)
@@ -201,15 +202,21 @@ def enable(cli: Cli, name: str) -> None:
 @account.command(epilog=EPILOG)
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--confirm-hold", is_flag=True, help="Delete it although it is held, as young accounts may be.")
 @command
-def delete(cli: Cli, name: str, yes: bool) -> None:
+def delete(cli: Cli, name: str, yes: bool, confirm_hold: bool) -> None:
     """Delete an account with all its mail: keys first, then every file.
+
+    In its first days ([accounts] deletion_hold_days, off by default) an account is held: who abuses a server
+    likes to remove the traces, so it takes --confirm-hold then.
 
     The answer says what is left (snapshots in the backup store) and until when. Until then the backup private
     key can restore it: 'sealbox restore NAME --private-key FILE'. Without snapshots nothing can.
     """
     with cli.directory() as directory:
         record = find_account(directory, name)
+        if not confirm_hold:
+            _require_no_hold(cli, record)
         if not yes:
             _confirm(record)
         done = destroy_account(cli.root, directory, record.account_id, retention_days=_retention_days(cli))
@@ -226,6 +233,17 @@ def delete(cli: Cli, name: str, yes: bool) -> None:
         f"account {record.name} deleted: {done.files_removed} files, {done.bytes_removed} bytes",
         *(f"left: {rest.what}, until {_time(rest.until)} at the latest" for rest in done.left),
     )
+
+
+def _require_no_hold(cli: Cli, record: AccountRecord) -> None:
+    """Raises Refusal: the account is too young to go without another word of the operator."""
+    free_from = record.created + deletion_hold_days(cli) * _SECONDS_PER_DAY
+    if free_from > record.created and time.time() < free_from:
+        raise Refusal(
+            f"the account is held until {_time(int(free_from))} ([accounts] deletion_hold_days), so that"
+            " reports of abuse still find it: 'sealbox account disable' keeps its user out, and"
+            " --confirm-hold deletes it now"
+        )
 
 
 def _retention_days(cli: Cli) -> float:

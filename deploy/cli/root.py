@@ -216,6 +216,17 @@ def mail_limits(cli: Cli) -> tuple[StoreLimits, MimeLimits]:
         ) from None
 
 
+def deletion_hold_days(cli: Cli) -> float:
+    """The days in which a new account is held, or the default, which is none."""
+    settings = _settings(cli.config_path if cli.config_path.exists() else None, cli.root)
+    try:
+        return configuration.deletion_hold_days(settings.get("accounts", {}))
+    except ValidationError:
+        raise Refusal(
+            "the configuration's [accounts] is wrong: see 'sealbox check-config'", EXIT_USAGE
+        ) from None
+
+
 def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None]:
     """Make ``function`` a command's body: adds --data, --config and --json, and explains errors.
 

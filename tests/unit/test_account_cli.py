@@ -135,6 +135,31 @@ def test_limits_of_account_and_domain(joe, tmp_path):
     assert joe("domain", "limit", "example.net", "--quota", "1G")[0] == 3
 
 
+def test_a_young_account_is_held(joe, tmp_path, monkeypatch):
+    """Where the operator has said so: nobody removes the traces of abuse by one command."""
+    config = tmp_path / "data" / "sealbox.toml"
+    config.write_text("[accounts]\ndeletion_hold_days = 14\n")
+    code, _out, err = joe("account", "delete", "joe", "--yes")
+    assert code == 3
+    assert "the account is held until" in err and "--confirm-hold deletes it now" in err
+    assert answer(joe("account", "show", "joe", "--json"))["name"] == "joe@example.org"
+    config.write_text("[accounts]\ndeletion_hold_days = -1\n")
+    code, _out, err = joe("account", "delete", "joe", "--yes")
+    assert (code, "[accounts] is wrong" in err) == (2, True)
+    config.write_text("[accounts]\ndeletion_hold_days = 14\n")
+    made = answer(joe("account", "show", "joe", "--json"))["created"]
+    with monkeypatch.context() as later:
+        later.setattr("deploy.cli.account.time.time", lambda: made + 14 * 86_400 + 1)
+        code, _out, err = joe("account", "delete", "joe")
+        assert "there is no terminal to ask on" in err  # it is no longer held, and asks as ever
+    assert answer(joe("account", "delete", "joe", "--yes", "--confirm-hold", "--json"))["deleted"]
+
+
+def test_no_account_is_held_by_default(joe):
+    """A user's wish that everything goes is followed at once."""
+    assert answer(joe("account", "delete", "joe", "--yes", "--json"))["deleted"] == "joe@example.org"
+
+
 def test_password_change(joe):
     """First line the current secret, second the new one; the old one stops working."""
     both = f"{PASSWORD}\n{NEW_PASSWORD}\n"

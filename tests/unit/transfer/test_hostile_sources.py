@@ -184,6 +184,10 @@ def test_quota_fills_to_the_last_message_that_fits(
     with pytest.raises(OverQuota):
         world.take_in("ada", Made(10, 10))
     assert len(world.contents("ada")["INBOX"]) == 3
+    world.limits = StoreLimits(min_free_bytes=0, quota_bytes=40)
+    with pytest.raises(OverQuota):
+        world.take_in("bob", Made(10, 10))
+    assert len(world.contents("bob")["INBOX"]) == 4
 
 
 def test_a_full_disk_ends_an_import(world: TransferWorld, monkeypatch: pytest.MonkeyPatch) -> None:
