@@ -30,6 +30,7 @@ from mailstore.errors import (
     ServerKeyLost,
     StorageFailed,
 )
+from mailstore.invitation_files import remove_invitations
 from mailstore.keys import (
     KEYS_FILE,
     KEYS_LOCK,
@@ -343,8 +344,8 @@ def destroy_account(
     clock: Callable[[], float] = time.time,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Destroyed:
-    """Remove an account for good: keys first, also those of copies that restores have left, then files,
-    then the directory entry.
+    """Remove an account for good: keys first, also in invitations and in copies that restores have left, then
+    files, then the directory entry.
 
     After the first step nothing can open the rest. After a crash at any point, call it again. Snapshots,
     which include the key header, are encrypted and expire after ``retention_days``. Raises Busy,
@@ -352,6 +353,7 @@ def destroy_account(
     """
     paths = account_paths(root, account_id)
     files, size = 0, 0
+    remove_invitations(root, account_id)
     copies = copies_of(root, account_id)
     for copy in copies:
         more, octets = _measure(copy)
@@ -359,11 +361,10 @@ def destroy_account(
         with storage_errors():
             shred_keys(copy)
     try:
-        with keys_lock(paths, lock_timeout_s), exclusive_lock(paths, lock_timeout_s):
+        with keys_lock(paths, lock_timeout_s), exclusive_lock(paths, lock_timeout_s), storage_errors():
             more, octets = _measure(paths.folder)
             files, size = files + more, size + octets
-            with storage_errors():
-                shred(paths.keys)
+            shred(paths.keys)
     except NoSuchAccount:
         pass  # An earlier run got past the folder.
     with storage_errors():

@@ -37,6 +37,10 @@ class NoSuchKeyslot(StoreError):
     """The account has no keyslot with that id."""
 
 
+class NoSuchInvitation(StoreError):
+    """No invitation has that id: it was used, has run out, or there never was one."""
+
+
 class LastKeyslot(StoreError):
     """Removing this keyslot would leave no way to administer the account."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from mailstore.account import account_paths, keys_lock
 from mailstore.directory import Directory
 from mailstore.errors import AddressInvalid, NoSuchAccount, PasswordUnusable
+from mailstore.invitation_files import invitations, remove_invitation
 from mailstore.keys import (
     AccountId,
     Argon2,
@@ -71,22 +72,36 @@ class Keyring:
 
     def add_app_password(self, label: str, scope: Scope) -> NewSecret:
         """Add a slot for a fresh app password. Raises AddressInvalid (label), LimitExceeded."""
+        self.check_label(label)
+        made = self.make_app_password(self.free_id(), label, scope)
+        self.change(lambda header: header.with_slot(made.slot, self.limits))
+        return made
+
+    def check_label(self, label: str) -> None:
+        """Raises AddressInvalid: no app password may be called that."""
         if not label or len(label) > self.limits.label_chars or not label.isprintable():
             raise AddressInvalid
-        printed = new_app_password(self._free_id())
-        bare = self._make(printed.slot_id, SlotKind.APP_PASSWORD, label, scope, printed.canonical.encode())
+
+    def make_app_password(self, slot_id: SlotId, label: str, scope: Scope) -> NewSecret:
+        """A slot for a fresh app password, which nobody has added to the header yet."""
+        printed = new_app_password(slot_id)
+        bare = self._make(slot_id, SlotKind.APP_PASSWORD, label, scope, printed.canonical.encode())
         setup = self._current().scram
         slot = replace(bare, scram=make_scram_wrap(self.account_id, printed, setup, self.master))
-        self.change(lambda header: header.with_slot(slot, self.limits))
         return NewSecret(slot, printed)
 
     def replace_recovery_key(self) -> NewSecret:
         """Make a new recovery key; the old one stops working."""
-        printed = new_recovery_key(self._free_id())
+        made = self.make_recovery_key()
+        self.change(lambda header: header.with_slot(made.slot, self.limits))
+        return made
+
+    def make_recovery_key(self) -> NewSecret:
+        """A slot for a new recovery key, which nobody has added to the header yet."""
+        printed = new_recovery_key(self.free_id())
         slot = self._make(
             printed.slot_id, SlotKind.RECOVERY_KEY, "recovery key", Scope(), printed.canonical.encode()
         )
-        self.change(lambda header: header.with_slot(slot, self.limits))
         return NewSecret(slot, printed)
 
     def change_password(self, new_password: bytes) -> Keyslot:
@@ -94,17 +109,23 @@ class Keyring:
 
         Raises PasswordUnusable, also for the text of one of the account's generated secrets.
         """
+        slot = self.make_password(new_password)
+        self.change(lambda header: header.with_slot(slot, self.limits))
+        return slot
+
+    def make_password(self, new_password: bytes) -> Keyslot:
+        """A slot for a new password, which nobody has added to the header yet. Raises PasswordUnusable."""
         secret = parse_secret(new_password)
         others = [slot for slot in self.slots() if slot.kind is not SlotKind.PASSWORD]
         recovery_form = secret.printed is not None and secret.printed.kind is SlotKind.RECOVERY_KEY
         if recovery_form or choose_slot(others, secret) is not None:
             raise PasswordUnusable
-        slot = self._make(self._free_id(), SlotKind.PASSWORD, "password", Scope(), secret.password)
-        self.change(lambda header: header.with_slot(slot, self.limits))
-        return slot
+        return self._make(self.free_id(), SlotKind.PASSWORD, "password", Scope(), secret.password)
 
     def revoke(self, slot_id: SlotId) -> None:
         """Remove a keyslot. Raises NoSuchKeyslot, LastKeyslot."""
+        # It may have come of an invitation that a power cut has kept from being removed.
+        remove_invitation(self.root, slot_id)
         self.change(lambda header: header.without_slot(slot_id))
 
     def upgrade(self, slot: Keyslot, secret: bytes) -> None:
@@ -136,8 +157,10 @@ class Keyring:
         check_header(signed, self.master, expected(record))
         return signed.header
 
-    def _free_id(self) -> SlotId:
-        return new_slot_id(slot.id for slot in self.slots())
+    def free_id(self) -> SlotId:
+        """An id that neither a keyslot nor an invitation has."""
+        invited = (one.id for one in invitations(self.root))
+        return new_slot_id([*(slot.id for slot in self.slots()), *invited])
 
     def _make(self, slot_id: SlotId, kind: SlotKind, label: str, scope: Scope, secret: bytes) -> Keyslot:
         facts = SlotFacts(slot_id, kind, label, int(self.clock()), scope)

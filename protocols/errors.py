@@ -46,6 +46,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.DomainInUse: Meaning.FAULT,
     errors.NotInitialised: Meaning.OPERATOR,
     errors.NoSuchKeyslot: Meaning.FAULT,
+    errors.NoSuchInvitation: Meaning.FAULT,
     errors.LastKeyslot: Meaning.FAULT,
     errors.HeaderTampered: Meaning.OPERATOR,
     errors.NoSuchMailbox: Meaning.NO_MAILBOX,

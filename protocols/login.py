@@ -49,12 +49,11 @@ class CountedAttempt:
     trusted: bool
 
 
-class LoginGuard:
-    """What every attempt to log in passes, whatever its protocol."""
+class AttemptGuard:
+    """What every attempt to prove a secret passes: when it may start, and how it ended."""
 
     def __init__(
         self,
-        store: StoreApi,
         limits: LoginLimits,
         clock: Any,
         throttle: Throttle,
@@ -63,7 +62,6 @@ class LoginGuard:
     ) -> None:
         """``login_name`` says, in a thread, which account a name means: ``Directory.login_name``."""
         self.limits = limits
-        self._store = store
         self._clock = clock
         self._throttle = throttle
         self._run = run_in_thread
@@ -71,27 +69,6 @@ class LoginGuard:
         self._waiting: dict[Deferred[None], str] = {}
         """A login waiting for its turn, and its site."""
         self._waiting_from: Counter[str] = Counter()
-
-    async def login(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> AccountApi:
-        """Try to log in, after the wait that site and account have earned.
-
-        Raises:
-            AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
-        """
-        attempt, origin = await self._begin_with(address, name, secret)
-        return await self._prove(attempt, self._store.login(name, secret, protocol, origin))
-
-    async def prove(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> str:
-        """As ``login``, but nothing is opened: the name of the account that the secret is right for."""
-        attempt, origin = await self._begin_with(address, name, secret)
-        return await self._prove(attempt, self._store.prove(name, secret, protocol, origin))
-
-    async def _begin_with(self, address: str, name: bytes, secret: bytes) -> tuple[CountedAttempt, Origin]:
-        """As ``begin``; a secret that nobody can have counts as failed too."""
-        attempt = await self.begin(address, name)
-        if not 0 < len(secret) <= self.limits.secret_max_bytes:
-            raise AuthenticationFailed("authentication failed")
-        return attempt, Origin(attempt.site, attempt.trusted)
 
     async def begin(self, address: str, name: bytes) -> CountedAttempt:
         """Wait until an attempt may start; it counts as failed until it has succeeded.
@@ -106,25 +83,11 @@ class LoginGuard:
             raise AuthenticationFailed("authentication failed")
         return CountedAttempt(site, name, account, start.trusted)
 
-    async def scram_setup(self, attempt: CountedAttempt) -> ScramSetup:
-        """The SCRAM parameters for a name; they do not reveal whether the account exists."""
-        try:
-            return await self._store.scram_setup(attempt.name)
-        except StoreError:
-            self._take_back(attempt)
-            raise
+    async def proven(self, attempt: CountedAttempt, proof: Awaitable[T]) -> T:
+        """What ``proof`` gives; the attempt is no failure any more, unless the secret was wrong.
 
-    async def login_scram(
-        self, attempt: CountedAttempt, exchange: ScramExchange, protocol: AccessProtocol
-    ) -> tuple[AccountApi, bytes]:
-        """As ``login``, by a SCRAM proof; also gives the ServerSignature (RFC 5802 section 3)."""
-        return await self._prove(attempt, self._store.login_scram(attempt.name, exchange, protocol))
-
-    async def largest_pop3_delay_s(self) -> int:
-        """The longest delay between POP3 logins that any account has of its own, in seconds; 0: none has."""
-        return await self._store.largest_pop3_login_delay_s()
-
-    async def _prove(self, attempt: CountedAttempt, proof: Awaitable[T]) -> T:
+        Raises as ``proof`` does.
+        """
         try:
             result = await proof
         except (AuthenticationFailed, TooManyLogins, CancelledError):
@@ -210,3 +173,59 @@ class LoginGuard:
         for turn in list(islice(waiting, self.limits.free_failures + 1)):
             if not turn.called:  # the one before may have passed, and woken it
                 turn.callback(None)
+
+
+class LoginGuard(AttemptGuard):
+    """What every attempt to log in passes, whatever its protocol."""
+
+    def __init__(
+        self,
+        store: StoreApi,
+        limits: LoginLimits,
+        clock: Any,
+        throttle: Throttle,
+        run_in_thread: RunInThread,
+        login_name: Callable[[bytes], str | None],
+    ) -> None:
+        """See :class:`AttemptGuard`."""
+        super().__init__(limits, clock, throttle, run_in_thread, login_name)
+        self._store = store
+
+    async def login(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> AccountApi:
+        """Try to log in, after the wait that site and account have earned.
+
+        Raises:
+            AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
+        """
+        attempt, origin = await self._begin_with(address, name, secret)
+        return await self.proven(attempt, self._store.login(name, secret, protocol, origin))
+
+    async def prove(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> str:
+        """As ``login``, but nothing is opened: the name of the account that the secret is right for."""
+        attempt, origin = await self._begin_with(address, name, secret)
+        return await self.proven(attempt, self._store.prove(name, secret, protocol, origin))
+
+    async def _begin_with(self, address: str, name: bytes, secret: bytes) -> tuple[CountedAttempt, Origin]:
+        """As ``begin``; a secret that nobody can have counts as failed too."""
+        attempt = await self.begin(address, name)
+        if not 0 < len(secret) <= self.limits.secret_max_bytes:
+            raise AuthenticationFailed("authentication failed")
+        return attempt, Origin(attempt.site, attempt.trusted)
+
+    async def scram_setup(self, attempt: CountedAttempt) -> ScramSetup:
+        """The SCRAM parameters for a name; they do not reveal whether the account exists."""
+        try:
+            return await self._store.scram_setup(attempt.name)
+        except StoreError:
+            self._take_back(attempt)
+            raise
+
+    async def login_scram(
+        self, attempt: CountedAttempt, exchange: ScramExchange, protocol: AccessProtocol
+    ) -> tuple[AccountApi, bytes]:
+        """As ``login``, by a SCRAM proof; also gives the ServerSignature (RFC 5802 section 3)."""
+        return await self.proven(attempt, self._store.login_scram(attempt.name, exchange, protocol))
+
+    async def largest_pop3_delay_s(self) -> int:
+        """The longest delay between POP3 logins that any account has of its own, in seconds; 0: none has."""
+        return await self._store.largest_pop3_login_delay_s()

@@ -3,8 +3,9 @@
 Read in this order: ``hierarchy`` (what is derived from a master key), ``printed`` (secrets that the program
 makes), ``slots`` (the master key wrapped under a secret), ``scram`` (a second way into a slot), ``pair`` (the
 key pair for arriving mail), ``header`` (the file that holds all of it, and what authenticates it), ``decoy``
-(what an unknown name gets instead), ``hardening`` (keys in memory). FORMAT.md, sections 1 to 5, is the
-specification. The rest of the program takes from here what is listed below, and nothing from the files.
+(what an unknown name gets instead), ``invitation`` (the master key in a link that works once), ``hardening``
+(keys in memory). FORMAT.md, sections 1 to 5 and 14, is the specification. The rest of the program takes from
+here what is listed below, and nothing from the files.
 """
 
 from mailstore.keys.decoy import (
@@ -37,6 +38,17 @@ from mailstore.keys.hierarchy import (
     RandomBytes,
     derive,
     new_master,
+)
+from mailstore.keys.invitation import (
+    INVITATION_FILE_BYTES,
+    Invitation,
+    InvitationFacts,
+    Token,
+    decode_invitation,
+    encode_invitation,
+    make_invitation,
+    open_invitation,
+    read_token,
 )
 from mailstore.keys.pair import (
     PRIVATE_KEY_BYTES,
@@ -80,6 +92,7 @@ from mailstore.keys.slots import (
 )
 
 __all__ = [
+    "INVITATION_FILE_BYTES",
     "KEYS_FILE",
     "KEYS_LOCK",
     "MASTER_KEY_BYTES",
@@ -92,6 +105,8 @@ __all__ = [
     "Expected",
     "Header",
     "HeaderLimits",
+    "Invitation",
+    "InvitationFacts",
     "KeyLabel",
     "Keyslot",
     "Printed",
@@ -103,19 +118,23 @@ __all__ = [
     "SlotFacts",
     "SlotId",
     "SlotKind",
+    "Token",
     "Typo",
     "argon2id",
     "authenticate",
     "check_header",
     "choose_slot",
     "decode_header",
+    "decode_invitation",
     "decoy_header",
     "decoy_slot",
     "derive",
     "dummy_scram_setup",
+    "encode_invitation",
     "load_private_key",
     "load_public_key",
     "lock_in_memory",
+    "make_invitation",
     "make_scram_wrap",
     "make_slot",
     "meant_as_recovery_key",
@@ -125,12 +144,14 @@ __all__ = [
     "new_recovery_key",
     "new_scram_setup",
     "new_slot_id",
+    "open_invitation",
     "open_scram_wrap",
     "open_slot",
     "parse_secret",
     "process_hardening",
     "random_characters",
     "read_header",
+    "read_token",
     "recovery_key_typo",
     "wipe",
     "wrap_private_key",

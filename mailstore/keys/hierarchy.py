@@ -38,6 +38,7 @@ class KeyLabel(StrEnum):
     BACKUP_STATE = "sealbox/1/backup-state"
     BACKUP_STATE_SALT = "sealbox/1/backup-state-salt"
     BACKUP_SIGNING = "sealbox/1/backup-signing"
+    INVITATION = "sealbox/1/invitation"
 
 
 def derive(master: bytes | bytearray, label: str, length: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Write keys.json and sealed.json: run it only when a format changes, and say so in FORMAT.md.
+"""Write keys.json, sealed.json, invitations.json: only when a format changes, and say so in FORMAT.md.
 
 All randomness but HPKE's comes from SHAKE-256 of a name; the library takes none for HPKE, so sealed
 messages differ in each run while everything that opens them stays the same.
@@ -15,13 +15,16 @@ from mailstore.keys import (
     AccountId,
     Argon2Params,
     Header,
+    InvitationFacts,
     KeyLabel,
     Scope,
     SlotFacts,
     SlotId,
     SlotKind,
     derive,
+    encode_invitation,
     load_private_key,
+    make_invitation,
     make_scram_wrap,
     make_slot,
     new_app_password,
@@ -137,6 +140,43 @@ def keys_vectors():
     }
 
 
+def invitation_vectors():
+    """Invitations with the tokens that open them, and files that no reader may accept."""
+    master = fixed("master key")(32)
+    scope = Scope(frozenset({AccessProtocol.IMAP, AccessProtocol.SMTP}), True)
+    device = InvitationFacts("Handy \u2706", 1_700_000_000, 1_700_086_400, scope)
+    owner = InvitationFacts("new account", 1_700_000_000, 1_700_086_400, Scope(), SlotId("pa55w0rd"))
+    made = [
+        make_invitation(ACCOUNT, SlotId(slot_id), facts, master, random=fixed(f"invitation {slot_id}"))
+        for slot_id, facts in (("d3v1ce00", device), ("0wner000", owner))
+    ]
+    good = encode_invitation(made[0][0])
+    broken = {
+        "empty": b"",
+        "widened": good.replace(b'"read_only": true', b'"read_only": false'),
+        "other protocols": good.replace(b' "imap",\n', b""),
+        "prolonged": good.replace(b"1700086400", b"1800086400"),
+        "another account": good.replace(b"00112233", b"10112233"),
+        "for the owner": good.replace(b'"replaces": null', b'"replaces": "pa55w0rd"'),
+        "another label": good.replace(b"Handy", b"Hardy"),
+        "another id": good.replace(b"d3v1ce00", b"d3v1ce01"),
+        "unknown version": good.replace(b'"version": 1', b'"version": 2'),
+        "unknown field": good.replace(b' "version"', b' "extra": 0,\n "version"'),
+        "trailing byte": good + b"\n",
+        "compact JSON": json.dumps(json.loads(good)).encode(),
+        "deep": b"[" * 4000,
+        "too long": good.replace(b"Handy", b"H" * 5000),
+    }
+    return {
+        "master": master.hex(),
+        "good": [
+            {"token": token.text(), "file": encode_invitation(invitation).decode()}
+            for invitation, token in made
+        ],
+        "broken": {name: b64(raw) for name, raw in broken.items()},
+    }
+
+
 def sealed_vectors():
     """sealed.json."""
     raw_private = new_private_key(fixed("private key"))
@@ -186,5 +226,9 @@ def sealed_vectors():
 
 
 if __name__ == "__main__":
-    for name, vectors in (("keys", keys_vectors()), ("sealed", sealed_vectors())):
+    for name, vectors in (
+        ("keys", keys_vectors()),
+        ("sealed", sealed_vectors()),
+        ("invitations", invitation_vectors()),
+    ):
         (HERE / f"{name}.json").write_text(json.dumps(vectors, indent=1) + "\n", "utf-8")

@@ -1,0 +1,186 @@
+"""Inviting somebody into an account: a link that works once and for a while. Blocks; for threads.
+
+The link's secret opens the invitation, which holds the account's master key. Opening it writes a new keyslot
+into the header and destroys the invitation. The header is what counts: its keyslot has the invitation's id
+(or has taken the place of the one that the invitation was to replace), so of two who open a link at the same
+time one is refused, and so is whoever comes after a power cut between the two steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailstore.account import account_paths, keys_lock
+from mailstore.directory import Directory
+from mailstore.errors import (
+    AccountDisabled,
+    AuthenticationFailed,
+    NoSuchAccount,
+    NoSuchInvitation,
+    StorageFailed,
+    StorageFull,
+)
+from mailstore.invitation_files import read_invitation, remove_invitation, write_invitation
+from mailstore.keyring import Keyring
+from mailstore.keys import (
+    Argon2,
+    Argon2Params,
+    Header,
+    Invitation,
+    InvitationFacts,
+    Scope,
+    SlotId,
+    SlotKind,
+    Token,
+    argon2id,
+    lock_in_memory,
+    make_invitation,
+    open_invitation,
+    wipe,
+)
+
+DEVICE_VALID_S = 3600
+"""How long somebody who has just chosen a password may take to set up a device, in seconds."""
+
+DEVICE_LABEL = "set up by invitation"
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What an invitation was exchanged for: an app password for one device, shown once."""
+
+    name: str = field(repr=False)
+    """The account's address."""
+
+    app_password: str = field(repr=False)
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """What the first visitor of a new account gets: a recovery key, shown once, and a link for a device."""
+
+    name: str = field(repr=False)
+    recovery_key: str = field(repr=False)
+    device: Token = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where accounts are, and what a keyslot costs. ``clock`` gives epoch seconds."""
+
+    root: Path
+    directory: Directory
+    params: Argon2Params = field(default_factory=Argon2Params)
+    argon2: Argon2 = argon2id
+    clock: Callable[[], float] = time.time
+
+
+def invite(keyring: Keyring, facts: InvitationFacts) -> Token:
+    """Make an invitation to the account that ``keyring`` has open; its token is shown once.
+
+    Raises AddressInvalid (label), StorageFull, StorageFailed, HeaderTampered.
+    """
+    keyring.check_label(facts.label)
+    invitation, token = make_invitation(keyring.account_id, keyring.free_id(), facts, keyring.master)
+    write_invitation(keyring.root, invitation)
+    return token
+
+
+def invite_owner(keyring: Keyring, created: int, not_after: int) -> Token:
+    """Make the invitation to a new account: whoever opens it chooses the password. Raises as ``invite``."""
+    password = next(slot for slot in keyring.slots() if slot.kind is SlotKind.PASSWORD)
+    return invite(keyring, InvitationFacts("new account", created, not_after, Scope(), password.id))
+
+
+def withdraw(root: Path, slot_id: SlotId) -> None:
+    """Destroy an invitation; no secret is needed. Raises NoSuchInvitation: it is used, run out or unknown."""
+    invitation = read_invitation(root, slot_id)
+    if invitation is None:
+        raise NoSuchInvitation
+    try:
+        with keys_lock(account_paths(root, invitation.account_id)):
+            if read_invitation(root, slot_id) is None:
+                raise NoSuchInvitation  # it was opened just now
+            remove_invitation(root, slot_id)
+    except NoSuchAccount:
+        remove_invitation(root, slot_id)
+
+
+def join(place: Place, token: Token) -> Joined:
+    """Exchange an invitation for an app password. One Argon2 run, once the secret is known to be right.
+
+    Raises AuthenticationFailed: used, run out, withdrawn, never made, or the account is disabled or gone;
+    LimitExceeded, HeaderTampered, Busy, StorageFull, StorageFailed: it can be used later.
+    """
+    with _opened(place, token, replaces=False) as (invitation, keyring, name):
+        made = keyring.make_app_password(invitation.id, invitation.label, invitation.scope)
+        keyring.change(
+            lambda header: _unused(place.root, header, invitation).with_slot(made.slot, keyring.limits)
+        )
+        _destroy_used(place.root, invitation)
+    return Joined(name, made.printed.text(), invitation.scope)
+
+
+def welcome(place: Place, token: Token, password: bytes) -> Welcomed:
+    """Exchange the invitation to a new account for a password of one's own, and a recovery key.
+
+    Raises PasswordUnusable: the invitation can still be used; otherwise as ``join``.
+    """
+    with _opened(place, token, replaces=True) as (invitation, keyring, name):
+        chosen, recovery = keyring.make_password(password), keyring.make_recovery_key()
+        # First whatever may fail: once the password is changed its owner has to see the recovery key.
+        now = int(place.clock())
+        device = invite(keyring, InvitationFacts(DEVICE_LABEL, now, now + DEVICE_VALID_S, Scope()))
+        keyring.change(
+            lambda header: (
+                _unused(place.root, header, invitation)
+                .with_slot(chosen, keyring.limits)
+                .with_slot(recovery.slot, keyring.limits)
+            )
+        )
+        _destroy_used(place.root, invitation)
+    return Welcomed(name, recovery.printed.text(), device)
+
+
+def _destroy_used(root: Path, invitation: Invitation) -> None:
+    """Destroy what the header says is used; on a disk that does not let it, it goes once it has run out."""
+    with suppress(StorageFull, StorageFailed):
+        remove_invitation(root, invitation.id)
+
+
+@contextmanager
+def _opened(place: Place, token: Token, *, replaces: bool) -> Iterator[tuple[Invitation, Keyring, str]]:
+    """The invitation, the account's keys and its name; the master key is wiped afterwards."""
+    invitation = read_invitation(place.root, token.id)
+    if invitation is None or (invitation.replaces is not None) is not replaces:
+        raise AuthenticationFailed
+    master = open_invitation(invitation, token, place.clock())
+    lock_in_memory(master)
+    try:
+        record = place.directory.account(invitation.account_id)
+        if record is None:
+            raise AuthenticationFailed
+        if record.disabled:
+            raise AccountDisabled
+        keyring = Keyring(
+            place.root, place.directory, record.account_id, master, place.params, place.argon2, place.clock
+        )
+        yield invitation, keyring, record.name
+    finally:
+        wipe(master)
+
+
+def _unused(root: Path, header: Header, invitation: Invitation) -> Header:
+    """The header, if the invitation is there and not used; under its lock. Raises AuthenticationFailed."""
+    ids = {slot.id for slot in header.slots}
+    is_used = invitation.id in ids if invitation.replaces is None else invitation.replaces not in ids
+    if is_used:
+        _destroy_used(root, invitation)
+    if is_used or read_invitation(root, invitation.id) is None:
+        raise AuthenticationFailed
+    return header
