@@ -11,7 +11,6 @@ import grp
 import os
 import re
 import socket
-import ssl
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     create_model,
@@ -30,12 +28,15 @@ from pydantic import (
 from backup.errors import KeyFileInvalid
 from backup.keypair import read_public_key
 from backup.limits import BackupLimits
+from deploy.config_door import DnsSection, DoorSettings, HttpsSection, SetupSection
+from deploy.config_section import Section, TlsSection
 from deploy.machine import memory_mib
 from mailstore.errors import StoreError
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.unlock import UnlockLimits
+from protocols.https.facts import SetupFacts
 from protocols.limits import (
     AccessLogLimits,
     EnvelopeLimits,
@@ -64,10 +65,6 @@ class ConfigError(Exception):
         self.mistakes = mistakes
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _bounded(kind: Any) -> Any:
     """Numbers in limits are counts, sizes or times: never negative."""
     return Annotated[kind, Field(ge=0)] if kind in (int, float) else kind
@@ -87,34 +84,11 @@ def _section_of(limits: type[Any]) -> type[BaseModel]:
         return section
 
     checks: dict[str, Any] = {"fits": model_validator(mode="after")(fits)}
-    return create_model(limits.__name__, __base__=_Section, __validators__=checks, **fields)
+    return create_model(limits.__name__, __base__=Section, __validators__=checks, **fields)
 
 
 def _limits(section: BaseModel, limits: type[L]) -> L:
     return limits(**section.model_dump())
-
-
-class TlsSection(_Section):
-    """Certificate chain and private key (PEM files), reread on SIGHUP."""
-
-    certificate: Path
-    private_key: Path
-
-    @field_validator("certificate", "private_key")
-    @classmethod
-    def _readable(cls, path: Path) -> Path:
-        if not path.is_file() or not os.access(path, os.R_OK, effective_ids=True):
-            raise ValueError("the file is missing or cannot be read")
-        return path
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> TlsSection:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.certificate, self.private_key)
-        except (OSError, ssl.SSLError):
-            raise ValueError("certificate and private key are not PEM files that belong together") from None
-        return self
 
 
 def check_endpoint(text: str) -> str:
@@ -135,7 +109,7 @@ def check_endpoint(text: str) -> str:
     return text
 
 
-class ListenSection(_Section):
+class ListenSection(Section):
     """Where the server listens; an empty list switches a service off."""
 
     imaps: tuple[str, ...] = ("0.0.0.0:993", "[::]:993")  # a mail server listens on all addresses
@@ -145,6 +119,7 @@ class ListenSection(_Section):
     lmtp: tuple[str, ...] = ("unix:/run/sealbox/lmtp.sock",)
     auth: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
+    https: tuple[str, ...] = ()
 
     @field_validator("auth", "recipients")
     @classmethod
@@ -153,7 +128,7 @@ class ListenSection(_Section):
             raise ValueError("write unix:/path: what is said there must not leave the machine")
         return values
 
-    @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp")
+    @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp", "https")
     @classmethod
     def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for text in values:
@@ -164,7 +139,7 @@ class ListenSection(_Section):
         return values
 
 
-class Argon2Section(_Section):
+class Argon2Section(Section):
     """Cost of new keyslots (RFC 9106), and memory for all logins that run at the same time."""
 
     time_cost: int = Field(default=Argon2Params().time_cost, ge=1)
@@ -174,7 +149,7 @@ class Argon2Section(_Section):
     waiting_logins: int = Field(default=UnlockLimits().waiting_logins, ge=1)
 
 
-class AccessLogSection(_Section):
+class AccessLogSection(Section):
     """The access log: one line per command."""
 
     folder: Path | None = None
@@ -184,14 +159,14 @@ class AccessLogSection(_Section):
     user_agent_max_chars: int = Field(default=AccessLogLimits().user_agent_max_chars, ge=0)
 
 
-class AccountsSection(_Section):
+class AccountsSection(Section):
     """What operators have to do before an account goes."""
 
     deletion_hold_days: float = Field(default=0.0, ge=0, le=3650)
     """Days from its making in which an account goes only if an operator says so twice; 0 switches it off."""
 
 
-class BackupSection(_Section):
+class BackupSection(Section):
     """Where snapshots go; an empty ``store`` switches them off."""
 
     store: str = ""
@@ -234,7 +209,7 @@ LoginSection = _section_of(LoginLimits)
 SnapshotsSection = _section_of(BackupLimits)
 
 
-class _File(_Section):
+class _File(Section):
     data: Path
     hostname: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9.-]+$")
     workers: int = Field(default=0, ge=0, le=256)
@@ -256,6 +231,9 @@ class _File(_Section):
     lmtp: LmtpSection = LmtpSection()  # type: ignore[valid-type]  # as above
     auth: AuthSection = AuthSection()  # type: ignore[valid-type]  # as above
     recipients: RecipientsSection = RecipientsSection()  # type: ignore[valid-type]  # as above
+    https: HttpsSection = HttpsSection()
+    setup: SetupSection = SetupSection()
+    dns: DnsSection = DnsSection()
     login: LoginSection = LoginSection()  # type: ignore[valid-type]  # as above
     backup: BackupSection = BackupSection()
     snapshots: SnapshotsSection = SnapshotsSection()  # type: ignore[valid-type]  # as above
@@ -274,6 +252,11 @@ class _File(_Section):
         if not path.is_absolute():
             raise ValueError("write an absolute path")
         return path
+
+    @model_validator(mode="after")
+    def _door(self) -> _File:
+        self.https.check_listening(self.listen.https)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,11 +285,17 @@ class Config:
     lmtp: EnvelopeLimits
     auth: SaslServiceLimits
     recipients: SocketmapLimits
+    door: DoorSettings
     login: LoginLimits
     backup: BackupSection
     snapshots: BackupLimits
     text: str = field(repr=False)
     """What it was read from."""
+
+    @property
+    def setup_facts(self) -> SetupFacts:
+        """What mail programs are told."""
+        return self.door.facts(self.hostname)
 
     @property
     def log_folder(self) -> Path:
@@ -323,7 +312,19 @@ def _sentence(error: Any) -> str:
             return f"the setting '{where}' is missing"
         case _:
             text = str(error["msg"]).removeprefix("Value error, ")
-            return f"'{where}': {text[:1].lower()}{text[1:]}"
+            # What concerns several sections says so itself.
+            return f"'{where}': {text[:1].lower()}{text[1:]}" if where else text
+
+
+def _checked(text: str, path: Path) -> _File:
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(path, (f"this is not TOML: {exc}",)) from None
+    try:
+        return _File.model_validate(tree)
+    except ValidationError as exc:
+        raise ConfigError(path, tuple(_sentence(error) for error in exc.errors())) from None
 
 
 def parse(text: str, path: Path) -> Config:
@@ -332,14 +333,7 @@ def parse(text: str, path: Path) -> Config:
     Raises:
         ConfigError: naming every mistake.
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(path, (f"this is not TOML: {exc}",)) from None
-    try:
-        file = _File.model_validate(tree)
-    except ValidationError as exc:
-        raise ConfigError(path, tuple(_sentence(error) for error in exc.errors())) from None
+    file = _checked(text, path)
     workers = file.workers or os.cpu_count() or 1
     store, imap, lmtp = (
         _limits(file.store, StoreLimits),
@@ -371,6 +365,7 @@ def parse(text: str, path: Path) -> Config:
         lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),
         auth=_limits(file.auth, SaslServiceLimits),
         recipients=_limits(file.recipients, SocketmapLimits),
+        door=DoorSettings(file.https, file.setup, file.dns),
         login=_limits(file.login, LoginLimits),
         backup=file.backup,
         snapshots=_limits(file.snapshots, BackupLimits),

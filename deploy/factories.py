@@ -78,6 +78,8 @@ class Factories:
                 return self._plain(self._auth())
             case "recipients":
                 return self._plain(self._recipients())
+            case "https":
+                raise AssertionError("the door has a process of its own")
             case _:
                 assert_never(service)
 

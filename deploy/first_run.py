@@ -10,8 +10,10 @@ import smtplib
 import sys
 import tempfile
 import threading
+import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -25,10 +27,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from deploy.config import FILE_NAME, Config, ConfigError, parse
 from deploy.samples import sample_messages
 from mailstore.account import NewAccount, create_account, init_root, open_directory
+from mailstore.directory import Directory
 from mailstore.durable import replace_file, storage_errors, write_new
+from mailstore.invitation_files import read_invitation, remove_invitations
+from mailstore.invitations import invite
 from mailstore.keyring import Keyring
-from mailstore.keys import random_characters
+from mailstore.keys import InvitationFacts, Scope, random_characters, read_token
 from mailstore.opening import open_as_owner
+from protocols.https.facts import link
 
 Ready = Callable[[], None]
 
@@ -37,10 +43,13 @@ CERTIFICATE_DAYS = 397
 PASSWORD_CHARS = 20
 """Characters of the generated password, five random bits each."""
 
+INVITATION_S, INVITATION_LEFT_S = 86_400, 3600
+"""How long the link that is printed works, and how long it has to work at least, in seconds."""
+
 DELIVERY_S = 30.0
 """Patience with an answer to the samples; while they are delivered no worker is started again."""
 
-PORTS = {"imap": 43, "imaps": 93, "pop3": 10, "pop3s": 95, "lmtp": 24}
+PORTS = {"imap": 43, "imaps": 93, "pop3": 10, "pop3s": 95, "lmtp": 24, "https": 80}
 
 AUTH_SOCKET = "auth.sock"
 SOCKET_PATH_MAX_BYTES = 107
@@ -74,9 +83,16 @@ class Prepared:
     certificate: Path
     note: Path
     is_new: bool
+    invitation: str
+    """The token of an invitation to the account."""
 
     def __repr__(self) -> str:
         return f"Prepared({self.config.data})"
+
+    @property
+    def invite(self) -> str | None:
+        """A link that sets up a mail program; None where the settings have no door."""
+        return link(self.config.setup_facts, self.invitation) if self.config.listen.https else None
 
     @property
     def auth(self) -> str | None:
@@ -141,12 +157,25 @@ def _config_text(data: Path, ports: dict[str, int], name: str) -> str:
             *(f"{service} = {here(service)}" for service in PORTS),
             f"auth = {json.dumps([f'unix:{_auth_socket(data, name)}'])}",
             "",
+            "[setup]",
+            'name = "Sealbox on this machine"',
+            f'url = "https://localhost:{ports["https"]}"',
+            f"imap_port = {ports['imaps']}",
+            f"pop3_port = {ports['pop3s']}",
+            "",
         )
     )
 
 
-_PORT_LINE = re.compile(rf'^({"|".join(PORTS)}) = \["127\.0\.0\.1:\d+"\]$', re.MULTILINE)
-"""A port as the quick start writes it."""
+_LINES = {
+    **{f'{service} = ["127.0.0.1:': service for service in PORTS},
+    'url = "https://localhost:': "https",
+    "imap_port = ": "imaps",
+    "pop3_port = ": "pop3s",
+}
+"""How lines with a port begin as the quick start writes them, and whose port it is."""
+
+_PORT_LINE = re.compile(rf'^({"|".join(map(re.escape, _LINES))})\d+((?:"\]?)?)$', re.MULTILINE)
 
 
 def _settings(data: Path, ports: dict[str, int]) -> Config:
@@ -170,7 +199,7 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
             for line in text.splitlines(keepends=True)
             for old in (line.rstrip("\r\n"),)
         )
-        text = _PORT_LINE.sub(lambda found: f'{found[1]} = ["127.0.0.1:{ports[found[1]]}"]', text)
+        text = _PORT_LINE.sub(lambda found: f"{found[1]}{ports[_LINES[found[1]]]}{found[2]}", text)
         config = parse(text, path)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise CannotPrepare(f"{path}: this is not TOML: {exc}") from None
@@ -179,7 +208,9 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
     elsewhere = [
         service
         for service, port in ports.items()
+        # The door came later than the other ports: settings without it are whole.
         if f"127.0.0.1:{port}" not in getattr(config.listen, service)
+        and (service != "https" or config.listen.https)
     ]
     if config.data != data or elsewhere:
         what = ", ".join(f"listen.{service}" for service in elsewhere) or "data"
@@ -222,20 +253,46 @@ def _make_own_folder(folder: Path) -> None:
             raise CannotPrepare(f"{folder} belongs to somebody else")
 
 
-def _make_account(data: Path) -> tuple[str, str]:
-    """Create the demonstration account; its password and recovery key."""
+def _make_account(data: Path) -> tuple[str, str, str]:
+    """Create the demonstration account; its password, its recovery key and an invitation's token."""
     directory = open_directory(data)
     try:
         letters = random_characters(PASSWORD_CHARS)
         password = "-".join(letters[at : at + 4] for at in range(0, PASSWORD_CHARS, 4))
         create_account(data, directory, NewAccount(USER, password.encode()))
         directory.set_default_domain("localhost")
-        opened = open_as_owner(data, directory, USER, password.encode(), now=datetime.now(UTC).timestamp())
-        try:
-            made = Keyring(data, directory, opened.record.account_id, opened.master).replace_recovery_key()
-        finally:
-            opened.wipe()
-        return password, made.printed.text()
+        with _keyring(data, directory, password) as keyring:
+            made = keyring.replace_recovery_key()
+            return password, made.printed.text(), _invite(keyring)
+    finally:
+        directory.close()
+
+
+@contextmanager
+def _keyring(data: Path, directory: Directory, password: str) -> Iterator[Keyring]:
+    opened = open_as_owner(data, directory, USER, password.encode(), now=time.time())
+    try:
+        yield Keyring(data, directory, opened.record.account_id, opened.master)
+    finally:
+        opened.wipe()
+
+
+def _invite(keyring: Keyring) -> str:
+    now = int(time.time())
+    return invite(keyring, InvitationFacts("quick start", now, now + INVITATION_S, Scope())).text()
+
+
+def _invitation(data: Path, kept: str, password: str) -> str:
+    """The token of an invitation: the one that was kept, or a new one if that was used or runs out soon."""
+    token = read_token(kept)
+    found = None if token is None else read_invitation(data, token.id)
+    if found is not None and found.not_after > time.time() + INVITATION_LEFT_S:
+        return kept
+    directory = open_directory(data)
+    try:
+        with _keyring(data, directory, password) as keyring:
+            remove_invitations(data, keyring.account_id)
+            return _invite(keyring)
     finally:
         directory.close()
 
@@ -268,12 +325,12 @@ def prepare(data: Path, port_base: int) -> Prepared:
     finally:
         directory.close()
     if is_new:
-        password, recovery_key = _make_account(data)
+        password, recovery_key, invitation = _make_account(data)
         note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        note.unlink(missing_ok=True)
-        write_new(note, json.dumps({"data": str(data), "user": USER, "password": password}).encode())
+        _write_note(note, data, password, invitation)
     try:
-        password = str(json.loads(note.read_text("utf-8"))["password"])
+        kept = json.loads(note.read_text("utf-8"))
+        password, invitation = str(kept["password"]), str(kept.get("invitation", ""))
     except (OSError, ValueError, KeyError):
         raise CannotPrepare(
             f"the password note {note} is lost: serve this data with 'sealbox serve --data {data}', "
@@ -282,7 +339,16 @@ def prepare(data: Path, port_base: int) -> Prepared:
     folder = _auth_socket(data, _own_name(data)).parent
     if folder != data:
         _make_own_folder(folder)
-    return Prepared(_settings(data, ports), ports, password, recovery_key, certificate, note, is_new)
+    settings = _settings(data, ports)
+    if (fresh := _invitation(data, invitation, password)) != invitation:
+        _write_note(note, data, password, fresh)
+    return Prepared(settings, ports, password, recovery_key, certificate, note, is_new, fresh)
+
+
+def _write_note(note: Path, data: Path, password: str, invitation: str) -> None:
+    fields = {"data": str(data), "user": USER, "password": password, "invitation": invitation}
+    with storage_errors():
+        replace_file(note, json.dumps(fields).encode())
 
 
 def _deliver_samples(port: int) -> None:
@@ -311,6 +377,7 @@ def _json_line(prepared: Prepared) -> str:
             "pid": os.getpid(),
             "data": str(prepared.config.data),
             **prepared.ports,
+            "invite": prepared.invite,
             "user": USER,
             "password": prepared.password,
             "cafile": str(prepared.certificate),
@@ -329,6 +396,12 @@ def _welcome(prepared: Prepared) -> str:
     recovery = (
         f"  Recovery key    {prepared.recovery_key}\n{'':18}(shown this once; the only way back in)\n"
         if prepared.recovery_key
+        else ""
+    )
+    door = (
+        "\nOr open this link in a browser: it sets up one mail program, works once and for a day.\n\n"
+        f"  {prepared.invite}\n"
+        if prepared.invite
         else ""
     )
     auth = f"\n{'':18}Postfix and Exim have passwords checked at {prepared.auth}" if prepared.auth else ""
@@ -357,4 +430,4 @@ Data: {prepared.config.data}
 Settings: {prepared.config.path} (yours to change: --data and --port-base put in their lines alone)
 The password is kept for you in {prepared.note}
 (a real server keeps it nowhere). Stop with Ctrl-C; run again to go on with the same mail.
-"""
+{door}"""

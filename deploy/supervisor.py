@@ -1,9 +1,10 @@
-"""The supervisor: binds the sockets, keeps one worker per core and the snapshot job alive, passes signals on.
+"""The supervisor: binds the sockets, keeps one worker per core, the snapshot job and the HTTPS door alive,
+and passes signals on.
 
-It opens no database and holds no key. A worker that dies is replaced: at once when it had served for a
-while, after a growing pause when it died young, and within a second in any case when no other is left.
-Connections that wait in the shared sockets stay there. When the supervisor itself dies, the workers
-notice at their control pipe and end as they would on SIGTERM.
+It opens no database and holds no key. A worker that dies is replaced: at once when it had served for a while,
+after a growing pause when it died young, and within a second in any case when no other is left. Connections
+that wait in the shared sockets stay there. When the supervisor itself dies, the workers notice at their
+control pipe and end as they would on SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from deploy import snapshots, worker
+from deploy import door, snapshots, worker
 from deploy.config import Config, ConfigError, load
 from deploy.forking import Child, Parent, Run
 from deploy.notify import notify
-from deploy.sockets import Listener
+from deploy.sockets import DOOR, Listener
 
 log = logging.getLogger("sealbox.supervisor")
 
@@ -43,11 +44,11 @@ KILL_MARGIN_S = 15.0
 
 @dataclass(slots=True)
 class _Slot:
-    """The slot of one worker, or of the snapshot job, whichever process is in it."""
+    """The slot of one worker, of the snapshot job or of the HTTPS door, whichever process is in it."""
 
     name: str
     number: int | None = None
-    """Of a worker; None for the snapshot job."""
+    """Of a worker; None for the others."""
     pause_s: float = RESTART_PAUSE_FIRST_S
     process: _Process | None = None
     restart: Any = None
@@ -107,6 +108,8 @@ class Supervisor:
         self._slots = [_Slot(f"worker {number}", number) for number in range(config.workers)]
         if config.backup.store:
             self._slots.append(_Slot("snapshots"))
+        if config.listen.https:
+            self._slots.append(_Slot("door"))
         self._stopping: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -138,13 +141,7 @@ class Supervisor:
         if self._stopping is not None:
             return
         process = _Process(self, slot)
-        run: Run
-        if slot.number is None:
-            run, listeners = partial(snapshots.run, self._checked), []
-        else:
-            listeners = self._listeners
-            bound = [(one.service, one.socket) for one in listeners]
-            run = partial(worker.run, self._checked, slot.number, bound)
+        run, listeners = self._task(slot)
         try:
             process.child = self._start_child(
                 slot.name, run, [one.socket.fileno() for one in listeners], process
@@ -158,6 +155,20 @@ class Supervisor:
             self._start_again(slot, f"could not be started (errno {exc.errno})", young=True)
         else:
             slot.process = process
+
+    def _task(self, slot: _Slot) -> tuple[Run, list[Listener]]:
+        """What the process in a slot does, and the sockets that it needs for that."""
+        if slot.number is not None:
+            listeners, run = self._of(door=False), partial(worker.run, self._checked, slot.number)
+        elif slot.name == "door":
+            listeners, run = self._of(door=True), partial(door.run, self._checked)
+        else:
+            return partial(snapshots.run, self._checked), []
+        return partial(run, [(one.service, one.socket) for one in listeners]), listeners
+
+    def _of(self, *, door: bool) -> list[Listener]:
+        """The sockets of the door, or those of the workers."""
+        return [one for one in self._listeners if (one.service == DOOR) is door]
 
     def worker_ready(self, process: _Process) -> None:
         """A worker accepts connections; the first time all do, say so."""

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -31,17 +31,34 @@ Sockets = list[tuple[ServiceName, socket.socket]]
 """What a worker listens on."""
 
 
+class Serving(Protocol):
+    """What is inside a process that serves."""
+
+    async def start(self, listening: Sockets) -> None:
+        """Accept connections."""
+
+    def reload(self, config: Config) -> None:
+        """Use another configuration from now on; one that cannot be used changes nothing."""
+
+    async def stop(self) -> None:
+        """Stop accepting, and end everything in order."""
+
+
+MakeService = Callable[[Any], Serving]
+"""Makes what is inside, on a reactor. May raise StoreError, OSError."""
+
+
 class Worker:
-    """The process around a ``Service``: signals, control pipe, orderly shutdown."""
+    """The process around what serves: signals, control pipe, orderly shutdown."""
 
     def __init__(
-        self, reactor: Any, config: Config, number: int, sockets: Sockets, inherited: Inherited
+        self, reactor: Any, config: Config, make: MakeService, sockets: Sockets, inherited: Inherited
     ) -> None:
         self._reactor = reactor
         self._config = config
         self._sockets = sockets
         self._inherited = inherited
-        self._service = Service(reactor, config, number)
+        self._service = make(reactor)
         self._ending: Deferred[None] | None = None
         self.exit_code = 0
 
@@ -120,14 +137,21 @@ def _nothing() -> None:
 
 def run(config: Config, number: int, sockets: Sockets, inherited: Inherited) -> int:
     """Run one worker; the process's exit code."""
-    setup(config.log_level, f"worker-{number}")
+    return serve(
+        config, f"worker-{number}", lambda reactor: Service(reactor, config, number), sockets, inherited
+    )
+
+
+def serve(config: Config, name: str, make: MakeService, sockets: Sockets, inherited: Inherited) -> int:
+    """Run one process that serves; its exit code. ``name`` is for the log."""
+    setup(config.log_level, name)
     process_hardening()
     # Imported late: this makes the reactor, and the supervisor's is another one.
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     try:
-        worker = Worker(reactor, config, number, sockets, inherited)
+        worker = Worker(reactor, config, make, sockets, inherited)
     except (StoreError, OSError) as error:
         # No traceback: the operator has to act, and its text may contain what must not be logged.
         errno = f" (errno {error.errno})" if isinstance(error, OSError) else ""

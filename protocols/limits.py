@@ -302,3 +302,22 @@ class Pop3Limits:
     rest is marked at QUIT."""
     connections_max: int = 5000
     """Connections of one worker at a time; further ones are closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsLimits:
+    """Bounds on connections to the HTTPS door. Sizes in bytes, times in seconds."""
+
+    head_max_bytes: int = 16 * KIB
+    """A request's first line with its header; a longer one is answered 431."""
+    body_max_bytes: int = 16 * KIB
+    """A form, or the question of Outlook; a longer one is answered 413."""
+    request_timeout_s: float = 15.0
+    """From connecting until the request is complete, whatever comes in between."""
+    connections_max: int = 1000
+    """At a time; further ones are closed."""
+    connections_per_address_max: int = 50
+    """Of one client address, or one /64 of IPv6; not behind a proxy, which shows them all as its own."""
+    password_min_chars: int = 8
+    """Least length of the password that the owner of a new account chooses."""
+    password_max_chars: int = 200

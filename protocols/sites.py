@@ -20,3 +20,8 @@ def site_of(address: str) -> str:
         # A socket for both families shows IPv4 clients so (RFC 4291 section 2.5.5.2): no network of theirs.
         return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((int(parsed), _IPV6_SITE_BITS), strict=False))
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` is an IP address."""
+    return site_of(text) != ""

@@ -1,6 +1,7 @@
 """sealbox account, sealbox recovery-key. Exit codes: see deploy/cli/root.py."""
 
 import datetime
+import os
 import re
 import sys
 import time
@@ -14,6 +15,7 @@ from deploy.cli.account_check import check
 from deploy.cli.account_usage import usage
 from deploy.cli.account_vacuum import vacuum
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
+from deploy.cli.invite import facts_and_time, link_to_new_account
 from deploy.cli.quota import Limits, account_limit, parse_size
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, deletion_hold_days, find_account
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
@@ -26,6 +28,7 @@ from mailstore.model import MailboxName, Pop3Settings
 from mailstore.names import for_creation, mailbox_name
 from mailstore.sealed import damaged_messages, pending
 
+_UNKNOWN_BYTES = 32
 _LOGIN_DELAY_MAX_S = 86_400
 _SECONDS_PER_DAY = 86_400
 
@@ -44,15 +47,21 @@ account.add_command(vacuum)
 @account.command(epilog=EPILOG)
 @click.argument("name")
 @click.option("--quota", metavar="SIZE", help="Storage limit, like 500M or 2G; none if not given.")
+@click.option("--invite", is_flag=True, help="Print a link behind which the user chooses the password.")
+@click.option("--valid", metavar="TIME", help="How long the link works, like 24h or 7d.")
 @password_stdin_option
 @command
-def add(cli: Cli, name: str, quota: str | None, from_stdin: bool) -> None:
+def add(cli: Cli, name: str, quota: str | None, invite: bool, valid: str | None, from_stdin: bool) -> None:
     """Make the account NAME (an address); its domain is added if it is new.
 
     From now on mail for it is taken and kept, sealed, until its owner first logs in. Nobody else's mail is
-    touched.
+    touched. With --invite nobody but the user ever knows the password, and the link is the only way in until
+    it is used: once it has run out, delete the account and add it again.
     """
     quota_bytes = None if quota is None else parse_size(quota)
+    if invite:
+        _add_by_link(cli, name, quota_bytes, valid)
+        return
     password = new_password(from_stdin)
     init_root(cli.root)
     with cli.directory() as directory:
@@ -61,6 +70,25 @@ def add(cli: Cli, name: str, quota: str | None, from_stdin: bool) -> None:
         )
     cli.answer(_record_fields(Limits.of(cli), record), f"account {record.name} added")
     cli.remark("there is no way back in without the password: print a key with 'sealbox recovery-key'")
+
+
+def _add_by_link(cli: Cli, name: str, quota_bytes: int | None, valid: str | None) -> None:
+    facts_and_time(cli, valid)  # refuses before anything is made
+    init_root(cli.root)
+    # Nobody learns this password: the link replaces it.
+    wanted = NewAccount(name, os.urandom(_UNKNOWN_BYTES).hex().encode("ascii"), quota_bytes)
+    with cli.directory() as directory:
+        made = link_to_new_account(cli, directory, wanted, valid)
+    fields = {
+        **_record_fields(Limits.of(cli), made.record),
+        "invite": made.url,
+        "invitation": made.invitation_id,
+    }
+    cli.answer(fields, made.url)
+    cli.remark(
+        f"account {made.record.name} added; invitation {made.invitation_id} is the only way in until it is"
+        " used, and is not shown again"
+    )
 
 
 @account.command("list", epilog=EPILOG)

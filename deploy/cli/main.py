@@ -12,6 +12,7 @@ from deploy.cli.completion import completion
 from deploy.cli.domain import alias, domain
 from deploy.cli.export_mail import export_command
 from deploy.cli.import_mail import import_command
+from deploy.cli.invite import invite_command
 from deploy.cli.privacy import privacy
 from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, GivenPaths
@@ -29,6 +30,7 @@ COMMANDS: tuple[click.Command, ...] = (
     domain,
     export_command,
     import_command,
+    invite_command,
     kick,
     privacy,
     quickstart,

@@ -19,6 +19,7 @@ from protocols.sasl import SaslError, decode_response
 from protocols.scram import BindingFailed, client_first
 from protocols.socketmap.grammar import netstring
 from tests.fuzz.target import TRANSCRIPTS, Target, said_in
+from tests.unit.https.https_world import OWNER, TOKEN, HttpsWorld, answer_in
 from tests.unit.lmtp.lmtp_world import LmtpWorld
 from tests.unit.pop3.pop3_world import Pop3World
 from tests.unit.sasl.sasl_world import HELLO, SaslWorld, auth, plain
@@ -27,6 +28,7 @@ from tests.wire import Client, ImapWorld
 
 MAX_BYTES = 4096
 PIECE_BYTES = 7
+STATUSES = {200, 400, 404, 405, 410, 413, 429, 431, 501}
 MESSAGE = b"From: a@b.example\r\nSubject: one\r\nMessage-ID: <1@b>\r\n\r\nbody\r\n"
 IMAP_LIMITS = ImapLimits()
 NO_DELAYS = LoginLimits(list_scram=True, delay_max_s=0.0)
@@ -146,6 +148,15 @@ def sasl_session(data: bytes) -> None:
     assert heard[0] == heard[1], "how the stream is cut has changed the answers"
 
 
+def https_session(data: bytes) -> None:
+    """One request at the HTTPS door: whatever is answered is a whole response."""
+    mode, data = (data[0] if data else 0), data[1:MAX_BYTES]
+    world = HttpsWorld(NO_DELAYS)
+    heard = talk(world, world.connect(), data, in_pieces=mode % 2 == 1)
+    if heard:
+        assert answer_in(heard.removeprefix(b"HTTP/1.1 100 \r\n\r\n")).status in STATUSES
+
+
 def socketmap_session(data: bytes) -> None:
     """A mail server that asks who gets mail: each answer is a netstring of a known kind."""
     said = data[:MAX_BYTES]
@@ -258,6 +269,22 @@ _SOCKETMAP_WORDS = (
     *(b",", b":", b"0:,", b"26:", b"4096:", b"joe@example.org", b" ", b"+x@"),
 )
 
+_HTTPS_WORDS = (
+    *(b"GET ", b"POST ", b"HEAD ", b" HTTP/1.1\r\n", b"Host: example.org\r\n", b"\r\n\r\n", b"\r\n", b"%40"),
+    *(b"/invite/", b"/welcome/", TOKEN.encode(), OWNER.encode(), b"/.well-known/mta-sts.txt", b"as=apple"),
+    *(b"/mail/config-v1.1.xml?emailaddress=joe%40example.org", b"/Autodiscover/Autodiscover.xml", b"&again="),
+    *(b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"password="),
+    *(b"<EMailAddress>joe@example.org</EMailAddress>", b"X-Forwarded-For: 192.0.2.1\r\n", b"5\r\nas=ap\r\n"),
+)
+_HTTPS_SEEDS = [
+    b"GET /mail/config-v1.1.xml HTTP/1.1\r\nHost: autoconfig.example.org\r\n\r\n",
+    b"POST /invite/%b HTTP/1.1\r\nHost: example.org\r\nContent-Length: 8\r\n\r\nas=apple" % TOKEN.encode(),
+    b"POST /welcome/%b HTTP/1.1\r\nHost: example.org\r\nContent-Length: 34\r\n\r\n"
+    b"password=longenough&again=longenough" % OWNER.encode(),
+    b"POST /autodiscover/autodiscover.xml HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2c\r\n<EMailAddress>joe@example.org</EMailAddress>\r\n0\r\n\r\n",
+]
+
 WIRE_TARGETS = (
     Target("imap_session", imap_session, lambda: _modes(said_in(TRANSCRIPTS), (0, 2)), _IMAP_WORDS),
     Target("imap_grammar", imap_grammar, lambda: _modes(said_in(TRANSCRIPTS), (1, 3)), _IMAP_WORDS),
@@ -269,5 +296,6 @@ WIRE_TARGETS = (
     Target(
         "socketmap_session", socketmap_session, lambda: [b"".join(_SOCKETMAP_WORDS[:2])], _SOCKETMAP_WORDS
     ),
+    Target("https_session", https_session, lambda: _modes(_HTTPS_SEEDS, (0, 1)), _HTTPS_WORDS),
     Target("words", words, lambda: [b"biwsbj1qb2Uscj1hYmM=", b"n,,n=joe,r=abc", b"Entw&APw-rfe", b"&AOQ-&"]),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import imaplib
@@ -26,7 +27,7 @@ from tests.readiness import Readiness
 SEALBOX = [sys.executable, "-m", "deploy"]
 START_S = 60
 STOP_S = 40
-PORT_OFFSETS = (43, 93, 10, 95, 24)
+PORT_OFFSETS = (43, 93, 10, 95, 24, 80)
 BASE_STEP = 131
 FIRST_PORT, BLOCK_PORTS, BLOCKS = 20_000, 1_500, 8
 
@@ -47,7 +48,7 @@ def _block() -> int:
 
 
 def free_port_base(above: int | None = None) -> int:
-    """A base whose five ports are free at the moment, beyond another one where several are wanted."""
+    """A base whose ports are free at the moment, beyond another one where several are wanted."""
     end = _block() + BLOCK_PORTS - max(PORT_OFFSETS)
     for base in range(_block() if above is None else above + BASE_STEP, end, BASE_STEP):
         taken = False
@@ -147,14 +148,21 @@ class Server:
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
+        return [pid for pid, name in self.children().items() if name.startswith("worker")]
+
+    def children(self) -> dict[int, str]:
+        """All processes of the server but the supervisor, by their ids, with their names."""
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(one) for one in children.split()]
+        found = {}
+        for one in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with contextlib.suppress(FileNotFoundError):
+                found[int(one)] = Path(f"/proc/{one}/comm").read_text("utf-8").strip()
+        return found
 
     def kill(self) -> None:
         """kill -9 for supervisor and workers, all at once."""
         assert self.process is not None and self.process.stdout is not None
-        for pid in [self.process.pid, *self.workers()]:
+        for pid in [self.process.pid, *self.children()]:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(STOP_S)
         self.process.stdout.close()

@@ -61,6 +61,12 @@ PURE = (
     "protocols/envelope/message.py",
     "protocols/envelope/replies.py",
     "protocols/envelope/requests.py",
+    "protocols/https/accounts.py",
+    "protocols/https/connection.py",
+    "protocols/https/documents.py",
+    "protocols/https/facts.py",
+    "protocols/https/pages.py",
+    "protocols/https/profile.py",
     "protocols/lmtp/grammar.py",
     "protocols/sasl_service/connection.py",
     "protocols/sasl_service/grammar.py",
@@ -102,6 +108,7 @@ COMPUTES_ONLY = (
     "mailstore/transfer/mbox_format.py",
     "mailstore/uidset.py",
     "mailstore/wal.py",
+    "protocols/https/facts.py",
     "backup/schedule.py",
 )
 """Files and folders that, with whatever they import, touch no disk, network, database, clock or thread."""
@@ -425,7 +432,7 @@ def test_protocols_know_only_the_face_of_the_store(path: Path) -> None:
     inner = {module for module in modules if module.startswith("mailstore.")}
     assert all(any(m == face or m.startswith(face + ".") for face in STORE_FACE) for m in inner)
     own = path.relative_to(ROOT).parts[1]
-    others = {"imap", "pop3", "lmtp", "envelope", "sasl_service", "socketmap"} - {own}
+    others = {"imap", "pop3", "lmtp", "envelope", "sasl_service", "socketmap", "https"} - {own}
     if own in ("lmtp", "socketmap"):
         others.remove("envelope")  # LMTP is a dialect of it; the maps say what RCPT would be answered
     assert not any(f"{module}.".startswith(f"protocols.{other}.") for module in modules for other in others)

@@ -70,6 +70,15 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
     assert shown["argon2"] == config.Argon2Section().model_dump()
     assert set(shown["access_log"]) == set(config.AccessLogSection.model_fields)
     assert {k: tuple(v) for k, v in shown["listen"].items()} == config.ListenSection().model_dump()
+    for section in ("https", "setup", "dns"):
+        defaults = getattr(loaded.door, section).model_dump()
+        assert set(shown[section]) == set(defaults)
+        paths = {"certificate", "private_key", "dkim_record"}
+        assert {name: shown[section][name] for name in set(defaults) - paths} == {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in defaults.items()
+            if name not in paths
+        }
     assert set(shown["backup"]) == set(config.BackupSection.model_fields)
     assert (shown["backup"]["store"], shown["backup"]["region"]) == ("", "auto")
     top = set(config._File.model_fields)
@@ -163,3 +172,66 @@ def test_no_message_may_be_so_large_that_it_could_never_be_filed(usable: str, tm
     with pytest.raises(config.ConfigError) as found:
         config.parse(usable + "[store]\nmax_message_bytes = 262144001\n", tmp_path)
     assert found.value.mistakes == ("'store': max_message_bytes can be 262144000 at most",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "mistake"),
+    [
+        (
+            '[listen]\nhttps = ["0.0.0.0:443"]\n[https]\nbehind_proxy = true\n',
+            "'listen.https': behind_proxy speaks in the clear: write 127.0.0.1:PORT, [::1]:PORT or unix:/",
+        ),
+        (
+            '[listen]\nhttps = ["unix:/run/x"]\n',
+            "'listen.https': a Unix socket is for a proxy: set https.behind_proxy",
+        ),
+        (
+            '[https]\ncertificate = "/nowhere.pem"\n',
+            "'https': certificate and private_key are needed both, or none of them",
+        ),
+        (
+            '[https]\ncertificate = "/nowhere.pem"\nprivate_key = "/nowhere.pem"\n',
+            "'https': certificate and private_key cannot be read, or do not fit",
+        ),
+        (
+            "[https]\npassword_min_chars = 100\npassword_max_chars = 50\n",
+            "'https': password_min_chars is more than password_max_chars",
+        ),
+        ('[setup]\nurl = "http://mail.example.org"\n', "'setup.url': string should match pattern"),
+        (
+            "[setup]\nimap_port = 0\npop3_port = 0\n",
+            "'setup': imap_port and pop3_port are both 0: mail programs need one of them",
+        ),
+        (
+            "[setup]\nsmtp_port = 0\nsmtp_starttls_port = 0\n",
+            "'setup': smtp_port and smtp_starttls_port are both 0: mail programs need one of them",
+        ),
+        ('[dns]\nmx = ["a b"]\n', "'dns.mx': write names of hosts, in lower case"),
+        ("[dns]\nmta_sts_max_age_s = 60\n", "'dns.mta_sts_max_age_s': input should be greater than"),
+    ],
+)
+def test_a_mistake_about_the_door_names_its_setting(usable: str, settings: str, mistake: str) -> None:
+    """Also one that concerns two sections."""
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse(usable + settings, Path("x"))
+    (said,) = caught.value.mistakes
+    assert said.startswith(mistake)
+
+
+def test_mail_programs_are_told_the_name_of_the_server_unless_others_are_set(usable: str) -> None:
+    """What is not set follows ``hostname``; a port of 0 is not offered."""
+    facts = config.parse('hostname = "Mail.example.org"\n' + usable, Path("x")).setup_facts
+    assert (facts.name, facts.url) == ("mail.example.org", "https://mail.example.org")
+    assert [(one.host, one.port, one.starttls) for one in (*facts.imap, *facts.pop3, *facts.smtp)] == [
+        ("mail.example.org", 993, False),
+        ("mail.example.org", 995, False),
+        ("mail.example.org", 465, False),
+        ("mail.example.org", 587, True),
+    ]
+    assert facts.policy.mx == ("mail.example.org",)
+    settings = '[setup]\nsmtp_host = "out.example.org"\nsmtp_port = 0\npop3_port = 0\n'
+    settings += '[dns]\nmx = ["mx.example.org"]\n'
+    facts = config.parse(usable + settings, Path("x")).setup_facts
+    assert [(one.host, one.port) for one in facts.smtp] == [("out.example.org", 587)]
+    assert facts.pop3 == ()
+    assert facts.policy.mx == ("mx.example.org",)

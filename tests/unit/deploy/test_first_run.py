@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from deploy.config import FILE_NAME
-from deploy.first_run import SOCKET_PATH_MAX_BYTES, CannotPrepare, prepare
+from deploy.first_run import SOCKET_PATH_MAX_BYTES, USER, CannotPrepare, prepare
+from mailstore.account import open_directory
+from mailstore.invitation_files import invitations, write_invitation
+from mailstore.invitations import Place, join
+from mailstore.keys import read_token
 
 PORT_BASE = 1100
 
@@ -77,7 +83,9 @@ def test_only_what_the_command_line_says_changes_in_edited_settings(data: Path) 
     text = edit(data, ('hostname = "localhost"', 'hostname = "mail.example.org"'))
     moved = data.rename(data.with_name("moved"))
     config = prepare(moved, 2100).config
-    changed = text.replace(str(data), str(moved)).replace('"127.0.0.1:11', '"127.0.0.1:21')
+    changed = text.replace(str(data), str(moved))
+    for before in ('"127.0.0.1:', '"https://localhost:', "imap_port = ", "pop3_port = "):
+        changed = changed.replace(f"{before}11", f"{before}21")
     assert (moved / FILE_NAME).read_text("utf-8") == changed
     assert (config.data, config.tls.certificate.parent) == (moved, moved / "tls")
     assert config.listen.imaps == ("127.0.0.1:2193",)
@@ -127,3 +135,32 @@ def test_settings_that_do_not_fit_are_refused_and_left(data: Path, old: str, new
     with pytest.raises(CannotPrepare, match=why):
         prepare(data, PORT_BASE)
     assert (data / FILE_NAME).read_text("utf-8") == text
+
+
+def test_a_quick_start_of_before_the_door_goes_on_without(data: Path) -> None:
+    """Its settings are not changed behind anybody's back, and no link is printed that nothing opens."""
+    text = edit(data, ('https = ["127.0.0.1:1180"]\n', ""))
+    prepared = prepare(data, PORT_BASE)
+    assert prepared.invite is None
+    assert prepared.config.listen.https == ()
+    assert (data / FILE_NAME).read_text("utf-8") == text
+
+
+def test_the_link_is_printed_again_until_it_is_used(data: Path) -> None:
+    """Each start costs no new key; after its use, or when it has nearly run out, there is another."""
+    first = prepare(data, PORT_BASE)
+    assert first.invite == f"https://localhost:1180/invite/{first.invitation}"
+    assert prepare(data, PORT_BASE).invitation == first.invitation
+    token = read_token(first.invitation)
+    assert token is not None
+    directory = open_directory(data)
+    try:
+        assert join(Place(data, directory), token).name == USER
+    finally:
+        directory.close()
+    second = prepare(data, PORT_BASE)
+    assert second.invitation != first.invitation
+    (kept,) = invitations(data)
+    write_invitation(data, dataclasses.replace(kept, not_after=int(time.time()) + 3000))
+    assert prepare(data, PORT_BASE).invitation not in (first.invitation, second.invitation)
+    assert len(invitations(data)) == 1
