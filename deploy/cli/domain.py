@@ -2,6 +2,7 @@
 
 import click
 
+from deploy.cli.domain_show import show
 from deploy.cli.quota import domain_limit, domain_limit_text
 from deploy.cli.root import EPILOG, Cli, command, find_account
 from mailstore.account import init_root
@@ -9,10 +10,11 @@ from mailstore.account import init_root
 
 @click.group(epilog=EPILOG)
 def domain() -> None:
-    """Add, list, limit and delete domains."""
+    """Add, list, limit, publish and delete domains."""
 
 
 domain.add_command(domain_limit)
+domain.add_command(show)
 
 
 @domain.command("add", epilog=EPILOG)
