@@ -62,6 +62,11 @@ class InboxFiling:
         self._stopped = False
         self._foreseeing: Deferred[None] | None = None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether mail is being filed, or prepared for that."""
+        return self._running is not None or self._foreseeing is not None
+
     def foresee(self, name: str) -> None:
         """Something was written to a file of the inbox: a delivery, which still has to wait for the disk.
 

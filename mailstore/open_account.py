@@ -1,6 +1,7 @@
-"""One account that is open in this process: its database lanes, its key, its filing, its watchers.
+"""One account that is open in this process: its key, its filing, its watchers, and who listens to it.
 
-Sessions share it. It opens with the first session and closes a grace period after the last one.
+Sessions share it. It opens with the first session and closes a grace period after the last one. Its databases
+are open only while somebody needs them (``mailstore.hibernation``).
 """
 
 from __future__ import annotations
@@ -9,31 +10,31 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from mailstore.account import AccountPaths
-from mailstore.account_database import checkpoint, close_databases, close_kept
 from mailstore.changes import Watcher
 from mailstore.clock import Clock, DelayedCall
-from mailstore.connections import Connections
+from mailstore.databases import Databases
 from mailstore.engine import BRIEF_PATIENCE_S, WRITE_LOCK, Database, Txn
-from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, HeaderTampered, StoreError
+from mailstore.errors import AccountClosed, Busy, DatabaseDamaged, StorageFailed, StorageFull
 from mailstore.eviction import asked_to_leave
-from mailstore.executor import Executor, Lane
+from mailstore.executor import Executor
 from mailstore.filing import Batch, Filer
+from mailstore.hibernation import Hibernation
 from mailstore.inbox import InboxFiling
 from mailstore.kept import Kept
+from mailstore.keyslot_watch import KeyslotWatch
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.model import Delta, MailboxId, ModSeq
 from mailstore.ops import mailboxes
 from mailstore.prepared import PreparedMessage, prepare
 from mailstore.search import Key, reads_text
-from mailstore.searching import Searching
 from mailstore.unlock import Unlocked
 
 log = logging.getLogger("sealbox.store")
@@ -41,17 +42,8 @@ log = logging.getLogger("sealbox.store")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-RECHECK_RETRY_S = 1.0
-"""Seconds until sessions are checked again whose keyslot could not be read."""
-
-EXPIRY_MARGIN_S = 1.0
-"""Seconds to wait beyond a keyslot's expiry, which is inclusive."""
-
-EXPIRY_LOOK_S = 3600.0
-"""Seconds after which a keyslot's expiry is compared with the clock again."""
-
-UNCLOSED_RETRY_S = 60.0
-"""Seconds until databases are closed that had to stay open because the account's lock was held."""
+POLL_RETRY_S = 30.0
+"""Seconds until it is looked again for changes, of which sessions wait to hear, after that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +63,6 @@ class _Read(Generic[T]):
     """The result of a read, to tell it from None, which means that nothing was read."""
 
     value: T
-
-
-class Session(Protocol):
-    """What an open account needs of a session."""
-
-    @property
-    def unlocked(self) -> Unlocked:
-        """The session's own hold on the account, through the keyslot it logged in with."""
-
-    def closed_by_store(self) -> None:
-        """The account closes under the session: key revoked, account deleted, shutdown."""
 
 
 class Worker(Protocol):
@@ -110,15 +91,7 @@ class OpenAccount:
         self._worker = worker
         self._hold = hold
         limits = worker.limits
-        self._connections = Connections(paths, hold, limits.cache_kib)
-        executor, another = worker.executor, self._connections.another
-        self._writer: Lane[Database] = Lane(executor, 1, self._connections.first)
-        self._readers: Lane[Database] = Lane(executor, limits.reader_connections, another)
-        self._searching = Searching(
-            *(executor, worker.clock, paths, limits, another, self._connections.search_key),
-            lambda: self._writer.is_busy,
-            lambda work: self._start(work, "indexing"),
-        )
+        self._rest = Hibernation(worker.executor, worker.clock, limits, paths, self, self._new_databases)
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._inbox = InboxFiling(
             worker.executor,
@@ -129,7 +102,7 @@ class OpenAccount:
             lambda work: self._start(work, "filing"),
         )
         self.kept = Kept(limits.kept_numbers)
-        self.sessions: set[Session] = set()
+        self.keyslots = KeyslotWatch(worker.clock, paths.keys, worker.recheck, self._start, self.close)
         self._listeners: dict[Callable[[], None], MailboxId | None] = {}
         self._modseqs: dict[MailboxId, int] = {}
         self._fresh: dict[MailboxId, Delta] = {}
@@ -138,9 +111,8 @@ class OpenAccount:
         self._look_follows = False
         """A filing transaction is running: nobody else commits before it is done and has read the modseqs."""
         self._heard_s: float | None = None
-        self._checkpoint_call: DelayedCall | None = None
+        self._poll_call: DelayedCall | None = None
         self._close_call: DelayedCall | None = None
-        self._recheck_call: DelayedCall | None = None
         self.closing: Deferred[None] | None = None
 
     # -- opening and closing ---------------------------------------------------------------------
@@ -152,15 +124,46 @@ class OpenAccount:
             TooNew: the database belongs to a newer program.
             StorageFailed, StorageFull, Busy.
         """
-        self._modseqs = await self._writer.run(lambda one: one.read(int(time.time()), mailboxes.modseqs))
+        databases = await self._rest.databases()
         names = (WRITE_LOCK, self.paths.keys.name, self.paths.leave.name)
         self._worker.watcher.watch(self.paths.folder, names, self._account_folder_changed)
         self._worker.watcher.watch_arrivals(self.paths.inbox, self._inbox.file_soon, self._inbox.foresee)
         # A request to leave may have come between opening the database and watching for it.
         if await self._worker.executor.call(asked_to_leave, self.paths) or self.closing is not None:
             raise Busy("the account is being restored")
-        self._searching.changed()
+        databases.searching.changed()
         self._inbox.file_soon()
+
+    def _new_databases(self) -> Databases:
+        worker = self._worker
+        return Databases(worker.executor, worker.clock, self.limits, self.paths, self._hold, self._start)
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether its databases are open."""
+        return self._rest.is_awake
+
+    async def wake(self) -> None:
+        """Open its databases, if they are closed; afterwards it is awake or closing. Raises as ``open``."""
+        with suppress(AccountClosed):
+            await self._rest.databases()
+
+    def may_sleep(self) -> bool:
+        """See ``Sleeper``."""
+        return not (self._inbox.is_at_work or self._polling)
+
+    def forget(self) -> None:
+        """See ``Sleeper``."""
+        self.kept.clear()
+
+    def changed(self, modseqs: dict[MailboxId, int]) -> None:
+        """See ``Sleeper``."""
+        if modseqs != self._modseqs:
+            self._tell(modseqs)
+
+    def replaced(self) -> None:
+        """See ``Sleeper``."""
+        self.close()
 
     def close_after(self, seconds: float) -> None:
         """Close unless a session comes (or goes) before ``seconds`` have passed."""
@@ -170,7 +173,7 @@ class OpenAccount:
 
     def _close_if_unused(self) -> None:
         self._close_call = None
-        if not self.sessions:
+        if not self.keyslots.sessions:
             self.close()
 
     def close(self) -> Deferred[None]:
@@ -187,49 +190,27 @@ class OpenAccount:
         return self.closing
 
     async def _close(self) -> None:
-        for session in tuple(self.sessions):
-            session.closed_by_store()
-        self.sessions.clear()
+        self.keyslots.end()
         self._listeners.clear()
         self._worker.watcher.ignore(self.paths.folder)
         self._worker.watcher.ignore(self.paths.inbox)
-        for call in (self._checkpoint_call, self._close_call, self._recheck_call):
+        for call in (self._poll_call, self._close_call):
             if call is not None and call.active():
                 call.cancel()
         await self._inbox.stop()
         self.kept.close()
-        databases = [
-            *await self._searching.close(),
-            *await self._readers.close(),
-            *await self._writer.close(),
-            *self._connections.useless,
-        ]
         try:
-            if not await self._worker.executor.call(self._close_databases, databases):
-                self._close_kept_later()
-        except StoreError as exc:
-            log.error("account %s: closing the database failed: %s", self.account_id, type(exc).__name__)
-            self._close_kept_later()
+            await self._rest.close(self._worker.limits.checkpoint_lock_wait_s)
         finally:
             self._hold.wipe()
             self._worker.forget(self)
-
-    def _close_databases(self, databases: list[Database]) -> bool:
-        return close_databases(self.paths, databases, wait_s=self._worker.limits.checkpoint_lock_wait_s)
-
-    def _close_kept_later(self) -> None:
-        self._worker.clock.callLater(UNCLOSED_RETRY_S, self._start, self._close_kept, "closing a database")
-
-    async def _close_kept(self) -> None:
-        # A first snapshot of a large mailbox takes a while.
-        if not await self._worker.executor.call(close_kept):
-            self._close_kept_later()
 
     # -- work ------------------------------------------------------------------------------------
 
     async def read(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a read transaction in a thread."""
-        result: T = await self._readers.run(lambda database: database.read(int(time.time()), fn, *args))
+        databases = await self._rest.databases()
+        result: T = await databases.readers.run(lambda one: one.read(int(time.time()), fn, *args))
         return result
 
     async def read_filed(self, fn: Callable[..., T], *args: Any) -> T:
@@ -238,7 +219,8 @@ class OpenAccount:
         Whatever LMTP answered 250 for is there, whichever worker received it. A backlog that takes longer
         than ``filing_wait_s`` to file keeps arriving afterwards.
         """
-        found: _Read[T] | None = await self._readers.run(self._read_unless_waiting, fn, args)
+        databases = await self._rest.databases()
+        found: _Read[T] | None = await databases.readers.run(self._read_unless_waiting, fn, args)
         if found is not None:
             return found.value
         await self.filed(self._worker.limits.filing_wait_s)
@@ -254,13 +236,14 @@ class OpenAccount:
     async def search(self, key: Key, fn: Callable[..., T], *args: Any) -> T:
         """Like ``read`` for a function that searches for ``key``; see ``Searching.search``."""
         if reads_text(key):
-            return await self._searching.search(key, fn, *args)
+            return await (await self._rest.databases()).searching.search(key, fn, *args)
         return await self.read(fn, *args, None)
 
     async def write(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a write transaction in a thread; changes are on disk afterwards."""
-        result: T = await self._writer.run(lambda database: database.write(int(time.time()), fn, *args))
-        self._checkpoint_soon()
+        databases = await self._rest.databases()
+        result: T = await databases.writer.run(lambda one: one.write(int(time.time()), fn, *args))
+        databases.changed()
         return result
 
     async def write_on_the_way(self, fn: Callable[..., T], *args: Any) -> T:
@@ -268,10 +251,11 @@ class OpenAccount:
 
         Raises Busy after ``BRIEF_PATIENCE_S``.
         """
-        result: T = await self._writer.run(
-            lambda database: database.write(int(time.time()), fn, *args, patience_s=BRIEF_PATIENCE_S)
+        databases = await self._rest.databases()
+        result: T = await databases.writer.run(
+            lambda one: one.write(int(time.time()), fn, *args, patience_s=BRIEF_PATIENCE_S)
         )
-        self._checkpoint_soon()
+        databases.changed()
         return result
 
     async def read_and_note(self, fn: Callable[..., tuple[T, bool]], *args: Any) -> T:
@@ -279,9 +263,10 @@ class OpenAccount:
 
         It returns its result and whether it has written.
         """
-        result, wrote = await self._readers.run(fn, *args)
+        databases = await self._rest.databases()
+        result, wrote = await databases.readers.run(fn, *args)
         if wrote:
-            self._checkpoint_soon()
+            databases.changed()
         return result
 
     async def prepare(self, data: bytes) -> PreparedMessage:
@@ -291,19 +276,6 @@ class OpenAccount:
     async def compute(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a slow pure function in a thread, outside any transaction."""
         return await self._worker.executor.call(fn, *args, **kwargs)
-
-    def _checkpoint_soon(self) -> None:
-        self._searching.changed()
-        if self._checkpoint_call is None and self.closing is None:
-            self._checkpoint_call = self._worker.clock.callLater(
-                self._worker.limits.checkpoint_delay_s, self._start, self._checkpoint, "checkpoint"
-            )
-
-    async def _checkpoint(self) -> None:
-        self._checkpoint_call = None
-        # While a snapshot is being copied the checkpoint waits, writers do not.
-        if not await self._writer.run(partial(checkpoint, self.paths)):
-            self._checkpoint_soon()
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]], what: str) -> Deferred[None]:
         """Run background work; a failure is logged and affects nothing else."""
@@ -322,15 +294,19 @@ class OpenAccount:
         await self._inbox.filed(patience_s)
 
     async def _file_few(self) -> bool | None:
+        if self._rest.is_asleep and not await self._worker.executor.call(self._filer.is_waiting):
+            return False
+        databases = await self._rest.databases()
         filed: _Filed | None = None
         try:
-            filed = await self._writer.run(self._file_few_in_thread, frozenset(self._listeners.values()))
+            listened = frozenset(self._listeners.values())
+            filed = await databases.writer.run(self._file_few_in_thread, listened)
         finally:
             self._look_follows = False
             heard_s, self._heard_s = self._heard_s, None
             if heard_s is not None and (filed is None or heard_s >= filed.looked_s):
                 self._poll_soon()
-        return await self._after_filing(filed)
+        return await self._after_filing(databases, filed)
 
     def _file_few_in_thread(self, database: Database, listened: frozenset[MailboxId | None]) -> _Filed | None:
         batch = self._filer.load(few=True)
@@ -348,11 +324,12 @@ class OpenAccount:
         if batch is None:
             return None
         try:
-            filed = await self._writer.run(self._file_in_thread, batch, self._filer.insert)
+            databases = await self._rest.databases()
+            filed = await databases.writer.run(self._file_in_thread, batch, self._filer.insert)
         except BaseException:
             batch.release()
             raise
-        return await self._after_filing(filed)
+        return await self._after_filing(databases, filed)
 
     def _file_in_thread(
         self,
@@ -373,14 +350,14 @@ class OpenAccount:
             batch.release()
             raise
 
-    async def _after_filing(self, filed: _Filed | None) -> bool | None:
+    async def _after_filing(self, databases: Databases, filed: _Filed | None) -> bool | None:
         """Notify sessions, then unlink the files: they need not wait for the file system."""
         if filed is None:
             return None
         batch = filed.batch
         try:
             if filed.modseqs is not None:
-                self._checkpoint_soon()
+                databases.changed()
                 self._fresh = filed.fresh
                 try:
                     self._tell(filed.modseqs)
@@ -415,14 +392,9 @@ class OpenAccount:
         if WRITE_LOCK in names and self._listeners:
             self._poll_soon()
         if self.paths.keys.name in names:
-            self.recheck_soon()
+            self.keyslots.check_soon()
         if self.paths.leave.name in names and self.closing is None:
             self._start(self._leave_if_asked, "leaving")
-
-    def recheck_soon(self) -> None:
-        """Ask, in the background, whether the sessions' keyslots still open the account."""
-        if self.closing is None:
-            self._start(self._check_keyslots, "keyslot check")
 
     async def _leave_if_asked(self) -> None:
         if await self._worker.executor.call(asked_to_leave, self.paths):
@@ -442,9 +414,22 @@ class OpenAccount:
         try:
             while self._poll_again and self.closing is None:
                 self._poll_again = False
-                self._tell(await self.read(mailboxes.modseqs))
+                if not await self._rest.is_undisturbed():
+                    self._tell(await self.read(mailboxes.modseqs))
+        except (Busy, StorageFull, StorageFailed) as error:
+            if not isinstance(error, DatabaseDamaged):
+                self._poll_after(POLL_RETRY_S)
+            raise
         finally:
             self._polling = False
+
+    def _poll_after(self, seconds: float) -> None:
+        if self._poll_call is None and self.closing is None:
+            self._poll_call = self._worker.clock.callLater(seconds, self._poll_now)
+
+    def _poll_now(self) -> None:
+        self._poll_call = None
+        self._poll_soon()
 
     def _tell(self, found: dict[MailboxId, int]) -> None:
         """Call the listeners of what has changed."""
@@ -453,46 +438,3 @@ class OpenAccount:
             # Names and subscriptions change no modseq, so "anything" means every commit.
             if mailbox_id is None or found.get(mailbox_id) != known.get(mailbox_id):
                 callback()
-
-    async def _check_keyslots(self) -> None:
-        """End the sessions whose keyslot has been revoked; all of them when the account is gone."""
-        unanswered: StoreError | None = None
-        for session in tuple(self.sessions):
-            try:
-                await self._worker.recheck(session.unlocked)
-            except AccountClosed:
-                continue  # it has ended meanwhile; the others still have to be checked
-            except (AuthenticationFailed, HeaderTampered):
-                self.sessions.discard(session)
-                session.closed_by_store()
-            except StoreError as error:
-                unanswered = error
-        if not self.paths.keys.exists():
-            await self.close()
-        elif unanswered is not None:
-            self._recheck_after(RECHECK_RETRY_S)
-            raise unanswered
-        else:
-            self._recheck_at_expiry()
-
-    def add_session(self, session: Session) -> None:
-        """A session has begun; it ends when its keyslot expires, at the latest."""
-        self.sessions.add(session)
-        self._recheck_at_expiry()
-
-    def _recheck_at_expiry(self) -> None:
-        ends = [end for one in self.sessions if (end := one.unlocked.scope.not_after) is not None]
-        if ends:
-            # The wall clock may be set meanwhile, so check it now and then.
-            self._recheck_after(min(max(min(ends) - time.time(), 0.0) + EXPIRY_MARGIN_S, EXPIRY_LOOK_S))
-
-    def _recheck_after(self, seconds: float) -> None:
-        if self.closing is not None:
-            return
-        if self._recheck_call is not None:
-            self._recheck_call.cancel()
-        self._recheck_call = self._worker.clock.callLater(seconds, self._recheck_now)
-
-    def _recheck_now(self) -> None:
-        self._recheck_call = None
-        self.recheck_soon()

@@ -15,7 +15,7 @@ from mailstore.errors import StoreError
 from mailstore.executor import Executor, Lane
 from mailstore.limits import StoreLimits
 from mailstore.search import Key
-from mailstore.search_index import FAILED_RETRY_S, SearchIndex
+from mailstore.search_index import BUSY_RETRY_S, FAILED_RETRY_S, SearchIndex
 
 T = TypeVar("T")
 
@@ -61,7 +61,17 @@ class Searching:
         self._call: DelayedCall | None = None
         self._running = False
         self._again = False
+        self._is_held_up = False
+        """Another process is filling the index, or it failed."""
         self._stopped = False
+        self.is_complete = True
+        """Whether all of what ``changed`` told is in the index."""
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether somebody searches, or the index is being filled."""
+        indexes = self._running or (self._call is not None and not self._is_held_up)
+        return indexes or self._searchers.is_busy
 
     async def search(self, key: Key, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args, candidates)`` in a read transaction, with what the index says of ``key``."""
@@ -77,6 +87,7 @@ class Searching:
     def changed(self) -> None:
         """There may be mail to index, or to take out of the index: soon, in the background."""
         self._again = True
+        self.is_complete = False
         if not self._running and self._call is None:
             self._later(self._limits.index_delay_s)
 
@@ -100,6 +111,8 @@ class Searching:
             )
         finally:
             self._running = False
+            self._is_held_up = wait_s is not None and wait_s >= BUSY_RETRY_S
+            self.is_complete = wait_s is None and not self._again
             if wait_s is None and self._again:
                 wait_s = self._limits.index_delay_s
             if wait_s is not None:

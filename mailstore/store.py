@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -61,8 +60,6 @@ from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
 from mailstore.selecting import select
 from mailstore.unlock import Unlocked, Unlocker
-
-log = logging.getLogger("sealbox.store")
 
 
 class MailStore:
@@ -161,7 +158,10 @@ class MailStore:
                 raise AccountClosed("the server is shutting down")
             found = self._open.get(account_id)
             if found is not None and found.closing is None:
-                return found
+                if found.is_awake:
+                    return found
+                await found.wake()
+                continue
             waiting = found.closing if found is not None else self._opening.get(account_id)
             if waiting is None:
                 return await self._open_database(unlocked)
@@ -188,8 +188,8 @@ class MailStore:
 
     def released(self, opened: OpenAccount, account: Account, grace_s: float) -> None:
         """A session is over; the account closes after ``grace_s`` seconds if it was the last."""
-        opened.sessions.discard(account)
-        if not opened.sessions:
+        opened.keyslots.sessions.discard(account)
+        if not opened.keyslots.sessions:
             opened.close_after(grace_s)
 
     def forget(self, opened: OpenAccount) -> None:
@@ -200,7 +200,7 @@ class MailStore:
     def _directory_changed(self) -> None:
         """Somebody may have been disabled or deleted."""
         for opened in tuple(self._open.values()):
-            opened.recheck_soon()
+            opened.keyslots.check_soon()
 
     async def stop(self) -> None:
         """Close every account; sessions hear of it through ``on_closed``."""
@@ -287,7 +287,7 @@ class Account:
         self._ends: set[Callable[[], None]] = set()
         self._over = False
         self._closed = False
-        opened.add_session(self)
+        opened.keyslots.add(self)
 
     @property
     def read_only(self) -> bool:

@@ -306,12 +306,18 @@ def modseqs_and_last_changes(
     return found, changes
 
 
+def restored(txn: Txn) -> int | None:
+    """Which restore the database came from; None if from none."""
+    found: int | None = txn.value("SELECT value FROM setting WHERE name = 'restored'")
+    return found
+
+
 def after_restore(txn: Txn, restore_id: int) -> None:
     """Give every mailbox a new UIDVALIDITY, once for each restore (RFC 3501 section 2.3.1.1).
 
     Clients may know UIDs of messages that arrived after the restored state.
     """
-    if txn.value("SELECT value FROM setting WHERE name = 'restored'") == restore_id:
+    if restored(txn) == restore_id:
         return
     for (mailbox_id,) in txn.rows("SELECT id FROM mailbox ORDER BY id"):
         txn.run("UPDATE mailbox SET uid_validity = ? WHERE id = ?", (next_uid_validity(txn), mailbox_id))

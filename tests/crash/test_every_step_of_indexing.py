@@ -41,7 +41,7 @@ def assert_right(root: Path) -> None:
             read = now(account._opened.read(search_ops.run, mailbox.opened.mailbox_id, key, ModSeq(0)))
             assert now(mailbox.search(key, ModSeq(0))).uids == read.uids
         index(world)
-    searchers = account._opened._searching._searchers
+    searchers = account._opened._rest._databases.searching._searchers
     both = search.And((search.BodyText("zebra"), search.HeaderText("SUBJECT", "s")))
     known = now(searchers.run(lambda one: one.index.candidates(one.mail, both)))
     assert known is not None and known.up_to == 5

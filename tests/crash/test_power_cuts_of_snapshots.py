@@ -252,7 +252,7 @@ def test_power_cut_after_a_checkpoint_that_a_reader_kept_from_all_copying(
             world.clock.advance(StoreLimits().checkpoint_delay_s + 1)
             say(b"checkpoint")
 
-        opened._connections.another().read(0, write_beside)
+        opened._rest._databases.connections.another().read(0, write_beside)
 
     made, _ = record(root, lambda say, begin: work(root, say, begin))
     assert each_cut(made, place, check_later) > 50

@@ -41,6 +41,7 @@ OWNERS = {
 TWISTED_IN_MAILSTORE = {
     "mailstore/changes.py",
     "mailstore/executor.py",
+    "mailstore/hibernation.py",
     "mailstore/inbox.py",
     "mailstore/memory_gate.py",
     "mailstore/open_account.py",

@@ -24,6 +24,7 @@ from mailstore.account_database import (
     open_database,
 )
 from mailstore.engine import Database
+from mailstore.limits import StoreLimits
 from mailstore.mime import SectionSpec
 from mailstore.model import FetchPlan, Flags, NewMessage, SectionRead, StoreMode, SystemFlag
 from mailstore.sealed import SealedId, new_sealed_id
@@ -89,7 +90,7 @@ def _mailboxes(world: World) -> object:
 
 def _index(world: World) -> None:
     """All that there is to be indexed, or to be taken out of the index, while nothing fails."""
-    indexer = _session(world)._opened._searching._indexer
+    indexer = _session(world)._opened._rest._databases.searching._indexer
     while now(indexer.run(lambda one: one.index.work(one.mail))) == 0.0:
         pass
 
@@ -267,6 +268,12 @@ def _end_session(world: World) -> None:
     world.close_session()
 
 
+def _sleep_and_wake(world: World) -> None:
+    world.mail.clock.advance(StoreLimits().hibernate_after_s + 1)
+    assert not world.mail.store._open[_session(world).account_id].is_awake
+    assert now(_session(world).status("INBOX")).messages == 3
+
+
 def _set_made(step: Step) -> Step:
     def made(world: World) -> None:
         world.made = step(world)
@@ -304,6 +311,8 @@ MAIL = [
     ),
     # Nobody waits for it: what could not be closed or checkpointed is tried again, the log stays until then.
     Operation("close the account", _end_session, prepare=_open_session, undo=_all_closed, goes_on="."),
+    # While it falls asleep nobody waits for it; who wakes it is told what fails.
+    Operation("sleep and wake", _sleep_and_wake, prepare=_open_session, undo=_end_session, may_go_on="."),
     *SESSION,
     Operation("deliver", deliver, undo=_empty_inbox, undone=True),
     Operation("file", _file, prepare=_with_waiting, undo=_without_waiting, state=_waiting_and_filed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,11 @@ from mailstore.ops import search as search_ops
 
 SOON_S = 2.5
 """Later than an index is begun after a change, earlier than all that is not about it."""
+
+
+def stay_awake(world: World) -> None:
+    """Accounts opened from now on do not close their databases while they wait for their index."""
+    world.store.limits = replace(world.store.limits, hibernate_after_s=0.0)
 
 
 def index(world: World, steps: int = 2_000) -> None:

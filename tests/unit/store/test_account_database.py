@@ -14,11 +14,11 @@ from store_world import World, make_database, now
 
 from mailstore import account_database as owner
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
+from mailstore.databases import UNCLOSED_RETRY_S
 from mailstore.engine import DatabaseKey, Txn, close_all
 from mailstore.errors import Busy, StorageFailed, StorageFull, TooNew
 from mailstore.locks import locked
 from mailstore.model import NewMessage
-from mailstore.open_account import UNCLOSED_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 
 KEY = DatabaseKey(bytes(32), bytes(16))
@@ -235,7 +235,7 @@ def test_an_account_of_a_newer_program_is_left_alone_while_a_snapshot_is_copied(
     """The login is refused for its reason, at once; the connection is closed when the lock is free."""
     account = world.login()
     now(account.append("Drafts", [NewMessage(b"Subject: x\r\n\r\n")]))
-    key = world.store._open[account.account_id]._connections.key()
+    key = world.store._open[account.account_id]._rest._databases.connections.key()
     account.release_at_once()
     world.clock.advance(0)
     with owner.account_database(world.paths, key) as database:

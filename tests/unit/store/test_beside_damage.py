@@ -155,8 +155,8 @@ def test_mail_is_filed_and_removed_after_a_write_has_met_damage(world: World) ->
         assert now(account.status("INBOX")) == everything
     now(inbox.remove(UidSet.of([1])))
     now(account.append("INBOX", [NewMessage(b"Subject: b\r\n\r\n")]))
-    other = account._opened._connections.another()
-    account._opened._connections.useless.append(other)
+    other = account._opened._rest._databases.connections.another()
+    account._opened._rest._databases.connections.useless.append(other)
     assert other.write(0, lambda txn: txn.value("SELECT count(*) FROM message")) == 5
 
 

@@ -60,7 +60,7 @@ def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
 
 def closed(world: World, account: Account) -> bytes:
     """End the last session of the account, which writes everything into mail.db; returns its key."""
-    key = world.store._open[account.account_id]._connections.key()
+    key = world.store._open[account.account_id]._rest._databases.connections.key()
     account.release_at_once()
     world.clock.advance(0)
     return key.key
@@ -148,7 +148,7 @@ def test_a_message_that_is_lost_does_not_hide_the_others(world: World) -> None:
     """Damage: nothing is left of it but its place in the mailbox."""
     account = world.login()
     now(account.append("Drafts", [NewMessage(data) for data in MAILS]))
-    key = world.store._open[account.account_id]._connections.key()
+    key = world.store._open[account.account_id]._rest._databases.connections.key()
     closed(world, account)
     with account_database(world.paths, key) as database:
         database.write(0, forget_kept, [1, 3, 4])
@@ -194,7 +194,7 @@ def test_messages_of_version_2_are_answered_from_their_header(world: World) -> N
     """An upgrade reads no message: what was filed before is answered as ever, what comes now is kept."""
     account = world.login()
     now(account.append("Drafts", [NewMessage(data) for data in MAILS * 2]))
-    key = world.store._open[account.account_id]._connections.key()
+    key = world.store._open[account.account_id]._rest._databases.connections.key()
     closed(world, account)
     with account_database(world.paths, key) as database:
         todays = tables(database)

@@ -34,7 +34,7 @@ def of_version_1(world: World) -> Iterator[Database]:
     """The account's database as version 1 left it, with ``HEADERS`` in it."""
     account = world.login()
     now(account.append("Drafts", [NewMessage(header + b"text\r\n") for header in HEADERS]))
-    key = world.store._open[account.account_id]._connections.key()
+    key = world.store._open[account.account_id]._rest._databases.connections.key()
     account.release_at_once()
     world.clock.advance(0)
     with account_database(world.paths, key) as database:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from index_world import Reading, found, index, scanned
+from index_world import Reading, found, index, scanned, stay_awake
 from store_world import World, now
 
 from mailstore import search
@@ -280,7 +280,7 @@ def test_indexing_gives_way_to_whoever_writes_or_searches(world: World) -> None:
     """But not for ever: one who searches without pause would never get an index."""
     account = world.login()
     fill(account)
-    account._opened._searching._writer_is_busy = lambda: True
+    account._opened._rest._databases.searching._writer_is_busy = lambda: True
     world.clock.advance(StoreLimits().index_delay_s)
     for _ in range(MOST_YIELDS):
         assert not world.paths.search_db.exists()
@@ -608,6 +608,7 @@ def test_an_index_of_no_use_stays_while_others_have_it_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its log would meet another database; meanwhile messages are read."""
+    stay_awake(world)
     account = world.login()
     mailbox = fill(account)
     world.paths.search_db.write_bytes(b"an index, once")
@@ -637,6 +638,7 @@ def test_one_process_indexes_at_a_time(world: World, monkeypatch: pytest.MonkeyP
 
 def test_a_full_disk_only_stops_indexing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves what deliveries have to leave for logins, and is tried again later."""
+    stay_awake(world)
     mailbox = fill(world.login())
 
     def full(*_: object) -> None:
@@ -657,6 +659,7 @@ def test_indexing_leaves_room_to_delete(world: World, monkeypatch: pytest.Monkey
 
     What the index's own log takes is given back as soon as there is nothing more to do, or no room.
     """
+    stay_awake(world)
     mailbox = fill(world.login())
     asked: list[int] = []
     monkeypatch.setattr("mailstore.search_index.require_margin", lambda *args: asked.append(args[2]))

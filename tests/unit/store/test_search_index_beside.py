@@ -80,8 +80,8 @@ class Beside:
         self, work: Callable[[Database, SearchIndex, random.Random], Any], seed: int
     ) -> threading.Thread:
         """Begin ``work`` in a thread."""
-        mail = self._opened._connections.another()
-        self._opened._connections.useless.append(mail)  # closed with the account
+        mail = self._opened._rest._databases.connections.another()
+        self._opened._rest._databases.connections.useless.append(mail)  # closed with the account
         index = SearchIndex(self._paths, lambda: self._key, LIMITS)
 
         def run() -> None:

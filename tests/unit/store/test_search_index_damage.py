@@ -33,7 +33,9 @@ class Indexed:
         self._limits = StoreLimits(min_free_bytes=0, index_batch_messages=7)
         rng = random.Random(1)  # the same mail each time
         now(self.account.append("Drafts", [NewMessage(self._message(rng)) for _ in range(messages)]))
-        self.mail: Database = now(self.account._opened._readers.run(lambda database: database))
+        self.mail: Database = now(
+            self.account._opened._rest._databases.readers.run(lambda database: database)
+        )
         self.key = search_key(self.account._opened._hold.master)
         self.build()
 

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from index_world import found, index, scanned
+from index_world import found, index, scanned, stay_awake
 from store_world import World, now
 
 from mailstore import search
@@ -62,7 +62,7 @@ def test_an_index_stays_while_what_was_indexed_last_is_removed(tmp_path: Path) -
     now(mailbox.remove(UidSet.of([8, 9])))
     key = search_key(account._opened._hold.master)
     other = SearchIndex(world.paths, lambda: key, StoreLimits())
-    mail_db = now(account._opened._readers.run(lambda database: database))
+    mail_db = now(account._opened._rest._databases.readers.run(lambda database: database))
     known = other.candidates(mail_db, search.BodyText("horse"))
     assert known is not None and known.up_to == 9
     other.close()
@@ -74,6 +74,7 @@ def test_nobody_is_told_that_all_is_indexed_on_a_full_disk(
 ) -> None:
     """What comes while there is no room is in no index."""
     world = World(tmp_path / "root")
+    stay_awake(world)
     account = world.login()
     now(account.append("Drafts", mail("horse")))
     index(world)
@@ -131,7 +132,7 @@ def test_a_batch_writes_no_more_than_there_has_to_be_room_for(
     monkeypatch.setattr("mailstore.search_index.require_margin", lambda *args: asked.append(args[2]))
     key = search_key(account._opened._hold.master)
     index_of = SearchIndex(world.paths, lambda: key, limits)
-    mail_db = now(account._opened._readers.run(lambda database: database))
+    mail_db = now(account._opened._rest._databases.readers.run(lambda database: database))
 
     def size() -> int:
         return sum(path.stat().st_size for path in world.paths.search_db_files if path.exists())

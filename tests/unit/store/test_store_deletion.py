@@ -116,7 +116,7 @@ def test_a_login_that_does_not_come_to_anything_holds_no_key(
     def newer(database: Database) -> None:
         database.pragma(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
 
-    now(opened._writer.run(newer))
+    now(opened._rest._databases.writer.run(newer))
     account.release_at_once()
     world.clock.advance(0)
     unlocked: list[Unlocked] = []

@@ -10,12 +10,12 @@ import pytest
 from store_world import NAME, PASSWORD, TINY, World, now
 
 from mailstore.account import NewAccount, create_account, destroy_account, exclusive_lock, shared_lock
+from mailstore.databases import UNCLOSED_RETRY_S
 from mailstore.engine import SQLITE_FULL, open_connection, translated
 from mailstore.errors import AuthenticationFailed, DatabaseDamaged, StorageFull, TooNew
 from mailstore.inbox import FILING_RETRY_S
 from mailstore.limits import StoreLimits
 from mailstore.model import AccessProtocol, FetchPlan, Flags, ModSeq, NewMessage, StoreMode, SystemFlag
-from mailstore.open_account import UNCLOSED_RETRY_S
 from mailstore.schema import SCHEMA_VERSION
 from mailstore.sealed import pending
 from mailstore.store import Account
@@ -193,7 +193,7 @@ def test_newer_database_is_refused(world: World) -> None:
     """A database of a newer program is not touched."""
     account = world.login()
     opened = world.store._open[account.account_id]
-    key = opened._connections.key()
+    key = opened._rest._databases.connections.key()
     account.release()
     world.clock.advance(LIMITS.close_grace_s + 1)
     database = open_connection(world.paths.mail_db, key)
@@ -207,7 +207,7 @@ def test_newer_database_is_refused(world: World) -> None:
 def test_database_needs_the_right_key(world: World) -> None:
     """Another key opens nothing, and the error says nothing."""
     account = world.login()
-    key = world.store._open[account.account_id]._connections.key()
+    key = world.store._open[account.account_id]._rest._databases.connections.key()
     account.release()
     world.clock.advance(LIMITS.close_grace_s + 1)
     wrong = type(key)(bytes(32), key.salt)
@@ -240,7 +240,7 @@ def test_integrity_after_work(world: World) -> None:
     for number in range(20):
         world.deliver(MESSAGE + b"x" * number)
     account = world.login()
-    database = now(world.store._open[account.account_id]._writer.run(lambda one: one))
+    database = now(world.store._open[account.account_id]._rest._databases.writer.run(lambda one: one))
     assert database.pragma("PRAGMA integrity_check") == [("ok",)]
     assert database.pragma("PRAGMA cipher_integrity_check") == []
     assert NAME.decode() not in str(translated) and SQLITE_FULL == 13

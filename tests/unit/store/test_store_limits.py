@@ -277,7 +277,7 @@ def test_filed_mail_is_remembered_for_so_long(tmp_path: Path) -> None:
         opened = world.store._open[account.account_id]
         world.deliver(b"x")
         now(account.status("INBOX"))
-        database = now(opened._writer.run(lambda database: database))
+        database = now(opened._rest._databases.writer.run(lambda database: database))
         nothing = Batch((), more=False, lock=None)
         filed_at = database.read(0, lambda txn: txn.value("SELECT filed_at FROM filed"))
         for age_s, count in ((DEFAULTS.filed_memory_s, 1), (DEFAULTS.filed_memory_s + 1, 0)):
@@ -299,7 +299,7 @@ def test_what_a_killed_worker_did_not_unlink_is_filed_once_however_late_the_next
             waiting(world, *[10] * (2 * FEW_MESSAGES + 1))
             unlinked = {path: path.read_bytes() for path in world.paths.inbox.iterdir()}
         opened._filer._limits = StoreLimits(filing_batch_messages=FEW_MESSAGES)
-        database = now(opened._writer.run(lambda database: database))
+        database = now(opened._rest._databases.writer.run(lambda database: database))
         for age_s in range(0, (kills + 1) * (DEFAULTS.filed_memory_s + 1), DEFAULTS.filed_memory_s + 1):
             for path, content in unlinked.items():
                 path.write_bytes(content)
@@ -335,7 +335,11 @@ def test_connections_of_an_account(tmp_path: Path) -> None:
     limits = StoreLimits(reader_connections=3, search_connections=2, cache_kib=123)
     with limited(tmp_path / "root", limits) as world:
         opened = world.store._open[world.login().account_id]
-        lanes = (opened._writer, opened._readers, opened._searching._searchers)
+        lanes = (
+            opened._rest._databases.writer,
+            opened._rest._databases.readers,
+            opened._rest._databases.searching._searchers,
+        )
         assert [lane._unopened + len(lane._idle) for lane in lanes] == [1, 3, 2]
         for lane in lanes:
             database = now(lane.run(lambda resource: getattr(resource, "mail", resource)))

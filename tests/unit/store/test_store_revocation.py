@@ -104,7 +104,7 @@ def test_revoked_while_the_login_is_under_way(
     monkeypatch.setattr(world.store, "_opened", change_meanwhile)
     with pytest.raises(AuthenticationFailed if harm == "revoked" else AccountDisabled):
         world.login(made.printed.text().encode())
-    assert all(not one.sessions for one in world.store._open.values())
+    assert all(not one.keyslots.sessions for one in world.store._open.values())
 
 
 def test_an_app_password_ends_its_sessions_on_its_last_day(

@@ -25,5 +25,5 @@ def steps(account: OpenAccount, fn: Callable[..., object], *args: object) -> int
         finally:
             database._connection.set_progress_handler(None, 1)
 
-    now(account._readers.run(run))
+    now(account._rest._databases.readers.run(run))
     return count

@@ -1,0 +1,414 @@
+"""Accounts that only idle have no open files, and wake for whatever needs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_world import World, now
+
+from mailstore import hibernation
+from mailstore.account import exclusive_lock, mark_restored, shared_lock
+from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, DatabaseDamaged, StorageFailed
+from mailstore.eviction import evicted
+from mailstore.limits import StoreLimits
+from mailstore.mailbox import Mailbox
+from mailstore.model import Flags, NewMessage, StoreMode, SystemFlag
+from mailstore.open_account import POLL_RETRY_S, OpenAccount
+from mailstore.sealed import pending
+from mailstore.search import BodyText
+from mailstore.store import Account
+from mailstore.uidset import UidSet
+from tests.unit.keys_world import is_unlocked
+
+MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
+AFTER_S = StoreLimits().hibernate_after_s
+
+
+def opened(world: World) -> OpenAccount:
+    """The account that is open in the store."""
+    (found,) = world.store._open.values()
+    return found
+
+
+def files(world: World) -> list[str]:
+    """The files of the account that this process has open."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            continue  # the one that lists them
+        if target.startswith(str(world.paths.folder)):
+            found.append(Path(target).name)
+    return sorted(found)
+
+
+def sleep(world: World) -> None:
+    """Let the time pass after which the account falls asleep."""
+    for _ in range(4):
+        world.clock.advance(AFTER_S / 2)
+    assert opened(world)._rest.is_asleep
+
+
+def settle_files(world: World) -> None:
+    """As if what was written last had been written some time ago: files are dated by another clock."""
+    for path in (world.paths.mail_db, world.paths.wal):
+        if path.exists():
+            os.utime(path, ns=(0, path.stat().st_mtime_ns - 10 * hibernation.SETTLED_NS))
+
+
+def heard(world: World, *names: str) -> None:
+    """The watch of the account's folder tells that these files have changed."""
+    world.watcher.callbacks[world.paths.folder](frozenset(names))
+
+
+def listening(account: Account, name: str = "INBOX") -> tuple[Mailbox, list[str]]:
+    """A session in IDLE, and what it is told."""
+    mailbox = now(account.select(name, False))
+    told: list[str] = []
+    mailbox.on_change(lambda: told.append(name))
+    told.clear()  # whoever begins to listen is to look once
+    return mailbox, told
+
+
+@pytest.fixture
+def beside(world: World) -> Iterator[World]:
+    """Another worker over the same data."""
+    made = World(world.root)
+    yield made
+    made.close()
+
+
+def test_an_account_that_only_idles_has_no_open_files_and_keeps_its_key(world: World) -> None:
+    """Nothing but its watches and the key stay, and the next command finds all as it was."""
+    account = world.login()
+    now(account.append("INBOX", [NewMessage(MESSAGE)]))
+    mailbox, _ = listening(account)
+    assert now(mailbox.search(BodyText("hello"), mailbox.opened.status.highest_modseq)).uids
+    assert {"mail.db", "mail.db-shm", "mail.db-wal"} <= set(files(world))
+    sleep(world)
+    assert files(world) == []
+    assert not world.paths.wal.exists()
+    assert opened(world).kept._values == {}
+    assert is_unlocked(world.store._unlocker, account.account_id)
+    assert now(account.status("INBOX")).messages == 1
+    assert "mail.db" in files(world)
+
+
+def test_a_session_that_works_keeps_its_account_awake(world: World) -> None:
+    """The time counts from the last command, and a checkpoint that is due comes first."""
+    account = world.login()
+    for _ in range(5):
+        world.clock.advance(AFTER_S - 1)
+        now(account.status("INBOX"))
+    assert opened(world).is_awake
+    with shared_lock(world.paths):
+        now(account.append("INBOX", [NewMessage(MESSAGE)]))
+        for _ in range(10):
+            world.clock.advance(AFTER_S / 2)
+        assert opened(world).is_awake
+    sleep(world)
+
+
+def test_accounts_stay_awake_where_hibernation_is_off(tmp_path: Path) -> None:
+    """``hibernate_after_s`` 0 means never."""
+    world = World(tmp_path / "root", StoreLimits(hibernate_after_s=0.0))
+    world.login()
+    world.clock.advance(100_000)
+    assert opened(world).is_awake
+    world.close()
+
+
+def test_a_sleeping_account_that_its_last_session_leaves_forgets_its_key(world: World) -> None:
+    """As one that is awake does, after the grace."""
+    account = world.login()
+    account_id = account.account_id
+    sleep(world)
+    account.release()
+    world.clock.advance(StoreLimits().close_grace_s + 1)
+    assert world.store._open == {}
+    assert not is_unlocked(world.store._unlocker, account_id)
+    assert world.watcher.callbacks.keys() == {world.root}
+
+
+def test_a_login_to_a_sleeping_account_wakes_it(world: World) -> None:
+    """So that it is refused where the account cannot be opened, and not its first command."""
+    world.login()
+    sleep(world)
+    again = world.login()
+    assert opened(world).is_awake
+    assert now(again.status("INBOX")).messages == 0
+    sleep(world)
+    world.paths.mail_db.rename(world.paths.mail_db.with_name("elsewhere"))
+    with pytest.raises(DatabaseDamaged):
+        world.login()
+    assert not opened(world).is_awake
+
+
+def test_a_delivery_wakes_the_account_and_is_told(world: World) -> None:
+    """It is filed, and sessions hear of it, as if the account had been awake."""
+    mailbox, told = listening(world.login())
+    sleep(world)
+    world.deliver(MESSAGE)
+    world.watcher.callbacks[world.paths.inbox](frozenset({"x.sealed"}))
+    assert told == ["INBOX"]
+    assert pending(world.paths.inbox) == []
+    assert [one.uid for one in now(mailbox.news(mailbox.opened.status.highest_modseq)).changed] == [1]
+
+
+def test_an_inbox_in_which_nothing_waits_wakes_nobody(world: World) -> None:
+    """As when inotify has lost events, and everybody is to look."""
+    listening(world.login())
+    sleep(world)
+    world.watcher.callbacks[world.paths.inbox](frozenset({""}))
+    assert opened(world)._rest.is_asleep
+
+
+def test_changes_of_another_process_wake_the_account_and_are_told(world: World, beside: World) -> None:
+    """A session learns of flags, new mail and what is gone, from where it stood."""
+    account = world.login()
+    now(account.append("INBOX", [NewMessage(MESSAGE), NewMessage(MESSAGE)]))
+    mailbox, told = listening(account)
+    sleep(world)
+    other = now(beside.login().select("INBOX", False))
+    since = other.opened.status.highest_modseq
+    deleted = Flags(SystemFlag.DELETED)
+    now(other.store_flags(UidSet.of([1]), StoreMode.ADD, deleted, None, since))
+    now(other.expunge(UidSet.of([1]), since))
+    now(other.store_flags(UidSet.of([2]), StoreMode.ADD, Flags(SystemFlag.SEEN), None, since))
+    heard(world, "write.lock")
+    assert told == ["INBOX"]
+    delta = now(mailbox.news(mailbox.opened.status.highest_modseq))
+    assert list(delta.expunged) == [1]
+    assert [(one.uid, one.flags.system) for one in delta.changed] == [(2, SystemFlag.SEEN)]
+
+
+def test_a_mailbox_that_is_deleted_meanwhile_is_gone_after_waking(world: World, beside: World) -> None:
+    """The session learns it with its next command."""
+    account = world.login()
+    now(account.create("short-lived"))
+    mailbox, told = listening(account, "short-lived")
+    sleep(world)
+    now(beside.login().delete("short-lived"))
+    assert now(mailbox.sync(mailbox.opened.status.highest_modseq)).mailbox_gone
+    assert told == ["short-lived"]
+
+
+def test_what_others_only_open_and_close_wakes_nobody(world: World, beside: World) -> None:
+    """Or two workers whose sessions of one account idle would wake each other for ever."""
+    _, told = listening(world.login())
+    sleep(world)
+    world.login()
+    settle_files(world)
+    sleep(world)  # now with files whose times tell a change
+    other = beside.login()
+    now(other.status("INBOX"))
+    heard(world, "write.lock")
+    other.release()
+    beside.clock.advance(StoreLimits().close_grace_s + 1)
+    heard(world, "write.lock")
+    assert opened(world)._rest.is_asleep and told == []
+
+
+def test_a_change_in_the_moment_of_falling_asleep_is_told(world: World, beside: World) -> None:
+    """What another process commits after the last look at the modification sequences differs in its files."""
+    account, other = world.login(), beside.login()
+    _, told = listening(account)
+    settle_files(world)
+    databases: Any = opened(world)._rest._databases
+    close = databases.close
+
+    async def late(wait_s: float) -> None:
+        now(other.append("INBOX", [NewMessage(MESSAGE)]))
+        heard(world, "write.lock")
+        await close(wait_s)
+
+    databases.close = late
+    world.clock.advance(AFTER_S)
+    assert told == ["INBOX"]
+
+
+def test_files_that_were_written_just_now_tell_no_state(world: World) -> None:
+    """Two writes in one tick of the clock by which files are dated cannot be told apart."""
+    account = world.login()
+    now(account.append("INBOX", [NewMessage(MESSAGE)]))
+    assert hibernation.files_now(world.paths) is None
+    settle_files(world)
+    assert hibernation.files_now(world.paths) is not None
+
+
+def test_a_restored_account_ends_its_sleeping_sessions(world: World) -> None:
+    """Their UIDs are of another future; a restore that nobody noticed shows when the account wakes."""
+    account = world.login()
+    ended: list[bool] = []
+    account.on_closed(lambda: ended.append(True))
+    mailbox, _ = listening(account)
+    sleep(world)
+    with evicted(world.paths, 0.0):  # nobody is inside, so it has not to wait
+        mark_restored(world.paths, 7)
+    with pytest.raises(AccountClosed):
+        now(mailbox.sync(mailbox.opened.status.highest_modseq))
+    assert ended == [True]
+    assert world.store._open == {}
+    assert world.paths.restored.exists()
+    validity = now(world.login().status("INBOX")).uid_validity
+    assert validity != mailbox.opened.status.uid_validity
+
+
+def test_a_restored_account_that_another_worker_has_opened_ends_sleeping_sessions(
+    world: World, beside: World
+) -> None:
+    """The mark of the restore is gone then, but the database remembers it."""
+    account = world.login()
+    ended: list[bool] = []
+    account.on_closed(lambda: ended.append(True))
+    sleep(world)
+    mark_restored(world.paths, 7)
+    beside.login()
+    assert not world.paths.restored.exists()
+    heard(world, "write.lock")
+    with pytest.raises(AccountClosed):
+        now(account.status("INBOX"))
+    assert ended == [True]
+
+
+def test_an_older_database_put_back_by_hand_ends_sleeping_sessions(world: World, tmp_path: Path) -> None:
+    """A modification sequence that has gone back belongs to no later state."""
+    account = world.login()
+    sleep(world)
+    shutil.copy(world.paths.mail_db, tmp_path / "older")
+    now(account.append("INBOX", [NewMessage(MESSAGE)]))
+    sleep(world)
+    shutil.copy(tmp_path / "older", world.paths.mail_db)
+    with pytest.raises(AccountClosed):
+        now(account.status("INBOX"))
+
+
+def test_a_login_to_an_account_restored_in_its_sleep_gets_the_restored_one(world: World) -> None:
+    """It is not told to go because of what other sessions knew."""
+    first = world.login()
+    ended: list[str] = []
+    first.on_closed(lambda: ended.append("first"))
+    sleep(world)
+    mark_restored(world.paths, 7)
+    second = world.login()
+    second.on_closed(lambda: ended.append("second"))
+    assert now(second.status("INBOX")).messages == 0
+    assert ended == ["first"]
+
+
+def test_an_account_being_restored_wakes_for_nobody(world: World) -> None:
+    """Until the restore is done; then the session ends."""
+    account = world.login()
+    sleep(world)
+    with evicted(world.paths, 0.0):
+        heard(world, "leave")
+        with pytest.raises((AccountClosed, Busy)):
+            now(account.status("INBOX"))
+    assert files(world) == []
+
+
+def test_a_damaged_database_is_told_to_whoever_wakes_it(world: World) -> None:
+    """The session stays, as it does where pages are found damaged later."""
+    account = world.login()
+    ended: list[bool] = []
+    account.on_closed(lambda: ended.append(True))
+    now(account.append("INBOX", [NewMessage(MESSAGE)]))
+    sleep(world)
+    good = world.paths.mail_db.read_bytes()
+    world.paths.mail_db.write_bytes(b"x" * len(good))
+    with pytest.raises(DatabaseDamaged):
+        now(account.status("INBOX"))
+    assert files(world) == [] and ended == []
+    world.paths.mail_db.write_bytes(good)
+    assert now(account.status("INBOX")).messages == 1
+
+
+def test_a_lost_database_is_not_made_anew_by_waking(world: World) -> None:
+    """Its user would find no mail there."""
+    account = world.login()
+    sleep(world)
+    world.paths.mail_db.unlink()
+    with pytest.raises(DatabaseDamaged):
+        now(account.status("INBOX"))
+    assert not world.paths.mail_db.exists()
+
+
+def test_a_change_that_cannot_be_read_is_looked_for_again(
+    world: World, beside: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session in IDLE says nothing of its own, so nobody else would wake the account."""
+    _, told = listening(world.login())
+    sleep(world)
+    now(beside.login().append("INBOX", [NewMessage(MESSAGE)]))
+
+    def fails(*_: object, **__: object) -> None:
+        raise StorageFailed("too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mailstore.connections.open_database", fails)
+        heard(world, "write.lock")
+        assert told == []
+    world.clock.advance(POLL_RETRY_S + 1)
+    assert told == ["INBOX"]
+
+
+def test_a_revoked_keyslot_ends_a_sleeping_session(world: World) -> None:
+    """No database is needed for that."""
+    account = world.login()
+    ended: list[bool] = []
+    account.on_closed(lambda: ended.append(True))
+    sleep(world)
+    world.directory.set_disabled(account.account_id, True)
+    world.watcher.callbacks[world.root](frozenset({"directory.db"}))
+    assert ended == [True]
+    assert not opened(world).is_awake
+    with pytest.raises(AuthenticationFailed):
+        world.login()
+
+
+def test_a_server_that_stops_closes_sleeping_accounts(world: World) -> None:
+    """Sessions are told, and the key is forgotten."""
+    account = world.login()
+    ended: list[bool] = []
+    account.on_closed(lambda: ended.append(True))
+    sleep(world)
+    now(world.store.stop())
+    assert ended == [True]
+    assert world.store._open == {}
+
+
+def test_a_lock_that_is_held_delays_closing_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot that is being copied just when the account falls asleep: its files are closed later."""
+    monkeypatch.setattr(hibernation, "SLEEP_LOCK_WAIT_S", 0.0)
+    account = world.login()
+    with shared_lock(world.paths):
+        sleep(world)
+        assert "mail.db" in files(world)
+        assert now(account.status("INBOX")).messages == 0
+        sleep(world)
+    world.clock.advance(100)
+    assert files(world) == []
+    with exclusive_lock(world.paths, 0.0):
+        pass
+
+
+def test_an_index_that_is_complete_is_not_looked_at_again_on_waking(world: World) -> None:
+    """A command that changes nothing costs no indexing, mail that came meanwhile does."""
+    account = world.login()
+    now(account.append("INBOX", [NewMessage(MESSAGE)]))
+    sleep(world)
+    now(account.status("INBOX"))
+    searching = opened(world)._rest._databases.searching
+    assert searching.is_complete and not searching.is_at_work
+    sleep(world)
+    world.deliver(MESSAGE)
+    assert now(account.status("INBOX")).messages == 2
+    assert opened(world)._rest._databases.searching.is_at_work
