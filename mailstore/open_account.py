@@ -25,6 +25,7 @@ from mailstore.errors import AccountClosed, Busy, DatabaseDamaged, StorageFailed
 from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor
 from mailstore.filing import Batch, Filer
+from mailstore.freed_memory import FreedMemory
 from mailstore.hibernation import Hibernation
 from mailstore.inbox import InboxFiling
 from mailstore.kept import Kept
@@ -73,6 +74,7 @@ class Worker(Protocol):
     watcher: Watcher
     limits: StoreLimits
     mime_limits: MimeLimits
+    freed_memory: FreedMemory
 
     async def recheck(self, unlocked: Unlocked) -> None:
         """Whether a session may go on; see ``Unlocker.recheck``."""
@@ -155,6 +157,7 @@ class OpenAccount:
     def forget(self) -> None:
         """See ``Sleeper``."""
         self.kept.clear()
+        self._worker.freed_memory.soon()
 
     def changed(self, modseqs: dict[MailboxId, int]) -> None:
         """See ``Sleeper``."""

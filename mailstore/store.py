@@ -25,6 +25,7 @@ from mailstore.errors import (
     StorageFull,
 )
 from mailstore.executor import Executor
+from mailstore.freed_memory import FreedMemory
 from mailstore.keys import AccountId, Scope
 from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
@@ -88,6 +89,7 @@ class MailStore:
         self._opening: dict[AccountId, Deferred[None]] = {}
         self._stopped = False
         self._margin = Margin(root)
+        self.freed_memory = FreedMemory(clock, executor)
         directory.on_change(watcher, self._directory_changed)
 
     # -- logging in ------------------------------------------------------------------------------
