@@ -88,11 +88,13 @@ def start(
     private_key: Path,
     workers: int = 0,
     params: Argon2Params = TINY,
+    more: str = "",
 ) -> subprocess.Popen[bytes]:
     """Start Sealbox on a data root as our own child; its configuration and logs lie in ``folder``.
 
     ``listen`` has the address of each service; without one for LMTP it is a socket in ``folder``, without one
-    for another it is off. ``workers`` is the setting of that name: 0 for one per core.
+    for another it is off. ``workers`` is the setting of that name: 0 for one per core. ``more`` are further
+    sections.
     """
     places = {"imaps": "", "pop3s": "", "lmtp": f"unix:{folder / 'lmtp.sock'}", **listen}
     config = folder / "sealbox.toml"
@@ -114,6 +116,7 @@ def start(
                 f"parallelism = {params.parallelism}",
                 "[stream]",
                 "connections_per_address_max = 5000",
+                more,
                 "",
             )
         )

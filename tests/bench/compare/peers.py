@@ -241,18 +241,21 @@ def start_ours(
     users: Iterable[str],
     params: Argon2Params = sealbox_root.TINY,
     workers: int = 0,
+    more: str = "",
 ) -> Peer:
     """Sealbox with its defaults but for Argon2 and connections of one address; an account for each user."""
     folder.mkdir()
     root = folder / "root"
     sealbox_root.make_account(root, users, params)
     listen = {service: f"127.0.0.1:{ports[service]}" for service in ("imaps", "pop3s", "lmtp")}
-    process = sealbox_root.start(root, folder, listen, *tls, workers, params)
+    process = sealbox_root.start(root, folder, listen, *tls, workers, params, more)
     return Peer(OURS, process, ports, tls[0], root)
 
 
-def start_dovecot(folder: Path, tls: tuple[Path, Path], ports: dict[str, int], kind: str) -> Peer:
-    """Dovecot's mdbox with its defaults but for ``_SETTINGS``; encrypting and compressing for CRYPT."""
+def start_dovecot(
+    folder: Path, tls: tuple[Path, Path], ports: dict[str, int], kind: str, further: str = ""
+) -> Peer:
+    """Dovecot's mdbox with its defaults but for ``_SETTINGS`` and ``further``; CRYPT encrypts, too."""
     folder.mkdir()
     more = _SETTINGS.format(**ports, login_more="" if os.geteuid() == 0 else "  chroot =\n")
     setup = dovecot.Setup(
@@ -260,6 +263,6 @@ def start_dovecot(folder: Path, tls: tuple[Path, Path], ports: dict[str, int], k
         *tls,
         "mdbox",
         mail=f"{folder}/mail/%u",
-        more=more + (_CRYPT if kind == CRYPT else ""),
+        more=more + (_CRYPT if kind == CRYPT else "") + further,
     )
     return Peer(kind, dovecot.start(folder, setup), ports, tls[0], folder / "mail")
