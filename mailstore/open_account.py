@@ -145,10 +145,12 @@ class OpenAccount:
         """Whether its databases are open."""
         return self._rest.is_awake
 
-    async def wake(self) -> None:
-        """Open its databases, if they are closed; afterwards it is awake or closing. Raises as ``open``."""
+    async def wake(self) -> bool:
+        """Open its databases, if they are closed; False where it is closing instead. Raises as ``open``."""
         with suppress(AccountClosed):
             await self._rest.databases()
+            return True
+        return False
 
     def may_sleep(self) -> bool:
         """See ``Sleeper``."""

@@ -160,9 +160,8 @@ class MailStore:
                 raise AccountClosed("the server is shutting down")
             found = self._open.get(account_id)
             if found is not None and found.closing is None:
-                if found.is_awake:
+                if await found.wake():
                     return found
-                await found.wake()
                 continue
             waiting = found.closing if found is not None else self._opening.get(account_id)
             if waiting is None:
