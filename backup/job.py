@@ -50,6 +50,9 @@ TROUBLE = "trouble"
 FAILING = "failing"
 """Setting of the state: ids of the accounts of which no snapshot could be taken, with spaces between."""
 
+VERIFIED = "verified_ms"
+"""Setting of the state: when all objects in the store were last found to be what was written, in epoch ms."""
+
 _UNREADABLE = "unreadable"
 """In place of a fingerprint: no snapshot has it, so the account waits for one and its age grows."""
 
@@ -388,6 +391,16 @@ class Job:
 def failing_accounts(state: State) -> list[str]:
     """Ids of the accounts of which the last try took no snapshot."""
     return (state.setting(FAILING) or "").split()
+
+
+def note_verified(state: State, now_ms: int) -> None:
+    """All objects in the store have been read and are what was written; at epoch ms ``now_ms``."""
+    state.remember(VERIFIED, str(now_ms))
+
+
+def verified_ms(state: State) -> int:
+    """When that was last so, in epoch ms; 0 for never."""
+    return int(state.setting(VERIFIED) or 0)
 
 
 def is_hindered(state: State) -> bool:

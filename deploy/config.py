@@ -159,6 +159,28 @@ class AccessLogSection(Section):
     user_agent_max_chars: int = Field(default=AccessLogLimits().user_agent_max_chars, ge=0)
 
 
+class MetricsSection(Section):
+    """Where numbers for Prometheus are served; an empty list switches them off."""
+
+    listen: tuple[str, ...] = ()
+    connections_max: int = Field(default=16, ge=1)
+    request_max_bytes: int = Field(default=8192, ge=64)
+    timeout_s: float = Field(default=10.0, gt=0)
+    sealed_interval_s: float = Field(default=60.0, ge=1)
+
+    @field_validator("listen")
+    @classmethod
+    def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for text in values:
+            try:
+                check_endpoint(text)
+            except OSError:
+                raise ValueError("write an IP address, not a name, before the port") from None
+            if text.startswith("unix:"):
+                raise ValueError("write HOST:PORT or [IPv6 address]:PORT")
+        return values
+
+
 class AccountsSection(Section):
     """What operators have to do before an account goes."""
 
@@ -235,6 +257,7 @@ class _File(Section):
     setup: SetupSection = SetupSection()
     dns: DnsSection = DnsSection()
     login: LoginSection = LoginSection()  # type: ignore[valid-type]  # as above
+    metrics: MetricsSection = MetricsSection()
     backup: BackupSection = BackupSection()
     snapshots: SnapshotsSection = SnapshotsSection()  # type: ignore[valid-type]  # as above
 
@@ -287,6 +310,7 @@ class Config:
     recipients: SocketmapLimits
     door: DoorSettings
     login: LoginLimits
+    metrics: MetricsSection
     backup: BackupSection
     snapshots: BackupLimits
     text: str = field(repr=False)
@@ -367,6 +391,7 @@ def parse(text: str, path: Path) -> Config:
         recipients=_limits(file.recipients, SocketmapLimits),
         door=DoorSettings(file.https, file.setup, file.dns),
         login=_limits(file.login, LoginLimits),
+        metrics=file.metrics,
         backup=file.backup,
         snapshots=_limits(file.snapshots, BackupLimits),
         text=text,

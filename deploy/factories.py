@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -13,10 +13,12 @@ from deploy.sockets import ServiceName
 from mailstore.store import MailStore
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget
+from protocols.envelope.recipients import DeliveryStore
 from protocols.imap.server import ImapFactory
 from protocols.lmtp.server import LmtpFactory
 from protocols.load import Load
 from protocols.login import LoginGuard
+from protocols.observer import Observer, Unobserved
 from protocols.pop3.server import Pop3Factory
 from protocols.sasl_service.server import SaslFactory
 from protocols.socketmap.server import SocketmapFactory
@@ -36,6 +38,9 @@ class Shared:
     deliveries: MemoryBudget
     """For what LMTP clients are sending."""
     load: Callable[[], Load]
+    mail_store: DeliveryStore
+    """The store, or whoever counts its deliveries, for what brings mail."""
+    observer: Observer = field(default_factory=Unobserved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,11 @@ class Factories:
 
     def make(self, service: ServiceName, *, over_tcp: bool) -> Made:
         """The factory for one listening socket."""
+        made = self._make(service, over_tcp=over_tcp)
+        made.inner.service, made.inner.observer = service, self._shared.observer
+        return made
+
+    def _make(self, service: ServiceName, *, over_tcp: bool) -> Made:
         match service:
             case "imap":
                 return self._plain(self._imap(implicit_tls=False))
@@ -113,7 +123,7 @@ class Factories:
     def _lmtp(self, *, starttls: bool) -> LmtpFactory:
         shared, config = self._shared, self._config
         return LmtpFactory(
-            shared.store,
+            shared.mail_store,
             config.lmtp,
             # Nobody can listen in on a Unix socket; STARTTLS would only be in the way.
             self._tls["lmtp"] if starttls else None,
@@ -131,7 +141,7 @@ class Factories:
     def _recipients(self) -> SocketmapFactory:
         shared, config = self._shared, self._config
         return SocketmapFactory(
-            shared.store, config.recipients, self._access_log, shared.reactor, config.stream
+            shared.mail_store, config.recipients, self._access_log, shared.reactor, config.stream
         )
 
     def _encrypted(self, inner: StreamFactory, alpn: str) -> Made:

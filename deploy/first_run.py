@@ -50,6 +50,8 @@ DELIVERY_S = 30.0
 """Patience with an answer to the samples; while they are delivered no worker is started again."""
 
 PORTS = {"imap": 43, "imaps": 93, "pop3": 10, "pop3s": 95, "lmtp": 24, "https": 80}
+METRICS_PORT = 90
+"""Beyond the base, as the others; whoever does not want it removes its section."""
 
 AUTH_SOCKET = "auth.sock"
 SOCKET_PATH_MAX_BYTES = 107
@@ -99,6 +101,11 @@ class Prepared:
         """The socket at which mail servers have passwords checked; None if the settings have none."""
         return next((one.removeprefix("unix:") for one in self.config.listen.auth), None)
 
+    @property
+    def metrics(self) -> int | None:
+        """The port with numbers for Prometheus; None if the settings have none."""
+        return next((int(one.rpartition(":")[2]) for one in self.config.metrics.listen), None)
+
 
 def make_certificate(certificate: Path, private_key: Path) -> None:
     """Write a self-signed certificate for localhost and 127.0.0.1, and its key."""
@@ -136,7 +143,7 @@ def make_certificate(certificate: Path, private_key: Path) -> None:
     write_new(certificate, built.public_bytes(serialization.Encoding.PEM))
 
 
-def _config_text(data: Path, ports: dict[str, int], name: str) -> str:
+def _config_text(data: Path, ports: dict[str, int], metrics: int, name: str) -> str:
     def here(service: str) -> str:
         return json.dumps([f"127.0.0.1:{ports[service]}"])
 
@@ -163,6 +170,9 @@ def _config_text(data: Path, ports: dict[str, int], name: str) -> str:
             f"imap_port = {ports['imaps']}",
             f"pop3_port = {ports['pop3s']}",
             "",
+            "[metrics]",
+            f'listen = ["127.0.0.1:{metrics}"]',
+            "",
         )
     )
 
@@ -176,9 +186,10 @@ _LINES = {
 """How lines with a port begin as the quick start writes them, and whose port it is."""
 
 _PORT_LINE = re.compile(rf'^({"|".join(map(re.escape, _LINES))})\d+((?:"\]?)?)$', re.MULTILINE)
+_METRICS_LINES = re.compile(r'^\[metrics\]\nlisten = \["127\.0\.0\.1:\d+"\]$', re.MULTILINE)
 
 
-def _settings(data: Path, ports: dict[str, int]) -> Config:
+def _settings(data: Path, ports: dict[str, int], metrics: int) -> Config:
     """The settings in ``data``, written on the first run; later only folder and ports are put in.
 
     Raises:
@@ -186,12 +197,12 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
         StoreError: the disk says no.
     """
     path, name = data / FILE_NAME, _own_name(data)
-    fresh = _config_text(data, ports, name)
+    fresh = _config_text(data, ports, metrics, name)
     with storage_errors():
         before = path.read_bytes() if path.exists() else fresh.encode()
     try:
         text = before.decode("utf-8")
-        was = _config_text(Path(str(tomllib.loads(text).get("data"))), ports, name)
+        was = _config_text(Path(str(tomllib.loads(text).get("data"))), ports, metrics, name)
         # Only lines that are as the quick start wrote them; an edited one stays as it is.
         now_of = dict(zip(was.splitlines(), fresh.splitlines(), strict=True))
         text = "".join(
@@ -200,6 +211,7 @@ def _settings(data: Path, ports: dict[str, int]) -> Config:
             for old in (line.rstrip("\r\n"),)
         )
         text = _PORT_LINE.sub(lambda found: f"{found[1]}{ports[_LINES[found[1]]]}{found[2]}", text)
+        text = _METRICS_LINES.sub(f'[metrics]\nlisten = ["127.0.0.1:{metrics}"]', text)
         config = parse(text, path)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise CannotPrepare(f"{path}: this is not TOML: {exc}") from None
@@ -339,7 +351,7 @@ def prepare(data: Path, port_base: int) -> Prepared:
     folder = _auth_socket(data, _own_name(data)).parent
     if folder != data:
         _make_own_folder(folder)
-    settings = _settings(data, ports)
+    settings = _settings(data, ports, port_base + METRICS_PORT)
     if (fresh := _invitation(data, invitation, password)) != invitation:
         _write_note(note, data, password, fresh)
     return Prepared(settings, ports, password, recovery_key, certificate, note, is_new, fresh)
@@ -378,6 +390,7 @@ def _json_line(prepared: Prepared) -> str:
             "data": str(prepared.config.data),
             **prepared.ports,
             "invite": prepared.invite,
+            "metrics": prepared.metrics,
             "user": USER,
             "password": prepared.password,
             "cafile": str(prepared.certificate),
@@ -405,6 +418,7 @@ def _welcome(prepared: Prepared) -> str:
         else ""
     )
     auth = f"\n{'':18}Postfix and Exim have passwords checked at {prepared.auth}" if prepared.auth else ""
+    metrics = f"\n  Numbers         http://127.0.0.1:{prepared.metrics}/metrics" if prepared.metrics else ""
     return f"""
 Sealbox is serving. Type this into Thunderbird (Account Settings > Add Mail Account > Configure manually):
 
@@ -416,7 +430,7 @@ Sealbox is serving. Type this into Thunderbird (Account Settings > Add Mail Acco
      or           POP3   127.0.0.1   port {ports["pop3s"]}   SSL/TLS    Normal password
      or STARTTLS  IMAP port {ports["imap"]}, POP3 port {ports["pop3"]}
   Username        {USER}
-  Outgoing        none yet: Sealbox stores mail, it does not send it{auth}
+  Outgoing        none yet: Sealbox stores mail, it does not send it{auth}{metrics}
 
 The certificate is self-signed: confirm it once, or trust {prepared.certificate}
 (to a program that says it is for another name, the server is localhost).

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 _PR_SET_NAME = 15
 _STREAMS = 3
@@ -44,6 +45,30 @@ class Inherited:
 
 Run = Callable[[Inherited], int]
 """What a child does; its exit code."""
+
+
+class ControlPipe:
+    """For a child's reactor: calls ``gone`` when the supervisor is."""
+
+    def __init__(self, descriptor: int, gone: Callable[[], None]) -> None:
+        self._descriptor = descriptor
+        self._gone = gone
+
+    def fileno(self) -> int:
+        """The inherited descriptor."""
+        return self._descriptor
+
+    def doRead(self) -> Failure | None:  # noqa: N802  # Twisted's name (IReadDescriptor)
+        """End of file; nobody writes into the pipe."""
+        return None if os.read(self._descriptor, 64) else Failure(EOFError())
+
+    def connectionLost(self, _reason: Failure) -> None:  # noqa: N802  # Twisted's name
+        """End of file: epoll reports it as a hang-up, without asking ``doRead`` first."""
+        self._gone()
+
+    def logPrefix(self) -> str:  # noqa: N802  # Twisted's name
+        """For Twisted's log."""
+        return "control"
 
 
 class Parent(Protocol):

@@ -15,6 +15,9 @@ from deploy.config import Config
 from deploy.control_service import ControlSocket, Serving
 from deploy.factories import Factories, Shared
 from deploy.hourly import Hourly
+from deploy.metrics.counted import CountedDeliveries, CountedLog
+from deploy.metrics.meters import Meters
+from deploy.metrics.sampling import Sampler, Sources
 from deploy.sockets import ServiceName
 from deploy.unix_listener import UnixListener
 from mailstore.account import open_directory, read_server_key
@@ -23,11 +26,12 @@ from mailstore.executor import Executor
 from mailstore.keys import KeyLabel, derive
 from mailstore.store import MailStore
 from mailstore.unlock import Unlocker
-from protocols.access_log import FileAccessLog
+from protocols.access_log import AccessLog, FileAccessLog
 from protocols.budget import MemoryBudget
 from protocols.limits import AccessLogLimits
 from protocols.load import LoadMeter
 from protocols.login import LoginGuard
+from protocols.observer import Unobserved
 from protocols.throttle import KEY_BYTES as THROTTLE_KEY_BYTES
 from protocols.throttle import Throttle
 from protocols.transport import StreamFactory
@@ -38,36 +42,43 @@ log = logging.getLogger("sealbox.service")
 class Service:
     """The inside of a worker. ``reactor`` is Twisted's; everything runs on its thread."""
 
-    def __init__(self, reactor: Any, config: Config, number: int = 0) -> None:
-        """``number`` tells the workers of a server apart; the first one does what must be done only once."""
+    def __init__(self, reactor: Any, config: Config, number: int = 0, meters: Meters | None = None) -> None:
+        """``number`` tells the workers of a server apart; the first one does what must be done only once.
+
+        ``meters`` counts what happens, if somebody wants to know.
+        """
+        self._meters = meters
         self._reactor = reactor
         self._config = config
         self._number = number
         self._executor = Executor(reactor, config.store.threads)
         self._logins = Executor(reactor, config.store.login_threads)
         self._directory = open_directory(config.data)
-        unlocker = Unlocker(config.data, self._directory, self._logins.call, limits=config.unlock)
+        waited = meters.argon2_waited if meters else None
+        unlocker = Unlocker(
+            *(config.data, self._directory, self._logins.call), limits=config.unlock, on_waited=waited
+        )
         self._store = MailStore(
-            reactor,
-            config.data,
-            self._directory,
-            unlocker,
-            self._executor,
-            config.store,
-            Watcher(reactor),
-            config.mime,
+            *(reactor, config.data, self._directory, unlocker, self._executor),
+            *(config.store, Watcher(reactor), config.mime),
         )
         key = derive(read_server_key(config.data), KeyLabel.LOGIN_THROTTLE, THROTTLE_KEY_BYTES)
         self._throttle = Throttle.on_disk(config.data, key, config.login)
         guard = LoginGuard(
-            self._store, config.login, reactor, self._throttle, self._logins.call, self._directory.login_name
+            *(self._store, config.login, reactor, self._throttle),
+            *(self._logins.call, self._directory.login_name, meters),
         )
         literals = MemoryBudget(config.imap.literals_worker_max_bytes)
         deliveries = MemoryBudget(config.lmtp.data_total_max_bytes)
         self._meter = LoadMeter(
             reactor, lambda: self._executor.waiting, lambda: self._logins.waiting + unlocker.waiting
         )
-        self._shared = Shared(reactor, self._store, guard, literals, deliveries, self._meter.load)
+        self._shared = Shared(
+            *(reactor, self._store, guard, literals, deliveries, self._meter.load),
+            CountedDeliveries(self._store, meters, reactor.seconds) if meters else self._store,
+            meters or Unobserved(),
+        )
+        self._sampler = Sampler(reactor, meters, self._sources(unlocker)) if meters else None
         self._access_log = self._new_access_log(config)
         self._cleaning = Hourly(reactor, self._clean)
         # With snapshots, the snapshot process does this.
@@ -76,13 +87,30 @@ class Service:
         self._ports: list[tuple[ServiceName, bool, Any]] = []
         self._live: list[StreamFactory] = []
         """Factories that have or may get connections, including those of earlier configurations."""
-        serving = Serving(
-            reactor,
+        self._control = ControlSocket(reactor, config.data, number, self._serving())
+
+    def _serving(self) -> Serving:
+        return Serving(
+            self._reactor,
             lambda: self._live,
             lambda: self._config.access_log.addresses,
             lambda: self._config.drain_timeout_s,
         )
-        self._control = ControlSocket(reactor, config.data, number, serving)
+
+    def _sources(self, unlocker: Unlocker) -> Sources:
+        shared, store = self._shared, self._store
+        return Sources(
+            factories=lambda: self._live,
+            load=self._meter.load,
+            open_accounts=lambda: store.open_accounts,
+            throttled=lambda: shared.guard.waiting,
+            argon2_queue=lambda: unlocker.waiting,
+            filed_messages=lambda: store.filed_messages,
+            input_bytes={
+                "literals": lambda: shared.literals.used_bytes,
+                "mail": lambda: shared.deliveries.used_bytes,
+            },
+        )
 
     def _new_access_log(self, config: Config) -> FileAccessLog:
         config.log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,7 +129,7 @@ class Service:
         Raises:
             OSError, OpenSSL.SSL.Error: a certificate cannot be used.
         """
-        factories = Factories(self._shared, self._config, self._access_log)
+        factories = Factories(self._shared, self._config, self._counted(self._access_log))
         self._meter.start()
         self._cleaning.start()
         for service, bound in listening:
@@ -115,6 +143,11 @@ class Service:
                 port = UnixListener(self._reactor, bound, made.listening)
             self._ports.append((service, over_tcp, port))
         self._control.start()
+        if self._sampler is not None:
+            self._sampler.start()
+
+    def _counted(self, access_log: FileAccessLog) -> AccessLog:
+        return CountedLog(access_log, self._meters) if self._meters else access_log
 
     def _clean(self) -> Deferred[Any]:
         """The hourly cleaning; a failure of one part affects neither the others nor the next hour."""
@@ -138,7 +171,7 @@ class Service:
         """Use new certificates and limits for connections from now on; old connections keep theirs."""
         try:
             access_log = self._new_access_log(config)
-            factories = Factories(self._shared, config, access_log)
+            factories = Factories(self._shared, config, self._counted(access_log))
         except (OSError, SSL.Error) as exc:
             log.error("configuration not reloaded: certificate or log folder: %s", type(exc).__name__)
             return
@@ -157,6 +190,8 @@ class Service:
     async def stop(self) -> None:
         """Stop accepting, say goodbye to everyone, close the store, write the last log lines."""
         self._meter.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
         self._cleaning.stop()
         self._control.stop()
         await gatherResults([maybeDeferred(port.stopListening) for _, _, port in self._ports])

@@ -6,6 +6,7 @@ import fcntl
 import gc
 import logging
 import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,13 @@ from deploy.config import Config
 from deploy.forking import start
 from deploy.logs import setup
 from deploy.luks import is_on_luks, plain_swaps
+from deploy.metrics.folder import folder_for, make_empty
 from deploy.notify import inherited_sockets, keep_watchdog, notify
-from deploy.sockets import CannotListen, bind_all, close_all
+from deploy.sockets import CannotListen, Listener, bind_all, bind_for_metrics, close_all
 from deploy.supervisor import Supervisor, lock_path
 from mailstore.account import has_directory, init_root
 from mailstore.durable import storage_errors
+from mailstore.errors import StorageFull
 from mailstore.keys import process_hardening
 
 log = logging.getLogger("sealbox.serve")
@@ -101,6 +104,38 @@ def _lock(data: Path) -> int:
     return descriptor
 
 
+def _bind(config: Config) -> tuple[list[Listener], list[socket.socket]]:
+    """The doors, and those of the metrics. Raises CannotBind."""
+    listeners: list[Listener] = []
+    try:
+        listeners = bind_all(config, inherited_sockets())
+        return listeners, bind_for_metrics(config)
+    except CannotListen as exc:
+        close_all(listeners)
+        raise CannotBind(str(exc)) from None
+
+
+def _tell_argon2(config: Config) -> None:
+    each_mib = config.unlock.argon2_memory_budget_mib
+    log.info(
+        "logins may use %d MiB for Argon2 at a time: %d MiB in each of %d workers (argon2.memory_budget_mib)",
+        each_mib * config.workers,
+        each_mib,
+        config.workers,
+    )
+
+
+def _make_room_for_metrics(config: Config) -> None:
+    """An empty folder for the workers' numbers. Without it they serve all the same."""
+    folder = folder_for(config.data)
+    try:
+        make_empty(folder, config.workers, config.store.min_free_bytes)
+    except StorageFull:
+        log.error("no metrics until the next start: the disk of %s is nearly full", folder)
+    except OSError as exc:
+        log.error("no metrics until the next start: %s cannot be made (errno %s)", folder, exc.errno)
+
+
 def run(config: Config, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT. ``on_ready`` is called once every worker accepts connections.
 
@@ -119,25 +154,21 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     init_root(config.data)
     lock = _lock(config.data)
     try:
-        listeners = bind_all(config, inherited_sockets())
-    except CannotListen as exc:
+        listeners, for_metrics = _bind(config)
+    except CannotBind:
         os.close(lock)
-        raise CannotBind(str(exc)) from None
+        raise
+    if config.metrics.listen:
+        _make_room_for_metrics(config)
     # Not installed: the workers, which are copies of this process, install one of their own.
     reactor = EPollReactor()
-    each_mib = config.unlock.argon2_memory_budget_mib
-    log.info(
-        "logins may use %d MiB for Argon2 at a time: %d MiB in each of %d workers (argon2.memory_budget_mib)",
-        each_mib * config.workers,
-        each_mib,
-        config.workers,
-    )
+    _tell_argon2(config)
 
     def ready() -> None:
         notify("READY=1")
         on_ready()
 
-    supervisor = Supervisor(reactor, config, listeners, ready, partial(start, reactor))
+    supervisor = Supervisor(reactor, config, listeners, ready, partial(start, reactor), for_metrics)
     reactor.callWhenRunning(supervisor.start)
     reactor.callWhenRunning(keep_watchdog, reactor, lambda: supervisor.is_serving)
     # What garbage collection never looks at stays in pages that all processes share.
@@ -145,6 +176,8 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     gc.freeze()
     reactor.run()
     close_all(listeners)
+    for bound in for_metrics:
+        bound.close()
     os.close(lock)
     if supervisor.failed:
         raise CannotServe("the server could not start: its log says why")

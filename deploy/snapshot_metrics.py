@@ -9,12 +9,17 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from backup.job import Job, refused_deletes
+from backup.job import Job, Places, failing_accounts, refused_deletes, verified_ms
 from backup.segment import SERVER
 from backup.state import State
 
 FILE = "metrics.prom"
 _MS = 1000.0
+
+
+def metrics_file(data: Path) -> Path:
+    """Where they lie in a data root."""
+    return Places(data).folder / FILE
 
 
 def write_metrics(folder: Path, job: Job, state: State) -> None:
@@ -37,6 +42,10 @@ def write_metrics(folder: Path, job: Job, state: State) -> None:
     _gauge(
         "newest_stored_timestamp_seconds", "When the newest stored snapshot was taken.", (newest or 0) / _MS
     )
+    _gauge("failing_accounts", "Accounts whose last snapshot failed.", len(failing_accounts(state)))
+    newest_proof = max(proven, default=0) / _MS
+    _gauge("newest_proof_timestamp_seconds", "When a restore was last proven.", newest_proof)
+    _gauge("verified_timestamp_seconds", "When the store was last verified.", verified_ms(state) / _MS)
     _gauge("never_proven_accounts", "Accounts whose restore was never proven.", len(streams) - len(proven))
     oldest = min(proven, default=0) / _MS
     _gauge("oldest_proof_timestamp_seconds", "When the restore that was proven longest ago was.", oldest)

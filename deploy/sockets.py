@@ -77,6 +77,27 @@ def _bound(endpoint: str, group: str) -> socket.socket:
     return _tcp(endpoint)
 
 
+def bind_for_metrics(config: Config) -> list[socket.socket]:
+    """Bind the addresses of ``[metrics]``, or none.
+
+    Raises:
+        CannotListen: naming the address and the reason.
+    """
+    found: list[socket.socket] = []
+    for endpoint in config.metrics.listen:
+        try:
+            bound = _tcp(endpoint)
+            found.append(bound)
+            bound.listen(BACKLOG)
+            bound.setblocking(False)
+        except OSError as exc:
+            for one in found:
+                one.close()
+            reason = os.strerror(exc.errno) if exc.errno else "unknown error"
+            raise CannotListen(f"cannot listen on {endpoint} for metrics: {reason}") from None
+    return found
+
+
 def close_all(listeners: list[Listener]) -> None:
     """Close every socket and remove the names of Unix sockets."""
     for listener in listeners:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +23,8 @@ from twisted.internet.defer import Deferred
 from deploy import door, snapshots, worker
 from deploy.config import Config, ConfigError, load
 from deploy.forking import Child, Parent, Run
+from deploy.metrics import process as metrics
+from deploy.metrics.folder import folder_for, forget, slot_name
 from deploy.notify import notify
 from deploy.sockets import DOOR, Listener
 
@@ -44,11 +47,12 @@ KILL_MARGIN_S = 15.0
 
 @dataclass(slots=True)
 class _Slot:
-    """The slot of one worker, of the snapshot job or of the HTTPS door, whichever process is in it."""
+    """The slot of one worker, the snapshot job, the HTTPS door or the metrics, whichever process is in it."""
 
     name: str
     number: int | None = None
     """Of a worker; None for the others."""
+    deaths: int = 0
     pause_s: float = RESTART_PAUSE_FIRST_S
     process: _Process | None = None
     restart: Any = None
@@ -94,13 +98,16 @@ class Supervisor:
         listeners: list[Listener],
         on_ready: Callable[[], None],
         start: Start,
+        for_metrics: Sequence[socket.socket] = (),
     ) -> None:
+        """``for_metrics`` are the bound sockets at which the metrics are served."""
         self._reactor = reactor
         self._config = config
         self._checked = config
         """What new processes get; what is in the file by now may be a mistake."""
         self._start_child = start
         self._listeners = listeners
+        self._for_metrics = list(for_metrics)
         self._on_ready = on_ready
         self._announced = False
         self.failed = False
@@ -110,6 +117,8 @@ class Supervisor:
             self._slots.append(_Slot("snapshots"))
         if config.listen.https:
             self._slots.append(_Slot("door"))
+        if self._for_metrics:
+            self._slots.append(_Slot("metrics"))
         self._stopping: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -141,11 +150,9 @@ class Supervisor:
         if self._stopping is not None:
             return
         process = _Process(self, slot)
-        run, listeners = self._task(slot)
+        run, sockets = self._task(slot)
         try:
-            process.child = self._start_child(
-                slot.name, run, [one.socket.fileno() for one in listeners], process
-            )
+            process.child = self._start_child(slot.name, run, [one.fileno() for one in sockets], process)
         except OSError as exc:
             if not self._announced and slot.serves:
                 log.error("%s could not be started (errno %s)", slot.name, exc.errno)
@@ -156,15 +163,19 @@ class Supervisor:
         else:
             slot.process = process
 
-    def _task(self, slot: _Slot) -> tuple[Run, list[Listener]]:
+    def _task(self, slot: _Slot) -> tuple[Run, list[socket.socket]]:
         """What the process in a slot does, and the sockets that it needs for that."""
         if slot.number is not None:
-            listeners, run = self._of(door=False), partial(worker.run, self._checked, slot.number)
+            again = slot.deaths > 0
+            listeners, run = self._of(door=False), partial(worker.run, self._checked, slot.number, again)
         elif slot.name == "door":
             listeners, run = self._of(door=True), partial(door.run, self._checked)
+        elif slot.name == "metrics":
+            return partial(metrics.run, self._checked, self._for_metrics), self._for_metrics
         else:
             return partial(snapshots.run, self._checked), []
-        return partial(run, [(one.service, one.socket) for one in listeners]), listeners
+        bound = [(one.service, one.socket) for one in listeners]
+        return partial(run, bound), [one.socket for one in listeners]
 
     def _of(self, *, door: bool) -> list[Listener]:
         """The sockets of the door, or those of the workers."""
@@ -200,6 +211,8 @@ class Supervisor:
         """A worker is gone: finish the stop, or replace it."""
         slot = process.slot
         slot.process = None
+        slot.deaths += 1
+        self._forget_numbers(slot)
         self._tell_status()
         if self._stopping is not None:
             if not any(one.process for one in self._slots) and not self._stopping.called:
@@ -212,6 +225,13 @@ class Supervisor:
             return
         young = process.ready_s is None or self._reactor.seconds() - process.ready_s < YOUNG_S
         self._start_again(slot, _how(code), young=young)
+
+    def _forget_numbers(self, slot: _Slot) -> None:
+        if self._for_metrics and slot.number is not None:
+            try:
+                forget(folder_for(self._config.data), slot_name(slot.number))
+            except OSError as exc:
+                log.error("the numbers of %s could not be taken back (errno %s)", slot.name, exc.errno)
 
     def _start_again(self, slot: _Slot, why: str, *, young: bool) -> None:
         """Fill a slot again: at once, or after a pause that grows with each early death."""
@@ -236,13 +256,14 @@ class Supervisor:
                 log.error("configuration not reloaded: %s", mistake)
             return
         began = self._config
-        if (fresh.data, fresh.listen, fresh.workers) != (began.data, began.listen, began.workers):
+        fixed = ("data", "listen", "workers", "metrics")
+        if any(getattr(fresh, name) != getattr(began, name) for name in fixed):
             log.warning(
-                "a changed data root, changed addresses or worker counts take effect at a restart,"
+                "a changed data root, changed addresses, worker counts or [metrics] take effect at a restart,"
                 " not at a reload"
             )
         # One data root was locked and checked; a worker of another would serve beside the others.
-        self._checked = replace(fresh, data=began.data, listen=began.listen, workers=began.workers)
+        self._checked = replace(fresh, **{name: getattr(began, name) for name in fixed})
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.send(signal.SIGHUP)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -14,8 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from deploy.config import Config, ConfigError, load
-from deploy.forking import Inherited
+from deploy.forking import ControlPipe, Inherited
 from deploy.logs import setup
+from deploy.metrics.folder import begin, folder_for, slot_name
+from deploy.metrics.meters import Meters
 from deploy.service import Service
 from deploy.sockets import ServiceName
 from mailstore.errors import StoreError
@@ -70,7 +71,7 @@ class Worker:
             (signal.SIGHUP, self._reload),
         ):
             signal.signal(number, self._handler(action))
-        self._reactor.addReader(_ControlPipe(self._inherited.control_fd, self.end))
+        self._reactor.addReader(ControlPipe(self._inherited.control_fd, self.end))
         Deferred.fromCoroutine(self._serve()).addCallbacks(self._ready, self._cannot_start)
 
     async def _serve(self) -> None:
@@ -107,39 +108,32 @@ class Worker:
         self.exit_code = 1
 
 
-class _ControlPipe:
-    """Becomes readable (end of file) when the supervisor is gone."""
-
-    def __init__(self, descriptor: int, gone: Callable[[], None]) -> None:
-        self._descriptor = descriptor
-        self._gone = gone
-
-    def fileno(self) -> int:
-        """The inherited descriptor."""
-        return self._descriptor
-
-    def doRead(self) -> Failure | None:  # noqa: N802  # Twisted's name (IReadDescriptor)
-        """End of file; nobody writes into the pipe."""
-        return None if os.read(self._descriptor, 64) else Failure(EOFError())
-
-    def connectionLost(self, _reason: Failure) -> None:  # noqa: N802  # Twisted's name
-        """End of file: epoll reports it as a hang-up, without asking ``doRead`` first."""
-        self._gone()
-
-    def logPrefix(self) -> str:  # noqa: N802  # Twisted's name
-        """For Twisted's log."""
-        return "control"
-
-
 def _nothing() -> None:
     """Ctrl-C reaches the whole process group; the supervisor decides what it means."""
 
 
-def run(config: Config, number: int, sockets: Sockets, inherited: Inherited) -> int:
-    """Run one worker; the process's exit code."""
-    return serve(
-        config, f"worker-{number}", lambda reactor: Service(reactor, config, number), sockets, inherited
-    )
+def _meters(config: Config, number: int, *, again: bool) -> Meters | None:
+    """What this worker counts with; None where nobody wants to know, or where there is no room for it."""
+    if not config.metrics.listen:
+        return None
+    try:
+        begin(folder_for(config.data), slot_name(number))
+    except OSError as error:
+        log.error("this worker counts nothing for the metrics (errno %s)", error.errno)
+        return None
+    meters = Meters()
+    if again:
+        meters.restarts.inc()
+    return meters
+
+
+def run(config: Config, number: int, again: bool, sockets: Sockets, inherited: Inherited) -> int:
+    """Run one worker; the process's exit code. ``again``: it takes the place of one that has died."""
+
+    def make(reactor: Any) -> Serving:
+        return Service(reactor, config, number, _meters(config, number, again=again))
+
+    return serve(config, f"worker-{number}", make, sockets, inherited)
 
 
 def serve(config: Config, name: str, make: MakeService, sockets: Sockets, inherited: Inherited) -> int:

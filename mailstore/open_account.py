@@ -75,6 +75,7 @@ class Worker(Protocol):
     limits: StoreLimits
     mime_limits: MimeLimits
     freed_memory: FreedMemory
+    filed_messages: int
 
     async def recheck(self, unlocked: Unlocked) -> None:
         """Whether a session may go on; see ``Unlocker.recheck``."""
@@ -318,8 +319,7 @@ class OpenAccount:
         return None if batch is None else self._file_in_thread(database, batch, self._insert_few, listened)
 
     def _insert_few(self, txn: Txn, batch: Batch) -> None:
-        # Only now: while it waited for the write lock others changed things, and sessions hear of that at
-        # once.
+        # Only now: while it waited for the write lock others changed things, which sessions hear at once.
         self._look_follows = True
         self._filer.insert(txn, batch)
 
@@ -363,6 +363,7 @@ class OpenAccount:
         try:
             if filed.modseqs is not None:
                 databases.changed()
+                self._worker.filed_messages += len(batch.messages)
                 self._fresh = filed.fresh
                 try:
                     self._tell(filed.modseqs)

@@ -72,6 +72,12 @@ def new_sealed_id(
     return SealedId(f"{clock_ns():016x}-{random(8).hex()}")
 
 
+def arrived_s(name: str) -> float:
+    """When a message arrived whose id a file's name begins with, in seconds since the epoch; 0 for others."""
+    found = _ID.match(name)
+    return int(found[0][:16], 16) / 1_000_000_000 if found else 0.0
+
+
 def seal(
     public_key: PublicKey, account_id: AccountId, sealed_id: SealedId, message: bytes, facts: Facts
 ) -> bytes:

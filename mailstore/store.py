@@ -90,6 +90,7 @@ class MailStore:
         self._stopped = False
         self._margin = Margin(root)
         self.freed_memory = FreedMemory(clock, executor)
+        self.filed_messages = 0
         directory.on_change(watcher, self._directory_changed)
 
     # -- logging in ------------------------------------------------------------------------------
@@ -186,6 +187,11 @@ class MailStore:
         finally:
             del self._opening[account_id]
             gate.callback(None)
+
+    @property
+    def open_accounts(self) -> int:
+        """How many accounts are open."""
+        return len(self._open)
 
     def released(self, opened: OpenAccount, account: Account, grace_s: float) -> None:
         """A session is over; the account closes after ``grace_s`` seconds if it was the last."""
@@ -397,9 +403,7 @@ class Account:
     async def append(self, name: MailboxName, new: Sequence[NewMessage]) -> AppendResult:
         """Append messages to a mailbox, all or none (RFC 3502).
 
-        Raises:
-            NoSuchMailbox, OverQuota, MessageTooLarge, LimitExceeded, ReadOnly, StorageFull: nothing was
-                appended.
+        Raises NoSuchMailbox, OverQuota, MessageTooLarge, LimitExceeded, ReadOnly, StorageFull: none was.
         """
         self._writable()
         if any(len(one.data) > self._store.limits.max_message_bytes for one in new):
@@ -487,12 +491,7 @@ def _annotate(
     return metadata.set_values(txn, mailbox_id, values, max_entries)
 
 
-def _append(
-    txn: Txn,
-    name: MailboxName,
-    filed: Sequence[ReadyMessage],
-    limits: QuotaLimits,
-) -> AppendResult:
+def _append(txn: Txn, name: MailboxName, filed: Sequence[ReadyMessage], limits: QuotaLimits) -> AppendResult:
     mailbox_id = require_mailbox(txn, name)
     messages.check_quota(txn, sum(one.prepared.size_bytes for one in filed), len(filed), limits)
     validity, uids = messages.add_messages(txn, mailbox_id, filed)

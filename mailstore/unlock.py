@@ -169,10 +169,12 @@ class Unlocker:
         limits: UnlockLimits | None = None,
         argon2: Argon2 = argon2id,
         clock: Callable[[], float] = time.time,
+        on_waited: Callable[[float], None] | None = None,
     ) -> None:
+        """``on_waited`` hears of each login that has got memory, and for how many seconds it waited."""
         self._root, self._directory, self._run = root, directory, run_in_thread
         self._limits = limits or UnlockLimits()
-        self._argon2, self._clock = argon2, clock
+        self._argon2, self._clock, self._on_waited = argon2, clock, on_waited
         self._gate = MemoryGate(
             self._limits.argon2_memory_budget_mib * _KIB_PER_MIB, self._limits.waiting_logins
         )
@@ -317,7 +319,10 @@ class Unlocker:
         return answer
 
     async def _prove(self, tag: bytes, attempt: Attempt, origin: Origin) -> Proven:
+        began_s = time.monotonic()
         passed = await self._gate.enter(attempt.slot.params.memory_kib, origin)
+        if self._on_waited is not None:
+            self._on_waited(time.monotonic() - began_s)
         try:
             if all(waiter.answer.called for waiter in self._flights[tag]):
                 raise AccountClosed  # everybody has hung up while it waited for memory

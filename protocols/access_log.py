@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +44,10 @@ class Entry:
     result: str
     failed: bool
     """An error rather than a normal refusal: the line goes to the error log as well."""
+    took_s: float | None = field(default=None, compare=False)
+    """Seconds from the command to its answer, None where that is not measured; for metrics, never written."""
+    limit: str = field(default="", compare=False)
+    """The setting that the command has met, if any; for metrics, never written."""
 
 
 class AccessLog(Protocol):

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from mailstore.errors import AuthenticationFailed, StoreError, TooManyLogins
 from mailstore.model import AccessProtocol, Origin, ScramExchange, ScramSetup
 from protocols.limits import LoginLimits
+from protocols.observer import LoginResult, Observer, Unobserved
 from protocols.sites import site_of
 from protocols.store_api import AccountApi, StoreApi
 from protocols.throttle import Start, Throttle
@@ -59,8 +60,10 @@ class AttemptGuard:
         throttle: Throttle,
         run_in_thread: RunInThread,
         login_name: Callable[[bytes], str | None],
+        observer: Observer | None = None,
     ) -> None:
         """``login_name`` says, in a thread, which account a name means: ``Directory.login_name``."""
+        self._observer = observer or Unobserved()
         self.limits = limits
         self._clock = clock
         self._throttle = throttle
@@ -90,8 +93,11 @@ class AttemptGuard:
         """
         try:
             result = await proof
-        except (AuthenticationFailed, TooManyLogins, CancelledError):
+        except (AuthenticationFailed, CancelledError):
             raise  # already counted: hanging up does not undo an attempt
+        except TooManyLogins:
+            self._observer.limit("argon2.waiting_logins")
+            raise  # as above
         except StoreError:
             self._take_back(attempt)
             raise
@@ -114,6 +120,11 @@ class AttemptGuard:
     def _not_noted(failure: Failure) -> None:
         log.error("a login could not be recorded: %s", failure.type.__name__ if failure.type else "unknown")
 
+    @property
+    def waiting(self) -> int:
+        """Logins that wait because of earlier failures."""
+        return len(self._waiting)
+
     # -- waiting ---------------------------------------------------------------------------------
 
     async def _started(self, site: str, name: bytes) -> tuple[str, Start]:
@@ -124,7 +135,10 @@ class AttemptGuard:
             account, start = await self._run(self._start, site, name, limits, self._clock.seconds())
             if start.wait_s <= 0:
                 return account, start
+            if look_s == _LOOK_FIRST_S:
+                self._observer.login_throttled()
             if self._waiting_from[site] >= limits.waiting_per_address_max:
+                self._observer.limit("login.waiting_per_address_max")
                 raise TooManyLogins("too many logins are waiting")
             if len(self._waiting) >= limits.waiting_max:
                 self._make_room(site)
@@ -144,6 +158,7 @@ class AttemptGuard:
     def _make_room(self, newcomer: str) -> None:
         """The site with most waiting loses the last. Raises TooManyLogins if that is the newcomer's."""
         largest, count = max(self._waiting_from.items(), key=lambda entry: entry[1])
+        self._observer.limit("login.waiting_max")
         if count <= self._waiting_from[newcomer] + 1:
             raise TooManyLogins("too many logins are waiting")
         last = next(turn for turn, site in reversed(self._waiting.items()) if site == largest)
@@ -186,9 +201,10 @@ class LoginGuard(AttemptGuard):
         throttle: Throttle,
         run_in_thread: RunInThread,
         login_name: Callable[[bytes], str | None],
+        observer: Observer | None = None,
     ) -> None:
         """See :class:`AttemptGuard`."""
-        super().__init__(limits, clock, throttle, run_in_thread, login_name)
+        super().__init__(limits, clock, throttle, run_in_thread, login_name, observer)
         self._store = store
 
     async def login(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> AccountApi:
@@ -197,13 +213,33 @@ class LoginGuard(AttemptGuard):
         Raises:
             AuthenticationFailed: no; nothing more is said. TooManyLogins: later perhaps.
         """
+        return await self.observed(protocol, self._log_in(address, name, secret, protocol))
+
+    async def _log_in(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> AccountApi:
         attempt, origin = await self._begin_with(address, name, secret)
         return await self.proven(attempt, self._store.login(name, secret, protocol, origin))
 
     async def prove(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> str:
         """As ``login``, but nothing is opened: the name of the account that the secret is right for."""
+        return await self.observed(protocol, self._proved(address, name, secret, protocol))
+
+    async def _proved(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> str:
         attempt, origin = await self._begin_with(address, name, secret)
         return await self.proven(attempt, self._store.prove(name, secret, protocol, origin))
+
+    async def observed(self, protocol: AccessProtocol, attempt: Awaitable[T]) -> T:
+        """Await an attempt to log in and count how it ends; one whose client hangs up does not count."""
+        began_s = self._clock.seconds()
+        try:
+            found = await attempt
+        except StoreError as error:
+            self._ended(protocol, began_s, _result_of(error))
+            raise
+        self._ended(protocol, began_s, "ok")
+        return found
+
+    def _ended(self, protocol: AccessProtocol, began_s: float, result: LoginResult) -> None:
+        self._observer.login(protocol, result, max(self._clock.seconds() - began_s, 0.0))
 
     async def _begin_with(self, address: str, name: bytes, secret: bytes) -> tuple[CountedAttempt, Origin]:
         """As ``begin``; a secret that nobody can have counts as failed too."""
@@ -229,3 +265,13 @@ class LoginGuard(AttemptGuard):
     async def largest_pop3_delay_s(self) -> int:
         """The longest delay between POP3 logins that any account has of its own, in seconds; 0: none has."""
         return await self._store.largest_pop3_login_delay_s()
+
+
+def _result_of(error: StoreError) -> LoginResult:
+    match error:
+        case AuthenticationFailed():
+            return "wrong"
+        case TooManyLogins():
+            return "later"
+        case _:
+            return "error"

@@ -46,7 +46,8 @@ class ScramLogin:
         """
         message = await self.ask(b"") if initial is None else decode_response(initial)
         try:
-            account, signature = await self._prove(mechanism, message)
+            proof = self._prove(mechanism, message)
+            account, signature = await self.guard.observed(self.protocol, proof)
         except scram.BindingFailed:
             raise AuthenticationFailed("authentication failed") from None
         try:

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from protocols.limits import StreamLimits
+from protocols.observer import Observer, Unobserved
 from protocols.redact import correlation_id, describe
 from protocols.sites import site_of
 
@@ -397,6 +398,9 @@ class StreamFactory(Factory):
     def __init__(self, clock: Any, limits: StreamLimits) -> None:
         self.clock = clock
         self.limits = limits
+        self.service = ""
+        """What the port is for, as ``[listen]`` in the configuration calls it."""
+        self.observer: Observer = Unobserved()
         self._live: dict[StreamConnection, Endable | None] = {}
         self._by_site: Counter[str] = Counter()
 
@@ -413,8 +417,10 @@ class StreamFactory(Factory):
         """A connection with a session of its own; None, which hangs up, when there are too many."""
         site = site_of(str(getattr(addr, "host", "")))
         if len(self._live) >= self.limits.connections_max:
+            self.observer.limit("stream.connections_max")
             return None
         if site and self._by_site[site] >= self.limits.connections_per_address_max:
+            self.observer.limit("stream.connections_per_address_max")
             return None
         connection = StreamConnection(self._run, self.clock, self.limits)
         connection.factory = self

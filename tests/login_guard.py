@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from mailstore.address import read_login_name
 from protocols.limits import LoginLimits
 from protocols.login import LoginGuard
+from protocols.observer import Observer
 from protocols.store_api import StoreApi
 from protocols.throttle import KEY_BYTES, Throttle
 
@@ -31,7 +32,8 @@ def make_guard(
     clock: Clock,
     throttle: Throttle | None = None,
     login_name: Callable[[bytes], str | None] = login_name,
+    observer: Observer | None = None,
 ) -> LoginGuard:
     """A guard; those with the same ``throttle`` are workers of one server."""
     throttle = throttle or Throttle.in_memory(bytes(KEY_BYTES), limits)
-    return LoginGuard(store, limits, clock, throttle, at_once, login_name)
+    return LoginGuard(store, limits, clock, throttle, at_once, login_name, observer)

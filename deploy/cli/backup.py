@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import groupby
 from pathlib import Path
 
 import click
 
 from backup.catalogue import stream_of_server
-from backup.job import TROUBLE, Places, all_is_stored, failing_accounts, is_hindered, refused_deletes
+from backup.job import (
+    TROUBLE,
+    Places,
+    all_is_stored,
+    failing_accounts,
+    is_hindered,
+    note_verified,
+    refused_deletes,
+)
 from backup.keypair import generate, read_public_key
 from backup.restore import Listing, list_store
 from backup.restore_accounts import AccountStreams, Sources, Wishes, by_private_key, streams_of_state
@@ -44,7 +52,7 @@ from deploy.config import Config
 from deploy.object_store import open_store
 from deploy.snapshots import open_job
 from mailstore.account import read_server_key
-from mailstore.errors import Busy
+from mailstore.errors import Busy, StorageFull
 from mailstore.keys import PrivateKey
 from mailstore.locks import locked
 from mailstore.set_aside import Copy, replaced_copies
@@ -423,6 +431,9 @@ def verify(cli: Cli, quick: bool, options: StoreOptions) -> None:
                     store, listing, keys_of(state), scratch, deep=not quick, progress=progress
                 )
                 report = verifier.verify(expected_by_state(state, before))
+                if not quick and not report.findings:
+                    with suppress(StorageFull):  # what it has found is the same without a note
+                        note_verified(state, int(time.time() * 1000))
     _answer_report(cli, report)
 
 

@@ -122,7 +122,8 @@ def check_config(context: click.Context, config: Path | None, data: Path | None,
 def quickstart(data: Path, port_base: int, as_json: bool) -> None:
     """Make an account with sample mail in DIR and serve it on 127.0.0.1; for trying out, not for real mail.
 
-    Ports are N+43 (IMAP), N+93 (IMAPS), N+10 (POP3), N+95 (POP3S), N+24 (LMTP) and N+80 (HTTPS).
+    Ports are N+43 (IMAP), N+93 (IMAPS), N+10 (POP3), N+95 (POP3S), N+24 (LMTP), N+80 (HTTPS) and
+    N+90 (metrics).
     """
     _refuse_as_root(data)
     try:

@@ -30,6 +30,14 @@ from protocols.transport import Channel, IdleTimeout
 SWALLOWED_MESSAGES = 2
 """A chunk larger than this many message limits ends the connection."""
 
+_LIMITS = {
+    replies.TOO_LARGE: "lmtp.message_max_bytes",
+    replies.NO_MEMORY_NOW: "lmtp.data_total_max_bytes",
+    replies.TOO_MANY_RECIPIENTS: "lmtp.recipients_max",
+    replies.LINE_TOO_LONG: "lmtp.line_max_bytes",
+}
+"""Replies that a limit is behind, with the setting."""
+
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeServices:
@@ -71,6 +79,7 @@ class EnvelopeSession:
         self._incoming: _Incoming | None = None
         self._output = bytearray()
         self._errors = 0
+        self._began_s = services.now()
         self._over = False
         self._ending = False
 
@@ -104,6 +113,7 @@ class EnvelopeSession:
             self._close(replies.SHUTTING_DOWN)
             return
         event = self._connection.next_event()
+        self._began_s = self._services.now()
         match event:
             case None:
                 await self._flush()
@@ -275,6 +285,8 @@ class EnvelopeSession:
                 bytes=size_bytes,
                 result=str(reply.code),
                 failed=not reply.positive and reply is not replies.UNKNOWN_RECIPIENT,
+                took_s=max(self._services.now() - self._began_s, 0.0),
+                limit=_LIMITS.get(reply, ""),
             )
         )
 

@@ -50,6 +50,9 @@ _TROUBLE = {
 }
 """Response codes of a NO that an operator may want to see; all others are normal."""
 _EXCESS_CODES = {Excess.SIZE: b"TOOBIG", Excess.MEMORY: b"UNAVAILABLE"}
+_EXCESS_LIMITS = {Excess.SIZE: "imap.literal_max_bytes", Excess.MEMORY: "imap.literals_worker_max_bytes"}
+_LIMITS = {b"OVERQUOTA": "quota", b"LIMIT": "store", b"TOOBIG": "imap.append_max_bytes"}
+"""Which limit a response code speaks of, by the section of the settings where there is more than one."""
 _PRIVACY = Disallowed(b"use STARTTLS first", b"PRIVACYREQUIRED")
 
 
@@ -59,6 +62,7 @@ class ImapSession:
     def __init__(self, channel: Channel, services: ImapServices, secure: bool) -> None:
         self._ctx = Context(channel, services, secure)
         self._bad_in_row = 0
+        self._began_s = 0.0
         self._is_welcome = False
         """The command that is being received sends its messages to a mailbox that is there."""
 
@@ -114,6 +118,7 @@ class ImapSession:
     async def _handle(self, event: Event) -> None:
         ctx = self._ctx
         ctx.output.sent_bytes = 0
+        self._began_s = ctx.services.clock.seconds()
         match event:
             case CommandReceived():
                 await self._command(event)
@@ -124,9 +129,10 @@ class ImapSession:
                 refusal: Refused = Disallowed(excess.value.encode("ascii"), _EXCESS_CODES[excess])
                 if unwelcome is not None:
                     _, refusal = unwelcome
-                self._refuse(tag, b"", refusal, counts=unwelcome is None and excess is Excess.SIZE)
+                counts, limit = unwelcome is None and excess is Excess.SIZE, _EXCESS_LIMITS[excess]
+                self._refuse(tag, b"", refusal, counts=counts, limit=limit)
             case LineTooLong(tag):
-                self._refuse(tag, b"", Malformed(b"line too long"), counts=True)
+                self._refuse(tag, b"", Malformed(b"line too long"), counts=True, limit="imap.line_max_bytes")
             case Fatal(reason):
                 ctx.end(reason.value.encode("ascii"))
             case LineReceived():
@@ -225,11 +231,11 @@ class ImapSession:
         log.error("%s", incident(name, incident_id, self._ctx.account, error))
         return refusal
 
-    def _refuse(self, tag: bytes, name: bytes, refusal: Refused, counts: bool) -> None:
+    def _refuse(self, tag: bytes, name: bytes, refusal: Refused, counts: bool, limit: str = "") -> None:
         """A refusal that no handler has seen; too many in a row end the connection."""
         ctx = self._ctx
         ctx.output.put(lines.tagged(tag, refusal.status, refusal.text, refusal.code))
-        self._record(name, refusal.status, refusal.code)
+        self._record(name, refusal.status, refusal.code, limit)
         if counts:
             self._bad_in_row += 1
             limits = ctx.limits
@@ -247,7 +253,7 @@ class ImapSession:
             await ctx.output.flush()
             after()
 
-    def _record(self, name: bytes, status: bytes, code: bytes) -> None:
+    def _record(self, name: bytes, status: bytes, code: bytes, limit: str = "") -> None:
         ctx = self._ctx
         word = code.partition(b" ")[0] if status != b"OK" else b""
         ctx.services.access_log.record(
@@ -258,5 +264,7 @@ class ImapSession:
                 bytes=ctx.output.sent_bytes,
                 result=b" ".join(filter(None, (status, word))).decode("ascii"),
                 failed=status == b"BAD" or word in _TROUBLE,
+                took_s=max(ctx.services.clock.seconds() - self._began_s, 0.0),
+                limit=limit or _LIMITS.get(word, ""),
             )
         )

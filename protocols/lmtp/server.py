@@ -51,5 +51,6 @@ class LmtpFactory(StreamFactory):
         """A session and its coroutine."""
         session = EnvelopeSession(channel, self._services, self._secure)
         if self.connections > self._services.limits.connections_max:
+            self.observer.limit("lmtp.connections_max")
             return session, session.refuse()
         return session, session.run()

@@ -43,5 +43,6 @@ class Pop3Factory(StreamFactory):
         """A session and its coroutine."""
         session = Pop3Session(channel, self._services, self._secure)
         if self.connections > self._services.limits.connections_max:
+            self.observer.limit("pop3.connections_max")
             return session, session.refuse()
         return session, session.run()

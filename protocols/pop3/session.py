@@ -51,6 +51,7 @@ class Pop3Session:
         self._authorization = Authorization(channel, services, self._sender, self._next_response)
         self._transaction: Transaction | None = None
         self._bad_in_row = 0
+        self._began_s = 0.0
         self._over = False
         self._farewell: Refusal | None = None
         self._after_answer: Callable[[], None] | None = None
@@ -111,10 +112,11 @@ class Pop3Session:
                 await self._read()
             return
         self._sender.sent_bytes = 0
+        self._began_s = self._services.clock.seconds()
         if is_foreign(event.text if isinstance(event, Line) else event.beginning):
             self._foreign()
         elif isinstance(event, LongLine):
-            self._refuse(b"", Refusal(b"line too long"))
+            self._refuse(b"", Refusal(b"line too long"), "pop3.line_max_bytes")
         else:
             await self._command(event.text)
 
@@ -173,10 +175,10 @@ class Pop3Session:
             return Refusal(b"use STLS first")
         return Refusal(b"log in first" if State.TRANSACTION in states else b"not possible any more")
 
-    def _refuse(self, name: bytes, refusal: Refusal) -> None:
+    def _refuse(self, name: bytes, refusal: Refusal, limit: str = "") -> None:
         """A refusal of what is no command here; too many in a row end the connection."""
         self._sender.put(refusal.wire)
-        self._record(name, refusal, failed=True)
+        self._record(name, refusal, failed=True, limit=limit)
         self._bad_in_row += 1
         limits = self._limits
         logged_in = self._state is State.TRANSACTION
@@ -211,7 +213,7 @@ class Pop3Session:
             raise Hangup from None
         return refusal_of(known)
 
-    def _record(self, name: bytes, refusal: Refusal | None, *, failed: bool) -> None:
+    def _record(self, name: bytes, refusal: Refusal | None, *, failed: bool, limit: str = "") -> None:
         result = "+OK" if refusal is None else f"-ERR {refusal.code.decode('ascii')}".rstrip()
         self._services.access_log.record(
             Entry(
@@ -221,6 +223,8 @@ class Pop3Session:
                 bytes=self._sender.sent_bytes,
                 result=result,
                 failed=failed,
+                took_s=max(self._services.clock.seconds() - self._began_s, 0.0),
+                limit=limit,
             )
         )
 

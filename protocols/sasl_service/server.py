@@ -34,5 +34,6 @@ class SaslFactory(StreamFactory):
         """A session and its coroutine."""
         session = SaslSession(channel, self._services, next(self._numbers))
         if self.connections > self._services.limits.connections_max:
+            self.observer.limit("auth.connections_max")
             return session, session.refuse()
         return session, session.run()

@@ -30,5 +30,6 @@ class SocketmapFactory(StreamFactory):
         """A session and its coroutine."""
         session = SocketmapSession(channel, self._services)
         if self.connections > self._services.limits.connections_max:
+            self.observer.limit("recipients.connections_max")
             return session, session.refuse()
         return session, session.run()

@@ -17,17 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.readiness import Readiness
 
 SEALBOX = [sys.executable, "-m", "deploy"]
 START_S = 60
 STOP_S = 40
-PORT_OFFSETS = (43, 93, 10, 95, 24, 80)
+PORT_OFFSETS = (43, 93, 10, 95, 24, 80, 90)
 BASE_STEP = 131
 FIRST_PORT, BLOCK_PORTS, BLOCKS = 20_000, 1_500, 8
 
@@ -178,6 +181,21 @@ class Server:
     def password(self) -> str:
         """Its password."""
         return str(self.info["password"])
+
+    def metrics(self) -> bytes:
+        """Everything that is served for Prometheus."""
+        place = f"http://127.0.0.1:{self.info['metrics']}/metrics"
+        with urllib.request.urlopen(place, timeout=30) as answer:
+            found: bytes = answer.read()
+        return found
+
+    def number(self, name: str, **labels: str) -> float | None:
+        """One of them; None if it is not there."""
+        for family in text_string_to_metric_families(self.metrics().decode("utf-8")):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return float(sample.value)
+        return None
 
     def tls(self) -> ssl.SSLContext:
         """A client context that trusts the server's certificate and checks its name."""

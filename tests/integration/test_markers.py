@@ -197,7 +197,7 @@ def open_files(server: Server) -> list[str]:
     """Regular files that the server's processes have open, those with a name no more included."""
     found = []
     assert server.process is not None
-    for pid in (server.process.pid, *server.workers()):
+    for pid in (server.process.pid, *server.children()):
         folder = Path(f"/proc/{pid}/fd")
         if not os.access(folder, os.R_OK):
             continue  # processes that hold keys cannot be looked into, but by root
@@ -252,6 +252,14 @@ def test_no_marker_while_running_or_after_a_clean_stop(server: Server, place: Pa
     assert len(found[0].split()) == 3 * len(MARKERS)
     eventually(lambda: logged(place, b"IMAP CHECK"))
     assert_clean(place, server.password)
+    found = server.metrics()
+    # As a word: three letters of a marker in base64 may well be somewhere in a text.
+    assert [
+        marker for marker in (*MARKERS, server.password) if marker.lower().encode() in found.lower()
+    ] == []
+    account = server.cli("account", "show", server.user)["account"]
+    for name in (server.user, server.user.partition("@")[2], account, "127.0.", str(place)):
+        assert name.encode() not in found, "no account, address, network or place is in the numbers"
     assert all(name.startswith((str(place), os.path.realpath("/dev"))) for name in open_files(server))
     assert not any(name.endswith("(deleted)") for name in open_files(server))
     wire.close()

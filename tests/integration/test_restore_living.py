@@ -203,7 +203,7 @@ def test_a_killed_snapshot_process_comes_again(server: SnapshotServer) -> None:
 
     def snapshot_pids() -> list[int]:
         found = []
-        for pid in server.workers():
+        for pid in server.children():
             try:
                 name = Path(f"/proc/{pid}/comm").read_text()
             except FileNotFoundError:

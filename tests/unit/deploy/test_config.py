@@ -81,6 +81,10 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
         }
     assert set(shown["backup"]) == set(config.BackupSection.model_fields)
     assert (shown["backup"]["store"], shown["backup"]["region"]) == ("", "auto")
+    assert {k: v for k, v in shown["metrics"].items() if k != "listen"} == {
+        k: v for k, v in config.MetricsSection().model_dump().items() if k != "listen"
+    }
+    assert shown["metrics"]["listen"] == []
     top = set(config._File.model_fields)
     assert set(shown) == top
 

@@ -100,6 +100,17 @@ def test_a_mail_server_has_passwords_checked_in_the_folder(data: Path) -> None:
     assert prepare(data, PORT_BASE).auth is None
 
 
+def test_numbers_are_served_at_a_port_of_the_quick_start(data: Path) -> None:
+    """It moves with the others; whoever has taken the section out, or changed the port, is left alone."""
+    assert prepare(data, PORT_BASE).metrics == PORT_BASE + 90
+    assert prepare(data, 2100).config.metrics.listen == ("127.0.0.1:2190",)
+    assert prepare(data, 2100).metrics == 2190
+    edit(data, ('listen = ["127.0.0.1:2190"]', 'listen = ["127.0.0.1:9999"]  # mine'))
+    assert prepare(data, PORT_BASE).metrics == 9999
+    edit(data, ('[metrics]\nlisten = ["127.0.0.1:9999"]  # mine\n', ""))
+    assert prepare(data, PORT_BASE).metrics is None
+
+
 def test_a_folder_whose_name_is_too_long_for_a_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

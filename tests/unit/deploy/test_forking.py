@@ -222,7 +222,7 @@ init_root(root)
 found = config.load(root / "sealbox.toml")
 control, _ = os.pipe()
 known = set(sys.modules)
-assert worker.run(found, 0, [], Inherited(control, -1)) == 0
+assert worker.run(found, 0, False, [], Inherited(control, -1)) == 0
 print("more:", *sorted(set(sys.modules) - known))
 print("S3:", *(name for name in ("boto3", "botocore", "urllib3") if name in sys.modules))
 """

@@ -200,3 +200,47 @@ def test_a_reload_does_not_lead_to_another_data_root(
     machine.advance(RESTART_PAUSE_MAX_S)
     assert machine.configs[-1].data == began.data
     assert machine.configs[-1].log_level == "debug"
+
+
+@pytest.fixture
+def counting(machine: Machine, tmp_path: Path) -> Supervisor:
+    """Two workers that count, and what serves the numbers; they do not serve yet."""
+    make_certificate(tmp_path / "c.pem", tmp_path / "k.pem")
+    text = (
+        f'data = "{tmp_path}"\nworkers = 2\n[tls]\n'
+        f'certificate = "{tmp_path}/c.pem"\nprivate_key = "{tmp_path}/k.pem"\n'
+        '[metrics]\nlisten = ["127.0.0.1:9190"]\n'
+    )
+    sockets: Any = [SimpleNamespace(fileno=lambda: 99)]
+    found = config.parse(text, tmp_path / "x")
+    made = Supervisor(machine, found, [], lambda: None, machine.start, sockets)
+    for slot in made._slots:
+        made._spawn(slot)
+    return made
+
+
+def test_a_worker_that_dies_has_nothing_open_any_more(
+    machine: Machine, counting: Supervisor, tmp_path: Path
+) -> None:
+    """Its gauges go with it, at once; its totals are for the one that takes its place."""
+    machine.serve()
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    for name in ("gauge_livesum_worker-0", "gauge_livesum_worker-1", "counter_worker-0"):
+        (folder / f"{name}.db").write_bytes(b"x" * 16)
+    machine.kill(0)
+    gone = {path.stem for path in folder.iterdir() if path.read_bytes() == bytes(8) + b"x" * 8}
+    assert gone == {"gauge_livesum_worker-0"}
+
+
+def test_metrics_that_die_cost_no_mail(machine: Machine, counting: Supervisor) -> None:
+    """Nor does the server wait for them at its start; they are started again as all others."""
+    for process in machine.running[:2]:
+        process.ready()
+    assert counting.is_serving
+    assert counting._announced
+    for _ in range(5):
+        machine.kill(2)
+        assert len(machine.running) == 2
+        machine.advance(RESTART_PAUSE_MAX_S)
+        assert len(machine.running) == 3

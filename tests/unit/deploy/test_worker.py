@@ -33,10 +33,11 @@ def test_what_cannot_be_opened_is_a_line_in_the_log(
     def fails(*_arguments: object) -> None:
         raise error
 
-    config: Any = SimpleNamespace(log_level="info", data=tmp_path)
+    no_metrics = SimpleNamespace(listen=())
+    config: Any = SimpleNamespace(log_level="info", data=tmp_path, metrics=no_metrics)
     monkeypatch.setattr(worker, "setup", lambda *_: None)
     monkeypatch.setattr(worker, "process_hardening", lambda: None)
     monkeypatch.setattr(worker, "Worker", fails)
     with caplog.at_level(logging.ERROR):
-        assert worker.run(config, 0, [], Inherited(-1, -1)) == 1
+        assert worker.run(config, 0, False, [], Inherited(-1, -1)) == 1
     assert f"cannot serve {tmp_path}: {said}" in caplog.text

@@ -1,0 +1,146 @@
+"""The door of the metrics: what it answers, and how it bears whoever has nothing to ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from deploy.metrics.http import Door, DoorLimits, response, status_of
+
+LIMITS = DoorLimits(connections_max=2, request_max_bytes=100, timeout_s=10.0)
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Wire(StringTransport):
+    """A connection's other side."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:  # Twisted's name
+        """Cut off."""
+        self.aborted = True
+
+
+class World:
+    """A door with its clock."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.rendered = 0
+        self.door = Door(self.render, self.clock, LIMITS)
+
+    def render(self) -> bytes:
+        """Something."""
+        self.rendered += 1
+        return b"number 1\n"
+
+    def connect(self) -> tuple[Any, Wire]:
+        """A connection."""
+        wire = Wire()
+        connection: Any = self.door.buildProtocol(None)
+        connection.makeConnection(wire)
+        return connection, wire
+
+
+@pytest.fixture
+def world() -> World:
+    """A door."""
+    return World()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /metrics HTTP/1.1", 200),
+        (b"GET /metrics?name=x HTTP/1.0", 200),
+        (b"GET / HTTP/1.1", 404),
+        (b"GET /metrics/ HTTP/1.1", 404),
+        (b"GET /../metrics HTTP/1.1", 404),
+        (b"HEAD /metrics HTTP/1.1", 405),
+        (b"POST /metrics HTTP/1.1", 405),
+        (b"get /metrics HTTP/1.1", 405),
+        (b"GET /metrics", 400),
+        (b"GET  /metrics HTTP/1.1", 400),
+        (b"GET /metrics HTTP/2", 400),
+        (b"", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00", 400),
+    ],
+)
+def test_only_the_metrics_are_there(line: bytes, status: int) -> None:
+    """Whatever else is asked for."""
+    assert status_of(line + b"\r\nHost: x") == status
+
+
+def test_one_answer_and_the_connection_ends(world: World) -> None:
+    """Also when more was asked at once."""
+    connection, wire = world.connect()
+    connection.dataReceived(GET + GET)
+    connection.dataReceived(GET)
+    assert wire.value() == response(200, b"number 1\n")
+    assert wire.disconnecting
+    assert world.rendered == 1
+
+
+def test_a_request_octet_by_octet(world: World) -> None:
+    """It is answered when it is complete, and not before."""
+    connection, wire = world.connect()
+    for at in range(len(GET)):
+        assert wire.value() == b""
+        connection.dataReceived(GET[at : at + 1])
+    assert wire.value().startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_request_without_end(world: World) -> None:
+    """It is refused when it is too long, and what follows is not kept."""
+    connection, wire = world.connect()
+    connection.dataReceived(b"x" * (LIMITS.request_max_bytes + 1))
+    assert wire.value().startswith(b"HTTP/1.1 431 ")
+    connection.dataReceived(b"x" * 1_000_000)
+    assert connection._heard == b""
+
+
+def test_whoever_says_nothing_is_cut_off(world: World) -> None:
+    """And whoever does not read: the time is for the whole connection."""
+    for heard in (b"", b"GET /met", GET):
+        connection, wire = world.connect()
+        connection.dataReceived(heard)
+        world.clock.advance(LIMITS.timeout_s - 0.1)
+        assert not wire.aborted
+        world.clock.advance(0.2)
+        assert wire.aborted
+        connection.connectionLost()
+
+
+def test_too_many_connections(world: World) -> None:
+    """Further ones are closed; there is room again when one has ended."""
+    first, _ = world.connect()
+    world.connect()
+    assert world.door.buildProtocol(None) is None
+    first.connectionLost()
+    assert world.door.buildProtocol(None) is not None
+
+
+def test_numbers_that_cannot_be_gathered(world: World) -> None:
+    """500, nothing of the error, and the next request is served."""
+
+    def fails() -> bytes:
+        raise RuntimeError("Read beyond file size detected")
+
+    world.door.render = fails
+    connection, wire = world.connect()
+    connection.dataReceived(GET)
+    assert wire.value() == response(500)
+    assert b"beyond" not in wire.value()
+    world.door.render = world.render
+    connection, wire = world.connect()
+    connection.dataReceived(GET)
+    assert wire.value().startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_method_that_is_not_allowed_is_told_which_is() -> None:
+    """RFC 9110 section 15.5.6."""
+    assert b"\r\nAllow: GET\r\n" in response(405)
+    assert b"\r\nAllow" not in response(404)
