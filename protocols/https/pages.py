@@ -96,9 +96,9 @@ class Pages:
         """The settings with the app password."""
         facts = self._facts
         kinds: tuple[tuple[str, AccessProtocol, tuple[Server, ...]], ...] = (
-            ("Receiving, IMAP", AccessProtocol.IMAP, facts.imap),
-            ("Receiving, POP3", AccessProtocol.POP3, facts.pop3),
-            ("Sending, SMTP", AccessProtocol.SMTP, facts.smtp),
+            ("IMAP", AccessProtocol.IMAP, facts.imap),
+            ("POP3", AccessProtocol.POP3, facts.pop3),
+            ("Sending", AccessProtocol.SMTP, facts.smtp),
         )
         services = [(title, servers) for title, protocol, servers in kinds if made.allows(protocol)]
         scanned = None
