@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import ssl
 from pathlib import Path
 
+from OpenSSL import SSL
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+from protocols.tls import TlsContext
 
 
 class Section(BaseModel):
@@ -30,9 +32,9 @@ class TlsSection(Section):
 
     @model_validator(mode="after")
     def _belong_together(self) -> TlsSection:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # By what the workers use, whose OpenSSL need not be the one of Python's ssl.
         try:
-            context.load_cert_chain(self.certificate, self.private_key)
-        except (OSError, ssl.SSLError):
+            TlsContext(self.certificate, self.private_key, b"imap")
+        except (OSError, SSL.Error):
             raise ValueError("certificate and private key are not PEM files that belong together") from None
         return self
