@@ -103,6 +103,10 @@ def _is_private(entry: Entry, public: Path, sockets: frozenset[Path]) -> bool:
     return not mode & 0o077
 
 
+_FOUND_BY_FSCK = "lost+found"
+"""Made by mkfs.ext4 in every volume; root's, and empty."""
+
+
 def modes(found: Sequence[Entry], config: Config) -> Finding:
     """Everything in the data root is for its owner alone, and belongs to one user."""
     root, owner = config.data, found[0].found.st_uid
@@ -115,7 +119,7 @@ def modes(found: Sequence[Entry], config: Config) -> Finding:
     public = config.tls.certificate
     # A folder may be entered on the way to the certificate only.
     wrong = [one for one in found if not _is_private(one, public, sockets)]
-    foreign = [one for one in found if one.found.st_uid != owner]
+    foreign = [one for one in found if one.found.st_uid != owner and one.path != root / _FOUND_BY_FSCK]
     if wrong:
         return _MODES.broken(
             f"others may read, change or enter {listed([named(one, root) for one in wrong])}",

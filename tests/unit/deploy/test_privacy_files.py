@@ -73,6 +73,19 @@ def test_a_file_of_another_user_is_seen(config: Config) -> None:
     assert modes(config).state is State.BROKEN
 
 
+def test_what_mkfs_makes_in_a_volume_is_no_file_of_another_user(config: Config) -> None:
+    """Only in the data root itself: anywhere else nobody has put it there rightly."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(config.data, 12345, 12345)
+    for entry in files.entries(config.data):
+        os.chown(entry.path, 12345, 12345)
+    (config.data / "lost+found").mkdir(0o700)
+    assert modes(config).state is State.HOLDS, modes(config).said
+    (config.data / "accounts" / "lost+found").mkdir(0o700)
+    assert modes(config).state is State.BROKEN
+
+
 def test_a_key_outside_that_everybody_may_read_is_seen(config: Config) -> None:
     """The certificate's private key, wherever it is."""
     config.tls.private_key.chmod(0o604)
