@@ -15,6 +15,8 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "deploy/OPERATIONS.md",
+    "docs/operator.md",
+    "docs/user.md",
     "mailstore/FORMAT.md",
     "backup/FORMAT.md",
 ]
