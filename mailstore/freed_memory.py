@@ -1,4 +1,4 @@
-"""Memory that closed databases had goes back to the system, not only to the C library's heaps."""
+"""Memory of logins and closed databases goes back to the system, not only to the C library's heaps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mailstore.clock import Clock
 from mailstore.executor import Executor
 
 AFTER_S = 5.0
-"""Seconds from the first account that falls asleep: others that do meanwhile are done in the same go."""
+"""Seconds from the first login, or account that falls asleep: what comes meanwhile is done in the same go."""
 
 _libc = ctypes.CDLL(None)
 

@@ -29,7 +29,7 @@ from mailstore.freed_memory import FreedMemory
 from mailstore.hibernation import Hibernation
 from mailstore.inbox import InboxFiling
 from mailstore.kept import Kept
-from mailstore.keyslot_watch import KeyslotWatch
+from mailstore.keyslot_watch import KeyslotWatch, Session
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.model import Delta, MailboxId, ModSeq
@@ -170,6 +170,11 @@ class OpenAccount:
     def replaced(self) -> None:
         """See ``Sleeper``."""
         self.close()
+
+    def add_session(self, session: Session) -> None:
+        """A session has begun; it ends when its keyslot expires, at the latest."""
+        self.keyslots.add(session)
+        self._worker.freed_memory.soon()  # a login takes much more for a moment than a session does
 
     def close_after(self, seconds: float) -> None:
         """Close unless a session comes (or goes) before ``seconds`` have passed."""

@@ -294,7 +294,7 @@ class Account:
         self._ends: set[Callable[[], None]] = set()
         self._over = False
         self._closed = False
-        opened.keyslots.add(self)
+        opened.add_session(self)
 
     @property
     def read_only(self) -> bool:

@@ -150,8 +150,9 @@ def open_files(peer: Peer) -> tuple[int, int]:
     return count, mail
 
 
-def until_rest(peer: Peer, accounts: int, sleeps: bool) -> None:
-    """Wait until the server does next to nothing, and has no files of sleeping accounts open."""
+def rest(peer: Peer, accounts: int, sleeps: bool) -> None:
+    """Wait until the server does next to nothing, and all accounts sleep where it has them sleep."""
+    pause(2 * HIBERNATE_S)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         before = cpu_ms(peer.process.pid)
@@ -212,7 +213,7 @@ def measure(peer: Peer, accounts: int, sample: int, sleeps: bool, say: Callable[
         for number in range(2 * (os.cpu_count() or 1)):  # what the first sessions cost is no figure of these
             client = come(peer.ports["imaps"], peer.certificate, accounts + number)
             stack.callback(client.close)
-        until_rest(peer, accounts, sleeps)
+        rest(peer, accounts, sleeps)
         before = peer.look_at_memory().pss
         began = time.monotonic()
         parts = []
@@ -230,17 +231,14 @@ def measure(peer: Peer, accounts: int, sample: int, sleeps: bool, say: Callable[
         stack.callback(watched.close)
         came = sample + sum(part.recv() for part in parts)
         say(f"{peer.kind}: {came} sessions in {time.monotonic() - began:.0f} s")
-        until_rest(peer, accounts, sleeps)
-        pause(2 * HIBERNATE_S)
-        until_rest(peer, accounts, sleeps)
+        rest(peer, accounts, sleeps)
         mib = peer.look_at_memory().pss
         files, mail_files = open_files(peer)
         ran = cpu_ms(peer.process.pid)
         pause(REST_S)
         share = (cpu_ms(peer.process.pid) - ran) / 1000 / REST_S
         told = watched.told()
-        until_rest(peer, accounts, sleeps)
-        pause(2 * HIBERNATE_S)
+        rest(peer, accounts, sleeps)
         asked = watched.asked()
         return Found((mib - before) * 1024 / came, mib, files, mail_files, share, told, asked)
 

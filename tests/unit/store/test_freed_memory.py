@@ -17,7 +17,9 @@ def test_memory_is_given_back_once_for_all_accounts_that_fall_asleep(
     given: list[float] = []
     monkeypatch.setattr(freed_memory, "give_back", lambda: given.append(world.clock.seconds()))
     world.login()
-    world.clock.advance(StoreLimits().hibernate_after_s + 1)
+    world.clock.advance(StoreLimits().hibernate_after_s - 1)
+    given.clear()
+    world.clock.advance(2)
     for _ in range(3):
         world.store.freed_memory.soon()
     assert given == []
@@ -25,6 +27,16 @@ def test_memory_is_given_back_once_for_all_accounts_that_fall_asleep(
     assert len(given) == 1
     world.clock.advance(AFTER_S + 1)
     assert len(given) == 1
+
+
+def test_memory_that_logins_took_is_given_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or thousands of sessions that idle would keep it."""
+    given: list[float] = []
+    monkeypatch.setattr(freed_memory, "give_back", lambda: given.append(world.clock.seconds()))
+    for _ in range(3):
+        world.login()
+    world.clock.advance(AFTER_S)
+    assert given == [AFTER_S]
 
 
 def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
