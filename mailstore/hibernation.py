@@ -6,7 +6,7 @@ wait who need it, too.
 
                        databases()                 done
               ASLEEP ---------------> WAKING ---------------> AWAKE
-                 ^                       | failed                |  nothing was done for ``hibernate_after_s``
+                 ^                       | failed                |  no command for a while, and all done
                  |<----------------------+                       v
                  +----------------------------------------- SETTLING
 
@@ -29,7 +29,8 @@ from mailstore.account import AccountPaths, restored_mark
 from mailstore.clock import Clock, DelayedCall
 from mailstore.databases import Databases, State
 from mailstore.durable import storage_errors
-from mailstore.errors import AccountClosed, StoreError
+from mailstore.errors import AccountClosed, Busy, StoreError
+from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor
 from mailstore.limits import StoreLimits
 from mailstore.model import MailboxId
@@ -39,6 +40,9 @@ log = logging.getLogger("sealbox.store")
 
 SLEEP_LOCK_WAIT_S = 1.0
 """Seconds to wait for the account's lock when it falls asleep; then its databases are closed later."""
+
+LOOK_S = 5.0
+"""Seconds between looks, at most, whether an account may sleep that was woken for new mail, or is at work."""
 
 SETTLED_NS = 1_000_000_000
 """Nanoseconds after which a further change of a file gets another time than the last one has."""
@@ -88,6 +92,7 @@ class Hibernation:
         self._executor = executor
         self._clock = clock
         self._after_s = limits.hibernate_after_s
+        self._pause_s = min(self._after_s, LOOK_S)
         self._paths = paths
         self._sleeper = sleeper
         self._make = make
@@ -99,6 +104,7 @@ class Hibernation:
         self._state: State | None = None
         """Of the database when it was closed last, None before the first opening."""
         self._files: Files | None = None
+        self._is_heard = False
         self._is_indexed = False
         self._is_over = False
 
@@ -123,11 +129,16 @@ class Hibernation:
             if self._is_over:
                 raise AccountClosed("the account is closed")
             if self._databases is not None and self._stage is Stage.AWAKE:
-                self._used_s = self._clock.seconds()
                 return self._databases
             turn = self._turn()
             self.wake()
             await turn
+
+    async def for_command(self) -> Databases:
+        """As ``databases``, for a command of a session: from now on it counts as used. Raises the same."""
+        databases = await self.databases()
+        self._used_s = self._clock.seconds()
+        return databases
 
     def _turn(self) -> Deferred[None]:
         """Fires when the account has woken or fallen asleep; fails when it could not wake."""
@@ -158,11 +169,11 @@ class Hibernation:
             self._sleeper.replaced()
             self._answer()
             return
-        self._databases, self._stage, self._used_s = made, Stage.AWAKE, self._clock.seconds()
+        self._databases, self._stage = made, Stage.AWAKE
         before, self._state = self._state, now
         if before is not None and not (self._is_indexed and before.modseqs == now.modseqs):
             made.searching.changed()
-        self._look_after(self._after_s)
+        self._look_after(self._pause_s)
         self._answer()
         self._sleeper.changed(now.modseqs)
 
@@ -188,21 +199,20 @@ class Hibernation:
         if databases is None or self._stage is not Stage.AWAKE or self._is_over:
             return
         left_s = self._used_s + self._after_s - self._clock.seconds()
-        if left_s > 0:
-            self._look_after(left_s)
-        elif databases.is_at_work or not self._sleeper.may_sleep():
-            self._look_after(self._after_s)
+        if left_s > 0 or databases.is_at_work or not self._sleeper.may_sleep():
+            self._look_after(max(left_s, self._pause_s))
         else:
             self._stage = Stage.SETTLING
             Deferred.fromCoroutine(self._settle(databases)).addErrback(self._answer)
 
     async def _settle(self, databases: Databases) -> None:
-        self._files, self._is_indexed = None, databases.searching.is_complete
+        self._files, self._is_heard = None, False
+        self._is_indexed = databases.searching.is_complete
         try:
             # In this order: whatever is committed after the look changes the files.
             files = await self._executor.call(files_now, self._paths)
             self._state = await databases.state()
-            self._files = files
+            self._files = None if self._is_heard else files
         except StoreError:
             pass  # whoever wakes it next is told
         try:
@@ -216,6 +226,8 @@ class Hibernation:
 
     async def is_undisturbed(self) -> bool:
         """Whether the account sleeps, and its files are as they were when it fell asleep."""
+        if self._stage is Stage.SETTLING and self._files is None:
+            self._is_heard = True  # of what may have come before the look at the files
         while self._stage is Stage.SETTLING:
             await self._turn()
         known = self._files
@@ -245,7 +257,9 @@ class _Replaced(Exception):
 
 
 def _is_restored(paths: AccountPaths) -> bool:
-    """Whether a restore has exchanged the files, and nobody has opened them since."""
+    """Whether a restore has exchanged the files, and nobody has opened them since. Raises StoreError."""
+    if asked_to_leave(paths):
+        raise Busy("the account is being restored")
     return restored_mark(paths) is not None
 
 

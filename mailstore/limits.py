@@ -79,8 +79,8 @@ class StoreLimits:
     """Seconds an account stays open (and its key in memory) after its last session has ended."""
 
     hibernate_after_s: float = 60.0
-    """Seconds without a command or new mail after which an open account closes its databases, until somebody
-    needs them again; its key stays. 0 never does."""
+    """Seconds without a command after which an open account closes its databases, until somebody needs them
+    again; its key stays. 0 never does."""
 
     checkpoint_delay_s: float = 3.0
     """Seconds after a change until the WAL is copied back, so that deleted mail leaves the disk soon."""

@@ -127,10 +127,10 @@ class OpenAccount:
             TooNew: the database belongs to a newer program.
             StorageFailed, StorageFull, Busy.
         """
-        databases = await self._rest.databases()
+        databases = await self._rest.for_command()
         names = (WRITE_LOCK, self.paths.keys.name, self.paths.leave.name)
         self._worker.watcher.watch(self.paths.folder, names, self._account_folder_changed)
-        self._worker.watcher.watch_arrivals(self.paths.inbox, self._inbox.file_soon, self._inbox.foresee)
+        self._worker.watcher.watch_arrivals(self.paths.inbox, self._inbox.file_soon, self._foresee)
         # A request to leave may have come between opening the database and watching for it.
         if await self._worker.executor.call(asked_to_leave, self.paths) or self.closing is not None:
             raise Busy("the account is being restored")
@@ -149,7 +149,7 @@ class OpenAccount:
     async def wake(self) -> bool:
         """Open its databases, if they are closed; False where it is closing instead. Raises as ``open``."""
         with suppress(AccountClosed):
-            await self._rest.databases()
+            await self._rest.for_command()
             return True
         return False
 
@@ -220,7 +220,7 @@ class OpenAccount:
 
     async def read(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a read transaction in a thread."""
-        databases = await self._rest.databases()
+        databases = await self._rest.for_command()
         result: T = await databases.readers.run(lambda one: one.read(int(time.time()), fn, *args))
         return result
 
@@ -230,7 +230,7 @@ class OpenAccount:
         Whatever LMTP answered 250 for is there, whichever worker received it. A backlog that takes longer
         than ``filing_wait_s`` to file keeps arriving afterwards.
         """
-        databases = await self._rest.databases()
+        databases = await self._rest.for_command()
         found: _Read[T] | None = await databases.readers.run(self._read_unless_waiting, fn, args)
         if found is not None:
             return found.value
@@ -247,12 +247,12 @@ class OpenAccount:
     async def search(self, key: Key, fn: Callable[..., T], *args: Any) -> T:
         """Like ``read`` for a function that searches for ``key``; see ``Searching.search``."""
         if reads_text(key):
-            return await (await self._rest.databases()).searching.search(key, fn, *args)
+            return await (await self._rest.for_command()).searching.search(key, fn, *args)
         return await self.read(fn, *args, None)
 
     async def write(self, fn: Callable[..., T], *args: Any) -> T:
         """Run ``fn(txn, *args)`` in a write transaction in a thread; changes are on disk afterwards."""
-        databases = await self._rest.databases()
+        databases = await self._rest.for_command()
         result: T = await databases.writer.run(lambda one: one.write(int(time.time()), fn, *args))
         databases.changed()
         return result
@@ -262,7 +262,7 @@ class OpenAccount:
 
         Raises Busy after ``BRIEF_PATIENCE_S``.
         """
-        databases = await self._rest.databases()
+        databases = await self._rest.for_command()
         result: T = await databases.writer.run(
             lambda one: one.write(int(time.time()), fn, *args, patience_s=BRIEF_PATIENCE_S)
         )
@@ -379,6 +379,11 @@ class OpenAccount:
             batch.release()
         return batch.more
 
+    def _foresee(self, name: str) -> None:
+        """A delivery has begun, most likely: what it needs takes as long as its way to the disk."""
+        self._rest.wake()
+        self._inbox.foresee(name)
+
     # -- changes ---------------------------------------------------------------------------------
 
     def listen(self, callback: Callable[[], None], mailbox_id: MailboxId | None) -> None:
@@ -426,13 +431,17 @@ class OpenAccount:
             while self._poll_again and self.closing is None:
                 self._poll_again = False
                 if not await self._rest.is_undisturbed():
-                    self._tell(await self.read(mailboxes.modseqs))
+                    self._tell(await self._look())
         except (Busy, StorageFull, StorageFailed) as error:
             if not isinstance(error, DatabaseDamaged):
                 self._poll_after(POLL_RETRY_S)
             raise
         finally:
             self._polling = False
+
+    async def _look(self) -> dict[MailboxId, int]:
+        databases = await self._rest.databases()
+        return await databases.readers.run(lambda one: one.read(int(time.time()), mailboxes.modseqs))
 
     def _poll_after(self, seconds: float) -> None:
         if self._poll_call is None and self.closing is None:

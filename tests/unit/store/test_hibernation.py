@@ -161,6 +161,28 @@ def test_a_delivery_wakes_the_account_and_is_told(world: World) -> None:
     assert [one.uid for one in now(mailbox.news(mailbox.opened.status.highest_modseq)).changed] == [1]
 
 
+def test_an_account_that_was_woken_for_mail_sleeps_again_when_all_is_done(world: World) -> None:
+    """Mail to everybody must not keep everybody awake for as long as a command would."""
+    listening(world.login())
+    sleep(world)
+    world.deliver(MESSAGE)
+    world.watcher.callbacks[world.paths.inbox](frozenset({"x.sealed"}))
+    assert opened(world).is_awake
+    for _ in range(4):
+        world.clock.advance(AFTER_S / 12)
+    assert opened(world)._rest.is_asleep
+    settle_files(world)
+    assert files(world) == []
+
+
+def test_an_account_wakes_while_its_mail_is_still_on_its_way_to_the_disk(world: World) -> None:
+    """Opening it takes about as long."""
+    listening(world.login())
+    sleep(world)
+    world.watcher.written("anything")
+    assert opened(world).is_awake
+
+
 def test_an_inbox_in_which_nothing_waits_wakes_nobody(world: World) -> None:
     """As when inotify has lost events, and everybody is to look."""
     listening(world.login())
@@ -231,6 +253,27 @@ def test_a_change_in_the_moment_of_falling_asleep_is_told(world: World, beside: 
     databases.close = late
     world.clock.advance(AFTER_S)
     assert told == ["INBOX"]
+
+
+def test_a_change_of_names_is_told_when_the_account_was_falling_asleep(world: World, beside: World) -> None:
+    """It changes no modification sequence; all that tells of it is the hint, which comes late."""
+    account, other = world.login(), beside.login()
+    told: list[str] = []
+    account.listen(lambda: told.append("something"))
+    now(other.status("INBOX"))
+    databases: Any = opened(world)._rest._databases
+    state = databases.state
+
+    async def late() -> Any:
+        heard(world, "write.lock")
+        return await state()
+
+    databases.state = late
+    now(other.subscribe("elsewhere"))
+    settle_files(world)  # the look at the files finds nothing young, and the subscription in them
+    told.clear()
+    world.clock.advance(AFTER_S)
+    assert told == ["something"]
 
 
 def test_files_that_were_written_just_now_tell_no_state(world: World) -> None:
