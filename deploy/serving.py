@@ -19,7 +19,7 @@ from deploy.logs import setup
 from deploy.luks import is_on_luks, plain_swaps
 from deploy.metrics.folder import folder_for, make_empty
 from deploy.notify import inherited_sockets, keep_watchdog, notify
-from deploy.sockets import CannotListen, Listener, bind_all, bind_for_metrics, close_all
+from deploy.sockets import SERVICES, CannotListen, Listener, bind_all, bind_for_metrics, close_all
 from deploy.supervisor import Supervisor, lock_path
 from mailstore.account import has_directory, init_root
 from mailstore.durable import storage_errors
@@ -68,6 +68,29 @@ def check_volume(config: Config) -> None:
         if not config.allow_unencrypted_volume:
             raise CannotServe(PLAIN_SWAP % swaps)
         log.warning(PLAIN_SWAP_ALLOWED, swaps)
+
+
+def hindrances(config: Config) -> list[str]:
+    """What would keep a server of this configuration from starting here, one sentence each.
+
+    Only what can be seen without starting it: not whether its addresses are free.
+    """
+    found = []
+    if not config.allow_unencrypted_volume:
+        # The server makes the data root where it is missing.
+        there = next(one for one in (config.data, *config.data.absolute().parents) if one.exists())
+        found += [] if is_on_luks(there) else [UNENCRYPTED]
+        swaps = ", ".join(plain_swaps())
+        found += [PLAIN_SWAP % swaps] if swaps else []
+    for service in SERVICES:
+        for endpoint in getattr(config.listen, service):
+            folder = Path(endpoint.removeprefix("unix:")).parent
+            if endpoint.startswith("unix:") and not folder.is_dir():
+                found.append(
+                    f"listen.{service}: the folder {folder} is not there, so no socket can be made in it:"
+                    " make it, for the server's user (install -d -o sealbox -g sealbox)"
+                )
+    return found
 
 
 def check_made(data: Path) -> None:

@@ -21,7 +21,7 @@ from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, deletion_
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
 from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord
-from mailstore.errors import MailboxNameInvalid, NoSuchAccount
+from mailstore.errors import MailboxNameInvalid, NoSuchAccount, NotInitialised
 from mailstore.index_progress import IndexProgress, IndexState, index_progress
 from mailstore.keys import Keyslot, read_header
 from mailstore.model import MailboxName, Pop3Settings
@@ -58,6 +58,8 @@ def add(cli: Cli, name: str, quota: str | None, invite: bool, valid: str | None,
     touched. With --invite nobody but the user ever knows the password, and the link is the only way in until
     it is used: once it has run out, delete the account and add it again.
     """
+    if "@" not in name:
+        raise Refusal(f"an account's name is a whole address: type 'sealbox account add {_whole(cli, name)}'")
     quota_bytes = None if quota is None else parse_size(quota)
     if invite:
         _add_by_link(cli, name, quota_bytes, valid)
@@ -89,6 +91,16 @@ def _add_by_link(cli: Cli, name: str, quota_bytes: int | None, valid: str | None
         f"account {made.record.name} added; invitation {made.invitation_id} is the only way in until it is"
         " used, and is not shown again"
     )
+
+
+def _whole(cli: Cli, name: str) -> str:
+    """What may have been meant by a name without a domain."""
+    try:
+        with cli.directory() as directory:
+            domain = directory.default_domain()
+    except NotInitialised:
+        domain = None
+    return f"{name}@{domain or 'example.org'}"
 
 
 @account.command("list", epilog=EPILOG)

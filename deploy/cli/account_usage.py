@@ -92,7 +92,7 @@ def _fields(limits: Limits, record: AccountRecord, use: DiskUse, newest_ms: int 
 
 def _line(limits: Limits, record: AccountRecord, use: DiskUse, newest_ms: int | None) -> str:
     parts = [
-        f"{size_text(use.total_bytes)} of {limits.text(record)}"
+        f"{size_text(use.total_bytes)}{limits.share(record)}"
         f" (mail {size_text(use.database_bytes)}, log {size_text(use.log_bytes)},"
         f" search {size_text(use.search_bytes)}, inbox {size_text(use.inbox_bytes)})",
         f"{use.waiting_messages} waiting",

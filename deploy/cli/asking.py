@@ -58,10 +58,10 @@ def new_password(from_stdin: bool) -> bytes:
     if not password:
         raise Refusal("the password is empty: choose one")
     if len(password.decode("utf-8", "replace")) < MIN_PASSWORD_CHARS:
-        sentence = f"the password is short: {MIN_PASSWORD_CHARS} characters or more protect the mail better"
+        better = f"{MIN_PASSWORD_CHARS} characters or more protect the mail better"
         if not from_stdin:
-            raise Refusal(sentence)
-        click.echo(f"sealbox: {sentence}", err=True)
+            raise Refusal(f"the password is short: {better}")
+        click.echo(f"note: the password was taken, but it is short; {better}", err=True)
     return password
 
 

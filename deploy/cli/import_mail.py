@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from deploy.cli.asking import current_secret, other_password, password_stdin_option
 from deploy.cli.owner import as_caller
@@ -26,7 +28,7 @@ from mailstore.transfer.importing import Choice, Imported, import_mail
 from mailstore.transfer.maildir_source import MaildirSource
 from mailstore.transfer.mbox_source import MboxSource
 from mailstore.transfer.opened import Wanted
-from mailstore.transfer.source import Source
+from mailstore.transfer.source import Destination, Found, Source, SourceMailbox
 
 _MOST_CSV_BYTES = 16 * 1024 * 1024
 _CSV_COLUMNS = 4
@@ -187,9 +189,24 @@ def _check_place(place: str) -> None:
         raise Refusal(f"say where the mail is: {_SOURCES}", EXIT_USAGE)
 
 
+def _check_path(path: Path) -> None:
+    """Raises Refusal, which names it: there is no such file or folder."""
+    if path.parts and path.parts[0].startswith("~"):
+        raise Refusal(f"no shell replaces the ~ of {path} there: write the whole path, or $HOME instead of ~")
+    try:
+        with as_caller():
+            path.stat()
+    except FileNotFoundError:
+        raise Refusal(f"{path.absolute()} is not there: check the path") from None
+    except OSError:
+        pass  # what reads it says what is in the way
+
+
 @contextmanager
 def _source(job: Job, max_message_bytes: int, options: ImportOptions) -> Iterator[Source]:
     kind, _, rest = job.place.partition(":")
+    if not job.place.startswith(_IMAP):
+        _check_path(Path(rest))
     match kind:
         case "mbox":
             yield MboxSource(Path(rest), max_message_bytes)
@@ -217,8 +234,37 @@ def _run(cli: Cli, job: Job, options: ImportOptions) -> Imported:
         transfer_bar(cli, "importing") as bar,
         _source(job, limits.max_message_bytes, options) as source,
     ):
-        import_mail(wanted, source, options.choice, bar, as_caller, done)
+        import_mail(wanted, _Told(source, cli), options.choice, bar, as_caller, done)
     return done
+
+
+class _Told:
+    """A source of which people are told the mailboxes as they are read."""
+
+    def __init__(self, source: Source, cli: Cli) -> None:
+        self._source = source
+        self._cli = cli
+        self._count = 0
+        self._at = 0
+
+    def mailboxes(self) -> list[SourceMailbox]:
+        """As the source."""
+        found = self._source.mailboxes()
+        self._count = len(found)
+        return found
+
+    def size_bytes(self, mailboxes: list[SourceMailbox]) -> int:
+        """As the source."""
+        self._count = len(mailboxes)
+        return self._source.size_bytes(mailboxes)
+
+    def messages(self, mailbox: SourceMailbox, there: Destination) -> Iterator[Found]:
+        """As the source; says first which one it is, in characters that no terminal takes for commands."""
+        self._at += 1
+        if not self._cli.as_json:
+            name = ascii("/".join(mailbox.levels))
+            tqdm.write(f"{self._at} of {self._count}: {name}", file=sys.stderr)
+        return self._source.messages(mailbox, there)
 
 
 def _import_many(cli: Cli, jobs: list[Job], options: ImportOptions) -> None:

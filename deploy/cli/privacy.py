@@ -11,7 +11,8 @@ from deploy.privacy.checks import of_the_data, of_the_machine
 from deploy.privacy.finding import Finding, State
 
 _ONLY_TESTED = (
-    "promises 3, 12, 13, 14 and 15: nothing to look at on a machine; tests prove them, see SECURITY.md"
+    "The numbers are those of the promises in SECURITY.md. Of 3, 12, 13, 14 and 15 there is nothing to look"
+    " at on a machine: tests prove them."
 )
 
 
@@ -65,5 +66,6 @@ def _fields(one: Finding) -> dict[str, object]:
 
 def _line(one: Finding) -> str:
     numbers = ", ".join(map(str, one.promises))
+    word = "promises" if len(one.promises) > 1 else "promise"
     step = f"\n{'':10}-> {one.step}" if one.step else ""
-    return f"{one.state:<9} {numbers}: {one.check}: {one.said}{step}"
+    return f"{one.state:<9} {one.check}: {one.said} ({word} {numbers}){step}"

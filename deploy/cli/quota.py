@@ -60,6 +60,10 @@ class Limits:
         text = "no limit" if limit is None else size_text(limit)
         return text if set_by in (None, "account") else f"{text} (by its {set_by})"
 
+    def share(self, record: AccountRecord) -> str:
+        """What is said behind how much there is; nothing without a limit."""
+        return "" if record.limit_bytes(self.server_bytes) is None else f" of {self.text(record)}"
+
     def _set_by(self, record: AccountRecord) -> str | None:
         levels = (
             ("account", record.quota_bytes),

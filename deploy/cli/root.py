@@ -309,6 +309,8 @@ def explain(error: StoreError, root: Path | None = None) -> tuple[str, int]:
         if isinstance(error, kind):
             if kind is StorageFull and root is not None:
                 sentence += f" (the data: {volume_of(root)})"
+            if kind is NotInitialised and root is not None:
+                sentence = sentence.replace("here yet", f"in {root.absolute()} yet")
             return sentence, exit_code
     return "unexpected error of the store: please report it", 1
 

@@ -84,17 +84,20 @@ def serve(context: click.Context, config: Path | None, data: Path | None) -> Non
 def check_config(context: click.Context, config: Path | None, data: Path | None, as_json: bool) -> None:
     """Read the configuration and name every mistake in it; exit code 2 when there is one.
 
-    Nothing is changed, and no mail is touched.
+    So is what would keep the server from starting: a data root or swap that is not encrypted, a folder for a
+    socket that is not there. Nothing is changed, and no mail is touched.
     """
     given = context.find_object(GivenPaths) or GivenPaths()
     path = configuration.find(config or given.config, data or given.data)
     mistakes: tuple[str, ...] = ()
     try:
-        check_root(configuration.load(path).data)
+        loaded = configuration.load(path)
+        mistakes = tuple(serving.hindrances(loaded))
+        check_root(loaded.data)
     except configuration.ConfigError as exc:
         mistakes = exc.mistakes
     except (ServerKeyLost, DirectoryLost) as exc:
-        mistakes = (explain(exc)[0],)
+        mistakes += (explain(exc)[0],)
     except StoreError:
         pass  # the server itself has to be able to read its data
     if as_json:

@@ -36,6 +36,7 @@ from mailstore.keys import PrivateKey
 
 ANYBODY = "anybody"
 _LAST_S = 253_402_300_799
+_KIB = 1024
 """The end of the year 9999, the last that can be written as a date."""
 
 
@@ -211,4 +212,6 @@ def parse_time(text: str | None) -> int | None:
 
 def size_text(size_bytes: int) -> str:
     """A size as text for people."""
-    return f"{tqdm.format_sizeof(size_bytes, 'B', 1024)}"
+    if size_bytes < _KIB:
+        return f"{size_bytes} B"
+    return f"{tqdm.format_sizeof(size_bytes, 'B', _KIB)}"

@@ -181,13 +181,17 @@ class ImapClient:
                 raise
             except Malformed:
                 raise SourceUnusable("the server does not speak IMAP as it should") from None
-            except ssl.SSLCertVerificationError:
-                raise SourceUnusable("the server's certificate is not trusted: see --tls-ca") from None
-            except (imaplib.IMAP4.abort, OSError):
+            except ssl.SSLCertVerificationError as error:
+                raise SourceUnusable(
+                    f"the certificate of {self._server} is not trusted ({error.verify_message.rstrip('.')}):"
+                    " use the name that is in it, or see --tls-ca"
+                ) from None
+            except (imaplib.IMAP4.abort, OSError) as error:
                 self._drop()
                 if attempt == ATTEMPTS:
                     raise SourceUnavailable(
-                        "the connection to the server fails: run it again later"
+                        f"the connection to {self._server} fails ({_why(error)}): check host and port, or run"
+                        " it again later"
                     ) from None
             except imaplib.IMAP4.error as error:
                 if not _PATIENCE.search(str(error).encode()):
@@ -197,6 +201,10 @@ class ImapClient:
             self._pause(pause_s)
             pause_s *= 2
         raise AssertionError
+
+    @property
+    def _server(self) -> str:
+        return f"{self._place.host}:{self._place.port}"
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -246,7 +254,7 @@ class ImapClient:
         except (imaplib.IMAP4.error, UnicodeError) as error:
             if _PATIENCE.search(str(error).encode()):
                 raise
-            raise SourceUnusable("the server refuses the name or the password") from None
+            raise SourceUnusable(f"{self._server} refuses the name or the password") from None
         connection.capabilities = tuple(
             b" ".join(_ok(connection.capability())).decode("ascii", "replace").split()
         )
@@ -273,6 +281,19 @@ class ImapClient:
         first = validity[0] if validity else None
         self._examined = wire, int(first) if isinstance(first, bytes) and first.isdigit() else 0
         return int(data[0] or 0)
+
+
+def _why(error: Exception) -> str:
+    """The system's word for what went wrong; nothing that a server has said."""
+    match error:
+        case ssl.SSLError():
+            return f"no TLS: {(error.reason or 'unknown').lower().replace('_', ' ')}"
+        case TimeoutError():
+            return "it does not answer"
+        case OSError() if error.strerror:
+            return error.strerror
+        case _:
+            return "it hangs up"
 
 
 def _hang_up(connection: Any) -> None:

@@ -14,6 +14,7 @@ from keys_world import TINY
 from deploy.cli import root as root_module
 from deploy.cli.main import main
 from deploy.cli.root import explain
+from deploy.cli.snapshot_store import size_text
 from deploy.first_run import make_certificate
 from mailstore.account import open_directory
 from mailstore.errors import StoreError
@@ -160,6 +161,41 @@ def test_a_young_account_is_held(joe, tmp_path, monkeypatch):
 def test_no_account_is_held_by_default(joe):
     """A user's wish that everything goes is followed at once."""
     assert answer(joe("account", "delete", "joe", "--yes", "--json"))["deleted"] == "joe@example.org"
+
+
+def test_a_name_without_a_domain_is_completed(run, joe):
+    """What to type is said, before a password is asked for."""
+    code, _out, err = joe("account", "add", "ada", "--password-stdin")
+    said = "sealbox: an account's name is a whole address: type 'sealbox account add ada@example.org'\n"
+    assert (code, err) == (3, said)
+
+
+def test_where_there_are_no_data_it_is_said_where(run, tmp_path):
+    """The wrong --data is the most likely reason."""
+    code, _out, err = run("account", "list")
+    where = tmp_path / "data"
+    assert (code, err) == (
+        3,
+        f"sealbox: there is no data in {where} yet: check --data, or add the first account\n",
+    )
+    said = "sealbox: an account's name is a whole address: type 'sealbox account add ada@example.org'\n"
+    assert run("account", "add", "ada", "--password-stdin")[2] == said
+
+
+def test_a_short_password_is_a_note(run):
+    """It was taken, and does not look like an error."""
+    code, _out, err = run("account", "add", "ada@example.org", "--password-stdin", stdin="short\n")
+    assert code == 0
+    note = "note: the password was taken, but it is short; 8 characters or more protect the mail better\n"
+    assert err.startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.00kB"), (5 * 2**30, "5.00GB")]
+)
+def test_sizes_for_people(size, text):
+    """Whole octets have no fractions."""
+    assert size_text(size) == text
 
 
 def test_password_change(joe):

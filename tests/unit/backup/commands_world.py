@@ -28,7 +28,8 @@ class CommandsWorld:
         self.private_key_file = place / "private"
         self.private_key = read_private_key(place / "private")
         self.config.write_text(
-            f'data = "{self.root}"\n'
+            f'data = "{self.root}"\nallow_unencrypted_volume = true\n'
+            f'[listen]\nlmtp = ["unix:{place}/lmtp.sock"]\n'
             f'[tls]\ncertificate = "{place}/c.pem"\nprivate_key = "{place}/k.pem"\n'
             f'[backup]\nstore = "file://{self.objects}"\npublic_key = "{place}/public"\n'
             f"[argon2]\ntime_cost = {TINY.time_cost}\nmemory_kib = {TINY.memory_kib}\n"

@@ -10,6 +10,8 @@ import pytest
 from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, World
 
+from deploy import serving
+
 EXIT_USAGE, EXIT_REFUSED, EXIT_STORAGE = 2, 3, 6
 READ_ON = 'see deploy/OPERATIONS.md, "The server\'s own files are damaged"'
 NO_DIRECTORY = f"directory.db is missing, though there are accounts: {READ_ON}"
@@ -78,8 +80,33 @@ def test_an_empty_data_root_still_asks_for_the_first_account(tmp_path: Path) -> 
     empty = tmp_path / "empty"
     empty.mkdir()
     code, _out, err = world.run("account", "list", "--data", str(empty))
-    assert code == EXIT_REFUSED and "there is no data here yet" in err
+    assert code == EXIT_REFUSED and f"there is no data in {empty} yet" in err
     assert world.run("check-config")[0] == 0
+
+
+def test_what_would_keep_the_server_from_starting_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume without LUKS, plain swap, a folder for a socket that is missing: each a line with the file."""
+    world = CommandsWorld(tmp_path)
+    text = world.config.read_text("utf-8")
+    world.config.write_text(
+        text.replace("allow_unencrypted_volume = true\n", "").replace(
+            f"{tmp_path}/lmtp", f"{tmp_path}/run/lmtp"
+        )
+    )
+    monkeypatch.setattr(serving, "plain_swaps", lambda: ["/dev/sdz9"])
+    monkeypatch.setattr(serving, "is_on_luks", lambda path: not path.exists())
+    code, out, err = world.run("check-config")
+    assert (code, out) == (EXIT_USAGE, "")
+    assert err.splitlines() == [
+        f"sealbox: {world.config}: {serving.UNENCRYPTED}",
+        f"sealbox: {world.config}: {serving.PLAIN_SWAP % '/dev/sdz9'}",
+        f"sealbox: {world.config}: listen.lmtp: the folder {tmp_path}/run is not there, so no socket can be"
+        " made in it: make it, for the server's user (install -d -o sealbox -g sealbox)",
+    ]
+    world.config.write_text(text)
+    assert world.run("check-config")[:2] == (0, f"{world.config} is in order\n")
 
 
 @pytest.mark.parametrize("what", ["no directory", "no key", "both"])

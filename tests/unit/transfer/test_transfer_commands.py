@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from transfer_world import PASSWORD, TINY
 from deploy.cli import root as root_module
 from deploy.cli import transfer
 from deploy.cli.main import main
+from mailstore.transfer import imap_client
 
 LINE = PASSWORD.decode() + "\n"
 HARDENED: list[bool] = []
@@ -54,7 +56,7 @@ def taken_in(run, place: str, *more: str, stdin=LINE):
 def test_in_and_out(run, maildir: Path, tmp_path: Path) -> None:
     """What is said for people, and in JSON."""
     code, out, _err = taken_in(run, f"maildir:{maildir}")
-    assert (code, out) == (0, "2 messages imported, 34.0B, in 1 mailboxes; 0 were there already\n")
+    assert (code, out) == (0, "2 messages imported, 34 B, in 1 mailboxes; 0 were there already\n")
     code, out, _err = taken_in(run, f"maildir:{maildir}", "--json")
     assert code == 0
     assert json.loads(out) == {
@@ -71,7 +73,7 @@ def test_in_and_out(run, maildir: Path, tmp_path: Path) -> None:
     target = f"mbox:{tmp_path / 'out'}"
     code, out, err = run("export", ADA, "--to", target, "--password-stdin")
     assert code == 0
-    assert out == f"2 messages in 6 mailboxes, 34.0B, are in {target}\n"
+    assert out == f"2 messages in 6 mailboxes, 34 B, are in {target}\n"
     assert err == "it is not encrypted: keep it where only its owner can read it\n"
     code, out, _err = run("export", ADA, "--to", target, "--password-stdin", "--update", "--json")
     assert json.loads(out) == {
@@ -86,7 +88,7 @@ def test_in_and_out(run, maildir: Path, tmp_path: Path) -> None:
     code, out, _err = run(
         "import", "bob@example.org", "--from", f"mbox:{tmp_path / 'out'}", "--password-stdin"
     )
-    assert (code, out) == (0, "2 messages imported, 34.0B, in 6 mailboxes; 0 were there already\n")
+    assert (code, out) == (0, "2 messages imported, 34 B, in 6 mailboxes; 0 were there already\n")
 
 
 def test_damaged_messages_are_named_and_end_with_6(run, maildir: Path) -> None:
@@ -94,7 +96,7 @@ def test_damaged_messages_are_named_and_end_with_6(run, maildir: Path) -> None:
     os.mkfifo(maildir / "cur" / "3.c:2,S")
     code, out, err = taken_in(run, f"maildir:{maildir}")
     assert (code, out[:19]) == (6, "2 messages imported")
-    assert err == "not imported: 'cur/3.c:2,S': no ordinary file\n"
+    assert err == "1 of 1: 'INBOX'\nnot imported: 'cur/3.c:2,S': no ordinary file\n"
 
 
 @pytest.mark.parametrize("place", ["nothing", "maildir:", "mbox", "zip:x", ":x", "imap:x"])
@@ -136,7 +138,7 @@ def test_quota_ends_an_import_with_what_fits(run, maildir: Path) -> None:
     """The sentence says that it can be continued."""
     assert run("account", "add", "eve@example.org", "--quota", "20", "--password-stdin")[0] == 0
     code, _out, err = run("import", "eve@example.org", "--from", f"maildir:{maildir}", "--password-stdin")
-    assert (code, err[:29]) == (3, "sealbox: the account is full:")
+    assert (code, err.splitlines()[1][:29]) == (3, "sealbox: the account is full:")
 
 
 def test_many_accounts_from_a_file(run, maildir: Path, tmp_path: Path) -> None:
@@ -150,10 +152,10 @@ def test_many_accounts_from_a_file(run, maildir: Path, tmp_path: Path) -> None:
     code, out, err = run("import", "--csv", str(table))
     assert (code, out) == (4, "1 of 3 accounts imported\n")
     assert err.splitlines() == [
-        f"{ADA}  2 messages imported, 34.0B, in 1 mailboxes; 0 were there already",
+        "1 of 1: 'INBOX'",
+        f"{ADA}  2 messages imported, 34 B, in 1 mailboxes; 0 were there already",
         "bob@example.org  NOT imported: wrong name or secret: check both and try again",
-        "bob@example.org  NOT imported: there is no mbox: a file that begins with 'From ',"
-        " or a folder of them",
+        f"bob@example.org  NOT imported: {tmp_path}/no is not there: check the path",
     ]
     code, out, _err = run("import", "--csv", str(table), "--json")
     assert code == 4
@@ -184,8 +186,8 @@ def test_options_choose(run, maildir: Path) -> None:
     os.utime(maildir / ".Old" / "cur" / "1.x:2,", (0, 0))
     place = f"maildir:{maildir}"
     code, out, err = taken_in(run, place, "--dry-run", "--since", "2020-01-01", "--into", "Home")
-    assert (code, out) == (0, "2 messages would be imported, 34.0B, in 2 mailboxes; 0 were there already\n")
-    assert err == "left out: 1 older than --since\n"
+    assert (code, out) == (0, "2 messages would be imported, 34 B, in 2 mailboxes; 0 were there already\n")
+    assert err == "1 of 2: 'Home/INBOX'\n2 of 2: 'Home/Old'\nleft out: 1 older than --since\n"
     assert taken_in(run, place, "--folder", "O*")[1][:18] == "1 messages imported"[:18]
     assert taken_in(run, place, "--exclude", "INBOX", "--json")[1].startswith(
         '{"mailboxes": 1, "messages": 0,'
@@ -213,6 +215,43 @@ def test_places_on_servers_are_checked_before_anything_is_asked(run, maildir: Pa
     assert taken_in(run, place, *with_file)[2].startswith("sealbox: the file of --tls")
 
 
+def test_what_is_not_there_is_named(run) -> None:
+    """Also where a shell has not done what its user expected of it."""
+    code, _out, err = taken_in(run, "maildir:/nowhere/Mail")
+    assert (code, err) == (3, "sealbox: /nowhere/Mail is not there: check the path\n")
+    code, _out, err = taken_in(run, "maildir:~/Mail")
+    assert (code, err) == (
+        3,
+        "sealbox: no shell replaces the ~ of ~/Mail there: write the whole path, or $HOME instead of ~\n",
+    )
+
+
+def test_mailboxes_are_named_as_they_are_read(run, maildir: Path) -> None:
+    """With what a terminal cannot take for a command, and not in JSON."""
+    for part in ("cur", "new", "tmp"):
+        (maildir / ".Lists.\x1b[31mred" / part).mkdir(parents=True)
+    code, _out, err = taken_in(run, f"maildir:{maildir}")
+    assert code == 0
+    assert sorted(err.splitlines()) == ["1 of 2: 'INBOX'", r"2 of 2: 'Lists/\x1b[31mred'"]
+    assert taken_in(run, f"maildir:{maildir}", "--json")[2] == ""
+
+
+def test_a_server_that_cannot_be_reached_is_named_with_the_reason(run, monkeypatch) -> None:
+    """A dead port, a name that does not exist, a port without TLS."""
+    monkeypatch.setattr(imap_client, "FIRST_PAUSE_S", 0.0)
+    both = LINE + "theirs\n"
+    with socket.create_server(("127.0.0.1", 0)) as dead:
+        port = dead.getsockname()[1]
+    code, _out, err = taken_in(run, f"imap://ada@127.0.0.1:{port}", stdin=both)
+    assert code == 5
+    assert err.startswith(f"sealbox: the connection to 127.0.0.1:{port} fails (Connection refused): check")
+    monkeypatch.setattr(
+        imap_client._Tls, "open", lambda *_a, **_k: (_ for _ in ()).throw(socket.gaierror(-2, "Name unknown"))
+    )
+    code, _out, err = taken_in(run, "imap://ada@nowhere.invalid", stdin=both)
+    assert (code, "nowhere.invalid:993 fails (Name unknown)" in err) == (5, True)
+
+
 def test_an_encrypted_file_needs_a_passphrase(run, maildir: Path, tmp_path: Path) -> None:
     """The second line; only SQLite can be encrypted, and only then nothing is said of plain text."""
     taken_in(run, f"maildir:{maildir}")
@@ -223,7 +262,7 @@ def test_an_encrypted_file_needs_a_passphrase(run, maildir: Path, tmp_path: Path
     assert run(*out, place, stdin=LINE + "\n")[0] == 2  # empty
     code, said, err = run(*out, place, stdin=LINE + "open sesame\n")
     assert (code, err) == (0, "")
-    assert said == f"2 messages in 6 mailboxes, 34.0B, are in {place}\n"
+    assert said == f"2 messages in 6 mailboxes, 34 B, are in {place}\n"
     again = run(*out, place, "--update", stdin=LINE + "other\n")
     assert again == (3, "", "sealbox: the file is something else, or has another passphrase\n")
 
