@@ -48,7 +48,7 @@ def served(tmp_path: Path) -> Iterator[bytes]:
         backup=SimpleNamespace(store="file:///x"),
     )
     folder = folder_for(tmp_path, {})
-    make_empty(folder)
+    make_empty(folder, 1, 0)
     with worker(folder, slot_name(0)) as meters:
         # What exists from the first look of a worker at itself, and from its first command.
         for gauge in (meters.sessions.labels("imaps"), meters.input_bytes.labels("mail")):
