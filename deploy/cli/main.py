@@ -17,6 +17,7 @@ from deploy.cli.privacy import privacy
 from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, GivenPaths
 from deploy.cli.server import check_config, quickstart, serve
+from deploy.cli.top import top
 from deploy.cli.volume import volume
 from deploy.cli.who import kick, who
 
@@ -37,6 +38,7 @@ COMMANDS: tuple[click.Command, ...] = (
     recovery_key,
     restore,
     serve,
+    top,
     volume,
     who,
 )
