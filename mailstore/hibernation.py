@@ -165,6 +165,7 @@ class Hibernation:
             self._stage = Stage.ASLEEP
             if not isinstance(error, _Replaced):
                 raise
+            log.warning("account %s: its database was exchanged: its sessions end", self._paths.folder.name)
             self._is_over = True
             self._sleeper.replaced()
             self._answer()
