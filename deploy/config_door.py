@@ -30,6 +30,7 @@ class HttpsSection(Section):
     request_timeout_s: float = Field(default=HttpsLimits().request_timeout_s, gt=0)
     connections_max: int = Field(default=HttpsLimits().connections_max, ge=1)
     connections_per_address_max: int = Field(default=HttpsLimits().connections_per_address_max, ge=1)
+    unseen_kept_s: float = Field(default=HttpsLimits().unseen_kept_s, ge=0, le=300)
     password_min_chars: int = Field(default=HttpsLimits().password_min_chars, ge=1)
     password_max_chars: int = Field(default=HttpsLimits().password_max_chars, ge=8, le=256)
 

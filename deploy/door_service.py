@@ -28,6 +28,7 @@ from protocols.https.accounts import Joined, Welcomed
 from protocols.https.profile import CannotSign, Signer, read_signer
 from protocols.https.server import HttpsFactory
 from protocols.https.session import HttpsServices
+from protocols.https.unseen import Unseen
 from protocols.limits import AccessLogLimits
 from protocols.login import AttemptGuard
 from protocols.throttle import KEY_BYTES as THROTTLE_KEY_BYTES
@@ -148,6 +149,7 @@ class DoorService:
             self._access_log,
             self._reactor,
             config.door.https.behind_proxy,
+            Unseen(self._reactor, config.door.https.unseen_kept_s),
         )
 
     def _signing(self, config: Config) -> Callable[[bytes], Awaitable[bytes]]:

@@ -11,8 +11,8 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Literal
 
-Service = Literal["imaps", "imap", "pop3s", "pop3"]
-ALPN = {"imaps": "imap", "imap": "imap", "pop3s": "pop3", "pop3": "pop3"}
+Service = Literal["imaps", "imap", "pop3s", "pop3", "https"]
+ALPN = {"imaps": "imap", "imap": "imap", "pop3s": "pop3", "pop3": "pop3", "https": "http/1.1"}
 _LINE_BYTES = 8192
 _LINES = 100
 
@@ -95,7 +95,7 @@ def look(service: Service, address: tuple[str, int], timeout_s: float = 10.0) ->
 
 
 def _before_tls(service: Service, address: tuple[str, int], timeout_s: float) -> tuple[str, ...]:
-    if service in ("imaps", "pop3s"):
+    if service in ("imaps", "pop3s", "https"):
         return ()
     line = _Line(address, timeout_s)
     with line.socket:

@@ -318,6 +318,8 @@ class HttpsLimits:
     """At a time; further ones are closed."""
     connections_per_address_max: int = 50
     """Of one client address, or one /64 of IPv6; not behind a proxy, which shows them all as its own."""
+    unseen_kept_s: float = 30.0
+    """What an invitation gave waits so long for its visitor, who has hung up before seeing it."""
     password_min_chars: int = 8
     """Least length of the password that the owner of a new account chooses."""
     password_max_chars: int = 200

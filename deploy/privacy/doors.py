@@ -20,6 +20,8 @@ _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bo
 def ports(config: Config, now_s: float) -> Iterator[Finding]:
     """One finding for each port that mail programs use."""
     for service in get_args(Service):
+        if service == "https" and config.door.https.behind_proxy:
+            continue  # it is the proxy that has TLS
         for endpoint in getattr(config.listen, service):
             if not endpoint.startswith("unix:"):
                 yield _port(service, endpoint, config, now_s)
@@ -32,7 +34,8 @@ def _port(service: Service, endpoint: str, config: Config, now_s: float) -> Find
         door = look(service, (_ANY_HOST.get(host, host), int(port)))
     except NoAnswer as exc:
         return _TLS.unseen(f"{service} at {endpoint}: {exc}", "start the server, or see its log")
-    return judged(door, f"{service} at {endpoint}", config.tls.certificate.read_bytes(), now_s)
+    files = config.door.https.pair(config.tls) if service == "https" else (config.tls.certificate,)
+    return judged(door, f"{service} at {endpoint}", files[0].read_bytes(), now_s)
 
 
 def judged(door: Door, what: str, configured_pem: bytes, now_s: float) -> Finding:
@@ -57,7 +60,7 @@ def judged(door: Door, what: str, configured_pem: bytes, now_s: float) -> Findin
         )
     if x509.load_pem_x509_certificate(configured_pem) != shown:
         return _TLS.broken(
-            f"{what} shows another certificate than the file in [tls]",
+            f"{what} shows another certificate than the file in the configuration",
             "send the server SIGHUP, which rereads the file; if that does not help, find out who listens",
         )
     return _TLS.holds(

@@ -8,8 +8,9 @@ does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from mailstore.errors import AuthenticationFailed, PasswordUnusable, StoreError, TooManyLogins
@@ -22,6 +23,7 @@ from protocols.https.facts import INVITE, WELCOME, SetupFacts
 from protocols.https.pages import Pages, security_headers
 from protocols.https.profile import CONTENT_TYPE as PROFILE
 from protocols.https.profile import FILE_NAME, profile
+from protocols.https.unseen import Unseen
 from protocols.limits import AccessLogLimits, HttpsLimits
 from protocols.login import AttemptGuard
 from protocols.redact import correlation_id, incident
@@ -62,6 +64,7 @@ class HttpsServices:
     clock: Any
     behind_proxy: bool
     """The client's address is the one that the proxy names."""
+    unseen: Unseen
 
 
 class HttpsSession:
@@ -188,7 +191,7 @@ class HttpsSession:
             return self._pages.invite(asked.path)
         wants_profile = asked.form().get("as") == "apple"
         token = asked.path.removeprefix(INVITE)
-        made = await self._counted(token, lambda: self._services.accounts.join(token))
+        made = await self._counted(token, partial(self._services.accounts.join, token))
         return await self._profile(made) if wants_profile else self._pages.joined(made)
 
     async def _profile(self, made: Joined) -> Response:
@@ -210,16 +213,17 @@ class HttpsSession:
         token = asked.path.removeprefix(WELCOME)
         try:
             made = await self._counted(
-                token, lambda: self._services.accounts.welcome(token, password.encode("utf-8"))
+                token, partial(self._services.accounts.welcome, token, password.encode("utf-8"))
             )
         except PasswordUnusable:
             return self._pages.welcome(asked.path, "This cannot be a password. Choose another one.")
         return self._pages.welcomed(made, INVITE + made.device)
 
-    async def _counted(self, token: str, exchange: Callable[[], Awaitable[_T]]) -> _T:
+    async def _counted(self, token: str, exchange: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Try an invitation after the wait that its site and its id have earned, as at a login."""
-        attempt = await self._services.guard.begin(self._address, b"invitation " + token[:8].encode("utf-8"))
-        return await self._services.guard.proven(attempt, exchange())
+        guard, unseen = self._services.guard, self._services.unseen
+        attempt = await guard.begin(self._address, b"invitation " + token[:8].encode("utf-8"))
+        return await guard.proven(attempt, unseen.exchange(token, attempt.site, exchange))
 
     def _record(self, asked: Request | Refused, name: str, status: int, sent: int) -> None:
         """Never the path: it may be an invitation."""

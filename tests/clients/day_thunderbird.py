@@ -96,13 +96,10 @@ await until(() => !Services.io.offline);
 """
 
 
-def _preferences(day: Day, port: int) -> dict[str, Any]:
-    """A profile with one account, and without what Thunderbird does for newcomers."""
+def _preferences(day: Day) -> dict[str, Any]:
+    """A profile with one account."""
     server = day.server
     return {
-        "marionette.port": port,
-        "app.update.enabled": False,
-        "mail.provider.suppress_dialog_on_startup": True,
         "mail.accountmanager.accounts": "account1",
         "mail.accountmanager.defaultaccount": "account1",
         "mail.account.account1.server": "server1",
@@ -128,17 +125,20 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class _Thunderbird:
-    """A running Thunderbird with a session of Marionette."""
+class Thunderbird:
+    """A running Thunderbird with a session of Marionette, without what it does for newcomers."""
 
-    def __init__(self, day: Day) -> None:
+    def __init__(self, day: Day, preferences: dict[str, Any]) -> None:
         profile = day.folder / "profile"
         profile.mkdir()
         port = _free_port()
-        lines = [
-            f"user_pref({json.dumps(name)}, {json.dumps(value)});"
-            for name, value in _preferences(day, port).items()
-        ]
+        everything = {
+            "marionette.port": port,
+            "app.update.enabled": False,
+            "mail.provider.suppress_dialog_on_startup": True,
+            **preferences,
+        }
+        lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in everything.items()]
         (profile / "user.js").write_text("\n".join(lines) + "\n")
         program = ["thunderbird", "--marionette", "--remote-allow-system-access", "--no-remote"]
         with (day.folder / "output").open("wb") as output:
@@ -169,7 +169,11 @@ class _Thunderbird:
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run a script with the day's tools in front of it."""
-        return self._session.run(_TOOLS + script, *arguments)
+        return self.run_alone(_TOOLS + script, *arguments)
+
+    def run_alone(self, script: str, *arguments: Any) -> Any:
+        """Run a script without tools, which want an account."""
+        return self._session.run(script, *arguments)
 
     def quit(self) -> int:
         """Leave as by the menu; the exit code."""
@@ -185,15 +189,15 @@ class _Thunderbird:
 
 
 @contextmanager
-def _started(day: Day) -> Iterator[_Thunderbird]:
-    thunderbird = _Thunderbird(day)
+def _started(day: Day) -> Iterator[Thunderbird]:
+    thunderbird = Thunderbird(day, _preferences(day))
     try:
         yield thunderbird
     finally:
         thunderbird.kill()
 
 
-def _morning(day: Day, bird: _Thunderbird) -> None:
+def _morning(day: Day, bird: Thunderbird) -> None:
     server = day.server
     pem = Path(server.info["cafile"]).read_text("ascii")
     certificate = base64.b64encode(ssl.PEM_cert_to_DER_cert(pem)).decode()
@@ -216,7 +220,7 @@ def _morning(day: Day, bird: _Thunderbird) -> None:
     day.step("3 flagged, 4 seen, 9 tagged")
 
 
-def _noon(day: Day, bird: _Thunderbird) -> None:
+def _noon(day: Day, bird: Thunderbird) -> None:
     day.sees("the only hit of a search on the server", [6], bird.run(_SEARCH, NEEDLE))
     bird.run(
         """await copying(listener => folder("INBOX").deleteMessages(
@@ -237,7 +241,7 @@ def _noon(day: Day, bird: _Thunderbird) -> None:
     day.step("sees the new folder")
 
 
-def _afternoon(day: Day, bird: _Thunderbird) -> None:
+def _afternoon(day: Day, bird: Thunderbird) -> None:
     day.restart()
     bird.run('await opened("INBOX", 3, 4, 5, 6, 9, 11, 12)')
     day.step("reconnected, sees the mail of meanwhile")

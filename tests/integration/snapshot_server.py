@@ -18,7 +18,7 @@ from mailstore.account import NewAccount, create_account, init_root, open_direct
 from mailstore.keys import Argon2Params
 from tests.r2_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
-PORTS = dict(zip(("imap", "imaps", "pop3", "pop3s", "lmtp"), PORT_OFFSETS, strict=True))
+PORTS = dict(zip(("imap", "imaps", "pop3", "pop3s", "lmtp"), PORT_OFFSETS, strict=False))
 PASSWORDS = {"ada@example.org": "a-long-enough-secret", "bob@example.org": "another-long-secret"}
 ADA, BOB = PASSWORDS
 CHEAP = Argon2Params(1, 64, 1)

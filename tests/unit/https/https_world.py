@@ -6,6 +6,7 @@ import dataclasses
 from email.parser import BytesParser
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mailstore.errors import AuthenticationFailed, StoreError
@@ -14,6 +15,7 @@ from protocols.https.accounts import Joined, Welcomed
 from protocols.https.facts import PolicyFacts, Server, SetupFacts
 from protocols.https.server import HttpsFactory
 from protocols.https.session import HttpsServices
+from protocols.https.unseen import Unseen
 from protocols.limits import AccessLogLimits, HttpsLimits, LoginLimits, StreamLimits
 from protocols.login import AttemptGuard
 from protocols.throttle import KEY_BYTES, Throttle
@@ -45,6 +47,8 @@ class MemoryAccounts:
         self.protocols: frozenset[AccessProtocol] | None = None
         self.trouble: StoreError | None = None
         self.passwords: list[bytes] = []
+        self.gate: Deferred[None] | None = None
+        """What an exchange waits for, once it has used its invitation up."""
 
     async def domain(self, text: str) -> str | None:
         """See ``DoorAccounts``."""
@@ -59,6 +63,8 @@ class MemoryAccounts:
     async def join(self, token: str) -> Joined:
         """See ``DoorAccounts``."""
         self._use(token)
+        if self.gate is not None:
+            await self.gate
         return Joined("joe@example.org", APP_PASSWORD, self.protocols)
 
     async def welcome(self, token: str, password: bytes) -> Welcomed:
@@ -130,6 +136,7 @@ class HttpsWorld:
             self.access_log,
             self.clock,
             behind_proxy,
+            Unseen(self.clock, self.limits.unseen_kept_s),
         )
         self.factory = HttpsFactory(services, StreamLimits())
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from https_world import APP_PASSWORD, OWNER, PASSWORD, RECOVERY_KEY, TOKEN, HttpsWorld
+from twisted.internet.defer import Deferred
 
 from mailstore.errors import AccountDisabled, AuthenticationFailed, Busy, PasswordUnusable, StorageFull
 from mailstore.model import AccessProtocol
 from protocols.limits import LoginLimits
+from tests.wire import Client
 
 INVITE, WELCOME = f"/invite/{TOKEN}", f"/welcome/{OWNER}"
 CHOSEN = b"password=a+password+of+my+own&again=a+password+of+my+own"
@@ -144,6 +146,68 @@ def test_guessing_is_slowed_like_a_login() -> None:
     for _ in range(20):
         world.clock.advance(1.0)
     assert waiting.hear().startswith(b"HTTP/1.1 410 ")
+
+
+def press(world: HttpsWorld, address: str = "192.0.2.7") -> Client:
+    """Somebody presses the button; the server is at work."""
+    client = world.connect(address)
+    body = b"as=other"
+    head = f"POST {INVITE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    assert client.say(head + body) == b""
+    return client
+
+
+@pytest.mark.parametrize("again_before", [True, False])
+def test_who_presses_the_button_twice_sees_the_password(world: HttpsWorld, again_before: bool) -> None:
+    """The browser drops the first request; the second gets what that has brought, done already or not."""
+    world.accounts.gate = Deferred()
+    first = press(world)
+    first.hang_up()
+    if again_before:
+        second = press(world)
+        world.accounts.gate.callback(None)
+        assert APP_PASSWORD.encode() in second.hear()
+    else:
+        world.accounts.gate.callback(None)
+        assert APP_PASSWORD in world.post(INVITE, b"as=other").text
+    assert world.post(INVITE, b"as=other").status == 410
+
+
+def test_what_was_not_seen_is_for_no_other_site(world: HttpsWorld) -> None:
+    """Nor for a second one who opens the link while the first still waits."""
+    world.accounts.gate = Deferred()
+    first = press(world)
+    assert b"410" in world.connect("198.51.100.9").say(
+        f"POST {INVITE} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
+    )
+    assert world.post(INVITE, b"as=other").status == 410
+    first.hang_up()
+    world.accounts.gate.callback(None)
+    other = world.ask(
+        f"POST {INVITE} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode(), address="198.51.100.9"
+    )
+    assert other.status == 410
+
+
+def test_unseen_kept_s() -> None:
+    """Then it is forgotten."""
+    world = HttpsWorld(unseen_kept_s=30.0)
+    world.accounts.gate = Deferred()
+    press(world).hang_up()
+    world.accounts.gate.callback(None)
+    world.clock.advance(31.0)
+    assert world.post(INVITE, b"as=other").status == 410
+
+
+def test_a_failure_that_nobody_saw_is_forgotten(world: HttpsWorld) -> None:
+    """The next request begins again, and nothing is left unhandled."""
+    world.accounts.gate = Deferred()
+    press(world).hang_up()
+    world.accounts.gate.errback(Busy())
+    world.clock.advance(31.0)
+    world.accounts.gate = None
+    world.accounts.unused.add(TOKEN)
+    assert world.post(INVITE, b"as=other").status == 200
 
 
 def test_a_guesser_counts_although_he_hangs_up() -> None:
