@@ -14,7 +14,7 @@ import socket
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -30,6 +30,7 @@ from backup.keypair import read_public_key
 from backup.limits import BackupLimits
 from deploy.config_door import DnsSection, DoorSettings, HttpsSection, SetupSection
 from deploy.config_section import Section, TlsSection
+from deploy.logs import LogSettings
 from deploy.machine import memory_mib
 from mailstore.errors import StoreError
 from mailstore.keys import Argon2Params
@@ -181,6 +182,14 @@ class MetricsSection(Section):
         return values
 
 
+class LogSection(Section):
+    """The process log; its level is ``log_level``."""
+
+    format: Literal["text", "json"] = "text"
+    errors: bool = True
+    errors_days: int = Field(default=AccessLogLimits().server_days, ge=1, le=7)
+
+
 class AccountsSection(Section):
     """What operators have to do before an account goes."""
 
@@ -242,6 +251,7 @@ class _File(Section):
     tls: TlsSection
     listen: ListenSection = ListenSection()
     argon2: Argon2Section = Argon2Section()
+    log: LogSection = LogSection()
     access_log: AccessLogSection = AccessLogSection()
     accounts: AccountsSection = AccountsSection()
     store: StoreSection = StoreSection()  # type: ignore[valid-type]  # made from a dataclass above
@@ -294,6 +304,7 @@ class Config:
     socket_group: str
     drain_timeout_s: float
     log_level: str
+    log: LogSection
     tls: TlsSection
     listen: ListenSection
     access_log: AccessLogSection
@@ -325,6 +336,20 @@ class Config:
     def log_folder(self) -> Path:
         """Where access and error logs lie."""
         return self.access_log.folder or self.data / "log"
+
+    @property
+    def log_settings(self) -> LogSettings:
+        """How processes log."""
+        folder = self.log_folder if self.log.errors else None
+        return LogSettings(self.log_level, self.log.format, folder)
+
+    @property
+    def log_limits(self) -> AccessLogLimits:
+        """For how long the files in ``log_folder`` are kept."""
+        access = self.access_log
+        return AccessLogLimits(
+            access.access_days, access.error_days, access.user_agent_max_chars, self.log.errors_days
+        )
 
 
 def _sentence(error: Any) -> str:
@@ -375,6 +400,7 @@ def parse(text: str, path: Path) -> Config:
         socket_group=file.socket_group,
         drain_timeout_s=file.drain_timeout_s,
         log_level=file.log_level,
+        log=file.log,
         tls=file.tls,
         listen=file.listen,
         access_log=file.access_log,

@@ -28,7 +28,6 @@ from mailstore.store import MailStore
 from mailstore.unlock import Unlocker
 from protocols.access_log import AccessLog, FileAccessLog
 from protocols.budget import MemoryBudget
-from protocols.limits import AccessLogLimits
 from protocols.load import LoadMeter
 from protocols.login import LoginGuard
 from protocols.observer import Unobserved
@@ -114,13 +113,12 @@ class Service:
 
     def _new_access_log(self, config: Config) -> FileAccessLog:
         config.log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        limits = AccessLogLimits(
-            config.access_log.access_days,
-            config.access_log.error_days,
-            config.access_log.user_agent_max_chars,
-        )
         return FileAccessLog(
-            config.log_folder, limits, self._reactor, config.access_log.addresses, self._executor.call
+            config.log_folder,
+            config.log_limits,
+            self._reactor,
+            config.access_log.addresses,
+            self._executor.call,
         )
 
     async def start(self, listening: list[tuple[ServiceName, socket.socket]]) -> None:

@@ -167,7 +167,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
         StoreError: the data root cannot be prepared.
     """
     os.umask(0o077)
-    setup(config.log_level, "supervisor")
+    setup(config.log_settings, "supervisor")
     process_hardening()
     # Create the folder, then check which volume it is on, and only then write into it.
     with storage_errors():

@@ -141,6 +141,6 @@ class Process:
 
 def run(config: Config, inherited: Inherited) -> int:
     """Run the snapshot process; its exit code."""
-    setup(config.log_level, "snapshots")
+    setup(config.log_settings, "snapshots")
     process_hardening()
     return Process(config, inherited).run()

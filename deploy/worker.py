@@ -138,7 +138,7 @@ def run(config: Config, number: int, again: bool, sockets: Sockets, inherited: I
 
 def serve(config: Config, name: str, make: MakeService, sockets: Sockets, inherited: Inherited) -> int:
     """Run one process that serves; its exit code. ``name`` is for the log."""
-    setup(config.log_level, name)
+    setup(config.log_settings, name, in_thread=True)
     process_hardening()
     # Imported late: this makes the reactor, and the supervisor's is another one.
     from twisted.internet import reactor as installed

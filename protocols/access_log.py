@@ -28,7 +28,7 @@ log = logging.getLogger("sealbox.access")
 _FLUSH_AFTER_S = 1.0
 _PENDING_MAX = 100_000
 """Lines waiting for a disk that does not answer; more are dropped and counted in the log."""
-_FILE_NAME = re.compile(r"(access|error)-(\d{4}-\d{2}-\d{2})\.log\Z")
+_FILE_NAME = re.compile(r"(access|error|server)-(\d{4}-\d{2}-\d{2})\.log\Z")
 _FILE_MODE = 0o640
 _UNFIT = re.compile(r"[^\x20-\x7e]")
 
@@ -95,7 +95,8 @@ def expired(name: str, today: date, limits: AccessLogLimits) -> bool:
         day = date.fromisoformat(matched.group(2))
     except ValueError:
         return False
-    days = limits.access_days if matched.group(1) == "access" else limits.error_days
+    kept = {"access": limits.access_days, "error": limits.error_days, "server": limits.server_days}
+    days = kept[matched.group(1)]
     return day <= today - timedelta(days=days)
 
 

@@ -194,17 +194,21 @@ class AccessLogLimits:
     access_days: int = 10
     error_days: int = 7
     user_agent_max_chars: int = 120
+    server_days: int = 7
+    """Of warnings and errors of the server itself, in ``server-*`` beside the others."""
 
     def __post_init__(self) -> None:
         """Refuse what the privacy policy rules out.
 
         Raises:
-            ValueError: more than 10 days of access log or 7 of error log, or fewer than 1.
+            ValueError: more than 10 days of access log or 7 of errors, or fewer than 1.
         """
         if not 1 <= self.access_days <= 10:
             raise ValueError("access_days must be between 1 and 10")
         if not 1 <= self.error_days <= 7:
             raise ValueError("error_days must be between 1 and 7")
+        if not 1 <= self.server_days <= 7:
+            raise ValueError("server_days must be between 1 and 7")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,15 @@ from pathlib import Path
 from protocols.limits import AccessLogLimits
 
 _DAY_S = 86_400
-_TIME = re.compile(rb'\{"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)')
-"""As :func:`protocols.access_log.line_of` begins a line; the zone is always UTC."""
+_TIME = re.compile(rb'(?:\{"time":")?(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)')
+"""As :func:`protocols.access_log.line_of` and the server's own log begin a line; the zone is always UTC."""
 
-_OURS = re.compile(r"(access|error)-\d{4}-\d\d-\d\d\.log(\.\d{1,4})?(\.gz)?")
+_OURS = re.compile(r"(access|error|server)-\d{4}-\d\d-\d\d\.log(\.\d{1,4})?(\.gz)?")
 _LATE_DAYS = 10 / 1440
 """Ten minutes: the server deletes a day's file right after the midnight at which its time is over."""
 
 _LINE_BYTES = 65_536
-_ERRORS = "error"
+_ERRORS, _SERVER = "error", "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,11 @@ def log_files(folder: Path, now_s: float, limits: AccessLogLimits) -> list[LogFi
 
 
 def _look(path: Path, now_s: float, limits: AccessLogLimits) -> LogFile:
-    days = limits.error_days if path.name.startswith(_ERRORS) else limits.access_days
+    days = limits.access_days
+    if path.name.startswith(_ERRORS):
+        days = limits.error_days
+    elif path.name.startswith(_SERVER):
+        days = limits.server_days
     oldest, lines = now_s, 0
     earliest: bytes | None = None
     for line in _lines(path):

@@ -121,7 +121,7 @@ class Process:
 
 def run(config: Config, sockets: list[socket.socket], inherited: Inherited) -> int:
     """Serve the metrics; the process's exit code."""
-    setup(config.log_level, "metrics")
+    setup(config.log_settings, "metrics")
     process_hardening()
     # Imported late: this makes the reactor, and the supervisor's is another one.
     from twisted.internet import reactor as installed

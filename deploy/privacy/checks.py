@@ -19,7 +19,6 @@ from deploy.supervisor import lock_path
 from mailstore.account import account_paths, open_directory, orphan_folders, read_server_key
 from mailstore.durable import storage_errors
 from mailstore.set_aside import replaced_copies
-from protocols.limits import AccessLogLimits
 from protocols.log_age import log_files
 
 _DNS_PORT = 53
@@ -41,8 +40,7 @@ def of_the_machine(config: Config) -> Iterator[Finding]:
         yield files.modes(found, config)
         yield files.content(found, config.data)
         yield files.secrets(config)
-        days = AccessLogLimits(config.access_log.access_days, config.access_log.error_days)
-        yield kept.logs(log_files(config.log_folder, now_s, days))
+        yield kept.logs(log_files(config.log_folder, now_s, config.log_limits))
         holder = lock_holder(lock_path(config.data))
     if holder is None:
         yield _PROCESSES.unseen("no server runs on this data root", "start it")

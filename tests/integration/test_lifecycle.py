@@ -25,7 +25,22 @@ from deploy.supervisor import LONGEST_WITHOUT_WORKER_S
 
 pytestmark = pytest.mark.integration
 
-JSON_KEYS = {"pid", "data", "imap", "imaps", "pop3", "pop3s", "lmtp", "user", "password", "cafile", "auth"}
+JSON_KEYS = {
+    "pid",
+    "data",
+    "imap",
+    "imaps",
+    "pop3",
+    "pop3s",
+    "lmtp",
+    "user",
+    "password",
+    "cafile",
+    "auth",
+    "https",
+    "invite",
+    "metrics",
+}
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_files_by_day_and_errors_apart(tmp_path: Path) -> None:
 def test_old_files_are_deleted_and_others_left_alone(tmp_path: Path) -> None:
     """Ten days of access log and seven of errors are kept, today included, and nothing of anybody else."""
     for day in range(1, 29):
-        for kind in ("access", "error"):
+        for kind in ("access", "error", "server"):
             (tmp_path / f"{kind}-2026-01-{day:02}.log").write_text("x")
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "access-2020-99-99.log").write_text("x")
@@ -83,6 +83,7 @@ def test_old_files_are_deleted_and_others_left_alone(tmp_path: Path) -> None:
         [
             *(f"access-2026-01-{day}.log" for day in range(19, 29)),
             *(f"error-2026-01-{day}.log" for day in range(22, 29)),
+            *(f"server-2026-01-{day}.log" for day in range(22, 29)),
             "notes.txt",
             "access-2020-99-99.log",
         ]
@@ -91,11 +92,13 @@ def test_old_files_are_deleted_and_others_left_alone(tmp_path: Path) -> None:
 
 def test_retention_cannot_be_longer_than_promised() -> None:
     """More than 10 and 7 days are refused."""
-    for settings in ({"access_days": 11}, {"error_days": 8}, {"access_days": 0}):
+    for settings in ({"access_days": 11}, {"error_days": 8}, {"access_days": 0}, {"server_days": 8}):
         with pytest.raises(ValueError, match="between"):
             AccessLogLimits(**settings)
     assert not expired("access-2026-01-10.log", date(2026, 1, 10), AccessLogLimits(access_days=1))
     assert expired("access-2026-01-09.log", date(2026, 1, 10), AccessLogLimits(access_days=1))
+    assert expired("server-2026-01-09.log", date(2026, 1, 10), AccessLogLimits(server_days=1))
+    assert not expired("error-2026-01-09.log", date(2026, 1, 10), AccessLogLimits(server_days=1))
 
 
 def test_disk_that_fails_does_not_stop_the_service(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -44,6 +44,20 @@ def test_the_error_log_has_days_of_its_own(tmp_path: Path) -> None:
     assert [name for name, one in look(tmp_path).items() if one.is_overdue] == ["error-2026-07-23.log"]
 
 
+def test_the_servers_own_log_is_read_in_both_its_styles(tmp_path: Path) -> None:
+    """Its lines tell their time, also where an exception's places are below one."""
+    old = (NOW - timedelta(days=7.1)).isoformat(timespec="milliseconds")
+    for number, line in enumerate((f'{{"time":"{old}","process":"x"}}', f"{old} x ERROR y: z\n  File\nE")):
+        path = tmp_path / f"server-2026-07-3{number}.log"
+        path.write_text(line + "\n")
+        os.utime(path, (NOW.timestamp(), NOW.timestamp()))
+    assert [one.is_overdue for one in look(tmp_path).values()] == [True, True]
+    assert [one.shown for one in look(tmp_path).values()] == [
+        "server-2026-07-30.log",
+        "server-2026-07-31.log",
+    ]
+
+
 def test_renamed_and_compressed_files_are_read(tmp_path: Path) -> None:
     """As logrotate leaves them, in a folder below too; the time of the file does not help."""
     (tmp_path / "old").mkdir()

@@ -15,8 +15,8 @@ SECRET = "what a client sent"
 
 START = """
 import sys, threading
-from deploy.logs import setup
-setup("info", "worker-0")
+from deploy.logs import LogSettings, setup
+setup(LogSettings(), "worker-0")
 def fail():
     raise ValueError("what a " + "client sent")
 """

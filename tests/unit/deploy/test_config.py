@@ -85,6 +85,7 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
         k: v for k, v in config.MetricsSection().model_dump().items() if k != "listen"
     }
     assert shown["metrics"]["listen"] == []
+    assert shown["log"] == config.LogSection().model_dump()
     top = set(config._File.model_fields)
     assert set(shown) == top
 

@@ -34,8 +34,8 @@ def test_what_cannot_be_opened_is_a_line_in_the_log(
         raise error
 
     no_metrics = SimpleNamespace(listen=())
-    config: Any = SimpleNamespace(log_level="info", data=tmp_path, metrics=no_metrics)
-    monkeypatch.setattr(worker, "setup", lambda *_: None)
+    config: Any = SimpleNamespace(log_settings=None, data=tmp_path, metrics=no_metrics)
+    monkeypatch.setattr(worker, "setup", lambda *_, **__: None)
     monkeypatch.setattr(worker, "process_hardening", lambda: None)
     monkeypatch.setattr(worker, "Worker", fails)
     with caplog.at_level(logging.ERROR):
