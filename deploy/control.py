@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mailstore.durable import storage_errors
+
 FOLDER = "control"
 
 REQUEST_MAX_BYTES = 4096
@@ -69,7 +71,7 @@ def reaching(path: Path) -> Iterator[str]:
 
 
 def who(data: Path) -> Present:
-    """Everybody who is connected. Raises NotServed, NoAnswer."""
+    """Everybody who is connected. Raises NotServed, NoAnswer, StorageFailed."""
     sessions: list[Connected] = []
     others = 0
     for line in _ask_all(data, {"do": "who"}):
@@ -84,7 +86,7 @@ def who(data: Path) -> Present:
 
 
 def put_out(data: Path, account_id: str) -> int:
-    """End all sessions of an account; how many there were. Raises NotServed, NoAnswer."""
+    """End all sessions of an account; how many there were. Raises NotServed, NoAnswer, StorageFailed."""
     answers = _ask_all(data, {"do": "put_out", "account": account_id})
     try:
         return sum(int(line["ended"]) for line in answers)
@@ -96,7 +98,7 @@ def _ask_all(data: Path, request: Mapping[str, str]) -> Iterator[dict[str, Any]]
     """What all workers answer; all are asked before the first answer is waited for."""
     with ExitStack() as opened:
         asked = []
-        for path in sorted((data / FOLDER).glob("worker-*")):
+        for path in _sockets(data):
             client = opened.enter_context(socket.socket(socket.AF_UNIX))
             client.settimeout(ANSWER_WAIT_S)
             try:
@@ -112,6 +114,15 @@ def _ask_all(data: Path, request: Mapping[str, str]) -> Iterator[dict[str, Any]]
             raise NotServed
         for client in asked:
             yield from _answer(client)
+
+
+def _sockets(data: Path) -> list[Path]:
+    """Where workers listen, or have listened. Raises StorageFailed: this user may not look."""
+    with storage_errors():
+        try:
+            return sorted(path for path in (data / FOLDER).iterdir() if path.name.startswith("worker-"))
+        except FileNotFoundError:
+            return []
 
 
 def _answer(client: socket.socket) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from deploy.control import FOLDER, REQUEST_MAX_BYTES, Connected, reaching
+from deploy.control import ANSWER_WAIT_S, FOLDER, REQUEST_MAX_BYTES, Connected, reaching
 from deploy.unix_listener import UnixListener
 from protocols.limits import StreamLimits
 from protocols.lines import Line, LineBuffer
@@ -24,6 +24,9 @@ CONNECTIONS_MAX = 16
 """Operators that may ask a worker at the same time."""
 
 REQUEST_WAIT_S = 10.0
+PATIENCE_MAX_S = ANSWER_WAIT_S / 2
+"""Seconds until a session that was put out is cut off, at most: whoever asks does not wait for longer."""
+
 LINES_AT_ONCE = 200
 """Lines of an answer that are written before other connections get their turn."""
 
@@ -59,9 +62,9 @@ class Serving:
 
     async def put_out(self, account_id: str) -> int:
         """End all sessions of an account; how many there were. Returns when they are gone."""
+        patience_s = min(self.patience_s(), PATIENCE_MAX_S)
         ending = [
-            Deferred.fromCoroutine(one.put_out(account_id, REASON, self.patience_s()))
-            for one in self.factories()
+            Deferred.fromCoroutine(one.put_out(account_id, REASON, patience_s)) for one in self.factories()
         ]
         return sum(await gatherResults(ending))
 
