@@ -60,7 +60,7 @@ def test_a_fresh_server_keeps_all_but_what_its_disk_breaks(server: Server) -> No
     # Swap is this machine's: where there is some, it may be in the clear.
     assert {name: numbers for name, numbers in broken.items() if name != "swap"} == {"LUKS": LUKS}
     assert found["not_seen"] == []
-    assert [one["check"] for one in found["checks"]].count("TLS") == 4
+    assert [one["check"] for one in found["checks"]].count("TLS") == 5
     assert {"core dumps", "outgoing connections", "file modes", "plain content"} <= states(found).keys()
 
 
