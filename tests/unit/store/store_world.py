@@ -60,6 +60,11 @@ class SteppingExecutor:
         self._jobs.append((done, partial(fn, *args)))
         return done
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job waits."""
+        return bool(self._jobs)
+
     def step(self) -> bool:
         """Run the first job that waits; False when there is none."""
         if not self._jobs:

@@ -11,6 +11,7 @@ from store_world import NAME, PASSWORD, SteppingExecutor, World
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
+from mailstore.errors import AccountClosed
 from mailstore.limits import StoreLimits
 from mailstore.model import AccessProtocol
 from mailstore.store import Account
@@ -113,3 +114,40 @@ def test_a_login_that_hangs_up_leaves_no_account_open(tmp_path: Path, protocol: 
         assert not is_unlocked(steps.world.store._unlocker, steps.world.directory.accounts()[0].account_id)
         steps.close()
     raise AssertionError("too many steps")
+
+
+def awake(steps: Steps) -> bool:
+    """Whether the account's databases are open."""
+    return next(iter(steps.world.store._open.values())).is_awake
+
+
+@pytest.mark.parametrize("when", ["falling asleep", "waking"])
+def test_a_server_that_stops_while_an_account_falls_asleep_or_wakes_closes_it(
+    tmp_path: Path, when: str
+) -> None:
+    """At every step of it: stopping comes to an end, no file stays open, and the key is forgotten."""
+    for step in range(MOST_STEPS):
+        steps = Steps(tmp_path / str(step))
+        account = steps.settled(steps.login(AccessProtocol.IMAP))
+        while awake(steps):
+            steps.settled(ensureDeferred(_nothing()))
+            steps.world.clock.advance(1.0)
+        account.on_closed(account.release)
+        if when == "waking":
+            steps.settled(ensureDeferred(_nothing()))
+            command = ensureDeferred(account.status("INBOX"))
+            command.addErrback(lambda failure: failure.trap(AccountClosed))
+        steps.take(step)
+        is_over = not steps.executor.is_busy
+        account_id = account.account_id
+        steps.close()
+        assert not steps.world.paths.wal.exists()
+        assert not is_unlocked(steps.world.store._unlocker, account_id)
+        assert when != "waking" or command.called
+        if is_over:
+            return
+    raise AssertionError("too many steps")
+
+
+async def _nothing() -> None:
+    """Nothing to wait for."""

@@ -255,6 +255,28 @@ def test_a_change_in_the_moment_of_falling_asleep_is_told(world: World, beside: 
     assert told == ["INBOX"]
 
 
+def test_a_change_after_the_last_look_at_the_database_is_told(world: World, beside: World) -> None:
+    """The files are looked at before, so that they differ afterwards; the hint comes when all is asleep."""
+    account, other = world.login(), beside.login()
+    _, told = listening(account)
+    settle_files(world)
+    databases: Any = opened(world)._rest._databases
+    state = databases.state
+
+    async def early() -> Any:
+        seen = await state()
+        now(other.append("INBOX", [NewMessage(MESSAGE)]))
+        beside.clock.advance(StoreLimits().checkpoint_delay_s)  # closing writes nothing more to the files
+        settle_files(world)
+        return seen
+
+    databases.state = early
+    world.clock.advance(AFTER_S)
+    assert told == []
+    heard(world, "write.lock")
+    assert told == ["INBOX"]
+
+
 def test_a_change_of_names_is_told_when_the_account_was_falling_asleep(world: World, beside: World) -> None:
     """It changes no modification sequence; all that tells of it is the hint, which comes late."""
     account, other = world.login(), beside.login()
