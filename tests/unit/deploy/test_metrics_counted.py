@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from metrics_world import merged, worker
 from twisted.internet.defer import CancelledError, Deferred
 
 from deploy.metrics.counted import CountedDeliveries, CountedLog
-from deploy.metrics.meters import Meters
+from deploy.metrics.meters import SETTINGS, Meters
 from mailstore.errors import MessageTooLarge, OverQuota, StorageFailed, StorageFull
 from mailstore.sealed import Facts
 from protocols.access_log import Entry
@@ -81,3 +82,15 @@ def test_a_command_that_meets_a_limit(meters: Meters, tmp_path: Path) -> None:
     assert lines == [entry]
     assert merged(tmp_path, "sealbox_limits_hit_total", setting="quota") == 1
     assert merged(tmp_path, "sealbox_command_seconds_count", protocol="imap", command="APPEND") == 1
+
+
+_TOLD = re.compile(r"""(?:limit\(|limit=|: )"((?:[a-z0-9]+\.[a-z_]+)|quota|store)"[,)}\n]""")
+
+
+def test_every_limit_that_is_told_of_exists_from_the_start() -> None:
+    """A rate of something that was never there before is none."""
+    rooms = Path(__file__).resolve().parents[3] / "protocols"
+    told = {name for path in rooms.rglob("*.py") for name in _TOLD.findall(path.read_text("utf-8"))}
+    assert len(told) > 15
+    assert told <= set(SETTINGS)
+    assert tuple(sorted(SETTINGS)) == SETTINGS
