@@ -29,7 +29,6 @@ from protocols.https.profile import CannotSign, Signer, read_signer
 from protocols.https.server import HttpsFactory
 from protocols.https.session import HttpsServices
 from protocols.https.unseen import Unseen
-from protocols.limits import AccessLogLimits
 from protocols.login import AttemptGuard
 from protocols.throttle import KEY_BYTES as THROTTLE_KEY_BYTES
 from protocols.throttle import Throttle
@@ -105,7 +104,7 @@ class DoorService:
         config.log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return FileAccessLog(
             config.log_folder,
-            _log_limits(config),
+            config.log_limits,
             self._reactor,
             config.access_log.addresses,
             self._executor.call,
@@ -145,7 +144,7 @@ class DoorService:
             config.setup_facts,
             self._signing(config),
             config.door.https.limits(),
-            _log_limits(config),
+            config.log_limits,
             self._access_log,
             self._reactor,
             config.door.https.behind_proxy,
@@ -202,10 +201,3 @@ class DoorService:
         self._directory.close()
         self._executor.stop()
         self._throttle.close()
-
-
-def _log_limits(config: Config) -> AccessLogLimits:
-    log_settings = config.access_log
-    return AccessLogLimits(
-        log_settings.access_days, log_settings.error_days, log_settings.user_agent_max_chars
-    )
