@@ -30,9 +30,7 @@ from mailstore.account import (
 )
 from mailstore.directory import directory_of
 from mailstore.errors import AuthenticationFailed
-from mailstore.invitation_files import invitations, remove_invitations, remove_run_out
-from mailstore.invitations import Place, invite, join, withdraw
-from mailstore.keys import InvitationFacts, Scope
+from mailstore.keys import Scope
 from mailstore.model import AccessProtocol
 from mailstore.pop3_login import may_log_in
 
@@ -59,19 +57,6 @@ def _keyslots(world: World) -> object:
 def _revoke_all(world: World) -> None:
     for slot in world.keyring().slots()[2:]:
         world.keyring().revoke(slot.id)
-
-
-def _facts() -> InvitationFacts:
-    return InvitationFacts("phone", 0, 1, Scope())
-
-
-def _place(world: World) -> Place:
-    return Place(world.root, world.directory, TINY, clock=lambda: 0.0)
-
-
-def _uninvited(world: World) -> None:
-    remove_invitations(world.root, world.account_id)
-    _revoke_all(world)
 
 
 def _result(answer: Deferred[Any]) -> Any:
@@ -176,34 +161,6 @@ ACCOUNTS = [
         undo=_revoke_all,
         state=_keyslots,
         may_go_on=TOUCH,
-    ),
-    Operation(
-        "invite",
-        lambda world: invite(world.keyring(), _facts()),
-        undo=_uninvited,
-        state=lambda world: len(invitations(world.root)),
-    ),
-    Operation(
-        "join",
-        lambda world: join(_place(world), world.made),
-        prepare=lambda world: setattr(world, "made", invite(world.keyring(), _facts())),
-        undo=_uninvited,
-        state=lambda world: sorted(slot.label for slot in world.owner().header.slots),
-        may_go_on=f"{TOUCH}|.*invitations/",
-    ),
-    Operation(
-        "withdraw",
-        lambda world: withdraw(world.root, world.made.id),
-        prepare=lambda world: setattr(world, "made", invite(world.keyring(), _facts())),
-        undo=_uninvited,
-        state=lambda world: len(invitations(world.root)),
-    ),
-    Operation(
-        "remove_run_out",
-        lambda world: remove_run_out(world.root, 2.0),
-        prepare=lambda world: invite(world.keyring(), _facts()),
-        undo=_uninvited,
-        state=lambda world: len(invitations(world.root)),
     ),
     Operation(
         "may_log_in",
