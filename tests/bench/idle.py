@@ -10,7 +10,8 @@ and when these sleep again, from DONE and NOOP to NOOP's reply.
 
 The peers: ``asleep`` is Sealbox with ``hibernate_after_s`` = 5, ``awake`` with 0; ``dovecot`` hands IDLE to
 imap-hibernate after 5 s and serves many connections with one login process, as its guide has it for large
-sites. Argon2 is set low. Nothing is installed; each connection needs an open file of this process's kind.
+sites; it needs fs.inotify.max_user_instances at the number of connections. Argon2 is set low. Nothing is
+installed.
 """
 
 from __future__ import annotations
@@ -312,6 +313,7 @@ def main() -> None:
             try:
                 peer.until_ready()
                 found[kind] = measure(peer, options.accounts, options.sample, kind != AWAKE, say)
+                say(table({kind: found[kind]}))
             finally:
                 peer.stop()
     print(table(found))
