@@ -292,7 +292,8 @@ def _translated(name: str, error: ClientError) -> ObjectStoreError:
         return ObjectExists(name)
     if code in _MISSING:
         return ObjectMissing(name)
-    said = f"{status} {code}".strip()
+    # Without a body the status is all that is known.
+    said = f"{status} {code}".strip() if code != str(status) else code
     if code in _AGAIN or status in (_CONFLICT, _TOO_MANY) or status >= _SERVER_ERROR:
         return StoreUnavailable(f"the object store said {said}")
     return StoreRefused(f"the object store said {said}")
