@@ -9,7 +9,6 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from deploy.config import Config
@@ -32,7 +31,7 @@ from protocols.https.unseen import Unseen
 from protocols.login import AttemptGuard
 from protocols.throttle import KEY_BYTES as THROTTLE_KEY_BYTES
 from protocols.throttle import Throttle
-from protocols.tls import TlsContext
+from protocols.tls import TlsContext, TlsFactory
 
 log = logging.getLogger("sealbox.https")
 
@@ -132,7 +131,7 @@ class DoorService:
         outer: Any = inner
         if not config.door.https.behind_proxy:
             context: Any = TlsContext(*config.door.https.pair(config.tls), b"http/1.1")
-            outer = TLSMemoryBIOFactory(context, False, outer)
+            outer = TlsFactory(context, outer)
         self._live = [one for one in self._live if one.connections]
         self._live.append(inner)
         return outer

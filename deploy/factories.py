@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from twisted.protocols.tls import TLSMemoryBIOFactory
-
 from deploy.config import Config
 from deploy.sockets import ServiceName
 from mailstore.store import MailStore
@@ -22,7 +20,7 @@ from protocols.observer import Observer, Unobserved
 from protocols.pop3.server import Pop3Factory
 from protocols.sasl_service.server import SaslFactory
 from protocols.socketmap.server import SocketmapFactory
-from protocols.tls import TlsContext
+from protocols.tls import TlsContext, TlsFactory
 from protocols.transport import StreamFactory
 
 
@@ -148,7 +146,7 @@ class Factories:
         # zope's interfaces mean nothing to the type checker, hence Any.
         context: Any = self._tls[alpn]
         wrapped: Any = inner
-        return Made(inner, TLSMemoryBIOFactory(context, False, wrapped))
+        return Made(inner, TlsFactory(context, wrapped))
 
     @staticmethod
     def _plain(inner: StreamFactory) -> Made:

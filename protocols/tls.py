@@ -12,6 +12,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -75,3 +76,18 @@ class TlsContext:
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """A new connection, for Twisted."""
         return SSL.Connection(self._context, None)
+
+
+class TlsFactory(TLSMemoryBIOFactory):
+    """TLS around the connections of a factory, which may refuse one.
+
+    Twisted's own class takes None for a connection: it fails there, and the client's socket stays open.
+    """
+
+    def __init__(self, context: Any, inner: Any, clock: Any = None) -> None:
+        super().__init__(context, False, inner, clock)
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """A connection; None, which hangs up, where the inner factory wants none."""
+        inner = self.wrappedFactory.buildProtocol(addr)
+        return None if inner is None else self.protocol(self, inner)

@@ -12,11 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from protocols.limits import StreamLimits
 from protocols.redact import describe
-from protocols.tls import TlsContext
+from protocols.tls import TlsContext, TlsFactory
 from tests.wire import ImapWorld, WireTransport
 
 NOW = datetime.now(UTC)
@@ -50,7 +49,7 @@ class TlsClient:
 
     def __init__(self, context: TlsContext, alpn: list[bytes], newest: int | None = None) -> None:
         self.world = ImapWorld()
-        server = TLSMemoryBIOFactory(context, False, self.world.factory, self.world.clock)
+        server = TlsFactory(context, self.world.factory, self.world.clock)
         self.transport = WireTransport()
         protocol = server.buildProtocol(None)
         assert protocol is not None
@@ -197,3 +196,12 @@ def test_connections_are_limited_by_address_and_in_all() -> None:
     first.connectionLost()
     assert world.factory.buildProtocol(here) is not None
     assert world.factory.connections == 3
+
+
+def test_connections_are_limited_with_tls_around_them(tmp_path: Path) -> None:
+    """Who is one too many is hung up on: no failure in the log, no socket that stays."""
+    world = ImapWorld(stream_limits=StreamLimits(connections_per_address_max=1))
+    server = TlsFactory(TlsContext(*write_certificate(tmp_path, "localhost"), b"imap"), world.factory)
+    here = IPv4Address("TCP", "192.0.2.1", 1)
+    assert server.buildProtocol(here) is not None
+    assert server.buildProtocol(here) is None
