@@ -22,6 +22,7 @@ from mailstore.executor import Executor
 from mailstore.invitation_files import remove_run_out
 from mailstore.invitations import Place, join, welcome
 from mailstore.keys import KeyLabel, Token, derive, read_token
+from mailstore.model import AccessProtocol
 from protocols.access_log import FileAccessLog
 from protocols.https.accounts import Joined, Welcomed
 from protocols.https.profile import CannotSign, Signer, read_signer
@@ -54,9 +55,9 @@ class _Accounts:
         """See ``DoorAccounts``."""
         return await self._executor.call(self._address, text)
 
-    async def join(self, token: str) -> Joined:
+    async def join(self, token: str, usable: frozenset[AccessProtocol]) -> Joined:
         """See ``DoorAccounts``."""
-        made = await self._executor.call(join, self._place, _token(token))
+        made = await self._executor.call(join, self._place, _token(token), usable)
         return Joined(made.name, made.app_password, made.scope.protocols)
 
     async def welcome(self, token: str, password: bytes) -> Welcomed:

@@ -21,6 +21,7 @@ from mailstore.errors import (
     AuthenticationFailed,
     NoSuchAccount,
     NoSuchInvitation,
+    ScopeDenied,
     StorageFailed,
     StorageFull,
 )
@@ -42,6 +43,7 @@ from mailstore.keys import (
     open_invitation,
     wipe,
 )
+from mailstore.model import AccessProtocol
 
 DEVICE_VALID_S = 3600
 """How long somebody who has just chosen a password may take to set up a device, in seconds."""
@@ -111,13 +113,16 @@ def withdraw(root: Path, slot_id: SlotId) -> None:
         remove_invitation(root, slot_id)
 
 
-def join(place: Place, token: Token) -> Joined:
+def join(place: Place, token: Token, usable: frozenset[AccessProtocol] = frozenset(AccessProtocol)) -> Joined:
     """Exchange an invitation for an app password. One Argon2 run, once the secret is known to be right.
 
     Raises AuthenticationFailed: used, run out, withdrawn, never made, or the account is disabled or gone;
+    ScopeDenied: it is for no protocol that is ``usable``, and it can be used where one of its own is;
     LimitExceeded, HeaderTampered, Busy, StorageFull, StorageFailed: it can be used later.
     """
     with _opened(place, token, replaces=False) as (invitation, keyring, name):
+        if not usable & (invitation.scope.protocols or frozenset(AccessProtocol)):
+            raise ScopeDenied
         made = keyring.make_app_password(invitation.id, invitation.label, invitation.scope)
         keyring.change(
             lambda header: _unused(place.root, header, invitation).with_slot(made.slot, keyring.limits)

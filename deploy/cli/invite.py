@@ -76,7 +76,9 @@ def invite_command(
         raise Refusal("name the account that is to get a link, or use --list or --revoke", EXIT_USAGE)
     else:
         facts, valid_s = facts_and_time(cli, valid)
-        scope = Scope(frozenset(AccessProtocol(one) for one in protocols) or None, read_only)
+        wanted = frozenset(AccessProtocol(one) for one in protocols)
+        _require_offered(facts, wanted)
+        scope = Scope(wanted or None, read_only)
         with cli.directory() as directory:
             secret = current_secret(from_stdin)
             with opened_keyring(cli, directory, name, secret) as keyring:
@@ -85,6 +87,13 @@ def invite_command(
         url = link(facts, token.text(), INVITE)
         cli.answer({"invite": url, "id": token.id, "not_after": now + valid_s}, url)
         cli.remark(f"invitation {token.id}; the link is not shown again")
+
+
+def _require_offered(facts: SetupFacts, wanted: frozenset[AccessProtocol]) -> None:
+    """Raises Refusal: a link cannot set up what the server does not offer."""
+    missing = ", ".join(sorted(one.value for one in wanted - facts.offered))
+    if missing:
+        raise Refusal(f"not offered here: {missing}; its port in [setup] is 0", EXIT_USAGE)
 
 
 def _list(cli: Cli, name: str | None) -> None:

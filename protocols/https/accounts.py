@@ -43,8 +43,9 @@ class DoorAccounts(Protocol):
         Whether anybody has that address is not looked at.
         """
 
-    async def join(self, token: str) -> Joined:
-        """Exchange an invitation for an app password. Raises AuthenticationFailed."""
+    async def join(self, token: str, usable: frozenset[AccessProtocol]) -> Joined:
+        """Exchange an invitation for an app password. Raises AuthenticationFailed, ScopeDenied: it is for
+        nothing that is ``usable``, and is not used up."""
 
     async def welcome(self, token: str, password: bytes) -> Welcomed:
         """Exchange the invitation to a new account for a password. Raises AuthenticationFailed,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mailstore.model import AccessProtocol
+
 INVITE, WELCOME = "/invite/", "/welcome/"
 """How the paths of links begin: to a device's app password, and to a new account."""
 
@@ -39,6 +41,16 @@ class SetupFacts:
     pop3: tuple[Server, ...]
     smtp: tuple[Server, ...]
     policy: PolicyFacts
+
+    @property
+    def offered(self) -> frozenset[AccessProtocol]:
+        """What can be set up here."""
+        servers = {
+            AccessProtocol.IMAP: self.imap,
+            AccessProtocol.POP3: self.pop3,
+            AccessProtocol.SMTP: self.smtp,
+        }
+        return frozenset(protocol for protocol, there in servers.items() if there)
 
 
 def link(facts: SetupFacts, token: str, path: str = INVITE) -> str:

@@ -25,6 +25,11 @@ MESSAGES = {
     400: ("That was not understood", "Your program has sent something that is not asked for here."),
     404: ("There is nothing here", "If you followed a link, check that you have all of it."),
     405: ("That is not possible here", "If you followed a link, open it in a browser."),
+    409: (
+        "This link is not for that",
+        "What it gives cannot be set up in this way. It is not used up: go back and choose the other button,"
+        " or ask for another link.",
+    ),
     410: ("This link cannot be used", "It was used, has run out, or never existed. Ask for another one."),
     413: ("That was too much", "Your program has sent more than anything here takes."),
     429: (

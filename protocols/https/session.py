@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from mailstore.errors import AuthenticationFailed, PasswordUnusable, StoreError, TooManyLogins
+from mailstore.errors import AuthenticationFailed, PasswordUnusable, ScopeDenied, StoreError, TooManyLogins
 from mailstore.model import AccessProtocol
 from protocols.access_log import AccessLog, Entry, user_agent
 from protocols.https import documents
@@ -44,6 +44,8 @@ POLICY = "/.well-known/mta-sts.txt"
 
 _READ = ("GET", "HEAD")
 _FORM = ("GET", "HEAD", "POST")
+_RECEIVING = frozenset({AccessProtocol.IMAP, AccessProtocol.POP3})
+"""One of them is in every profile."""
 _T = TypeVar("_T")
 _Route = tuple[str, tuple[str, ...], Callable[[Request], Awaitable[Response]]]
 """What is asked for, by which methods, and who answers."""
@@ -65,6 +67,15 @@ class HttpsServices:
     behind_proxy: bool
     """The client's address is the one that the proxy names."""
     unseen: Unseen
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a link was exchanged for, whatever button its visitor presses in the end."""
+
+    made: Joined
+    profile: bytes | None = field(repr=False)
+    """For Apple's devices; None where the app password is not for receiving mail."""
 
 
 class HttpsSession:
@@ -190,16 +201,28 @@ class HttpsSession:
         if asked.method != "POST":
             return self._pages.invite(asked.path)
         wants_profile = asked.form().get("as") == "apple"
-        token = asked.path.removeprefix(INVITE)
-        made = await self._counted(token, partial(self._services.accounts.join, token))
-        return await self._profile(made) if wants_profile else self._pages.joined(made)
-
-    async def _profile(self, made: Joined) -> Response:
-        facts = self._services.facts
-        by_imap = made.allows(AccessProtocol.IMAP) and bool(facts.imap)
-        content = profile(facts, made.name, made.app_password, by_imap=by_imap)
+        token, usable = asked.path.removeprefix(INVITE), self._services.facts.offered
+        if wants_profile:
+            usable &= _RECEIVING
+        try:
+            given = await self._counted(token, partial(self._give, token, usable))
+        except ScopeDenied:
+            return self._pages.message(409)
+        if not wants_profile or given.profile is None:
+            return self._pages.joined(given.made)
         headers = (("content-disposition", f'attachment; filename="{FILE_NAME}"'),)
-        return Response(200, PROFILE, await self._services.sign(content), headers)
+        return Response(200, PROFILE, given.profile, headers)
+
+    async def _give(self, token: str, usable: frozenset[AccessProtocol]) -> _Given:
+        """Whatever takes time once the link is used up is part of the exchange, so that it is kept."""
+        facts = self._services.facts
+        made = await self._services.accounts.join(token, usable)
+        incoming = [one for one in facts.offered & _RECEIVING if made.allows(one)]
+        if not incoming:
+            return _Given(made, None)
+        by_imap = AccessProtocol.IMAP in incoming
+        content = profile(facts, made.name, made.app_password, by_imap=by_imap)
+        return _Given(made, await self._services.sign(content))
 
     async def _welcome(self, asked: Request) -> Response:
         if asked.method != "POST":

@@ -471,6 +471,15 @@ def test_how_long_a_link_works(door, valid, seconds):
     assert listed["not_after"] - listed["created"] == seconds
 
 
+def test_a_link_is_for_what_is_offered(door, tmp_path):
+    """Its user could set up nothing with it otherwise; said before a secret is asked for."""
+    config = tmp_path / "data" / "sealbox.toml"
+    config.write_text(config.read_text("utf-8") + "[setup]\npop3_port = 0\n", "utf-8")
+    code, _out, err = door("invite", "joe", "--protocol", "pop3", "--protocol", "imap", "--password-stdin")
+    assert (code, err) == (2, "sealbox: not offered here: pop3; its port in [setup] is 0\n")
+    assert door("invite", "joe", "--protocol", "imap", "--password-stdin", stdin=f"{PASSWORD}\n")[0] == 0
+
+
 def test_who_may_not_invite(door):
     """A wrong password, an app password; and a server without the door tells so."""
     app = answer(

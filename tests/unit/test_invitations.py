@@ -124,6 +124,16 @@ def test_a_link_is_used_up_when_the_power_fails_before_its_file_is_gone(
         join(place(world), token)
 
 
+def test_a_link_is_not_used_up_where_its_scope_is_of_no_use(world: World) -> None:
+    """It costs no Argon2 run, and works where one of its protocols is there."""
+    token = invite(world.keyring(), facts(Scope(frozenset({AccessProtocol.POP3}))))
+    runs = len(world.argon2.runs)
+    with pytest.raises(ScopeDenied):
+        join(place(world), token, frozenset({AccessProtocol.IMAP, AccessProtocol.SMTP}))
+    assert len(world.argon2.runs) == runs
+    assert join(place(world), token, frozenset({AccessProtocol.POP3})).name == NAME
+
+
 def test_a_link_runs_out(world: World) -> None:
     """And its file is removed by the next cleaning."""
     token = invite(world.keyring(), facts())

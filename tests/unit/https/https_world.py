@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from mailstore.errors import AuthenticationFailed, StoreError
+from mailstore.errors import AuthenticationFailed, ScopeDenied, StoreError
 from mailstore.model import AccessProtocol
 from protocols.https.accounts import Joined, Welcomed
 from protocols.https.facts import PolicyFacts, Server, SetupFacts
@@ -60,8 +60,10 @@ class MemoryAccounts:
         local, _, domain = text.rpartition("@")
         return text.lower() if local and await self.domain(domain) else None
 
-    async def join(self, token: str) -> Joined:
+    async def join(self, token: str, usable: frozenset[AccessProtocol]) -> Joined:
         """See ``DoorAccounts``."""
+        if token in self.unused and not usable & (self.protocols or frozenset(AccessProtocol)):
+            raise ScopeDenied
         self._use(token)
         if self.gate is not None:
             await self.gate
@@ -126,6 +128,8 @@ class HttpsWorld:
         throttle = Throttle.in_memory(bytes(KEY_BYTES), login)
         self.guard = AttemptGuard(login, self.clock, throttle, at_once, lambda _name: None)
         self.signed: list[bytes] = []
+        self.signing: Deferred[None] | None = None
+        """What a signature waits for."""
         services = HttpsServices(
             self.accounts,
             self.guard,
@@ -142,6 +146,8 @@ class HttpsWorld:
 
     async def _sign(self, content: bytes) -> bytes:
         self.signed.append(content)
+        if self.signing is not None:
+            await self.signing
         return b"signed " + content
 
     def connect(self, address: str = "192.0.2.7") -> Client:

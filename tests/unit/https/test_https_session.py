@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
-from https_world import APP_PASSWORD, OWNER, PASSWORD, RECOVERY_KEY, TOKEN, HttpsWorld
+from https_world import APP_PASSWORD, FACTS, OWNER, PASSWORD, RECOVERY_KEY, TOKEN, HttpsWorld
 from twisted.internet.defer import Deferred
 
 from mailstore.errors import AccountDisabled, AuthenticationFailed, Busy, PasswordUnusable, StorageFull
 from mailstore.model import AccessProtocol
+from protocols.https.facts import SetupFacts
 from protocols.limits import LoginLimits
 from tests.wire import Client
 
@@ -79,6 +82,36 @@ def test_an_app_password_for_pop3_gives_a_profile_for_pop3(world: HttpsWorld) ->
     assert b"EmailTypePOP" in world.signed[0]
 
 
+def test_where_imap_is_not_offered_the_profile_is_for_pop3() -> None:
+    """Though the app password may do all."""
+    world = HttpsWorld(facts=dataclasses.replace(FACTS, imap=()))
+    assert world.post(INVITE, b"as=apple").status == 200
+    assert b"EmailTypePOP" in world.signed[0]
+    assert b"pop.example.org" in world.signed[0]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "facts", "button", "other"),
+    [
+        (AccessProtocol.SMTP, FACTS, b"as=apple", b"as=other"),
+        (AccessProtocol.POP3, dataclasses.replace(FACTS, pop3=()), b"as=apple", None),
+        (AccessProtocol.POP3, dataclasses.replace(FACTS, pop3=()), b"as=other", None),
+    ],
+)
+def test_a_button_that_cannot_give_what_the_link_is_for_uses_nothing_up(
+    protocol: AccessProtocol, facts: SetupFacts, button: bytes, other: bytes | None
+) -> None:
+    """No profile without mail to receive, and no settings of a service that is not there."""
+    world = HttpsWorld(facts=facts)
+    world.accounts.protocols = frozenset({protocol})
+    answer = world.post(INVITE, button)
+    assert answer.status == 409
+    assert "This link is not for that" in answer.text
+    assert TOKEN in world.accounts.unused
+    if other is not None:
+        assert APP_PASSWORD in world.post(INVITE, other).text
+
+
 def test_the_owner_of_a_new_account_chooses_a_password(world: HttpsWorld) -> None:
     """And goes on to set up a device."""
     answer = world.post(WELCOME, CHOSEN)
@@ -148,10 +181,9 @@ def test_guessing_is_slowed_like_a_login() -> None:
     assert waiting.hear().startswith(b"HTTP/1.1 410 ")
 
 
-def press(world: HttpsWorld, address: str = "192.0.2.7") -> Client:
+def press(world: HttpsWorld, address: str = "192.0.2.7", body: bytes = b"as=other") -> Client:
     """Somebody presses the button; the server is at work."""
     client = world.connect(address)
-    body = b"as=other"
     head = f"POST {INVITE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     assert client.say(head + body) == b""
     return client
@@ -174,19 +206,63 @@ def test_who_presses_the_button_twice_sees_the_password(world: HttpsWorld, again
 
 
 def test_what_was_not_seen_is_for_no_other_site(world: HttpsWorld) -> None:
-    """Nor for a second one who opens the link while the first still waits."""
+    """Nor for another one who opens the link while the first still waits."""
     world.accounts.gate = Deferred()
     first = press(world)
     assert b"410" in world.connect("198.51.100.9").say(
         f"POST {INVITE} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
     )
-    assert world.post(INVITE, b"as=other").status == 410
     first.hang_up()
     world.accounts.gate.callback(None)
     other = world.ask(
         f"POST {INVITE} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode(), address="198.51.100.9"
     )
     assert other.status == 410
+
+
+def test_of_two_who_wait_for_one_link_the_first_gets_the_password(world: HttpsWorld) -> None:
+    """The other one from the same site is told that it is used up, and so is whoever comes later."""
+    world.accounts.gate = Deferred()
+    first, second = press(world), press(world)
+    world.accounts.gate.callback(None)
+    assert APP_PASSWORD.encode() in first.hear()
+    assert second.hear().startswith(b"HTTP/1.1 410 ")
+    assert world.post(INVITE, b"as=other").status == 410
+    assert world.accounts.asked.count(TOKEN) == 2
+
+
+def test_who_waits_for_one_who_hangs_up_gets_the_password(world: HttpsWorld) -> None:
+    """The server may learn of the second request before it learns that the first is gone."""
+    world.accounts.gate = Deferred()
+    first, second = press(world), press(world)
+    first.hang_up()
+    world.accounts.gate.callback(None)
+    assert APP_PASSWORD.encode() in second.hear()
+
+
+def test_when_all_who_waited_have_hung_up_the_password_is_kept(world: HttpsWorld) -> None:
+    """It is not lost to the one who had not got it, and no timer outlives it."""
+    world.accounts.gate = Deferred()
+    for client in (press(world), press(world)):
+        client.hang_up()
+    world.accounts.gate.callback(None)
+    assert APP_PASSWORD in world.post(INVITE, b"as=other").text
+    assert world.clock.getDelayedCalls() == []
+    assert world.post(INVITE, b"as=other").status == 410
+
+
+@pytest.mark.parametrize(("again", "shown"), [(b"as=apple", b"signed "), (b"as=other", b"Your settings")])
+def test_who_hangs_up_while_the_profile_is_signed_sees_the_password(
+    world: HttpsWorld, again: bytes, shown: bytes
+) -> None:
+    """The link is used up by then. The second time it may be the other button."""
+    world.signing = Deferred()
+    press(world, body=b"as=apple").hang_up()
+    world.signing.callback(None)
+    answer = world.post(INVITE, again)
+    assert answer.status == 200
+    assert shown in answer.body
+    assert APP_PASSWORD.encode() in answer.body
 
 
 def test_unseen_kept_s() -> None:
@@ -197,6 +273,16 @@ def test_unseen_kept_s() -> None:
     world.accounts.gate.callback(None)
     world.clock.advance(31.0)
     assert world.post(INVITE, b"as=other").status == 410
+
+
+def test_unseen_kept_s_begins_when_the_password_is_there() -> None:
+    """However long that has taken since its visitor went."""
+    world = HttpsWorld(unseen_kept_s=30.0)
+    world.accounts.gate = Deferred()
+    press(world).hang_up()
+    world.clock.advance(31.0)
+    world.accounts.gate.callback(None)
+    assert APP_PASSWORD in world.post(INVITE, b"as=other").text
 
 
 def test_a_failure_that_nobody_saw_is_forgotten(world: HttpsWorld) -> None:
