@@ -11,6 +11,7 @@ installs it), at the machine's 127.0.0.1 as well. Needs qemu-system-x86 and, in 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -42,13 +43,17 @@ ANSWERS = {
 
 SAYS = {
     "sealbox --version": "sealbox, version",
-    "sealbox volume status": "encrypted",
+    "sealbox volume status": "on LUKS",
     "sealbox check-config": "in order",
     "systemctl status": "2 of 2 workers serve",
-    "imaps://mail.example.org": "It works.",
-    "sealbox backup status": "restore proven",
+    "imaps://mail.example.org": "It works",
+    "sealbox account add grace": "https://mail[.]example[.]org/welcome/",
+    "sealbox invite ada": "https://mail[.]example[.]org/invite/",
+    "sealbox domain show": "_submissions",
+    "sealbox backup status": "restore proven 20",
+    "sealbox restore ada": "INBOX",
 }
-"""What must be in the answer of a command that begins with, or contains, these words."""
+"""What must be in the answer (a regular expression) of each command with these words."""
 
 
 class Console:
@@ -118,16 +123,18 @@ def rehearse(console: Console, endpoint: str, port: int) -> list[str]:
     console.type(
         f"systemd-socket-activate -l {here} /lib/systemd/systemd-socket-proxyd {there} 2>/dev/null &"
     )
-    wrong = []
+    wrong, unused = [], set(SAYS)
     for command in commands(DOCUMENT):
         typed = command.replace("https://ACCOUNT.r2.cloudflarestorage.com", endpoint)
         code, said = console.type(typed.replace("my-bucket", "snapshots"))
         if code:
             wrong.append(f"{command!r} ends with {code}")
-        for begins, wanted in SAYS.items():
-            if begins in command and wanted not in said:
-                wrong.append(f"{command!r} does not say {wanted!r}")
-    return wrong
+        for words, wanted in SAYS.items():
+            if words in command:
+                unused.discard(words)
+                if not re.search(wanted, said):
+                    wrong.append(f"{command!r} does not say {wanted!r}")
+    return wrong + [f"no command has the words {words!r}" for words in sorted(unused)]
 
 
 def main() -> None:
