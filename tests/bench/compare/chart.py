@@ -231,7 +231,7 @@ def _growth(pyplot: Any, colours: Colours, grown: Sequence[Grown]) -> Any:
         axes.set_title(one.name, fontsize=8.5, loc="left")
         axes.tick_params(labelsize=8, labelbottom=place + columns >= len(grown), which="both", length=0)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(lambda value, _: f"{value:,g}")
+            axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
             axis.set_minor_locator(pyplot.NullLocator())
         axes.grid(color=colours.grid, linewidth=0.6)
         for side in ("right", "top"):
