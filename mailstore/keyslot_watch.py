@@ -54,6 +54,8 @@ class KeyslotWatch:
         self._start = start
         self._close = close
         self._call: DelayedCall | None = None
+        self._call_s = 0.0
+        """When it comes, by the clock."""
         self._is_over = False
 
     def add(self, session: Session) -> None:
@@ -104,11 +106,13 @@ class KeyslotWatch:
             self._check_after(min(max(min(ends) - time.time(), 0.0) + EXPIRY_MARGIN_S, EXPIRY_LOOK_S))
 
     def _check_after(self, seconds: float) -> None:
-        if self._is_over:
+        """Check within so many seconds; a check that is due earlier is not put off."""
+        due_s = self._clock.seconds() + seconds
+        if self._is_over or (self._call is not None and self._call_s <= due_s):
             return
         if self._call is not None:
             self._call.cancel()
-        self._call = self._clock.callLater(seconds, self._check_now)
+        self._call, self._call_s = self._clock.callLater(seconds, self._check_now), due_s
 
     def _check_now(self) -> None:
         self._call = None

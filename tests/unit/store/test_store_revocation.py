@@ -14,6 +14,7 @@ from mailstore.directory import AccountRecord
 from mailstore.errors import AccountDisabled, AuthenticationFailed, Busy, ScopeDenied, StorageFailed
 from mailstore.keyring import Keyring
 from mailstore.keys import AccountId, Scope
+from mailstore.keyslot_watch import RECHECK_RETRY_S
 from mailstore.opening import open_as_owner
 from mailstore.store import Account
 from mailstore.unlock import Unlocker
@@ -152,3 +153,25 @@ def test_a_session_that_cannot_be_checked_spares_no_other(
     assert sum(map(len, told)) == 4
     world.clock.advance(2)
     assert sum(map(len, told)) == 5
+
+
+def test_a_login_does_not_put_off_the_check_that_is_made_up_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An expiring secret is looked at again in an hour; a revoked one that could not be read, in a second."""
+    ring = keyring(world)
+    revoked = ring.add_app_password("phone", Scope())
+    expiring = ring.add_app_password("guest", Scope(not_after=int(time.time()) + 3 * 3600))
+    told = closing(world.login(revoked.printed.text().encode()))
+    ring.revoke(revoked.slot.id)
+
+    async def busy(_self: Unlocker, _unlocked: Any) -> None:
+        raise Busy
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unlocker, "recheck", busy)
+        look_again(world)
+    world.login(expiring.printed.text().encode())
+    assert told == []
+    world.clock.advance(RECHECK_RETRY_S)
+    assert len(told) == 1
