@@ -150,7 +150,7 @@ class Hibernation:
         """Open the databases soon, if they are closed: somebody is about to need them."""
         if self._stage is Stage.ASLEEP and not self._is_over:
             self._stage = Stage.WAKING
-            Deferred.fromCoroutine(self._wake()).addErrback(self._answer)
+            Deferred.fromCoroutine(self._wake()).addErrback(self._failed, "waking")
 
     async def _wake(self) -> None:
         made = self._make()
@@ -178,9 +178,13 @@ class Hibernation:
         self._answer()
         self._sleeper.changed(now.modseqs)
 
+    def _failed(self, failure: Failure, what: str) -> None:
+        if not failure.check(StoreError):
+            kind = type(failure.value).__name__
+            log.error("account %s: %s failed: %s", self._paths.folder.name, what, kind)
+        self._answer(failure)
+
     def _answer(self, failure: Failure | None = None) -> None:
-        if failure is not None and not failure.check(StoreError):
-            log.error("account %s: %s failed", self._paths.folder.name, self._stage.value)
         waiting, self._waiting = self._waiting, []
         for turn in waiting:
             if failure is None:
@@ -204,7 +208,7 @@ class Hibernation:
             self._look_after(max(left_s, self._pause_s))
         else:
             self._stage = Stage.SETTLING
-            Deferred.fromCoroutine(self._settle(databases)).addErrback(self._answer)
+            Deferred.fromCoroutine(self._settle(databases)).addErrback(self._failed, "falling asleep")
 
     async def _settle(self, databases: Databases) -> None:
         self._files, self._is_heard = None, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -152,6 +153,19 @@ class World:
         """Stop the store."""
         now(self.store.stop())
         self.directory.close()
+
+
+def open_files(paths: AccountPaths) -> list[str]:
+    """The account's files that this process has open."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            target = Path(os.readlink(f"/proc/self/fd/{number}"))
+        except FileNotFoundError:
+            continue  # the one that lists them
+        if target.is_relative_to(paths.folder):
+            found.append(target.name)
+    return sorted(found)
 
 
 def make_database(paths: AccountPaths, key: DatabaseKey) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from store_world import NAME, PASSWORD, SteppingExecutor, World
+from store_world import NAME, PASSWORD, SteppingExecutor, World, open_files
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
@@ -140,6 +140,11 @@ def test_a_server_that_stops_while_an_account_falls_asleep_or_wakes_closes_it(
         steps.take(step)
         is_over = not steps.executor.is_busy
         account_id = account.account_id
+        stopping = ensureDeferred(steps.world.store.stop())
+        while not stopping.called:
+            assert steps.executor.step(), "it waits for something"
+        assert open_files(steps.world.paths) == []
+        assert not steps.executor.is_busy
         steps.close()
         assert not steps.world.paths.wal.exists()
         assert not is_unlocked(steps.world.store._unlocker, account_id)
@@ -147,6 +152,26 @@ def test_a_server_that_stops_while_an_account_falls_asleep_or_wakes_closes_it(
         if is_over:
             return
     raise AssertionError("too many steps")
+
+
+def test_an_account_does_not_fall_asleep_while_a_message_for_it_arrives(tmp_path: Path) -> None:
+    """It would have to wake at once."""
+    steps = Steps(tmp_path)
+    account = steps.settled(steps.login(AccessProtocol.IMAP))
+    account.listen(lambda: None)
+    for _ in range(10):  # until the search index is done
+        steps.settled(ensureDeferred(_nothing()))
+        steps.world.clock.advance(1.0)
+    steps.world.watcher.written(f".{'0' * 16}-{'0' * 16}.tmp")
+    assert steps.executor.is_busy
+    steps.world.clock.advance(StoreLimits().hibernate_after_s)
+    assert awake(steps)
+    steps.settled(ensureDeferred(_nothing()))
+    steps.world.clock.advance(StoreLimits().hibernate_after_s)
+    assert not awake(steps)
+    steps.settled(ensureDeferred(_nothing()))
+    account.release()
+    steps.close()
 
 
 async def _nothing() -> None:

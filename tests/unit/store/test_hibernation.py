@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_world import World, now
+from store_world import World, now, open_files
 
 from mailstore import hibernation
 from mailstore.account import exclusive_lock, mark_restored, shared_lock
@@ -33,19 +33,6 @@ def opened(world: World) -> OpenAccount:
     """The account that is open in the store."""
     (found,) = world.store._open.values()
     return found
-
-
-def files(world: World) -> list[str]:
-    """The files of the account that this process has open."""
-    found = []
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            continue  # the one that lists them
-        if target.startswith(str(world.paths.folder)):
-            found.append(Path(target).name)
-    return sorted(found)
 
 
 def sleep(world: World) -> None:
@@ -90,14 +77,14 @@ def test_an_account_that_only_idles_has_no_open_files_and_keeps_its_key(world: W
     now(account.append("INBOX", [NewMessage(MESSAGE)]))
     mailbox, _ = listening(account)
     assert now(mailbox.search(BodyText("hello"), mailbox.opened.status.highest_modseq)).uids
-    assert {"mail.db", "mail.db-shm", "mail.db-wal"} <= set(files(world))
+    assert {"mail.db", "mail.db-shm", "mail.db-wal"} <= set(open_files(world.paths))
     sleep(world)
-    assert files(world) == []
+    assert open_files(world.paths) == []
     assert not world.paths.wal.exists()
     assert opened(world).kept._values == {}
     assert is_unlocked(world.store._unlocker, account.account_id)
     assert now(account.status("INBOX")).messages == 1
-    assert "mail.db" in files(world)
+    assert "mail.db" in open_files(world.paths)
 
 
 def test_a_session_that_works_keeps_its_account_awake(world: World) -> None:
@@ -113,6 +100,18 @@ def test_a_session_that_works_keeps_its_account_awake(world: World) -> None:
             world.clock.advance(AFTER_S / 2)
         assert opened(world).is_awake
     sleep(world)
+
+
+def test_the_time_counts_from_the_last_command(world: World) -> None:
+    """Not from when the process began; what only looks at the account does not count."""
+    world.clock.advance(100 * AFTER_S)
+    account = world.login()
+    world.clock.advance(AFTER_S / 2)
+    now(account.status("INBOX"))
+    world.clock.advance(AFTER_S - 1)
+    assert opened(world).is_awake
+    world.clock.advance(hibernation.LOOK_S)
+    assert opened(world)._rest.is_asleep
 
 
 def test_accounts_stay_awake_where_hibernation_is_off(tmp_path: Path) -> None:
@@ -172,7 +171,7 @@ def test_an_account_that_was_woken_for_mail_sleeps_again_when_all_is_done(world:
         world.clock.advance(AFTER_S / 12)
     assert opened(world)._rest.is_asleep
     settle_files(world)
-    assert files(world) == []
+    assert open_files(world.paths) == []
 
 
 def test_an_account_wakes_while_its_mail_is_still_on_its_way_to_the_disk(world: World) -> None:
@@ -292,6 +291,7 @@ def test_a_change_of_names_is_told_when_the_account_was_falling_asleep(world: Wo
 
     databases.state = late
     now(other.subscribe("elsewhere"))
+    beside.clock.advance(StoreLimits().checkpoint_delay_s)  # closing writes nothing more to the files
     settle_files(world)  # the look at the files finds nothing young, and the subscription in them
     told.clear()
     world.clock.advance(AFTER_S)
@@ -375,7 +375,7 @@ def test_an_account_being_restored_wakes_for_nobody(world: World) -> None:
         heard(world, "leave")
         with pytest.raises((AccountClosed, Busy)):
             now(account.status("INBOX"))
-    assert files(world) == []
+    assert open_files(world.paths) == []
 
 
 def test_a_damaged_database_is_told_to_whoever_wakes_it(world: World) -> None:
@@ -389,7 +389,7 @@ def test_a_damaged_database_is_told_to_whoever_wakes_it(world: World) -> None:
     world.paths.mail_db.write_bytes(b"x" * len(good))
     with pytest.raises(DatabaseDamaged):
         now(account.status("INBOX"))
-    assert files(world) == [] and ended == []
+    assert open_files(world.paths) == [] and ended == []
     world.paths.mail_db.write_bytes(good)
     assert now(account.status("INBOX")).messages == 1
 
@@ -456,11 +456,11 @@ def test_a_lock_that_is_held_delays_closing_and_no_more(
     account = world.login()
     with shared_lock(world.paths):
         sleep(world)
-        assert "mail.db" in files(world)
+        assert "mail.db" in open_files(world.paths)
         assert now(account.status("INBOX")).messages == 0
         sleep(world)
     world.clock.advance(100)
-    assert files(world) == []
+    assert open_files(world.paths) == []
     with exclusive_lock(world.paths, 0.0):
         pass
 
@@ -477,3 +477,36 @@ def test_an_index_that_is_complete_is_not_looked_at_again_on_waking(world: World
     world.deliver(MESSAGE)
     assert now(account.status("INBOX")).messages == 2
     assert opened(world)._rest._databases.searching.is_at_work
+
+
+def test_what_another_process_has_stored_meanwhile_is_indexed_after_waking(
+    world: World, beside: World
+) -> None:
+    """It may have been killed before it came to that."""
+    account = world.login()
+    sleep(world)
+    now(beside.login().append("INBOX", [NewMessage(MESSAGE)]))
+    now(account.status("INBOX"))
+    assert opened(world)._rest._databases.searching.is_at_work
+
+
+def test_an_error_that_nobody_expects_is_logged_with_its_kind_and_what_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its text may be about the mail, so that is not."""
+    account = world.login()
+
+    async def breaks(*_: object) -> None:
+        raise KeyError("private")
+
+    rest = opened(world)._rest
+    with monkeypatch.context() as patch:
+        patch.setattr(rest._databases, "close", breaks)
+        sleep(world)
+    with monkeypatch.context() as patch:
+        patch.setattr("mailstore.databases.Databases.state", breaks)
+        with pytest.raises(KeyError):
+            now(account.status("INBOX"))
+    name = world.paths.folder.name
+    said = [one.getMessage() for one in caplog.records if one.name == "sealbox.store"]
+    assert said == [f"account {name}: {what} failed: KeyError" for what in ("falling asleep", "waking")]

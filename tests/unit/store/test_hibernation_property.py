@@ -6,7 +6,6 @@ that is drawn, and so are commands, deliveries, hints that files have changed, r
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zlib
 from collections.abc import Coroutine, Iterator
@@ -17,7 +16,7 @@ from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_world import NAME, PASSWORD, SteppingExecutor, World
+from store_world import NAME, PASSWORD, SteppingExecutor, World, open_files
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
@@ -199,17 +198,6 @@ class _AtOnce:
         done: Deferred[Any] = Deferred()
         done.callback(fn(*args))
         return done
-
-
-def open_files(paths: AccountPaths) -> list[str]:
-    """The account's files that this process has open."""
-    found = []
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{number}"))
-        except FileNotFoundError:
-            continue  # the one that lists them
-    return [one for one in found if one.startswith(str(paths.folder))]
 
 
 def contents(paths: AccountPaths) -> tuple[int, int]:
