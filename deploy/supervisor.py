@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from deploy.forking import Child, Parent, Run
 from deploy.metrics import process as metrics
 from deploy.metrics.folder import folder_for, forget, slot_name
 from deploy.notify import notify
+from deploy.reloading import reloaded
 from deploy.sockets import DOOR, Listener
 
 log = logging.getLogger("sealbox.supervisor")
@@ -255,15 +256,12 @@ class Supervisor:
             for mistake in exc.mistakes:
                 log.error("configuration not reloaded: %s", mistake)
             return
-        began = self._config
-        fixed = ("data", "listen", "workers", "metrics")
-        if any(getattr(fresh, name) != getattr(began, name) for name in fixed):
+        self._checked = reloaded(self._config, fresh)
+        if self._checked != fresh:
             log.warning(
                 "a changed data root, changed addresses, worker counts or [metrics] take effect at a restart,"
                 " not at a reload"
             )
-        # One data root was locked and checked; a worker of another would serve beside the others.
-        self._checked = replace(fresh, **{name: getattr(began, name) for name in fixed})
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.send(signal.SIGHUP)

@@ -25,6 +25,7 @@ from deploy.logs import setup
 from deploy.metrics.facts import Facts, Known
 from deploy.metrics.folder import folder_for
 from deploy.metrics.http import Door, DoorLimits
+from deploy.reloading import reloaded
 from mailstore.backlog import Backlog, sealed_everywhere
 from mailstore.keys import process_hardening
 
@@ -90,7 +91,7 @@ class Process:
 
     def _reload(self) -> None:
         try:
-            self._known.config = load(self._known.config.path)
+            self._known.config = reloaded(self._known.config, load(self._known.config.path))
         except ConfigError:
             return  # the workers say what is wrong with it
 
