@@ -125,7 +125,7 @@ def _take_its_place(paths: AccountPaths) -> Rewritten:
 
 
 def _synced(path: Path) -> int:
-    """Have it on the disk, which VACUUM INTO does not see to; its size."""
+    """Have it on the disk, which VACUUM INTO does not promise; its size."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         path.chmod(0o600)

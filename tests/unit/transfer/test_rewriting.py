@@ -175,6 +175,26 @@ def test_a_copy_that_is_another_is_thrown_away(world: TransferWorld, monkeypatch
     assert everything(world) == before
 
 
+@pytest.mark.parametrize("name", ["mail.db-wal", "mail.db-new-wal"])
+def test_a_log_that_was_not_copied_back_stops_it(
+    world: TransferWorld, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The old one holds changes that the copy's place would lose, the new one a part of the copy."""
+    paths, _ = paths_of(world)
+    inode = paths.mail_db.stat().st_ino
+    copy = rewriting._copy
+
+    def leaving_a_log(*arguments) -> None:
+        copy(*arguments)
+        (paths.folder / name).write_bytes(b"x")
+
+    monkeypatch.setattr(rewriting, "_copy", leaving_a_log)
+    with pytest.raises(StorageFailed, match="not copied back"):
+        vacuumed(world)
+    assert paths.mail_db.stat().st_ino == inode
+    assert not paths.rewritten.exists()
+
+
 def test_the_old_file_is_overwritten_unless_it_has_another_name(world: TransferWorld) -> None:
     """Deleted mail leaves the disk; what somebody has linked is theirs."""
     paths, _ = paths_of(world)
