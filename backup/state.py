@@ -57,6 +57,9 @@ _STEPS = (
 
 SCHEMA_VERSION = len(_STEPS)
 
+FIRST_STORED = "first_stored_ms"
+"""Setting: see ``State.first_stored_ms``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -159,6 +162,11 @@ class State:
         )
         return value
 
+    def first_stored_ms(self) -> int | None:
+        """When the first snapshot of an account that this server has stored was taken; it may be gone."""
+        found = self.setting(FIRST_STORED)
+        return None if found is None else int(found)
+
     def waiting_mail(self, stream: StreamId, before: int) -> frozenset[str]:
         """Names of the sealed messages in the state before segment ``before``."""
         rows = self._read(
@@ -205,6 +213,10 @@ class State:
         def change(txn: Txn) -> None:
             where = (name.stream, name.sequence)
             txn.run("UPDATE segment SET stored=1 WHERE stream=? AND sequence=?", where)
+            txn.run(
+                "INSERT OR IGNORE INTO setting SELECT ?, ? FROM stream WHERE stream=? AND account<>'server'",
+                (FIRST_STORED, str(name.taken_ms), name.stream),
+            )
             txn.run("DELETE FROM waiting_mail WHERE stream=? AND removed<=?", where)
 
         self._database.write(0, change)

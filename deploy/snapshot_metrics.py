@@ -42,6 +42,8 @@ def write_metrics(folder: Path, job: Job, state: State) -> None:
     _gauge(
         "newest_stored_timestamp_seconds", "When the newest stored snapshot was taken.", (newest or 0) / _MS
     )
+    first = (state.first_stored_ms() or 0) / _MS
+    _gauge("first_stored_timestamp_seconds", "When the first stored snapshot was taken.", first)
     _gauge("failing_accounts", "Accounts whose last snapshot failed.", len(failing_accounts(state)))
     newest_proof = max(proven, default=0) / _MS
     _gauge("newest_proof_timestamp_seconds", "When a restore was last proven.", newest_proof)

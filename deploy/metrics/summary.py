@@ -147,6 +147,8 @@ def _troubles(now: Numbers, now_s: float) -> list[str]:
         )
     if now.sum("sealbox_backup_configured"):
         proven = now.get("sealbox_backup_newest_proof_timestamp_seconds")
-        if proven is not None and now_s - proven > LATE_PROOF_DAYS * DAY_S:
+        # As long as none has been proven, the days count from the first snapshot.
+        since = proven or now.get("sealbox_backup_first_stored_timestamp_seconds")
+        if since and now_s - since > LATE_PROOF_DAYS * DAY_S:
             found.append("no restore was proven for ten days: run 'sealbox backup drill'")
     return found

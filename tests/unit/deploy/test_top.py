@@ -44,6 +44,7 @@ def exposition(*, at: int = 1, **other: float) -> str:
         "sealbox_certificate_expiry_timestamp_seconds": NOW_S + 60 * 86_400,
         "sealbox_backup_configured": 1,
         "sealbox_backup_newest_proof_timestamp_seconds": NOW_S - 3 * 86_400,
+        "sealbox_backup_first_stored_timestamp_seconds": NOW_S - 30 * 86_400,
     }
     return "".join(f"{name} {value}\n" for name, value in (numbers | other).items())
 
@@ -97,6 +98,16 @@ def test_what_is_wrong_is_said_with_the_next_step(name: str, value: float, said:
     (trouble,) = looks(**{name: value}).troubles
     assert said in trouble
     assert said in drawn(looks(**{name: value}), 120, 30)
+
+
+@pytest.mark.parametrize("first_s", [0.0, NOW_S - 9 * 86_400])
+def test_a_new_server_has_not_neglected_anything(first_s: float) -> None:
+    """Ten days without a proof count from the first snapshot, of which there may be none yet."""
+    found = looks(
+        sealbox_backup_newest_proof_timestamp_seconds=0,
+        sealbox_backup_first_stored_timestamp_seconds=first_s,
+    )
+    assert (found.proven_s, found.troubles) == (None, ())
 
 
 def drawn(found: Summary, width: int, height: int) -> str:
