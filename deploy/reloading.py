@@ -7,7 +7,7 @@ from dataclasses import replace
 from deploy.config import Config
 
 FIXED = ("data", "listen", "workers", "metrics")
-"""One data root was locked and checked, sockets are bound, and processes run: until the server is restarted."""
+"""One data root was locked and checked, sockets are bound, and processes run: until a restart."""
 
 
 def reloaded(began: Config, fresh: Config) -> Config:

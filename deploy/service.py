@@ -102,6 +102,7 @@ class Service:
             factories=lambda: self._live,
             load=self._meter.load,
             open_accounts=lambda: store.open_accounts,
+            awake_accounts=lambda: store.awake_accounts,
             throttled=lambda: shared.guard.waiting,
             argon2_queue=lambda: unlocker.waiting,
             filed_messages=lambda: store.filed_messages,

@@ -16,14 +16,7 @@ from mailstore.changes import Watcher
 from mailstore.clock import Clock
 from mailstore.directory import Directory, Recipient
 from mailstore.engine import Txn
-from mailstore.errors import (
-    AccountClosed,
-    MessageTooLarge,
-    NoSuchAccount,
-    OverQuota,
-    ReadOnly,
-    StorageFull,
-)
+from mailstore.errors import AccountClosed, MessageTooLarge, NoSuchAccount, OverQuota, ReadOnly, StorageFull
 from mailstore.executor import Executor
 from mailstore.freed_memory import FreedMemory
 from mailstore.keys import AccountId, Scope
@@ -190,8 +183,13 @@ class MailStore:
 
     @property
     def open_accounts(self) -> int:
-        """How many accounts are open."""
+        """How many accounts are open, asleep or awake."""
         return len(self._open)
+
+    @property
+    def awake_accounts(self) -> int:
+        """How many of them have their databases open."""
+        return sum(opened.is_awake for opened in self._open.values())
 
     def released(self, opened: OpenAccount, account: Account, grace_s: float) -> None:
         """A session is over; the account closes after ``grace_s`` seconds if it was the last."""

@@ -84,6 +84,7 @@ class Meters:
         self.workers = _gauge("workers", "Workers that serve.")
         self.sessions = _gauge("sessions", "Open connections.", "service")
         self.open_accounts = _gauge("open_accounts", "Accounts open in workers.")
+        self.awake_accounts = _gauge("awake_accounts", "Those of them whose databases are open.")
         self.waiting_logins = _gauge("logins_waiting", "Throttled logins that wait.")
         self.argon2_queue = _gauge("argon2_queue", "Logins that wait for memory.")
         self.waiting_jobs = _gauge("database_jobs_waiting", "Database work without a thread.")

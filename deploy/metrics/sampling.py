@@ -22,6 +22,7 @@ class Sources:
     factories: Callable[[], Sequence[StreamFactory]]
     load: Callable[[], Load]
     open_accounts: Callable[[], int]
+    awake_accounts: Callable[[], int]
     throttled: Callable[[], int]
     """Logins that wait because of earlier failures."""
     argon2_queue: Callable[[], int]
@@ -67,6 +68,7 @@ class Sampler:
         meters.lag_s.set(load.lag_s)
         meters.waiting_jobs.set(load.waiting_jobs)
         meters.open_accounts.set(sources.open_accounts())
+        meters.awake_accounts.set(sources.awake_accounts())
         meters.waiting_logins.set(sources.throttled())
         meters.argon2_queue.set(sources.argon2_queue())
         filed = sources.filed_messages()

@@ -75,6 +75,7 @@ def test_what_happens_is_counted_over_all_workers(server: Server) -> None:
     counted(server, 1, "sealbox_sessions", service="pop3s")
     eventually(lambda: (server.number("sealbox_messages_filed_total") or 0) >= before + 3)
     assert (server.number("sealbox_open_accounts") or 0) >= 1
+    assert (server.number("sealbox_awake_accounts") or 0) >= 1
     for client in clients:
         client.logout()
     maildrop.quit()

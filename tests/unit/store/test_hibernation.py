@@ -82,8 +82,10 @@ def test_an_account_that_only_idles_has_no_open_files_and_keeps_its_key(world: W
     assert open_files(world.paths) == []
     assert not world.paths.wal.exists()
     assert opened(world).kept._values == {}
+    assert (world.store.open_accounts, world.store.awake_accounts) == (1, 0)
     assert is_unlocked(world.store._unlocker, account.account_id)
     assert now(account.status("INBOX")).messages == 1
+    assert (world.store.open_accounts, world.store.awake_accounts) == (1, 1)
     assert "mail.db" in open_files(world.paths)
 
 
