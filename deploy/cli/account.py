@@ -46,7 +46,11 @@ account.add_command(vacuum)
 
 @account.command(epilog=EPILOG)
 @click.argument("name")
-@click.option("--quota", metavar="SIZE", help="Storage limit, like 500M or 2G; none if not given.")
+@click.option(
+    "--quota",
+    metavar="SIZE",
+    help="Storage limit, like 500M or 2G; else the domain's or the server's.",
+)
 @click.option("--invite", is_flag=True, help="Print a link behind which the user chooses the password.")
 @click.option("--valid", metavar="TIME", help="How long the link works, like 24h or 7d.")
 @password_stdin_option

@@ -141,7 +141,7 @@ def status(cli: Cli) -> None:
     lines = [
         f"store: {config.backup.store}",
         f"signing key: {signing_key}  (write it down beside the private key)",
-        "the snapshot job is running" if running else "the snapshot job is NOT running",
+        "the snapshot job is running" if running else _NOT_RUNNING,
         f"waiting for the store: {len(waiting)} snapshots, {size_text(sum(waiting))}",
         *([f"TROUBLE: {trouble}"] if trouble else []),
         *([f"old snapshots are not deleted: {refused}"] if refused else []),
@@ -154,14 +154,20 @@ def status(cli: Cli) -> None:
     cli.answer(fields, *lines)
 
 
+_NOT_RUNNING = (
+    "the snapshot job is NOT running: the server is down, was started before [backup] was set,"
+    " or its log says why"
+)
+
+
 def _failing(name: str) -> str:
     return f"{name}  its changes have no snapshot: the log says why"
 
 
 def _doubt(doubt_s: float) -> str:
     return (
-        "nothing expires at present: the clock has jumped, or was not watched for a day;"
-        f" it has to run evenly for {math.ceil(doubt_s / 3600)} h more"
+        "nothing is deleted from the store before the clock has run evenly for a day"
+        f" ({math.ceil(doubt_s / 3600)} h to go): so it is on a new server, and after a jump"
     )
 
 
