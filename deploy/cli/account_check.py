@@ -6,8 +6,8 @@ import click
 
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, command, mail_limits
-from deploy.cli.snapshot_store import size_text
 from deploy.cli.transfer import transfer_bar, transferring
+from deploy.sizes import size_text
 from mailstore.account_check import Checked, Tally, check_account
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.flaws import Flaw

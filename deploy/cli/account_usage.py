@@ -12,8 +12,9 @@ from backup.state import STATE_FILE
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.quota import Limits
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account, mail_limits
-from deploy.cli.snapshot_store import opened_state, size_text, utc
+from deploy.cli.snapshot_store import opened_state, utc
 from deploy.cli.transfer import transferring
+from deploy.sizes import size_text
 from mailstore.account import account_paths
 from mailstore.account_usage import DiskUse, MailboxUse, disk_use, mailbox_use
 from mailstore.directory import AccountRecord

@@ -44,12 +44,12 @@ from deploy.cli.snapshot_store import (
     progress_bar,
     scratch_folder,
     signed_by,
-    size_text,
     store_options,
     utc,
 )
 from deploy.config import Config
 from deploy.object_store import open_store
+from deploy.sizes import size_text
 from deploy.snapshots import open_job
 from mailstore.account import read_server_key
 from mailstore.errors import Busy, StorageFull

@@ -21,11 +21,11 @@ from deploy.cli.snapshot_store import (
     parse_time,
     scratch_folder,
     signed_by,
-    size_text,
     store_options,
     utc,
 )
 from deploy.object_store import open_store
+from deploy.sizes import size_text
 
 Fields = dict[str, object]
 

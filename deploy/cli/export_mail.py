@@ -12,8 +12,8 @@ import click
 from deploy.cli.asking import current_secret, new_passphrase, password_stdin_option
 from deploy.cli.owner import as_caller
 from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, mail_limits
-from deploy.cli.snapshot_store import size_text
 from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring
+from deploy.sizes import size_text
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.transfer.eml_target import EmlTarget
 from mailstore.transfer.exporting import Exported, export_mail

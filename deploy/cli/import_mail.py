@@ -18,8 +18,9 @@ from deploy.cli.asking import current_secret, other_password, password_stdin_opt
 from deploy.cli.owner import as_caller
 from deploy.cli.quota import parse_size
 from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, explain, mail_limits
-from deploy.cli.snapshot_store import parse_time, size_text
+from deploy.cli.snapshot_store import parse_time
 from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring
+from deploy.sizes import size_text
 from mailstore.errors import StoreError
 from mailstore.transfer.eml_source import EmlSource
 from mailstore.transfer.imap_client import ImapClient, imap_place

@@ -29,11 +29,11 @@ from deploy.cli.snapshot_store import (
     progress_bar,
     scratch_folder,
     signed_by,
-    size_text,
     store_options,
     utc,
 )
 from deploy.config import FILE_NAME
+from deploy.sizes import size_text
 from mailstore.account import open_directory
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchMailbox

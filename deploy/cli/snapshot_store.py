@@ -36,7 +36,6 @@ from mailstore.keys import PrivateKey
 
 ANYBODY = "anybody"
 _LAST_S = 253_402_300_799
-_KIB = 1024
 """The end of the year 9999, the last that can be written as a date."""
 
 
@@ -208,10 +207,3 @@ def parse_time(text: str | None) -> int | None:
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
     return int(found.replace(microsecond=0).timestamp()) * 1000 + found.microsecond // 1000
-
-
-def size_text(size_bytes: int) -> str:
-    """A size as text for people."""
-    if size_bytes < _KIB:
-        return f"{size_bytes} B"
-    return f"{tqdm.format_sizeof(size_bytes, 'B', _KIB)}"

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.metrics.summary import DAY_S, FEW_BYTES_SHARE, LATE_CHANGE_S, LATE_PROOF_DAYS, Summary
+from deploy.sizes import size_text
 
 _DIM, _GOOD, _BAD, _ODD = "bright_black", "green", "bold red", "yellow"
 _SERVICES = ("imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients")
@@ -52,13 +53,8 @@ def duration(seconds: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes, in powers of 1024."""
-    if value is None:
-        return "-"
-    for number, unit in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if value >= number:
-            return f"{value / number:.1f} {unit}"
-    return f"{value:.0f} B"
+    """Octets, see ``size_text``."""
+    return "-" if value is None else size_text(int(value))
 
 
 def screen(

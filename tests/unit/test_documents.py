@@ -106,3 +106,16 @@ def test_items_that_run_together_are_seen() -> None:
         assert _RUN_TOGETHER.search(line)
     for line in ("1. The first", "- one (2 of 3)", "RFC 3501, 6.3. It is", "chapter 3. Two"):
         assert not _RUN_TOGETHER.search(line)
+
+
+def test_what_broke_others_is_said_where_it_is_tested() -> None:
+    """SECURITY.md lists every row, each has a test of its number, and the files it names exist."""
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    broken = text.partition("## What has broken other servers")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d\d) \|.*$", broken, re.MULTILINE)
+    assert rows == [f"{number:02d}" for number in range(1, 22)]
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for row in rows:
+        assert f"def test_row_{row}_" in tests, row
+    for named in re.findall(r"`(tests/[\w/]+(?:\.\w+)?)", text):
+        assert (ROOT / named).exists(), named

@@ -476,19 +476,6 @@ def test_no_machine_paths_or_unfinished_work() -> None:
             assert word not in text, f"{name_of(path)}: {word}"
 
 
-def test_what_broke_others_is_said_where_it_is_tested() -> None:
-    """SECURITY.md lists every row, each has a test of its number, and the files it names exist."""
-    text = (ROOT / "SECURITY.md").read_text("utf-8")
-    broken = text.partition("## What has broken other servers")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (\d\d) \|.*$", broken, re.MULTILINE)
-    assert rows == [f"{number:02d}" for number in range(1, 22)]
-    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    for row in rows:
-        assert f"def test_row_{row}_" in tests, row
-    for named in re.findall(r"`(tests/[\w/]+(?:\.\w+)?)", text):
-        assert (ROOT / named).exists(), named
-
-
 def test_every_package_is_installed() -> None:
     """A checkout finds one that setup.cfg forgets; whoever installs the program does not."""
     setup = ConfigParser()

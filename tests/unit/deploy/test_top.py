@@ -137,7 +137,7 @@ def test_everything_is_there_at_the_smallest_usual_size() -> None:
         "imap FETCH",
         "10.0",
         "91 ms",
-        "480.0 GiB",
+        "480GB",
         "48%",
         "60 d",
         "3 d ago",
@@ -166,7 +166,7 @@ def test_everything_is_there_at_the_smallest_usual_size() -> None:
         (duration(30 * 3600), "30 h"),
         (duration(9 * 86_400), "9 d"),
         (size(None), "-"),
-        (size(3 * 2**40), "3.0 TiB"),
+        (size(3 * 2**40), "3.00TB"),
         (size(12), "12 B"),
     ],
 )

@@ -1,0 +1,21 @@
+"""Fixtures of the commands' tests. What they need is imported late: most tests have nothing to do with it."""
+
+import pytest
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run sealbox with a data root of its own and cheap Argon2; gives (exit code, stdout, stderr)."""
+    from command_world import runner
+
+    return runner(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def joe(run):
+    """Run, with the account joe@example.org there."""
+    from command_world import PASSWORD
+
+    code, _out, _err = run("account", "add", "joe@example.org", "--password-stdin", stdin=f"{PASSWORD}\n")
+    assert code == 0
+    return run
