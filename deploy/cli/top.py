@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from urllib.error import URLError
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
 
 import click
 from rich.console import Console
@@ -27,8 +28,13 @@ from deploy.metrics.summary import Summary, summary_of
 
 ANSWER_MAX_BYTES = 8 * 1024 * 1024
 PATIENCE_S = 10.0
+"""For each piece of an answer, and for all of it."""
 ONCE_S = 1.0
 """Between the two looks of --once and --json: a rate needs a time."""
+
+_PIECE_BYTES = 65_536
+_REASON_MAX_CHARS = 200
+_NO_NUMBERS = "what {place} answers are no numbers of Sealbox"
 
 OFF = (
     'no numbers are served: set [metrics] listen = ["127.0.0.1:9190"] in {path} and restart the server,'
@@ -58,11 +64,11 @@ def top(cli: Cli, once: bool, every: float, url: str | None) -> None:
     before = _look(place)
     if once or cli.as_json:
         time.sleep(ONCE_S)
-        found = summary_of(Between(before, _look(place)), time.time())
+        found = _summary(place, before, _look(place))
         if cli.as_json:
             cli.answer(asdict(found))
         else:
-            console = Console()
+            console = _console()
             _print(console, found, server)
         return
     if not sys.stdout.isatty() or not sys.stdin.isatty():
@@ -82,22 +88,54 @@ def _place(cli: Cli) -> str:
     return f"http://{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}/metrics"  # noqa: S104 - compared, not bound
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Numbers are where the configuration says, or nowhere."""
+
+    def redirect_request(self, *_args: object, **_kwargs: object) -> None:
+        """None: the redirect is taken for an error."""
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+"""Neither a proxy nor another server is asked, whatever the environment and the answer say."""
+
+
 def _look(place: str) -> Numbers:
     """Raises Refusal."""
     try:
-        with urllib.request.urlopen(place, timeout=PATIENCE_S) as answer:  # noqa: S310 - http or https, checked
-            text = answer.read(ANSWER_MAX_BYTES + 1)
-    except (URLError, OSError) as error:
+        text = _fetched(place)
+    except (URLError, OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         reason = getattr(error, "reason", error)
         why = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-        raise Refusal(f"{place} does not answer ({why}): is the server running?", EXIT_BUSY) from None
+        shown = "".join(one if one.isprintable() else "?" for one in why[:_REASON_MAX_CHARS])
+        raise Refusal(f"{place} does not answer ({shown}): is the server running?", EXIT_BUSY) from None
     try:
         numbers = read(text.decode("utf-8"), time.monotonic())
     except (ValueError, KeyError):
-        raise Refusal(f"what {place} answers are no numbers of Sealbox", EXIT_USAGE) from None
+        raise Refusal(_NO_NUMBERS.format(place=place), EXIT_USAGE) from None
     if len(text) > ANSWER_MAX_BYTES or not any(True for _ in numbers.having("sealbox_build")):
-        raise Refusal(f"what {place} answers are no numbers of Sealbox", EXIT_USAGE)
+        raise Refusal(_NO_NUMBERS.format(place=place), EXIT_USAGE)
     return numbers
+
+
+def _fetched(place: str) -> bytes:
+    """The answer, or a little more than may be of it. Raises OSError, URLError, HTTPException."""
+    text, until = b"", time.monotonic() + PATIENCE_S
+    with _OPENER.open(place, timeout=PATIENCE_S) as answer:
+        while len(text) <= ANSWER_MAX_BYTES and (more := answer.read1(_PIECE_BYTES)):
+            text += more
+            if time.monotonic() > until:
+                raise TimeoutError("it is too slow")
+    return text
+
+
+def _summary(place: str, before: Numbers, now: Numbers) -> Summary:
+    """Raises Refusal."""
+    try:
+        return summary_of(Between(before, now), time.time())
+    except (ValueError, KeyError, OverflowError):
+        raise Refusal(_NO_NUMBERS.format(place=place), EXIT_USAGE) from None
 
 
 def _print(console: Console, found: Summary, server: str) -> None:
@@ -107,23 +145,28 @@ def _print(console: Console, found: Summary, server: str) -> None:
     console.print(drawn, height=height)
 
 
+def _console() -> Console:
+    """One for which what a server says is text, and nothing to be obeyed."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
 def _clock() -> str:
     return datetime.now().astimezone().strftime("%H:%M:%S")
 
 
 def _live(place: str, server: str, every: float, before: Numbers) -> None:
-    console = Console()
+    console = _console()
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         last, wait_s = before, ONCE_S
         while not pressed(wait_s):
             wait_s = every
             try:
                 now = _look(place)
+                found = _summary(place, last, now)
             except Refusal as error:
                 live.update(error.sentence, refresh=True)
                 continue
             width, height = console.size
-            found = summary_of(Between(last, now), time.time())
             live.update(
                 screen(found, width=width, height=height, server=server, clock=_clock()), refresh=True
             )

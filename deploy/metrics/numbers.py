@@ -34,12 +34,24 @@ class Numbers:
                 yield dict(own), value
 
 
+MOST_SAMPLES = 20_000
+"""In one answer; ours has some hundreds for each worker's process."""
+
+
 def read(text: str, at_s: float) -> Numbers:
-    """The numbers in an answer of ``deploy.metrics.http``. Raises ValueError."""
-    samples = {}
+    """The numbers in an answer of ``deploy.metrics.http``.
+
+    Raises:
+        ValueError: these are no numbers of a server's. What answers may be anybody's, so nothing in a label
+            may be more than text on a terminal.
+    """
+    samples: dict[tuple[str, Labels], float] = {}
     for family in text_string_to_metric_families(text):
         for one in family.samples:
-            samples[one.name, tuple(sorted(one.labels.items()))] = float(one.value)
+            if not all(map(str.isprintable, one.labels.values())) or len(samples) >= MOST_SAMPLES:
+                raise ValueError("labels that cannot be shown, or too many of them")
+            if math.isfinite(one.value):
+                samples[one.name, tuple(sorted(one.labels.items()))] = float(one.value)
     return Numbers(samples, at_s)
 
 

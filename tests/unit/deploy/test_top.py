@@ -194,7 +194,7 @@ def test_a_server_that_cannot_be_asked_is_named(tmp_path: Path, monkeypatch: pyt
         """Of a server that is none of ours."""
 
     for text in (b"<html>hello</html>", b"\xff\xfe", b"up 1\n", b"x" * (command.ANSWER_MAX_BYTES + 10)):
-        monkeypatch.setattr(command.urllib.request, "urlopen", lambda *_, timeout, text=text: Answer(text))
+        monkeypatch.setattr(command._OPENER, "open", lambda *_, timeout, text=text: Answer(text))
         code, said = refusal("--url", "http://127.0.0.1:9/metrics")
         assert (code, "no numbers of Sealbox" in said) == (2, True)
 
