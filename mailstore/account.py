@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,11 +175,11 @@ def exclusive_lock(
     return account_lock(paths, exclusive=True, timeout_s=timeout_s)
 
 
-@contextmanager
-def account_lock(paths: AccountPaths, *, exclusive: bool, timeout_s: float) -> Iterator[HeldLock]:
+def account_lock(
+    paths: AccountPaths, *, exclusive: bool, timeout_s: float
+) -> AbstractContextManager[HeldLock]:
     """The maintenance lock. Blocks up to ``timeout_s``. Raises Busy, NoSuchAccount."""
-    with _lock_file(paths.lock, exclusive=exclusive, timeout_s=timeout_s) as held:
-        yield held
+    return _lock_file(paths.lock, exclusive=exclusive, timeout_s=timeout_s)
 
 
 @contextmanager
@@ -288,12 +288,13 @@ def create_account(
     params: Argon2Params | None = None,
     argon2: Argon2 = argon2id,
     clock: Callable[[], float] = time.time,
+    before_known: Callable[[Header, bytearray], object] = lambda _header, _master: None,
 ) -> AccountRecord:
     """Make an account that ``wanted.password`` opens. Costs one Argon2 run; blocks.
 
-    A crash leaves either the whole account or a folder that the directory does not know, which
-    :func:`orphan_folders` lists. Raises AddressInvalid, PasswordUnusable, AccountExists, StorageFull,
-    StorageFailed.
+    ``before_known`` gets header and master key as the last step before the directory knows the account. A
+    crash leaves either all of it or a folder that the directory does not know, which :func:`orphan_folders`
+    lists. Raises AddressInvalid, PasswordUnusable, AccountExists, StorageFull, StorageFailed.
     """
     name = require_address(wanted.name).full
     if directory.login(name) is not None:
@@ -308,6 +309,7 @@ def create_account(
         )
         try:
             _make_account_folder(paths, header, master)
+            before_known(header, master)
             directory.add_account(record)
         except BaseException:
             shutil.rmtree(paths.folder, ignore_errors=True)
@@ -352,18 +354,16 @@ def destroy_account(
     StorageFailed.
     """
     paths = account_paths(root, account_id)
-    files, size = 0, 0
+    sizes: list[int] = []
     remove_invitations(root, account_id)
     copies = copies_of(root, account_id)
     for copy in copies:
-        more, octets = _measure(copy)
-        files, size = files + more, size + octets
+        sizes += _sizes(copy)
         with storage_errors():
             shred_keys(copy)
     try:
         with keys_lock(paths, lock_timeout_s), exclusive_lock(paths, lock_timeout_s), storage_errors():
-            more, octets = _measure(paths.folder)
-            files, size = files + more, size + octets
+            sizes += _sizes(paths.folder)
             shred(paths.keys)
     except NoSuchAccount:
         pass  # An earlier run got past the folder.
@@ -372,7 +372,9 @@ def destroy_account(
             remove_tree(folder)
     directory.remove_account(account_id)
     until = int(clock() + retention_days * _SECONDS_PER_DAY)
-    return Destroyed(account_id, files, size, (Left("encrypted snapshots in the backup store", until),))
+    return Destroyed(
+        account_id, len(sizes), sum(sizes), (Left("encrypted snapshots in the backup store", until),)
+    )
 
 
 def orphan_folders(root: Path, directory: Directory) -> list[AccountId]:
@@ -486,14 +488,12 @@ def _lock_file(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[Hel
         yield held
 
 
-def _measure(folder: Path) -> tuple[int, int]:
-    """How many files are in a folder, and their octets. Raises StorageFailed."""
+def _sizes(folder: Path) -> list[int]:
+    """The octets of each file in a folder. Raises StorageFailed."""
     sizes = []
     with storage_errors():
         for path in folder.rglob("*"):
-            try:
+            with suppress(FileNotFoundError):  # Filing removes sealed messages while we count.
                 if path.is_file():
                     sizes.append(path.stat().st_size)
-            except FileNotFoundError:
-                continue  # Filing removes sealed messages while we count.
-    return len(sizes), sum(sizes)
+    return sizes

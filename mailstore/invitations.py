@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mailstore.account import account_paths, keys_lock
-from mailstore.directory import Directory
+from mailstore.account import NewAccount, account_paths, create_account, keys_lock
+from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import (
     AccountDisabled,
     AuthenticationFailed,
@@ -25,7 +25,7 @@ from mailstore.errors import (
     StorageFailed,
     StorageFull,
 )
-from mailstore.invitation_files import read_invitation, remove_invitation, write_invitation
+from mailstore.invitation_files import invitations, read_invitation, remove_invitation, write_invitation
 from mailstore.keyring import Keyring
 from mailstore.keys import (
     Argon2,
@@ -35,11 +35,11 @@ from mailstore.keys import (
     InvitationFacts,
     Scope,
     SlotId,
-    SlotKind,
     Token,
     argon2id,
     lock_in_memory,
     make_invitation,
+    new_slot_id,
     open_invitation,
     wipe,
 )
@@ -49,6 +49,7 @@ DEVICE_VALID_S = 3600
 """How long somebody who has just chosen a password may take to set up a device, in seconds."""
 
 DEVICE_LABEL = "set up by invitation"
+NEW_ACCOUNT_LABEL = "new account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,45 @@ def invite(keyring: Keyring, facts: InvitationFacts) -> Token:
     return token
 
 
-def invite_owner(keyring: Keyring, created: int, not_after: int) -> Token:
-    """Make the invitation to a new account: whoever opens it chooses the password. Raises as ``invite``."""
-    password = next(slot for slot in keyring.slots() if slot.kind is SlotKind.PASSWORD)
-    return invite(keyring, InvitationFacts("new account", created, not_after, Scope(), password.id))
+def invite_owner(root: Path, header: Header, master: bytearray, not_after: int) -> Token:
+    """Make the invitation to a new account: whoever opens it chooses the password.
+
+    The directory need not know the account yet. Raises StorageFull, StorageFailed.
+    """
+    (password,) = header.slots
+    taken = (password.id, *(one.id for one in invitations(root)))
+    facts = InvitationFacts(NEW_ACCOUNT_LABEL, password.created, not_after, Scope(), password.id)
+    invitation, token = make_invitation(header.account_id, new_slot_id(taken), facts, master)
+    write_invitation(root, invitation)
+    return token
+
+
+def create_account_for_owner(
+    root: Path,
+    directory: Directory,
+    wanted: NewAccount,
+    not_after: int,
+    *,
+    params: Argon2Params | None = None,
+) -> tuple[AccountRecord, Token]:
+    """Make an account whose password its owner chooses; forget the one in ``wanted``.
+
+    The invitation is there before the directory knows the account, so that neither a failure nor a crash
+    leaves one that takes mail which nobody could ever open. Raises as ``create_account``.
+    """
+    made: list[Token] = []
+
+    def first_invite(header: Header, master: bytearray) -> None:
+        made.append(invite_owner(root, header, master, not_after))
+
+    try:
+        record = create_account(root, directory, wanted, params=params, before_known=first_invite)
+    except BaseException:
+        for token in made:
+            with suppress(StorageFull, StorageFailed):
+                remove_invitation(root, token.id)
+        raise
+    return record, made[0]
 
 
 def withdraw(root: Path, slot_id: SlotId) -> None:

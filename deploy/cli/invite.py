@@ -12,10 +12,10 @@ import click
 from deploy import config as configuration
 from deploy.cli.asking import current_secret, opened_keyring, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
-from mailstore.account import NewAccount, create_account
+from mailstore.account import NewAccount
 from mailstore.directory import AccountRecord, Directory
 from mailstore.invitation_files import invitations
-from mailstore.invitations import invite, invite_owner, withdraw
+from mailstore.invitations import create_account_for_owner, invite, withdraw
 from mailstore.keys import Invitation, InvitationFacts, Scope, SlotId
 from mailstore.model import AccessProtocol
 from protocols.https.facts import INVITE, WELCOME, SetupFacts, link
@@ -156,8 +156,6 @@ def link_to_new_account(cli: Cli, directory: Directory, wanted: NewAccount, vali
         Refusal: as ``facts_and_time``; nothing was made.
     """
     facts, valid_s = facts_and_time(cli, valid)
-    record = create_account(cli.root, directory, wanted, params=cli.params)
-    with opened_keyring(cli, directory, record.name, wanted.password) as keyring:
-        now = int(time.time())
-        token = invite_owner(keyring, now, now + valid_s)
+    not_after = int(time.time()) + valid_s
+    record, token = create_account_for_owner(cli.root, directory, wanted, not_after, params=cli.params)
     return Made(record, token.id, link(facts, token.text(), WELCOME))

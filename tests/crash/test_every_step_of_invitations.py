@@ -10,11 +10,20 @@ import stepper
 from steps import Begin, Say, each_step
 from store_world import NAME, PASSWORD, TINY, World
 
+from mailstore.account import NewAccount, account_paths
 from mailstore.errors import AuthenticationFailed, NoSuchInvitation
 from mailstore.invitation_files import invitations
-from mailstore.invitations import Place, invite, invite_owner, join, welcome, withdraw
+from mailstore.invitations import (
+    Place,
+    create_account_for_owner,
+    invite,
+    invite_owner,
+    join,
+    welcome,
+    withdraw,
+)
 from mailstore.keyring import Keyring
-from mailstore.keys import InvitationFacts, Keyslot, Scope, SlotKind, Token, read_token
+from mailstore.keys import InvitationFacts, Keyslot, Scope, SlotKind, Token, read_header, read_token
 from mailstore.opening import open_as_owner
 
 pytestmark = [
@@ -134,8 +143,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a new account that waits for its owner."""
     root = tmp_path_factory.mktemp("owner") / "root"
     world = World(root)
-    now = int(time.time())
-    token = invite_owner(keyring_of(world, PASSWORD), now, now + DAY_S)
+    keyring = keyring_of(world, PASSWORD)
+    header = read_header(account_paths(root, keyring.account_id).folder).header
+    token = invite_owner(root, header, keyring.master, int(time.time()) + DAY_S)
     (root / "token").write_text(token.text(), "ascii")
     world.close()
     return root
@@ -201,3 +211,42 @@ def check_made(root: Path, said: bytes) -> None:
 def test_killed_at_every_step_of_making_a_link(template: Path, tmp_path: Path) -> None:
     """See ``check_made``."""
     assert each_step(template, tmp_path, make, check_made) > 3
+
+
+NEW = "ann@example.org"
+
+
+def add(root: Path) -> tuple[World, Token]:
+    """The operator makes an account by link."""
+    world = World(root)
+    not_after = int(time.time()) + DAY_S
+    wanted = NewAccount(NEW, b"nobody knows this")
+    return world, create_account_for_owner(root, world.directory, wanted, not_after, params=TINY)[1]
+
+
+def add_by_link(root: Path, say: Say, begin: Begin) -> None:
+    """See ``add``."""
+    begin()
+    say(add(root)[1].text().encode())
+
+
+def check_added(root: Path, said: bytes) -> None:
+    """A link that was printed works; an account that takes mail has one; otherwise it can be added again."""
+    world = World(root)
+    record = world.directory.login(NEW)
+    if said:
+        token = read_token(said.decode())
+        assert token is not None
+        assert welcome(place(world), token, CHOSEN).name == NEW
+    elif record is not None:
+        assert [one.replaces is not None for one in invitations(root, record.account_id)] == [True]
+    world.close()
+    if record is None:
+        world, token = add(root)
+        assert welcome(place(world), token, CHOSEN).name == NEW
+        world.close()
+
+
+def test_killed_at_every_step_of_adding_an_account_by_link(template: Path, tmp_path: Path) -> None:
+    """See ``check_added``."""
+    assert each_step(template, tmp_path, add_by_link, check_added) > 10

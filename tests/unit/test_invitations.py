@@ -10,7 +10,7 @@ import pytest
 from keys_world import NAME, NOW, PASSWORD, TINY, World, make_world
 
 from mailstore import invitations as module
-from mailstore.account import NewAccount, create_account, destroy_account
+from mailstore.account import NewAccount, create_account, destroy_account, orphan_folders
 from mailstore.errors import (
     AccountDisabled,
     AddressInvalid,
@@ -21,8 +21,8 @@ from mailstore.errors import (
     StorageFull,
 )
 from mailstore.invitation_files import invitations, read_invitation, remove_run_out, write_invitation
-from mailstore.invitations import Place, invite, invite_owner, join, welcome, withdraw
-from mailstore.keys import InvitationFacts, Scope, SlotKind, Token, read_token
+from mailstore.invitations import Place, create_account_for_owner, invite, join, welcome, withdraw
+from mailstore.keys import InvitationFacts, Scope, SlotKind, Token, read_header, read_token
 from mailstore.model import AccessProtocol
 from mailstore.opening import complete, prepare
 
@@ -45,6 +45,12 @@ def place(world: World, at_s: float = NOW) -> Place:
 def facts(scope: Scope = IMAP_ONLY, label: str = "phone") -> InvitationFacts:
     """An invitation for a day."""
     return InvitationFacts(label, int(NOW), int(NOW) + DAY_S, scope)
+
+
+def invite_owner(world: World) -> Token:
+    """The link to a new account."""
+    header = read_header(world.paths.folder).header
+    return module.invite_owner(world.root, header, world.keyring().master, int(NOW) + DAY_S)
 
 
 def by_app_password(world: World, secret: str, protocol: AccessProtocol = AccessProtocol.IMAP) -> Scope:
@@ -209,7 +215,7 @@ def test_a_deleted_account_takes_its_links_along(world: World) -> None:
 
 def test_the_owner_of_a_new_account_chooses_its_password(world: World) -> None:
     """The one that it was made with opens nothing any more; a recovery key and another link come along."""
-    token = invite_owner(world.keyring(), int(NOW), int(NOW) + DAY_S)
+    token = invite_owner(world)
     made = welcome(place(world), token, CHOSEN)
     world.open(CHOSEN).wipe()
     world.open(made.recovery_key.encode()).wipe()
@@ -220,9 +226,35 @@ def test_the_owner_of_a_new_account_chooses_its_password(world: World) -> None:
     assert by_app_password(world, joined.app_password) == Scope()
 
 
+@pytest.mark.parametrize("failing", ["mailstore.invitations.write_invitation", "add_account"])
+def test_an_account_by_link_that_could_not_be_made_is_not_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Neither in the directory, where it would take mail that nobody could ever open, nor its invitation."""
+
+    def full(*_args: object) -> None:
+        raise StorageFull("the disk is full")
+
+    wanted = NewAccount("ann@example.org", b"nobody knows this")
+    with monkeypatch.context() as patch:
+        if failing == "add_account":
+            patch.setattr(type(world.directory), failing, full)
+        else:
+            patch.setattr(failing, full)
+        with pytest.raises(StorageFull):
+            create_account_for_owner(world.root, world.directory, wanted, int(NOW) + DAY_S, params=TINY)
+    assert world.directory.login("ann@example.org") is None
+    assert orphan_folders(world.root, world.directory) == []
+    assert invitations(world.root) == []
+    record, token = create_account_for_owner(
+        world.root, world.directory, wanted, int(NOW) + DAY_S, params=TINY
+    )
+    assert (record.name, welcome(place(world), token, CHOSEN).name) == ("ann@example.org", "ann@example.org")
+
+
 def test_an_owner_is_welcomed_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the power failed before the file was gone, and whatever the password has become since."""
-    token = invite_owner(world.keyring(), int(NOW), int(NOW) + DAY_S)
+    token = invite_owner(world)
     with monkeypatch.context() as patch:
         patch.setattr(module, "remove_invitation", lambda *_: None)
         welcome(place(world), token, CHOSEN)
@@ -234,7 +266,7 @@ def test_an_owner_is_welcomed_once(world: World, monkeypatch: pytest.MonkeyPatch
 
 def test_a_password_that_nobody_can_have_does_not_use_the_link_up(world: World) -> None:
     """The owner tries again."""
-    token = invite_owner(world.keyring(), int(NOW), int(NOW) + DAY_S)
+    token = invite_owner(world)
     with pytest.raises(PasswordUnusable):
         welcome(place(world), token, b"with a \0 in it")
     assert welcome(place(world), token, CHOSEN).name == NAME
@@ -243,7 +275,7 @@ def test_a_password_that_nobody_can_have_does_not_use_the_link_up(world: World) 
 def test_a_link_for_a_device_does_not_change_the_password(world: World) -> None:
     """Nor does the owner's become an app password: each is good for one thing."""
     device = invite(world.keyring(), facts())
-    owner = invite_owner(world.keyring(), int(NOW), int(NOW) + DAY_S)
+    owner = invite_owner(world)
     with pytest.raises(AuthenticationFailed):
         welcome(place(world), device, CHOSEN)
     with pytest.raises(AuthenticationFailed):
@@ -317,7 +349,7 @@ def test_the_master_key_is_overwritten_afterwards(
 
     monkeypatch.setattr(module, "open_invitation", noting)
     keyring = world.keyring()
-    for token in (invite(keyring, facts()), invite_owner(keyring, int(NOW), int(NOW) + DAY_S)):
+    for token in (invite(keyring, facts()), invite_owner(world)):
         try:
             exchange(place(world), token)
         except AuthenticationFailed:
