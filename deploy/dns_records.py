@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import idna
+
 from protocols.https.documents import policy
 from protocols.https.facts import Server, SetupFacts
 
@@ -56,7 +58,8 @@ class DomainFacts:
 
 def a_labels(domain: str) -> str:
     """The domain as the DNS has it (RFC 5891). Raises UnicodeError: it cannot have it."""
-    return domain.encode("idna").decode("ascii").lower()
+    labels = domain.lower().split(".")
+    return ".".join(one if one.isascii() else idna.encode(one).decode("ascii") for one in labels)
 
 
 def records(facts: DomainFacts, domain: str) -> list[Record]:
