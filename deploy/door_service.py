@@ -9,18 +9,15 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.python.failure import Failure
 
 from deploy.config import Config
-from deploy.hourly import Hourly
 from deploy.unix_listener import UnixListener
 from deploy.worker import Sockets
 from mailstore.account import open_directory, read_server_key
 from mailstore.address import read_address, read_domain
 from mailstore.errors import AuthenticationFailed
 from mailstore.executor import Executor
-from mailstore.invitation_files import remove_run_out
-from mailstore.invitations import Place, join, welcome
+from mailstore.invitations import DEVICE_VALID_S, Place, join, welcome
 from mailstore.keys import KeyLabel, Token, derive, read_token
 from mailstore.model import AccessProtocol
 from protocols.access_log import FileAccessLog
@@ -63,7 +60,7 @@ class _Accounts:
     async def welcome(self, token: str, password: bytes) -> Welcomed:
         """See ``DoorAccounts``."""
         made = await self._executor.call(welcome, self._place, _token(token), password)
-        return Welcomed(made.name, made.recovery_key, made.device.text())
+        return Welcomed(made.name, made.recovery_key, made.device.text(), DEVICE_VALID_S)
 
     def _domain(self, text: str) -> str | None:
         domain = read_domain(text)
@@ -96,7 +93,7 @@ class DoorService:
             config.login, reactor, self._throttle, self._executor.call, lambda _name: None
         )
         self._access_log = self._new_access_log(config)
-        self._cleaning = Hourly(reactor, self._clean)
+        self._unseen = Unseen(reactor, config.door.https.unseen_kept_s)
         self._ports: list[Any] = []
         self._live: list[HttpsFactory] = []
 
@@ -116,7 +113,6 @@ class DoorService:
         Raises:
             OSError, OpenSSL.SSL.Error: the certificate cannot be used.
         """
-        self._cleaning.start()
         factory = self._factory(self._config)
         for _service, bound in listening:
             if bound.family == socket.AF_UNIX:
@@ -148,7 +144,7 @@ class DoorService:
             self._access_log,
             self._reactor,
             config.door.https.behind_proxy,
-            Unseen(self._reactor, config.door.https.unseen_kept_s),
+            self._unseen,
         )
 
     def _signing(self, config: Config) -> Callable[[bytes], Awaitable[bytes]]:
@@ -164,18 +160,6 @@ class DoorService:
 
         return sign
 
-    def _clean(self) -> Deferred[Any]:
-        """Invitations that have run out go; a failure does not stop the next cleaning."""
-        done = self._executor.call(remove_run_out, self._config.data, self._reactor.seconds())
-        return done.addErrback(self._cleaning_failed)
-
-    @staticmethod
-    def _cleaning_failed(failure: Failure) -> None:
-        log.error(
-            "removing invitations that have run out failed: %s",
-            failure.type.__name__ if failure.type else "unknown",
-        )
-
     def reload(self, config: Config) -> None:
         """Use a new certificate, limits and settings for connections from now on."""
         before = self._access_log
@@ -187,13 +171,13 @@ class DoorService:
             log.error("configuration not reloaded: certificate: %s", type(exc).__name__)
             return
         self._guard.limits = config.login
+        self._unseen.kept_s = config.door.https.unseen_kept_s
         for port in self._ports:
             port.factory = factory
         self._config = config
 
     async def stop(self) -> None:
         """Stop accepting, let requests end, write the last log lines."""
-        self._cleaning.stop()
         await gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
         patience_s = self._config.drain_timeout_s
         await gatherResults([Deferred.fromCoroutine(one.drain(patience_s)) for one in self._live])

@@ -23,6 +23,7 @@ from deploy.unix_listener import UnixListener
 from mailstore.account import open_directory, read_server_key
 from mailstore.changes import Watcher
 from mailstore.executor import Executor
+from mailstore.invitation_files import remove_expired
 from mailstore.keys import KeyLabel, derive
 from mailstore.store import MailStore
 from mailstore.unlock import Unlocker
@@ -155,6 +156,8 @@ class Service:
             self._access_log.delete_expired(),
             self._logins.call(self._throttle.sweep, limits, now_s),
         ]
+        if self._number == 0:
+            due.append(self._executor.call(remove_expired, self._config.data, now_s))
         if self._leftovers is not None:
             due.append(self._executor.call(self._leftovers.remove, self._config.snapshots.retention_s))
         return gatherResults([one.addErrback(self._cleaning_failed) for one in due])
@@ -162,7 +165,7 @@ class Service:
     @staticmethod
     def _cleaning_failed(failure: Failure) -> None:
         log.error(
-            "removing expired logs, login counters or replaced accounts failed: %s",
+            "removing expired logs, login counters, invitations or replaced accounts failed: %s",
             failure.type.__name__ if failure.type else "unknown",
         )
 

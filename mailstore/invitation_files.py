@@ -71,7 +71,7 @@ def remove_invitations(root: Path, account_id: AccountId) -> None:
         remove_invitation(root, one.id)
 
 
-def remove_run_out(root: Path, now_s: float) -> int:
+def remove_expired(root: Path, now_s: float) -> int:
     """Destroy those that have run out, and what is no invitation; how many. ``now_s`` is in epoch seconds.
 
     Raises StorageFull, StorageFailed.

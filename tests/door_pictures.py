@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailstore.invitations import DEVICE_VALID_S
 from protocols.https.accounts import Joined, Welcomed
 from protocols.https.connection import Response
 from protocols.https.facts import PolicyFacts, Server, SetupFacts
@@ -49,7 +50,7 @@ def pages() -> dict[str, Shown]:
     """Each page by the name of its pictures."""
     made = Pages(FACTS, HttpsLimits())
     joined = made.joined(Joined(ADDRESS, "k7qm-2x9a-7s4e-0zwf-5jbh-tq1c-r8yd", None))
-    welcomed = made.welcomed(Welcomed(ADDRESS, RECOVERY_KEY, ""), PATH)
+    welcomed = made.welcomed(Welcomed(ADDRESS, RECOVERY_KEY, "", DEVICE_VALID_S), PATH)
     return {
         "invite": Shown(made.invite(PATH), _all(460, 590)),
         "settings": Shown(joined, _all(1090, 960)),

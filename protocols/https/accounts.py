@@ -24,11 +24,13 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Welcomed:
-    """What the owner of a new account gets; ``device`` is the token of an invitation for the first device."""
+    """What the owner of a new account gets; ``device`` is the token of an invitation for the first device,
+    which works for ``device_valid_s`` seconds."""
 
     name: str = field(repr=False)
     recovery_key: str = field(repr=False)
     device: str = field(repr=False)
+    device_valid_s: int
 
 
 class DoorAccounts(Protocol):

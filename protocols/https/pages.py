@@ -95,6 +95,7 @@ class Pages:
             recovery_key=made.recovery_key,
             action=path,
             code=_code(self._facts.url + path),
+            minutes=made.device_valid_s // 60,
         )
 
     def joined(self, made: Joined) -> Response:

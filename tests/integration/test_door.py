@@ -17,6 +17,9 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from running import Server, eventually, raw
 
+from mailstore.invitation_files import read_invitation, write_invitation
+from mailstore.keys import AccountId, InvitationFacts, Scope, SlotId, make_invitation, new_slot_id
+
 pytestmark = pytest.mark.integration
 
 CHOSEN = "a password of my own"
@@ -205,6 +208,15 @@ def test_old_tls_and_other_protocols_are_refused(server: Server) -> None:
         context.wrap_socket(plain, server_hostname="localhost")
 
 
+def expired_invitation(data: Path) -> SlotId:
+    """One whose time is over, as a server without the door has it from before."""
+    made, token = make_invitation(
+        AccountId("0" * 32), new_slot_id(()), InvitationFacts("old", 1, 2, Scope()), bytes(32)
+    )
+    write_invitation(data, made)
+    return token.id
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Server]:
     """A server that a test stops and starts."""
@@ -224,6 +236,18 @@ def changed(data: Path, *changes: tuple[str, str]) -> Callable[[str], str]:
         return text
 
     return change
+
+
+def test_expired_invitations_go_without_the_door_too(own: Server) -> None:
+    """They hold a wrapped master key; those that have time left stay."""
+    kept = urlsplit(own.info["invite"]).path.removeprefix("/invite/")[:8]
+    own.stop()
+    gone = expired_invitation(own.data)
+    assert read_invitation(own.data, gone) is not None
+    own.start_with(lambda text: re.sub(r"(?m)^https = .*\n", "", text))
+    assert "door" not in own.children().values()
+    eventually(lambda: read_invitation(own.data, gone) is None)
+    assert read_invitation(own.data, SlotId(kept)) is not None
 
 
 def test_behind_a_proxy_and_with_another_name(own: Server) -> None:

@@ -20,7 +20,7 @@ from mailstore.errors import (
     ScopeDenied,
     StorageFull,
 )
-from mailstore.invitation_files import invitations, read_invitation, remove_run_out, write_invitation
+from mailstore.invitation_files import invitations, read_invitation, remove_expired, write_invitation
 from mailstore.invitations import Place, create_account_for_owner, invite, join, welcome, withdraw
 from mailstore.keys import InvitationFacts, Scope, SlotKind, Token, read_header, read_token
 from mailstore.model import AccessProtocol
@@ -145,8 +145,8 @@ def test_a_link_runs_out(world: World) -> None:
     token = invite(world.keyring(), facts())
     with pytest.raises(AuthenticationFailed):
         join(place(world, NOW + DAY_S + 1), token)
-    assert remove_run_out(world.root, NOW + DAY_S) == 0
-    assert remove_run_out(world.root, NOW + DAY_S + 1) == 1
+    assert remove_expired(world.root, NOW + DAY_S) == 0
+    assert remove_expired(world.root, NOW + DAY_S + 1) == 1
     assert files(world) == []
     with pytest.raises(AuthenticationFailed):
         join(place(world), token)
@@ -328,9 +328,9 @@ def test_what_is_no_invitation_goes_after_an_hour(world: World) -> None:
     half = folder / f".{token.id}.1.tmp"
     half.write_bytes(b"{")
     written_s = half.stat().st_mtime
-    assert remove_run_out(world.root, written_s) == 0
+    assert remove_expired(world.root, written_s) == 0
     assert [one.id for one in invitations(world.root)] == [token.id]
-    assert remove_run_out(world.root, min(written_s + 3601, NOW)) == 1
+    assert remove_expired(world.root, min(written_s + 3601, NOW)) == 1
     assert files(world) == [token.id]
 
 

@@ -46,6 +46,7 @@ class MemoryAccounts:
         """Whatever was looked up."""
         self.protocols: frozenset[AccessProtocol] | None = None
         self.trouble: StoreError | None = None
+        self.device_valid_s = 3600
         self.passwords: list[bytes] = []
         self.gate: Deferred[None] | None = None
         """What an exchange waits for, once it has used its invitation up."""
@@ -73,7 +74,7 @@ class MemoryAccounts:
         """See ``DoorAccounts``."""
         self._use(token)
         self.passwords.append(password)
-        return Welcomed("joe@example.org", RECOVERY_KEY, TOKEN)
+        return Welcomed("joe@example.org", RECOVERY_KEY, TOKEN, self.device_valid_s)
 
     def _use(self, token: str) -> None:
         self.asked.append(token)

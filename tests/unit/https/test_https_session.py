@@ -121,6 +121,15 @@ def test_the_owner_of_a_new_account_chooses_a_password(world: HttpsWorld) -> Non
     assert f'action="{INVITE}"' in answer.text
 
 
+@pytest.mark.parametrize(("valid_s", "said"), [(3600, "an hour"), (1200, "20 minutes")])
+def test_the_owner_is_told_how_long_the_first_devices_link_works(
+    world: HttpsWorld, valid_s: int, said: str
+) -> None:
+    """As long as it really does."""
+    world.accounts.device_valid_s = valid_s
+    assert f"This works once, within {said}." in world.post(WELCOME, CHOSEN).text
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [
