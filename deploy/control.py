@@ -85,9 +85,9 @@ def who(data: Path) -> Present:
     return Present(tuple(sessions), others)
 
 
-def put_out(data: Path, account_id: str) -> int:
+def disconnect(data: Path, account_id: str) -> int:
     """End all sessions of an account; how many there were. Raises NotServed, NoAnswer, StorageFailed."""
-    answers = _ask_all(data, {"do": "put_out", "account": account_id})
+    answers = _ask_all(data, {"do": "disconnect", "account": account_id})
     try:
         return sum(int(line["ended"]) for line in answers)
     except (KeyError, TypeError, ValueError):

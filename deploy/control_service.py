@@ -25,7 +25,7 @@ CONNECTIONS_MAX = 16
 
 REQUEST_WAIT_S = 10.0
 PATIENCE_MAX_S = ANSWER_WAIT_S / 2
-"""Seconds until a session that was put out is cut off, at most: whoever asks does not wait for longer."""
+"""Seconds until a session that was asked to end is cut off, at most: nobody waits longer for an answer."""
 
 LINES_AT_ONCE = 200
 """Lines of an answer that are written before other connections get their turn."""
@@ -60,11 +60,11 @@ class Serving:
             for connection, session in factory.logged_in()
         ]
 
-    async def put_out(self, account_id: str) -> int:
+    async def disconnect(self, account_id: str) -> int:
         """End all sessions of an account; how many there were. Returns when they are gone."""
         patience_s = min(self.patience_s(), PATIENCE_MAX_S)
         ending = [
-            Deferred.fromCoroutine(one.put_out(account_id, REASON, patience_s)) for one in self.factories()
+            Deferred.fromCoroutine(one.disconnect(account_id, REASON, patience_s)) for one in self.factories()
         ]
         return sum(await gatherResults(ending))
 
@@ -93,8 +93,8 @@ class ControlSession:
         match _parsed(line):
             case {"do": "who"}:
                 await self._tell_who()
-            case {"do": "put_out", "account": str(account)}:
-                await self._send([{"done": True, "ended": await self._serving.put_out(account)}])
+            case {"do": "disconnect", "account": str(account)}:
+                await self._send([{"done": True, "ended": await self._serving.disconnect(account)}])
             case _:
                 await self._send([{"done": True, "error": "no such request"}])
 

@@ -384,7 +384,7 @@ class AccountSession(Endable, Protocol):
     def account_id(self) -> str | None:
         """The account that it has open; None before login."""
 
-    def put_out(self, reason: bytes) -> None:
+    def disconnect(self, reason: bytes) -> None:
         """As ``end``, by the operator: the client is told also where the protocol ends silently otherwise."""
 
 
@@ -449,11 +449,11 @@ class StreamFactory(Factory):
             if isinstance(session, AccountSession) and session.account_id is not None
         ]
 
-    async def put_out(self, account_id: str, reason: bytes, deadline_s: float) -> int:
+    async def disconnect(self, account_id: str, reason: bytes, deadline_s: float) -> int:
         """End the sessions of one account, as :meth:`drain` does; how many there were."""
         theirs = [one for one in self.logged_in() if one[1].account_id == account_id]
         for _, session in theirs:
-            session.put_out(reason)
+            session.disconnect(reason)
         await self._gone([connection for connection, _ in theirs], deadline_s)
         return len(theirs)
 

@@ -85,7 +85,7 @@ def kick(cli: Cli, name: str) -> None:
     with cli.directory() as directory:
         record = find_account(directory, name)
     with _server(cli):
-        ended = control.put_out(cli.root, str(record.account_id))
+        ended = control.disconnect(cli.root, str(record.account_id))
     cli.answer(
         {"account": record.account_id, "name": record.name, "ended": ended},
         f"ended {ended} sessions of {record.name}" if ended else f"{record.name} has no session",

@@ -75,7 +75,7 @@ class ImapSession:
         """See ``AccountSession``."""
         return None if self._ctx.account is None else self._ctx.account.account_id
 
-    def put_out(self, reason: bytes) -> None:
+    def disconnect(self, reason: bytes) -> None:
         """See ``AccountSession``."""
         self.end(reason)
 

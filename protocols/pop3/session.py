@@ -67,7 +67,7 @@ class Pop3Session:
         """See ``AccountSession``."""
         return None if self._transaction is None else self._transaction.account.account_id
 
-    def put_out(self, reason: bytes) -> None:
+    def disconnect(self, reason: bytes) -> None:
         """See ``AccountSession``. The client takes the line for the answer to its next command."""
         self._farewell = Refusal(reason, b"SYS/TEMP")
         self.end(reason)

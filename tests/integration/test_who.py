@@ -160,7 +160,7 @@ REFUSED = b'{"done": true, "error": "no such request"}\n'
     [
         (b"\n", REFUSED),
         (b"[" * 4000 + b"\n", REFUSED),
-        (b'{"do": "put_out"}\n', REFUSED),
+        (b'{"do": "disconnect"}\n', REFUSED),
         (b"\xff\n", REFUSED),
         (b'{"do": 1}\n', REFUSED),
         (b'{"do": "who"', b""),

@@ -82,7 +82,7 @@ class Stuck:
     def end(self, reason: bytes) -> None:
         """See ``Endable``."""
 
-    def put_out(self, reason: bytes) -> None:
+    def disconnect(self, reason: bytes) -> None:
         """See ``AccountSession``."""
 
 
@@ -108,7 +108,7 @@ def test_a_session_that_does_not_end_is_cut_off_before_the_command_gives_up() ->
     transport.abortConnection = lambda: protocol.connectionLost(Failure(ConnectionLost()))  # type: ignore[method-assign]
     serving = Serving(clock, lambda: [factory], lambda: True, lambda: 3600.0)
     ended: list[int] = []
-    Deferred.fromCoroutine(serving.put_out("a")).addCallback(ended.append)
+    Deferred.fromCoroutine(serving.disconnect("a")).addCallback(ended.append)
     assert not ended
     clock.advance(control.ANSWER_WAIT_S - 1)
     assert ended == [1]
