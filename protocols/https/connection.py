@@ -29,6 +29,8 @@ class Request:
     forwarded_for: bytes | None
     """The last address that a proxy has added, None without the field."""
     body: bytes = field(repr=False)
+    is_foreign: bool = False
+    """Whether a browser says that a page of another site sends it (Fetch Metadata, Sec-Fetch-Site)."""
 
     def parameters(self) -> dict[str, str]:
         """The query's parameters, names in lower case; empty where it cannot be read."""
@@ -112,6 +114,7 @@ class Connection:
             fields.get(b"user-agent", b""),
             None if forwarded is None else forwarded.rpartition(b",")[2].strip(),
             bytes(self._body),
+            fields.get(b"sec-fetch-site") == b"cross-site",
         )
 
     def answer(self, response: Response) -> bytes:

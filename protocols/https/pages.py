@@ -23,6 +23,7 @@ CONTENT_TYPE = "text/html; charset=utf-8"
 
 MESSAGES = {
     400: ("That was not understood", "Your program has sent something that is not asked for here."),
+    403: ("That comes from another site", "Open the link itself, and press the button there."),
     404: ("There is nothing here", "If you followed a link, check that you have all of it."),
     405: ("That is not possible here", "If you followed a link, open it in a browser."),
     409: (

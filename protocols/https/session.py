@@ -135,6 +135,9 @@ class HttpsSession:
         name, methods, answer = self._route(asked)
         if asked.method not in methods:
             return name, replace(self._pages.message(405), headers=(("allow", ", ".join(methods)),))
+        if asked.method == "POST" and asked.is_foreign:
+            # It would count as the visitor's attempt, and delay his logins.
+            return name, self._pages.message(403)
         try:
             return name, await answer(asked)
         except AuthenticationFailed:

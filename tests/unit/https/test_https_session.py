@@ -37,6 +37,15 @@ def test_looking_at_a_link_uses_nothing_up(world: HttpsWorld) -> None:
     assert world.post(INVITE, b"as=other").status == 200
 
 
+@pytest.mark.parametrize("path", [INVITE, WELCOME])
+def test_a_page_of_another_site_presses_no_button(world: HttpsWorld, path: str) -> None:
+    """It would count as an attempt of the visitor whose browser sends it, or use a link up."""
+    foreign = world.post(path, b"as=other&" + CHOSEN, more="Sec-Fetch-Site: cross-site\r\n")
+    assert foreign.status == 403
+    assert world.accounts.asked == []
+    assert world.post(path, b"as=other&" + CHOSEN, more="Sec-Fetch-Site: same-origin\r\n").status == 200
+
+
 def test_the_page_is_the_same_whether_or_not_there_is_an_invitation(world: HttpsWorld) -> None:
     """But for the link itself, in the form; its code changes with it."""
     other = f"/invite/{'0' * 40}"
