@@ -129,8 +129,7 @@ def create_account_for_owner(
         record = create_account(root, directory, wanted, params=params, before_known=first_invite)
     except BaseException:
         for token in made:
-            with suppress(StorageFull, StorageFailed):
-                remove_invitation(root, token.id)
+            _destroy(root, token.id)
         raise
     return record, made[0]
 
@@ -163,7 +162,7 @@ def join(place: Place, token: Token, usable: frozenset[AccessProtocol] = frozens
         keyring.change(
             lambda header: _unused(place.root, header, invitation).with_slot(made.slot, keyring.limits)
         )
-        _destroy_used(place.root, invitation)
+        _destroy(place.root, invitation.id)
     return Joined(name, made.printed.text(), invitation.scope)
 
 
@@ -177,21 +176,25 @@ def welcome(place: Place, token: Token, password: bytes) -> Welcomed:
         # First whatever may fail: once the password is changed its owner has to see the recovery key.
         now = int(place.clock())
         device = invite(keyring, InvitationFacts(DEVICE_LABEL, now, now + DEVICE_VALID_S, Scope()))
-        keyring.change(
-            lambda header: (
-                _unused(place.root, header, invitation)
-                .with_slot(chosen, keyring.limits)
-                .with_slot(recovery.slot, keyring.limits)
+        try:
+            keyring.change(
+                lambda header: (
+                    _unused(place.root, header, invitation)
+                    .with_slot(chosen, keyring.limits)
+                    .with_slot(recovery.slot, keyring.limits)
+                )
             )
-        )
-        _destroy_used(place.root, invitation)
+        except BaseException:
+            _destroy(place.root, device.id)
+            raise
+        _destroy(place.root, invitation.id)
     return Welcomed(name, recovery.printed.text(), device)
 
 
-def _destroy_used(root: Path, invitation: Invitation) -> None:
-    """Destroy what the header says is used; on a disk that does not let it, it goes once it has run out."""
+def _destroy(root: Path, slot_id: SlotId) -> None:
+    """Destroy what nobody may use; on a disk that does not let it, it goes once it has run out."""
     with suppress(StorageFull, StorageFailed):
-        remove_invitation(root, invitation.id)
+        remove_invitation(root, slot_id)
 
 
 @contextmanager
@@ -221,7 +224,7 @@ def _unused(root: Path, header: Header, invitation: Invitation) -> Header:
     ids = {slot.id for slot in header.slots}
     is_used = invitation.id in ids if invitation.replaces is None else invitation.replaces not in ids
     if is_used:
-        _destroy_used(root, invitation)
+        _destroy(root, invitation.id)
     if is_used or read_invitation(root, invitation.id) is None:
         raise AuthenticationFailed
     return header

@@ -259,8 +259,10 @@ def test_an_owner_is_welcomed_once(world: World, monkeypatch: pytest.MonkeyPatch
         patch.setattr(module, "remove_invitation", lambda *_: None)
         welcome(place(world), token, CHOSEN)
     world.keyring(CHOSEN).change_password(b"yet another one")
+    (device,) = set(files(world)) - {token.id}
     with pytest.raises(AuthenticationFailed):
         welcome(place(world), token, b"somebody else's")
+    assert files(world) == [device], "who comes too late leaves no link of his own"
     world.open(b"yet another one").wipe()
 
 
