@@ -21,7 +21,7 @@ from mailstore.account_database import (
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors, sync_folder
 from mailstore.engine import DatabaseKey
-from mailstore.errors import NoSuchAccount, StorageFailed, StorageFull
+from mailstore.errors import NoSuchAccount, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.integrity import unsound
 from mailstore.keys import Argon2Params
@@ -32,10 +32,12 @@ from mailstore.room import ROOM_TO_OPEN_BYTES, ROOM_TO_WRITE_BYTES, free_bytes, 
 _CHUNK_BYTES = 1024 * 1024
 
 
-class NoRoomToRewrite(StorageFull):
-    """There is less free space than a second copy may take. Nothing has been changed."""
+class NoRoomToRewrite(Exception):
+    """There is less free space than a second copy may take: so much is needed. Nothing has been changed."""
 
-    needed_bytes = 0
+    def __init__(self, needed_bytes: int) -> None:
+        super().__init__("there is no room for a second copy")
+        self.needed_bytes = needed_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,7 @@ def _require_room(paths: AccountPaths) -> None:
         needed = paths.mail_db.stat().st_size + 2 * log + ROOM_TO_OPEN_BYTES + ROOM_TO_WRITE_BYTES
         free = free_bytes(paths.folder)
     if free is not None and free < needed:
-        error = NoRoomToRewrite("the disk is full")
-        error.needed_bytes = needed
-        raise error
+        raise NoRoomToRewrite(needed)
 
 
 def _copy(paths: AccountPaths, key: DatabaseKey, held: HeldLock) -> None:

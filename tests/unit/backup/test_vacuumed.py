@@ -59,8 +59,7 @@ def test_snapshots_of_both_files_are_whole(world: CommandsWorld) -> None:
 
 def test_what_is_refused_changes_nothing(world: CommandsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong secret, no room, a session that does not end, no database, damage: a sentence and a code."""
-    no_room = rewriting.NoRoomToRewrite()
-    no_room.needed_bytes = 5 * 2**30
+    no_room = rewriting.NoRoomToRewrite(5 * 2**30)
     code, _, said = vacuum(world, secret="wrong")
     assert (code, said) == (4, "sealbox: wrong name or secret: check both and try again\n")
     for error, expected, words in (
