@@ -45,13 +45,16 @@ def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def attack(server: Server, source: str, window: int, over: threading.Event) -> None:
-    """Attempts one after the other, ``window`` of them open at a time; the oldest is hung up on."""
+    """Attempts one after the other, ``window`` of them open at a time; then the oldest is hung up on."""
     with contextlib.ExitStack() as stack:
         held: deque[ssl.SSLSocket] = deque()
         for number in range(ATTEMPTS):
             if over.is_set():
                 return
-            held.append(stack.enter_context(connect(server, source)))
+            try:
+                held.append(stack.enter_context(connect(server, source)))
+            except OSError:
+                continue  # hung up on: the address has as many connections as it may
             held[-1].sendall(b'a LOGIN "nobody%d" "guess %d"\r\n' % (number, number))
             if len(held) > window:
                 held.popleft().close()
