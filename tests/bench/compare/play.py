@@ -16,6 +16,9 @@ QUIET_S = 0.25
 QUIET_SHARE = 0.04
 """Of one core: a server that uses less has nothing of its own left to do."""
 
+LASTING_S = 4.0
+"""Longer than Sealbox waits before it indexes what has come (``store.index_delay_s``)."""
+
 
 class Unit(Enum):
     """What a figure counts, and whether more of it is better."""
@@ -122,6 +125,8 @@ class Row:
     warm: bool = True
     grows: bool = False
     """Whether it may cost more in a larger mailbox."""
+    leaves_work: bool = False
+    """Whether a server may have something to do afterwards that it begins only seconds later."""
 
 
 SLOW_S, SLOW_TURNS = 10.0, 2
@@ -146,15 +151,14 @@ def measure(peer: Peer, work: Work) -> Sample:
     return Sample(seconds, cpu, work.operations, outcome)
 
 
-def until_quiet(peers: Sequence[Peer], at_most_s: float) -> None:
+def until_quiet(peers: Sequence[Peer], at_most_s: float, lasting_s: float = QUIET_S) -> None:
     """Wait until no server does anything of its own, such as writing back its log; not for ever."""
-    deadline = time.monotonic() + at_most_s
-    while time.monotonic() < deadline:
+    deadline, quiet_s = time.monotonic() + at_most_s, 0.0
+    while quiet_s < lasting_s and time.monotonic() < deadline:
         before = [cpu_ms(peer.process.pid) for peer in peers]
         pause(QUIET_S)
         ran = sum(cpu_ms(peer.process.pid) for peer in peers) - sum(before)
-        if ran < 1000 * QUIET_S * QUIET_SHARE * len(peers):
-            return
+        quiet_s = quiet_s + QUIET_S if ran < 1000 * QUIET_S * QUIET_SHARE * len(peers) else 0.0
 
 
 def play(row: Row, peers: Sequence[Peer], size: Size) -> Played:
@@ -176,6 +180,8 @@ def play(row: Row, peers: Sequence[Peer], size: Size) -> Played:
     finally:
         for peer in peers:
             peer.end_row()
+    if row.leaves_work:
+        until_quiet(peers, size.quiet_s, LASTING_S)
     return played
 
 
