@@ -110,6 +110,16 @@ def check_endpoint(text: str) -> str:
     return text
 
 
+def check_endpoints(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Accept what :func:`check_endpoint` accepts, with addresses and not names. Raises ValueError."""
+    for text in values:
+        try:
+            check_endpoint(text)
+        except OSError:
+            raise ValueError("write an IP address, not a name, before the port") from None
+    return values
+
+
 class ListenSection(Section):
     """Where the server listens; an empty list switches a service off."""
 
@@ -132,12 +142,7 @@ class ListenSection(Section):
     @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp", "https")
     @classmethod
     def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        for text in values:
-            try:
-                check_endpoint(text)
-            except OSError:
-                raise ValueError("write an IP address, not a name, before the port") from None
-        return values
+        return check_endpoints(values)
 
 
 class Argon2Section(Section):
@@ -172,11 +177,7 @@ class MetricsSection(Section):
     @field_validator("listen")
     @classmethod
     def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        for text in values:
-            try:
-                check_endpoint(text)
-            except OSError:
-                raise ValueError("write an IP address, not a name, before the port") from None
+        for text in check_endpoints(values):
             if text.startswith("unix:"):
                 raise ValueError("write HOST:PORT or [IPv6 address]:PORT")
         return values

@@ -10,6 +10,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 
+from deploy.access_logs import new_access_log
 from deploy.config import Config
 from deploy.unix_listener import UnixListener
 from deploy.worker import Sockets
@@ -20,7 +21,6 @@ from mailstore.executor import Executor
 from mailstore.invitations import DEVICE_VALID_S, Place, join, welcome
 from mailstore.keys import KeyLabel, Token, derive, read_token
 from mailstore.model import AccessProtocol
-from protocols.access_log import FileAccessLog
 from protocols.https.accounts import Joined, Welcomed
 from protocols.https.profile import CannotSign, Signer, read_signer
 from protocols.https.server import HttpsFactory
@@ -92,20 +92,10 @@ class DoorService:
         self._guard = AttemptGuard(
             config.login, reactor, self._throttle, self._executor.call, lambda _name: None
         )
-        self._access_log = self._new_access_log(config)
+        self._access_log = new_access_log(config, self._reactor, self._executor)
         self._unseen = Unseen(reactor, config.door.https.unseen_kept_s)
         self._ports: list[Any] = []
         self._live: list[HttpsFactory] = []
-
-    def _new_access_log(self, config: Config) -> FileAccessLog:
-        config.log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return FileAccessLog(
-            config.log_folder,
-            config.log_limits,
-            self._reactor,
-            config.access_log.addresses,
-            self._executor.call,
-        )
 
     async def start(self, listening: Sockets) -> None:
         """Accept connections on the inherited sockets.
@@ -163,7 +153,7 @@ class DoorService:
     def reload(self, config: Config) -> None:
         """Use a new certificate, limits and settings for connections from now on."""
         before = self._access_log
-        self._access_log = self._new_access_log(config)
+        self._access_log = new_access_log(config, self._reactor, self._executor)
         try:
             factory = self._factory(config)
         except (OSError, SSL.Error) as exc:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.python.failure import Failure
 
 from backup.leftovers import Leftovers
+from deploy.access_logs import new_access_log
 from deploy.config import Config
 from deploy.control_service import ControlSocket, Serving
 from deploy.factories import Factories, Shared
@@ -79,7 +80,7 @@ class Service:
             meters or Unobserved(),
         )
         self._sampler = Sampler(reactor, meters, self._sources(unlocker)) if meters else None
-        self._access_log = self._new_access_log(config)
+        self._access_log = new_access_log(config, self._reactor, self._executor)
         self._cleaning = Hourly(reactor, self._clean)
         # With snapshots, the snapshot process does this.
         is_due = self._number == 0 and not config.backup.store
@@ -111,16 +112,6 @@ class Service:
                 "literals": lambda: shared.literals.used_bytes,
                 "mail": lambda: shared.deliveries.used_bytes,
             },
-        )
-
-    def _new_access_log(self, config: Config) -> FileAccessLog:
-        config.log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return FileAccessLog(
-            config.log_folder,
-            config.log_limits,
-            self._reactor,
-            config.access_log.addresses,
-            self._executor.call,
         )
 
     async def start(self, listening: list[tuple[ServiceName, socket.socket]]) -> None:
@@ -172,7 +163,7 @@ class Service:
     def reload(self, config: Config) -> None:
         """Use new certificates and limits for connections from now on; old connections keep theirs."""
         try:
-            access_log = self._new_access_log(config)
+            access_log = new_access_log(config, self._reactor, self._executor)
             factories = Factories(self._shared, config, self._counted(access_log))
         except (OSError, SSL.Error) as exc:
             log.error("configuration not reloaded: certificate or log folder: %s", type(exc).__name__)
