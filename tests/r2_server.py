@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 INSTALLED = Path(__file__).resolve().parents[1] / ".venv" / "r2-local" / "node_modules"
 BUCKETS = ("snapshots", "other")
@@ -44,7 +45,7 @@ class R2Server:
             for number, name in enumerate(BUCKETS)
         )
         (folder / "wrangler.toml").write_text(_CONFIG + "".join(buckets))
-        self.port = _free_port()
+        self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}/cdn-cgi/local/r2/s3"
         self._log = (folder / "log").open("wb")
         self._process = subprocess.Popen(
@@ -99,9 +100,3 @@ def require() -> None:
     if not (INSTALLED.parent / "installed").exists():
         assert not os.environ.get("CI"), "deploy/test has to install the S3 server"
         pytest.skip("the S3 server is not installed: deploy/test does it where npm is")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

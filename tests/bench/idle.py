@@ -37,7 +37,7 @@ from tests.bench import mail_sample, sealbox_root
 from tests.bench.compare.peers import PASSWORD, PLAIN, Peer, pause, start_dovecot, start_ours
 from tests.bench.process_figures import cpu_ms, family, machine
 from tests.bench.raw_imap import client_context
-from tests.integration.running import free_port_base
+from tests.ports import free_port_base
 
 HIBERNATE_S = 5
 REST_S = 10.0

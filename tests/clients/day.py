@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from imapclient import IMAPClient
-from running import Server, eventually, free_port_base
+from running import Server, eventually
+
+from tests.ports import free_port_base
 
 T = TypeVar("T")
 

@@ -10,7 +10,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ from typing import Any
 
 from day import ELSEWHERE, NEEDLE, NESTED, PROJECT, Day
 from marionette import Marionette
+
+from tests.ports import free_port
 
 NEEDS = ("thunderbird", "xvfb-run", "xauth")
 
@@ -119,19 +120,13 @@ def _preferences(day: Day) -> dict[str, Any]:
     }
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Thunderbird:
     """A running Thunderbird with a session of Marionette, without what it does for newcomers."""
 
     def __init__(self, day: Day, preferences: dict[str, Any]) -> None:
         profile = day.folder / "profile"
         profile.mkdir()
-        port = _free_port()
+        port = free_port()
         everything = {
             "marionette.port": port,
             "app.update.enabled": False,

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from day import DayFailed, evening, spend
 from run import DAYS, missing
-from running import free_port_base
+
+from tests.ports import free_port_base
 
 pytestmark = pytest.mark.integration
 

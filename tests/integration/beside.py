@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from running import SEALBOX, START_S, STOP_S, answer_of, eventually, free_port_base
+from running import SEALBOX, START_S, STOP_S, answer_of, eventually
 
 from deploy.first_run import make_certificate
 from mailstore.sealed import pending
+from tests.ports import free_port_base
 from tests.readiness import Readiness
 
 BOB, ANN = "bob@example.org", "ann@example.org"

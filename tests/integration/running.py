@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import functools
 import imaplib
 import json
 import os
@@ -15,7 +13,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -25,46 +22,12 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.ports import free_port_base
 from tests.readiness import Readiness
 
 SEALBOX = [sys.executable, "-m", "deploy"]
 START_S = 60
 STOP_S = 40
-PORT_OFFSETS = (43, 93, 10, 95, 24, 80, 90)
-BASE_STEP = 131
-FIRST_PORT, BLOCK_PORTS, BLOCKS = 20_000, 1_500, 8
-
-
-@functools.cache
-def _block() -> int:
-    """The first of the ports that no other run of the tests uses: below those of outgoing connections."""
-    places = [FIRST_PORT + number * BLOCK_PORTS for number in range(BLOCKS)]
-    for first in places:
-        claim = os.open(f"{tempfile.gettempdir()}/sealbox-ports-{first}", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(claim)
-        else:
-            return first  # the lock is held as long as this process lives
-    return places[os.getpid() % BLOCKS]
-
-
-def free_port_base(above: int | None = None) -> int:
-    """A base whose ports are free at the moment, beyond another one where several are wanted."""
-    end = _block() + BLOCK_PORTS - max(PORT_OFFSETS)
-    for base in range(_block() if above is None else above + BASE_STEP, end, BASE_STEP):
-        taken = False
-        for offset in PORT_OFFSETS:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", base + offset))
-                except OSError:
-                    taken = True
-        if not taken:
-            return base
-    raise RuntimeError("no free ports")
 
 
 def eventually(what: Callable[[], Any], seconds: float = 20.0) -> Any:

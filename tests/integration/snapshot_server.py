@@ -11,14 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from running import PORT_OFFSETS, SEALBOX, STOP_S, Server, eventually, free_port_base
+from running import SEALBOX, STOP_S, Server, eventually
 
 from deploy.first_run import make_certificate
 from mailstore.account import NewAccount, create_account, init_root, open_directory
 from mailstore.keys import Argon2Params
+from tests.ports import BASE_OFFSETS, free_port_base
 from tests.r2_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
-PORTS = dict(zip(("imap", "imaps", "pop3", "pop3s", "lmtp"), PORT_OFFSETS, strict=False))
+PORTS = dict(zip(("imap", "imaps", "pop3", "pop3s", "lmtp"), BASE_OFFSETS, strict=False))
 PASSWORDS = {"ada@example.org": "a-long-enough-secret", "bob@example.org": "another-long-secret"}
 ADA, BOB = PASSWORDS
 CHEAP = Argon2Params(1, 64, 1)

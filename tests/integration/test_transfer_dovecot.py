@@ -14,7 +14,7 @@ from contextlib import nullcontext as open_nothing
 from pathlib import Path
 
 import pytest
-from running import eventually, free_port_base
+from running import eventually
 
 from deploy.first_run import make_certificate
 from mailstore.account import NewAccount, create_account, init_root, open_directory
@@ -35,6 +35,7 @@ from mailstore.transfer.maildir_target import MaildirTarget
 from mailstore.transfer.opened import Wanted, opened_account
 from mailstore.transfer.source import Source, SourceUnusable
 from tests import dovecot
+from tests.ports import free_port
 from tests.transcripts.dovecot_world import is_installed
 
 pytestmark = [
@@ -70,7 +71,7 @@ class Dovecot:
         self._clients: list[ImapClient] = []
         self.certificate = folder / "certificate.pem"
         make_certificate(self.certificate, folder / "key.pem")
-        self.port, self.plain_port = free_port_base() + 93, free_port_base() + 43
+        self.port, self.plain_port = free_port(), free_port()
         setup = dovecot.Setup(
             self.port,
             self.certificate,

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from deploy.first_run import make_certificate
 from mailstore.account import NewAccount, create_account, init_root, open_directory
 from mailstore.keys import Argon2Params
+from tests.ports import free_port
 from tests.readiness import Readiness
 from tests.soak.ledger import Account
 
@@ -26,15 +26,6 @@ WORKERS = 2
 START_S = 180.0
 STOP_S = 60.0
 TRACEBACK = re.compile(r'^.*\n(?:  .*\n)*?  File ".*\n(?:  .*\n)*.*', re.MULTILINE)
-
-
-def _free_ports(count: int) -> list[int]:
-    # Held open together, so that they differ; the server binds them right afterwards.
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 @dataclass
@@ -51,7 +42,7 @@ class Site:
     def __init__(self, folder: Path, accounts: list[Account]) -> None:
         self.folder = folder
         self.root = folder / "root"
-        self.imaps, self.pop3s, self.lmtp = _free_ports(3)
+        self.imaps, self.pop3s, self.lmtp = (free_port() for _ in range(3))
         self.certificate = folder / "certificate.pem"
         make_certificate(self.certificate, folder / "private-key.pem")
         init_root(self.root)

@@ -14,9 +14,9 @@ from pathlib import Path
 from deploy.first_run import make_certificate
 from mailstore.names import superiors
 from tests import dovecot
+from tests.ports import free_port
 from tests.transcripts.memory_world import SAMPLE, SAMPLE_DATE, mail_of
 from tests.transcripts.runner import ANSWER_S, NotHere, steps
-from tests.transcripts.sealbox_server import free_port
 from tests.transcripts.socket_peer import SocketPeer
 
 START_S = 60.0

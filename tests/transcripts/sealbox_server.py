@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from deploy.first_run import make_certificate
 from mailstore.account import init_root, open_directory
 from mailstore.keys import Argon2Params
+from tests.ports import free_port
 from tests.readiness import Readiness
 
 CHEAP = Argon2Params(1, 64, 1)
@@ -19,12 +19,6 @@ START_S = 60.0
 STOP_S = 40.0
 SERVICES = ("imaps", "imap", "pop3s", "pop3", "lmtp")
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 class SealboxServer:

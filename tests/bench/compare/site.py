@@ -15,7 +15,7 @@ from tests.bench.compare.peers import OURS, USER, Peer, fill, start_dovecot, sta
 from tests.bench.compare.rows_live import LISTENER, load_user
 from tests.bench.compare.rows_write import RECIPIENTS
 from tests.bench.compare.size import Size
-from tests.integration.running import free_port_base
+from tests.ports import free_port_base
 
 MAILBOXES = ("Large", "Appended", "Copies", "Moved", "Gone")
 OFFSETS = {"imaps": 93, "pop3s": 95, "lmtp": 24}
