@@ -1,50 +1,58 @@
 """The command ``sealbox``: its subcommands in one list. Exit codes: see deploy/cli/root.py."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import click
 
-from deploy.cli.account import account, recovery_key
-from deploy.cli.app_password import app_password
-from deploy.cli.backup import backup
-from deploy.cli.completion import completion
-from deploy.cli.domain import alias, domain
-from deploy.cli.export_mail import export_command
-from deploy.cli.import_mail import import_command
-from deploy.cli.invite import invite_command
-from deploy.cli.privacy import privacy
-from deploy.cli.restore import restore
 from deploy.cli.root import EPILOG, GivenPaths
-from deploy.cli.server import check_config, quickstart, serve
-from deploy.cli.top import top
-from deploy.cli.volume import volume
-from deploy.cli.who import kick, who
 
-COMMANDS: tuple[click.Command, ...] = (
-    account,
-    alias,
-    app_password,
-    backup,
-    check_config,
-    completion,
-    domain,
-    export_command,
-    import_command,
-    invite_command,
-    kick,
-    privacy,
-    quickstart,
-    recovery_key,
-    restore,
-    serve,
-    top,
-    volume,
-    who,
-)
+COMMANDS = {
+    "account": "account.account",
+    "alias": "domain.alias",
+    "app-password": "app_password.app_password",
+    "backup": "backup.backup",
+    "check-config": "server.check_config",
+    "completion": "completion.completion",
+    "domain": "domain.domain",
+    "export": "export_mail.export_command",
+    "import": "import_mail.import_command",
+    "invite": "invite.invite_command",
+    "kick": "who.kick",
+    "privacy": "privacy.privacy",
+    "quickstart": "server.quickstart",
+    "recovery-key": "account.recovery_key",
+    "restore": "restore.restore",
+    "serve": "server.serve",
+    "top": "top.top",
+    "volume": "volume.volume",
+    "who": "who.who",
+}
+"""Where each command is, under ``deploy.cli``: the module and its name there."""
 
 
-@click.group(epilog=EPILOG)
+class Commands(click.Group):
+    """The group of all commands; it imports one when it is asked for.
+
+    A server keeps what it has imported for as long as it runs, and has no use for the other commands.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, None if there is none."""
+        where = COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        module, name = where.split(".")
+        found: click.Command = getattr(import_module(f"deploy.cli.{module}"), name)
+        return found
+
+
+@click.group(cls=Commands, epilog=EPILOG)
 @click.option(
     "--data", type=click.Path(path_type=Path), envvar="SEALBOX_DATA", metavar="DIR", help="Data root."
 )
@@ -66,7 +74,3 @@ def main(context: click.Context, data: Path | None, config: Path | None) -> None
     # Files that a command creates are readable by their owner only.
     os.umask(0o077)
     context.obj = GivenPaths(config, data)
-
-
-for _command in COMMANDS:
-    main.add_command(_command)

@@ -30,18 +30,24 @@ _FILES = (
 )
 
 
+def commands_of(group: click.Group) -> list[tuple[str, click.Command]]:
+    """The commands of a group with their names, in order."""
+    context = click.Context(group)
+    found = [(name, group.get_command(context, name)) for name in group.list_commands(context)]
+    return [(name, command) for name, command in found if command is not None]
+
+
 def pages(version: str) -> dict[str, str]:
     """The pages of this version of the program, by their file names."""
     root = click.Context(main, info_name=_PROGRAM)
-    found = {f"{_PROGRAM}.{SECTION}": _page(root, version, _others(main))}
-    for name, command in main.commands.items():
-        context = click.Context(command, parent=root, info_name=name)
-        found[f"{_PROGRAM}-{name}.{SECTION}"] = _page(context, version, [_PROGRAM])
+    found = {f"{_PROGRAM}.{SECTION}": _page(root, version, _others())}
+    for context in _below(main, root):
+        found[f"{_PROGRAM}-{context.info_name}.{SECTION}"] = _page(context, version, [_PROGRAM])
     return found
 
 
-def _others(group: click.Group) -> list[str]:
-    return [f"{_PROGRAM}-{name}" for name in sorted(group.commands)]
+def _others() -> list[str]:
+    return [f"{_PROGRAM}-{name}" for name, _ in commands_of(main)]
 
 
 def _page(context: click.Context, version: str, see_also: list[str]) -> str:
@@ -81,7 +87,7 @@ def _day() -> str:
 
 
 def _below(group: click.Group, context: click.Context) -> Iterator[click.Context]:
-    for name, command in sorted(group.commands.items()):
+    for name, command in commands_of(group):
         yield click.Context(command, parent=context, info_name=name)
 
 

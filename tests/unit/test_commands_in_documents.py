@@ -10,6 +10,7 @@ import click
 import pytest
 
 from deploy.cli.main import main
+from deploy.cli.man_pages import commands_of
 from tests.rehearsal.document import commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ def _unknown(words: list[str]) -> str:
     options: set[str] = {"--help", "--version"}
     for word in words:
         if isinstance(found, click.Group):
-            inner = found.commands.get(word)
+            inner = dict(commands_of(found)).get(word)
             if inner is None:
                 return "" if word in options else word
             found = inner

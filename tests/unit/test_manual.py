@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from deploy.cli import man_pages
 from deploy.cli.completion import SHELLS
 from deploy.cli.main import main
+from deploy.cli.man_pages import commands_of
 
 _EFFECT = re.compile(
     r"\b(no|nobody else's|living|the|all|its|any|new|sample|your)?\s?"
@@ -27,7 +28,7 @@ _EFFECT = re.compile(
 
 def commands(group: click.Group = main, path: str = "sealbox") -> Iterator[tuple[str, click.Command]]:
     """Every command that does something, with what is typed for it."""
-    for name, command in group.commands.items():
+    for name, command in commands_of(group):
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
         else:
@@ -52,7 +53,7 @@ def test_every_option_is_explained(path: str) -> None:
 def test_the_manual_has_every_command_and_option() -> None:
     """A page for each command, on which its subcommands are, too."""
     made = man_pages.pages("1.0")
-    assert set(made) == {"sealbox.8", *(f"sealbox-{name}.8" for name in main.commands)}
+    assert set(made) == {"sealbox.8", *(f"sealbox-{name}.8" for name, _ in commands_of(main))}
     for path, command in ALL.items():
         text = made[f"sealbox-{path.split()[1]}.8"].replace("\\-", "-")
         assert f".B {path}\n" in text
@@ -117,3 +118,15 @@ def test_completion_finds_commands_and_options() -> None:
 
     assert completed("sealbox acc", 1) == ["plain,account"]
     assert completed("sealbox account vacuum --pass", 3) == ["plain,--password-stdin"]
+
+
+def test_a_server_does_not_load_what_other_commands_need() -> None:
+    """What it imports before it forks its workers stays in the memory of all of them."""
+    code = (
+        "import sys; from click import Context; from deploy.cli.main import main; "
+        "main.get_command(Context(main), 'serve'); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    loaded = set(done.stdout.decode().split())
+    assert "deploy.supervisor" in loaded
+    assert not loaded & {"rich", "jinja2", "tqdm", "segno", "dns", "h11", "boto3", "deploy.cli.restore"}
