@@ -24,6 +24,7 @@ from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.keys import Argon2Params, KeyLabel, derive
 from mailstore.locks import LOCK_TIMEOUT_S, HeldLock
+from mailstore.mail_size import mail_size, note_mail_size
 from mailstore.opening import open_as_owner
 
 log = logging.getLogger("sealbox.store")
@@ -211,7 +212,9 @@ def checkpoint(paths: AccountPaths, database: Database) -> bool:
     """Copy the WAL back; False when a snapshot is being copied or a reader was in the way."""
     try:
         with exclusive_lock(paths, 0.0) as held:
-            return database.checkpoint(held)
+            is_done = database.checkpoint(held)
+            note_mail_size(paths, mail_size(database))
+            return is_done
     except Busy:
         return False
 
@@ -231,7 +234,9 @@ def close_databases(
         return True
     try:
         with exclusive_lock(paths, wait_s) as held:
+            size = mail_size(databases[0])
             close_all(databases, held)
+            note_mail_size(paths, size)
     except NoSuchAccount:
         for database in databases:
             database.close()  # the account has been deleted: there is nothing to checkpoint into

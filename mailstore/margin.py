@@ -1,17 +1,15 @@
-"""How much disk space an account uses, and how much new mail must leave free."""
+"""How much disk space new mail must leave free."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from mailstore.account import AccountPaths
 from mailstore.damage import TELL_AGAIN_S, disk_full
 from mailstore.durable import storage_errors
 from mailstore.errors import StorageFull
-from mailstore.inbox_size import waiting_bytes
 from mailstore.keys import AccountId
 from mailstore.room import require_margin
 
@@ -40,13 +38,3 @@ class Margin:
         if now_s >= self._tell_from_s:
             self._tell_from_s = now_s + TELL_AGAIN_S
             disk_full(f"account {account_id}: new mail is refused", self._root)
-
-
-def bytes_on_disk(paths: AccountPaths) -> int:
-    """Octets of an account's database and waiting mail. Raises NoSuchAccount, Busy, StorageFailed."""
-    total = waiting_bytes(paths.inbox)
-    with storage_errors():
-        for path in (paths.mail_db, paths.wal):
-            with suppress(FileNotFoundError):
-                total += path.stat().st_size
-    return total

@@ -21,8 +21,9 @@ from mailstore.executor import Executor
 from mailstore.freed_memory import FreedMemory
 from mailstore.keys import AccountId, Scope
 from mailstore.limits import StoreLimits
+from mailstore.mail_size import used_bytes
 from mailstore.mailbox import Mailbox
-from mailstore.margin import Margin, bytes_on_disk
+from mailstore.margin import Margin
 from mailstore.mime import DEFAULT_LIMITS, MimeLimits
 from mailstore.model import (
     NOWHERE,
@@ -233,12 +234,12 @@ class MailStore:
         return recipient
 
     def _check_space(self, recipient: Recipient, size_bytes: int) -> None:
-        """Measured in bytes on disk, without the key."""
+        """Measured without the key."""
         if size_bytes > self.limits.max_message_bytes:
             raise MessageTooLarge("the message is too large")
         paths = account_paths(self._root, recipient.account_id)
         limit = recipient.limit_bytes(self.limits.quota_bytes)
-        if limit is not None and bytes_on_disk(paths) + size_bytes > limit:
+        if limit is not None and used_bytes(paths) + size_bytes > limit:
             raise OverQuota("the storage limit is reached")
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:

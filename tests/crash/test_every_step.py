@@ -86,6 +86,7 @@ def assert_sound(root: Path) -> None:
         "filing.lock",
         "write.lock",
         "inbox-size",
+        "mail-size",
         "search.db-progress",
         "search.db-users",
         "search.db-write",

@@ -128,7 +128,7 @@ Step = Callable[[World], Any]
 
 _RANDOM = re.compile(r"(?<=accounts/)../|[0-9a-f]{16,}")
 _COMES_AND_GOES = re.compile(
-    r"(-wal|-shm|\.lock|-checkpoints|/inbox-size|/search\.db-progress|/accounts/..)$"
+    r"(-wal|-shm|\.lock|-checkpoints|/inbox-size|/mail-size|/search\.db-progress|/accounts/..)$"
 )
 
 
