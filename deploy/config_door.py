@@ -91,8 +91,6 @@ class SetupSection(Section):
     def _something(self) -> SetupSection:
         if not self.imap_port and not self.pop3_port:
             raise ValueError("imap_port and pop3_port are both 0: mail programs need one of them")
-        if not self.smtp_port and not self.smtp_starttls_port:
-            raise ValueError("smtp_port and smtp_starttls_port are both 0: mail programs need one of them")
         return self
 
 

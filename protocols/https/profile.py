@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import pkcs7
 
+from mailstore.model import AccessProtocol
 from protocols.https.facts import Server, SetupFacts
 
 CONTENT_TYPE = "application/x-apple-aspen-config"
@@ -63,12 +64,16 @@ def profile(
     facts: SetupFacts,
     address: str,
     password: str,
+    usable: frozenset[AccessProtocol],
     *,
-    by_imap: bool,
     new_id: Callable[[], uuid.UUID] = _NEW_IDS,
 ) -> bytes:
-    """The profile, unsigned: one account with its password (Apple's payload com.apple.mail.managed)."""
+    """The profile, unsigned: one account with its password (Apple's payload com.apple.mail.managed).
+
+    It is set up for what is ``usable`` with the password and offered here: one of IMAP and POP3 at least.
+    """
     domain = address.rpartition("@")[2]
+    by_imap = AccessProtocol.IMAP in usable
     incoming = (facts.imap if by_imap else facts.pop3)[0]
     account: dict[str, Any] = {
         "PayloadType": "com.apple.mail.managed",
@@ -82,8 +87,7 @@ def profile(
         "EmailAddress": address,
         "IncomingPassword": password,
         **_server("Incoming", incoming, address),
-        **_server("Outgoing", facts.smtp[0], address),
-        "OutgoingPasswordSameAsIncomingPassword": True,
+        **(_outgoing(facts.smtp[0], address) if AccessProtocol.SMTP in usable else _no_outgoing(incoming)),
     }
     whole = {
         "PayloadType": "Configuration",
@@ -97,6 +101,18 @@ def profile(
         "PayloadContent": [account],
     }
     return plistlib.dumps(whole)
+
+
+def _outgoing(server: Server, address: str) -> dict[str, Any]:
+    return {**_server("Outgoing", server, address), "OutgoingPasswordSameAsIncomingPassword": True}
+
+
+def _no_outgoing(incoming: Server) -> dict[str, Any]:
+    """A name and how to authenticate are required; without a password nobody takes mail there."""
+    return {
+        "OutgoingMailServerAuthentication": "EmailAuthNone",
+        "OutgoingMailServerHostName": incoming.host,
+    }
 
 
 def _server(direction: str, server: Server, address: str) -> dict[str, Any]:

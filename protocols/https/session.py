@@ -220,11 +220,10 @@ class HttpsSession:
         """Whatever takes time once the link is used up is part of the exchange, so that it is kept."""
         facts = self._services.facts
         made = await self._services.accounts.join(token, usable)
-        incoming = [one for one in facts.offered & _RECEIVING if made.allows(one)]
-        if not incoming:
+        allowed = frozenset(filter(made.allows, facts.offered))
+        if not allowed & _RECEIVING:
             return _Given(made, None)
-        by_imap = AccessProtocol.IMAP in incoming
-        content = profile(facts, made.name, made.app_password, by_imap=by_imap)
+        content = profile(facts, made.name, made.app_password, allowed)
         return _Given(made, await self._services.sign(content))
 
     async def _welcome(self, asked: Request) -> Response:

@@ -45,6 +45,7 @@ return {
   incoming: shown(config.incoming),
   others: config.incomingAlternatives.map(shown),
   outgoing: shown(config.outgoing),
+  prefersAnother: config.outgoing.useGlobalPreferredServer,
 };
 """
 
@@ -90,7 +91,9 @@ def test_thunderbird_finds_its_settings_from_the_address_alone(server: Server, t
         "name": "Sealbox on this machine",
         "incoming": ["imap", "localhost", server.info["imaps"], 3, 3, name],
         "others": [["pop3", "localhost", server.info["pop3s"], 3, 3, name]],
+        # Nothing sends here: Thunderbird needs to be told of one, and prefers another if it has any.
         "outgoing": ["smtp", "localhost", 465, 3, 3, name],
+        "prefersAnother": True,
     }
     log = "".join(path.read_text("ascii") for path in (server.data / "log").glob("access-*"))
     assert re.search(r'"user_agent":"[^"]*Thunderbird[^"]*","command":"GET autoconfig"', log)

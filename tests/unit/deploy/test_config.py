@@ -13,6 +13,7 @@ import pytest
 import deploy
 from deploy import config
 from deploy.first_run import make_certificate
+from mailstore.model import AccessProtocol
 
 EXAMPLE = (Path(deploy.__file__).parent / "example.toml").read_text("utf-8")
 UNSET = {
@@ -207,10 +208,6 @@ def test_no_message_may_be_so_large_that_it_could_never_be_filed(usable: str, tm
             "[setup]\nimap_port = 0\npop3_port = 0\n",
             "'setup': imap_port and pop3_port are both 0: mail programs need one of them",
         ),
-        (
-            "[setup]\nsmtp_port = 0\nsmtp_starttls_port = 0\n",
-            "'setup': smtp_port and smtp_starttls_port are both 0: mail programs need one of them",
-        ),
         ('[dns]\nmx = ["a b"]\n', "'dns.mx': write names of hosts, in lower case"),
         ("[dns]\nmta_sts_max_age_s = 60\n", "'dns.mta_sts_max_age_s': input should be greater than"),
     ],
@@ -239,4 +236,6 @@ def test_mail_programs_are_told_the_name_of_the_server_unless_others_are_set(usa
     facts = config.parse(usable + settings, Path("x")).setup_facts
     assert [(one.host, one.port) for one in facts.smtp] == [("out.example.org", 587)]
     assert facts.pop3 == ()
+    settings = "[setup]\nsmtp_port = 0\nsmtp_starttls_port = 0\n"
+    assert AccessProtocol.SMTP not in config.parse(usable + settings, Path("x")).setup_facts.offered
     assert facts.policy.mx == ("mx.example.org",)

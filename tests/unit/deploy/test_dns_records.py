@@ -1,10 +1,11 @@
-"""Names of domains as the DNS has them."""
+"""Names of domains as the DNS has them, and what is said of services that are not there."""
 
 from __future__ import annotations
 
 import pytest
 
-from deploy.dns_records import a_labels
+from deploy.dns_records import NOT_OFFERED, DomainFacts, a_labels, records
+from protocols.https.facts import PolicyFacts, Server, SetupFacts
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,14 @@ def test_what_the_dns_cannot_hold_is_refused(domain: str) -> None:
     """No symbols, and no label of more than 63 octets (RFC 5892, RFC 1035 section 2.3.4)."""
     with pytest.raises(UnicodeError):
         a_labels(domain)
+
+
+def test_where_nothing_sends_the_dns_says_so() -> None:
+    """Both services of submission are not offered (RFC 6186, section 3.4; RFC 8314, section 5.1)."""
+    imap = (Server("mail.example.org", 993),)
+    policy = PolicyFacts(("mail.example.org",), "none", 86_400)
+    setup = SetupFacts("mail", "https://mail.example.org", imap, (), (), policy)
+    facts = DomainFacts(setup, False, None, None, 60, "v=spf1 -all", "v=DMARC1", "mail", None, "mailto:a@b.c")
+    found = {one.name: one.value for one in records(facts, "example.org") if one.kind == "SRV"}
+    assert found["_submissions._tcp.example.org."] == found["_submission._tcp.example.org."] == NOT_OFFERED
+    assert found["_imaps._tcp.example.org."] == "0 1 993 mail.example.org."

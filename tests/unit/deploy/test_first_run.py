@@ -17,6 +17,7 @@ from mailstore.account import open_directory
 from mailstore.invitation_files import invitations, write_invitation
 from mailstore.invitations import Place, join
 from mailstore.keys import read_token
+from mailstore.model import AccessProtocol
 
 PORT_BASE = 1100
 
@@ -98,6 +99,12 @@ def test_a_mail_server_has_passwords_checked_in_the_folder(data: Path) -> None:
     assert prepared.config.listen.auth == (f"unix:{data}/auth.sock",)
     edit(data, (f'auth = ["unix:{data}/auth.sock"]', "auth = []"))
     assert prepare(data, PORT_BASE).auth is None
+
+
+def test_nobody_is_told_to_send_mail_where_nothing_sends(data: Path) -> None:
+    """The door knows of no server for that, so no page, profile or record does."""
+    offered = prepare(data, PORT_BASE).config.setup_facts.offered
+    assert offered == {AccessProtocol.IMAP, AccessProtocol.POP3}
 
 
 def test_numbers_are_served_at_a_port_of_the_quick_start(data: Path) -> None:

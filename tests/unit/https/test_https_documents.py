@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from https_world import APP_PASSWORD, FACTS
 
 from deploy.first_run import make_certificate
+from mailstore.model import AccessProtocol
 from protocols.https import documents
 from protocols.https.accounts import Joined
 from protocols.https.facts import PolicyFacts
@@ -42,6 +43,33 @@ def test_autoconfig() -> None:
         ("smtp", "smtp.example.org", "587", "STARTTLS", "password-cleartext", "%EMAILADDRESS%"),
     ]
     assert provider.findtext("incomingServer[2]/pop3/leaveMessagesOnServer") == "true"
+
+
+def test_without_sending_thunderbird_is_told_to_use_another_server_for_it() -> None:
+    """It takes no document without an outgoing server, so there is one that it need not use."""
+    root = ElementTree.fromstring(documents.autoconfig(dataclasses.replace(FACTS, smtp=()), "example.org"))
+    (outgoing,) = root.iter("outgoingServer")
+    assert (outgoing.findtext("addThisServer"), outgoing.findtext("useGlobalPreferredServer")) == (
+        "false",
+        "true",
+    )
+    assert [one.findtext("hostname") for one in root.iter("incomingServer")] == [
+        "imap.example.org",
+        "pop.example.org",
+    ]
+    assert b"smtp.example.org" not in documents.autoconfig(dataclasses.replace(FACTS, smtp=()), "example.org")
+    with_sending = documents.autoconfig(FACTS, "example.org")
+    assert b"addThisServer" not in with_sending
+
+
+def test_without_sending_outlook_is_told_of_none() -> None:
+    """Nor do the pages, or a code to scan, which needs a server to send mail by."""
+    without = dataclasses.replace(FACTS, smtp=())
+    assert b"SMTP" not in documents.autodiscover(without, ADDRESS)
+    text = Pages(without, HttpsLimits()).joined(Joined(ADDRESS, APP_PASSWORD, None)).body.decode()
+    assert "imap.example.org" in text
+    assert "Sending" not in text
+    assert "<svg" not in text
 
 
 def test_autodiscover() -> None:
@@ -85,7 +113,7 @@ def test_nothing_that_is_put_into_a_document_changes_it(kind: str) -> None:
     """Quotes, brackets and templates are text."""
     facts = dataclasses.replace(FACTS, name=ODD)
     if kind == "profile":
-        read = plistlib.loads(profile(facts, f"{ODD}@example.org", ODD, by_imap=True))
+        read = plistlib.loads(profile(facts, f"{ODD}@example.org", ODD, FACTS.offered))
         assert (read["PayloadDisplayName"], read["PayloadContent"][0]["IncomingPassword"]) == (ODD, ODD)
     elif kind == "autoconfig":
         root = ElementTree.fromstring(documents.autoconfig(facts, ODD))
@@ -103,7 +131,7 @@ def test_the_policy() -> None:
 
 def test_the_profile() -> None:
     """One account with its password, by TLS in both directions."""
-    read = plistlib.loads(profile(FACTS, ADDRESS, APP_PASSWORD, by_imap=True))
+    read = plistlib.loads(profile(FACTS, ADDRESS, APP_PASSWORD, FACTS.offered))
     (account,) = read["PayloadContent"]
     assert (read["PayloadType"], account["PayloadType"]) == ("Configuration", "com.apple.mail.managed")
     assert read["PayloadUUID"] != account["PayloadUUID"]
@@ -127,10 +155,22 @@ def test_the_profile() -> None:
     }
 
 
+def test_a_profile_sends_only_what_its_password_may() -> None:
+    """Apple requires the name of a server and how to authenticate; it is told to use no password there."""
+    for facts in (FACTS, dataclasses.replace(FACTS, smtp=())):
+        usable = frozenset({AccessProtocol.POP3})
+        (account,) = plistlib.loads(profile(facts, ADDRESS, APP_PASSWORD, usable))["PayloadContent"]
+        assert {name: value for name, value in account.items() if "Outgoing" in name} == {
+            "OutgoingMailServerAuthentication": "EmailAuthNone",
+            "OutgoingMailServerHostName": "pop.example.org",
+        }
+        assert account["IncomingMailServerHostName"] == "pop.example.org"
+
+
 def test_openssl_accepts_the_signature_of_a_profile(tmp_path: Path) -> None:
     """With the certificate inside, as Apple's devices want it; one changed octet and it does not."""
     make_certificate(tmp_path / "c.pem", tmp_path / "k.pem")
-    content = profile(FACTS, ADDRESS, APP_PASSWORD, by_imap=True)
+    content = profile(FACTS, ADDRESS, APP_PASSWORD, FACTS.offered)
     signed = read_signer(tmp_path / "c.pem", tmp_path / "k.pem").sign(content)
 
     def verified(data: bytes) -> subprocess.CompletedProcess[bytes]:

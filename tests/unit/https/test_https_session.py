@@ -91,6 +91,26 @@ def test_an_app_password_for_pop3_gives_a_profile_for_pop3(world: HttpsWorld) ->
     assert b"EmailTypePOP" in world.signed[0]
 
 
+@pytest.mark.parametrize(
+    ("protocols", "facts", "sends"),
+    [
+        (None, FACTS, True),
+        (None, dataclasses.replace(FACTS, smtp=()), False),
+        ({AccessProtocol.IMAP}, FACTS, False),
+        ({AccessProtocol.IMAP, AccessProtocol.SMTP}, FACTS, True),
+    ],
+)
+def test_the_invitation_decides_whether_a_profile_sets_up_sending(
+    protocols: set[AccessProtocol] | None, facts: SetupFacts, sends: bool
+) -> None:
+    """An app password without the scope smtp would be refused there, with each message."""
+    world = HttpsWorld(facts=facts)
+    world.accounts.protocols = None if protocols is None else frozenset(protocols)
+    assert world.post(INVITE, b"as=apple").status == 200
+    assert (b"smtp.example.org" in world.signed[0]) is sends
+    assert (b"OutgoingPasswordSameAsIncomingPassword" in world.signed[0]) is sends
+
+
 def test_where_imap_is_not_offered_the_profile_is_for_pop3() -> None:
     """Though the app password may do all."""
     world = HttpsWorld(facts=dataclasses.replace(FACTS, imap=()))
