@@ -16,6 +16,7 @@ from protocols.limits import HttpsLimits
 _HOST = r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*)?$"
 _MX_HOST = r"^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
 _LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+:\d+|\[::1\]:\d+|unix:/.*")
+_NAME = r"^[^\x00-\x1f\x7f]*$"
 _TEXT = r"^[\x20-\x7e]*$"
 
 
@@ -76,7 +77,7 @@ class HttpsSection(Section):
 class SetupSection(Section):
     """What mail programs and people are told; a port of 0 is not offered, an empty host is ``hostname``."""
 
-    name: str = Field(default="", max_length=60)
+    name: str = Field(default="", max_length=60, pattern=_NAME)
     url: str = Field(default="", pattern=r"^(https://[a-z0-9.-]+(:\d{1,5})?)?$")
     imap_host: str = Field(default="", pattern=_HOST)
     imap_port: int = Field(default=993, ge=0, le=65535)

@@ -52,6 +52,10 @@ class _Accounts:
         """See ``DoorAccounts``."""
         return await self._executor.call(self._address, text)
 
+    def is_token(self, text: str) -> bool:
+        """See ``DoorAccounts``."""
+        return read_token(text) is not None
+
     async def join(self, token: str, usable: frozenset[AccessProtocol]) -> Joined:
         """See ``DoorAccounts``."""
         made = await self._executor.call(join, self._place, _token(token), usable)

@@ -99,14 +99,14 @@ class AttemptGuard:
             self._observer.limit("argon2.waiting_logins")
             raise  # as above
         except StoreError:
-            self._take_back(attempt)
+            self.take_back(attempt)
             raise
         now = self._clock.seconds()
         self._note(attempt, self._throttle.succeeded, attempt.site, attempt.account, attempt.trusted, now)
         return result
 
-    def _take_back(self, attempt: CountedAttempt) -> None:
-        """The failure is ours: the attempt counts neither as failed nor as successful."""
+    def take_back(self, attempt: CountedAttempt) -> None:
+        """The secret was not wrong, and nobody is in: the attempt is neither a failure nor a success."""
         self._note(attempt, self._throttle.take_back, attempt.site, attempt.account, attempt.trusted)
 
     def _note(
@@ -253,7 +253,7 @@ class LoginGuard(AttemptGuard):
         try:
             return await self._store.scram_setup(attempt.name)
         except StoreError:
-            self._take_back(attempt)
+            self.take_back(attempt)
             raise
 
     async def login_scram(

@@ -6,13 +6,17 @@ No password and no TLS: what is said here names nobody, and the address is the o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
+
+from protocols.sites import site_of
 
 PATH = b"/metrics"
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -78,18 +82,29 @@ class Door(Factory):
         self.render = render
         self.clock = clock
         self.limits = limits
-        self.open = 0
+        self.open: dict[_Connection, str] = {}
+        """Connections, the oldest first, and the sites that they are from."""
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        """A connection; None, which hangs up, when there are too many."""
-        return _Connection(self) if self.open < self.limits.connections_max else None
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """A connection. When there are too many, another ends for it, so that nobody keeps others out."""
+        return _Connection(self, site_of(getattr(addr, "host", "")))
+
+    def opened(self, connection: _Connection, site: str) -> None:
+        """Where there are too many now, the site with most loses the one that has been silent for longest."""
+        self.open[connection] = site
+        if len(self.open) > self.limits.connections_max:
+            most = max(Counter(self.open.values()).items(), key=itemgetter(1))[0]
+            theirs = [one for one, other in self.open.items() if other == most]
+            silent = [one for one in theirs if not one.is_answered and one is not connection]
+            (silent or theirs)[0].cut()
 
 
 class _Connection(Protocol):
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, site: str) -> None:
         self._door = door
+        self._site = site
         self._heard = b""
-        self._answered = False
+        self.is_answered = False
         self._patience: Any = None
 
     @property
@@ -97,11 +112,16 @@ class _Connection(Protocol):
         return self.transport
 
     def connectionMade(self) -> None:
-        self._door.open += 1
         self._patience = self._door.clock.callLater(self._door.limits.timeout_s, self._wire.abortConnection)
+        self._door.opened(self, self._site)
+
+    def cut(self) -> None:
+        """End it at once: its place is needed."""
+        self._door.open.pop(self, None)
+        self._wire.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._answered:
+        if self.is_answered:
             return
         self._heard += data
         head, found, _ = self._heard.replace(b"\r\n", b"\n").partition(b"\n\n")
@@ -111,7 +131,7 @@ class _Connection(Protocol):
             self._answer(431)
 
     def _answer(self, status: int) -> None:
-        self._answered = True
+        self.is_answered = True
         self._heard = b""
         body = b""
         if status == 200:
@@ -123,6 +143,6 @@ class _Connection(Protocol):
         self._wire.loseConnection()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self._door.open -= 1
+        self._door.open.pop(self, None)
         if self._patience.active():
             self._patience.cancel()

@@ -45,6 +45,9 @@ class DoorAccounts(Protocol):
         Whether anybody has that address is not looked at.
         """
 
+    def is_token(self, text: str) -> bool:
+        """Whether ``text`` has the form of an invitation's secret; none is looked for."""
+
     async def join(self, token: str, usable: frozenset[AccessProtocol]) -> Joined:
         """Exchange an invitation for an app password. Raises AuthenticationFailed, ScopeDenied: it is for
         nothing that is ``usable``, and is not used up."""

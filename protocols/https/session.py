@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from twisted.internet.defer import CancelledError
+
 from mailstore.errors import AuthenticationFailed, PasswordUnusable, ScopeDenied, StoreError, TooManyLogins
 from mailstore.model import AccessProtocol
 from protocols.access_log import AccessLog, Entry, user_agent
@@ -224,7 +226,17 @@ class HttpsSession:
         if not allowed & _RECEIVING:
             return _Given(made, None)
         content = profile(facts, made.name, made.app_password, allowed)
-        return _Given(made, await self._services.sign(content))
+        return _Given(made, await self._signed(content))
+
+    async def _signed(self, content: bytes) -> bytes:
+        """The profile; without a signature where that fails, as the password in it is shown only once."""
+        try:
+            return await self._services.sign(content)
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is: the link is used up
+            log.error("a profile could not be signed: %s", type(error).__name__)
+            return content
 
     async def _welcome(self, asked: Request) -> Response:
         if asked.method != "POST":
@@ -245,10 +257,19 @@ class HttpsSession:
         return self._pages.welcomed(made, INVITE + made.device)
 
     async def _counted(self, token: str, exchange: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Try an invitation after the wait that its site and its id have earned, as at a login."""
+        """Try an invitation after the wait that its site and its id have earned, as at a login.
+
+        What cannot be a secret, as a link of which a line is missing, is no guess and does not count.
+        """
         guard, unseen = self._services.guard, self._services.unseen
+        if not self._services.accounts.is_token(token):
+            raise AuthenticationFailed
         attempt = await guard.begin(self._address, b"invitation " + token[:8].encode("utf-8"))
-        return await guard.proven(attempt, unseen.exchange(token, attempt.site, exchange))
+        try:
+            return await guard.proven(attempt, unseen.exchange(token, attempt.site, exchange))
+        except ScopeDenied:
+            guard.take_back(attempt)  # the secret is right, and the other button may be
+            raise
 
     def _record(self, asked: Request | Refused, name: str, status: int, sent: int) -> None:
         """Never the path: it may be an invitation."""

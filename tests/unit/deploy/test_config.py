@@ -203,6 +203,7 @@ def test_no_message_may_be_so_large_that_it_could_never_be_filed(usable: str, tm
             "[https]\npassword_min_chars = 100\npassword_max_chars = 50\n",
             "'https': password_min_chars is more than password_max_chars",
         ),
+        ('[setup]\nname = "a\\u0001b"\n', "'setup.name': string should match pattern"),
         ('[setup]\nurl = "http://mail.example.org"\n', "'setup.url': string should match pattern"),
         (
             "[setup]\nimap_port = 0\npop3_port = 0\n",

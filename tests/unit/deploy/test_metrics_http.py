@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -37,10 +38,10 @@ class World:
         self.rendered += 1
         return b"number 1\n"
 
-    def connect(self) -> tuple[Any, Wire]:
-        """A connection."""
+    def connect(self, host: str = "127.0.0.1") -> tuple[Any, Wire]:
+        """A connection from there."""
         wire = Wire()
-        connection: Any = self.door.buildProtocol(None)
+        connection: Any = self.door.buildProtocol(IPv4Address("TCP", host, 1234))
         connection.makeConnection(wire)
         return connection, wire
 
@@ -114,13 +115,43 @@ def test_whoever_says_nothing_is_cut_off(world: World) -> None:
         connection.connectionLost()
 
 
-def test_too_many_connections(world: World) -> None:
-    """Further ones are closed; there is room again when one has ended."""
+def test_silent_connections_keep_nobody_out(world: World) -> None:
+    """However many there are: the one that has said nothing for longest ends, and who asks is answered."""
+    silent = [world.connect()[1] for _ in range(20)]
+    assert [wire.aborted for wire in silent] == [True] * 18 + [False] * 2
+    connection, wire = world.connect()
+    connection.dataReceived(GET)
+    assert wire.value().startswith(b"HTTP/1.1 200 ")
+    assert [wire.aborted for wire in silent] == [True] * 19 + [False]
+    assert len(world.door.open) == LIMITS.connections_max
+
+
+def test_whoever_is_being_answered_stays(world: World) -> None:
+    """As long as one of the same site is silent."""
+    asking, answered = world.connect()
+    asking.dataReceived(GET)
+    silent = world.connect()[1]
+    newest = world.connect()[1]
+    assert (answered.aborted, silent.aborted, newest.aborted) == (False, True, False)
+
+
+def test_a_site_with_many_connections_ends_nobody_elses(world: World) -> None:
+    """It loses its own, also if another's is older and has not asked yet."""
+    slow, theirs = world.connect("192.0.2.1")
+    others = [world.connect("198.51.100.9")[1] for _ in range(5)]
+    assert not theirs.aborted
+    assert [wire.aborted for wire in others] == [True] * 4 + [False]
+    slow.dataReceived(GET)
+    assert theirs.value().startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_connection_that_has_ended_leaves_its_place(world: World) -> None:
+    """Nobody is cut off for it."""
     first, _ = world.connect()
-    world.connect()
-    assert world.door.buildProtocol(None) is None
+    second = world.connect()[1]
     first.connectionLost()
-    assert world.door.buildProtocol(None) is not None
+    assert not world.connect()[1].aborted
+    assert not second.aborted
 
 
 def test_numbers_that_cannot_be_gathered(world: World) -> None:

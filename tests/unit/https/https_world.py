@@ -61,6 +61,10 @@ class MemoryAccounts:
         local, _, domain = text.rpartition("@")
         return text.lower() if local and await self.domain(domain) else None
 
+    def is_token(self, text: str) -> bool:
+        """See ``DoorAccounts``."""
+        return len(text) == len(TOKEN) and text.isalnum()
+
     async def join(self, token: str, usable: frozenset[AccessProtocol]) -> Joined:
         """See ``DoorAccounts``."""
         if token in self.unused and not usable & (self.protocols or frozenset(AccessProtocol)):
@@ -131,6 +135,7 @@ class HttpsWorld:
         self.signed: list[bytes] = []
         self.signing: Deferred[None] | None = None
         """What a signature waits for."""
+        self.signing_trouble: Exception | None = None
         services = HttpsServices(
             self.accounts,
             self.guard,
@@ -149,6 +154,8 @@ class HttpsWorld:
         self.signed.append(content)
         if self.signing is not None:
             await self.signing
+        if self.signing_trouble is not None:
+            raise self.signing_trouble
         return b"signed " + content
 
     def connect(self, address: str = "192.0.2.7") -> Client:

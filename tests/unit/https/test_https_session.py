@@ -303,6 +303,37 @@ def test_who_hangs_up_while_the_profile_is_signed_sees_the_password(
     assert APP_PASSWORD.encode() in answer.body
 
 
+@pytest.mark.parametrize("trouble", [MemoryError(), ValueError("not this key"), OSError(5, "no")], ids=repr)
+def test_a_profile_that_cannot_be_signed_is_given_without_a_signature(
+    world: HttpsWorld, trouble: Exception
+) -> None:
+    """The link is used up by then, and its password is in the profile."""
+    world.signing_trouble = trouble
+    answer = world.post(INVITE, b"as=apple")
+    assert answer.status == 200
+    assert answer.body == world.signed[0]
+    assert APP_PASSWORD.encode() in answer.body
+
+
+def test_the_wrong_button_is_no_failed_attempt() -> None:
+    """The secret of the link is right, and so the other button works at once."""
+    world = HttpsWorld(LoginLimits(free_failures=2, first_delay_s=8.0))
+    world.accounts.protocols = frozenset({AccessProtocol.SMTP})
+    assert [world.post(INVITE, b"as=apple").status for _ in range(5)] == [409] * 5
+    assert APP_PASSWORD in world.post(INVITE, b"as=other").text
+
+
+@pytest.mark.parametrize("token", [TOKEN[:-1], TOKEN + "s", "x", TOKEN[:8] + "-" * 32])
+def test_a_link_of_which_a_part_is_missing_is_no_guess(token: str) -> None:
+    """Nothing is looked for, and nobody's next login waits for it; what is said is what all are told."""
+    world = HttpsWorld(LoginLimits(free_failures=2, first_delay_s=8.0))
+    answers = [world.post(f"/invite/{token}", b"as=other") for _ in range(5)]
+    answers += [world.post(f"/welcome/{token}", b"password=12345678&again=12345678") for _ in range(5)]
+    assert {(one.status, one.body) for one in answers} == {(410, world.post(f"/invite/{'0' * 40}", b"").body)}
+    assert world.accounts.asked == ["0" * 40]
+    assert world.post(INVITE, b"as=other").status == 200
+
+
 def test_unseen_kept_s() -> None:
     """Then it is forgotten."""
     world = HttpsWorld(unseen_kept_s=30.0)
