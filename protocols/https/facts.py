@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from mailstore.model import AccessProtocol
+
+_LOOPBACK = re.compile(r"127\.[0-9.]+|::1")
 
 INVITE, WELCOME = "/invite/", "/welcome/"
 """How the paths of links begin: to a device's app password, and to a new account."""
@@ -41,6 +45,12 @@ class SetupFacts:
     pop3: tuple[Server, ...]
     smtp: tuple[Server, ...]
     policy: PolicyFacts
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its links lead whoever opens them to their own machine (RFC 6761, section 6.3)."""
+        host = urlsplit(self.url).hostname or ""
+        return host == "localhost" or host.endswith(".localhost") or _LOOPBACK.fullmatch(host) is not None
 
     @property
     def offered(self) -> frozenset[AccessProtocol]:

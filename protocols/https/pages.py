@@ -51,8 +51,12 @@ def style() -> str:
 
 
 @cache
-def security_headers() -> tuple[tuple[str, str], ...]:
-    """What every response says to browsers: nothing is loaded, framed, kept or told to anybody else."""
+def security_headers(facts: SetupFacts) -> tuple[tuple[str, str], ...]:
+    """What every response says to browsers: nothing is loaded, framed, kept or told to anybody else.
+
+    To a name that is everybody's own machine they are not bound to come by TLS again (RFC 6797): other
+    programs there may have none.
+    """
     digest = base64.b64encode(hashlib.sha256(style().encode("utf-8")).digest()).decode("ascii")
     policy = (
         "default-src 'none'", f"style-src 'sha256-{digest}'", "form-action 'self'", "base-uri 'none'",
@@ -60,7 +64,7 @@ def security_headers() -> tuple[tuple[str, str], ...]:
     )  # fmt: skip
     return (
         ("content-security-policy", "; ".join(policy)),
-        ("strict-transport-security", "max-age=31536000"),
+        *(() if facts.is_local else (("strict-transport-security", "max-age=31536000"),)),
         ("referrer-policy", "no-referrer"),
         ("cache-control", "no-store"),
         ("x-content-type-options", "nosniff"),
@@ -78,7 +82,7 @@ class Pages:
 
     def invite(self, path: str) -> Response:
         """The page behind a link, whether or not there is such an invitation: looking costs nothing."""
-        return self._page(200, "invite.html", action=path, code=_code(self._facts.url + path))
+        return self._page(200, "invite.html", action=path, code=self._link_code(path))
 
     def welcome(self, path: str, mistake: str = "") -> Response:
         """The page where the owner of a new account chooses a password."""
@@ -95,7 +99,7 @@ class Pages:
             address=made.name,
             recovery_key=made.recovery_key,
             action=path,
-            code=_code(self._facts.url + path),
+            code=self._link_code(path),
             minutes=made.device_valid_s // 60,
         )
 
@@ -124,6 +128,10 @@ class Pages:
         """A page that says why there is no other."""
         title, text = MESSAGES.get(status, MESSAGES[400])
         return self._page(status, "message.html", title=title, text=text)
+
+    def _link_code(self, path: str) -> Markup:
+        """A link for a telephone's camera; none where it would lead the telephone to itself."""
+        return Markup("") if self._facts.is_local else _code(self._facts.url + path)
 
     def _page(self, status: int, template: str, **values: object) -> Response:
         page = templates().get_template(template)

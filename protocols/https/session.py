@@ -103,7 +103,9 @@ class HttpsSession:
         if asked is None:
             return
         name, response = await self._answer(asked)
-        data = self._http.answer(replace(response, headers=(*response.headers, *security_headers())))
+        data = self._http.answer(
+            replace(response, headers=(*response.headers, *security_headers(self._services.facts)))
+        )
         self._record(asked, name, response.status, len(data))
         await self._channel.write(data)
 

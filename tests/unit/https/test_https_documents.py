@@ -19,7 +19,7 @@ from https_world import APP_PASSWORD, FACTS
 from deploy.first_run import make_certificate
 from mailstore.model import AccessProtocol
 from protocols.https import documents
-from protocols.https.accounts import Joined
+from protocols.https.accounts import Joined, Welcomed
 from protocols.https.facts import PolicyFacts
 from protocols.https.pages import Pages, security_headers
 from protocols.https.profile import CannotSign, profile, read_signer
@@ -70,6 +70,30 @@ def test_without_sending_outlook_is_told_of_none() -> None:
     assert "imap.example.org" in text
     assert "Sending" not in text
     assert "<svg" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "is_local"),
+    [
+        ("https://localhost:1180", True),
+        ("https://mail.localhost", True),
+        ("https://127.0.0.1:8443", True),
+        ("https://mail.example.org", False),
+        ("https://localhost.example.org", False),
+        ("https://127.example.org", False),
+    ],
+)
+def test_a_door_on_ones_own_machine_binds_no_browser_and_shows_telephones_no_code(
+    url: str, is_local: bool
+) -> None:
+    """Else browsers would reach nothing on localhost without TLS, and a telephone would ask itself."""
+    facts = dataclasses.replace(FACTS, url=url)
+    assert ("strict-transport-security" not in dict(security_headers(facts))) is is_local
+    made = Pages(facts, HttpsLimits())
+    welcomed = made.welcomed(Welcomed(ADDRESS, "key", "", 3600), "/invite/x")
+    for page in (made.invite("/invite/x"), welcomed):
+        assert (b"<svg" not in page.body) is is_local
+        assert (b"camera" not in page.body) is is_local
 
 
 def test_autodiscover() -> None:
@@ -234,4 +258,4 @@ def test_pages_have_no_script_and_load_nothing(page: str) -> None:
     assert "49" not in text.partition("</style>")[2].partition("<svg")[0]
     styles = text.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(styles.encode()).digest()).decode()
-    assert f"'sha256-{digest}'" in dict(security_headers())["content-security-policy"]
+    assert f"'sha256-{digest}'" in dict(security_headers(FACTS))["content-security-policy"]
