@@ -25,8 +25,10 @@ from backup.errors import (
     ObjectMissing,
     SegmentDamaged,
 )
+from backup.moment import utc_ms
 from backup.reading import OpenSegment
 from backup.rebuild import Rebuilder, Rebuilt
+from backup.retention import chains
 from backup.segment import PAGE_BYTES, SegmentName, StreamId, parse_name
 from backup.soundness import check_sound, wrong_database, wrong_keys_in
 from backup.source import Progress, Source
@@ -112,7 +114,9 @@ def target(listing: Listing, account_id: AccountId, head: Head, at_ms: int | Non
     names = tuple(one for one in present if at_ms is None or one.taken_ms <= at_ms)
     chain = Candidates(names).way()
     if not chain:
-        raise NothingToRestore("there is no snapshot of this account at that time")
+        oldest = min((one.segments[0].taken_ms for one in chains(present)), default=None)
+        known = "" if oldest is None else f": the oldest is of {utc_ms(oldest)}"
+        raise NothingToRestore(f"there is no snapshot of this account at that time{known}")
     size = sum(listing.sizes[name] for name in chain)
     return Target(account_id, names, size, head, at_ms is None)
 

@@ -1,6 +1,5 @@
 """sealbox account, sealbox recovery-key. Exit codes: see deploy/cli/root.py."""
 
-import datetime
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from deploy.cli.asking import current_secret, new_password, opened_keyring, pass
 from deploy.cli.invite import facts_and_time, link_to_new_account
 from deploy.cli.quota import Limits, account_limit, parse_size
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, deletion_hold_days, find_account
+from deploy.texts import counted, size_text, utc_s
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
 from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord
@@ -264,7 +264,7 @@ def delete(cli: Cli, name: str, yes: bool, confirm_hold: bool) -> None:
         if not yes:
             _confirm(record)
         done = destroy_account(cli.root, directory, record.account_id, retention_days=_retention_days(cli))
-    left = [{"what": rest.what, "until": rest.until, "until_utc": _time(rest.until)} for rest in done.left]
+    left = [{"what": rest.what, "until": rest.until, "until_utc": utc_s(rest.until)} for rest in done.left]
     fields = {
         "deleted": record.name,
         "account": done.account_id,
@@ -274,8 +274,9 @@ def delete(cli: Cli, name: str, yes: bool, confirm_hold: bool) -> None:
     }
     cli.answer(
         fields,
-        f"account {record.name} deleted: {done.files_removed} files, {done.bytes_removed} bytes",
-        *(f"left: {rest.what}, until {_time(rest.until)} at the latest" for rest in done.left),
+        f"account {record.name} deleted: {counted(done.files_removed, 'file')},"
+        f" {size_text(done.bytes_removed)}",
+        *(f"left: {rest.what}, until {utc_s(rest.until)} at the latest" for rest in done.left),
     )
 
 
@@ -284,7 +285,7 @@ def _require_no_hold(cli: Cli, record: AccountRecord) -> None:
     free_from = record.created + deletion_hold_days(cli) * _SECONDS_PER_DAY
     if free_from > record.created and time.time() < free_from:
         raise Refusal(
-            f"the account is held until {_time(int(free_from))} ([accounts] deletion_hold_days), so that"
+            f"the account is held until {utc_s(int(free_from))} ([accounts] deletion_hold_days), so that"
             " reports of abuse still find it: 'sealbox account disable' keeps its user out, and"
             " --confirm-hold deletes it now"
         )
@@ -337,8 +338,8 @@ def slot_line(slot: Keyslot) -> str:
     limits += ["read-only"] if scope.read_only else []
     if scope.not_after is not None:
         ended = "ENDED " if scope.not_after < time.time() else "until "
-        limits.append(ended + _time(scope.not_after))
-    return f"{slot.id}  {slot.kind.value:12}  {_time(slot.created)}  {slot.label!r}  ({'; '.join(limits)})"
+        limits.append(ended + utc_s(scope.not_after))
+    return f"{slot.id}  {slot.kind.value:12}  {utc_s(slot.created)}  {slot.label!r}  ({'; '.join(limits)})"
 
 
 def _set_disabled(cli: Cli, name: str, disabled: bool) -> None:
@@ -388,8 +389,4 @@ def _index_line(index: IndexProgress) -> str:
 
 def _record_line(limits: Limits, record: AccountRecord) -> str:
     state = "  disabled" if record.disabled else ""
-    return f"{record.name}  {record.account_id}  {limits.text(record)}  since {_time(record.created)}{state}"
-
-
-def _time(epoch: int) -> str:
-    return datetime.datetime.fromtimestamp(epoch, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{record.name}  {record.account_id}  {limits.text(record)}  since {utc_s(record.created)}{state}"

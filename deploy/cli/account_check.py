@@ -7,7 +7,7 @@ import click
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, command, mail_limits
 from deploy.cli.transfer import transfer_bar, transferring
-from deploy.sizes import size_text
+from deploy.texts import counted, size_text
 from mailstore.account_check import Checked, Tally, check_account
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.flaws import Flaw
@@ -78,10 +78,11 @@ def _fields(tally: Tally) -> dict[str, object]:
 
 def _lines(done: Checked, repair: bool) -> list[str]:
     state = "sound" if done.is_sound else "NOT sound"
-    whole = f"{done.messages} messages in {done.mailboxes} mailboxes, {size_text(done.size_bytes)}"
+    mailboxes = counted(done.mailboxes, "mailbox", "mailboxes")
+    whole = f"{counted(done.messages, 'message')} in {mailboxes}, {size_text(done.size_bytes)}"
     lines = [f"{state}: {whole}", *(_line(flaw, tally) for flaw, tally in done.flaws.items())]
     if done.outdated:
-        kept = f"what is kept ready about {done.outdated} messages is not what would be kept now"
+        kept = f"what is kept ready about {counted(done.outdated, 'message')} is not what would be kept now"
         lines.append(f"no damage: {kept}; {done.renewed} renewed")
     if repair:
         lines.append(

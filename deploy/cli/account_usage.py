@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from backup.job import Places
+from backup.moment import utc_ms
 from backup.state import STATE_FILE
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.quota import Limits
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account, mail_limits
-from deploy.cli.snapshot_store import opened_state, utc
+from deploy.cli.snapshot_store import opened_state
 from deploy.cli.transfer import transferring
-from deploy.sizes import size_text
+from deploy.texts import counted, size_text
 from mailstore.account import account_paths
 from mailstore.account_usage import DiskUse, MailboxUse, disk_use, mailbox_use
 from mailstore.directory import AccountRecord
@@ -45,9 +46,12 @@ def usage(cli: Cli, names: tuple[str, ...], from_stdin: bool) -> None:
     fields = [_fields(limits, record, use, newest.get(str(record.account_id))) for record, use in used]
     lines = [_line(limits, record, use, newest.get(str(record.account_id))) for record, use in used]
     if from_stdin:
-        counted = _mailboxes(cli, names[0], current_secret(from_stdin))
-        fields[0]["mailboxes"] = [asdict(one) for one in counted]
-        lines += [f"  {one.name}  {one.messages} messages, {size_text(one.size_bytes)}" for one in counted]
+        mailboxes = _mailboxes(cli, names[0], current_secret(from_stdin))
+        fields[0]["mailboxes"] = [asdict(one) for one in mailboxes]
+        lines += [
+            f"  {one.name}  {counted(one.messages, 'message')}, {size_text(one.size_bytes)}"
+            for one in mailboxes
+        ]
     cli.answer({"accounts": fields}, *lines)
 
 
@@ -87,7 +91,7 @@ def _fields(limits: Limits, record: AccountRecord, use: DiskUse, newest_ms: int 
         **limits.fields(record),
         "total_bytes": use.total_bytes,
         **asdict(use),
-        "newest_snapshot": None if newest_ms is None else utc(newest_ms),
+        "newest_snapshot": None if newest_ms is None else utc_ms(newest_ms),
     }
 
 
@@ -98,6 +102,6 @@ def _line(limits: Limits, record: AccountRecord, use: DiskUse, newest_ms: int | 
         f" search {size_text(use.search_bytes)}, inbox {size_text(use.inbox_bytes)})",
         f"{use.waiting_messages} waiting",
         *([f"{use.damaged_messages} DAMAGED"] if use.damaged_messages else []),
-        "no snapshot in the store" if newest_ms is None else f"snapshot {utc(newest_ms)}",
+        "no snapshot in the store" if newest_ms is None else f"snapshot {utc_ms(newest_ms)}",
     ]
     return f"{record.name}  {', '.join(parts)}"

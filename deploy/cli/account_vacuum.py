@@ -6,7 +6,7 @@ import click
 
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, Cli, Refusal, command, find_account
-from deploy.sizes import size_text
+from deploy.texts import size_text
 from mailstore import rewriting
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount

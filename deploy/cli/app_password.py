@@ -6,7 +6,7 @@ import time
 import click
 
 from deploy.cli.account import slot_fields, slot_line
-from deploy.cli.asking import current_secret, opened_keyring, password_stdin_option
+from deploy.cli.asking import current_secret, opened_keyring, password_stdin_option, protocol_option
 from deploy.cli.root import EPILOG, Cli, command, find_account
 from mailstore.account import account_paths
 from mailstore.errors import NoSuchKeyslot
@@ -24,13 +24,7 @@ def app_password() -> None:
 @app_password.command(epilog=EPILOG)
 @click.argument("name")
 @click.option("--label", required=True, help="What it is for, like 'phone'.")
-@click.option(
-    "--protocol",
-    "protocols",
-    multiple=True,
-    type=click.Choice([protocol.value for protocol in AccessProtocol]),
-    help="Limit it to this protocol; may be repeated.",
-)
+@protocol_option("it")
 @click.option("--read-only", is_flag=True, help="It may read only.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Its last day, UTC.")
 @password_stdin_option

@@ -12,6 +12,7 @@ from mailstore.directory import Directory
 from mailstore.errors import AuthenticationFailed
 from mailstore.keyring import Keyring
 from mailstore.keys import MAX_SECRET_BYTES, Typo, meant_as_recovery_key, recovery_key_typo
+from mailstore.model import AccessProtocol
 from mailstore.opening import open_as_owner
 
 MIN_PASSWORD_CHARS = 8
@@ -28,6 +29,18 @@ def password_stdin_option(function: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--password-stdin", "from_stdin", is_flag=True, help="Read secrets from standard input, one a line."
     )(function)
+
+
+def protocol_option(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add --protocol, for those protocols that there are; ``what`` is limited to it."""
+    offered = [one.value for one in AccessProtocol if one is not AccessProtocol.DAV]
+    return click.option(
+        "--protocol",
+        "protocols",
+        multiple=True,
+        type=click.Choice(offered),
+        help=f"Limit {what} to this protocol; may be repeated.",
+    )
 
 
 def current_secret(from_stdin: bool) -> bytes:

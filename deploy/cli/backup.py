@@ -21,6 +21,7 @@ from backup.job import (
     refused_deletes,
 )
 from backup.keypair import generate, read_public_key
+from backup.moment import utc_ms
 from backup.restore import Listing, list_store
 from backup.restore_accounts import AccountStreams, Sources, Wishes, by_private_key, streams_of_state
 from backup.retention import chains, misdated
@@ -45,12 +46,11 @@ from deploy.cli.snapshot_store import (
     scratch_folder,
     signed_by,
     store_options,
-    utc,
 )
 from deploy.config import Config
 from deploy.object_store import open_store
-from deploy.sizes import size_text
 from deploy.snapshots import open_job
+from deploy.texts import counted, size_text
 from mailstore.account import read_server_key
 from mailstore.errors import Busy, StorageFull
 from mailstore.keys import PrivateKey
@@ -142,7 +142,7 @@ def status(cli: Cli) -> None:
         f"store: {config.backup.store}",
         f"signing key: {signing_key}  (write it down beside the private key)",
         "the snapshot job is running" if running else _NOT_RUNNING,
-        f"waiting for the store: {len(waiting)} snapshots, {size_text(sum(waiting))}",
+        f"waiting for the store: {counted(len(waiting), 'snapshot')}, {size_text(sum(waiting))}",
         *([f"TROUBLE: {trouble}"] if trouble else []),
         *([f"old snapshots are not deleted: {refused}"] if refused else []),
         *([_doubt(look.doubt_s)] if look and look.doubt_s else []),
@@ -186,16 +186,12 @@ def _aside_lines(aside: list[Copy], config: Config) -> list[str]:
     size = size_text(sum(one.size_bytes for one in aside))
     first, last = (_until(one, config) for one in (aside[0], aside[-1]))
     accounts = len({one.account_id for one in aside})
-    what = f"{_counted(len(aside), 'copies', 'copy')} of {_counted(accounts, 'accounts', 'account')}"
+    what = f"{counted(len(aside), 'copy', 'copies')} of {counted(accounts, 'account')}"
     return [f"kept aside by restores: {what}, {size}; removed from {first} to {last}"]
 
 
-def _counted(number: int, many: str, one: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
 def _until(one: Copy, config: Config) -> str:
-    return utc(int(one.expires_s(config.snapshots.retention_s) * 1000))
+    return utc_ms(int(one.expires_s(config.snapshots.retention_s) * 1000))
 
 
 def _account_fields(state: State, stream: Stream, names: dict[str, str]) -> Fields:
@@ -206,20 +202,20 @@ def _account_fields(state: State, stream: Stream, names: dict[str, str]) -> Fiel
         "name": names.get(stream.account),
         "deleted": stream.gone_ms is not None,
         "points": len(points),
-        "oldest": utc(points[0].taken_ms) if points else None,
-        "newest": utc(points[-1].taken_ms) if points else None,
+        "oldest": utc_ms(points[0].taken_ms) if points else None,
+        "newest": utc_ms(points[-1].taken_ms) if points else None,
         "bytes": sum(one.size_bytes for one in stored),
         "dated_ahead": len(misdated(points, int(time.time() * 1000))),
-        "proven": utc(stream.proven_ms) if stream.proven_ms else None,
+        "proven": utc_ms(stream.proven_ms) if stream.proven_ms else None,
     }
 
 
 def _account_line(one: Fields) -> str:
     why = _FROM_BEFORE if str(one["account"]).startswith(FORGOTTEN) else "deleted"
     name = one["name"] or f"{one['account']} ({why})"
-    size = size_text(int(str(one["bytes"])))
+    size, points = size_text(int(str(one["bytes"]))), counted(int(str(one["points"])), "point")
     return (
-        f"{name}  newest {one['newest'] or 'none'}, {one['points']} points since {one['oldest'] or '-'},"
+        f"{name}  newest {one['newest'] or 'none'}, {points} since {one['oldest'] or '-'},"
         f" {size}, restore proven {one['proven'] or 'never'}{_ahead(one)}"
     )
 
@@ -277,7 +273,9 @@ def run(cli: Cli, take_over: bool, wait_s: float) -> None:
         failing = [names.get(one, one) for one in failing_accounts(state)]
     cli.answer(
         {"stored": stored, "waiting_segments": waiting, "trouble": trouble, "failing": failing},
-        "everything that changed is stored" if stored else f"{waiting} snapshots wait: {trouble or '-'}",
+        "everything that changed is stored"
+        if stored
+        else f"not stored yet: {counted(waiting, 'snapshot')}: {trouble or '-'}",
         *map(_failing, failing),
     )
     if not stored:
@@ -363,14 +361,14 @@ def list_points(cli: Cli, account: str | None, options: StoreOptions) -> None:
 
 def _range(points: list[SegmentName]) -> dict[str, str | None]:
     return {
-        "oldest": utc(points[0].taken_ms) if points else None,
-        "newest": utc(points[-1].taken_ms) if points else None,
+        "oldest": utc_ms(points[0].taken_ms) if points else None,
+        "newest": utc_ms(points[-1].taken_ms) if points else None,
     }
 
 
 def _point(name: SegmentName, listing: Listing, ahead: frozenset[SegmentName]) -> Fields:
     return {
-        "time": utc(name.taken_ms),
+        "time": utc_ms(name.taken_ms),
         "kind": str(name.kind),
         "bytes": listing.sizes[name],
         "object": str(name),
@@ -380,7 +378,7 @@ def _point(name: SegmentName, listing: Listing, ahead: frozenset[SegmentName]) -
 
 def _point_line(name: SegmentName, listing: Listing, ahead: frozenset[SegmentName]) -> str:
     wrong = "  DATED AHEAD by a wrong clock" if name in ahead else ""
-    return f"{utc(name.taken_ms)}  {name.kind}  {size_text(listing.sizes[name])}{wrong}"
+    return f"{utc_ms(name.taken_ms)}  {name.kind}  {size_text(listing.sizes[name])}{wrong}"
 
 
 def _known_streams(cli: Cli, options: StoreOptions, listing: Listing) -> list[AccountStreams]:
@@ -452,7 +450,8 @@ def _answer_report(cli: Cli, report: Report) -> None:
         "findings": [{"object": one.key, "why": one.why} for one in report.findings],
     }
     lines = [f"{one.key}: {one.why}" for one in report.findings]
-    summary = f"{report.segments} segments of {report.streams} streams, {size_text(report.bytes_read)} read"
+    summary = f"{counted(report.segments, 'segment')} of {counted(report.streams, 'stream')},"
+    summary += f" {size_text(report.bytes_read)} read"
     if report.unopened:
         summary += f" ({report.unopened} of a lost server not opened: use --private-key)"
     cli.answer(fields, *lines, f"{summary}: {'NOT in order' if lines else 'in order'}")
@@ -479,7 +478,9 @@ def prune(cli: Cli) -> None:
         refused, doubt_s = refused_deletes(state), job.clock_doubt_s
     cli.answer(
         {"deleted": [str(name) for name in deleted], "refused": refused, "clock_doubt_s": doubt_s},
-        f"{len(deleted)} segments deleted" if refused is None else f"the store refuses deletions: {refused}",
+        f"{counted(len(deleted), 'segment')} deleted"
+        if refused is None
+        else f"the store refuses deletions: {refused}",
         *(["rules of the bucket have to delete instead: see deploy/OPERATIONS.md"] if refused else []),
         *([_doubt(doubt_s)] if doubt_s else []),
     )

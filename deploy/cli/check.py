@@ -9,6 +9,7 @@ import click
 
 from backup.drill import Drill, Drilled
 from backup.drill_login import opener
+from backup.moment import utc_ms
 from backup.restore_accounts import Wishes
 from backup.restore_check import check_state
 from deploy.cli.asking import current_secret, password_stdin_option
@@ -22,10 +23,9 @@ from deploy.cli.snapshot_store import (
     scratch_folder,
     signed_by,
     store_options,
-    utc,
 )
 from deploy.object_store import open_store
-from deploy.sizes import size_text
+from deploy.texts import counted, size_text
 
 Fields = dict[str, object]
 
@@ -50,9 +50,9 @@ def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: Sto
         chosen_sources(cli, work, wishes, options) as sources,
     ):
         found = check_state(cli.root, sources, work, wishes, account, secret, cli.params)
-    state = f"sound as of {utc(found.taken_ms)}"
+    state = f"sound as of {utc_ms(found.taken_ms)}"
     cli.answer(
-        {"taken": utc(found.taken_ms), "pages": found.pages, "wrong": found.wrong},
+        {"taken": utc_ms(found.taken_ms), "pages": found.pages, "wrong": found.wrong},
         f"{state}: {size_text(found.size_bytes)}, every page is authentic and the database is whole"
         if found.wrong is None
         else f"NOT {state}: {found.wrong}: choose an earlier time with --at",
@@ -108,7 +108,10 @@ def _drill_line(one: Drilled, names: dict[str, str]) -> str:
     if one.trouble:
         return f"{names.get(one.account, one.account)}  NOT proven: {one.trouble}"
     opened = ", opened and compared" if one.opened else ""
-    return (
-        f"{names.get(one.account, one.account)}  proven: {one.pages} pages restored,"
-        f" {one.compared} equal to the living database{opened}"
-    )
+    name = names.get(one.account, one.account)
+    if not one.pages:
+        return f"{name}  proven: its keys are restored; it has no mail database yet"
+    compared = f"{one.compared} equal to the living database"
+    if not one.compared:
+        compared = "none compared, as the living database has changed since"
+    return f"{name}  proven: {counted(one.pages, 'page')} restored, {compared}{opened}"

@@ -13,7 +13,7 @@ from deploy.cli.asking import current_secret, new_passphrase, password_stdin_opt
 from deploy.cli.owner import as_caller
 from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, mail_limits
 from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring
-from deploy.sizes import size_text
+from deploy.texts import counted, size_text
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.transfer.eml_target import EmlTarget
 from mailstore.transfer.exporting import Exported, export_mail
@@ -52,15 +52,15 @@ def export_command(cli: Cli, account: str, place: str, update: bool, encrypt: bo
         export_mail(wanted, target, bar, as_caller, done, update=update)
     cli.answer(
         asdict(done),
-        f"{done.messages} messages in {done.mailboxes} mailboxes, {size_text(done.size_bytes)},"
-        f" are in {place}",
+        f"exported to {place}: {counted(done.messages, 'message')}"
+        f" in {counted(done.mailboxes, 'mailbox', 'mailboxes')}, {size_text(done.size_bytes)}",
     )
     if not encrypt:
         cli.remark("it is not encrypted: keep it where only its owner can read it")
     for place_of in done.damaged[:MOST_SHOWN]:
         cli.remark(f"damaged, and not exported: {place_of}")
     if done.damaged_count:
-        cli.remark(f'{done.damaged_count} messages are damaged: see {GUIDE}, "{ACCOUNT_SECTION}"')
+        cli.remark(f'damaged: {counted(done.damaged_count, "message")}: see {GUIDE}, "{ACCOUNT_SECTION}"')
         raise SystemExit(EXIT_STORAGE)
 
 

@@ -20,7 +20,7 @@ from deploy.cli.quota import parse_size
 from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command, explain, mail_limits
 from deploy.cli.snapshot_store import parse_time
 from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring
-from deploy.sizes import size_text
+from deploy.texts import counted, size_text
 from mailstore.errors import StoreError
 from mailstore.transfer.eml_source import EmlSource
 from mailstore.transfer.imap_client import ImapClient, imap_place
@@ -288,7 +288,7 @@ def _import_many(cli: Cli, jobs: list[Job], options: ImportOptions) -> None:
             _remarks(cli, done)
         worst = max(worst, code)
     failed = sum("error" in one for one in found)
-    cli.answer({"accounts": found}, f"{len(jobs) - failed} of {len(jobs)} accounts imported")
+    cli.answer({"accounts": found}, f"{len(jobs) - failed} of {counted(len(jobs), 'account')} imported")
     if worst:
         raise SystemExit(worst)
 
@@ -301,8 +301,8 @@ def _fields(done: Imported) -> dict[str, object]:
 def _line(done: Imported, options: ImportOptions) -> str:
     verb = "would be imported" if options.choice.dry_run else "imported"
     return (
-        f"{done.messages} messages {verb}, {size_text(done.size_bytes)}, in {done.mailboxes} mailboxes;"
-        f" {done.already_there} were there already"
+        f"{counted(done.messages, 'message')} {verb}, {size_text(done.size_bytes)},"
+        f" in {counted(done.mailboxes, 'mailbox', 'mailboxes')}; there already: {done.already_there}"
     )
 
 
@@ -316,4 +316,4 @@ def _remarks(cli: Cli, done: Imported) -> None:
     if done.deleted_in_source:
         cli.remark(f"left out: {done.deleted_in_source} that the source counts as deleted")
     if done.keywords_left_out:
-        cli.remark(f"left out: {done.keywords_left_out} keywords, more than a mailbox can have")
+        cli.remark(f"left out: {counted(done.keywords_left_out, 'keyword')}, more than a mailbox can have")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import time
 from dataclasses import dataclass, field
@@ -10,8 +9,9 @@ from dataclasses import dataclass, field
 import click
 
 from deploy import config as configuration
-from deploy.cli.asking import current_secret, opened_keyring, password_stdin_option
+from deploy.cli.asking import current_secret, opened_keyring, password_stdin_option, protocol_option
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account
+from deploy.texts import utc_s
 from mailstore.account import NewAccount
 from mailstore.directory import AccountRecord, Directory
 from mailstore.invitation_files import invitations
@@ -38,13 +38,7 @@ class Made:
 @click.argument("name", required=False)
 @click.option("--valid", metavar="TIME", help="How long the link works, like 30m, 24h or 7d; up to 30d.")
 @click.option("--label", default="invitation", show_default=True, help="What the app password is called.")
-@click.option(
-    "--protocol",
-    "protocols",
-    multiple=True,
-    type=click.Choice([protocol.value for protocol in AccessProtocol]),
-    help="Limit the app password to this protocol; may be repeated.",
-)
+@protocol_option("the app password")
 @click.option("--read-only", is_flag=True, help="The app password may read only.")
 @click.option("--list", "listing", is_flag=True, help="List invitations, of the account NAME or of all.")
 @click.option("--revoke", metavar="ID", help="Make the link with that ID useless; needs no password.")
@@ -122,8 +116,7 @@ def _fields(one: Invitation, name: str | None) -> dict[str, object]:
 
 
 def _line(one: Invitation, name: str) -> str:
-    until = datetime.datetime.fromtimestamp(one.not_after, datetime.UTC).isoformat(timespec="minutes")
-    return f"{one.id}  {name}  {one.label!r}  until {until}"
+    return f"{one.id}  {name}  {one.label!r}  until {utc_s(one.not_after)}"
 
 
 def facts_and_time(cli: Cli, valid: str | None) -> tuple[SetupFacts, int]:

@@ -1,6 +1,8 @@
 """The command ``sealbox``: its subcommands in one list. Exit codes: see deploy/cli/root.py."""
 
+import inspect
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -31,6 +33,8 @@ COMMANDS = {
 }
 """Where each command is, under ``deploy.cli``: the module and its name there."""
 
+_CLAUSE_ENDS = re.compile(r"[.;:](?: |$)")
+
 
 class Commands(click.Group):
     """The group of all commands; it imports one when it is asked for.
@@ -49,7 +53,16 @@ class Commands(click.Group):
             return None
         module, name = where.split(".")
         found: click.Command = getattr(import_module(f"deploy.cli.{module}"), name)
+        _shorten(found)
         return found
+
+
+def _shorten(command: click.Command) -> None:
+    """Have lists of commands show the first clause of its help, whole: click would cut it at some word."""
+    text = inspect.cleandoc(command.help or "").partition("\n\n")[0].replace("\n", " ")
+    command.short_help = _CLAUSE_ENDS.split(text, 1)[0]
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _shorten(below)
 
 
 @click.group(cls=Commands, epilog=EPILOG)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account, mail_limits
-from deploy.sizes import size_text
+from deploy.texts import size_text
 from mailstore.directory import NO_QUOTA, AccountRecord
 
 _SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)

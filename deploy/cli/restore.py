@@ -12,6 +12,7 @@ import click
 
 from backup.errors import BackupError
 from backup.job import Places
+from backup.moment import utc_ms
 from backup.restore import list_store
 from backup.restore_accounts import Restored, Restoring, Sources, Wishes, by_private_key, by_state
 from backup.restore_messages import RestoredMailbox, restore_mailbox
@@ -30,10 +31,9 @@ from deploy.cli.snapshot_store import (
     scratch_folder,
     signed_by,
     store_options,
-    utc,
 )
 from deploy.config import FILE_NAME
-from deploy.sizes import size_text
+from deploy.texts import counted, size_text
 from mailstore.account import open_directory
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchMailbox
@@ -172,7 +172,7 @@ def _restore(
         unknown = take_over.finish(key.public, int(time.time() * 1000))
         if unknown and not accounts:
             cli.remark(
-                f"{unknown} accounts of the snapshots are not in this directory: 'sealbox backup list"
+                f"not in this directory: {counted(unknown, 'account')} of the snapshots: 'sealbox backup list"
                 " --private-key' names them, 'sealbox restore' with a name brings that one back"
             )
         return found, sources
@@ -203,7 +203,7 @@ def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, .
         {
             "account": one.account_id,
             "name": one.name,
-            "taken": utc(one.taken_ms) if one.taken_ms else None,
+            "taken": utc_ms(one.taken_ms) if one.taken_ms else None,
             "pages": one.pages,
             "kept": str(one.kept) if one.kept else None,
             "skipped": one.skipped,
@@ -237,7 +237,7 @@ def _line(one: Restored) -> str:
     if one.skipped:
         return f"{name}  already exists, left alone"
     kept = f"; what it replaced is in {one.kept}" if one.kept else ""
-    done = f"{name}  restored as of {utc(one.taken_ms)}, {size_text(one.size_bytes)}{kept}{_secrets(one)}"
+    done = f"{name}  restored as of {utc_ms(one.taken_ms)}, {size_text(one.size_bytes)}{kept}{_secrets(one)}"
     if one.damage:
         return f"{done}; BUT DAMAGED: {one.damage}: restore an earlier time with --at, or --newest-sound"
     return done
@@ -275,6 +275,7 @@ def _restore_messages(
 
 def _answer_messages(cli: Cli, done: RestoredMailbox) -> None:
     cli.answer(
-        {"mailbox": done.mailbox, "messages": done.messages, "taken": utc(done.taken_ms)},
-        f"{done.messages} messages as of {utc(done.taken_ms)} are in the mailbox {done.mailbox!r}",
+        {"mailbox": done.mailbox, "messages": done.messages, "taken": utc_ms(done.taken_ms)},
+        f"{counted(done.messages, 'message')} as of {utc_ms(done.taken_ms)}"
+        f" restored to the mailbox {done.mailbox!r}",
     )

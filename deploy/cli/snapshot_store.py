@@ -35,8 +35,6 @@ from mailstore.errors import NotInitialised, ServerKeyLost
 from mailstore.keys import PrivateKey
 
 ANYBODY = "anybody"
-_LAST_S = 253_402_300_799
-"""The end of the year 9999, the last that can be written as a date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,21 +177,13 @@ def progress_bar(cli: Cli, total_bytes: int, what: str) -> Iterator[Callable[[in
     """A bar with rate and time left, for people at a terminal."""
     hidden = cli.as_json or not sys.stderr.isatty()
     with tqdm(
-        total=total_bytes, unit="B", unit_scale=True, unit_divisor=1024, desc=what, disable=hidden
+        total=total_bytes, unit="iB", unit_scale=True, unit_divisor=1024, desc=what, disable=hidden
     ) as bar:
 
         def _advance(size: int) -> None:
             bar.update(size)
 
         yield _advance
-
-
-def utc(ms: int) -> str:
-    """A time in ms since the epoch as text, exact enough to be passed to --at."""
-    seconds, rest = divmod(ms, 1000)
-    if seconds > _LAST_S:
-        return f"{ms} ms"  # beyond any clock: somebody has made up this object's name
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
 
 
 def parse_time(text: str | None) -> int | None:

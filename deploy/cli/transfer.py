@@ -38,7 +38,7 @@ class Bar:
 def transfer_bar(cli: Cli, what: str) -> Iterator[Bar]:
     """A bar for people at a terminal; its total grows as more becomes known."""
     hidden = cli.as_json or not sys.stderr.isatty()
-    with tqdm(total=0, unit="B", unit_scale=True, unit_divisor=1024, desc=what, disable=hidden) as bar:
+    with tqdm(total=0, unit="iB", unit_scale=True, unit_divisor=1024, desc=what, disable=hidden) as bar:
         yield Bar(bar)
 
 

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import click
 
+from backup.moment import utc_ms
 from deploy import control
 from deploy.cli.root import EPILOG, EXIT_BUSY, Cli, Refusal, command, find_account
-from deploy.cli.snapshot_store import utc
+from deploy.texts import counted, utc_s
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -54,7 +55,7 @@ def who(cli: Cli) -> None:
             "account": one.account,
             "protocol": one.protocol,
             "address": one.address,
-            "since": _since(one),
+            "since": utc_ms(int(one.since_s) * 1000),
             "idle_s": round(one.idle_s),
         }
         for name, one in sessions
@@ -62,15 +63,12 @@ def who(cli: Cli) -> None:
     cli.answer(
         {"sessions": fields, "not_logged_in": found.not_logged_in},
         *(
-            f"{name}  {one.protocol}  {one.address}  since {_since(one)}  idle {_duration(one.idle_s)}"
+            f"{name}  {one.protocol}  {one.address}  since {utc_s(int(one.since_s))}"
+            f"  idle {_duration(one.idle_s)}"
             for name, one in sessions
         ),
-        f"{len(sessions)} sessions; {found.not_logged_in} connections that are not logged in",
+        f"{counted(len(sessions), 'session')}; not logged in: {counted(found.not_logged_in, 'connection')}",
     )
-
-
-def _since(one: control.Connected) -> str:
-    return utc(int(one.since_s) * 1000)
 
 
 @click.command(epilog=EPILOG)
@@ -88,5 +86,5 @@ def kick(cli: Cli, name: str) -> None:
         ended = control.disconnect(cli.root, str(record.account_id))
     cli.answer(
         {"account": record.account_id, "name": record.name, "ended": ended},
-        f"ended {ended} sessions of {record.name}" if ended else f"{record.name} has no session",
+        f"ended {counted(ended, 'session')} of {record.name}" if ended else f"{record.name} has no session",
     )

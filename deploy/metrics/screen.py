@@ -1,4 +1,7 @@
-"""A server's numbers on a terminal (rich): 80 columns by 24 lines suffice, larger ones show more commands."""
+"""A server's numbers on a terminal (rich): 80 columns by 24 lines suffice, larger ones show more commands.
+
+Labels are as short as the longest value beside them needs it there.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.metrics.summary import DAY_S, FEW_BYTES_SHARE, LATE_CHANGE_S, LATE_PROOF_DAYS, Summary
-from deploy.sizes import size_text
+from deploy.texts import size_text
 
 _DIM, _GOOD, _BAD, _ODD = "bright_black", "green", "bold red", "yellow"
 _SERVICES = ("imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients")
@@ -48,7 +51,7 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes:.0f} min"
     if hours < 48:
-        return f"{hours:.0f} h {minutes % 60:.0f} min" if hours < 10 else f"{hours:.0f} h"
+        return f"{int(hours)} h {int(minutes) % 60} min" if hours < 10 else f"{hours:.0f} h"
     return f"{days:.0f} d"
 
 
@@ -84,7 +87,7 @@ def _head(found: Summary, server: str, clock: str) -> RenderableType:
         (f"{found.version}  ", _DIM),
         f"{server}  ",
         (f"up {duration(found.up_s)}  ", _DIM),
-        (f"{found.workers} of {found.workers_configured} workers  ", _GOOD if good else _BAD),
+        (f"{found.workers}/{found.workers_configured} workers  ", _GOOD if good else _BAD),
         (f"lag {duration(found.lag_s)}", _DIM if found.lag_s < 0.25 else _BAD),
     )
     row = Table.grid(expand=True)
@@ -140,8 +143,8 @@ def _mail(found: Summary) -> RenderableType:
     refused = sum(found.deliveries[one] for one in _REFUSALS)
     table.add_row("refused", Text(rate(refused), _BAD if refused else ""))
     table.add_row("filed", rate(found.filed))
-    table.add_row(Text("sealed now", _DIM), count(found.sealed))
-    table.add_row(Text("the oldest", _DIM), duration(found.sealed_oldest_s) if found.sealed else "-")
+    table.add_row(Text("sealed", _DIM), count(found.sealed))
+    table.add_row(Text("oldest", _DIM), duration(found.sealed_oldest_s) if found.sealed else "-")
     return Panel(table, title="mail", title_align="left", border_style=_DIM)
 
 
@@ -169,19 +172,17 @@ def _machine(found: Summary) -> RenderableType:
     share = found.free_bytes / found.size_bytes if found.free_bytes is not None and found.size_bytes else None
     tight = share is not None and share < FEW_BYTES_SHARE
     table.add_row(Text("free", _DIM), Text(size(found.free_bytes), _BAD if tight else ""))
-    table.add_row(Text("of the volume", _DIM), "-" if share is None else f"{share:.0%}")
+    table.add_row(Text("of volume", _DIM), "-" if share is None else f"{share:.0%}")
     ends = found.certificate_s
     table.add_row(
-        Text("certificate", _DIM),
+        Text("cert ends", _DIM),
         Text(duration(ends), _BAD if ends is not None and ends < 14 * DAY_S else ""),
     )
     if not found.snapshots:
         table.add_row(Text("snapshots", _DIM), Text("off", _ODD))
         return Panel(table, title="machine", title_align="left", border_style=_DIM)
     late = found.oldest_change_s is not None and found.oldest_change_s > LATE_CHANGE_S
-    table.add_row(
-        Text("change waits", _DIM), Text(duration(found.oldest_change_s or None), _BAD if late else "")
-    )
+    table.add_row(Text("snap lag", _DIM), Text(duration(found.oldest_change_s or None), _BAD if late else ""))
     old = found.proven_s is None or found.proven_s > LATE_PROOF_DAYS * DAY_S
     proven = "never" if found.proven_s is None else f"{duration(found.proven_s)} ago"
     table.add_row(Text("proven", _DIM), Text(proven, _ODD if old else ""))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deploy.metrics.meters import DELIVERIES, LOGIN_PROTOCOLS, RESULTS
 from deploy.metrics.numbers import Between, Numbers
+from deploy.texts import counted
 
 DAY_S = 86_400
 MINUTE_S = 60.0
@@ -130,21 +131,22 @@ def _troubles(now: Numbers, now_s: float) -> list[str]:
     found = []
     missing = now.sum("sealbox_workers_configured") - now.sum("sealbox_workers")
     if missing > 0:
-        found.append(f"{missing:.0f} workers do not serve: see the log")
+        found.append(f"missing: {counted(round(missing), 'worker')}: see the log")
     free, size = now.get("sealbox_volume_free_bytes"), now.get("sealbox_volume_size_bytes")
     if free is not None and size and free / size < FEW_BYTES_SHARE:
         found.append(f"{free / size:.1%} of the volume are free: see 'sealbox account usage'")
     if now.sum("sealbox_backup_store_trouble"):
         found.append("the object store takes no snapshots: see 'sealbox backup status'")
     if failing := now.sum("sealbox_backup_failing_accounts"):
-        found.append(f"{failing:.0f} accounts without a new snapshot: see 'sealbox backup status'")
+        found.append(
+            f"{counted(round(failing), 'account')} without a new snapshot: see 'sealbox backup status'"
+        )
     if now.sum("sealbox_backup_oldest_change_seconds") > LATE_CHANGE_S:
         found.append("a change has waited for half an hour for a snapshot: see 'sealbox backup status'")
     ends_s = now.get("sealbox_certificate_expiry_timestamp_seconds")
     if ends_s is not None and ends_s - now_s < 14 * DAY_S:
-        found.append(
-            f"the certificate ends in {max(ends_s - now_s, 0) / DAY_S:.0f} days: renew it, then reload"
-        )
+        days = counted(round(max(ends_s - now_s, 0) / DAY_S), "day")
+        found.append(f"the certificate ends in {days}: renew it, then reload")
     if now.sum("sealbox_backup_configured"):
         proven = now.get("sealbox_backup_newest_proof_timestamp_seconds")
         # As long as none has been proven, the days count from the first snapshot.

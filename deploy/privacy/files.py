@@ -11,6 +11,7 @@ from pathlib import Path
 
 from deploy.config import Config
 from deploy.privacy.finding import Check, Finding, listed
+from deploy.texts import counted
 from mailstore.plain import FIRST_BYTES, plain_kind
 
 _MODES = Check("file modes", (1, 2))
@@ -130,7 +131,9 @@ def modes(found: Sequence[Entry], config: Config) -> Finding:
             f"another user owns {listed([named(one, root) for one in foreign])}",
             f"give it to the server's user: 'chown -R --reference={root} {root}'",
         )
-    return _MODES.holds(f"{len(found)} files and folders below {root} are for their owner alone")
+    return _MODES.holds(
+        f"{counted(len(found), 'file or folder', 'files and folders')} below {root}, for their owner alone"
+    )
 
 
 def content(found: Sequence[Entry], root: Path) -> Finding:
@@ -147,7 +150,7 @@ def content(found: Sequence[Entry], root: Path) -> Finding:
             f"this user may not read {listed([named(one, root) for one in unread])}", "run it as root"
         )
     return _PLAIN.holds(
-        f"none of {len(found)} files begins like a database, mail or a core dump in the clear"
+        f"none of {counted(len(found), 'file')} begins like a database, mail or a core dump in the clear"
     )
 
 

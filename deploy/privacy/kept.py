@@ -13,6 +13,7 @@ from backup.segment import SegmentName
 from backup.state import State
 from backup.stores import ObjectStore
 from deploy.privacy.finding import Check, Finding, listed
+from deploy.texts import counted
 from mailstore.set_aside import Copy
 from protocols.log_age import LogFile
 
@@ -42,7 +43,9 @@ def logs(found: Sequence[LogFile]) -> Finding:
         )
     oldest = max((one.oldest_days for one in found if one.lines), default=0.0)
     lines = sum(one.lines for one in found)
-    return _LOGS.holds(f"{lines} lines in {len(found)} files, the oldest {oldest:.1f} days old")
+    return _LOGS.holds(
+        f"{counted(lines, 'line')} in {counted(len(found), 'file')}, the oldest {oldest:.1f} days old"
+    )
 
 
 def on_record(state: State, now_ms: int, limits: BackupLimits) -> Finding:
@@ -56,7 +59,9 @@ def on_record(state: State, now_ms: int, limits: BackupLimits) -> Finding:
     if overdue:
         return _REMEMBERED.broken(_overdue(overdue, now_ms), _PRUNE)
     count = sum(len(state.segments(one.stream)) for one in state.streams())
-    return _REMEMBERED.holds(f"none of {count} snapshots is past its {limits.retention_days:g} days")
+    return _REMEMBERED.holds(
+        f"none of {counted(count, 'snapshot')} is past its {limits.retention_days:g} days"
+    )
 
 
 _PRUNE = (
@@ -68,7 +73,9 @@ _PRUNE = (
 def _overdue(names: Sequence[SegmentName], now_ms: int) -> str:
     oldest_days = (now_ms - min(one.taken_ms for one in names)) / 86_400_000
     which = listed([str(one) for one in names])
-    return f"{len(names)} snapshots should be gone, the oldest is {oldest_days:.1f} days old: {which}"
+    return (
+        f"{counted(len(names), 'snapshot')} should be gone, the oldest is {oldest_days:.1f} days old: {which}"
+    )
 
 
 def in_store(store: ObjectStore, state: State, now_ms: int, limits: BackupLimits) -> Finding:
@@ -85,7 +92,9 @@ def in_store(store: ObjectStore, state: State, now_ms: int, limits: BackupLimits
             f"unknown to this server, {_overdue(overdue, now_ms)}",
             "'sealbox backup verify' says what they are; delete them in the store if nobody needs them",
         )
-    return _LISTED.holds(f"{len(listing.sizes)} snapshots, none old that the server does not know of")
+    return _LISTED.holds(
+        f"{counted(len(listing.sizes), 'snapshot')}, none old that the server does not know of"
+    )
 
 
 def in_transit(is_encrypted: bool) -> Finding:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from deploy.privacy.finding import Check, Finding, listed
 from deploy.privacy.processes import Address, Connection, Process
+from deploy.texts import counted
 
 SNAPSHOT_PROCESS = "snapshots"
 """The one process that may open connections, see deploy/supervisor.py."""
@@ -27,7 +28,7 @@ def core_dumps(processes: Sequence[Process]) -> Finding:
         )
     if any(one.core_limits is None for one in processes):
         return _CORES.unseen("the limits of the server's processes cannot be read", AS_ROOT)
-    return _CORES.holds(f"forbidden in all {len(processes)} processes of the server")
+    return _CORES.holds(f"forbidden in every process of the server ({len(processes)})")
 
 
 def swapped_memory(processes: Sequence[Process], swap_is_plain: bool) -> Finding:
@@ -42,7 +43,8 @@ def swapped_memory(processes: Sequence[Process], swap_is_plain: bool) -> Finding
         )
     if any(one.swapped_kib is None for one in processes):
         return _SWAPPED.unseen("the kernel does not say how much of a process is swapped out", AS_ROOT)
-    return _SWAPPED.holds(f"{size_kib} KiB of {len(processes)} processes{', encrypted' if swapped else ''}")
+    of = counted(len(processes), "process", "processes")
+    return _SWAPPED.holds(f"{size_kib} KiB of {of}{', encrypted' if swapped else ''}")
 
 
 def outgoing_connections(processes: Sequence[Process], allowed: Collection[Address]) -> Finding:
@@ -66,7 +68,8 @@ def outgoing_connections(processes: Sequence[Process], allowed: Collection[Addre
     if hidden:
         return _CONNECTIONS.unseen(f"the sockets of process {listed(hidden)} cannot be seen", AS_ROOT)
     count = sum(len(one.connections or ()) for one in processes)
-    return _CONNECTIONS.holds(f"{count} sockets of {len(processes)} processes, none to anybody else")
+    of = counted(len(processes), "process", "processes")
+    return _CONNECTIONS.holds(f"{counted(count, 'socket')} of {of}, none to anybody else")
 
 
 def called_by_snapshots(processes: Sequence[Process]) -> set[Address]:

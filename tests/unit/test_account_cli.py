@@ -12,7 +12,7 @@ from command_world import PASSWORD, answer
 from deploy.cli import root as root_module
 from deploy.cli.main import main
 from deploy.cli.root import explain
-from deploy.sizes import size_text
+from deploy.texts import size_text
 from mailstore.account import open_directory
 from mailstore.errors import StoreError
 
@@ -88,8 +88,8 @@ def test_limits_of_account_and_domain(joe, tmp_path):
     assert shown() == (None, None, None)
     limit("domain", "example.org", "2G")
     assert shown() == (None, 2 * 2**30, "domain")
-    assert "2.00GB (by its domain)" in joe("account", "list")[1]
-    assert "example.org  (default)  2.00GB for each account" in joe("domain", "list")[1]
+    assert "2.00 GiB (by its domain)" in joe("account", "list")[1]
+    assert "example.org  (default)  2.00 GiB for each account" in joe("domain", "list")[1]
     assert limit("account", "joe", "500M")["limit_bytes"] == 500 * 2**20
     assert shown() == (500 * 2**20, 500 * 2**20, "account")
     limit("account", "joe", "none")
@@ -157,7 +157,7 @@ def test_a_short_password_is_a_note(run):
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.00kB"), (5 * 2**30, "5.00GB")]
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (5 * 2**30, "5.00 GiB")]
 )
 def test_sizes_for_people(size, text):
     """Whole octets have no fractions."""

@@ -68,6 +68,13 @@ def test_a_link_is_for_what_is_offered(door, tmp_path):
     assert door("invite", "joe", "--protocol", "imap", "--password-stdin", stdin=f"{PASSWORD}\n")[0] == 0
 
 
+@pytest.mark.parametrize("command", [("invite", "joe"), ("app-password", "add", "joe", "--label", "x")])
+def test_a_protocol_that_there_is_not_is_not_offered(door, command):
+    """No server here speaks it; it is a scope that keyslots can have already."""
+    assert "[imap|pop3|smtp]" in door(*command, "--help")[1]
+    assert door(*command, "--protocol", "dav", "--password-stdin")[0] == 2
+
+
 def test_who_may_not_invite(door):
     """A wrong password, an app password; and a server without the door tells so."""
     app = answer(

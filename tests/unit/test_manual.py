@@ -44,6 +44,19 @@ def test_every_command_says_what_it_does_to_the_mail(path: str) -> None:
     assert _EFFECT.search(ALL[path].help or ""), path
 
 
+def test_lists_of_commands_cut_no_sentence() -> None:
+    """Neither in help nor in what shells show; each begins as the command's own help does."""
+    below = [one for _, one in commands_of(main) if isinstance(one, click.Group)]
+    for group in (main, *below):
+        listed = CliRunner().invoke(group, ["--help"]).output.partition("Commands:")[2]
+        words = " ".join(listed.split())
+        for name, command in commands_of(group):
+            short = command.get_short_help_str()
+            assert short and "..." not in short
+            assert f"{name} {short}" in words
+            assert " ".join((command.help or "").split()).startswith(short)
+
+
 @pytest.mark.parametrize("path", ALL)
 def test_every_option_is_explained(path: str) -> None:
     """A name alone is no help."""

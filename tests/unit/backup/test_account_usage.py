@@ -74,7 +74,7 @@ def test_mailboxes_are_counted_with_the_password_alone(world: CommandsWorld) -> 
     assert {"name": "INBOX", "messages": 1, "size_bytes": len("Subject: one\r\n\r\n")} in said
     assert {"name": "Sent", "messages": 0, "size_bytes": 0} in said
     assert (
-        "  INBOX  1 messages, 16 B" in world.run("account", "usage", name, "--password-stdin", stdin=line)[1]
+        "  INBOX  1 message, 16 B" in world.run("account", "usage", name, "--password-stdin", stdin=line)[1]
     )
     assert world.run("account", "usage", name, "--password-stdin", stdin="wrong\n")[0] == 4
     for names in ((), (name, "bob@example.org")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,26 @@ def test_a_time_without_snapshots_is_told_by_the_name_that_was_typed(world: Comm
     """The id says nothing to whoever typed the address."""
     code, out, _err = world.run("restore", NAME.decode(), "--replace", "--at", "2020-01-01T00:00:00Z")
     assert code == EXIT_STORAGE
-    assert out == f"{NAME.decode()}  NOT restored: there is no snapshot of this account at that time\n"
+    said = (
+        f"{NAME.decode()}  NOT restored: there is no snapshot of this account at that time: the oldest is of "
+    )
+    assert out.startswith(said)
+    oldest = out.removeprefix(said).removesuffix("\n")
+    assert oldest == world.answer("backup", "list", NAME.decode())["points"][0]["time"]
+    code, out, _err = world.run("restore", NAME.decode(), "--replace", "--at", oldest)
+    assert (code, f"restored as of {oldest}" in out) == (0, True)
+
+
+def test_a_drill_says_what_it_has_compared(world: CommandsWorld) -> None:
+    """Somebody who has never logged in has no database; of others the pages are counted."""
+    world.append("one")
+    assert world.answer("backup", "run")["stored"]
+    code, out, _err = world.run("backup", "drill", "--accounts", "2")
+    lines = sorted(out.splitlines())
+    assert code == 0
+    assert lines[1] == f"{EVE}  proven: its keys are restored; it has no mail database yet"
+    compared = r"proven: \d+ pages restored, \d+ equal to the living database"
+    assert re.fullmatch(rf"{NAME.decode()}  {compared}", lines[0])
 
 
 def test_nothing_restored_is_no_success(world: CommandsWorld) -> None:

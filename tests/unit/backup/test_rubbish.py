@@ -13,8 +13,8 @@ from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, World, now
 
 from backup.catalogue import stream_of_server
+from backup.moment import utc_ms
 from backup.segment import Kind, SegmentName, StreamId, parse_name
-from deploy.cli.snapshot_store import utc
 from mailstore.model import NewMessage
 
 SUBJECTS = [b"m0", b"m1", b"m2"]
@@ -223,7 +223,7 @@ def test_the_living_server_looks_at_what_it_wrote_alone(
         assert (restored["trouble"], restored["passed_over"]) == (None, [])
         assert subjects(world.root) == SUBJECTS
     for count, name in enumerate(good, 1):
-        done = world.answer("restore", NAME.decode(), "--replace", "--at", utc(name.taken_ms))
+        done = world.answer("restore", NAME.decode(), "--replace", "--at", utc_ms(name.taken_ms))
         assert done["restored"][0]["trouble"] is None
         assert subjects(world.root) == SUBJECTS[:count]
     done = world.answer(

@@ -138,7 +138,7 @@ def test_a_restore_of_everybody_that_finds_nobody_says_so(world: CommandsWorld, 
     key = ("--private-key", world.private_key_file, "--signed-by", "anybody")
     code, out, err = world.run("restore", "--all", *key, "--into", str(other))
     assert (code, out) == (EXIT_REFUSED, "")
-    assert "2 accounts of the snapshots are not in this directory" in err
+    assert "not in this directory: 2 accounts of the snapshots" in err
     assert "'sealbox backup list --private-key' names them" in err
     assert "there is nothing to restore" in err
 

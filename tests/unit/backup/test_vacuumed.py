@@ -63,7 +63,7 @@ def test_what_is_refused_changes_nothing(world: CommandsWorld, monkeypatch: pyte
     code, _, said = vacuum(world, secret="wrong")
     assert (code, said) == (4, "sealbox: wrong name or secret: check both and try again\n")
     for error, expected, words in (
-        (no_room, 6, "a copy of the account needs 5.00GB"),
+        (no_room, 6, "a copy of the account needs 5.00 GiB"),
         (Busy(), 5, "did not end within a minute"),
         (NoSuchAccount(), 3, "has no database yet"),
         (DatabaseDamaged(), 6, "the database is damaged, nothing was changed"),

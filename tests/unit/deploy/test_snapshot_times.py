@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backup.moment import utc_ms
 from deploy.cli.root import Refusal
-from deploy.cli.snapshot_store import parse_time, utc
+from deploy.cli.snapshot_store import parse_time
 
 
 @given(st.integers(0, 4_000_000_000_000))
 def test_what_is_printed_is_taken_for_the_same_moment(ms: int) -> None:
     """To the millisecond: a point in time that was listed is the one that is restored."""
-    assert parse_time(utc(ms)) == ms
+    assert parse_time(utc_ms(ms)) == ms
 
 
 @pytest.mark.parametrize(

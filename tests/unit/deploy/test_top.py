@@ -84,12 +84,12 @@ def test_two_looks_at_the_same_moment() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("sealbox_workers", 1, "1 workers do not serve"),
+        ("sealbox_workers", 1, "missing: 1 worker"),
         ("sealbox_volume_free_bytes", 2**30, "0.1% of the volume are free"),
         ("sealbox_backup_store_trouble", 1, "takes no snapshots"),
         ("sealbox_backup_failing_accounts", 2, "2 accounts without a new snapshot"),
         ("sealbox_backup_oldest_change_seconds", 2000, "half an hour"),
-        ("sealbox_certificate_expiry_timestamp_seconds", NOW_S + 86_400, "ends in 1 days"),
+        ("sealbox_certificate_expiry_timestamp_seconds", NOW_S + 86_400, "ends in 1 day:"),
         ("sealbox_backup_newest_proof_timestamp_seconds", 0, "sealbox backup drill"),
     ],
 )
@@ -110,10 +110,10 @@ def test_a_new_server_has_not_neglected_anything(first_s: float) -> None:
     assert (found.proven_s, found.troubles) == (None, ())
 
 
-def drawn(found: Summary, width: int, height: int) -> str:
+def drawn(found: Summary, width: int, height: int, server: str = "a:9190") -> str:
     """The screen as text."""
     console = Console(file=io.StringIO(), width=width, height=height, record=True, force_terminal=True)
-    console.print(screen(found, width=width, height=height, server="a:9190", clock="12:00:00"), height=height)
+    console.print(screen(found, width=width, height=height, server=server, clock="12:00:00"), height=height)
     return console.export_text()
 
 
@@ -137,13 +137,29 @@ def test_everything_is_there_at_the_smallest_usual_size() -> None:
         "imap FETCH",
         "10.0",
         "91 ms",
-        "480GB",
+        "480 GiB",
         "48%",
         "60 d",
         "3 d ago",
-        "2 of 2 workers",
+        "2/2 workers",
     ):
         assert word in text, word
+
+
+def test_nothing_is_cut_at_the_smallest_usual_size() -> None:
+    """Whatever the values are: an operator need not guess a word."""
+    long_s = 10 * 3600 - 60
+    found = looks(
+        sealbox_sealed_oldest_age_seconds=long_s,
+        sealbox_backup_oldest_change_seconds=long_s,
+        sealbox_certificate_expiry_timestamp_seconds=NOW_S + long_s,
+        sealbox_backup_newest_proof_timestamp_seconds=NOW_S - 99 * 86_400,
+        sealbox_volume_free_bytes=1000 * 2**30,
+    )
+    found = replace(found, workers=16, workers_configured=16, up_s=long_s, lag_s=0.2, troubles=())
+    text = drawn(found, 80, 24, server="127.0.0.1:9190")
+    assert text.count("9 h 59 min") == 4
+    assert "\u2026" not in text
 
 
 @pytest.mark.parametrize(
@@ -163,10 +179,11 @@ def test_everything_is_there_at_the_smallest_usual_size() -> None:
         (duration(12.34), "12.3 s"),
         (duration(600), "10 min"),
         (duration(5 * 3600 + 600), "5 h 10 min"),
+        (duration(10 * 3600 - 1), "9 h 59 min"),
         (duration(30 * 3600), "30 h"),
         (duration(9 * 86_400), "9 d"),
         (size(None), "-"),
-        (size(3 * 2**40), "3.00TB"),
+        (size(3 * 2**40), "3.00 TiB"),
         (size(12), "12 B"),
     ],
 )
@@ -208,4 +225,4 @@ def test_json_has_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(done.stdout)
     assert (found["workers"], found["sessions"], found["snapshots"]) == (2, {"imaps": 1203}, True)
     done = CliRunner().invoke(main, ["top", "--url", "http://x/metrics", "--once"])
-    assert "2 of 2 workers" in done.stdout
+    assert "2/2 workers" in done.stdout
