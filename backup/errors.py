@@ -55,6 +55,16 @@ class KeysDamaged(BackupError):
     """The key header of a snapshot opens nothing, and no other may take its place."""
 
 
+class SecretOfThen(BackupError):
+    """A state is from before the account got a new master key, and neither secret is one of then."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this state is from before the account got a new master key: it opens with the password or the"
+            " recovery key of then"
+        )
+
+
 class AccountInUse(BackupError):
     """Sessions keep the account open and did not end in time."""
 

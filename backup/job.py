@@ -33,6 +33,7 @@ from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchAccount, StoreError
 from mailstore.keys import AccountId, PublicKey
 from mailstore.set_aside import SCRATCH, remove_expired
+from mailstore.staged_keys import settle
 
 log = logging.getLogger("sealbox.backup")
 
@@ -253,6 +254,7 @@ class Job:
         if full and (not waiting or (stream and stream.stream in self._uploader.busy)):
             return  # its change waits in the account until there is room
         try:
+            settle(self._places.root, self._facts().directory, account, self._limits.lock_wait_s)
             self._snapshotter.take(account, merge=full)
         except NoSuchAccount:
             self._schedule.done(account)

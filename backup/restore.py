@@ -47,6 +47,7 @@ from mailstore.eviction import evicted
 from mailstore.inbox_size import changing
 from mailstore.keys import AccountId
 from mailstore.set_aside import REPLACED
+from mailstore.staged_keys import discard
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +308,7 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> Non
     # adds to it what the next attempt would take away.
     paths.mail_db.unlink(missing_ok=True)
     sync_folder(paths.folder)
+    discard(paths)
     # A write-ahead log must never meet another database; journal and index belong to the old one too.
     shm = paths.mail_db.with_name("mail.db-shm")
     for path in (paths.wal, shm, paths.page_journal, *paths.search_db_files):

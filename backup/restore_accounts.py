@@ -25,8 +25,10 @@ from backup.state import FORGOTTEN, State
 from backup.stores import ObjectStore
 from mailstore.account import accept_header, account_paths, holds_mail, open_directory
 from mailstore.directory import AccountRecord, Directory
-from mailstore.errors import HeaderTampered, NoSuchAccount, StoreError
+from mailstore.errors import HeaderTampered, NoSuchAccount, StoreError, TooNew
 from mailstore.keys import AccountId, PrivateKey
+from mailstore.locks import LOCK_TIMEOUT_S
+from mailstore.staged_keys import settle
 
 SESSIONS_END_S = 60.0
 """Seconds that sessions have to end before an account is replaced."""
@@ -247,6 +249,8 @@ class Restoring:
         try:
             record = self._record(directory, wanted.account_id)
             paths = account_paths(self._root, wanted.account_id)
+            with suppress(HeaderTampered, TooNew):  # what cannot be settled is replaced, if that is wished
+                settle(self._root, directory, wanted.account_id, LOCK_TIMEOUT_S)
             may_replace = self._wishes.replace or is_half_restored(paths)
             if paths.keys.exists() and not may_replace:
                 # The account exists, or an earlier run restored it, perhaps all but the last step.

@@ -36,11 +36,12 @@ from backup.state import Segment, State, Stream, new_stream
 from mailstore.account import AccountPaths, account_paths, restored_without_database, shared_lock
 from mailstore.damage import tell
 from mailstore.durable import storage_errors
-from mailstore.errors import NoSuchAccount, NoSuchMessage
+from mailstore.errors import Busy, NoSuchAccount, NoSuchMessage
 from mailstore.inbox_size import SUFFIX
 from mailstore.keys import AccountId, PublicKey
 from mailstore.page_journal import identity
 from mailstore.sealed import pending, read_sealed
+from mailstore.staged_keys import is_staged
 
 _COPY_BYTES = 1024 * 1024
 _NEVER_MS = 2**63
@@ -161,6 +162,7 @@ class Snapshotter:
         mark = fingerprint(paths)
         if mark is None:
             raise NoSuchAccount
+        keys = paths.keys.read_bytes()
         spool = self._staging / f"{base.stream.stream}.spool"
         try:
             # Before the database: mail that is filed meanwhile is then in at least one of the two.
@@ -169,11 +171,14 @@ class Snapshotter:
                 shared_lock(paths, self._limits.lock_wait_s),
                 image_of(paths, None if full else base.stream.position) as image,
             ):
+                if is_staged(paths):
+                    raise Busy  # its key header and its database may not belong together
+                if paths.keys.read_bytes() != keys:
+                    raise Disturbed  # with a new master key came a file that the spooled mail needs
                 had_one = base.stream.position is not None
                 if image is None and had_one and not restored_without_database(paths):
                     # No restore removed it: a full segment without it would outlive those that have it.
                     raise ImageUnreadable("the database is gone")
-                keys = paths.keys.read_bytes()
                 stream = replace(
                     base.stream,
                     fingerprint=mark,

@@ -34,11 +34,11 @@ from mailstore.invitation_files import remove_invitations
 from mailstore.keys import (
     KEYS_FILE,
     KEYS_LOCK,
+    NEW_KEYS_FILE,
     AccountId,
     Argon2,
     Argon2Params,
     Header,
-    PublicKey,
     SlotFacts,
     SlotKind,
     argon2id,
@@ -364,6 +364,7 @@ def destroy_account(
     try:
         with keys_lock(paths, lock_timeout_s), exclusive_lock(paths, lock_timeout_s), storage_errors():
             sizes += _sizes(paths.folder)
+            shred(paths.folder / NEW_KEYS_FILE)
             shred(paths.keys)
     except NoSuchAccount:
         pass  # An earlier run got past the folder.
@@ -463,8 +464,7 @@ def _first_header(
     raw = new_private_key()
     facts = SlotFacts(new_slot_id(()), SlotKind.PASSWORD, "password", now)
     slot = make_slot(account_id, facts, params, secret.password, master, argon2=argon2)
-    public = PublicKey(load_private_key(raw).public)
-    private = wrap_private_key(account_id, raw, master)
+    public, private = load_private_key(raw).public, wrap_private_key(account_id, raw, master)
     return Header(account_id, 1, public, private, new_scram_setup(), (slot,))
 
 

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mailstore.account import AccountPaths, exclusive_lock, shared_lock
@@ -20,12 +20,21 @@ from mailstore.damage import DamagedDatabase, tell
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, DatabaseKey, close_all, open_connection
-from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount, StoreError
+from mailstore.errors import (
+    Busy,
+    DatabaseDamaged,
+    HeaderTampered,
+    KeysChanged,
+    NoSuchAccount,
+    StoreError,
+    TooNew,
+)
 from mailstore.eviction import asked_to_leave
-from mailstore.keys import Argon2Params, KeyLabel, derive
+from mailstore.keys import AccountId, Argon2Params, KeyLabel, PublicKey, derive, read_header, wipe
 from mailstore.locks import LOCK_TIMEOUT_S, HeldLock
 from mailstore.mail_size import mail_size, note_mail_size
-from mailstore.opening import open_as_owner
+from mailstore.opening import open_as_owner, open_copied_header
+from mailstore.staged_keys import is_staged, remove_unfinished
 
 log = logging.getLogger("sealbox.store")
 
@@ -64,6 +73,19 @@ def owners_mail_key(
         owner.wipe()
 
 
+def copied_mail_key(folder: Path, account_id: AccountId, secret: bytes) -> DatabaseKey:
+    """The key of the database in ``folder``, by the owner's secret for the key header beside it.
+
+    Nothing but the header says that it is the account's. Raises AuthenticationFailed, HeaderTampered, TooNew,
+    NoSuchAccount, StorageFailed.
+    """
+    master = open_copied_header(folder, account_id, secret)
+    try:
+        return mail_key(master)
+    finally:
+        wipe(master)
+
+
 @contextmanager
 def account_database(
     paths: AccountPaths, key: DatabaseKey, *, wait_s: float = LOCK_TIMEOUT_S, may_create: bool = False
@@ -95,10 +117,12 @@ def open_database(
     wait_s: float = LOCK_TIMEOUT_S,
     damage: DamagedDatabase | None = None,
     may_create: bool = False,
+    public_key: PublicKey | None = None,
 ) -> Database:
     """This process's first connection, for :func:`close_databases` to close.
 
     ``may_create`` is for logins: an account gets its database with the first one, and never again.
+    ``public_key`` is the account's as it was unlocked, where that may have been a while ago.
 
     It is opened under the account's lock. A restore holds that lock exclusively while it exchanges files, so
     it either sees this connection or runs after it. ``give_up`` receives a connection that turned out to be
@@ -107,14 +131,13 @@ def open_database(
     Raises:
         DatabaseDamaged: not a database, another key, or none where one is needed.
         StorageFull, StorageFailed.
+        KeysChanged: the account has other keys than ``public_key`` by now.
         Busy: the lock is held for longer than ``wait_s``, or the account is being restored.
     """
     useless: list[Database] = []
 
     def come_in() -> Database:
-        if asked_to_leave(paths):
-            raise Busy("the account is being restored")
-        remove_unfinished(paths)
+        _require_welcome(paths, public_key)
         made = another_connection(paths, key, give_up=useless.append, cache_kib=cache_kib, damage=damage)
         try:
             # From the first read on, SQLite holds a lock on the file, which shows others that it is open.
@@ -137,6 +160,18 @@ def open_database(
         raise
 
 
+def _require_welcome(paths: AccountPaths, public_key: PublicKey | None) -> None:
+    """See that the database may be opened now, under the account's lock. Raises as :func:`open_database`."""
+    if asked_to_leave(paths):
+        raise Busy("the account is being restored")
+    remove_leftovers(paths)
+    if public_key is not None:
+        # A database under a new key looks like a damaged one.
+        with suppress(NoSuchAccount, HeaderTampered, TooNew):
+            if read_header(paths.folder).header.public_key != public_key:
+                raise KeysChanged("the account has new keys")
+
+
 def _has_database(paths: AccountPaths, may_create: bool) -> bool:
     """Whether there is a database; SQLite would make a new one, and its user find no mail there.
 
@@ -152,14 +187,14 @@ def _has_database(paths: AccountPaths, may_create: bool) -> bool:
     return False
 
 
-def remove_unfinished(paths: AccountPaths) -> None:
-    """Remove what a run that was interrupted has left. The account's lock is held. Raises StorageFailed."""
-    new = paths.rewritten
-    with storage_errors():
-        if new.exists():
-            # The file itself last: as long as it is there, somebody looks for the others.
-            for ending in ("-wal", "-shm", "-journal", ""):
-                new.with_name(new.name + ending).unlink(missing_ok=True)
+def remove_leftovers(paths: AccountPaths) -> None:
+    """Remove what a run that was interrupted has left. The account's lock is held.
+
+    Raises StorageFailed, and Busy: its keys are being changed, and that has to be finished first.
+    """
+    if is_staged(paths):
+        raise Busy("the account's keys are being changed")
+    remove_unfinished(paths)
 
 
 @contextmanager
@@ -171,7 +206,11 @@ def database_alone(paths: AccountPaths, key: DatabaseKey, held: HeldLock) -> Ite
     """
 
     def close(database: Database) -> None:
-        close_all([database], held)
+        try:
+            close_all([database], held)
+        except StoreError:
+            database.close(held)
+            raise
 
     database = open_connection(paths.mail_db, key, lock=paths.lock, give_up=close)
     try:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailstore.inbox_size import SUFFIX
+from mailstore.inbox_size import FORMER_KEY, SUFFIX
 from mailstore.sealed import arrived_s
 
 
@@ -30,9 +30,10 @@ def sealed_everywhere(root: Path) -> Backlog:
     oldest: float | None = None
     for inbox in (root / "accounts").glob("*/*/inbox"):
         try:
-            names = [name for name in os.listdir(inbox) if name.endswith(SUFFIX)]  # noqa: PTH208 - names only
+            everything = os.listdir(inbox)  # noqa: PTH208 - names only
         except (FileNotFoundError, NotADirectoryError):
             continue
+        names = [one for one in everything if one.endswith(SUFFIX) and not one.startswith(FORMER_KEY)]
         if names:
             messages += len(names)
             accounts += 1

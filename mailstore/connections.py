@@ -35,6 +35,7 @@ class Connections:
         Raises:
             TooNew: the database belongs to a newer program.
             DatabaseDamaged: it is none, another key's, or lost.
+            KeysChanged: the account was unlocked before its keys changed.
             StorageFailed, StorageFull. Busy: also while the account is being restored.
         """
         database = open_database(
@@ -44,6 +45,7 @@ class Connections:
             give_up=self.useless.append,
             damage=self._damage,
             may_create=True,
+            public_key=self._hold.private_key.public,
         )
         try:
             make_ready(self._paths, database)

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mailstore.errors import StorageFailed, StorageFull
@@ -12,6 +12,7 @@ from mailstore.errors import StorageFailed, StorageFull
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 _REMOVAL_ATTEMPTS = 10
+_CHUNK_BYTES = 1024 * 1024
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -54,6 +55,34 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def take_place(*pairs: tuple[Path, Path]) -> list[int]:
+    """Give the first file of each pair, which is on the disk, the name of the second; each durably, in order.
+
+    What the second ones held is overwritten afterwards, unless it has another name, too. Returns how many
+    octets that were. Raises OSError: what has not been renamed is as it was.
+    """
+    with ExitStack() as stack:
+        replaced = []
+        for new, old in pairs:
+            descriptor = os.open(old, os.O_RDWR | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            new.rename(old)
+            sync_folder(old.parent)
+            replaced.append((descriptor, os.fstat(descriptor)))
+        for descriptor, before in replaced:
+            if not before.st_nlink:
+                with suppress(OSError):
+                    _overwrite(descriptor, before.st_size)
+        return [before.st_size for _, before in replaced]
+
+
+def _overwrite(descriptor: int, size_bytes: int) -> None:
+    """So that what is deleted later does not stay in space that nobody uses. Raises OSError."""
+    for at in range(0, size_bytes, _CHUNK_BYTES):
+        os.pwrite(descriptor, bytes(min(_CHUNK_BYTES, size_bytes - at)), at)
+    os.fsync(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -305,6 +305,15 @@ class Database:
         finally:
             self.pragma(f"PRAGMA cipher_default_hmac_algorithm={_DEFAULT_HMAC}")
 
+    def copy_into(self, new: Database) -> None:
+        """Make ``new``, which is empty and has a key of its own, a copy of this database, page by page.
+
+        What is there if this fails is not whole. Raises DatabaseDamaged, StorageFull, StorageFailed.
+        """
+        with translated(self._damage):
+            self._connection.backup(new._connection)
+            self._require_sound()
+
     def pragma(self, sql: str) -> list[Row]:
         """Run one of our own fixed PRAGMA statements outside a transaction."""
         with translated(self._damage):

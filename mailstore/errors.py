@@ -101,6 +101,10 @@ class Busy(StoreError):
     """Another process holds a lock for longer than we wait; the caller may try again."""
 
 
+class KeysChanged(Busy):
+    """The account has got a new master key since it was unlocked: who logs in again has it."""
+
+
 class AccountClosed(StoreError):
     """The account was closed (deleted, key revoked, shutdown) while the operation waited."""
 

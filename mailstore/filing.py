@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mailstore.account import AccountPaths
@@ -20,8 +21,9 @@ from mailstore.damage import tell
 from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import Txn
 from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged, StorageFull
+from mailstore.former_key import is_former_key, open_former_keys
 from mailstore.inbox_size import SUFFIX
-from mailstore.keys import AccountId, PrivateKey
+from mailstore.keys import AccountId, PrivateKey, load_private_key
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.model import INBOX, Flags, MailboxId
@@ -31,6 +33,7 @@ from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
 from mailstore.room import ROOM_TO_FILE_BYTES, free_bytes, log_bytes
 from mailstore.sealed import (
     LEFTOVER_AGE_S,
+    Facts,
     SealedId,
     clean_leftovers,
     mark_damaged,
@@ -91,7 +94,9 @@ class Filer:
     ) -> None:
         self._paths = paths
         self._account_id = account_id
-        self._private_key = private_key
+        self._private_keys: tuple[PrivateKey, ...] = (private_key,)
+        """The account's, and behind it those of before a change of its keys, while mail may need them."""
+
         self._limits = limits
         self._mime_limits = mime_limits
         self._listed: deque[SealedId] = deque()
@@ -196,7 +201,7 @@ class Filer:
             if not 0 <= now - self._cleaned < LEFTOVER_AGE_S:
                 self._cleaned = now
                 clean_leftovers(self._paths.inbox, now=now)
-            self._listed.extend(pending(self._paths.inbox))
+            self._listed.extend(self._messages(pending(self._paths.inbox)))
         found: list[Waiting] = []
         tried, size_bytes = 0, 0
         limits = self._limits
@@ -221,6 +226,32 @@ class Filer:
             tried += 1
         return Batch(tuple(found), bool(self._listed), lock)
 
+    def _messages(self, found: list[SealedId]) -> list[SealedId]:
+        """The messages among what lies in the inbox; former private keys are taken up, or removed.
+
+        They are not needed once nothing else waits: whoever delivers looks, when the file is in the inbox,
+        whether it is sealed to the key that counts then.
+        """
+        messages = [one for one in found if not is_former_key(one)]
+        former = [one for one in found if is_former_key(one)]
+        if former and not messages:
+            remove(self._paths.inbox, *former)
+        own = self._private_keys[0]
+        self._private_keys = (own, *(self._former_keys(own, former) if messages else ()))
+        return messages
+
+    def _former_keys(self, own: PrivateKey, found: list[SealedId]) -> tuple[PrivateKey, ...]:
+        keys: list[bytes] = []
+        for sealed_id in found:
+            try:
+                blob = read_sealed(self._paths.inbox, sealed_id)
+                keys += open_former_keys(own, self._account_id, sealed_id, blob)
+            except NoSuchMessage:
+                pass  # another filer has removed it
+            except SealedMessageDamaged:
+                self._mark_damaged(sealed_id)
+        return tuple(map(load_private_key, keys))
+
     def _room_bytes(self) -> int:
         """How many bytes may be filed at once: they go into the WAL, and from there into the main file.
 
@@ -232,9 +263,15 @@ class Filer:
         return sys.maxsize if free is None else (free - taken) // 2
 
     def _open(self, sealed_id: SealedId, blob: bytes) -> Waiting:
-        facts, message = open_sealed(self._private_key, self._account_id, sealed_id, blob)
+        facts, message = self._unsealed(sealed_id, blob)
         prepared = prepare(facts.trace_header + message, self._mime_limits)
         return Waiting(sealed_id, len(blob), facts.received, facts.mailbox_hint, prepared)
+
+    def _unsealed(self, sealed_id: SealedId, blob: bytes) -> tuple[Facts, bytes]:
+        for former in self._private_keys[1:]:
+            with suppress(SealedMessageDamaged):
+                return open_sealed(former, self._account_id, sealed_id, blob)
+        return open_sealed(self._private_keys[0], self._account_id, sealed_id, blob)
 
     def _mark_damaged(self, sealed_id: SealedId) -> None:
         """Move a message that cannot be opened out of the filer's way, for a human to look at."""

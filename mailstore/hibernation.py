@@ -29,7 +29,7 @@ from mailstore.account import AccountPaths, restored_mark
 from mailstore.clock import Clock, DelayedCall
 from mailstore.databases import Databases, State
 from mailstore.durable import storage_errors
-from mailstore.errors import AccountClosed, Busy, StoreError
+from mailstore.errors import AccountClosed, Busy, KeysChanged, StoreError
 from mailstore.eviction import asked_to_leave
 from mailstore.executor import Executor
 from mailstore.limits import StoreLimits
@@ -163,7 +163,8 @@ class Hibernation:
         except BaseException as error:
             await made.close(SLEEP_LOCK_WAIT_S)
             self._stage = Stage.ASLEEP
-            if not isinstance(error, _Replaced):
+            is_another = isinstance(error, KeysChanged) and self._state is not None
+            if not (is_another or isinstance(error, _Replaced)):
                 raise
             log.warning("account %s: its database was exchanged: its sessions end", self._paths.folder.name)
             self._is_over = True

@@ -25,6 +25,9 @@ SIZE_FILE = "inbox-size"
 SUFFIX = ".sealed"
 """Of a sealed message's file."""
 
+FORMER_KEY = "0000000000000000-"
+"""What the name of a file begins with that is no message; see ``mailstore.former_key``."""
+
 BELIEVED_S = 86_400
 """Seconds for which a sum is taken for true before all is counted again."""
 

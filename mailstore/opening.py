@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mailstore.account import account_paths, read_server_key
+from mailstore.account import read_server_key
 from mailstore.damage import tell_seldom
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import make_folder, replace_file
@@ -55,6 +55,7 @@ from mailstore.keys import (
     wipe,
 )
 from mailstore.model import AccessProtocol, ScramExchange, ScramSetup
+from mailstore.staged_keys import header_now
 
 DECOY_FOLDER = "decoy"
 """Below the data root: a key header that belongs to nobody, recreated when it is missing."""
@@ -176,12 +177,13 @@ def _find(root: Path, directory: Directory, name: str | bytes) -> Found:
         _read_decoy(root)
         return Found(None, None, None)
     try:
-        return Found(record, read_header(account_paths(root, record.account_id).folder), None)
+        record, signed = header_now(root, directory, record)
     except NoSuchAccount:
         return Found(None, None, None)  # being destroyed
-    except (HeaderTampered, TooNew) as error:
+    except StoreError as error:
         _tell(record, error)
         return Found(record, None, error)
+    return Found(record, signed, None)
 
 
 def _tell(record: AccountRecord, error: BaseException) -> None:
@@ -241,6 +243,27 @@ def open_as_owner(
     return proven
 
 
+def open_copied_header(folder: Path, account_id: AccountId, raw_secret: bytes) -> bytearray:
+    """The master key in a header that is a copy from some time, by the owner's secret of that time.
+
+    Raises AuthenticationFailed, HeaderTampered, TooNew, NoSuchAccount, StorageFailed.
+    """
+    signed = read_header(folder)
+    try:
+        chosen = choose_slot(signed.header.slots, parse_secret(raw_secret))
+    except PasswordUnusable:
+        chosen = None
+    if chosen is None or not chosen[0].is_owner:
+        raise AuthenticationFailed
+    master = open_slot(account_id, *chosen)
+    try:
+        signed.verify(master)
+    except HeaderTampered:
+        wipe(master)
+        raise
+    return master
+
+
 def current(root: Path, directory: Directory, account_id: AccountId, master: bytearray) -> "Current":
     """The account's record and header as they are on disk now, authenticated.
 
@@ -250,7 +273,7 @@ def current(root: Path, directory: Directory, account_id: AccountId, master: byt
     if record is None:
         raise AuthenticationFailed
     try:
-        signed = read_header(account_paths(root, account_id).folder)
+        record, signed = header_now(root, directory, record)
     except NoSuchAccount:
         raise AuthenticationFailed from None
     return Current(record, authenticate(signed, master, expected(record)))

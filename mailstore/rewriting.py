@@ -7,7 +7,6 @@ leaves, the next opening of the account removes.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from mailstore.account_database import (
     copied_database,
     database_alone,
     owners_mail_key,
-    remove_unfinished,
+    remove_leftovers,
 )
 from mailstore.directory import AccountRecord, Directory
-from mailstore.durable import storage_errors, sync_folder
-from mailstore.engine import DatabaseKey
+from mailstore.durable import storage_errors, take_place
+from mailstore.engine import Database, DatabaseKey
 from mailstore.errors import NoSuchAccount, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.integrity import unsound
@@ -28,8 +27,6 @@ from mailstore.keys import Argon2Params
 from mailstore.locks import HeldLock
 from mailstore.ops.contents import contents
 from mailstore.room import ROOM_TO_OPEN_BYTES, ROOM_TO_WRITE_BYTES, free_bytes, log_bytes
-
-_CHUNK_BYTES = 1024 * 1024
 
 
 class NoRoomToRewrite(Exception):
@@ -78,16 +75,17 @@ def vacuum(paths: AccountPaths, key: DatabaseKey, patience_s: float) -> Rewritte
         if not paths.mail_db.exists():
             raise NoSuchAccount
     with evicted(paths, patience_s) as held:
-        remove_unfinished(paths)
-        _require_room(paths)
+        remove_leftovers(paths)
+        require_room_for_a_copy(paths)
         try:
             _copy(paths, key, held)
             return _take_its_place(paths)
         finally:
-            remove_unfinished(paths)
+            remove_leftovers(paths)
 
 
-def _require_room(paths: AccountPaths) -> None:
+def require_room_for_a_copy(paths: AccountPaths) -> None:
+    """Raises NoRoomToRewrite, StorageFailed."""
     with storage_errors():
         log = log_bytes(paths.mail_db)
         # The log goes into the database first, which may make that as much longer.
@@ -102,30 +100,26 @@ def _copy(paths: AccountPaths, key: DatabaseKey, held: HeldLock) -> None:
     with database_alone(paths, key, held) as old:
         old.copy_compactly(paths.rewritten)
         with copied_database(paths, key) as new:
-            if unsound(new) is not None or new.read(0, contents) != old.read(0, contents):
-                raise StorageFailed("the copy is not what it was made from")
+            require_equal(new, old)
+
+
+def require_equal(copy: Database, original: Database) -> None:
+    """Look at all of both. Raises StorageFailed: the copy is not whole, or holds something else."""
+    if unsound(copy) is not None or copy.read(0, contents) != original.read(0, contents):
+        raise StorageFailed("the copy is not what it was made from")
 
 
 def _take_its_place(paths: AccountPaths) -> Rewritten:
     with storage_errors():
         if log_bytes(paths.mail_db) or log_bytes(paths.rewritten):
             raise StorageFailed("a log was not copied back")
-        after = _synced(paths.rewritten)
-        old = os.open(paths.mail_db, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            paths.rewritten.rename(paths.mail_db)
-            sync_folder(paths.folder)
-            before = os.fstat(old)
-            if not before.st_nlink:
-                with suppress(OSError):
-                    _overwrite(old, before.st_size)
-        finally:
-            os.close(old)
-    return Rewritten(before.st_size, after)
+        after = synced(paths.rewritten)
+        (before,) = take_place((paths.rewritten, paths.mail_db))
+        return Rewritten(before, after)
 
 
-def _synced(path: Path) -> int:
-    """Have it on the disk, which VACUUM INTO does not promise; its size."""
+def synced(path: Path) -> int:
+    """Have a database on the disk, which SQLite does not promise of a copy; its size. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         path.chmod(0o600)
@@ -133,10 +127,3 @@ def _synced(path: Path) -> int:
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
-
-
-def _overwrite(descriptor: int, size_bytes: int) -> None:
-    """So that mail which is deleted later does not stay in space that nobody uses. Raises OSError."""
-    for at in range(0, size_bytes, _CHUNK_BYTES):
-        os.pwrite(descriptor, bytes(min(_CHUNK_BYTES, size_bytes - at)), at)
-    os.fsync(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mailstore import search as criteria
 from mailstore.account import account_paths
 from mailstore.changes import Watcher
 from mailstore.clock import Clock
+from mailstore.delivering import deliver_sealed
 from mailstore.directory import Directory, Recipient
 from mailstore.engine import Txn
 from mailstore.errors import AccountClosed, MessageTooLarge, NoSuchAccount, OverQuota, ReadOnly, StorageFull
@@ -52,7 +54,7 @@ from mailstore.ops.overview import overview
 from mailstore.ops.rows import require_mailbox
 from mailstore.pop3_login import may_log_in
 from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
-from mailstore.sealed import Facts, deliver, new_sealed_id, seal
+from mailstore.sealed import Facts
 from mailstore.selecting import select
 from mailstore.unlock import Unlocked, Unlocker
 
@@ -252,10 +254,10 @@ class MailStore:
 
     def _deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         self._check_space(recipient, len(message))
-        sealed_id = new_sealed_id()
-        blob = seal(recipient.public_key, recipient.account_id, sealed_id, message, facts)
-        with self.room_for(recipient.account_id, len(blob)):
-            deliver(account_paths(self._root, recipient.account_id).inbox, sealed_id, blob)
+        account_id = recipient.account_id
+        inbox = account_paths(self._root, account_id).inbox
+        room = partial(self.room_for, account_id)
+        deliver_sealed(self._directory, account_id, inbox, message, facts, room)
 
     def room_for(self, account_id: AccountId, new_bytes: int) -> AbstractContextManager[None]:
         """A context for writing new mail, entered in a thread: it checks the free space. Raises StorageFull,

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from mailstore.directory import AccountRecord, Directory
-from mailstore.errors import AccountClosed, AuthenticationFailed, HeaderTampered, StoreError
+from mailstore.errors import AccountClosed, AuthenticationFailed, HeaderTampered, KeysChanged, StoreError
 from mailstore.keyring import Keyring
 from mailstore.keys import (
     AccountId,
@@ -404,7 +404,10 @@ def _as_it_is_now(root: Path, directory: Directory, proven: Proven) -> Proven:
     """The login may have queued for long; what counts is record and header as they are after the wait."""
     try:
         now = current(root, directory, proven.record.account_id, proven.master)
-    except BaseException:
+    except BaseException as error:
         proven.wipe()
+        record = directory.account(proven.record.account_id) if isinstance(error, HeaderTampered) else None
+        if record is not None and record.public_key != proven.record.public_key:
+            raise KeysChanged from None
         raise
     return replace(proven, record=now.record, header=now.header)

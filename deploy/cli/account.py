@@ -8,15 +8,23 @@ from dataclasses import asdict, replace
 
 import click
 
-from backup.limits import BackupLimits
-from deploy import config as configuration
 from deploy.cli.account_check import check
+from deploy.cli.account_rekey import rekey
 from deploy.cli.account_usage import usage
 from deploy.cli.account_vacuum import vacuum
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
 from deploy.cli.invite import facts_and_time, link_to_new_account
 from deploy.cli.quota import Limits, account_limit, parse_size
-from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, deletion_hold_days, find_account
+from deploy.cli.root import (
+    EPILOG,
+    EXIT_USAGE,
+    Cli,
+    Refusal,
+    command,
+    deletion_hold_days,
+    find_account,
+    retention_days,
+)
 from deploy.texts import counted, size_text, utc_s
 from mailstore.account import NewAccount, account_paths, create_account, destroy_account, init_root
 from mailstore.damage import GUIDE
@@ -40,6 +48,7 @@ def account() -> None:
 
 account.add_command(check)
 account.add_command(account_limit)
+account.add_command(rekey)
 account.add_command(usage)
 account.add_command(vacuum)
 
@@ -263,7 +272,7 @@ def delete(cli: Cli, name: str, yes: bool, confirm_hold: bool) -> None:
             _require_no_hold(cli, record)
         if not yes:
             _confirm(record)
-        done = destroy_account(cli.root, directory, record.account_id, retention_days=_retention_days(cli))
+        done = destroy_account(cli.root, directory, record.account_id, retention_days=retention_days(cli))
     left = [{"what": rest.what, "until": rest.until, "until_utc": utc_s(rest.until)} for rest in done.left]
     fields = {
         "deleted": record.name,
@@ -289,14 +298,6 @@ def _require_no_hold(cli: Cli, record: AccountRecord) -> None:
             " reports of abuse still find it: 'sealbox account disable' keeps its user out, and"
             " --confirm-hold deletes it now"
         )
-
-
-def _retention_days(cli: Cli) -> float:
-    """How long snapshots are kept; a mistake in the configuration does not stop a deletion."""
-    try:
-        return configuration.load(cli.config_path).snapshots.retention_days
-    except configuration.ConfigError:
-        return BackupLimits().retention_days
 
 
 @click.command("recovery-key", epilog=EPILOG)

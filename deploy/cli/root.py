@@ -25,7 +25,15 @@ from typing import Any, Concatenate, NoReturn, ParamSpec
 import click
 from pydantic import ValidationError
 
-from backup.errors import BackupError, ChainBroken, ImageUnreadable, SegmentDamaged, StoreUnavailable
+from backup.errors import (
+    BackupError,
+    ChainBroken,
+    ImageUnreadable,
+    SecretOfThen,
+    SegmentDamaged,
+    StoreUnavailable,
+)
+from backup.limits import BackupLimits
 from deploy import config as configuration
 from deploy.cli.owner import Owner, other_owner, working_as
 from mailstore.account import open_directory
@@ -233,6 +241,14 @@ def deletion_hold_days(cli: Cli) -> float:
         ) from None
 
 
+def retention_days(cli: Cli) -> float:
+    """How long snapshots are kept; a mistake in the configuration does not stop a deletion."""
+    try:
+        return configuration.load(cli.config_path).snapshots.retention_days
+    except configuration.ConfigError:
+        return BackupLimits().retention_days
+
+
 def command(function: Callable[Concatenate[Cli, P], None]) -> Callable[..., None]:
     """Make ``function`` a command's body: adds --data, --config and --json, and explains errors.
 
@@ -297,6 +313,8 @@ def _exit_code(error: BackupError) -> int:
     match error:
         case StoreUnavailable():
             return EXIT_BUSY
+        case SecretOfThen():
+            return EXIT_SECRET
         case SegmentDamaged() | ChainBroken() | ImageUnreadable():
             return EXIT_STORAGE
         case _:

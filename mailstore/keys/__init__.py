@@ -21,6 +21,7 @@ from mailstore.keys.hardening import (
 from mailstore.keys.header import (
     KEYS_FILE,
     KEYS_LOCK,
+    NEW_KEYS_FILE,
     Expected,
     Header,
     HeaderLimits,
@@ -57,6 +58,7 @@ from mailstore.keys.pair import (
     load_private_key,
     load_public_key,
     new_private_key,
+    serialised_private_key,
     wrap_private_key,
 )
 from mailstore.keys.printed import (
@@ -97,6 +99,7 @@ __all__ = [
     "KEYS_LOCK",
     "MASTER_KEY_BYTES",
     "MAX_SECRET_BYTES",
+    "NEW_KEYS_FILE",
     "NOBODY",
     "PRIVATE_KEY_BYTES",
     "AccountId",
@@ -153,6 +156,7 @@ __all__ = [
     "read_header",
     "read_token",
     "recovery_key_typo",
+    "serialised_private_key",
     "wipe",
     "wrap_private_key",
     "write_header",

@@ -49,6 +49,8 @@ FORMAT_NAME = "sealbox-keys"
 FORMAT_VERSION = 1
 KEYS_FILE = "keys"
 KEYS_LOCK = "keys.lock"
+NEW_KEYS_FILE = "keys-new"
+"""A header with a new master key that is to take the place of ``keys``; see ``mailstore.staged_keys``."""
 
 _SEAL_PREFIX = b"hmac-sha256 "
 _SEAL_LINE_BYTES = len(_SEAL_PREFIX) + 64 + 1
@@ -156,27 +158,31 @@ def decode_header(raw: bytes, limits: HeaderLimits = DEFAULT_LIMITS) -> SignedHe
     return SignedHeader(header, body, tag)
 
 
-def read_header(account_folder: Path, limits: HeaderLimits = DEFAULT_LIMITS) -> SignedHeader:
+def read_header(
+    account_folder: Path, limits: HeaderLimits = DEFAULT_LIMITS, *, name: str = KEYS_FILE
+) -> SignedHeader:
     """Read and decode the header of an account folder.
 
     Raises NoSuchAccount if the file is not there, HeaderTampered, TooNew, StorageFailed.
     """
     with storage_errors():
         try:
-            with (account_folder / KEYS_FILE).open("rb") as file:
+            with (account_folder / name).open("rb") as file:
                 raw = file.read(limits.file_bytes + 1)
         except FileNotFoundError:
             raise NoSuchAccount from None
     return decode_header(raw, limits)
 
 
-def write_header(account_folder: Path, header: Header, master: bytes | bytearray) -> None:
+def write_header(
+    account_folder: Path, header: Header, master: bytes | bytearray, *, name: str = KEYS_FILE
+) -> None:
     """Put ``header`` in place durably; the caller holds ``keys.lock``. Raises StorageFull, StorageFailed."""
     with storage_errors():
         # A process that was killed may have left a temporary header with slots that are revoked by now.
-        for leftover in account_folder.glob(f".{KEYS_FILE}.*.tmp"):
+        for leftover in account_folder.glob(f".{name}.*.tmp"):
             leftover.unlink()
-        replace_file(account_folder / KEYS_FILE, encode_header(header, master))
+        replace_file(account_folder / name, encode_header(header, master))
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,12 +77,16 @@ def wrap_private_key(
 
 def unwrap_private_key(account_id: AccountId, wrapped: WrappedKey, master: bytes | bytearray) -> PrivateKey:
     """The key pair out of the header. Raises HeaderTampered."""
+    return load_private_key(serialised_private_key(account_id, wrapped, master))
+
+
+def serialised_private_key(account_id: AccountId, wrapped: WrappedKey, master: bytes | bytearray) -> bytes:
+    """The 96 bytes of the private key out of the header. Raises HeaderTampered."""
     key = derive(master, KeyLabel.PRIVATE_KEY, MASTER_KEY_BYTES)
     try:
-        raw = AESGCM(key).decrypt(wrapped.nonce, wrapped.wrapped, _private_key_associated_data(account_id))
+        return AESGCM(key).decrypt(wrapped.nonce, wrapped.wrapped, _private_key_associated_data(account_id))
     except InvalidTag:
         raise HeaderTampered from None
-    return load_private_key(raw)
 
 
 def _private_key_associated_data(account_id: AccountId) -> bytes:

@@ -44,11 +44,15 @@ def connected_to(server: Server, pid: int) -> Wire:
 
 
 def one_on_each(
-    server: Server, mailbox: bytes = b"INBOX", password: str | None = None, killed: int = 0
+    server: Server,
+    mailbox: bytes = b"INBOX",
+    password: str | None = None,
+    killed: int = 0,
+    user: str | None = None,
 ) -> dict[int, Wire]:
     """A session on every worker, by its process id; ``killed`` has to be replaced first."""
     eventually(lambda: killed not in server.workers() and len(server.workers()) == WORKERS)
     return {
-        pid: session(server, mailbox, password=password, wire=connected_to(server, pid))
+        pid: session(server, mailbox, user=user, password=password, wire=connected_to(server, pid))
         for pid in server.workers()
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import imaplib
 import poplib
+import re
 import smtplib
+import threading
 from pathlib import Path
 
 import pytest
@@ -220,3 +222,45 @@ def test_an_account_is_vacuumed_while_its_user_is_in(server: Server) -> None:
         wire.close()
     with session(server) as again:
         assert int(again.command(b"STATUS INBOX (MESSAGES)").untagged[-1].split()[-1][:-1]) == count + 1
+
+
+def test_an_account_gets_a_new_master_key_while_its_user_is_in(server: Server) -> None:
+    """Sessions on all workers end with BYE, an app password opens nothing any more, and every message that
+    was answered 250 before, meanwhile and afterwards is there once."""
+    user = "eve@localhost"
+    server.cli("account", "add", user, "--password-stdin", stdin=PASSWORD + "\n")
+    secret, _ = added(server, user=user, password=PASSWORD)
+    sessions = one_on_each(server, user=user, password=PASSWORD)
+    for wire in sessions.values():
+        idle(wire)
+    taken: list[int] = []
+    enough = threading.Event()
+
+    def deliver_on_and_on() -> None:
+        while not enough.is_set():
+            server.deliver(b"Subject: number %d\r\n\r\ntext\r\n" % len(taken), to=user)
+            taken.append(len(taken))
+
+    sender = threading.Thread(target=deliver_on_and_on)
+    sender.start()
+    try:
+        eventually(lambda: len(taken) > 3)
+        done = server.cli("account", "rekey", user, "--password-stdin", stdin=PASSWORD + "\n")
+        after = len(taken)
+        eventually(lambda: len(taken) > after + 3)
+    finally:
+        enough.set()
+        sender.join()
+    assert done["finished"] and done["revoked_app_passwords"] == ["test"]
+    for wire in sessions.values():
+        assert wire.until(b"* BYE").tagged
+        wire.close()
+    assert log_in(server, user, secret, "127.0.2.9") == b"NO"
+    with session(server, user=user, password=PASSWORD) as again:
+        answer = again.command(b"UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+    found = re.findall(rb"Subject: number (\d+)", b"".join(answer.untagged))
+    assert sorted(map(int, found)) == taken
+    folder = Path(server.cli("account", "show", user)["folder"])
+    assert not list((folder / "inbox").iterdir())
+    assert "damaged" not in server.errors()
+    server.cli("account", "delete", user, "--yes")

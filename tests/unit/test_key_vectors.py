@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailstore.errors import AuthenticationFailed, HeaderTampered, SealedMessageDamaged, TooNew
+from mailstore.former_key import former_key_id, is_former_key, open_former_keys
 from mailstore.keys import (
     AccountId,
     Expected,
@@ -27,6 +28,7 @@ from mailstore.sealed import Facts, SealedId, open_sealed, padded_size
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 KEYS = json.loads((VECTORS / "keys.json").read_text("utf-8"))
+FORMER = json.loads((VECTORS / "former-keys.json").read_text("utf-8"))
 SEALED = json.loads((VECTORS / "sealed.json").read_text("utf-8"))
 ACCOUNT = AccountId(KEYS["account"])
 MASTER = bytes.fromhex(KEYS["master"])
@@ -103,6 +105,22 @@ def test_broken_sealed(name):
     pair, sealed_id = pair_and_name()
     with pytest.raises(SealedMessageDamaged):
         open_sealed(pair, ACCOUNT, sealed_id, base64.b64decode(SEALED["broken"][name]))
+
+
+def test_former_keys():
+    """Private keys of before open, under the name that follows from the public key."""
+    pair, sealed_id = load_private_key(bytes.fromhex(FORMER["private_key"])), SealedId(FORMER["sealed_id"])
+    assert former_key_id(pair.public) == sealed_id and is_former_key(sealed_id)
+    found = open_former_keys(pair, ACCOUNT, sealed_id, base64.b64decode(FORMER["blob"]))
+    assert [key.hex() for key in found] == FORMER["former"]
+
+
+@pytest.mark.parametrize("name", FORMER["broken"])
+def test_broken_former_keys(name):
+    """Broken ones do not."""
+    pair, sealed_id = load_private_key(bytes.fromhex(FORMER["private_key"])), SealedId(FORMER["sealed_id"])
+    with pytest.raises(SealedMessageDamaged):
+        open_former_keys(pair, ACCOUNT, sealed_id, base64.b64decode(FORMER["broken"][name]))
 
 
 @pytest.mark.parametrize("size", SEALED["padme"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from backup import drill_login, restore_messages
 from deploy import first_run
 from deploy.cli.main import main
-from mailstore import account, opening, unlock
+from mailstore import account, opening, rekeying, unlock
+from mailstore.account_database import copied_mail_key
 from mailstore.errors import (
     AccountDisabled,
     AccountExists,
@@ -84,6 +86,7 @@ def held(world: World, monkeypatch: pytest.MonkeyPatch) -> Held:
     monkeypatch.setattr(opening, "open_slot", noting(opening.open_slot, lambda master: master))
     monkeypatch.setattr(opening, "open_scram_wrap", noting(opening.open_scram_wrap, lambda door: door.master))
     monkeypatch.setattr(account, "new_master", noting(account.new_master, lambda master: master))
+    monkeypatch.setattr(rekeying, "new_master", noting(rekeying.new_master, lambda master: master))
     monkeypatch.setattr(unlock, "bytearray", lambda value: found.note(bytearray(value)), raising=False)
     return found
 
@@ -269,6 +272,31 @@ def test_a_command_leaves_no_key(world: World, held: Held, secret: bytes) -> Non
     done = CliRunner().invoke(main, arguments, input=io.BytesIO(PASSWORD + b"\n" + secret + b"x\n"))
     assert (done.exit_code == 0) is (secret == PASSWORD)
     assert held and held.keys == 0
+
+
+@pytest.mark.parametrize("fails", [None, "_new_keys", "_stage", "_exchange"])
+def test_a_new_master_key_leaves_neither_it_nor_the_old_one(
+    world: World, held: Held, monkeypatch: pytest.MonkeyPatch, fails: str | None
+) -> None:
+    """Wherever it ends."""
+    if fails is not None:
+        monkeypatch.setattr(rekeying, fails, _raising)
+    with pytest.raises(StorageFailed) if fails is not None else nullcontext():
+        rekeying.rekey_account(world.root, world.directory, world.record, PASSWORD, TINY, 0.0)
+    assert len(held) >= 2 and held.keys == 0
+
+
+def _raising(*_arguments: object) -> None:
+    raise StorageFailed
+
+
+def test_a_copied_header_leaves_no_key(world: World, held: Held) -> None:
+    """Only the database's key is wanted of it, by the secret of its time."""
+    folder = account.account_paths(world.root, world.record.account_id).folder
+    copied_mail_key(folder, world.record.account_id, PASSWORD)
+    with pytest.raises(AuthenticationFailed):
+        copied_mail_key(folder, world.record.account_id, b"\0")
+    assert len(held) == 1 and held.keys == 0
 
 
 def test_the_quick_start_leaves_no_key(tmp_path: Path, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:

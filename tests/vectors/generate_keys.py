@@ -1,4 +1,4 @@
-"""Write keys.json, sealed.json, invitations.json: only when a format changes, and say so in FORMAT.md.
+"""Write keys.json, sealed.json, former-keys.json, invitations.json: only when a format changes (FORMAT.md).
 
 All randomness but HPKE's comes from SHAKE-256 of a name; the library takes none for HPKE, so sealed
 messages differ in each run while everything that opens them stays the same.
@@ -11,6 +11,7 @@ import itertools
 import json
 from pathlib import Path
 
+from mailstore.former_key import former_key_id, seal_former_keys
 from mailstore.keys import (
     AccountId,
     Argon2Params,
@@ -225,10 +226,37 @@ def sealed_vectors():
     }  # fmt: skip
 
 
+def former_key_vectors():
+    """former-keys.json."""
+    raw_private = new_private_key(fixed("private key"))
+    public = load_private_key(raw_private).public
+    former = [new_private_key(fixed("former")), new_private_key(fixed("before that"))]
+    name = former_key_id(public)
+    blob = seal_former_keys(public, ACCOUNT, former)
+    return {
+        "private_key": raw_private.hex(),
+        "account": ACCOUNT,
+        "sealed_id": name,
+        "former": [key.hex() for key in former],
+        "blob": b64(blob),
+        "broken": {
+            "empty": "",
+            "other magic": b64(flipped(blob, 0)),
+            "ciphertext changed": b64(flipped(blob, 8 + 1120)),
+            "cut short": b64(blob[:-1]),
+            "no key": b64(seal_former_keys(public, ACCOUNT, [])),
+            "a cut key": b64(seal_former_keys(public, ACCOUNT, [former[0][:-1]])),
+            "other account": b64(seal_former_keys(public, AccountId("f" * 32), former)),
+            "a message": b64(seal(public, ACCOUNT, name, former[0], Facts(0))),
+        },
+    }
+
+
 if __name__ == "__main__":
     for name, vectors in (
         ("keys", keys_vectors()),
         ("sealed", sealed_vectors()),
+        ("former-keys", former_key_vectors()),
         ("invitations", invitation_vectors()),
     ):
         (HERE / f"{name}.json").write_text(json.dumps(vectors, indent=1) + "\n", "utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from backup_world import PASSWORD, TINY
+from backup_world import PASSWORD, TINY, message
 from everything import (
     NAME,
     OTHER,
@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from mailstore.account import (
     NewAccount,
     accept_header,
+    account_paths,
     create_account,
     destroy_account,
     init_root,
@@ -28,15 +29,24 @@ from mailstore.account import (
     read_server_key,
     restored_mark,
 )
+from mailstore.account_database import account_database, mail_key
 from mailstore.directory import directory_of
 from mailstore.errors import AuthenticationFailed
+from mailstore.keyring import Keyring
 from mailstore.keys import Scope
 from mailstore.model import AccessProtocol
+from mailstore.opening import Proven, open_as_owner
+from mailstore.ops.contents import contents
 from mailstore.pop3_login import may_log_in
+from mailstore.ready_database import make_ready
+from mailstore.rekeying import rekey_account
+from mailstore.sealed import Facts, deliver, new_sealed_id, seal
+
+OTHER_PASSWORD = b"another password"
 
 
 def _create(world: World) -> None:
-    wanted = NewAccount(OTHER, b"another password")
+    wanted = NewAccount(OTHER, OTHER_PASSWORD)
     create_account(world.root, world.directory, wanted, params=TINY)
 
 
@@ -57,6 +67,39 @@ def _keyslots(world: World) -> object:
 def _revoke_all(world: World) -> None:
     for slot in world.keyring().slots()[2:]:
         world.keyring().revoke(slot.id)
+
+
+def _prepare_rekeying(world: World) -> None:
+    """Another account, with a database, an app password, and a message that waits."""
+    _create(world)
+    owner = _other(world)
+    paths = account_paths(world.root, owner.record.account_id)
+    with account_database(paths, mail_key(owner.master), may_create=True) as database:
+        make_ready(paths, database)
+    Keyring(world.root, world.directory, owner.record.account_id, owner.master, TINY).add_app_password(
+        "phone", Scope()
+    )
+    sealed_id = new_sealed_id()
+    blob = seal(owner.record.public_key, owner.record.account_id, sealed_id, message("waiting"), Facts(0))
+    deliver(paths.inbox, sealed_id, blob)
+    world.made = owner.record
+
+
+def _other(world: World) -> Proven:
+    return open_as_owner(world.root, world.directory, OTHER, OTHER_PASSWORD, now=0, params=TINY)
+
+
+def _rekey(world: World) -> None:
+    rekey_account(world.root, world.directory, world.made, OTHER_PASSWORD, TINY, 0.0)
+
+
+def _rekeyed(world: World) -> object:
+    """Which keyslots there are, that they open the database, and what lies about afterwards."""
+    owner = _other(world)
+    paths = account_paths(world.root, owner.record.account_id)
+    with account_database(paths, mail_key(owner.master)) as database:
+        database.read(0, contents)
+    return sorted(slot.label for slot in owner.header.slots), files(world)
 
 
 def _result(answer: Deferred[Any]) -> Any:
@@ -98,6 +141,12 @@ TOUCH = "utime "
 
 TREE = r"(lstat|open|scandir|rmdir|unlink) root/(accounts|replaced|backup)/[^.]*$"
 """The removal of a folder is tried several times."""
+
+SETTLED = (
+    f"{TOUCH}|(BEGIN|COMMIT|SELECT id,) root/directory.db|stat root/invitations"
+    r"|(fsync|open|pwrite|read|rename|stat|unlink) root/accounts/\*\*"
+)
+"""Once the new keys count, the rest is done by whoever comes next; before that, too, there is such a step."""
 
 ACCOUNTS = [
     Operation(
@@ -161,6 +210,14 @@ ACCOUNTS = [
         undo=_revoke_all,
         state=_keyslots,
         may_go_on=TOUCH,
+    ),
+    Operation(
+        "rekey_account",
+        _rekey,
+        prepare=_prepare_rekeying,
+        undo=_destroy,
+        state=_rekeyed,
+        may_go_on=SETTLED,
     ),
     Operation(
         "may_log_in",

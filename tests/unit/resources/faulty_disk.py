@@ -140,6 +140,10 @@ class FaultyDisk:
                 disk.statement(self.sealbox_path, sql)
                 return super().executemany(sql, *args)
 
+            def backup(self, target: Any) -> None:
+                disk.statement(target.sealbox_path, "INSERT everything")
+                super().backup(target)
+
         def wrapped(path: str, *args: Any, **kwargs: Any) -> Any:
             if disk.step("connect", path, takes_space=False):
                 raise _database_error("unable to open database file", 14)

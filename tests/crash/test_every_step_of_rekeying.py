@@ -1,0 +1,118 @@
+"""kill -9 or a power cut at any step of a change of an account's keys: it opens, with all that was in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import stepper
+from file_operations import Put, Record, Said, Sync
+from power import each_cut
+from recorder import record
+from rekey_world import MESSAGE, RekeyWorld, staged
+from steps import Begin, Say, each_step
+
+from mailstore.ops.contents import TableContents
+from mailstore.sealed import damaged_messages, pending
+
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.skipif(not stepper.to_be_tried(), reason="this machine does not allow ptrace"),
+]
+KEPT = ("mailbox", "annotation", "subscription", "placed", "message", "content")
+"""Tables that a login without new mail leaves as they are."""
+
+
+def filled(folder: Path) -> dict[str, TableContents]:
+    """Make an account, close it, deliver a message that waits; what is in its database."""
+    world = RekeyWorld(folder / "root")
+    world.fill()
+    found = world.contents()
+    world.deliver(MESSAGE % (8, 8))
+    world.close()
+    return found
+
+
+def rekey(folder: Path, say: Say, begin: Begin) -> None:
+    """As ``sealbox account rekey`` does it."""
+    world = RekeyWorld(folder / "root")
+    begin()
+    world.rekey()
+    say(b"done")
+
+
+def opens_whole(folder: Path, before: dict[str, TableContents]) -> RekeyWorld:
+    """See that the password opens all that was there, and that nothing is left of what was interrupted."""
+    again = RekeyWorld(folder / "root")
+    with again.owned():
+        pass
+    assert "keys-new" not in staged(again.paths)
+    after = again.contents()
+    assert {name: after[name] for name in KEPT} == {name: before[name] for name in KEPT}
+    assert not staged(again.paths)
+    return again
+
+
+def test_an_account_survives_a_change_of_its_keys(tmp_path: Path, place: Path) -> None:
+    """It has old keys or new, mail that waited is filed, a second run works, and all is there each time."""
+    before = filled(tmp_path / "template")
+    new: set[bool] = set()
+
+    def check(folder: Path, said: bytes) -> None:
+        again = opens_whole(folder, before)
+        with again.owned() as (_, keyring):
+            is_new = not any(slot.label == "phone" for slot in keyring.slots())
+        assert is_new or b"done" not in said
+        new.add(is_new)
+        again.deliver(MESSAGE % (9, 9))
+        expected = ["0", "1", "2", "3", "8", "9"]
+        assert again.subjects() == expected
+        again.rekey()
+        again.file_waiting()
+        assert again.subjects() == expected
+        assert pending(again.paths.inbox) == [] == damaged_messages(again.paths.inbox)
+        again.close()
+
+    assert each_step(tmp_path / "template", place / "steps", rekey, check) > 40
+    assert new == {False, True}
+
+
+def rekey_and_tell_syncs(folder: Path, say: Say, begin: Begin) -> None:
+    """The same; each fsync that is not SQLite's is told of, right before it."""
+    fsync = os.fsync
+
+    def told(descriptor: int) -> None:
+        say(b"fsync")
+        fsync(descriptor)
+
+    with patch.object(os, "fsync", told):
+        rekey(folder, say, begin)
+
+
+def without_syncs_of_sqlite(made: Record) -> Record:
+    """What it does itself to have the copy on the disk, it promises nowhere."""
+    operations = made.operations
+    (new,) = {one.node for one in operations if isinstance(one, Put) and one.name == "mail.db-new"}
+    kept = [
+        one for at, one in enumerate(operations) if one != Sync(new) or isinstance(operations[at - 1], Said)
+    ]
+    assert len(kept) < len(operations)
+    return replace(made, operations=kept)
+
+
+def test_power_cut_in_a_change_of_keys(place: Path) -> None:
+    """The new files take the old ones' names when all of them are on the disk, and not before."""
+    root = place / "root"
+    before = filled(root)
+    made, _ = record(root, lambda say, begin: rekey_and_tell_syncs(root, say, begin))
+
+    def check(folder: Path, _said: bytes) -> None:
+        again = opens_whole(folder, before)
+        assert again.subjects() == ["0", "1", "2", "3", "8"]
+        assert damaged_messages(again.paths.inbox) == []
+        again.close()
+
+    assert each_cut(without_syncs_of_sqlite(made), place, check) > 20

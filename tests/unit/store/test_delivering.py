@@ -1,0 +1,101 @@
+"""A delivery while the account gets new keys: the message is there, once, and can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from rekey_world import MESSAGE, RekeyWorld
+
+from mailstore import delivering
+from mailstore.delivering import deliver_sealed
+from mailstore.errors import Busy, NoSuchAccount, StorageFull
+from mailstore.sealed import Facts, damaged_messages, pending
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[RekeyWorld]:
+    """See ``RekeyWorld``."""
+    made = RekeyWorld(tmp_path / "root")
+    made.fill()
+    yield made
+    made.close()
+
+
+def rekeyed(world: RekeyWorld) -> None:
+    """A change of the keys, after which the old private key is gone as well."""
+    world.rekey()
+    world.file_waiting()
+    assert pending(world.paths.inbox) == []
+
+
+def deliver(world: RekeyWorld, sealed: Callable[[], None], written: Callable[[], None]) -> None:
+    """Deliver, and do something when the message is sealed, and again when it is in the inbox."""
+    now = [(sealed, written)]
+
+    @contextmanager
+    def room(_new_bytes: int) -> Iterator[None]:
+        before, after = now.pop() if now else (lambda: None, lambda: None)
+        before()
+        yield
+        after()
+
+    facts = Facts(1_700_000_000)
+    deliver_sealed(world.directory, world.account_id, world.paths.inbox, MESSAGE % (9, 9), facts, room)
+
+
+def nothing() -> None:
+    """Where nothing happens."""
+
+
+def test_what_was_sealed_to_the_old_key_is_sealed_again(world: RekeyWorld) -> None:
+    """The old private key was gone before the message was in the inbox."""
+    deliver(world, lambda: rekeyed(world), nothing)
+    assert len(pending(world.paths.inbox)) == 1
+    assert world.subjects() == ["0", "1", "2", "3", "9"]
+    assert damaged_messages(world.paths.inbox) == []
+
+
+def test_what_was_filed_by_the_old_key_is_not_there_twice(world: RekeyWorld) -> None:
+    """It was in the inbox in time, and its delivery cannot know that."""
+    deliver(world, nothing, lambda: rekeyed(world))
+    assert world.subjects() == ["0", "1", "2", "3", "9"]
+    assert pending(world.paths.inbox) == [] == damaged_messages(world.paths.inbox)
+
+
+def test_a_key_that_was_known_at_rcpt_is_asked_for_again(world: RekeyWorld) -> None:
+    """Minutes may pass until the message is complete."""
+    recipient = world.directory.resolve(b"alice@example.org")
+    assert recipient is not None
+    rekeyed(world)
+    world.store._deliver(recipient, MESSAGE % (9, 9), Facts(1_700_000_000))
+    assert world.subjects() == ["0", "1", "2", "3", "9"]
+
+
+@pytest.mark.parametrize("error", [StorageFull, Busy, NoSuchAccount])
+def test_what_cannot_be_sealed_again_is_not_taken(
+    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """The sender keeps it, and nothing stays that nobody could open."""
+    real, calls = delivering._public_key, []
+
+    def fails_afterwards(*arguments):
+        calls.append(1)
+        if len(calls) > 1:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(delivering, "_public_key", fails_afterwards)
+    with pytest.raises(error):
+        deliver(world, nothing, nothing)
+    assert pending(world.paths.inbox) == []
+
+
+def test_an_account_that_is_gone_takes_nothing(world: RekeyWorld) -> None:
+    """It was deleted after RCPT."""
+    account_id, inbox = world.account_id, world.paths.inbox
+    world.directory.remove_account(account_id)
+    with pytest.raises(NoSuchAccount):
+        deliver_sealed(world.directory, account_id, inbox, b"x", Facts(0), lambda _: pytest.fail("written"))
