@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 from backup.drill import Opens
+from backup.errors import SecretOfThen
+from backup.state_key import key_of_state
 from mailstore.account import AccountPaths, account_paths
 from mailstore.account_database import account_database, owners_mail_key
 from mailstore.directory import Directory
@@ -26,14 +28,22 @@ def opener(root: Path, directory: Directory, name: str, secret: Path, params: Ar
         with storage_errors():
             password = secret.read_bytes().rstrip(b"\r\n")
         key = owners_mail_key(root, directory, record, password, params)
-        return _differs(AccountPaths(folder), account_paths(root, account_id), key)
+        then = key_of_state(root, folder, record, key, password, _nobody)
+        return _differs(AccountPaths(folder), then, account_paths(root, account_id), key)
 
     return opens
 
 
-def _differs(restored: AccountPaths, living: AccountPaths, key: DatabaseKey) -> str | None:
+def _nobody() -> bytes:
+    """There is no other secret. Raises SecretOfThen."""
+    raise SecretOfThen
+
+
+def _differs(
+    restored: AccountPaths, then_key: DatabaseKey, living: AccountPaths, key: DatabaseKey
+) -> str | None:
     """What proves that the restored database is not an earlier state of the living one; None for nothing."""
-    with account_database(restored, key) as then:
+    with account_database(restored, then_key) as then:
         wrong = unsound(then)
         if wrong is not None:
             return f"in what was restored, {wrong}"

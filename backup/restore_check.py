@@ -10,6 +10,7 @@ from backup.restore_accounts import Sources, Wishes
 from backup.restore_messages import opened_key
 from backup.segment import PAGE_BYTES
 from backup.soundness import wrong_keys_in
+from backup.state_key import AskThen, key_of_state
 from mailstore.account import AccountPaths
 from mailstore.account_database import account_database
 from mailstore.errors import DatabaseDamaged
@@ -38,12 +39,13 @@ def check_state(
     wishes: Wishes,
     account: str,
     secret: bytes,
+    ask_then: AskThen,
     params: Argon2Params,
 ) -> Checked:
     """Rebuild the state that ``wishes`` choose in ``work``, open it with the account's key, read all of it.
 
     The secret is tested against today's key header; the state's own has to be a header of this account, but
-    is not opened, nor is mail that waits.
+    is opened only if it is from before a new master key. Mail that waits is not.
 
     Raises:
         AuthenticationFailed: the secret opens nothing. BackupError, StoreError.
@@ -55,8 +57,9 @@ def check_state(
     )
     wrong = wrong_keys_in(folder, record.account_id)
     if wrong is None and rebuilt.pages:
+        then_key = key_of_state(root, folder, record, key, secret, ask_then)
         try:
-            with account_database(AccountPaths(folder), key) as database:
+            with account_database(AccountPaths(folder), then_key) as database:
                 wrong = unsound(database)
         except DatabaseDamaged:
             wrong = "its first page is not authentic"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from backup.restore import Restorer
 from backup.restore_accounts import Sources, Wishes
+from backup.state_key import AskThen, key_of_state
 from mailstore.account import AccountPaths, account_paths, open_directory
 from mailstore.account_database import account_database, owners_mail_key
 from mailstore.copying import copy_mailbox
@@ -43,6 +44,7 @@ def restore_mailbox(
     account: str,
     mailbox: str,
     secret: bytes,
+    ask_then: AskThen,
     params: Argon2Params,
 ) -> RestoredMailbox:
     """Append the messages of ``mailbox``, as a snapshot has them, to a new mailbox "Restored ...".
@@ -59,7 +61,8 @@ def restore_mailbox(
     if not rebuilt.pages:
         raise NoSuchMailbox  # nobody had logged in yet
     living = account_paths(root, record.account_id)
-    with account_database(AccountPaths(folder), key) as then, account_database(living, key) as now:
+    then_key = key_of_state(root, folder, record, key, secret, ask_then)
+    with account_database(AccountPaths(folder), then_key) as then, account_database(living, key) as now:
         for database in (then, now):  # the living one may not have been opened since an update either
             migrate(database, int(time.time()))
         wanted_name, taken_ms = mailbox_name(mailbox), rebuilt.newest.taken_ms

@@ -43,6 +43,9 @@ class Difference:
     only_now: tuple[str, ...] = field(default=(), repr=False)
     """They were made since."""
 
+    other_master: bool = False
+    """The account has got a new master key since: the keyslots of one do not open databases of the other."""
+
 
 def choose_keys(
     paths: AccountPaths,
@@ -72,8 +75,8 @@ def choose_keys(
     if then is None:
         _require(newer, wanted)
         found = Difference()
-    elif newer is None or not _one_master_key(then, newer):
-        return Keyslots.THEN, Difference()
+    elif newer is None or not is_one_master_key(then, newer):
+        return Keyslots.THEN, Difference(other_master=newer is not None)
     else:
         found = _difference(then, newer)
         if wanted is Keyslots.THEN:
@@ -133,7 +136,7 @@ def _difference(then: Header, now: Header) -> Difference:
     )
 
 
-def _one_master_key(then: Header, now: Header) -> bool:
+def is_one_master_key(then: Header, now: Header) -> bool:
     """Whether both are under the same master key: the private key is then wrapped in the same octets."""
     return (then.account_id, then.public_key, then.private_key) == (
         now.account_id,

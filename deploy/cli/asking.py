@@ -48,6 +48,19 @@ def current_secret(from_stdin: bool) -> bytes:
     return _line() if from_stdin else _ask("Password or recovery key", confirm=False)
 
 
+def secret_of_then(from_stdin: bool) -> bytes:
+    """What opened the account before it got a new master key. Raises Refusal: it is not given."""
+    why = "this state is from before the account got a new master key, and today's secret does not open it"
+    if not from_stdin:
+        click.echo(why, err=True)
+        return _ask("Password or recovery key of then", confirm=False)
+    try:
+        return _line()
+    except Refusal:
+        sentence = f"{why}: give the password or recovery key of then as a second line"
+        raise Refusal(sentence, EXIT_SECRET) from None
+
+
 def new_passphrase(from_stdin: bool) -> str:
     """A passphrase for an encrypted file. Raises Refusal: it is empty, or no text that SQLCipher takes."""
     raw = _line() if from_stdin else _ask("Passphrase of the file", confirm=True)

@@ -12,7 +12,7 @@ from backup.drill_login import opener
 from backup.moment import utc_ms
 from backup.restore_accounts import Wishes
 from backup.restore_check import check_state
-from deploy.cli.asking import current_secret, password_stdin_option
+from deploy.cli.asking import current_secret, password_stdin_option, secret_of_then
 from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
@@ -41,7 +41,8 @@ def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: Sto
 
     It is rebuilt in a scratch folder and every page is read with the account's key; the account itself is not
     changed. The secret is today's: the state's own key header has to be one of this account, but is not
-    opened, nor is mail that waited to be filed.
+    opened, nor is mail that waited to be filed. Only a state from before 'sealbox account rekey' is opened by
+    its own header; if the password was another one then, it is asked for, too (the second line).
     """
     wishes = Wishes(parse_time(at), signed_by=signed_by(cli.root, options))
     secret = current_secret(from_stdin)
@@ -49,7 +50,9 @@ def check(cli: Cli, account: str, at: str | None, from_stdin: bool, options: Sto
         scratch_folder(cli.root) as work,
         chosen_sources(cli, work, wishes, options) as sources,
     ):
-        found = check_state(cli.root, sources, work, wishes, account, secret, cli.params)
+        found = check_state(
+            cli.root, sources, work, wishes, account, secret, lambda: secret_of_then(from_stdin), cli.params
+        )
     state = f"sound as of {utc_ms(found.taken_ms)}"
     cli.answer(
         {"taken": utc_ms(found.taken_ms), "pages": found.pages, "wrong": found.wrong},

@@ -18,7 +18,7 @@ from backup.restore_accounts import Restored, Restoring, Sources, Wishes, by_pri
 from backup.restore_messages import RestoredMailbox, restore_mailbox
 from backup.restored_keys import Keyslots
 from backup.take_over import TakeOver
-from deploy.cli.asking import current_secret, password_stdin_option
+from deploy.cli.asking import current_secret, password_stdin_option, secret_of_then
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
 from deploy.cli.snapshot_store import (
     StoreOptions,
@@ -39,6 +39,11 @@ from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchMailbox
 from mailstore.locks import locked
 from mailstore.set_aside import RESTORE_LOCK, RESTORE_WORK
+
+_OTHER_MASTER = (
+    "; IT IS FROM BEFORE A NEW MASTER KEY: it opens with the password, the app passwords and the recovery key"
+    " of then, also for whoever knows the old key: run 'sealbox account rekey' again"
+)
 
 _MOST_NAMED = 20
 """At most this many objects that were passed over are named one by one."""
@@ -104,7 +109,7 @@ def restore(
         if everyone or len(accounts) != 1:
             raise Refusal("--messages is for one account", EXIT_USAGE)
         secret = current_secret(from_stdin)
-        _restore_messages(cli, root, accounts[0], messages, secret, wishes, options)
+        _restore_messages(cli, root, accounts[0], messages, secret, wishes, options, from_stdin)
         return
     is_new = not root.exists()
     with _work(root) as work:
@@ -211,6 +216,7 @@ def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, .
             "damage": one.damage,
             "passed_over": one.passed_over,
             "keyslots": one.keyslots,
+            "old_master_key": one.difference.other_master,
             "keyslots_only_then": one.difference.only_then,
             "keyslots_only_now": one.difference.only_now,
         }
@@ -246,6 +252,8 @@ def _line(one: Restored) -> str:
 def _secrets(one: Restored) -> str:
     """What was revoked, replaced or made since, and whether it opens the account now."""
     then, now = (", ".join(slots) for slots in (one.difference.only_then, one.difference.only_now))
+    if one.difference.other_master:
+        return _OTHER_MASTER
     if one.keyslots is Keyslots.NOW:
         return f"; revoked or replaced since and left out: {then}" if then else ""
     if one.kept and not then and not now:
@@ -262,11 +270,16 @@ def _restore_messages(
     secret: bytes,
     wishes: Wishes,
     options: StoreOptions,
+    from_stdin: bool,
 ) -> None:
     try:
         # A folder of its own: somebody may be restoring this account at the same time, or any other.
         with scratch_folder(root) as work, chosen_sources(cli, work, wishes, options) as sources:
-            done = restore_mailbox(root, sources, work, wishes, account, mailbox, secret, cli.params)
+            done = restore_mailbox(
+                *(root, sources, work, wishes, account, mailbox, secret),
+                lambda: secret_of_then(from_stdin),
+                cli.params,
+            )
     except NoSuchMailbox:
         sentence = "there was no mailbox of that name then: check the name, or choose another time with --at"
         raise Refusal(sentence) from None

@@ -1,0 +1,260 @@
+"""``sealbox account rekey`` between snapshots: states of before open with the secrets of then, and say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands_world import CommandsWorld
+from store_world import NAME, PASSWORD, TINY, World, now
+
+from backup import snapshot
+from mailstore import rekeying
+from mailstore.account import account_paths, open_directory
+from mailstore.errors import AuthenticationFailed, Busy, DatabaseDamaged, StorageFull
+from mailstore.rekeying import rekey_account
+from mailstore.rewriting import NoRoomToRewrite
+from mailstore.sealed import damaged_messages
+
+ADDRESS = NAME.decode()
+OLD = PASSWORD.decode()
+NEW = "another secret altogether"
+
+
+class Rekeyed(CommandsWorld):
+    """An account with a snapshot, a new master key since, and another snapshot; an app password of before."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.objects.mkdir()
+        self.append("before")
+        added = ("app-password", "add", ADDRESS, "--label", "old phone", "--password-stdin")
+        self.app_password = self.answer(*added, stdin=f"{OLD}\n")["app_password"]
+        self.recovery_key = self.answer("recovery-key", ADDRESS, "--password-stdin", stdin=f"{OLD}\n")[
+            "recovery_key"
+        ]
+        self.then = self.snapshot()
+        self.done = self.answer("account", "rekey", ADDRESS, "--password-stdin", stdin=f"{OLD}\n")
+        self.append("after")
+        self.now = self.snapshot()
+
+    def snapshot(self) -> str:
+        """Take one; its time."""
+        assert self.answer("backup", "run")["stored"]
+        return str(self.answer("backup", "list", ADDRESS)["points"][-1]["time"])
+
+    def change_password(self) -> None:
+        """The password of now is another one than that of then."""
+        self.answer("account", "passwd", ADDRESS, "--password-stdin", stdin=f"{OLD}\n{NEW}\n")
+
+    def subjects(self, secret: str = OLD) -> int:
+        """How many messages INBOX has."""
+        return inbox(self, secret)
+
+
+def inbox(world: CommandsWorld, secret: str = OLD) -> int:
+    """How many messages INBOX has."""
+    mail = World(world.root)
+    try:
+        account = mail.login(secret.encode())
+        count = int(now(account.status("INBOX")).messages)
+        account.release()
+        return count
+    finally:
+        mail.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Rekeyed:
+    """See ``Rekeyed``."""
+    return Rekeyed(tmp_path)
+
+
+def test_what_was_done_is_said(world: Rekeyed) -> None:
+    """What stops working is named before and after; the new recovery key is shown once."""
+    assert world.done["revoked_app_passwords"] == ["old phone"] and world.done["finished"]
+    assert world.done["recovery_key"] != world.recovery_key and world.done["size_bytes"] > 0
+    added = ("app-password", "add", ADDRESS, "--label", "tablet", "--password-stdin")
+    world.answer(*added, stdin=f"{OLD}\n")
+    code, out, err = world.run("account", "rekey", ADDRESS, "--password-stdin", stdin=f"{OLD}\n")
+    assert code == 0
+    assert "app passwords stop working: tablet" in err and "recovery key stops working" in err
+    assert "app passwords revoked: tablet" in out
+    assert (
+        "new recovery key, shown only now: sbrk-" in out and "open with the old key until they expire" in err
+    )
+
+
+def test_the_snapshot_of_afterwards_is_whole_and_comes_back(world: Rekeyed) -> None:
+    """It has header and database of the new key, and builds on nothing of before."""
+    said = world.run("backup", "check", ADDRESS, "--password-stdin", stdin=f"{OLD}\n")
+    assert said[0] == 0 and "every page is authentic" in said[1]
+    assert world.answer("backup", "drill")["drilled"][0]["trouble"] is None
+    (restored,) = world.answer("restore", ADDRESS, "--at", world.now, "--replace")["restored"]
+    assert restored["keyslots"] == "now" and not restored["old_master_key"]
+    assert world.subjects() == 2
+
+
+def test_a_state_of_before_comes_back_with_the_secrets_of_then(world: Rekeyed) -> None:
+    """Today's header would not open it; the answer says what that means, and mail that waits is kept."""
+    mail = World(world.root)
+    mail.deliver(b"Subject: waits\r\n\r\nsealed to the new key\r\n")
+    paths = mail.paths
+    mail.close()
+    code, out, _ = world.run("restore", ADDRESS, "--at", world.then, "--replace")
+    assert (
+        code == 0 and "IT IS FROM BEFORE A NEW MASTER KEY" in out and "'sealbox account rekey' again" in out
+    )
+    assert world.subjects() == 1 and world.subjects(world.app_password) == 1
+    with pytest.raises(AuthenticationFailed):
+        world.subjects(world.done["recovery_key"])
+    (kept,) = damaged_messages(paths.inbox)
+    # Back to the newest state, the message that was put aside is opened by its key again.
+    (restored,) = world.answer("restore", ADDRESS, "--at", world.now, "--replace")["restored"]
+    assert restored["old_master_key"]
+    kept.rename(kept.with_suffix(".sealed"))
+    assert world.subjects() == 3
+    with pytest.raises(AuthenticationFailed):
+        world.subjects(world.app_password)
+
+
+def test_a_state_of_before_is_proven_by_the_password_of_then(world: Rekeyed) -> None:
+    """The one of today is tried first, because most people keep theirs; otherwise both are given."""
+    check = ("backup", "check", ADDRESS, "--at", world.then, "--password-stdin")
+    assert world.answer(*check, stdin=f"{OLD}\n")["wrong"] is None
+    world.change_password()
+    assert world.answer(*check, stdin=f"{NEW}\n{OLD}\n")["wrong"] is None
+    assert world.answer(*check, stdin=f"{NEW}\n{world.recovery_key}\n")["wrong"] is None
+    code, _, said = world.run(*check, stdin=f"{NEW}\n")
+    assert code == 4 and "password or recovery key of then as a second line" in said
+    code, _, said = world.run(*check, stdin=f"{NEW}\n{world.app_password}\n")
+    assert code == 4 and "it opens with the password or the recovery key of then" in said
+    assert world.run(*check, stdin=f"{OLD}\n")[0] == 4, "today's opens the account, and nothing else"
+
+
+def test_single_mailboxes_of_before_come_back(world: Rekeyed) -> None:
+    """Out of a database under the old key into one under the new."""
+    world.change_password()
+    restore = ("restore", ADDRESS, "--messages", "INBOX", "--at", world.then, "--password-stdin")
+    assert world.answer(*restore, stdin=f"{NEW}\n{OLD}\n")["messages"] == 1
+    assert world.subjects(NEW) == 2
+
+
+def test_a_drill_of_a_state_of_before_opens_it(tmp_path: Path) -> None:
+    """No snapshot has been taken since: it is the newest, and opens with its own header."""
+    world = CommandsWorld(tmp_path)
+    world.objects.mkdir()
+    world.append("before")
+    assert world.answer("backup", "run")["stored"]
+    world.answer("account", "rekey", ADDRESS, "--password-stdin", stdin=f"{OLD}\n")
+    secret = tmp_path / "drill"
+    secret.write_text(OLD)
+    text = world.config.read_text()
+    lines = f'[backup]\ndrill_account = "{ADDRESS}"\ndrill_password = "{secret}"\n'
+    world.config.write_text(text.replace("[backup]\n", lines))
+    (drilled,) = world.answer("backup", "drill")["drilled"]
+    assert drilled["opened"] and drilled["trouble"] is None
+    world.answer("account", "passwd", ADDRESS, "--password-stdin", stdin=f"{OLD}\n{NEW}\n")
+    secret.write_text(NEW)
+    (drilled,) = world.answer("backup", "drill", codes=(6,))["drilled"]
+    assert "from before the account got a new master key" in drilled["trouble"]
+
+
+def test_on_a_new_machine_each_state_has_the_header_of_its_time(world: Rekeyed, tmp_path: Path) -> None:
+    """Also when the private key is all there is."""
+    for at, count in ((world.then, 1), (world.now, 2)):
+        root = tmp_path / f"new{count}"
+        key = ("--private-key", world.private_key_file, "--at", at)
+        (restored,) = world.answer("restore", "--all", "--into", root, *key)["restored"]
+        assert restored["trouble"] is None and restored["old_master_key"] is (count == 1)
+        mail = World(root)
+        account = mail.login()
+        assert now(account.status("INBOX")).messages == count
+        account.release()
+        mail.close()
+
+
+def test_mail_that_was_copied_before_the_change_is_copied_again_with_what_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot copies the inbox before it has the account's lock, and keys may change in between."""
+    world = CommandsWorld(tmp_path)
+    world.objects.mkdir()
+    world.append("before")
+    mail = World(world.root)
+    mail.deliver(b"Subject: waits\r\n\r\nsealed to the key of before\r\n")
+    spooled, changed = snapshot._spooled, []
+
+    def overtaken(*arguments):
+        found = spooled(*arguments)
+        if not changed:
+            record = mail.directory.accounts()[0]
+            changed.append(rekey_account(world.root, mail.directory, record, PASSWORD, TINY, 0.0))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "_spooled", overtaken)
+        assert world.answer("backup", "run")["stored"]
+    assert changed
+    for path in mail.paths.inbox.iterdir():
+        path.unlink()  # all that is left is the snapshot
+    mail.close()
+    (restored,) = world.answer("restore", ADDRESS, "--replace")["restored"]
+    assert restored["trouble"] is None and inbox(world) == 2
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_snapshot_settles_an_interrupted_change_first(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    """Nobody may log in for years: header and database of the snapshot have to belong together."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_arguments: object) -> None:
+        raise Killed
+
+    directory = open_directory(world.root)
+    paths = account_paths(world.root, directory.accounts()[0].account_id)
+    with monkeypatch.context() as patch:
+        if is_committed:
+            real = type(directory).set_header
+            patch.setattr(type(directory), "set_header", lambda *arguments: (real(*arguments), killed()))
+        else:
+            patch.setattr(type(directory), "set_header", killed)
+        with pytest.raises(Killed):
+            world.run("account", "rekey", ADDRESS, "--password-stdin", stdin=f"{OLD}\n")
+    directory.close()
+    assert (paths.folder / "keys-new").exists()
+    mail = World(world.root)
+    mail.deliver(b"Subject: waits\r\n\r\nsealed to one or the other\r\n")
+    mail.close()
+    assert world.answer("backup", "run")["stored"]
+    assert not (paths.folder / "keys-new").exists()
+    (restored,) = world.answer("restore", ADDRESS, "--replace")["restored"]
+    assert restored["trouble"] is None
+    assert world.subjects() == 3
+
+
+def test_what_is_refused_changes_nothing(world: Rekeyed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong secret, the recovery key, no room, a session that stays, damage: a sentence and a code."""
+    rekey = ("account", "rekey", ADDRESS, "--password-stdin")
+    assert world.run(*rekey, stdin="wrong\n")[0] == 4
+    code, _, said = world.run(*rekey, stdin=f"{world.done['recovery_key']}\n")
+    assert code == 4 and "'sealbox account passwd' first" in said
+    for error, expected, words in (
+        (NoRoomToRewrite(5 * 2**30), 6, "a copy of the account needs 5.00 GiB"),
+        (Busy(), 5, "did not end within a minute"),
+        (DatabaseDamaged(), 6, "the database is damaged, nothing was changed"),
+        (StorageFull(), 6, "the disk is full"),
+    ):
+
+        def refuses(*_arguments: object, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rekeying, "evicted", refuses)
+            code, _, said = world.run(*rekey, stdin=f"{OLD}\n")
+        assert (code, words in said) == (expected, True), said
+    assert world.subjects() == 2
