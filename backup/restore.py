@@ -38,14 +38,13 @@ from mailstore.account import (
     AccountPaths,
     account_paths,
     keys_lock,
-    mark_restored,
-    restored_mark,
 )
 from mailstore.durable import make_folder, storage_errors, sync_folder, write_new
 from mailstore.errors import Busy, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.inbox_size import changing
 from mailstore.keys import AccountId
+from mailstore.restored_mark import mark_restored, restored_mark
 from mailstore.set_aside import REPLACED
 from mailstore.staged_keys import discard
 

@@ -33,13 +33,14 @@ from backup.signing import Signer
 from backup.soundness import wrong_keys, wrong_page
 from backup.staging import staged_name, write_segment
 from backup.state import Segment, State, Stream, new_stream
-from mailstore.account import AccountPaths, account_paths, restored_without_database, shared_lock
+from mailstore.account import AccountPaths, account_paths, shared_lock
 from mailstore.damage import tell
 from mailstore.durable import storage_errors
 from mailstore.errors import Busy, NoSuchAccount, NoSuchMessage
 from mailstore.inbox_size import SUFFIX
 from mailstore.keys import AccountId, PublicKey
 from mailstore.page_journal import identity
+from mailstore.restored_mark import restored_without_database
 from mailstore.sealed import pending, read_sealed
 from mailstore.staged_keys import is_staged
 

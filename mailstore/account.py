@@ -15,7 +15,6 @@ from mailstore.durable import (
     make_folder,
     make_folders,
     remove_tree,
-    replace_file,
     shred,
     storage_errors,
     sync_folder,
@@ -28,7 +27,6 @@ from mailstore.errors import (
     NotInitialised,
     PasswordUnusable,
     ServerKeyLost,
-    StorageFailed,
 )
 from mailstore.invitation_files import remove_invitations
 from mailstore.keys import (
@@ -64,8 +62,6 @@ SNAPSHOT_RETENTION_DAYS = 10
 _SECONDS_PER_DAY = 86_400
 _SERVER_KEY = re.compile(rb"[0-9a-f]{64}\n?")
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
-_WITHOUT_DATABASE = b" without a database\n"
-"""Ends the mark of a restore to a state before the first login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +102,7 @@ class AccountPaths:
 
     @property
     def restored(self) -> Path:
-        """Left by a restore until the next unlock; see :func:`mark_restored`."""
+        """Left by a restore until the next unlock; see ``mailstore.restored_mark``."""
         return self.folder / "restored"
 
     @property
@@ -403,39 +399,6 @@ def accept_header(root: Path, directory: Directory, account_id: AccountId) -> No
     """
     header = read_header(account_paths(root, account_id).folder).header
     directory.set_header(account_id, header.public_key, header.generation)
-
-
-def mark_restored(paths: AccountPaths, restore_id: int) -> None:
-    """Make the next unlock give every mailbox a new UIDVALIDITY; also record a restore without database.
-
-    Raises StorageFull, StorageFailed.
-    """
-    with storage_errors():
-        ending = b"\n" if paths.mail_db.exists() else _WITHOUT_DATABASE
-        replace_file(paths.restored, b"%d%b" % (restore_id, ending))
-
-
-def restored_mark(paths: AccountPaths) -> int | None:
-    """What :func:`mark_restored` left; None when there is nothing. Raises StorageFailed."""
-    with storage_errors():
-        try:
-            return int(paths.restored.read_bytes().removesuffix(_WITHOUT_DATABASE))
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            raise StorageFailed from None
-
-
-def restored_without_database(paths: AccountPaths) -> bool:
-    """Whether a restore left the account without a database, and nobody has unlocked it since.
-
-    Raises StorageFailed.
-    """
-    with storage_errors():
-        try:
-            return paths.restored.read_bytes().endswith(_WITHOUT_DATABASE)
-        except FileNotFoundError:
-            return False
 
 
 def _server_key_path(root: Path) -> Path:

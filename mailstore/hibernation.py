@@ -25,7 +25,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from mailstore.account import AccountPaths, restored_mark
+from mailstore.account import AccountPaths
 from mailstore.clock import Clock, DelayedCall
 from mailstore.databases import Databases, State
 from mailstore.durable import storage_errors
@@ -35,6 +35,7 @@ from mailstore.executor import Executor
 from mailstore.limits import StoreLimits
 from mailstore.model import MailboxId
 from mailstore.page_journal import FileIdentity, identity
+from mailstore.restored_mark import restored_mark
 
 log = logging.getLogger("sealbox.store")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from mailstore.account import AccountPaths, restored_mark
+from mailstore.account import AccountPaths
 from mailstore.durable import storage_errors, sync_folder, write_new
 from mailstore.engine import Database
 from mailstore.ops import mailboxes
+from mailstore.restored_mark import restored_mark
 from mailstore.schema import migrate
 
 

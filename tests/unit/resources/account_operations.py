@@ -23,11 +23,9 @@ from mailstore.account import (
     create_account,
     destroy_account,
     init_root,
-    mark_restored,
     open_directory,
     orphan_folders,
     read_server_key,
-    restored_mark,
 )
 from mailstore.account_database import account_database, mail_key
 from mailstore.directory import directory_of
@@ -40,6 +38,7 @@ from mailstore.ops.contents import contents
 from mailstore.pop3_login import may_log_in
 from mailstore.ready_database import make_ready
 from mailstore.rekeying import rekey_account
+from mailstore.restored_mark import mark_restored, restored_mark
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
 
 OTHER_PASSWORD = b"another password"

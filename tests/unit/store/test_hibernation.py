@@ -12,13 +12,14 @@ import pytest
 from store_world import World, now, open_files
 
 from mailstore import hibernation
-from mailstore.account import exclusive_lock, mark_restored, shared_lock
+from mailstore.account import exclusive_lock, shared_lock
 from mailstore.errors import AccountClosed, AuthenticationFailed, Busy, DatabaseDamaged, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.limits import StoreLimits
 from mailstore.mailbox import Mailbox
 from mailstore.model import Flags, NewMessage, StoreMode, SystemFlag
 from mailstore.open_account import POLL_RETRY_S, OpenAccount
+from mailstore.restored_mark import mark_restored
 from mailstore.sealed import pending
 from mailstore.search import BodyText
 from mailstore.store import Account

@@ -21,10 +21,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from mailstore import engine
-from mailstore.account import AccountPaths, mark_restored
+from mailstore.account import AccountPaths
 from mailstore.errors import AccountClosed
 from mailstore.limits import StoreLimits
 from mailstore.model import AccessProtocol, Flags, ModSeq, NewMessage, StoreMode, SystemFlag
+from mailstore.restored_mark import mark_restored
 from mailstore.search import BodyText
 from mailstore.store import Account
 from mailstore.uidset import UidSet

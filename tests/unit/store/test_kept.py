@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mailstore import search
-from mailstore.account import mark_restored
 from mailstore.engine import Txn
 from mailstore.errors import NoSuchMailbox, StorageFailed
 from mailstore.kept import VALUE_NUMBERS, Kept, Listing
@@ -38,6 +37,7 @@ from mailstore.model import (
 )
 from mailstore.ops import listing as listing_ops
 from mailstore.ops import mailboxes, sorting
+from mailstore.restored_mark import mark_restored
 from mailstore.store import Account
 from mailstore.threads import threads
 from mailstore.uidset import UidSet
