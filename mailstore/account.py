@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailstore.address import require_address
-from mailstore.directory import AccountRecord, Directory, directory_exists, directory_of, make_directory
+from mailstore.directory import (
+    AccountRecord,
+    Directory,
+    directory_exists,
+    directory_of,
+    directory_place,
+    is_under_servers_key,
+    make_directory,
+)
 from mailstore.durable import (
     make_folder,
     make_folders,
@@ -22,9 +30,11 @@ from mailstore.durable import (
 )
 from mailstore.errors import (
     AccountExists,
+    DirectoryEmpty,
     DirectoryLost,
     NoSuchAccount,
     NotInitialised,
+    OutcomeUnknown,
     PasswordUnusable,
     ServerKeyLost,
 )
@@ -205,9 +215,9 @@ def make_root(root: Path, server_key: bytes | None) -> None:
         make_folders(root)
         make_folder(root / "accounts")
         # Check this before the key: a concurrent first start creates the key first, then the directory.
-        is_made = has_directory(root)
+        is_needed = is_under_servers_key(root)
         if not _server_key_path(root).exists():
-            if is_made and server_key is None:
+            if is_needed and server_key is None:
                 raise ServerKeyLost
             _write_server_key(root, server_key or os.urandom(SERVER_KEY_BYTES))
     make_directory(root, read_server_key(root))
@@ -223,7 +233,7 @@ def check_root(root: Path) -> None:
     except NotInitialised:
         return
     if not has_directory(root) and _has_accounts(root):
-        raise DirectoryLost
+        raise DirectoryLost if directory_place(root) is None else DirectoryEmpty
 
 
 def has_server(root: Path) -> bool:
@@ -244,12 +254,12 @@ def has_directory(root: Path) -> bool:
 
 
 def open_directory(root: Path) -> Directory:
-    """The directory of a data root.
+    """The directory of a data root. One in PostgreSQL says what is wrong with it when it is first used.
 
     Raises NotInitialised, ServerKeyLost, DirectoryLost, DatabaseDamaged, StorageFailed, TooNew.
     """
     server_key = read_server_key(root)
-    if not has_directory(root):
+    if directory_place(root) is None and not has_directory(root):
         raise DirectoryLost if _has_accounts(root) else NotInitialised
     return directory_of(root, server_key)
 
@@ -260,7 +270,7 @@ def read_server_key(root: Path) -> bytes:
         try:
             raw = _server_key_path(root).read_bytes()
         except FileNotFoundError:
-            is_lost = has_directory(root) or _has_accounts(root)
+            is_lost = is_under_servers_key(root) or _has_accounts(root)
             raise (ServerKeyLost if is_lost else NotInitialised) from None
     if not _SERVER_KEY.fullmatch(raw):
         raise ServerKeyLost
@@ -307,6 +317,8 @@ def create_account(
             _make_account_folder(paths, header, master)
             before_known(header, master)
             directory.add_account(record)
+        except OutcomeUnknown:
+            raise  # if the directory knows the account after all, here is what it needs
         except BaseException:
             shutil.rmtree(paths.folder, ignore_errors=True)
             raise

@@ -111,6 +111,8 @@ class Watcher:
     def __init__(self, reactor: Any) -> None:
         """Raises StorageFailed when the system gives no inotify instance."""
         self._clock: Clock = reactor
+        self._reactor = reactor
+        self._is_stopped = False
         try:
             self._inotify = _lasting_inotify(reactor, self._lost)
         except inotify.INotifyError:
@@ -126,6 +128,15 @@ class Watcher:
         Raises StorageFailed when the system gives no watch.
         """
         self._watch(folder, names, callback, _MASK)
+
+    def from_any_thread(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """What any thread may call, so that ``callback`` is called on the reactor soon, until ``stop``."""
+
+        def call() -> None:
+            if not self._is_stopped:
+                callback()
+
+        return lambda: self._reactor.callFromThread(call)
 
     def watch_arrivals(
         self, folder: Path, callback: Callable[[frozenset[str]], None], written: Callable[[str], None]
@@ -183,6 +194,7 @@ class Watcher:
 
     def stop(self) -> None:
         """End all watching and close the inotify instance."""
+        self._is_stopped = True
         for found in self._folders.values():
             found.cancel()
         self._folders.clear()

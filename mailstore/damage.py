@@ -16,6 +16,7 @@ GUIDE = "deploy/OPERATIONS.md"
 ACCOUNT_SECTION = "An account is damaged"
 FULL_SECTION = "The disk is full"
 SERVER_SECTION = "The server's own files are damaged"
+POSTGRESQL_SECTION = "The directory in PostgreSQL"
 """Headings of ``GUIDE``."""
 
 TELL_AGAIN_S = 60.0

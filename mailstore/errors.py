@@ -129,6 +129,30 @@ class DirectoryLost(StorageFailed):
     """There are accounts, and no directory that knows them."""
 
 
+class DirectoryEmpty(DirectoryLost):
+    """The database that is said to have the directory has none."""
+
+
+class DirectoryRefused(StorageFailed):
+    """The database of the directory refuses what its role wants to do; the cause is in the log."""
+
+
+class DirectoryKeyWrong(StorageFailed):
+    """The directory is sealed with another key than the one that was given, or that file has none."""
+
+
+class DriverMissing(StorageFailed):
+    """The directory is in a database whose driver is not installed."""
+
+
+class DirectoryUnavailable(StoreError):
+    """The database of the directory does not answer now; what is asked may succeed later."""
+
+
+class OutcomeUnknown(DirectoryUnavailable):
+    """The connection was lost while a change was being committed, so it may have happened or not."""
+
+
 class SealedMessageDamaged(StoreError):
     """A sealed message cannot be opened with the account's private key, or is cut short."""
 
@@ -163,3 +187,11 @@ class NoSuchAddress(AdministrationRefused):
 
 class NotInitialised(AdministrationRefused):
     """The data root has no server key or no directory."""
+
+
+class DirectoryNotEmpty(AdministrationRefused):
+    """A directory that is to be filled has other entries already."""
+
+
+class ExportInvalid(AdministrationRefused):
+    """What is to fill a directory is not the export of one, or was cut short."""

@@ -9,6 +9,30 @@ LARGEST_MESSAGE_BYTES = 250 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class DirectoryLimits:
+    """Bounds on what a process asks of a directory in PostgreSQL, and how long it waits."""
+
+    connections: int = 4
+    """Most connections of one process for questions and changes; one more listens for changes."""
+
+    connect_timeout_s: float = 5.0
+    """Longest wait for a new connection, and for one of the process's own to become free."""
+
+    query_timeout_s: float = 5.0
+    """Longest wait for the answer to one statement."""
+
+    retry_max_s: float = 10.0
+    """Longest pause until it is tried again whether PostgreSQL answers; it begins at a 20th, and doubles."""
+
+    heartbeat_s: float = 15.0
+    """Seconds without news after which the listening connection asks whether it still works."""
+
+    cached_records: int = 5_000
+    """Accounts and addresses that were asked for last, with which a process goes on while PostgreSQL is away.
+    Some 2 kB each."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLimits:
     """Bounds on one account and on what it costs a worker process."""
 

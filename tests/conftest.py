@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 from time_by_folder import table
 
+from tests import postgresql as postgresql_server
+
 # How long an example takes is the machine's affair.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -32,6 +34,21 @@ def same_umask() -> Iterator[None]:
     os.umask(UMASK)  # a fixture of the module may have run one
     yield
     os.umask(UMASK)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgresql_server.PostgreSql]:
+    """A running PostgreSQL for all tests of this process, each of which has a database of its own there."""
+    missing = postgresql_server.missing()
+    if missing:
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    server = postgresql_server.PostgreSql()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,39 +1,43 @@
 """The directory: which address belongs to which account. No mail, no secret of a user.
 
-``interface`` is what the program asks; ``embedded`` keeps it in one SQLCipher file of the data root. Another
-implementation comes beside it, and has to pass tests/unit/test_directory.py.
+``interface`` is what the program asks; ``embedded`` keeps it in one SQLCipher file of the data root,
+``postgresql`` in a database that several nodes share, and ``places`` says which one a data root has. Another
+implementation comes beside them, and has to pass tests/unit/test_directory.py. ``exchange`` carries one into
+another.
 """
 
-from pathlib import Path
-
-from mailstore.directory.embedded import embedded_directory, has_embedded_directory
-from mailstore.directory.interface import NO_QUOTA, AccountRecord, Alias, Directory, Recipient
+from mailstore.directory.exchange import lines_of, read_lines
+from mailstore.directory.interface import NO_QUOTA, AccountRecord, Alias, Contents, Directory, Recipient
+from mailstore.directory.places import (
+    PostgresPlace,
+    directory_exists,
+    directory_of,
+    directory_place,
+    has_driver,
+    has_stale_directory,
+    is_under_servers_key,
+    make_directory,
+    put_directory,
+    write_cluster_key,
+)
 
 __all__ = [
     "NO_QUOTA",
     "AccountRecord",
     "Alias",
+    "Contents",
     "Directory",
+    "PostgresPlace",
     "Recipient",
     "directory_exists",
     "directory_of",
+    "directory_place",
+    "has_driver",
+    "has_stale_directory",
+    "is_under_servers_key",
+    "lines_of",
     "make_directory",
+    "put_directory",
+    "read_lines",
+    "write_cluster_key",
 ]
-
-
-def directory_exists(root: Path) -> bool:
-    """Whether the data root has a directory. Raises OSError."""
-    return has_embedded_directory(root)
-
-
-def make_directory(root: Path, server_key: bytes) -> None:
-    """Create the directory of a data root where there is none. Raises as :func:`directory_of` does."""
-    directory_of(root, server_key).close()
-
-
-def directory_of(root: Path, server_key: bytes) -> Directory:
-    """Open, or create, the directory of a data root.
-
-    Raises DatabaseDamaged (also for another key), TooNew, StorageFailed, StorageFull, Busy.
-    """
-    return embedded_directory(root, server_key)

@@ -15,12 +15,13 @@ from mailstore.address import (
     require_domain,
 )
 from mailstore.damage import DamagedDatabase
-from mailstore.directory.interface import AccountRecord, Alias, Directory, FileWatch, Recipient
+from mailstore.directory.interface import AccountRecord, Alias, Contents, Directory, FileWatch, Recipient
 from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import WRITE_LOCK, Database, DatabaseKey, Row, Txn, Value, open_connection
 from mailstore.errors import (
     AccountExists,
     Busy,
+    DirectoryNotEmpty,
     DomainInUse,
     NoSuchAccount,
     NoSuchAddress,
@@ -241,6 +242,14 @@ class EmbeddedDirectory:
         """See :class:`Directory`."""
         self._write(_set_default_domain, read_domain(domain))
 
+    def contents(self) -> Contents:
+        """See :class:`Directory`."""
+        return self._read(_contents)
+
+    def fill(self, contents: Contents) -> bool:
+        """See :class:`Directory`."""
+        return self._write(_fill, contents)
+
     def _read(self, fn: Callable[..., T], *args: Any) -> T:
         with self._connection() as database:
             return database.read(0, fn, *args)
@@ -448,3 +457,31 @@ def _ensure_domain(txn: Txn, name: str) -> None:
 def _require_free(txn: Txn, address: str) -> None:
     if txn.one("SELECT 1 FROM address WHERE name = ?", (address,)) is not None:
         raise AccountExists
+
+
+def _contents(txn: Txn) -> Contents:
+    domains: dict[str, int | None] = dict(txn.rows("SELECT name, quota_bytes FROM domain"))
+    query = (
+        "SELECT address.name, account_id FROM address JOIN account ON account.id = account_id"
+        " WHERE address.name <> account.name"
+    )
+    aliases = [(row[0], AccountId(row[1])) for row in txn.rows(query)]
+    return Contents.of(_setting(txn, "default_domain"), domains, _accounts(txn), aliases)
+
+
+def _fill(txn: Txn, contents: Contents) -> bool:
+    here = _contents(txn)
+    if here == contents:
+        return False
+    if here.domains or here.accounts:
+        raise DirectoryNotEmpty
+    for domain in contents.domains:
+        txn.run("INSERT INTO domain VALUES (?, ?)", domain)
+    for record in contents.accounts:
+        _add_account(txn, record, require_address(record.name))
+    for address, account_id in contents.aliases:
+        _insert_address(txn, require_address(address), account_id)
+    txn.run("DELETE FROM setting WHERE name = 'default_domain'")
+    if contents.default_domain is not None:
+        _set_default_domain(txn, contents.default_domain)
+    return True

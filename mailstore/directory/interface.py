@@ -1,7 +1,7 @@
 """What the rest of the program asks a directory, and the values it answers with."""
 
-from collections.abc import Callable, Collection, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -67,18 +67,52 @@ class Alias:
     account_name: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Everything that a directory holds, in one order: equal contents are equal directories."""
+
+    default_domain: str | None = field(repr=False)
+    domains: tuple[tuple[str, int | None], ...] = field(repr=False)
+    """With the limit of each, in bytes."""
+
+    accounts: tuple[AccountRecord, ...] = field(repr=False)
+    """Without what they have from their domains."""
+
+    aliases: tuple[tuple[str, AccountId], ...] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        default_domain: str | None,
+        domains: Mapping[str, int | None],
+        accounts: Iterable[AccountRecord],
+        aliases: Iterable[tuple[str, AccountId]],
+    ) -> "Contents":
+        """Put in order."""
+        own = (replace(record, domain_quota_bytes=None) for record in accounts)
+        return cls(
+            default_domain,
+            tuple(sorted(domains.items())),
+            tuple(sorted(own, key=lambda record: record.name)),
+            tuple(sorted(aliases)),
+        )
+
+
 class FileWatch(Protocol):
     """What ``on_change`` needs of :class:`mailstore.changes.Watcher`."""
 
     def watch(self, folder: Path, names: Collection[str], callback: Callable[[frozenset[str]], None]) -> None:
         """Call ``callback(changed)`` on the reactor soon after files of these names in ``folder`` change."""
 
+    def from_any_thread(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """What any thread may call, so that ``callback`` is called on the reactor soon; not once it ended."""
+
 
 class Directory(Protocol):
     """Which address belongs to which account. Any number of threads and processes may use it at once.
 
-    All methods but ``on_change`` block: call them in threads. Any may raise StorageFailed, Busy; those that
-    change something StorageFull.
+    All methods but ``on_change`` block: call them in threads. Any may raise StorageFailed, Busy,
+    DirectoryUnavailable; those that change something StorageFull, OutcomeUnknown.
     """
 
     def close(self) -> None:
@@ -162,3 +196,12 @@ class Directory(Protocol):
 
     def set_default_domain(self, domain: str) -> None:
         """Choose it among the domains. Raises NoSuchDomain."""
+
+    def contents(self) -> Contents:
+        """Everything, as it was at one moment."""
+
+    def fill(self, contents: Contents) -> bool:
+        """Put everything into an empty directory, all or nothing; False if exactly that is there already.
+
+        Raises DirectoryNotEmpty.
+        """

@@ -3,6 +3,8 @@
 It holds for all of ``KINDS``; what only one of them promises is tested beside this file.
 """
 
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,33 +15,51 @@ from twisted.internet.task import Clock
 
 from mailstore.account import init_root, open_directory
 from mailstore.changes import Watcher
-from mailstore.directory import NO_QUOTA, Alias, Directory
+from mailstore.directory import (
+    NO_QUOTA,
+    Alias,
+    Contents,
+    Directory,
+    PostgresPlace,
+    lines_of,
+    put_directory,
+    read_lines,
+)
 from mailstore.errors import (
     AccountExists,
     AddressInvalid,
+    DirectoryNotEmpty,
     DomainInUse,
     NoSuchAccount,
     NoSuchAddress,
     NoSuchDomain,
+    StorageFailed,
 )
 from mailstore.keys import AccountId, PublicKey
 from mailstore.model import Pop3Settings
 
 
-def embedded(place: Path) -> Callable[[], Directory]:
+def embedded(place: Path, _request: pytest.FixtureRequest) -> Callable[[], Directory]:
     """The one that lies in the data root."""
     init_root(place)
     return lambda: open_directory(place)
 
 
-KINDS = {"embedded": embedded}
+def postgresql(place: Path, request: pytest.FixtureRequest) -> Callable[[], Directory]:
+    """The one that lies in PostgreSQL."""
+    put_directory(place, PostgresPlace(request.getfixturevalue("postgresql").new_place()))
+    request.addfinalizer(lambda: put_directory(place, None))
+    return embedded(place, request)
+
+
+KINDS = {"embedded": embedded, "postgresql": postgresql}
 """For each kind what begins one in a folder of the test; the result opens it, as often as it is called."""
 
 
 @pytest.fixture(params=KINDS)
 def another(request, tmp_path):
     """Opens a directory that begins empty, as each process does for itself."""
-    return KINDS[request.param](tmp_path)
+    return KINDS[request.param](tmp_path, request)
 
 
 @pytest.fixture
@@ -290,6 +310,7 @@ class Reactor(Clock):
     def __init__(self):
         super().__init__()
         self.readers = []
+        self.from_threads = deque()
 
     def addReader(self, reader):
         """Called by what wants to read."""
@@ -301,10 +322,16 @@ class Reactor(Clock):
 
     removeWriter = removeReader
 
+    def callFromThread(self, call):
+        """Called by other threads."""
+        self.from_threads.append(call)
+
     def listen(self):
         """Hear what has happened until now."""
         for reader in self.readers:
             reader.doRead()
+        while self.from_threads:
+            self.from_threads.popleft()()
         self.advance(1)
 
 
@@ -334,7 +361,9 @@ def test_every_change_is_heard_of_in_other_processes_and_makes_a_new_version(dir
     assert heard == [] and directory.version() == before
     change(directory)
     assert directory.version() == other.version() != before
-    reactor.listen()
+    until = time.monotonic() + 20
+    while not heard and time.monotonic() < until:
+        reactor.listen()
     assert heard == [True]
     watcher.stop()
     other.close()
@@ -362,3 +391,52 @@ def test_a_directory_can_be_used_after_whatever_was_refused(directory):
             directory.add_alias("joe@nowhere.example", JOE)
     directory.add_alias("info@example.org", JOE)
     assert directory.domains() == ["example.org"]
+
+
+@pytest.mark.parametrize("other", KINDS)
+def test_what_is_exported_fills_another_which_is_equal_then(directory, other, tmp_path, request):
+    """From each kind to each: all that was asked of the one, the other answers in the same way."""
+    directory.add_account(record(ANN, "Änne@Bücher.example", 10**12))
+    directory.set_pop3(ANN, Pop3Settings("Archive", True, True, 60))
+    directory.set_disabled(ANN, True)
+    directory.add_domain("empty.example")
+    directory.set_domain_quota("example.org", 50)
+    directory.set_default_domain("bücher.example")
+    for number in range(30):
+        directory.add_alias(f"alias{number}@example.org", ANN)
+    place = tmp_path / "other"
+    place.mkdir()
+    target = KINDS[other](place, request)()
+    contents = read_lines(lines_of(directory.contents()))
+    assert target.fill(contents)
+    for asked in (
+        Directory.accounts,
+        Directory.aliases,
+        Directory.domains,
+        Directory.domain_quotas,
+        Directory.default_domain,
+        Directory.largest_pop3_login_delay_s,
+        Directory.contents,
+    ):
+        assert getattr(target, asked.__name__)() == getattr(directory, asked.__name__)()
+    for name in ("änne", "joe@example.org"):
+        assert target.login(name) == directory.login(name)
+    for address in ("alias7+x@example.org", "joe@example.org", "nobody@example.org"):
+        assert target.resolve(address) == directory.resolve(address)
+    version = target.version()
+    assert not target.fill(contents)
+    assert target.version() == version
+    target.add_alias("more@example.org", ANN)
+    with pytest.raises(DirectoryNotEmpty):
+        target.fill(contents)
+    target.close()
+
+
+def test_filling_is_all_or_nothing(another):
+    """What cannot be there as a whole leaves an empty directory empty."""
+    directory = another()
+    twice = Contents(None, (("example.org", None),), (record(), record(ANN)), ())
+    with pytest.raises((AccountExists, StorageFailed)):
+        directory.fill(twice)
+    assert directory.contents() == Contents.of(None, {}, [], [])
+    directory.close()

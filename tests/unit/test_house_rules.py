@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from configparser import ConfigParser
 from functools import cache
 from graphlib import TopologicalSorter
@@ -29,6 +31,9 @@ ALLOWED = {
 
 DRIVER = {"mailstore/engine.py"}
 """Only this imports the driver of SQLCipher."""
+
+POSTGRESQL_DRIVER = {"mailstore/directory/pg_connection.py"}
+"""Only this imports that of PostgreSQL, which need not be installed."""
 
 OWNERS = {
     "mailstore/account_database.py",
@@ -328,6 +333,14 @@ def test_only_the_engine_imports_the_driver(path: Path) -> None:
     """A cursor or connection cannot leave the files that may not even name them."""
     uses = any(module.split(".")[0] in ("sqlcipher3", "sqlite3") for module in imports(path))
     assert not uses or name_of(path) in DRIVER
+    asks = any(module.split(".")[0].startswith("psycopg") for module in imports(path))
+    assert not asks or name_of(path) in POSTGRESQL_DRIVER
+
+
+def test_the_driver_of_postgresql_is_imported_only_where_it_is_configured() -> None:
+    """A server whose directory is embedded starts without it, and has no memory of it."""
+    code = "import sys, deploy.service, deploy.cli.account; sys.exit('psycopg' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

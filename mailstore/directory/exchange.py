@@ -1,0 +1,109 @@
+"""A directory as lines of JSON, to be carried from one kind to the other.
+
+FORMAT.md section 17 is the specification. The first line counts what follows, so that a file cut short is
+noticed; nothing is believed of what a file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mailstore.address import read_address, read_domain
+from mailstore.directory.interface import AccountRecord, Contents
+from mailstore.directory.sealing import account_of, account_value
+from mailstore.errors import ExportInvalid
+from mailstore.keys import AccountId
+
+KIND, VERSION = "sealbox directory", 1
+_ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def lines_of(contents: Contents) -> Iterator[str]:
+    """The lines, each with its end."""
+    head = {
+        "kind": KIND,
+        "version": VERSION,
+        "domains": len(contents.domains),
+        "accounts": len(contents.accounts),
+        "aliases": len(contents.aliases),
+        "default_domain": contents.default_domain,
+    }
+    yield _line(head)
+    for name, quota_bytes in contents.domains:
+        yield _line({"domain": name, "quota_bytes": quota_bytes})
+    for record in contents.accounts:
+        yield _line({"account": account_value(record)})
+    for address, account_id in contents.aliases:
+        yield _line({"alias": address, "account_id": account_id})
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def read_lines(lines: Iterable[str]) -> Contents:
+    """The contents that such lines describe. Raises ExportInvalid."""
+    numbered = enumerate(lines, 1)
+    number = 1
+    try:
+        head = json.loads(next(numbered)[1])
+        if (head["kind"], head["version"]) != (KIND, VERSION):
+            raise ExportInvalid("its first line is not that of an export")
+        read = _Reading()
+        for number, line in numbered:  # noqa: B007 - the message below names it
+            read.take(json.loads(line))
+        return read.finished(head)
+    except StopIteration:
+        raise ExportInvalid("it is empty") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise ExportInvalid(f"line {number} is not what an export has there") from None
+
+
+class _Reading:
+    def __init__(self) -> None:
+        self._domains: dict[str, int | None] = {}
+        self._accounts: dict[AccountId, AccountRecord] = {}
+        self._aliases: dict[str, AccountId] = {}
+        self._addresses: set[str] = set()
+
+    def take(self, value: dict[str, Any]) -> None:
+        """One line. Raises ValueError, KeyError, TypeError."""
+        match value:
+            case {"domain": str(name), "quota_bytes": int() | None as quota_bytes}:
+                _require(read_domain(name) == name and name not in self._domains)
+                self._domains[name] = quota_bytes
+            case {"account": dict(fields)}:
+                record = account_of(fields, None)
+                _require(_ACCOUNT_ID.fullmatch(record.account_id) is not None)
+                _require(record.account_id not in self._accounts)
+                self._take_address(record.name)
+                self._accounts[record.account_id] = record
+            case {"alias": str(address), "account_id": str(owner)}:
+                _require(owner in self._accounts)
+                self._take_address(address)
+                self._aliases[address] = AccountId(owner)
+            case _:
+                raise ValueError
+
+    def _take_address(self, text: str) -> None:
+        address = read_address(text)
+        _require(address is not None and address.full == text and text not in self._addresses)
+        _require(address is not None and address.domain in self._domains)
+        self._addresses.add(text)
+
+    def finished(self, head: dict[str, Any]) -> Contents:
+        """All of it, if that is what the first line has announced."""
+        counts = len(self._domains), len(self._accounts), len(self._aliases)
+        if counts != (head["domains"], head["accounts"], head["aliases"]):
+            raise ExportInvalid("it has fewer or more lines than the first one says: it was cut short")
+        default = head["default_domain"]
+        _require(default is None or default in self._domains)
+        return Contents.of(default, self._domains, self._accounts.values(), self._aliases.items())
+
+
+def _require(is_true: bool) -> None:
+    if not is_true:
+        raise ValueError

@@ -1,0 +1,130 @@
+"""Where the directory of a data root is: in a file of it, or in PostgreSQL if the configuration says so."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from mailstore.directory.embedded import embedded_directory, has_embedded_directory
+from mailstore.directory.interface import Directory
+from mailstore.directory.sealing import CLUSTER_KEY_BYTES
+from mailstore.durable import storage_errors, write_new
+from mailstore.errors import DirectoryKeyWrong, DriverMissing
+from mailstore.keys import KeyLabel, derive
+from mailstore.limits import DirectoryLimits
+
+_KEY = re.compile(rb"[0-9a-f]{64}\n?")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresPlace:
+    """A directory in PostgreSQL. Without ``key_file`` its key is derived from the server's own."""
+
+    url: str = field(repr=False)
+    key_file: Path | None = None
+    limits: DirectoryLimits = field(default_factory=DirectoryLimits)
+
+    def hosts(self) -> list[tuple[str, int]]:
+        """Names and ports that the URL connects to; none for Unix sockets. Raises DriverMissing."""
+        found: list[tuple[str, int]] = _postgresql().hosts_of(self.url)
+        return found
+
+    def cluster_key(self, server_key: bytes) -> bytes:
+        """The key that seals the directory. Raises DirectoryKeyWrong: the file is missing or has none."""
+        if self.key_file is None:
+            return derive(server_key, KeyLabel.DIRECTORY_CLUSTER, CLUSTER_KEY_BYTES)
+        try:
+            raw = self.key_file.read_bytes()
+        except OSError:
+            raise DirectoryKeyWrong from None
+        if not _KEY.fullmatch(raw):
+            raise DirectoryKeyWrong
+        return bytes.fromhex(raw.decode("ascii"))
+
+
+_places: dict[Path, PostgresPlace] = {}
+"""Where the configuration has put the directories of data roots; all others are embedded."""
+
+
+def put_directory(root: Path, place: PostgresPlace | None) -> None:
+    """Say where the directory of a data root is from now on in this process; None: in the root itself."""
+    if place is None:
+        _places.pop(root.absolute(), None)
+    else:
+        _places[root.absolute()] = place
+
+
+def directory_place(root: Path) -> PostgresPlace | None:
+    """What :func:`put_directory` has said."""
+    return _places.get(root.absolute())
+
+
+def has_driver() -> bool:
+    """Whether what speaks to PostgreSQL is installed."""
+    try:
+        _postgresql()
+    except DriverMissing:
+        return False
+    return True
+
+
+def _postgresql() -> ModuleType:
+    # Not above: most servers have no need of it, and the driver need not be installed.
+    try:
+        from mailstore.directory import postgresql
+    except ImportError:
+        raise DriverMissing from None
+    return postgresql
+
+
+def directory_exists(root: Path) -> bool:
+    """Whether the data root has a directory. Raises OSError; of one in PostgreSQL StoreError."""
+    place = directory_place(root)
+    if place is None:
+        return has_embedded_directory(root)
+    return bool(_postgresql().is_made_in(place.url, place.limits))
+
+
+def is_under_servers_key(root: Path) -> bool:
+    """Whether there is a directory that is lost without the server's key. Raises as ``directory_exists``."""
+    place = directory_place(root)
+    return (place is None or place.key_file is None) and directory_exists(root)
+
+
+def has_stale_directory(root: Path) -> bool:
+    """Whether a file of the root is a directory that is not in use. Raises OSError."""
+    return directory_place(root) is not None and has_embedded_directory(root)
+
+
+def make_directory(root: Path, server_key: bytes) -> None:
+    """Create or migrate the directory of a data root. Raises as :func:`directory_of` does."""
+    place = directory_place(root)
+    if place is None:
+        embedded_directory(root, server_key).close()
+    else:
+        _postgresql().make_in(place.url, place.cluster_key(server_key), place.limits)
+
+
+def directory_of(root: Path, server_key: bytes) -> Directory:
+    """Open the directory of a data root; in the root itself, create it where there is none.
+
+    Raises DatabaseDamaged (also for another key), TooNew, StorageFailed, StorageFull, Busy. One in PostgreSQL
+    is only asked for when it is first used, and raises what is wrong then.
+    """
+    place = directory_place(root)
+    if place is None:
+        return embedded_directory(root, server_key)
+    found: Directory = _postgresql().PostgresDirectory(place.url, place.cluster_key(server_key), place.limits)
+    return found
+
+
+def write_cluster_key(root: Path, server_key: bytes, path: Path) -> None:
+    """Write the key that seals the directory into a new file, for ``key_file`` of every node.
+
+    Raises DirectoryKeyWrong, StorageFailed: also if the file exists.
+    """
+    place = directory_place(root) or PostgresPlace("")
+    with storage_errors():
+        write_new(path, place.cluster_key(server_key).hex().encode("ascii") + b"\n")

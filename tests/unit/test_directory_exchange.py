@@ -1,0 +1,85 @@
+"""Lines of JSON that carry a directory from one kind to the other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from directory_worlds import ANN, JOE, record
+
+from mailstore.directory import Contents, lines_of, read_lines
+from mailstore.errors import ExportInvalid
+from mailstore.model import Pop3Settings
+
+CONTENTS = Contents.of(
+    "example.org",
+    {"example.org": None, "bücher.example": 7},
+    [replace(record(), pop3=Pop3Settings("Archive", True, False, 9)), record(ANN, "änne@bücher.example", 5)],
+    [("info@example.org", JOE)],
+)
+LINES = list(lines_of(CONTENTS))
+
+
+def test_what_is_written_is_read():
+    """Every field; in one order, whatever the order of what it is made of."""
+    assert read_lines(LINES) == CONTENTS
+    assert [json.loads(line).popitem()[0] for line in LINES[1:]] == [
+        "quota_bytes", "quota_bytes", "account", "account", "account_id"
+    ]  # fmt: skip
+    empty = Contents.of(None, {}, [], [])
+    assert read_lines(lines_of(empty)) == empty
+    other = Contents.of(
+        CONTENTS.default_domain, dict(CONTENTS.domains), CONTENTS.accounts[::-1], CONTENTS.aliases
+    )
+    assert other == CONTENTS
+
+
+@pytest.mark.parametrize("kept", range(len(LINES)))
+def test_a_file_that_was_cut_short_is_refused(kept):
+    """At any line."""
+    with pytest.raises(ExportInvalid):
+        read_lines(LINES[:kept])
+    with pytest.raises(ExportInvalid):
+        read_lines([*LINES[:kept], LINES[kept][:20]])
+
+
+def changed(line, old, new):
+    """The lines with something else in one of them."""
+    assert old in LINES[line]
+    return [*LINES[:line], LINES[line].replace(old, new), *LINES[line + 1 :]]
+
+
+ODD = {
+    "another kind": changed(0, "sealbox directory", "other"),
+    "a newer version": changed(0, '"version":1', '"version":2'),
+    "a default that is no domain": changed(0, "example.org", "example.net"),
+    "a domain that is none": changed(1, "bücher.example", "b cher"),
+    "a domain in another spelling": changed(2, "example.org", "EXAMPLE.org"),
+    "an account of no domain": changed(3, "joe@example.org", "joe@example.net"),
+    "an id that leads out of the root": changed(3, JOE, "../../etc"),
+    "one id twice": changed(3, JOE, ANN),
+    "one address twice": changed(5, "info@example.org", "joe@example.org"),
+    "nobody's alias": changed(5, JOE, "c" * 32),
+    "a number that is none": changed(3, '"created":5', '"created":"soon"'),
+    "a key that is none": changed(3, '"public_key":"', '"public_key":"!'),
+    "a list": [*LINES, "[]\n"],
+    "nothing": [],
+    "no JSON": [*LINES, "{\n"],
+    "one line more": [*LINES, LINES[1].replace("bücher", "other")],
+    "depth": ["[" * 100_000],
+}
+
+
+@pytest.mark.parametrize("lines", ODD.values(), ids=ODD)
+def test_nothing_is_believed_of_a_file(lines):
+    """A mistake of a hand that has edited it is found before anything is changed."""
+    with pytest.raises(ExportInvalid):
+        read_lines(lines)
+
+
+def test_what_is_said_of_a_bad_file_shows_no_address():
+    """It names the line."""
+    with pytest.raises(ExportInvalid, match="line 4") as caught:
+        read_lines(ODD["an account of no domain"])
+    assert "joe" not in str(caught.value)
