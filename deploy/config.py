@@ -28,6 +28,7 @@ from pydantic import (
 from backup.errors import KeyFileInvalid
 from backup.keypair import read_public_key
 from backup.limits import BackupLimits
+from deploy.config_directory import DirectorySection
 from deploy.config_door import DnsSection, DoorSettings, HttpsSection, SetupSection
 from deploy.config_section import Section, TlsSection
 from deploy.logs import LogSettings
@@ -251,6 +252,7 @@ class _File(Section):
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     tls: TlsSection
     listen: ListenSection = ListenSection()
+    directory: DirectorySection = DirectorySection()
     argon2: Argon2Section = Argon2Section()
     log: LogSection = LogSection()
     access_log: AccessLogSection = AccessLogSection()
@@ -308,6 +310,7 @@ class Config:
     log: LogSection
     tls: TlsSection
     listen: ListenSection
+    directory: DirectorySection
     access_log: AccessLogSection
     accounts: AccountsSection
     unlock: UnlockLimits
@@ -404,6 +407,7 @@ def parse(text: str, path: Path) -> Config:
         log=file.log,
         tls=file.tls,
         listen=file.listen,
+        directory=file.directory,
         access_log=file.access_log,
         accounts=file.accounts,
         unlock=_unlock_limits(file.argon2, workers),

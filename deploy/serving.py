@@ -22,8 +22,9 @@ from deploy.notify import inherited_sockets, keep_watchdog, notify
 from deploy.sockets import SERVICES, CannotListen, Listener, bind_all, bind_for_metrics, close_all
 from deploy.supervisor import Supervisor, lock_path
 from mailstore.account import has_directory, init_root
+from mailstore.directory import directory_place, has_stale_directory, put_directory
 from mailstore.durable import storage_errors
-from mailstore.errors import StorageFull
+from mailstore.errors import DirectoryEmpty, StorageFull
 from mailstore.keys import process_hardening
 
 log = logging.getLogger("sealbox.serve")
@@ -41,6 +42,11 @@ PLAIN_SWAP = (
     "(crypttab(5), option swap), or set allow_unencrypted_volume = true to serve all the same"
 )
 PLAIN_SWAP_ALLOWED = "swap on %s is not encrypted; serving because allow_unencrypted_volume is set"
+
+STALE_DIRECTORY = (
+    "[directory] url puts the directory into PostgreSQL, but %s has a directory of its own, too: once its"
+    " accounts are in PostgreSQL ('sealbox directory import'), move directory.db and directory.db-* elsewhere"
+)
 
 
 class CannotServe(Exception):
@@ -82,6 +88,9 @@ def hindrances(config: Config) -> list[str]:
         found += [] if is_on_luks(there) else [UNENCRYPTED]
         swaps = ", ".join(plain_swaps())
         found += [PLAIN_SWAP % swaps] if swaps else []
+    put_directory(config.data, config.directory.place())
+    if has_stale_directory(config.data):
+        found.append(STALE_DIRECTORY % config.data)
     for service in SERVICES:
         for endpoint in getattr(config.listen, service):
             folder = Path(endpoint.removeprefix("unix:")).parent
@@ -97,9 +106,13 @@ def check_made(data: Path) -> None:
     """Refuse a folder without a directory: an unmounted volume must not become a new, empty server.
 
     Raises:
-        CannotServe: there is none; senders would be told that nobody lives here.
+        CannotServe, DirectoryEmpty: there is none; senders would be told that nobody lives here.
     """
+    if has_stale_directory(data):
+        raise CannotServe(STALE_DIRECTORY % data)
     if not has_directory(data):
+        if directory_place(data) is not None:
+            raise DirectoryEmpty
         raise CannotServe(
             f"there is no directory of accounts in {data}: is the volume mounted?"
             " On a new server 'sealbox account add' or 'sealbox domain add' makes it first"
@@ -173,6 +186,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     with storage_errors():
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_volume(config)
+    put_directory(config.data, config.directory.place())
     check_made(config.data)
     init_root(config.data)
     lock = _lock(config.data)

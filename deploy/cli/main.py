@@ -17,6 +17,7 @@ COMMANDS = {
     "backup": "backup.backup",
     "check-config": "server.check_config",
     "completion": "completion.completion",
+    "directory": "directory.directory",
     "domain": "domain.domain",
     "export": "export_mail.export_command",
     "import": "import_mail.import_command",

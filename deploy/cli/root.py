@@ -36,8 +36,9 @@ from backup.errors import (
 from backup.limits import BackupLimits
 from deploy import config as configuration
 from deploy.cli.owner import Owner, other_owner, working_as
+from deploy.config_directory import DRIVER_MISSING, put_directory_by
 from mailstore.account import open_directory
-from mailstore.damage import FULL_SECTION, GUIDE, SERVER_SECTION
+from mailstore.damage import FULL_SECTION, GUIDE, POSTGRESQL_SECTION, SERVER_SECTION
 from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import (
     AccountDisabled,
@@ -46,8 +47,15 @@ from mailstore.errors import (
     AuthenticationFailed,
     Busy,
     DatabaseDamaged,
+    DirectoryEmpty,
+    DirectoryKeyWrong,
     DirectoryLost,
+    DirectoryNotEmpty,
+    DirectoryRefused,
+    DirectoryUnavailable,
     DomainInUse,
+    DriverMissing,
+    ExportInvalid,
     HeaderTampered,
     LastKeyslot,
     LimitExceeded,
@@ -58,6 +66,7 @@ from mailstore.errors import (
     NoSuchKeyslot,
     NoSuchMailbox,
     NotInitialised,
+    OutcomeUnknown,
     OverQuota,
     PasswordUnusable,
     ScopeDenied,
@@ -124,6 +133,47 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         EXIT_STORAGE,
         "server.key is missing or damaged, though there is a directory or accounts:"
         f' see {GUIDE}, "{SERVER_SECTION}"',
+    ),
+    (
+        DirectoryEmpty,
+        EXIT_STORAGE,
+        "the database of [directory] url has no directory: check the url, or fill it with 'sealbox directory"
+        " import'; on a new server 'sealbox account add' or 'sealbox domain add' makes it: see"
+        f' {GUIDE}, "{POSTGRESQL_SECTION}"',
+    ),
+    (
+        DirectoryKeyWrong,
+        EXIT_STORAGE,
+        "the directory in PostgreSQL is sealed with another key, or [directory] key_file cannot be read, or"
+        f' has no key: see {GUIDE}, "{POSTGRESQL_SECTION}"',
+    ),
+    (
+        DirectoryRefused,
+        EXIT_STORAGE,
+        "the role of [directory] url lacks a right in PostgreSQL: let it own the database, see"
+        f' {GUIDE}, "{POSTGRESQL_SECTION}"',
+    ),
+    (DriverMissing, EXIT_STORAGE, DRIVER_MISSING),
+    (
+        OutcomeUnknown,
+        EXIT_BUSY,
+        "the connection to PostgreSQL was lost in the midst of it: look whether it was done, and try again",
+    ),
+    (
+        DirectoryUnavailable,
+        EXIT_BUSY,
+        "the directory's PostgreSQL cannot be reached or refuses the connection, the line above says why:"
+        f' see {GUIDE}, "{POSTGRESQL_SECTION}"',
+    ),
+    (
+        DirectoryNotEmpty,
+        EXIT_REFUSED,
+        "that directory has other accounts or domains already: only an empty one can be filled",
+    ),
+    (
+        ExportInvalid,
+        EXIT_REFUSED,
+        "that is no export of a directory, or it was cut short or changed: export it again",
     ),
     (
         DirectoryLost,
@@ -219,6 +269,15 @@ def argon2_params(config: Path | None, data: Path | None) -> Argon2Params:
         ) from None
 
 
+def _put_directory(config: Path | None, data: Path | None, root: Path) -> None:
+    try:
+        put_directory_by(root, _settings(config, data).get("directory", {}))
+    except ValidationError:
+        raise Refusal(
+            "the configuration's [directory] is wrong: see 'sealbox check-config'", EXIT_USAGE
+        ) from None
+
+
 def mail_limits(cli: Cli) -> tuple[StoreLimits, MimeLimits]:
     """The configuration's bounds on accounts and messages, or the defaults."""
     settings = _settings(cli.config_path if cli.config_path.exists() else None, cli.root)
@@ -292,6 +351,7 @@ def _command(
                 argon2_params(chosen, nearest),
                 configuration.find(chosen, nearest),
             )
+            _put_directory(chosen, nearest, cli.root)
             owner = work_as(cli.root)
             with working_as(owner):
                 function(cli, *args, **kwargs)

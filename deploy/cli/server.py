@@ -14,7 +14,16 @@ from deploy import first_run, serving
 from deploy.cli.owner import other_owner
 from deploy.cli.root import EXIT_REFUSED, EXIT_USAGE, GivenPaths, explain
 from mailstore.account import check_root
-from mailstore.errors import DirectoryLost, ServerKeyLost, StoreError
+from mailstore.directory import put_directory
+from mailstore.errors import (
+    DirectoryKeyWrong,
+    DirectoryLost,
+    DirectoryRefused,
+    DirectoryUnavailable,
+    ServerKeyLost,
+    StoreError,
+    TooNew,
+)
 
 _CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file."
@@ -22,6 +31,9 @@ _CONFIG = click.option(
 _DATA = click.option(
     "--data", type=click.Path(path_type=Path), metavar="DIR", help="Data root that holds sealbox.toml."
 )
+_NAMED = (ServerKeyLost, DirectoryLost, DirectoryKeyWrong, DirectoryRefused, DirectoryUnavailable, TooNew)
+"""What is wrong with the data that the configuration can be to blame for."""
+
 _JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 
@@ -48,6 +60,16 @@ def _refuse_as_root(data: Path) -> None:
         _refuse(*explain(exc))
     if owner is not None:
         _refuse(f"the data in {data} belong to {owner}: start the server as that user")
+
+
+def _put_directory(data: Path) -> None:
+    """Where the settings of an earlier quick start put the directory."""
+    if (data / configuration.FILE_NAME).exists():
+        try:
+            settings = configuration.load(data / configuration.FILE_NAME)
+        except configuration.ConfigError:
+            return  # what is wrong in them is told when they are used
+        put_directory(data, settings.directory.place())
 
 
 def _serve(config: configuration.Config, on_ready: first_run.Ready, about_ports: str = "") -> None:
@@ -96,7 +118,7 @@ def check_config(context: click.Context, config: Path | None, data: Path | None,
         check_root(loaded.data)
     except configuration.ConfigError as exc:
         mistakes = exc.mistakes
-    except (ServerKeyLost, DirectoryLost) as exc:
+    except _NAMED as exc:
         mistakes += (explain(exc)[0],)
     except StoreError:
         pass  # the server itself has to be able to read its data
@@ -131,6 +153,7 @@ def quickstart(data: Path, port_base: int, as_json: bool) -> None:
     _refuse_as_root(data)
     try:
         serving.check_not_served(data.resolve())
+        _put_directory(data.resolve())
         prepared = first_run.prepare(data.resolve(), port_base)
     except StoreError as exc:
         _refuse(*explain(exc, data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,9 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
             for name, value in defaults.items()
             if name not in paths
         }
+    defaults = loaded.directory.model_dump()
+    assert set(shown["directory"]) == set(defaults)
+    assert {**shown["directory"], "key_file": None} == defaults
     assert set(shown["backup"]) == set(config.BackupSection.model_fields)
     assert (shown["backup"]["store"], shown["backup"]["region"]) == ("", "auto")
     assert {k: v for k, v in shown["metrics"].items() if k != "listen"} == {
@@ -116,6 +120,38 @@ def test_missing_files_and_broken_toml(tmp_path: Path) -> None:
         config.parse("= =", Path("x"))
     with pytest.raises(config.ConfigError, match="cannot be read"):
         config.load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ('url = "mysql://db/x"', "write postgresql://"),
+        ('url = "postgresql://sealbox:secret@db/x"', "no password here"),
+        ('url = "postgresql://db/x?password=secret"', "no password here"),
+        ('key_file = "key"', "write an absolute path"),
+        ("connect_timeout_s = 0", "greater than or equal to 2"),
+        ("connections = 0", "greater than or equal to 1"),
+    ],
+)
+def test_where_the_directory_is_has_to_make_sense(usable: str, settings: str, why: str) -> None:
+    """Above all no password: the configuration is in the snapshots."""
+    with pytest.raises(config.ConfigError, match=why) as caught:
+        config.parse(f"{usable}[directory]\n{settings}\n", Path("x"))
+    assert "secret" not in str(caught.value)
+
+
+def test_without_the_driver_postgresql_is_refused_by_name(
+    usable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an extra, which is asked for only where it is used."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delattr("mailstore.directory.postgresql", raising=False)
+    for loaded in [one for one in sys.modules if one.startswith("mailstore.directory.p")]:
+        if loaded != "mailstore.directory.places":
+            monkeypatch.delitem(sys.modules, loaded)
+    assert config.parse(usable, Path("x")).directory.place() is None
+    with pytest.raises(config.ConfigError, match=r"pip install .sealbox\[postgresql\]"):
+        config.parse(f'{usable}[directory]\nurl = "postgresql://db/x"\n', Path("x"))
 
 
 def test_certificate_and_key_have_to_fit(usable: str, tmp_path: Path) -> None:

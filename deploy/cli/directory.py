@@ -1,0 +1,99 @@
+"""sealbox directory. Exit codes: see deploy/cli/root.py."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, Refusal, command
+from mailstore.account import make_root, read_server_key
+from mailstore.directory import Contents, lines_of, read_lines, write_cluster_key
+from mailstore.durable import storage_errors, write_new
+from mailstore.errors import ExportInvalid
+
+_STANDARD = "-"
+_FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
+
+
+@click.group(epilog=EPILOG)
+def directory() -> None:
+    """Move the directory (domains, addresses, accounts) to or from PostgreSQL; see [directory] in the
+    configuration. No mail is touched by any of these."""
+
+
+@directory.command("export", epilog=EPILOG)
+@_FILE
+@command
+def export_directory(cli: Cli, file: Path) -> None:
+    """Write domains, accounts and aliases to a new FILE, or to standard output for "-", as lines of JSON.
+
+    The file shows all addresses, and no secret; only its owner can read it. No mail is in it, nor touched.
+    """
+    with cli.directory() as opened:
+        contents = opened.contents()
+    if str(file) == _STANDARD:
+        sys.stdout.writelines(lines_of(contents))
+        return
+    if file.exists():
+        raise Refusal(f"{file} is there already: choose another name")
+    with storage_errors():
+        write_new(file, "".join(lines_of(contents)).encode("utf-8"))
+    cli.answer({"exported": str(file), **_counts(contents)}, f"{_said(contents)} written to {file}")
+
+
+@directory.command("import", epilog=EPILOG)
+@_FILE
+@command
+def import_directory(cli: Cli, file: Path) -> None:
+    """Fill an empty directory with what 'sealbox directory export' wrote to FILE, or "-": all or nothing.
+
+    Where the directory is, the configuration says ([directory] url); it is made where there is none. If that
+    is in it already, nothing is done. No mail is touched: the accounts' folders stay as they are.
+    """
+    contents = _read(file)
+    make_root(cli.root, None)
+    with cli.directory() as opened:
+        is_filled = opened.fill(contents)
+    said = f"{_said(contents)} imported" if is_filled else "all of that is there already"
+    cli.answer({"imported": is_filled, **_counts(contents)}, said)
+
+
+@directory.command("key", epilog=EPILOG)
+@_FILE
+@command
+def write_key(cli: Cli, file: Path) -> None:
+    """Write the key that seals the directory in PostgreSQL into a new FILE, for [directory] key_file.
+
+    All nodes of a server need the same one, and keep it when their own server.key changes. No mail is
+    touched, and the key opens none; whoever has it and the database reads all addresses.
+    """
+    if file.exists():
+        raise Refusal(f"{file} is there already: choose another name")
+    write_cluster_key(cli.root, read_server_key(cli.root), file)
+    cli.answer(
+        {"written": str(file)}, f"the key is in {file}: copy it to every node, and keep it off the backups"
+    )
+
+
+def _read(file: Path) -> Contents:
+    try:
+        if str(file) == _STANDARD:
+            return read_lines(sys.stdin)
+        with file.open(encoding="utf-8") as lines:
+            return read_lines(lines)
+    except OSError:
+        raise Refusal(f"{file} cannot be read: check its name and rights", EXIT_STORAGE) from None
+    except ExportInvalid as error:
+        raise Refusal(f"{file}: {error}: export it again") from None
+
+
+def _counts(contents: Contents) -> dict[str, int]:
+    return {
+        "domains": len(contents.domains),
+        "accounts": len(contents.accounts),
+        "aliases": len(contents.aliases),
+    }
+
+
+def _said(contents: Contents) -> str:
+    return ", ".join(f"{count} {what}" for what, count in _counts(contents).items())
