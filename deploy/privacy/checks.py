@@ -48,7 +48,8 @@ def of_the_machine(config: Config) -> Iterator[Finding]:
         processes = processes_of(holder)
         yield running.core_dumps(processes)
         yield running.swapped_memory(processes, bool(plain))
-        yield running.outgoing_connections(processes, _allowed(config, processes))
+        allowed = _allowed(config, processes)
+        yield running.outgoing_connections(processes, allowed, _of_directory(config))
     yield from doors.ports(config, now_s)
 
 
@@ -87,14 +88,26 @@ def _allowed(config: Config, processes: Sequence[Process]) -> set[Address]:
     if address is None:
         return set()
     host, port = address
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        found = []
-    store = {(ip_of(str(one[4][0])), port) for one in found}
+    store = _addresses(host, port)
     others = running.called_by_snapshots(processes) - store
     store |= {one for one in others if one[1] == port and answers_as(host, (str(one[0]), port))}
     return store | {(ip, _DNS_PORT) for ip in _name_servers()}
+
+
+def _of_directory(config: Config) -> set[Address]:
+    """The addresses of the directory in PostgreSQL, and the name servers', that all processes may use."""
+    place = config.directory.place()
+    hosts = [] if place is None else place.hosts()
+    found = {one for host, port in hosts for one in _addresses(host, port)}
+    return found | {(ip, _DNS_PORT) for ip in _name_servers()} if found else set()
+
+
+def _addresses(host: str, port: int) -> set[Address]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {(ip_of(str(one[4][0])), port) for one in found}
 
 
 def _name_servers() -> Iterator[IpAddress]:

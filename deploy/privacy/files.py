@@ -164,7 +164,12 @@ def _mode(path: Path) -> int:
 
 def secrets(config: Config) -> Finding:
     """The keys that the configuration names are not for everybody."""
-    paths = [config.tls.private_key, config.backup.credentials, config.backup.drill_password]
+    paths = [
+        config.tls.private_key,
+        config.backup.credentials,
+        config.backup.drill_password,
+        config.directory.key_file,
+    ]
     there = [path for path in paths if path is not None]
     open_to_all = [str(path) for path in there if _mode(path) & 0o007]
     if open_to_all:

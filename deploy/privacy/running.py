@@ -47,10 +47,13 @@ def swapped_memory(processes: Sequence[Process], swap_is_plain: bool) -> Finding
     return _SWAPPED.holds(f"{size_kib} KiB of {of}{', encrypted' if swapped else ''}")
 
 
-def outgoing_connections(processes: Sequence[Process], allowed: Collection[Address]) -> Finding:
-    """Nobody is called but the object store, and it by the process that takes snapshots alone.
+def outgoing_connections(
+    processes: Sequence[Process], allowed: Collection[Address], allowed_all: Collection[Address] = ()
+) -> Finding:
+    """Nobody is called but the object store, by the process that takes snapshots alone, and the directory.
 
-    ``allowed`` are its addresses and those of the name servers that tell them.
+    ``allowed`` are the store's addresses and those of the name servers that tell them, ``allowed_all`` are
+    those of the directory in PostgreSQL.
     """
     hidden = [str(one.pid) for one in processes if one.connections is None]
     doors = {one.local[1] for process in processes for one in process.connections or () if one.listens}
@@ -58,12 +61,14 @@ def outgoing_connections(processes: Sequence[Process], allowed: Collection[Addre
         f"{_text(one)} by process {process.pid}"
         for process in processes
         for one in process.connections or ()
-        if is_outgoing(one, doors) and not (process.name == SNAPSHOT_PROCESS and one.remote in allowed)
+        if is_outgoing(one, doors) and one.remote not in allowed_all
+        if process.name != SNAPSHOT_PROCESS or one.remote not in allowed
     ]
     if strange:
         return _CONNECTIONS.broken(
             f"there is {listed(strange)}",
-            "find out what opened it: the program itself calls nobody but the object store",
+            "find out what opened it: the program itself calls nobody but the object store and"
+            " its directory in PostgreSQL",
         )
     if hidden:
         return _CONNECTIONS.unseen(f"the sockets of process {listed(hidden)} cannot be seen", AS_ROOT)

@@ -65,6 +65,16 @@ def test_a_connection_of_a_child_to_a_stranger_is_seen(
     assert f"to 127.0.0.1:{port} by process" in found.said
 
 
+def test_any_process_may_call_the_directory(tmp_path: Path, stranger: socket.socket) -> None:
+    """Where it is in PostgreSQL, and nobody else."""
+    lock, (host, port) = tmp_path / "serve.lock", stranger.getsockname()
+    with served(lock, f"out = socket.create_connection({(host, port)!r})"):
+        found = processes(lock)
+    address = (ip_of(host), port)
+    assert outgoing_connections(found, (), {address}).state is State.HOLDS
+    assert outgoing_connections(found, {address}).state is State.BROKEN
+
+
 def test_a_datagram_socket_that_may_send_to_anybody_is_seen(tmp_path: Path) -> None:
     """Without a peer; also where its port is that of one of the server's doors."""
     lock = tmp_path / "serve.lock"
