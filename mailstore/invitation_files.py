@@ -5,6 +5,7 @@ They are in no snapshot: a restore brings no link back to life.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from mailstore.durable import make_folder, replace_file, shred, storage_errors
@@ -41,10 +42,16 @@ def read_invitation(root: Path, slot_id: SlotId) -> Invitation | None:
 
 
 def write_invitation(root: Path, invitation: Invitation) -> None:
-    """Keep an invitation; on disk for good when this returns. Raises StorageFull, StorageFailed."""
+    """Keep an invitation; on disk for good when this returns. Raises StorageFull, StorageFailed: not kept."""
+    path = _path(root, invitation.id)
     with storage_errors():
         make_folder(root / FOLDER)
-        replace_file(_path(root, invitation.id), encode_invitation(invitation))
+        try:
+            replace_file(path, encode_invitation(invitation))
+        except OSError:
+            with suppress(OSError):
+                shred(path)
+            raise
 
 
 def remove_invitation(root: Path, slot_id: SlotId) -> None:

@@ -24,6 +24,7 @@ from mailstore.errors import (
     ScopeDenied,
     StorageFailed,
     StorageFull,
+    StoreError,
 )
 from mailstore.invitation_files import invitations, read_invitation, remove_invitation, write_invitation
 from mailstore.keyring import Keyring
@@ -33,6 +34,7 @@ from mailstore.keys import (
     Header,
     Invitation,
     InvitationFacts,
+    Keyslot,
     Scope,
     SlotId,
     Token,
@@ -159,9 +161,7 @@ def join(place: Place, token: Token, usable: frozenset[AccessProtocol] = frozens
         if not usable & (invitation.scope.protocols or frozenset(AccessProtocol)):
             raise ScopeDenied
         made = keyring.make_app_password(invitation.id, invitation.label, invitation.scope)
-        keyring.change(
-            lambda header: _unused(place.root, header, invitation).with_slot(made.slot, keyring.limits)
-        )
+        _exchange(place.root, keyring, invitation, made.slot)
         _destroy(place.root, invitation.id)
     return Joined(name, made.printed.text(), invitation.scope)
 
@@ -177,18 +177,47 @@ def welcome(place: Place, token: Token, password: bytes) -> Welcomed:
         now = int(place.clock())
         device = invite(keyring, InvitationFacts(DEVICE_LABEL, now, now + DEVICE_VALID_S, Scope()))
         try:
-            keyring.change(
-                lambda header: (
-                    _unused(place.root, header, invitation)
-                    .with_slot(chosen, keyring.limits)
-                    .with_slot(recovery.slot, keyring.limits)
-                )
-            )
+            _exchange(place.root, keyring, invitation, chosen, recovery.slot)
         except BaseException:
             _destroy(place.root, device.id)
             raise
         _destroy(place.root, invitation.id)
     return Welcomed(name, recovery.printed.text(), device)
+
+
+def _exchange(root: Path, keyring: Keyring, invitation: Invitation, *made: Keyslot) -> None:
+    """Put ``made`` into the header, and take them out again where the disk fails half way.
+
+    Otherwise the link would be used up, and nobody would have seen what it was for. Raises as ``change``, and
+    AuthenticationFailed.
+    """
+    before: list[Header] = []
+
+    def exchanged(header: Header) -> Header:
+        after = _unused(root, header, invitation)
+        for slot in made:
+            after = after.with_slot(slot, keyring.limits)
+        before.append(header)
+        return after
+
+    def taken_back(header: Header) -> Header:
+        if not set(made) <= set(header.slots):
+            return header
+        for slot in before[0].slots:
+            if slot.id == invitation.replaces:
+                header = header.with_slot(slot)
+        for slot in made:
+            if slot in header.slots:
+                header = header.without_slot(slot.id)
+        return header
+
+    try:
+        keyring.change(exchanged)
+    except StoreError:
+        if before:
+            with suppress(StoreError):
+                keyring.change(taken_back)
+        raise
 
 
 def _destroy(root: Path, slot_id: SlotId) -> None:

@@ -323,6 +323,31 @@ def test_a_full_disk_leaves_the_link_as_it_is(world: World, monkeypatch: pytest.
     assert join(place(world), token).name == NAME
 
 
+def test_a_disk_that_is_full_half_way_leaves_the_link_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header is written by then, and nobody has seen the new secret: it is taken out again."""
+    device, owner = invite(world.keyring(), facts()), invite_owner(world)
+    advance = world.directory.advance_header_generation
+    failures: list[Exception] = [StorageFull("the disk is full")]
+
+    def full(*args: Any) -> None:
+        if failures:
+            raise failures.pop()
+        advance(*args)
+
+    monkeypatch.setattr(world.directory, "advance_header_generation", full)
+    before = {slot.id for slot in world.keyring().slots()}
+    with pytest.raises(StorageFull):
+        join(place(world), device)
+    assert {slot.id for slot in world.keyring().slots()} == before
+    failures.append(StorageFull("the disk is full"))
+    with pytest.raises(StorageFull):
+        welcome(place(world), owner, CHOSEN)
+    assert by_app_password(world, join(place(world), device).app_password)
+    assert welcome(place(world), owner, CHOSEN).recovery_key
+
+
 def test_what_is_no_invitation_goes_after_an_hour(world: World) -> None:
     """What a killed process left half written, and what somebody damaged."""
     token = invite(world.keyring(), facts())

@@ -63,7 +63,8 @@ def _keyslots(world: World) -> object:
     return sorted(slot.label for slot in world.owner().header.slots), files(world)
 
 
-def _revoke_all(world: World) -> None:
+def revoke_all(world: World) -> None:
+    """Only the keyslots stay that the account has from the beginning."""
     for slot in world.keyring().slots()[2:]:
         world.keyring().revoke(slot.id)
 
@@ -192,7 +193,7 @@ ACCOUNTS = [
     Operation(
         "add_app_password",
         lambda world: world.keyring().add_app_password("tablet", Scope()),
-        undo=_revoke_all,
+        undo=revoke_all,
         state=_keyslots,
         may_go_on=TOUCH,
     ),
@@ -206,7 +207,7 @@ ACCOUNTS = [
         "revoke",
         lambda world: world.keyring().revoke(world.made.slot.id),
         prepare=lambda world: setattr(world, "made", world.keyring().add_app_password("tablet", Scope())),
-        undo=_revoke_all,
+        undo=revoke_all,
         state=_keyslots,
         may_go_on=TOUCH,
     ),

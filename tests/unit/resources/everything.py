@@ -126,7 +126,7 @@ def room() -> Iterator[Path]:
 World = Everything
 Step = Callable[[World], Any]
 
-_RANDOM = re.compile(r"(?<=accounts/)../|[0-9a-f]{16,}")
+_RANDOM = re.compile(r"(?<=accounts/)../|(?<=invitations/)[0-9a-z]{8}|[0-9a-f]{16,}")
 _COMES_AND_GOES = re.compile(
     r"(-wal|-shm|\.lock|-checkpoints|/inbox-size|/mail-size|/search\.db-progress|/accounts/..)$"
 )

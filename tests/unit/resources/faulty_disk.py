@@ -30,7 +30,9 @@ _BY_DESCRIPTOR = ("read", "write", "pread", "pwrite", "fsync", "ftruncate", "pos
 _TAKES_SPACE = {"open", "mkdir", "rename", "replace", "link", "write", "pwrite", "fsync", "posix_fallocate"}
 """Calls that may find the disk full; of ``open`` only what makes a file."""
 
-_RANDOM = re.compile(r"(?<=accounts/)../|[0-9a-f]{8,}(-[0-9a-f]{8,})*|\.[0-9a-f]{1,8}\.(?=[0-9a-f*])")
+_RANDOM = re.compile(
+    r"(?<=accounts/)../|(?<=invitations/)\.?[0-9a-z]{8}|[0-9a-f]{8,}(-[0-9a-f]{8,})*|\.[0-9a-f]{1,8}\.(?=[0-9a-f*])"
+)
 _CHANGES = ("COMMIT", "INSERT", "UPDATE", "DELETE", "CREATE", "PRAGMA wal_checkpoint", "PRAGMA user_version")
 _NEVER = ("ROLLBACK", "PRAGMA busy_timeout", "PRAGMA key", "PRAGMA cipher", "PRAGMA temp", "PRAGMA cache")
 """Statements that need no disk."""

@@ -6,7 +6,8 @@ Each is prepared, run and undone, so that it can be run any number of times in o
 from __future__ import annotations
 
 from account_operations import ACCOUNTS
+from invitation_operations import INVITATIONS
 from mail_operations import MAIL
 from snapshot_operations import BACKUP
 
-OPERATIONS = [*ACCOUNTS, *MAIL, *BACKUP]
+OPERATIONS = [*ACCOUNTS, *INVITATIONS, *MAIL, *BACKUP]
