@@ -22,7 +22,7 @@ class NoAnswer(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class OpenPort:
     """What was found behind a port."""
 
     certificate: bytes = field(repr=False)
@@ -79,7 +79,7 @@ class _Line:
         raise NoAnswer("it does not end its response")
 
 
-def look(service: Service, address: tuple[str, int], timeout_s: float = 10.0) -> Door:
+def look(service: Service, address: tuple[str, int], timeout_s: float = 10.0) -> OpenPort:
     """Connect to ``address`` in the clear, with today's TLS, and with what must be refused.
 
     Raises:
@@ -89,7 +89,7 @@ def look(service: Service, address: tuple[str, int], timeout_s: float = 10.0) ->
         clear = _before_tls(service, address, timeout_s)
         with _connected(service, address, timeout_s) as plain:
             certificate = _handshake(plain, _context(service), service)[1]
-        return Door(certificate, _old_tls(service, address, timeout_s), clear)
+        return OpenPort(certificate, _old_tls(service, address, timeout_s), clear)
     except (OSError, ValueError) as exc:
         raise NoAnswer(f"it does not answer: {type(exc).__name__}") from None
 

@@ -1,4 +1,4 @@
-"""The door of the metrics: one request a connection, GET /metrics and nothing else (RFC 9112, RFC 9110).
+"""The port of the metrics: one request a connection, GET /metrics and nothing else (RFC 9112, RFC 9110).
 
 No password and no TLS: what is said here names nobody, and the address is the operator's choice.
 """
@@ -34,7 +34,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class DoorLimits:
+class MetricsLimits:
     """Bounds on whoever asks; times in seconds."""
 
     connections_max: int = 16
@@ -70,7 +70,7 @@ def response(status: int, body: bytes = b"") -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-class Door(Factory):
+class MetricsFactory(Factory):
     """Connections to the metrics. ``render`` gives them; what it raises is answered 500.
 
     ``clock`` is the reactor.
@@ -78,7 +78,7 @@ class Door(Factory):
 
     noisy = False
 
-    def __init__(self, render: Callable[[], bytes], clock: Any, limits: DoorLimits) -> None:
+    def __init__(self, render: Callable[[], bytes], clock: Any, limits: MetricsLimits) -> None:
         self.render = render
         self.clock = clock
         self.limits = limits
@@ -100,8 +100,8 @@ class Door(Factory):
 
 
 class _Connection(Protocol):
-    def __init__(self, door: Door, site: str) -> None:
-        self._door = door
+    def __init__(self, factory: MetricsFactory, site: str) -> None:
+        self._factory = factory
         self._site = site
         self._heard = b""
         self.is_answered = False
@@ -112,12 +112,14 @@ class _Connection(Protocol):
         return self.transport
 
     def connectionMade(self) -> None:
-        self._patience = self._door.clock.callLater(self._door.limits.timeout_s, self._wire.abortConnection)
-        self._door.opened(self, self._site)
+        self._patience = self._factory.clock.callLater(
+            self._factory.limits.timeout_s, self._wire.abortConnection
+        )
+        self._factory.opened(self, self._site)
 
     def cut(self) -> None:
         """End it at once: its place is needed."""
-        self._door.open.pop(self, None)
+        self._factory.open.pop(self, None)
         self._wire.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
@@ -127,7 +129,7 @@ class _Connection(Protocol):
         head, found, _ = self._heard.replace(b"\r\n", b"\n").partition(b"\n\n")
         if found:
             self._answer(status_of(head))
-        elif len(self._heard) > self._door.limits.request_max_bytes:
+        elif len(self._heard) > self._factory.limits.request_max_bytes:
             self._answer(431)
 
     def _answer(self, status: int) -> None:
@@ -136,13 +138,13 @@ class _Connection(Protocol):
         body = b""
         if status == 200:
             try:
-                body = self._door.render()
+                body = self._factory.render()
             except Exception:  # noqa: BLE001  # one look that fails must not end the others
                 status = 500
         self._wire.write(response(status, body))
         self._wire.loseConnection()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self._door.open.pop(self, None)
+        self._factory.open.pop(self, None)
         if self._patience.active():
             self._patience.cancel()

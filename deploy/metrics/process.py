@@ -24,7 +24,7 @@ from deploy.forking import ControlPipe, Inherited
 from deploy.logs import setup
 from deploy.metrics.facts import Facts, Known
 from deploy.metrics.folder import folder_for
-from deploy.metrics.http import Door, DoorLimits
+from deploy.metrics.http import MetricsFactory, MetricsLimits
 from deploy.reloading import reloaded
 from mailstore.backlog import Backlog, sealed_everywhere
 from mailstore.keys import process_hardening
@@ -71,12 +71,12 @@ class Process:
         for number, action in ((signal.SIGTERM, self.end), (signal.SIGHUP, self._reload)):
             signal.signal(number, self._handler(action))
         self._reactor.addReader(ControlPipe(self._inherited.control_fd, self.end))
-        limits = DoorLimits(
+        limits = MetricsLimits(
             config.metrics.connections_max, config.metrics.request_max_bytes, config.metrics.timeout_s
         )
-        door = Door(self._render, self._reactor, limits)
+        factory = MetricsFactory(self._render, self._reactor, limits)
         for bound in sockets:
-            self._reactor.adoptStreamPort(bound.fileno(), bound.family, door)
+            self._reactor.adoptStreamPort(bound.fileno(), bound.family, factory)
             bound.close()
         self._count_sealed()
         self._inherited.tell_ready()

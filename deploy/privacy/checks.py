@@ -12,7 +12,7 @@ from backup.state import STATE_FILE, State
 from deploy.config import Config
 from deploy.luks import is_on_luks, plain_swaps
 from deploy.object_store import answers_as, is_encrypted_on_the_way, open_store, store_address
-from deploy.privacy import doors, files, kept, machine, running
+from deploy.privacy import files, kept, machine, ports, running
 from deploy.privacy.finding import Check, Finding
 from deploy.privacy.processes import Address, IpAddress, Process, ip_of, lock_holder, processes_of
 from deploy.supervisor import lock_path
@@ -50,7 +50,7 @@ def of_the_machine(config: Config) -> Iterator[Finding]:
         yield running.swapped_memory(processes, bool(plain))
         allowed = _allowed(config, processes)
         yield running.outgoing_connections(processes, allowed, _of_directory(config))
-    yield from doors.ports(config, now_s)
+    yield from ports.ports(config, now_s)
 
 
 def of_the_data(config: Config) -> Iterator[Finding]:

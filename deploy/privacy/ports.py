@@ -10,7 +10,7 @@ from cryptography import x509
 
 from deploy.config import Config
 from deploy.privacy.finding import Check, Finding, listed
-from protocols.door_look import Door, NoAnswer, Service, look
+from protocols.port_look import NoAnswer, OpenPort, Service, look
 
 _TLS = Check("TLS", (4, 9))
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
@@ -31,25 +31,25 @@ def _port(service: Service, endpoint: str, config: Config, now_s: float) -> Find
     host, _, port = endpoint.rpartition(":")
     host = host.strip("[]")
     try:
-        door = look(service, (_ANY_HOST.get(host, host), int(port)))
+        seen = look(service, (_ANY_HOST.get(host, host), int(port)))
     except NoAnswer as exc:
         return _TLS.unseen(f"{service} at {endpoint}: {exc}", "start the server, or see its log")
     files = config.door.https.pair(config.tls) if service == "https" else (config.tls.certificate,)
-    return judged(door, f"{service} at {endpoint}", files[0].read_bytes(), now_s)
+    return judged(seen, f"{service} at {endpoint}", files[0].read_bytes(), now_s)
 
 
-def judged(door: Door, what: str, configured_pem: bytes, now_s: float) -> Finding:
+def judged(seen: OpenPort, what: str, configured_pem: bytes, now_s: float) -> Finding:
     """What a port has shown, against what was promised. ``now_s`` is in seconds since the epoch."""
-    shown = x509.load_der_x509_certificate(door.certificate)
+    shown = x509.load_der_x509_certificate(seen.certificate)
     now = datetime.fromtimestamp(now_s, UTC)
-    if door.old_tls is not None:
+    if seen.old_tls is not None:
         return _TLS.broken(
-            f"{what} agreed to {door.old_tls}",
+            f"{what} agreed to {seen.old_tls}",
             "find out who listens there: this program refuses everything below TLS 1.2",
         )
-    if door.clear:
+    if seen.clear:
         return _TLS.broken(
-            f"{what}, before TLS: {listed(door.clear)}",
+            f"{what}, before TLS: {listed(seen.clear)}",
             "find out who listens there: this program allows nothing but STARTTLS or STLS before TLS",
         )
     if not shown.not_valid_before_utc <= now <= shown.not_valid_after_utc:

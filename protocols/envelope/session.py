@@ -25,6 +25,7 @@ from protocols.envelope.recipients import DeliveryStore
 from protocols.envelope.replies import Reply
 from protocols.envelope.transaction import Transaction
 from protocols.limits import EnvelopeLimits
+from protocols.output import Output
 from protocols.transport import Channel, IdleTimeout
 
 SWALLOWED_MESSAGES = 2
@@ -77,7 +78,7 @@ class EnvelopeSession:
         self._greeting: ask.Greeting | None = None
         self._transaction: Transaction | None = None
         self._incoming: _Incoming | None = None
-        self._output = bytearray()
+        self._output = Output()
         self._errors = 0
         self._began_s = services.now()
         self._over = False
@@ -94,19 +95,19 @@ class EnvelopeSession:
         try:
             while not self._over:
                 if self._channel.turn_is_over:
-                    await self._flush()
+                    await self._output.flush(self._channel)
                     await self._channel.turn()
                 await self._step()
         except IdleTimeout:
             self._put(replies.TIMED_OUT)
         finally:
             self._end_transaction()
-        await self._flush()
+        await self._output.flush(self._channel)
 
     async def refuse(self) -> None:
         """Refuse the connection because there are too many."""
         self._put(replies.TOO_MANY_CONNECTIONS)
-        await self._flush()
+        await self._output.flush(self._channel)
 
     async def _step(self) -> None:
         if self._ending:
@@ -116,7 +117,7 @@ class EnvelopeSession:
         self._began_s = self._services.now()
         match event:
             case None:
-                await self._flush()
+                await self._output.flush(self._channel)
                 if not self._ending:
                     data = await self._channel.read(self._limits.idle_timeout_s)
                     self._connection.feed(data or b"")
@@ -264,7 +265,7 @@ class EnvelopeSession:
             """At once: a message that is safe must not come again because the connection broke later."""
             transaction.note(reply)
             self._put(reply)
-            await self._flush()
+            await self._output.flush(self._channel)
 
         await self._dialect.deliver(Delivery(services.store, transaction, trace, self._limits), send)
 
@@ -307,7 +308,7 @@ class EnvelopeSession:
         self._answer(replies.START_TLS)
         # Whatever came in clear behind STARTTLS could be an attacker's (RFC 3207 section 4.2).
         self._connection.take_rest()
-        await self._flush()
+        await self._output.flush(self._channel)
         self._channel.start_tls(self._services.tls)
         self._secure = True
         self._greeting = None
@@ -336,9 +337,3 @@ class EnvelopeSession:
     def _close(self, reply: Reply) -> None:
         self._put(reply)
         self._over = True
-
-    async def _flush(self) -> None:
-        if self._output:
-            data = bytes(self._output)
-            self._output.clear()
-            await self._channel.write(data)

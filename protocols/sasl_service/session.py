@@ -28,6 +28,7 @@ from protocols.access_log import AccessLog, Entry
 from protocols.errors import Meaning, meaning_of
 from protocols.limits import SaslServiceLimits
 from protocols.login import LoginGuard
+from protocols.output import Output
 from protocols.redact import correlation_id, describe, incident
 from protocols.sasl import MECHANISMS, Credentials, Exchange, OtherIdentity, SaslError, decode_response
 from protocols.sasl_service import grammar
@@ -85,7 +86,7 @@ class SaslSession:
         """Those whose client has to say something, the oldest first."""
         self._proofs: dict[int, Deferred[str]] = {}
         """Those whose secret is being checked."""
-        self._output = bytearray()
+        self._output = Output()
         self._over = False
         self._ending = False
 
@@ -101,10 +102,10 @@ class SaslSession:
         try:
             while not self._over and (self._proofs or not self._ending):
                 if self._channel.turn_is_over:
-                    await self._flush()
+                    await self._output.flush(self._channel)
                     await self._channel.turn()
                 await self._step()
-            await self._flush()
+            await self._output.flush(self._channel)
         except IdleTimeout:
             return
         finally:
@@ -118,7 +119,7 @@ class SaslSession:
         event = None if self._ending else self._connection.next_event()
         match event:
             case None:
-                await self._flush()
+                await self._output.flush(self._channel)
                 if not self._over:
                     self._connection.feed(await self._channel.read(self._patience_s()) or b"")
             case Broken(why):
@@ -260,9 +261,3 @@ class SaslSession:
         self._output += line
         entry = Entry(request.address, "", COMMAND, len(line), result, failed=result != "OK")
         self._services.access_log.record(entry)
-
-    async def _flush(self) -> None:
-        if self._output:
-            data = bytes(self._output)
-            self._output.clear()
-            await self._channel.write(data)

@@ -19,6 +19,7 @@ from protocols.envelope import replies
 from protocols.envelope.recipients import DeliveryStore, find_recipient
 from protocols.envelope.replies import Reply
 from protocols.limits import SocketmapLimits
+from protocols.output import Output
 from protocols.socketmap import grammar
 from protocols.socketmap.grammar import Lookup, Malformed, Requests
 from protocols.transport import Channel, IdleTimeout
@@ -86,7 +87,7 @@ class SocketmapSession:
         self._channel = channel
         self._services = services
         self._requests = Requests(services.limits.request_max_bytes)
-        self._output = bytearray()
+        self._output = Output()
         self._over = False
 
     def end(self, reason: bytes) -> None:
@@ -99,14 +100,14 @@ class SocketmapSession:
         try:
             while not self._over:
                 if self._channel.turn_is_over:
-                    await self._flush()
+                    await self._output.flush(self._channel)
                     await self._channel.turn()
                 await self._step()
         except IdleTimeout:
             return
         except Malformed as error:
             log.warning("a client of the recipient maps is cut off: %s", error)
-        await self._flush()
+        await self._output.flush(self._channel)
 
     async def refuse(self) -> None:
         """Close at once because there are too many; Postfix tries again."""
@@ -114,7 +115,7 @@ class SocketmapSession:
     async def _step(self) -> None:
         lookup = self._requests.next_request()
         if lookup is None:
-            await self._flush()
+            await self._output.flush(self._channel)
             if not self._over:
                 data = await self._channel.read(self._services.limits.idle_timeout_s)
                 self._requests.feed(data or b"")
@@ -135,9 +136,3 @@ class SocketmapSession:
         if result in (b"TEMP", b"PERM"):
             entry = Entry("", "", COMMAND, len(reply), result.decode("ascii"), failed=True)
             self._services.access_log.record(entry)
-
-    async def _flush(self) -> None:
-        if self._output:
-            data = bytes(self._output)
-            self._output.clear()
-            await self._channel.write(data)

@@ -24,9 +24,9 @@ from stores_world import BUCKET, fresh_prefix
 
 from deploy.first_run import CERTIFICATE_DAYS, make_certificate
 from deploy.object_store import answers_as
-from deploy.privacy.doors import judged
 from deploy.privacy.finding import State
-from protocols.door_look import Door, NoAnswer, look
+from deploy.privacy.ports import judged
+from protocols.port_look import NoAnswer, OpenPort, look
 from tests.r2_server import R2Server
 
 pytestmark = pytest.mark.integration
@@ -222,17 +222,17 @@ def secured(certificate: Path, lowest: ssl.TLSVersion) -> Callable[[socket.socke
 def test_a_port_that_agrees_to_old_tls_is_seen(certificate: Path, lowest: str) -> None:
     """It speaks 1.3 as well, so mail programs notice nothing."""
     with port(secured(certificate, ssl.TLSVersion[lowest])) as address:
-        door = look("imaps", address)
-    assert door.old_tls == "TLSv1.1"
-    found = judged(door, "imaps", certificate.read_bytes(), datetime.now(UTC).timestamp())
+        seen = look("imaps", address)
+    assert seen.old_tls == "TLSv1.1"
+    found = judged(seen, "imaps", certificate.read_bytes(), datetime.now(UTC).timestamp())
     assert (found.state, found.promises) == (State.BROKEN, (4, 9))
 
 
 def test_a_port_that_refuses_old_tls_is_in_order(certificate: Path) -> None:
     """The same server with 1.2 as its lowest version."""
     with port(secured(certificate, ssl.TLSVersion.TLSv1_2)) as address:
-        door = look("pop3s", address)
-    assert (door.old_tls, door.clear) == (None, ())
+        seen = look("pop3s", address)
+    assert (seen.old_tls, seen.clear) == (None, ())
 
 
 def test_a_store_is_known_by_its_certificate(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,15 +247,15 @@ def test_a_store_is_known_by_its_certificate(certificate: Path, monkeypatch: pyt
 def test_an_expired_or_foreign_certificate_is_seen(certificate: Path, tmp_path: Path) -> None:
     """Also one that was renewed on disk while the server shows the old one."""
     with port(secured(certificate, ssl.TLSVersion.TLSv1_2)) as address:
-        door = look("imaps", address)
+        seen = look("imaps", address)
     pem, now_s = certificate.read_bytes(), datetime.now(UTC).timestamp()
-    assert judged(door, "imaps", pem, now_s).state is State.HOLDS
+    assert judged(seen, "imaps", pem, now_s).state is State.HOLDS
     day_s = 86_400
     for moment_s in (now_s + (CERTIFICATE_DAYS + 1) * day_s, now_s - day_s):
-        assert "certificate" in judged(door, "imaps", pem, moment_s).said
-        assert judged(door, "imaps", pem, moment_s).state is State.BROKEN
+        assert "certificate" in judged(seen, "imaps", pem, moment_s).said
+        assert judged(seen, "imaps", pem, moment_s).state is State.BROKEN
     make_certificate(tmp_path / "renewed.pem", tmp_path / "renewed-key.pem")
-    renewed = judged(door, "imaps", (tmp_path / "renewed.pem").read_bytes(), now_s)
+    renewed = judged(seen, "imaps", (tmp_path / "renewed.pem").read_bytes(), now_s)
     assert renewed.state is State.BROKEN
     assert "SIGHUP" in renewed.step
 
@@ -297,9 +297,9 @@ def test_a_port_that_takes_passwords_before_tls_is_seen(
                     return
 
     with port(serve) as address:
-        door = look(service, address)
-    assert len(door.clear) == problems, door.clear
-    found = judged(door, service, certificate.read_bytes(), datetime.now(UTC).timestamp())
+        seen = look(service, address)
+    assert len(seen.clear) == problems, seen.clear
+    found = judged(seen, service, certificate.read_bytes(), datetime.now(UTC).timestamp())
     assert found.state is State.BROKEN
 
 
@@ -316,5 +316,5 @@ def test_a_port_that_says_nothing_is_not_passed(server: Server) -> None:
 def test_the_doors_of_the_server_itself(server: Server) -> None:
     """All four, as the command sees them."""
     for service in ("imap", "imaps", "pop3", "pop3s"):
-        door: Door = look(service, ("127.0.0.1", server.info[service]))
-        assert (door.old_tls, door.clear) == (None, ()), service
+        seen: OpenPort = look(service, ("127.0.0.1", server.info[service]))
+        assert (seen.old_tls, seen.clear) == (None, ()), service

@@ -1,4 +1,4 @@
-"""The door of the metrics: what it answers, and how it bears whoever has nothing to ask."""
+"""The port of the metrics: what it answers, and how it bears whoever has nothing to ask."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from deploy.metrics.http import Door, DoorLimits, response, status_of
+from deploy.metrics.http import MetricsFactory, MetricsLimits, response, status_of
 
-LIMITS = DoorLimits(connections_max=2, request_max_bytes=100, timeout_s=10.0)
+LIMITS = MetricsLimits(connections_max=2, request_max_bytes=100, timeout_s=10.0)
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -26,12 +26,12 @@ class Wire(StringTransport):
 
 
 class World:
-    """A door with its clock."""
+    """A port with its clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.rendered = 0
-        self.door = Door(self.render, self.clock, LIMITS)
+        self.factory = MetricsFactory(self.render, self.clock, LIMITS)
 
     def render(self) -> bytes:
         """Something."""
@@ -41,14 +41,14 @@ class World:
     def connect(self, host: str = "127.0.0.1") -> tuple[Any, Wire]:
         """A connection from there."""
         wire = Wire()
-        connection: Any = self.door.buildProtocol(IPv4Address("TCP", host, 1234))
+        connection: Any = self.factory.buildProtocol(IPv4Address("TCP", host, 1234))
         connection.makeConnection(wire)
         return connection, wire
 
 
 @pytest.fixture
 def world() -> World:
-    """A door."""
+    """A port."""
     return World()
 
 
@@ -123,7 +123,7 @@ def test_silent_connections_keep_nobody_out(world: World) -> None:
     connection.dataReceived(GET)
     assert wire.value().startswith(b"HTTP/1.1 200 ")
     assert [wire.aborted for wire in silent] == [True] * 19 + [False]
-    assert len(world.door.open) == LIMITS.connections_max
+    assert len(world.factory.open) == LIMITS.connections_max
 
 
 def test_whoever_is_being_answered_stays(world: World) -> None:
@@ -160,12 +160,12 @@ def test_numbers_that_cannot_be_gathered(world: World) -> None:
     def fails() -> bytes:
         raise RuntimeError("Read beyond file size detected")
 
-    world.door.render = fails
+    world.factory.render = fails
     connection, wire = world.connect()
     connection.dataReceived(GET)
     assert wire.value() == response(500)
     assert b"beyond" not in wire.value()
-    world.door.render = world.render
+    world.factory.render = world.render
     connection, wire = world.connect()
     connection.dataReceived(GET)
     assert wire.value().startswith(b"HTTP/1.1 200 ")
