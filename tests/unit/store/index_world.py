@@ -10,9 +10,17 @@ import pytest
 from store_world import World, now
 
 from mailstore import search
+from mailstore.account_database import search_key
+from mailstore.engine import Database, open_connection
 from mailstore.mailbox import Mailbox
-from mailstore.model import ModSeq
+from mailstore.model import (
+    Flags,
+    ModSeq,
+    NewMessage,
+    SystemFlag,
+)
 from mailstore.ops import search as search_ops
+from mailstore.store import Account
 
 SOON_S = 2.5
 """Later than an index is begun after a change, earlier than all that is not about it."""
@@ -62,3 +70,46 @@ class Reading:
         """What is found, and how many messages were read for it."""
         self.messages = 0
         return found(mailbox, key), self.messages
+
+
+PAGE = 4096
+KEYS = {
+    "BODY": search.BodyText("Zebra"),
+    "TEXT": search.AnyText("zebra"),
+    "SUBJECT": search.HeaderText("SUBJECT", "okapi"),
+    "FROM": search.HeaderText("FROM", "tapir@example.org"),
+    "HEADER": search.HeaderText("X-MARK", "gnu"),
+    "two keys": search.And((search.HasFlag(SystemFlag.SEEN), search.BodyText("zebra"))),
+    "one of two": search.Or(search.BodyText("zebra"), search.HeaderText("SUBJECT", "okapi")),
+    "beside a flag": search.And(
+        (
+            search.Not(search.HasFlag(SystemFlag.DELETED)),
+            search.Or(search.BodyText("zebra"), search.AnyText("okapi")),
+        )
+    ),
+}
+
+
+def mail(number: int, *, rare: bool = False) -> NewMessage:
+    """One message; a rare one is what ``KEYS`` find."""
+    subject, sender, mark, word = (
+        ("okapi", "tapir", "gnu", "zebra") if rare else ("note", "cow", "ox", "horse")
+    )
+    text = (
+        f"From: Somebody <{sender}@example.org>\r\nSubject: {subject} {number}\r\nX-Mark: {mark}\r\n\r\n"
+        f"a {word} walks by {number}\r\n"
+    )
+    return NewMessage(text.encode(), Flags(SystemFlag.SEEN))
+
+
+def fill(account: Account, count: int = 60, rare: int = 40) -> Mailbox:
+    """A mailbox of ``count`` messages, of which one is rare."""
+    now(account.append("Drafts", [mail(number, rare=number == rare) for number in range(1, count + 1)]))
+    selected: Mailbox = now(account.select("Drafts", False))
+    return selected
+
+
+def opened_index(world: World, account: Account) -> Database:
+    """The index, opened beside the server's own connections."""
+    key = search_key(account._opened._hold.master)
+    return open_connection(world.paths.search_db, key, autocheckpoint_pages=1000)

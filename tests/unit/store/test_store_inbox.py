@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +16,12 @@ from twisted.internet.task import Clock
 
 from mailstore import filing
 from mailstore.changes import COALESCE_MAX_S, FolderWatch
-from mailstore.engine import WRITE_LOCK, Txn
+from mailstore.engine import Txn
 from mailstore.errors import Busy, StorageFailed, StorageFull
 from mailstore.filing import FEW_BYTES, FEW_MESSAGES, FORGET_EVERY_S, LOCK_NAME, Batch
 from mailstore.inbox import FILING_RETRY_S, LOCKED_RETRY_S
 from mailstore.limits import StoreLimits
-from mailstore.model import MailboxId
 from mailstore.open_account import OpenAccount
-from mailstore.ops import mailboxes
 from mailstore.sealed import SealedId, pending
 
 MESSAGE = b"Subject: hello\r\n\r\nworld\r\n"
@@ -295,26 +293,6 @@ def test_filing_that_works_again_is_waited_for_again(world: World, monkeypatch: 
     assert now(account.status("INBOX")).messages == 21
 
 
-def test_a_change_heard_of_before_mail_is_filed_is_looked_at_at_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever the writer's turn and lock are waited for: only what files itself tells of all before it."""
-    account = world.login()
-    opened = world.store._open[account.account_id]
-    account.listen(lambda: None)
-    load, looks = opened._filer.load, []
-
-    def heard_first(*, few: bool) -> Batch | None:
-        opened._account_folder_changed(frozenset({WRITE_LOCK}))
-        looks.append(opened._heard_s)
-        return load(few=few)
-
-    monkeypatch.setattr(opened._filer, "load", heard_first)
-    world.deliver(MESSAGE)
-    assert now(account.status("INBOX")).messages == 1
-    assert looks == [None]
-
-
 def test_a_large_message_is_prepared_before_the_writer_is_asked(world: World) -> None:
     """The first batch of a pass is made in the writer's turn, so it is small, however large the mail."""
     account = world.login()
@@ -345,84 +323,6 @@ def test_few_messages_are_few_also_where_none_can_be_opened(world: World) -> Non
     batch.release()
     assert (len(batch.messages), batch.more) == (0, True)
     assert len(pending(world.paths.inbox)) == 1
-
-
-@pytest.mark.parametrize("after_the_look", [False, True])
-def test_a_change_heard_of_while_mail_is_filed_is_not_missed(
-    world: World, monkeypatch: pytest.MonkeyPatch, after_the_look: bool
-) -> None:
-    """Filing ends with a look: what is heard before it is covered, behind it there is another one."""
-    account = world.login()
-    opened = world.store._open[account.account_id]
-    heard: list[str] = []
-    account.listen(lambda: heard.append("told"))
-    polls: list[str] = []
-    poll = opened._poll
-
-    async def counted() -> None:
-        polls.append("poll")
-        await poll()
-
-    monkeypatch.setattr(opened, "_poll", counted)
-    insert, modseqs = opened._filer.insert, mailboxes.modseqs
-
-    def told_before(*args: object) -> None:
-        insert(*args)  # type: ignore[arg-type]
-        opened._account_folder_changed(frozenset({WRITE_LOCK}))
-
-    def told_behind(txn: Txn) -> dict[MailboxId, int]:
-        found = modseqs(txn)
-        opened._account_folder_changed(frozenset({WRITE_LOCK}))
-        return found
-
-    if after_the_look:
-        monkeypatch.setattr("mailstore.open_account.mailboxes.modseqs", told_behind)
-    else:
-        monkeypatch.setattr(opened._filer, "insert", told_before)
-    heard.clear()
-    world.deliver(MESSAGE)
-    monkeypatch.setattr("mailstore.open_account.OpenAccount._poll_soon", _without_endless_polls(opened))
-    opened._inbox.file_soon()
-    assert polls == (["poll"] if after_the_look else [])
-    assert heard
-
-
-@pytest.mark.parametrize("why", ["another process files", "an empty batch", "a failure"])
-def test_a_change_heard_of_while_nothing_is_filed_is_looked_at(
-    world: World, monkeypatch: pytest.MonkeyPatch, why: str
-) -> None:
-    """A pass that files nothing has not looked at the mailboxes either."""
-    account = world.login()
-    opened = world.store._open[account.account_id]
-    heard: list[str] = []
-    account.listen(lambda: heard.append("told"))
-    load = opened._filer.load
-
-    def heard_meanwhile(*, few: bool = False) -> Batch | None:
-        opened._account_folder_changed(frozenset({WRITE_LOCK}))
-        assert not heard  # it is put off until filing is over
-        if why == "a failure":
-            raise StorageFull("the disk is full")
-        return load(few=few)
-
-    monkeypatch.setattr(opened._filer, "load", heard_meanwhile)
-    heard.clear()
-    with (world.paths.folder / LOCK_NAME).open("r+b") as other:
-        if why == "another process files":
-            fcntl.flock(other, fcntl.LOCK_EX)
-        opened._inbox.file_soon()
-    assert heard == ["told"]
-
-
-def _without_endless_polls(opened: OpenAccount) -> Callable[[OpenAccount], None]:
-    """``_poll_soon`` until a poll is running: the test's own news come during that one, too."""
-    poll_soon = type(opened)._poll_soon
-
-    def soon(self: OpenAccount) -> None:
-        if not self._polling:
-            poll_soon(self)
-
-    return soon
 
 
 def test_who_asks_while_the_account_closes_waits_for_nothing(
