@@ -19,6 +19,7 @@ from mailstore.errors import DatabaseDamaged
 from mailstore.flaws import Flaw
 from mailstore.integrity import is_structure_sound, wrong_pages
 from mailstore.ops import checking, repairing
+from mailstore.progress import Progress
 from mailstore.search_index import remove_index
 
 PAGE_MESSAGES = 500
@@ -41,16 +42,6 @@ class OpenAccount(Protocol):
 
     def give_way(self) -> None:
         """Between two steps. Raises Busy: it is to be restored; NoSuchAccount: it has been deleted."""
-
-
-class Progress(Protocol):
-    """Who is told how far it has come, in octets."""
-
-    def expect(self, size_bytes: int) -> None:
-        """There is so much more to do."""
-
-    def advance(self, size_bytes: int) -> None:
-        """So much more has been done."""
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from mailstore.account_check import Checked, Tally, check_account
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.flaws import Flaw
 from mailstore.index_progress import index_progress
-from mailstore.transfer.opened import Wanted, opened_account
+from mailstore.opened_account import Wanted, opened_account
 
 _SENTENCES = {
     Flaw.PAGES: "pages of the database are not authentic",

@@ -27,10 +27,10 @@ from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import Busy, DatabaseDamaged, StoreError
 from mailstore.keys import SlotKind, process_hardening, read_header
+from mailstore.opened_account import Wanted, opened_account
 from mailstore.rekeying import NotThePassword, Rekeyed, app_passwords
 from mailstore.rewriting import NoRoomToRewrite
 from mailstore.room import volume_of
-from mailstore.transfer.opened import Wanted, opened_account
 
 _SECONDS_PER_DAY = 86_400
 

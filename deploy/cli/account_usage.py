@@ -20,7 +20,7 @@ from mailstore.account import account_paths
 from mailstore.account_usage import DiskUse, MailboxUse, disk_use, mailbox_use
 from mailstore.directory import AccountRecord
 from mailstore.errors import NoSuchAccount
-from mailstore.transfer.opened import Wanted, opened_account
+from mailstore.opened_account import Wanted, opened_account
 
 Fields = dict[str, object]
 

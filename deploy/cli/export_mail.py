@@ -15,11 +15,11 @@ from deploy.cli.root import EPILOG, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, comm
 from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring
 from deploy.texts import counted, size_text
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
+from mailstore.opened_account import Wanted
 from mailstore.transfer.eml_target import EmlTarget
 from mailstore.transfer.exporting import Exported, export_mail
 from mailstore.transfer.maildir_target import MaildirTarget
 from mailstore.transfer.mbox_target import MboxTarget
-from mailstore.transfer.opened import Wanted
 from mailstore.transfer.sqlite_target import SqliteTarget
 from mailstore.transfer.target import Target
 

@@ -22,13 +22,13 @@ from deploy.cli.snapshot_store import parse_time
 from deploy.cli.transfer import MOST_SHOWN, transfer_bar, transferring
 from deploy.texts import counted, size_text
 from mailstore.errors import StoreError
+from mailstore.opened_account import Wanted
 from mailstore.transfer.eml_source import EmlSource
 from mailstore.transfer.imap_client import ImapClient, imap_place
 from mailstore.transfer.imap_source import ImapSource, ImapWishes
 from mailstore.transfer.importing import Choice, Imported, import_mail
 from mailstore.transfer.maildir_source import MaildirSource
 from mailstore.transfer.mbox_source import MboxSource
-from mailstore.transfer.opened import Wanted
 from mailstore.transfer.source import Destination, Found, Source, SourceMailbox
 
 _MOST_CSV_BYTES = 16 * 1024 * 1024

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from mailstore.engine import Txn
 from mailstore.errors import NoSuchMailbox, NoSuchMessage, StorageFailed
 from mailstore.model import MailboxId, MailboxInfo, MessageId
+from mailstore.opened_account import OpenedAccount, Wanted, opened_account
 from mailstore.ops import mailboxes
 from mailstore.ops.content import read_span
 from mailstore.ops.transfer import page_of_messages
-from mailstore.transfer.importing import MOST_NAMED, Progress, Within
-from mailstore.transfer.opened import OpenedAccount, Wanted, opened_account
+from mailstore.progress import Progress
+from mailstore.transfer.importing import MOST_NAMED, Within
 from mailstore.transfer.target import Leaving, MailboxWriter, OutgoingFacts, Target
 
 PAGE_MESSAGES = 500

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mailstore.durable import storage_errors
 from mailstore.errors import (
@@ -24,14 +24,15 @@ from mailstore.model import (
     MailboxId,
     QuotaLimits,
 )
+from mailstore.opened_account import OpenedAccount, Wanted, opened_account
 from mailstore.ops import mailboxes
 from mailstore.ops.transfer import add_imported
 from mailstore.prepared import ReadyMessage, prepare
+from mailstore.progress import Progress
 from mailstore.room import require_margin
 from mailstore.transfer.destinations import existing_mailboxes, made_mailboxes
 from mailstore.transfer.folders import levels_of
 from mailstore.transfer.known import KnownMessages
-from mailstore.transfer.opened import OpenedAccount, Wanted, opened_account
 from mailstore.transfer.source import (
     Foreseen,
     Found,
@@ -94,16 +95,6 @@ class Choice:
         return [
             replace(one, levels=above if alone else (*above, *one.levels), special_use=None) for one in wanted
         ]
-
-
-class Progress(Protocol):
-    """Who wants to know how far it has come, in bytes."""
-
-    def expect(self, size_bytes: int) -> None:
-        """There is so much more to do."""
-
-    def advance(self, size_bytes: int) -> None:
-        """So much more has been done."""
 
 
 @dataclass(slots=True)

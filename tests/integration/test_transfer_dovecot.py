@@ -22,6 +22,7 @@ from mailstore.keys import Argon2Params
 from mailstore.mime import sent_date
 from mailstore.model import Flags
 from mailstore.modified_utf7 import encode
+from mailstore.opened_account import Wanted, opened_account
 from mailstore.ops import mailboxes
 from mailstore.ops.content import read_span
 from mailstore.ops.transfer import page_of_messages
@@ -32,7 +33,6 @@ from mailstore.transfer.imap_source import ImapSource, ImapWishes
 from mailstore.transfer.importing import Choice, Imported, import_mail
 from mailstore.transfer.maildir_source import MaildirSource
 from mailstore.transfer.maildir_target import MaildirTarget
-from mailstore.transfer.opened import Wanted, opened_account
 from mailstore.transfer.source import Source, SourceUnusable
 from tests import dovecot
 from tests.ports import free_port

@@ -15,11 +15,11 @@ from mailstore.keyring import Keyring
 from mailstore.keys import InvitationFacts, Scope, Token
 from mailstore.limits import StoreLimits
 from mailstore.model import Flags, NewMessage, StoreMode, SystemFlag
+from mailstore.opened_account import Wanted, opened_account
 from mailstore.opening import Proven, open_as_owner
 from mailstore.ops.contents import TableContents, contents
 from mailstore.rekeying import Rekeyed, rekey_account
 from mailstore.search import BodyText
-from mailstore.transfer.opened import Wanted, opened_account
 from mailstore.uidset import UidSet
 
 ADDRESS = NAME.decode()

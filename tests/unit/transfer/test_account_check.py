@@ -18,9 +18,9 @@ from mailstore.account_check import Checked, check_account
 from mailstore.flaws import Flaw
 from mailstore.locks import locked
 from mailstore.model import MailboxName
+from mailstore.opened_account import opened_account
 from mailstore.ops import mailboxes, messages
 from mailstore.prepared import FRAME_BYTES, ReadyMessage, compress, prepare
-from mailstore.transfer.opened import opened_account
 from mailstore.uidset import UidSet
 
 LONG = b"Subject: long\r\n\r\n" + bytes(range(256)) * (2 * FRAME_BYTES // 256 + 5)

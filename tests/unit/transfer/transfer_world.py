@@ -9,13 +9,13 @@ from mailstore.account import NewAccount, create_account, init_root, open_direct
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.model import Flags, MailboxName, SystemFlag
+from mailstore.opened_account import OpenedAccount, Wanted, opened_account
 from mailstore.ops import mailboxes, messages
 from mailstore.ops.content import read_span
 from mailstore.ops.rows import require_mailbox
 from mailstore.prepared import ReadyMessage, prepare
 from mailstore.transfer.exporting import Exported, export_mail
 from mailstore.transfer.importing import Choice, Imported, import_mail
-from mailstore.transfer.opened import OpenedAccount, Wanted, opened_account
 
 ALL = Choice()
 TINY = Argon2Params(1, 64, 1)
