@@ -122,7 +122,7 @@ def set_aside(copies: Sequence[Copy], accounts: set[str], kept_s: float, now_s: 
             f"'replaced' has {listed([*overdue, *orphans])}, past its time or of an account that is gone",
             "start the server, which removes what is past its time; else remove the folder",
         )
-    return _ASIDE.holds(f"{len(copies)} copies, none past its time")
+    return _ASIDE.holds(f"{counted(len(copies), 'copy', 'copies')}, none past its time")
 
 
 def deletions(unfinished: Sequence[str], orphans: Sequence[str]) -> Finding:
