@@ -67,7 +67,7 @@ INVITATIONS = [
         state=_links,
     ),
     Operation(
-        "remove_expired",
+        "remove expired invitations",
         lambda world: remove_expired(world.root, LATER + 1),
         prepare=_invite,
         undo=_undo,
