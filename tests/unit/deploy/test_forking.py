@@ -207,7 +207,9 @@ reactor.run()
 SERVER = """
 import os, sys
 from pathlib import Path
-import deploy.cli.main
+import click
+from deploy.cli.main import main
+main.get_command(click.Context(main), "serve")
 from deploy import config, worker
 from deploy.forking import Inherited
 from mailstore.account import init_root
