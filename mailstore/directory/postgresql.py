@@ -254,7 +254,7 @@ class PostgresDirectory:
         try:
             record = self._ask(fn)
         except DirectoryUnavailable:
-            kept = None if self._listener is None else self._cache.get(question)
+            kept = self._cache.get(question)
             if kept is None:
                 raise
             return kept

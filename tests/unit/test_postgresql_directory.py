@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import select
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -97,6 +99,24 @@ class Hears:
             self.heard += 1
 
         return call
+
+
+def listen(directory):
+    """Let it listen, from now on; gives what hears."""
+    hears = Hears()
+    directory.on_change(hears, lambda: None)
+    assert eventually(lambda: directory._listener._last is not None)
+    return hears
+
+
+def eventually(condition):
+    """Whether it comes true, at a deadline at the latest."""
+    until = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        select.select([], [], [], 0.005)
+    return True
 
 
 # -- what the owner of the database sees -----------------------------------------------------------
@@ -294,13 +314,29 @@ def test_generations_of_several_nodes_never_go_backwards(site, directory):
     assert directory.account(JOE).header_generation == 19
 
 
+def test_a_change_of_any_node_is_told_and_forgotten(site, directory):
+    """At once, without anybody asking; what is remembered of others stays."""
+    directory.add_account(record(ANN, "ann@example.org"))
+    node = site.node(limits=replace(LIMITS, heartbeat_s=3600.0))
+    hears = listen(node)
+    for name in ("joe@example.org", "ann@example.org"):
+        node.login(name)
+    directory.set_disabled(JOE, True)
+    assert eventually(lambda: hears.heard)
+    assert node._cache.get(("name", "joe@example.org")) is None
+    assert node._cache.get(("name", "ann@example.org")).account_id == ANN
+    directory.set_domain_quota("example.org", 7)
+    assert eventually(lambda: hears.heard == 2)
+    assert node._cache.get(("name", "ann@example.org")) is None
+
+
 # -- without it ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def listening(site, directory):
     """The directory of a worker, which listens, and has been asked for joe."""
-    directory.on_change(Hears(), lambda: None)
+    listen(directory)
     assert directory.login("joe").account_id == JOE
     assert directory.resolve("joe@example.org").account_id == JOE
     assert directory.account(JOE) is not None
@@ -405,7 +441,7 @@ def test_as_many_records_are_remembered_as_the_limit_says(site, directory, away)
     """``cached_records`` counts questions."""
     directory.add_account(record(ANN, "ann@example.org"))
     node = site.node(limits=replace(LIMITS, cached_records=1))
-    node.on_change(Hears(), lambda: None)
+    listen(node)
     for name in ("joe@example.org", "ann@example.org"):
         node.login(name)
     away(node)
