@@ -92,11 +92,8 @@ def opened(txn: Txn, cluster_key: bytes) -> Sealer:
         raise TooNew
     if version < SCHEMA_VERSION:
         raise DirectoryEmpty
-    query = "SELECT id, key_id, changed, sealed FROM sealbox_directory"
-    [(directory_id, key_id, changed, sealed)] = txn.rows(query)
+    [(directory_id, changed, sealed)] = txn.rows("SELECT id, changed, sealed FROM sealbox_directory")
     sealer = Sealer(cluster_key, bytes(directory_id))
-    if bytes(key_id) != sealer.key_id:
-        raise DirectoryKeyWrong
     try:
         sealer.open(settings_place(changed), bytes(sealed))
     except ValueError:

@@ -8,7 +8,9 @@ import stat
 import pytest
 from command_world import PASSWORD, answer
 
-from mailstore.directory import put_directory
+from deploy import serving
+from mailstore.directory import pg_connection, put_directory
+from mailstore.errors import OutcomeUnknown
 
 JOE = "joe@example.org"
 
@@ -86,6 +88,33 @@ def test_a_new_server_begins_in_postgresql(run, data, move):
     assert run("account", "add", JOE, "--password-stdin", stdin=f"{PASSWORD}\n")[0] == 0
     assert not list(data.glob("directory.db*"))
     assert [one["name"] for one in answer(run("account", "list", "--json"))["accounts"]] == [JOE]
+
+
+def test_two_directories_are_one_too_many(run, data, move):
+    """A server that asked the wrong one would tell senders that nobody lives here."""
+    assert run("domain", "add", "example.org")[0] == 0
+    move()
+    assert run("domain", "add", "example.com")[0] == 0
+    with pytest.raises(serving.CannotServe, match=r"move directory\.db and"):
+        serving.check_made(data)
+    for file in data.glob("directory.db*"):
+        file.unlink()
+    serving.check_made(data)
+
+
+def test_an_account_whose_making_nobody_knows_of_keeps_its_folder(run, data, move, monkeypatch):
+    """If the directory knows it after all, its key header is there; if not, it is as after a crash."""
+    data.mkdir()
+    move()
+    assert run("domain", "add", "example.org")[0] == 0
+
+    def commit(_self, _connection):
+        raise OutcomeUnknown
+
+    monkeypatch.setattr(pg_connection.Database, "_commit", commit)
+    code, _out, err = run("account", "add", "ann@example.org", "--password-stdin", stdin=f"{PASSWORD}\n")
+    assert (code, "look whether it was done" in err) == (5, True)
+    assert len(list((data / "accounts").glob("??/*/keys"))) == 1
 
 
 def test_a_second_node_needs_the_key_of_the_first(run, data, move, postgresql, tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import select
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from directory_worlds import ANN, JOE, record
 
 from mailstore.directory import PostgresPlace, pg_connection, pg_schema, places
@@ -562,6 +564,29 @@ def test_sealing_is_bound_to_place_number_and_key():
 def test_hosts_of_a_url_are_those_that_libpq_connects_to(url, hosts):
     """So that 'sealbox privacy check' knows whom the server may call."""
     assert PostgresPlace(url).hosts() == hosts
+
+
+def test_what_is_stored_is_what_the_format_says():
+    """FORMAT.md section 16, once more from what every language has."""
+
+    def derive(key, label, length):
+        extracted = hmac.digest(bytes(32), key, "sha256")
+        return hmac.digest(extracted, label.encode() + b"\x01", "sha256")[:length]
+
+    directory_id, row, nonce = b"d" * 16, b"r" * 32, bytes(range(12))
+    sealer = Sealer(KEY, directory_id, random=lambda size: nonce[:size])
+    lookup = derive(KEY, "sealbox/1/directory-lookup", 32)
+    said = directory_id.hex().encode() + b"\0address\0" + "änne@bücher.example".encode()
+    assert sealer.hashed("address", "änne@bücher.example") == hmac.digest(lookup, said, "sha256")
+    key_id = derive(KEY, "sealbox/1/directory-key-id", 8)
+    assert sealer.key_id == key_id
+    data = b"sealbox/1/directory-row\0" + key_id + directory_id + b"domain\0" + (258).to_bytes(8, "big") + row
+    text = '{"name":"bücher.example","quota_bytes":null}'.encode()
+    rows = AESGCM(derive(KEY, "sealbox/1/directory-rows", 32))
+    sealed = nonce + rows.encrypt(nonce, text + b" " * (128 - len(text)), data)
+    value = {"name": "bücher.example", "quota_bytes": None}
+    assert sealer.seal(pg_schema.Place("domain", row, 258), value) == sealed
+    assert PostgresPlace("").cluster_key(KEY) == derive(KEY, "sealbox/1/directory-cluster", 32)
 
 
 def test_records_survive_sealing():
