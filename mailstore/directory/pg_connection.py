@@ -102,6 +102,8 @@ def _is_loss(error: psycopg.Error) -> bool:
 
 def _first_line(error: psycopg.Error) -> str:
     """What libpq says of a connection: places and roles, never a value or a password."""
+    if isinstance(error, driver._WaitTimeout):
+        return "no answer in time (query_timeout_s)"
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

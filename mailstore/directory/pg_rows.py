@@ -119,12 +119,12 @@ class Rows:
         row = self._txn.one(f"{_ACCOUNT} WHERE a.id = %s", (account_row(self._sealer, account_id),))
         return None if row is None else self._record(row)
 
-    def by_name(self, name: str) -> AccountRecord | None:
-        """The account of this name. One that nobody has costs as much."""
+    def by_login(self, name: str) -> AccountRecord | None:
+        """As :meth:`by_address`, but an address that nobody has costs as much as another."""
         record = self.by_address(name)
         if record is None:
             self._open_decoy()
-        return record if record is not None and record.name == name else None
+        return record
 
     def by_address(self, address: str) -> AccountRecord | None:
         """The account that an address leads to."""

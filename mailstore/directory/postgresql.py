@@ -29,6 +29,9 @@ from mailstore.model import Pop3Settings
 T = TypeVar("T")
 log = logging.getLogger("sealbox.directory")
 
+_ADDRESS, _ACCOUNT = "address", "account"
+"""Questions that are remembered."""
+
 _VERSION = "SELECT id, changes FROM sealbox_directory"
 
 
@@ -113,14 +116,15 @@ class PostgresDirectory:
         return None if record is None else _recipient(record, wanted.detail or None)
 
     def _at(self, address: str) -> AccountRecord | None:
-        return self._known(("address", address), lambda rows: rows.by_address(address))
+        return self._known((_ADDRESS, address), lambda rows: rows.by_address(address))
 
     def login(self, name: str | bytes) -> AccountRecord | None:
         """See :class:`Directory`."""
         wanted = self.login_name(name)
         if wanted is None:
             return None
-        return self._known(("name", wanted), lambda rows: rows.by_name(wanted))
+        record = self._known((_ADDRESS, wanted), lambda rows: rows.by_login(wanted))
+        return record if record is not None and record.name == wanted else None
 
     def login_name(self, name: str | bytes) -> str | None:
         """See :class:`Directory`."""
@@ -129,7 +133,7 @@ class PostgresDirectory:
 
     def account(self, account_id: AccountId) -> AccountRecord | None:
         """See :class:`Directory`."""
-        return self._known(("account", account_id), lambda rows: rows.by_id(account_id))
+        return self._known((_ACCOUNT, account_id), lambda rows: rows.by_id(account_id))
 
     def accounts(self) -> list[AccountRecord]:
         """See :class:`Directory`."""
@@ -249,29 +253,38 @@ class PostgresDirectory:
             raise NoSuchAccount
 
     def _known(self, question: Question, fn: Callable[[Rows], AccountRecord | None]) -> AccountRecord | None:
+        if self._database.is_away and (kept := self._cache.get(question)) is not None:
+            return kept  # whether it is back, the one that listens finds out, and nobody waits for that
         since = self._cache.heard
         self._has_asked = True
         try:
             record = self._ask(fn)
         except DirectoryUnavailable:
-            kept = self._cache.get(question)
-            if kept is None:
+            if (kept := self._cache.get(question)) is None:
                 raise
             return kept
         if record is None:
             self._cache.drop(question)
         elif self._listener is not None:
-            self._cache.keep(question, pg_rows.account_row(self._sealer, record.account_id), record, since)
+            row = pg_rows.account_row(self._sealer, record.account_id)
+            # Whoever got mail can log in, and the other way round.
+            for answered in {question, (_ADDRESS, record.name), (_ACCOUNT, str(record.account_id))}:
+                self._cache.keep(answered, row, record, since)
         return record
 
     def _lasting(self, what: str, fn: Callable[[], T]) -> T:
         """What is asked; while PostgreSQL is away, what it was last."""
+        last: T
+        is_known = what in self._remembered
+        if is_known and self._database.is_away and self._listener is not None:
+            last = self._remembered[what]  # as in _known
+            return last
         try:
             found = fn()
         except DirectoryUnavailable:
-            if what not in self._remembered:
+            if not is_known:
                 raise
-            last: T = self._remembered[what]
+            last = self._remembered[what]
             return last
         self._remembered[what] = found
         return found
