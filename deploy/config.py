@@ -14,13 +14,11 @@ import socket
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
     Field,
     ValidationError,
-    create_model,
     field_validator,
     model_validator,
 )
@@ -30,7 +28,7 @@ from backup.keypair import read_public_key
 from backup.limits import BackupLimits
 from deploy.config_directory import DirectorySection
 from deploy.config_door import DnsSection, DoorSettings, HttpsSection, SetupSection
-from deploy.config_section import Section, TlsSection
+from deploy.config_section import Section, TlsSection, limits_of, section_of
 from deploy.logs import LogSettings
 from deploy.machine import memory_mib
 from mailstore.errors import StoreError
@@ -55,7 +53,6 @@ DEFAULT_PATHS = (Path("/etc/sealbox/sealbox.toml"), Path("sealbox-data/sealbox.t
 """The system's configuration file, or that of a quick start in the current folder."""
 
 FILE_NAME = "sealbox.toml"
-L = TypeVar("L")
 
 
 class ConfigError(Exception):
@@ -65,32 +62,6 @@ class ConfigError(Exception):
         super().__init__(f"{path}: " + "; ".join(mistakes))
         self.path = path
         self.mistakes = mistakes
-
-
-def _bounded(kind: Any) -> Any:
-    """Numbers in limits are counts, sizes or times: never negative."""
-    return Annotated[kind, Field(ge=0)] if kind in (int, float) else kind
-
-
-def _section_of(limits: type[Any]) -> type[BaseModel]:
-    """A section with the fields and defaults of a dataclass of limits, and with its own checks."""
-    hints = get_type_hints(limits)
-    fields: dict[str, Any] = {
-        one.name: (_bounded(hints[one.name]), one.default)
-        for one in dataclasses.fields(limits)
-        if one.default is not dataclasses.MISSING
-    }
-
-    def fits(section: BaseModel) -> BaseModel:
-        limits(**section.model_dump())  # its ValueError is named together with all other mistakes
-        return section
-
-    checks: dict[str, Any] = {"fits": model_validator(mode="after")(fits)}
-    return create_model(limits.__name__, __base__=Section, __validators__=checks, **fields)
-
-
-def _limits(section: BaseModel, limits: type[L]) -> L:
-    return limits(**section.model_dump())
 
 
 def check_endpoint(text: str) -> str:
@@ -229,17 +200,17 @@ class BackupSection(Section):
         return self
 
 
-StoreSection = _section_of(StoreLimits)
-MimeSection = _section_of(MimeLimits)
-StreamSection = _section_of(StreamLimits)
-LoadSection = _section_of(LoadLimits)
-ImapSection = _section_of(ImapLimits)
-Pop3Section = _section_of(Pop3Limits)
-LmtpSection = _section_of(EnvelopeLimits)
-AuthSection = _section_of(SaslServiceLimits)
-RecipientsSection = _section_of(SocketmapLimits)
-LoginSection = _section_of(LoginLimits)
-SnapshotsSection = _section_of(BackupLimits)
+StoreSection = section_of(StoreLimits)
+MimeSection = section_of(MimeLimits)
+StreamSection = section_of(StreamLimits)
+LoadSection = section_of(LoadLimits)
+ImapSection = section_of(ImapLimits)
+Pop3Section = section_of(Pop3Limits)
+LmtpSection = section_of(EnvelopeLimits)
+AuthSection = section_of(SaslServiceLimits)
+RecipientsSection = section_of(SocketmapLimits)
+LoginSection = section_of(LoginLimits)
+SnapshotsSection = section_of(BackupLimits)
 
 
 class _File(Section):
@@ -389,9 +360,9 @@ def parse(text: str, path: Path) -> Config:
     file = _checked(text, path)
     workers = file.workers or os.cpu_count() or 1
     store, imap, lmtp = (
-        _limits(file.store, StoreLimits),
-        _limits(file.imap, ImapLimits),
-        _limits(file.lmtp, EnvelopeLimits),
+        limits_of(file.store, StoreLimits),
+        limits_of(file.imap, ImapLimits),
+        limits_of(file.lmtp, EnvelopeLimits),
     )
     # No protocol may announce a message size that the store would refuse.
     largest = store.max_message_bytes
@@ -412,19 +383,19 @@ def parse(text: str, path: Path) -> Config:
         accounts=file.accounts,
         unlock=_unlock_limits(file.argon2, workers),
         store=store,
-        mime=_limits(file.mime, MimeLimits),
-        stream=_limits(file.stream, StreamLimits),
-        load=_limits(file.load, LoadLimits),
+        mime=limits_of(file.mime, MimeLimits),
+        stream=limits_of(file.stream, StreamLimits),
+        load=limits_of(file.load, LoadLimits),
         imap=dataclasses.replace(imap, append_max_bytes=min(imap.append_max_bytes, largest)),
-        pop3=_limits(file.pop3, Pop3Limits),
+        pop3=limits_of(file.pop3, Pop3Limits),
         lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),
-        auth=_limits(file.auth, SaslServiceLimits),
-        recipients=_limits(file.recipients, SocketmapLimits),
+        auth=limits_of(file.auth, SaslServiceLimits),
+        recipients=limits_of(file.recipients, SocketmapLimits),
         door=DoorSettings(file.https, file.setup, file.dns),
-        login=_limits(file.login, LoginLimits),
+        login=limits_of(file.login, LoginLimits),
         metrics=file.metrics,
         backup=file.backup,
-        snapshots=_limits(file.snapshots, BackupLimits),
+        snapshots=limits_of(file.snapshots, BackupLimits),
         text=text,
     )
 
@@ -485,8 +456,8 @@ def mail_limits(store: object, mime: object) -> tuple[StoreLimits, MimeLimits]:
         pydantic.ValidationError: a value is wrong.
     """
     return (
-        _limits(StoreSection.model_validate(store), StoreLimits),
-        _limits(MimeSection.model_validate(mime), MimeLimits),
+        limits_of(StoreSection.model_validate(store), StoreLimits),
+        limits_of(MimeSection.model_validate(mime), MimeLimits),
     )
 
 
