@@ -412,7 +412,7 @@ class Database:
             self._away_until_s = time.monotonic() + self._pause_s
             is_told, self._is_told = self._is_told, True
         if not is_told:
-            log.error("directory: the connection to PostgreSQL is lost: %s", _first_line(error))
+            log.error("directory: PostgreSQL cannot be asked: %s", _first_line(error))
         self.close()
 
     def _answers(self) -> None:

@@ -236,7 +236,7 @@ def test_a_server_does_not_start_without_its_directory(moved: Moved) -> None:
 def test_the_log_says_when_postgresql_went_and_came_back(moved: Moved) -> None:
     """Once each, however many asked meanwhile, and nobody's address."""
     lines = [line for line in moved.server.errors().splitlines() if "sealbox.directory" in line]
-    assert [line for line in lines if "is lost" in line]
+    assert [line for line in lines if "cannot be asked" in line]
     assert [line for line in lines if "answers again" in line]
     assert len(lines) < 20
     assert not [line for line in lines if "localhost" in line or "@" in line]
