@@ -64,14 +64,15 @@ def import_directory(cli: Cli, file: Path) -> None:
 def write_key(cli: Cli, file: Path) -> None:
     """Write the key that seals the directory in PostgreSQL into a new FILE, for [directory] key_file.
 
-    All nodes of a server need the same one, and keep it when their own server.key changes. No mail is
-    touched, and the key opens none; whoever has it and the database reads all addresses.
+    The directory is lost without it, also when server.key has changed. No mail is touched, and the key opens
+    none; whoever has it and the database reads all addresses.
     """
     if file.exists():
         raise Refusal(f"{file} is there already: choose another name")
     write_cluster_key(cli.root, read_server_key(cli.root), file)
     cli.answer(
-        {"written": str(file)}, f"the key is in {file}: copy it to every node, and keep it off the backups"
+        {"written": str(file)},
+        f"the key is in {file}: name it in [directory] key_file, and keep a copy off the server",
     )
 
 
