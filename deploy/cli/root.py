@@ -269,7 +269,8 @@ def argon2_params(config: Path | None, data: Path | None) -> Argon2Params:
         ) from None
 
 
-def _put_directory(config: Path | None, data: Path | None, root: Path) -> None:
+def put_directory_of(config: Path | None, data: Path | None, root: Path) -> None:
+    """Let this process know where the configuration puts the directory of a data root. Raises Refusal."""
     try:
         put_directory_by(root, _settings(config, data).get("directory", {}))
     except ValidationError:
@@ -351,7 +352,7 @@ def _command(
                 argon2_params(chosen, nearest),
                 configuration.find(chosen, nearest),
             )
-            _put_directory(chosen, nearest, cli.root)
+            put_directory_of(chosen, nearest, cli.root)
             owner = work_as(cli.root)
             with working_as(owner):
                 function(cli, *args, **kwargs)

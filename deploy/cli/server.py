@@ -12,9 +12,8 @@ import click
 from deploy import config as configuration
 from deploy import first_run, serving
 from deploy.cli.owner import other_owner
-from deploy.cli.root import EXIT_REFUSED, EXIT_USAGE, GivenPaths, explain
+from deploy.cli.root import EXIT_REFUSED, EXIT_USAGE, GivenPaths, Refusal, explain, put_directory_of
 from mailstore.account import check_root
-from mailstore.directory import put_directory
 from mailstore.errors import (
     DirectoryKeyWrong,
     DirectoryLost,
@@ -60,16 +59,6 @@ def _refuse_as_root(data: Path) -> None:
         _refuse(*explain(exc))
     if owner is not None:
         _refuse(f"the data in {data} belong to {owner}: start the server as that user")
-
-
-def _put_directory(data: Path) -> None:
-    """Where the settings of an earlier quick start put the directory."""
-    if (data / configuration.FILE_NAME).exists():
-        try:
-            settings = configuration.load(data / configuration.FILE_NAME)
-        except configuration.ConfigError:
-            return  # what is wrong in them is told when they are used
-        put_directory(data, settings.directory.place())
 
 
 def _serve(config: configuration.Config, on_ready: first_run.Ready, about_ports: str = "") -> None:
@@ -153,10 +142,12 @@ def quickstart(data: Path, port_base: int, as_json: bool) -> None:
     _refuse_as_root(data)
     try:
         serving.check_not_served(data.resolve())
-        _put_directory(data.resolve())
+        put_directory_of(None, data, data)
         prepared = first_run.prepare(data.resolve(), port_base)
     except StoreError as exc:
         _refuse(*explain(exc, data))
+    except Refusal as exc:
+        _refuse(exc.sentence, exc.exit_code)
     except (serving.CannotServe, first_run.CannotPrepare) as exc:
         _refuse(str(exc))
     _serve(prepared.config, lambda: first_run.announce(prepared, as_json), "; --port-base chooses others")

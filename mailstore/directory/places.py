@@ -51,14 +51,14 @@ _places: dict[Path, PostgresPlace] = {}
 def put_directory(root: Path, place: PostgresPlace | None) -> None:
     """Say where the directory of a data root is from now on in this process; None: in the root itself."""
     if place is None:
-        _places.pop(root.absolute(), None)
+        _places.pop(root.resolve(), None)
     else:
-        _places[root.absolute()] = place
+        _places[root.resolve()] = place
 
 
 def directory_place(root: Path) -> PostgresPlace | None:
     """What :func:`put_directory` has said."""
-    return _places.get(root.absolute())
+    return _places.get(root.resolve())
 
 
 def has_driver() -> bool:

@@ -8,8 +8,8 @@ import stat
 import pytest
 from command_world import PASSWORD, answer
 
-from deploy import serving
-from mailstore.directory import pg_connection, put_directory
+from deploy import first_run, serving
+from mailstore.directory import directory_place, pg_connection, put_directory
 from mailstore.errors import OutcomeUnknown
 
 JOE = "joe@example.org"
@@ -100,6 +100,25 @@ def test_two_directories_are_one_too_many(run, data, move):
     for file in data.glob("directory.db*"):
         file.unlink()
     serving.check_made(data)
+
+
+def test_a_quick_start_that_was_moved_goes_on_there(run, data, move, monkeypatch):
+    """Whatever else is wrong in its settings, it makes no second directory."""
+    data.mkdir()
+    move('[imap]\ncolour = "blue"')
+    assert run("domain", "add", "example.org")[0] == 0
+    found = []
+
+    def prepare(root, _port_base):
+        found.append(directory_place(root))
+        raise first_run.CannotPrepare("enough")
+
+    monkeypatch.setattr(first_run, "prepare", prepare)
+    assert run("quickstart", "--data", str(data), data=False)[0] == 3
+    assert found[0] is not None
+    (data / "sealbox.toml").write_text("[directory]\nurl = 5\n")
+    code, _out, err = run("quickstart", "--data", str(data), data=False)
+    assert (code, "[directory] is wrong" in err, len(found)) == (2, True, 1)
 
 
 def test_an_account_whose_making_nobody_knows_of_keeps_its_folder(run, data, move, monkeypatch):

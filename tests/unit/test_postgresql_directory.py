@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from directory_worlds import ANN, JOE, record
 
-from mailstore.directory import PostgresPlace, pg_connection, pg_schema, places
+from mailstore.directory import Contents, PostgresPlace, pg_connection, pg_schema, places
 from mailstore.directory.pg_cache import Cache
 from mailstore.directory.postgresql import PostgresDirectory, is_made_in, make_in
 from mailstore.directory.sealing import Sealer, account_of, account_value
@@ -307,6 +307,15 @@ def test_a_domain_goes_or_gets_an_address_but_not_both(site, directory):
         assert (added, removed) in ((None, DomainInUse), (NoSuchDomain, None))
         assert (domain in directory.domains()) is (added is None)
         assert (other.resolve(f"info@{domain}") is not None) is (added is None)
+
+
+def test_of_two_imports_at_once_one_does_it(site):
+    """The other finds all of it there."""
+    contents = Contents.of("example.org", {"example.org": None}, [record()], [("info@example.org", JOE)])
+    nodes = [site.node() for _ in range(3)]
+    told = at_once(*[lambda n=node: n.fill(contents) for node in nodes])
+    assert sorted(told) == [False, False, True]
+    assert site.node().contents() == contents
 
 
 def test_generations_of_several_nodes_never_go_backwards(site, directory):
