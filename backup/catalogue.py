@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from backup.errors import SegmentDamaged
+from backup.former_keys import FormerKey, decode_former
 from backup.segment import SegmentName, StreamId
 from mailstore.directory import AccountRecord, Directory
 from mailstore.keys import AccountId, PublicKey
 from mailstore.model import Pop3Settings
 from mailstore.names import mailbox_name
+from mailstore.server_key import FORMER_KEYS_NOTE
 
 _ACCOUNT = "account/"
 
@@ -45,6 +47,7 @@ class ServerFacts:
     directory: Directory
     server_key: bytes = field(repr=False)
     configuration: str = field(repr=False)
+    notes: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def records_of(facts: ServerFacts) -> dict[str, bytes]:
@@ -59,6 +62,8 @@ def records_of(facts: ServerFacts) -> dict[str, bytes]:
         "server_key": facts.server_key.hex(),
         "configuration": facts.configuration,
     }
+    if facts.notes:
+        plain["notes"] = dict(facts.notes)
     quotas = directory.domain_quotas()
     if quotas:
         plain["domain_quotas"] = quotas
@@ -125,6 +130,10 @@ class Server:
     domain_quotas: dict[str, int] = field(default_factory=dict, repr=False)
     default_domain: str | None = field(default=None, repr=False)
     server_key: bytes = field(default=b"", repr=False)
+    notes: dict[str, str] = field(default_factory=dict, repr=False)
+    later_keys: tuple[FormerKey, ...] = field(default=(), repr=False)
+    """What is said of signing keys after the time that was asked for; anybody may have written that."""
+
     configuration: str = field(default="", repr=False)
     heads: dict[str, Head] = field(default_factory=dict, repr=False)
     gone: dict[str, AccountRecord] = field(default_factory=dict, repr=False)
@@ -168,7 +177,14 @@ class Server:
         self.default_domain = tree.get("default_domain", self.default_domain)
         if "server_key" in tree:
             self.server_key = bytes.fromhex(tree["server_key"])
+        if "notes" in tree:
+            self.notes = {name: str(text) for name, text in (tree["notes"] or {}).items()}
+            decode_former(self.notes.get(FORMER_KEYS_NOTE))  # refused as a whole, and not where it is used
         self.configuration = tree.get("configuration", self.configuration)
+
+    def former_keys(self) -> tuple[FormerKey, ...]:
+        """The signing keys that it has had before."""
+        return decode_former(self.notes.get(FORMER_KEYS_NOTE))
 
     def find(self, wanted: str) -> AccountRecord | None:
         """An account by its id, its address or an alias; also one that was deleted."""

@@ -35,6 +35,10 @@ class KeyFileInvalid(BackupError):
     """A file is not a backup key of the kind that was asked for."""
 
 
+class SigningKeyReplaced(BackupError):
+    """The given signing key names a successor, with which the newest snapshots are signed."""
+
+
 class WrongKey(BackupError):
     """The snapshots are sealed to another key pair."""
 

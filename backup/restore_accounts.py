@@ -13,12 +13,13 @@ from pathlib import Path
 
 from backup.catalogue import Head, Server
 from backup.errors import BackupError, MailIsThere, NothingSound, NothingToRestore
+from backup.former_keys import successors_of
 from backup.rebuild import Rebuilt
 from backup.restore import Listing, Restorer, Target, is_half_restored, target
 from backup.restored_keys import Difference, Keyslots, choose_keys
 from backup.retention import misdated
 from backup.segment import PAGE_BYTES, SERVER, StreamId
-from backup.server_stream import read_server
+from backup.server_stream import read_former_keys, read_server
 from backup.signing import Signer, Trust
 from backup.source import Source, keys_of
 from backup.state import FORGOTTEN, State
@@ -119,19 +120,32 @@ def by_private_key(
 ) -> Sources:
     """Everything from the store and the private key.
 
-    Raises as ``read_server`` does. If it is not known who must have signed the server's stream, the accounts'
-    streams must be signed by the server that it describes.
+    Raises as ``read_server`` does, and SigningKeyReplaced. If it is not known who must have signed the
+    server's stream, the accounts' streams must be signed by the server that it describes.
     """
-    trust = None if wishes.signed_by is None else Trust(wishes.signed_by)
+    trust = wishes.signed_by
     source = Source(store, lambda _name: private_key, listing.sizes, trust)
+    if trust is not None and not trust.former:
+        former = read_former_keys(source, listing, private_key, scratch, wishes.at_ms)
+        source = replace(source, trust=replace(trust, former=former))
     read = read_server(source, listing, private_key, scratch, wishes.at_ms, newest_sound=wishes.newest_sound)
     server = read.server
-    public = wishes.signed_by or (Signer(server.server_key).public if server.server_key else None)
-    if public is not None:
+    trust = source.trust or _described(server)
+    if trust is not None:
         heads = chain(server.heads.values(), *server.former.values())
         signed_from = {head.stream: head.signed_from for head in heads if head.signed_from is not None}
-        source = replace(source, trust=Trust(public, signed_from))
+        source = replace(source, trust=replace(trust, signed_from=signed_from))
     return Sources(source, listing, server.heads, server, tuple(read.passed_over))
+
+
+def _described(server: Server) -> Trust | None:
+    """Whose signature the server's stream itself says it has to be."""
+    if not server.server_key:
+        return None
+    public = Signer(server.server_key).public
+    # Snapshots of accounts are stored before the server's that names their key.
+    followers = successors_of(public, server.later_keys)
+    return Trust(public, former=server.former_keys(), followers=followers)
 
 
 def by_state(store: ObjectStore, listing: Listing, state: State) -> Sources:
@@ -193,8 +207,8 @@ class Wishes:
     threads: int = 4
     sessions_end_s: float = SESSIONS_END_S
     keyslots: Keyslots = Keyslots.NOW
-    signed_by: bytes | None = None
-    """Public half of the key that must have signed the server's stream; None: not known."""
+    signed_by: Trust | None = None
+    """Whose key must have signed the server's stream; None: not known."""
 
 
 class Restoring:

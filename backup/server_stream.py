@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +15,15 @@ from backup.errors import (
     NothingToRestore,
     ObjectMissing,
     SegmentDamaged,
+    SigningKeyReplaced,
     WrongKey,
 )
+from backup.former_keys import FormerKey, successors_of
 from backup.reading import OpenSegment, open_file
 from backup.rebuild import check_origin
 from backup.restore import Listing
 from backup.segment import SERVER, SERVER_FILE, Kind, SegmentName
+from backup.signing import Trust
 from backup.source import Source
 from backup.staging import staged_name
 from mailstore.keys import PrivateKey
@@ -66,6 +71,76 @@ def read_server(
     return ReadServer(reading.server, reading.passed_over)
 
 
+def read_former_keys(
+    source: Source, listing: Listing, private_key: PrivateKey, scratch: Path, at_ms: int | None = None
+) -> tuple[FormerKey, ...]:
+    """What the key that ``source`` trusts says of those before it: in the newest full segment that it signed.
+
+    It has to be known before the stream is read, because it stands at its end. Segments that cannot be read
+    say nothing.
+
+    Raises:
+        SigningKeyReplaced: a later segment, of ``at_ms`` at most, is signed by a key that the trusted one
+        named as its successor. ObjectStoreError, StorageFailed, StorageFull.
+    """
+    if source.trust is None:
+        return ()
+    for name in reversed(listing.streams.get(stream_of_server(private_key.public), ())):
+        if name.kind is not Kind.FULL:
+            continue
+        try:
+            found = _former_keys_in(source, scratch, name)
+        except (SegmentDamaged, ChainBroken):
+            continue
+        if isinstance(found, tuple):
+            return found
+        if found is not None and (at_ms is None or name.taken_ms <= at_ms):
+            raise SigningKeyReplaced(
+                "the given signing key was replaced, and what was stored since is signed with another one: if"
+                f" 'sealbox server-key rotate' showed this one, give --signed-by {found.hex()}"
+                " (a thief of the given key could have named one, too)"
+            )
+    return ()
+
+
+def _former_keys_in(source: Source, scratch: Path, name: SegmentName) -> tuple[FormerKey, ...] | bytes | None:
+    """The list in a segment that the trusted key signed; of another its key, if the trusted one leads there.
+
+    None where it does not. Raises SegmentDamaged, ChainBroken.
+    """
+    assert source.trust is not None, "the caller has asked"
+    with _fetched(source, scratch, name) as (segment, path, _):
+        segment.check()
+        server = Server()
+        server.apply(name, segment.file(SERVER_FILE) or b"")
+        keys = server.former_keys()
+        if not segment.signed:
+            return None
+        try:
+            source.check_writer(segment, path)
+        except SegmentDamaged:
+            followers = successors_of(source.trust.public, keys)
+            if not followers:
+                return None
+            Trust(followers[-1]).check(name, signed=True, path=path)
+            return followers[-1]
+        return keys
+
+
+@contextmanager
+def _fetched(source: Source, scratch: Path, name: SegmentName) -> Iterator[tuple[OpenSegment, Path, bytes]]:
+    """A segment, the file that it is in meanwhile, and its hash. Raises SegmentDamaged, ChainBroken."""
+    path = scratch / staged_name(name)
+    try:
+        digest = source.fetch(name, path)
+        with open_file(path, name, source.key(name)) as segment:
+            yield segment, path, digest
+    except ObjectMissing:
+        raise ChainBroken(str(name), "it is missing in the object store") from None
+    finally:
+        path.unlink(missing_ok=True)
+
+
 class _Reading:
     """One pass through the numbers of the stream."""
 
@@ -106,25 +181,18 @@ class _Reading:
         self._gap = self._gap or trouble
 
     def _read(self, name: SegmentName) -> None:
-        path = self._scratch / staged_name(name)
-        try:
-            digest = self._source.fetch(name, path)
-            with open_file(path, name, self._source.key(name)) as segment:
-                self._check_writer(segment, path)
-                segment.check()
-                content = segment.file(SERVER_FILE)
-                if content is None:
-                    raise SegmentDamaged(str(name), "it does not belong to the server's stream")
-                full = name.kind is Kind.FULL
-                follows = self._gap is None and name.sequence == self._at + 1
-                check_origin(segment, SERVER, self._previous if follows and not full else None)
-        except ObjectMissing:
-            raise ChainBroken(str(name), "it is missing in the object store") from None
-        finally:
-            path.unlink(missing_ok=True)
+        with _fetched(self._source, self._scratch, name) as (segment, path, digest):
+            self._check_writer(segment, path)
+            segment.check()
+            content = segment.file(SERVER_FILE)
+            if content is None:
+                raise SegmentDamaged(str(name), "it does not belong to the server's stream")
+            full = name.kind is Kind.FULL
+            follows = self._gap is None and name.sequence == self._at + 1
+            check_origin(segment, SERVER, self._previous if follows and not full else None)
         # The first full segment is used whatever time was asked for: without it there is nothing.
         if self._at_ms is not None and name.taken_ms > self._at_ms and self.server is not None:
-            self._note_streams(self.server, name, content)
+            self._note_later(self.server, name, content)
             return
         if not full and (self.server is None or not follows):
             missing = ChainBroken(f"{name.stream}/{self._at + 1:08d}", "it is missing in the object store")
@@ -133,11 +201,18 @@ class _Reading:
             return
         self._apply(name, content, digest, full=full)
 
-    def _note_streams(self, server: Server, name: SegmentName, content: bytes) -> None:
-        """After the requested time only the owners of streams count: those are announced late."""
+    def _note_later(self, server: Server, name: SegmentName, content: bytes) -> None:
+        """After the requested time only the owners of streams count: those are announced late.
+
+        And, if its writer is known, the server's key: no restore brings back one that was replaced.
+        """
         later = Server()
         later.apply(name, content)
         server.heads = later.heads | server.heads
+        if self._source.trust is not None:
+            server.server_key = later.server_key or server.server_key
+            server.notes |= later.notes
+        server.later_keys = later.former_keys() or server.later_keys
 
     def _check_writer(self, segment: OpenSegment, path: Path) -> None:
         """In this stream only the order tells from which segment on everything is signed."""

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backup.errors import SegmentDamaged
+from backup.former_keys import FormerKey, is_signed, succession
 from backup.sealing import SIGNATURE_BYTES
 from backup.segment import SegmentName, StreamId
 from mailstore.durable import storage_errors
-from mailstore.keys import KeyLabel, derive
+from mailstore.keys import ServerKeyLabel, derive
 
 SEED_BYTES = 32
 PUBLIC_BYTES = 32
@@ -30,13 +30,17 @@ class Signer:
 
     def __init__(self, server_key: bytes) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(
-            derive(server_key, KeyLabel.BACKUP_SIGNING, SEED_BYTES)
+            derive(server_key, ServerKeyLabel.BACKUP_SIGNING, SEED_BYTES)
         )
 
     @property
     def public(self) -> bytes:
         """What proves its signatures, 32 bytes; no secret."""
         return self._key.public_key().public_bytes_raw()
+
+    def name_successor(self, public: bytes) -> bytes:
+        """The signature by which this key says that ``public`` comes after it."""
+        return self._key.sign(succession(public))
 
     def sign(self, name: SegmentName, digest: bytes) -> bytes:
         """The signature of the segment ``name`` whose octets so far have the SHA-256 ``digest``."""
@@ -50,6 +54,12 @@ class Trust:
     public: bytes
     signed_from: Mapping[StreamId, int] = field(default_factory=dict)
     """The number from which on the segments of a stream are signed; those before it cannot be."""
+
+    former: tuple[FormerKey, ...] = ()
+    """Keys that it has had before, each believed as far as it says."""
+
+    followers: tuple[bytes, ...] = ()
+    """Keys that came after it, each named by the one before."""
 
     def check(self, name: SegmentName, *, signed: bool, path: Path) -> None:
         """Whether the server wrote the object in ``path``. Raises SegmentDamaged, StorageFailed."""
@@ -65,10 +75,11 @@ class Trust:
                 digest.update(piece)
                 left -= len(piece)
             signature = file.read()
-        try:
-            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, _message(name, digest.digest()))
-        except InvalidSignature:
-            raise SegmentDamaged(str(name), "this server did not sign it") from None
+        message = _message(name, digest.digest())
+        former = (one.public for one in self.former if one.may_have_signed(name))
+        keys = (self.public, *self.followers, *former)
+        if not any(is_signed(key, signature, message) for key in keys):
+            raise SegmentDamaged(str(name), "this server did not sign it")
 
 
 def _message(name: SegmentName, digest: bytes) -> bytes:

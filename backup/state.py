@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from backup.image import Position
 from backup.segment import SERVER, Kind, SegmentName, StreamId, parse_name
+from mailstore.damage import DamagedDatabase
 from mailstore.engine import Database, DatabaseKey, Row, Txn, close_all, open_connection
 from mailstore.errors import TooNew
-from mailstore.keys import KeyLabel, derive
+from mailstore.keys import ServerKeyLabel, derive
 from mailstore.page_journal import FileIdentity
+from mailstore.server_key import key_lock
+from mailstore.server_rekeying import Rekeying
 from mailstore.wal import WalPosition
 
 T = TypeVar("T")
@@ -109,25 +113,54 @@ def new_stream(account: str) -> Stream:
     return Stream(StreamId(os.urandom(16).hex()), account)
 
 
+def _key_of(server_key: bytes) -> DatabaseKey:
+    return DatabaseKey(
+        derive(server_key, ServerKeyLabel.BACKUP_STATE, 32),
+        derive(server_key, ServerKeyLabel.BACKUP_STATE_SALT, 16),
+    )
+
+
+def rekeying_of_state(folder: Path, old: bytes, new: bytes) -> Rekeying:
+    """How the state gets from one server's key to another; :func:`sign_anew` has to amend the copy."""
+    path = folder / STATE_FILE
+    return Rekeying(path, _key_of(old), _key_of(new), SCHEMA_VERSION, DamagedDatabase(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Of the oldest and the newest segment of a stream, stored or not."""
+
+    oldest: int
+    newest: int
+
+
+def sign_anew(txn: Txn) -> dict[StreamId, Numbers]:
+    """Let another signing key begin; what was signed until now, by stream.
+
+    The server's stream goes on with a full segment, so that what the former key signed is not needed for it.
+    """
+    if txn.one("SELECT 1 FROM pragma_table_info('stream') WHERE name='signed_from'") is not None:
+        txn.run("UPDATE stream SET signed_from=NULL WHERE account=?", (SERVER,))
+    rows = txn.rows("SELECT stream, min(sequence), max(sequence) FROM segment GROUP BY stream")
+    return {StreamId(stream): Numbers(*numbers) for stream, *numbers in rows}
+
+
 class State:
     """The job's database. One process uses it at a time; methods block."""
 
     def __init__(self, folder: Path, server_key: bytes) -> None:
         """Open or create. Raises TooNew, StorageFailed (another server key, damage), StorageFull."""
-        key = DatabaseKey(
-            derive(server_key, KeyLabel.BACKUP_STATE, 32), derive(server_key, KeyLabel.BACKUP_STATE_SALT, 16)
-        )
-        self._database: Database = open_connection(folder / STATE_FILE, key)
-        try:
+        with ExitStack() as held:
+            held.enter_context(key_lock(folder.parent))
+            self._database: Database = open_connection(folder / STATE_FILE, _key_of(server_key))
+            held.callback(close_all, [self._database])
             if self._read(_version) != SCHEMA_VERSION:
                 self._database.write(0, _migrate)
-        except BaseException:
-            self.close()
-            raise
+            self._held = held.pop_all()
 
     def close(self) -> None:
         """Checkpoint and close."""
-        close_all([self._database])
+        self._held.close()
 
     def tidy(self) -> None:
         """Checkpoint the state's own database; once per round is enough."""

@@ -16,6 +16,7 @@ from mailstore.account import has_server, make_root, open_directory, read_server
 from mailstore.durable import storage_errors, write_new
 from mailstore.errors import AccountExists
 from mailstore.keys import PublicKey
+from mailstore.server_key import NOTES, read_note, write_note
 
 
 def restore_server(root: Path, server: Server) -> None:
@@ -25,6 +26,7 @@ def restore_server(root: Path, server: Server) -> None:
         StorageFailed, StorageFull: call it again to continue.
     """
     make_root(root, server.server_key)
+    _restore_notes(root, server)
     directory = open_directory(root)
     try:
         for domain in server.domains:
@@ -43,6 +45,15 @@ def restore_server(root: Path, server: Server) -> None:
                 continue  # an earlier try came this far
     finally:
         directory.close()
+
+
+def _restore_notes(root: Path, server: Server) -> None:
+    """Restore what outlives a server's key, where it is that key and there is nothing yet."""
+    server_key = read_server_key(root)
+    for name in NOTES:
+        text = server.notes.get(name)
+        if text is not None and server_key == server.server_key and read_note(root, server_key, name) is None:
+            write_note(root, server_key, name, text)
 
 
 def make_server(root: Path, server: Server, file_name: str) -> Path | None:

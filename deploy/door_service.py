@@ -19,7 +19,7 @@ from mailstore.address import read_address, read_domain
 from mailstore.errors import AuthenticationFailed
 from mailstore.executor import Executor
 from mailstore.invitations import DEVICE_VALID_S, Place, join, welcome
-from mailstore.keys import KeyLabel, Token, derive, read_token
+from mailstore.keys import ServerKeyLabel, Token, derive, read_token
 from mailstore.model import AccessProtocol
 from protocols.https.accounts import Joined, Welcomed
 from protocols.https.profile import CannotSign, Signer, read_signer
@@ -91,7 +91,7 @@ class DoorService:
         self._config = config
         self._executor = Executor(reactor, THREADS)
         self._directory = open_directory(config.data)
-        key = derive(read_server_key(config.data), KeyLabel.LOGIN_THROTTLE, THROTTLE_KEY_BYTES)
+        key = derive(read_server_key(config.data), ServerKeyLabel.LOGIN_THROTTLE, THROTTLE_KEY_BYTES)
         self._throttle = Throttle.on_disk(config.data, key, config.login)
         self._guard = AttemptGuard(
             config.login, reactor, self._throttle, self._executor.call, lambda _name: None

@@ -25,7 +25,7 @@ from mailstore.account import open_directory, read_server_key
 from mailstore.changes import Watcher
 from mailstore.executor import Executor
 from mailstore.invitation_files import remove_expired
-from mailstore.keys import KeyLabel, derive
+from mailstore.keys import ServerKeyLabel, derive
 from mailstore.store import MailStore
 from mailstore.unlock import Unlocker
 from protocols.access_log import AccessLog, FileAccessLog
@@ -63,7 +63,7 @@ class Service:
             *(reactor, config.data, self._directory, unlocker, self._executor),
             *(config.store, Watcher(reactor), config.mime),
         )
-        key = derive(read_server_key(config.data), KeyLabel.LOGIN_THROTTLE, THROTTLE_KEY_BYTES)
+        key = derive(read_server_key(config.data), ServerKeyLabel.LOGIN_THROTTLE, THROTTLE_KEY_BYTES)
         self._throttle = Throttle.on_disk(config.data, key, config.login)
         guard = LoginGuard(
             *(self._store, config.login, reactor, self._throttle),

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,12 @@ from deploy.notify import inherited_sockets, keep_watchdog, notify
 from deploy.sockets import SERVICES, CannotListen, Listener, bind_all, bind_for_metrics, close_all
 from deploy.supervisor import Supervisor, lock_path
 from mailstore.account import has_directory, init_root
+from mailstore.damage import GUIDE, SERVER_SECTION
 from mailstore.directory import directory_place, has_stale_directory, put_directory
 from mailstore.durable import storage_errors
 from mailstore.errors import DirectoryEmpty, StorageFull
 from mailstore.keys import process_hardening
+from mailstore.server_key import DirectoryUnderKey, Found, WrongServerKey, is_begun
 
 log = logging.getLogger("sealbox.serve")
 
@@ -46,6 +49,12 @@ PLAIN_SWAP_ALLOWED = "swap on %s is not encrypted; serving because allow_unencry
 STALE_DIRECTORY = (
     "[directory] url puts the directory into PostgreSQL, but %s has a directory of its own, too: once its"
     " accounts are in PostgreSQL ('sealbox directory import'), move directory.db and directory.db-* elsewhere"
+)
+
+
+UNDER_KEY = (
+    "the directory in PostgreSQL is sealed with a key that is derived from this server's: write that into a"
+    " file first ('sealbox directory key FILE') and name it in [directory] key_file"
 )
 
 
@@ -172,6 +181,30 @@ def _make_room_for_metrics(config: Config) -> None:
         log.error("no metrics until the next start: %s cannot be made (errno %s)", folder, exc.errno)
 
 
+def _finish_key_exchange(data: Path) -> None:
+    """Go on with what 'sealbox server-key rotate' has begun. Raises CannotServe, StoreError."""
+    if not is_begun(data):
+        return
+    from backup.key_rotation import finish  # not kept in the memory of every server
+
+    try:
+        found = finish(data, int(time.time() * 1000))
+    except WrongServerKey:
+        raise CannotServe(
+            f"directory.db is damaged, or server.key is not the one it was made with: see {GUIDE},"
+            f' "{SERVER_SECTION}"'
+        ) from None
+    except DirectoryUnderKey:
+        raise CannotServe(UNDER_KEY) from None
+    if found is Found.FINISHED:
+        log.info("the server's key was exchanged: everything is under the new one")
+    elif found is Found.WAITING:
+        log.warning(
+            "a new server's key was made and is not in its place, so the present one stays in use:"
+            " put it there, or 'sealbox server-key rotate --abandon'"
+        )
+
+
 def run(config: Config, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT. ``on_ready`` is called once every worker accepts connections.
 
@@ -188,6 +221,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     check_volume(config)
     put_directory(config.data, config.directory.place())
     check_made(config.data)
+    _finish_key_exchange(config.data)
     init_root(config.data)
     lock = _lock(config.data)
     try:

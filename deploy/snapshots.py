@@ -23,10 +23,11 @@ from deploy.forking import Inherited
 from deploy.logs import setup
 from deploy.object_store import open_store
 from deploy.snapshot_metrics import write_metrics
-from mailstore.account import open_directory, read_server_key
+from mailstore.account import key_in_use, open_directory
 from mailstore.errors import Busy, StoreError
 from mailstore.keys import process_hardening
 from mailstore.locks import locked
+from mailstore.server_key import read_notes
 
 log = logging.getLogger("sealbox.backup")
 
@@ -44,7 +45,7 @@ def open_job(config: Config, stack: ExitStack, *, patience_s: float) -> tuple[Jo
         NotInitialised: there are no server's data. Busy: another job runs.
         BackupError, StoreError.
     """
-    server_key = read_server_key(config.data)
+    server_key = stack.enter_context(key_in_use(config.data))
     places = Places(config.data)
     places.make()
     stack.enter_context(locked(places.lock, exclusive=True, timeout_s=patience_s))
@@ -53,7 +54,7 @@ def open_job(config: Config, stack: ExitStack, *, patience_s: float) -> tuple[Jo
     stack.callback(state.close)
     directory = open_directory(config.data)
     stack.callback(directory.close)
-    facts = ServerFacts(directory, server_key, config.text)
+    facts = ServerFacts(directory, server_key, config.text, read_notes(config.data, server_key))
     job = Job(
         places,
         state,

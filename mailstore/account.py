@@ -25,7 +25,6 @@ from mailstore.durable import (
     remove_tree,
     shred,
     storage_errors,
-    sync_folder,
     write_new,
 )
 from mailstore.errors import (
@@ -64,13 +63,17 @@ from mailstore.keys import (
 )
 from mailstore.locks import LOCK_TIMEOUT_S, HeldLock, locked
 from mailstore.page_journal import PAGE_JOURNAL
+from mailstore.server_key import (
+    SERVER_KEY_BYTES,
+    SERVER_KEY_NAME,
+    key_lock,
+    parse_server_key,
+    write_first_key,
+)
 from mailstore.set_aside import copies_of, shred_keys
 
-SERVER_KEY_NAME = "server.key"
-SERVER_KEY_BYTES = 32
 SNAPSHOT_RETENTION_DAYS = 10
 _SECONDS_PER_DAY = 86_400
-_SERVER_KEY = re.compile(rb"[0-9a-f]{64}\n?")
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -216,11 +219,12 @@ def make_root(root: Path, server_key: bytes | None) -> None:
         make_folder(root / "accounts")
         # Check this before the key: a concurrent first start creates the key first, then the directory.
         is_needed = is_under_servers_key(root)
-        if not _server_key_path(root).exists():
+        if not (root / SERVER_KEY_NAME).exists():
             if is_needed and server_key is None:
                 raise ServerKeyLost
-            _write_server_key(root, server_key or os.urandom(SERVER_KEY_BYTES))
-    make_directory(root, read_server_key(root))
+            write_first_key(root, server_key or os.urandom(SERVER_KEY_BYTES))
+    with key_in_use(root) as key:
+        make_directory(root, key)
 
 
 def check_root(root: Path) -> None:
@@ -239,7 +243,7 @@ def check_root(root: Path) -> None:
 def has_server(root: Path) -> bool:
     """Whether the server's key and its directory are there. Raises StorageFailed."""
     with storage_errors():
-        return _server_key_path(root).exists() and has_directory(root)
+        return (root / SERVER_KEY_NAME).exists() and has_directory(root)
 
 
 def _has_accounts(root: Path) -> bool:
@@ -258,23 +262,32 @@ def open_directory(root: Path) -> Directory:
 
     Raises NotInitialised, ServerKeyLost, DirectoryLost, DatabaseDamaged, StorageFailed, TooNew.
     """
-    server_key = read_server_key(root)
-    if directory_place(root) is None and not has_directory(root):
-        raise DirectoryLost if _has_accounts(root) else NotInitialised
-    return directory_of(root, server_key)
+    with key_in_use(root) as server_key:
+        if directory_place(root) is None and not has_directory(root):
+            raise DirectoryLost if _has_accounts(root) else NotInitialised
+        return directory_of(root, server_key)
+
+
+@contextmanager
+def key_in_use(root: Path) -> Iterator[bytes]:
+    """The server's key, for opening what is encrypted under it: inside, nobody exchanges the two.
+
+    Raises as :func:`read_server_key`, and Busy.
+    """
+    read_server_key(root)  # where there is none, the lock makes no file
+    with key_lock(root):
+        yield read_server_key(root)
 
 
 def read_server_key(root: Path) -> bytes:
     """The server's 32-byte key. Raises NotInitialised, ServerKeyLost, StorageFailed."""
     with storage_errors():
         try:
-            raw = _server_key_path(root).read_bytes()
+            raw = (root / SERVER_KEY_NAME).read_bytes()
         except FileNotFoundError:
             is_lost = is_under_servers_key(root) or _has_accounts(root)
             raise (ServerKeyLost if is_lost else NotInitialised) from None
-    if not _SERVER_KEY.fullmatch(raw):
-        raise ServerKeyLost
-    return bytes.fromhex(raw.decode("ascii"))
+    return parse_server_key(raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,23 +424,6 @@ def accept_header(root: Path, directory: Directory, account_id: AccountId) -> No
     """
     header = read_header(account_paths(root, account_id).folder).header
     directory.set_header(account_id, header.public_key, header.generation)
-
-
-def _server_key_path(root: Path) -> Path:
-    return root / SERVER_KEY_NAME
-
-
-def _write_server_key(root: Path, server_key: bytes) -> None:
-    temporary = root / f".server.key.{os.urandom(4).hex()}.tmp"
-    write_new(temporary, server_key.hex().encode("ascii") + b"\n")
-    try:
-        # A link, because two first starts may race and the loser must use the winner's key.
-        os.link(temporary, _server_key_path(root))
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
-    sync_folder(root)
 
 
 def _first_header(

@@ -57,6 +57,17 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def synced(path: Path) -> int:
+    """Have a database on the disk, which SQLite does not promise of a copy; its size. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        path.chmod(FILE_MODE)
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
 def take_place(*pairs: tuple[Path, Path]) -> list[int]:
     """Give the first file of each pair, which is on the disk, the name of the second; each durably, in order.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mailstore.engine import Database
+from mailstore.errors import StorageFailed
+from mailstore.ops.contents import contents
 from mailstore.ops.history import histories
 
 _BAD_PAGE = "HMAC verification failed for page "
@@ -35,3 +37,9 @@ def is_earlier_state(then: Database, now: Database) -> bool:
     # In this order: what is written to the living database meanwhile only adds to its history.
     before, after = then.read(0, histories), now.read(0, histories)
     return all(one.is_before(after[mailbox]) for mailbox, one in before.items() if mailbox in after)
+
+
+def require_equal(copy: Database, original: Database) -> None:
+    """Look at all of both. Raises StorageFailed: the copy is not whole, or holds something else."""
+    if unsound(copy) is not None or copy.read(0, contents) != original.read(0, contents):
+        raise StorageFailed("the copy is not what it was made from")

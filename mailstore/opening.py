@@ -27,14 +27,12 @@ from mailstore.errors import (
 )
 from mailstore.keys import (
     KEYS_FILE,
-    MASTER_KEY_BYTES,
     NOBODY,
     AccountId,
     Argon2,
     Argon2Params,
     Expected,
     Header,
-    KeyLabel,
     Keyslot,
     PrivateKey,
     SignedHeader,
@@ -45,7 +43,6 @@ from mailstore.keys import (
     choose_slot,
     decoy_header,
     decoy_slot,
-    derive,
     dummy_scram_setup,
     lock_in_memory,
     open_scram_wrap,
@@ -55,6 +52,7 @@ from mailstore.keys import (
     wipe,
 )
 from mailstore.model import AccessProtocol, ScramExchange, ScramSetup
+from mailstore.server_key import decoy_secret
 from mailstore.staged_keys import header_now
 
 DECOY_FOLDER = "decoy"
@@ -143,8 +141,8 @@ def scram_setup(root: Path, directory: Directory, name: str | bytes) -> ScramSet
     found = _find(root, directory, name)
     # All spellings of one name get one salt, as they would if the account existed.
     meant = directory.login_name(name)
-    server_secret = derive(read_server_key(root), KeyLabel.SCRAM_DUMMY_SALT, MASTER_KEY_BYTES)
-    dummy = dummy_scram_setup(server_secret, name if meant is None else meant)
+    secret = decoy_secret(root, read_server_key(root))
+    dummy = dummy_scram_setup(secret, name if meant is None else meant)
     if found.damage is not None:
         raise found.damage
     if found.record is None or found.signed is None:

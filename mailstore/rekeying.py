@@ -16,7 +16,7 @@ from pathlib import Path
 from mailstore.account import AccountPaths, account_paths, keys_lock
 from mailstore.account_database import copied_database, database_alone, mail_key, remove_leftovers
 from mailstore.directory import AccountRecord, Directory
-from mailstore.durable import replace_file, storage_errors, sync_folder, write_new
+from mailstore.durable import replace_file, storage_errors, sync_folder, synced, write_new
 from mailstore.engine import DatabaseKey
 from mailstore.errors import (
     Busy,
@@ -29,6 +29,7 @@ from mailstore.errors import (
 )
 from mailstore.eviction import evicted
 from mailstore.former_key import is_former_key, open_former_keys, seal_former_keys
+from mailstore.integrity import require_equal
 from mailstore.invitation_files import invitations
 from mailstore.keys import (
     NEW_KEYS_FILE,
@@ -55,7 +56,7 @@ from mailstore.keys import (
 )
 from mailstore.locks import HeldLock
 from mailstore.opening import Proven, current, open_as_owner
-from mailstore.rewriting import require_equal, require_room_for_a_copy, synced
+from mailstore.rewriting import require_room_for_a_copy
 from mailstore.room import log_bytes
 from mailstore.sealed import pending, read_sealed
 from mailstore.staged_keys import discard, settle_alone, staged_former_key

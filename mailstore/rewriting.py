@@ -6,7 +6,6 @@ leaves, the next opening of the account removes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +17,13 @@ from mailstore.account_database import (
     remove_leftovers,
 )
 from mailstore.directory import AccountRecord, Directory
-from mailstore.durable import storage_errors, take_place
-from mailstore.engine import Database, DatabaseKey
+from mailstore.durable import storage_errors, synced, take_place
+from mailstore.engine import DatabaseKey
 from mailstore.errors import NoSuchAccount, StorageFailed
 from mailstore.eviction import evicted
-from mailstore.integrity import unsound
+from mailstore.integrity import require_equal
 from mailstore.keys import Argon2Params
 from mailstore.locks import HeldLock
-from mailstore.ops.contents import contents
 from mailstore.room import ROOM_TO_OPEN_BYTES, ROOM_TO_WRITE_BYTES, free_bytes, log_bytes
 
 
@@ -103,12 +101,6 @@ def _copy(paths: AccountPaths, key: DatabaseKey, held: HeldLock) -> None:
             require_equal(new, old)
 
 
-def require_equal(copy: Database, original: Database) -> None:
-    """Look at all of both. Raises StorageFailed: the copy is not whole, or holds something else."""
-    if unsound(copy) is not None or copy.read(0, contents) != original.read(0, contents):
-        raise StorageFailed("the copy is not what it was made from")
-
-
 def _take_its_place(paths: AccountPaths) -> Rewritten:
     with storage_errors():
         if log_bytes(paths.mail_db) or log_bytes(paths.rewritten):
@@ -116,14 +108,3 @@ def _take_its_place(paths: AccountPaths) -> Rewritten:
         after = synced(paths.rewritten)
         (before,) = take_place((paths.rewritten, paths.mail_db))
         return Rewritten(before, after)
-
-
-def synced(path: Path) -> int:
-    """Have a database on the disk, which SQLite does not promise of a copy; its size. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        path.chmod(0o600)
-        os.fsync(descriptor)
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from backup.catalogue import stream_of_server
+from backup.former_keys import decode_former
 from backup.job import (
     TROUBLE,
     Places,
@@ -55,6 +56,7 @@ from mailstore.account import read_server_key
 from mailstore.errors import Busy, StorageFull
 from mailstore.keys import PrivateKey
 from mailstore.locks import locked
+from mailstore.server_key import FORMER_KEYS_NOTE, read_note
 from mailstore.set_aside import Copy, replaced_copies
 
 _POLL_S = 0.2
@@ -123,10 +125,13 @@ def status(cli: Cli) -> None:
     aside = replaced_copies(cli.root)
     missing = sorted(set(names.values()) - {str(one["name"]) for one in accounts})
     running = _job_runs(cli.root)
-    signing_key = Signer(read_server_key(cli.root)).public.hex()
+    server_key = read_server_key(cli.root)
+    signing_key = Signer(server_key).public.hex()
+    former = decode_former(read_note(cli.root, server_key, FORMER_KEYS_NOTE))
     fields: Fields = {
         "store": config.backup.store,
         "signing_key": signing_key,
+        "former_signing_keys": [{"key": one.public.hex(), "until": utc_ms(one.until_ms)} for one in former],
         "running": running,
         "trouble": trouble,
         "deletes_refused": refused,
@@ -141,6 +146,7 @@ def status(cli: Cli) -> None:
     lines = [
         f"store: {config.backup.store}",
         f"signing key: {signing_key}  (write it down beside the private key)",
+        *(f"until {utc_ms(one.until_ms)} it was {one.public.hex()}" for one in former),
         "the snapshot job is running" if running else _NOT_RUNNING,
         f"waiting for the store: {counted(len(waiting), 'snapshot')}, {size_text(sum(waiting))}",
         *([f"TROUBLE: {trouble}"] if trouble else []),

@@ -28,6 +28,7 @@ COMMANDS = {
     "recovery-key": "account.recovery_key",
     "restore": "restore.restore",
     "serve": "server.serve",
+    "server-key": "server_key.server_key",
     "top": "top.top",
     "volume": "volume.volume",
     "who": "who.who",

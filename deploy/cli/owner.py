@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailstore.account import SERVER_KEY_NAME
 from mailstore.durable import storage_errors
+from mailstore.server_key import SERVER_KEY_NAME
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ Exit codes, the same for every command:
 
 import functools
 import json
+import os
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -81,6 +83,7 @@ from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.room import volume_of
+from mailstore.server_key import DirectoryUnderKey, Found, WrongServerKey, is_begun
 
 P = ParamSpec("P")
 
@@ -355,6 +358,7 @@ def _command(
             put_directory_of(chosen, nearest, cli.root)
             owner = work_as(cli.root)
             with working_as(owner):
+                _finish_key_exchange(cli)
                 function(cli, *args, **kwargs)
         except Refusal as refusal:
             _fail(refusal.sentence, refusal.exit_code, as_json)
@@ -368,6 +372,26 @@ def _command(
             _fail(str(error), _exit_code(error), as_json)
 
     return body
+
+
+def _finish_key_exchange(cli: Cli) -> None:
+    """Go on with what 'sealbox server-key rotate' has begun. Raises StoreError."""
+    if not is_begun(cli.root) or cli.root.stat().st_uid != os.geteuid():
+        return  # what another user than the owner writes, the server could not read
+    from backup.key_rotation import finish
+
+    try:
+        found = finish(cli.root, int(time.time() * 1000))
+    except (NotInitialised, ServerKeyLost, WrongServerKey, DirectoryUnderKey):
+        return  # the command itself says what that means for it
+    except Busy:
+        raise Refusal(
+            "the server's key is being exchanged, and something else has the directory open: if a server runs"
+            " whose new key was put in its place, restart it",
+            EXIT_BUSY,
+        ) from None
+    if found is Found.FINISHED:
+        cli.remark("the server's key was exchanged: what was left of that is done now")
 
 
 def _exit_code(error: BackupError) -> int:

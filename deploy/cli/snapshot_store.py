@@ -16,12 +16,13 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from backup.former_keys import FormerKey, decode_former
 from backup.job import Places
 from backup.keypair import read_private_key
 from backup.limits import BackupLimits
 from backup.restore import list_store
 from backup.restore_accounts import Sources, Wishes, by_private_key, by_state
-from backup.signing import PUBLIC_BYTES, Signer
+from backup.signing import PUBLIC_BYTES, Signer, Trust
 from backup.state import STATE_FILE, State
 from backup.stores import ObjectStore
 from deploy import config as configuration
@@ -29,10 +30,11 @@ from deploy.cli.owner import as_caller
 from deploy.cli.root import EXIT_USAGE, Cli, Refusal
 from deploy.config import BackupSection
 from deploy.object_store import open_store
-from mailstore.account import read_server_key
+from mailstore.account import key_in_use, read_server_key
 from mailstore.durable import storage_errors
 from mailstore.errors import NotInitialised, ServerKeyLost
 from mailstore.keys import PrivateKey
+from mailstore.server_key import FORMER_KEYS_NOTE, read_note
 
 ANYBODY = "anybody"
 
@@ -106,14 +108,14 @@ def private_key(options: StoreOptions) -> PrivateKey | None:
         return read_private_key(options.private_key)
 
 
-def signed_by(root: Path, options: StoreOptions) -> bytes | None:
+def signed_by(root: Path, options: StoreOptions) -> Trust | None:
     """The required signing key: the one that was given, else that of the server in ``root``, if any.
 
     Raises Refusal.
     """
     if options.signed_by is None:
         try:
-            return Signer(read_server_key(root)).public
+            return Trust(Signer(read_server_key(root)).public, former=_known_former_keys(root))
         except (NotInitialised, ServerKeyLost):
             return None
     if options.signed_by == ANYBODY:
@@ -124,7 +126,12 @@ def signed_by(root: Path, options: StoreOptions) -> bytes | None:
         key = b""
     if len(key) != PUBLIC_BYTES:
         raise Refusal(f"--signed-by takes 64 hexadecimal digits, or {ANYBODY!r}", EXIT_USAGE)
-    return key
+    return Trust(key)
+
+
+def _known_former_keys(root: Path) -> tuple[FormerKey, ...]:
+    """Those that the server in ``root`` knows: the store may not know them yet."""
+    return decode_former(read_note(root, read_server_key(root), FORMER_KEYS_NOTE))
 
 
 @contextmanager
@@ -136,7 +143,8 @@ def opened_state(root: Path) -> Iterator[State]:
             "this server has taken no snapshots yet: 'sealbox backup run' takes them now;"
             " with --private-key the store itself is read"
         )
-    state = State(places.folder, read_server_key(root))
+    with key_in_use(root) as server_key:
+        state = State(places.folder, server_key)
     try:
         yield state
     finally:

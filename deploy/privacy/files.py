@@ -19,7 +19,7 @@ _OTHERS = Check("keys in files", (4, 6))
 _PLAIN = Check("plain content", (1, 5))
 
 _KNOWN_FOLDER = re.compile(
-    r"control|accounts(/[0-9a-f]{2}(/[0-9a-f]{32}(/inbox)?)?)?|backup(/staging|/scratch)?|log|metrics|invitations|tls|replaced(/[0-9a-f]{32}-\d+)?"
+    r"control|accounts(/[0-9a-f]{2}(/[0-9a-f]{32}(/inbox)?)?)?|backup(/staging|/scratch)?|log|metrics|invitations|notes|tls|replaced(/[0-9a-f]{32}-\d+)?"
 )
 """Folders whose names tell nothing about anybody; other names are not repeated."""
 

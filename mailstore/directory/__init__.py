@@ -18,6 +18,7 @@ from mailstore.directory.places import (
     is_under_servers_key,
     make_directory,
     put_directory,
+    rekeying_of_directory,
     write_cluster_key,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "make_directory",
     "put_directory",
     "read_lines",
+    "rekeying_of_directory",
     "write_cluster_key",
 ]

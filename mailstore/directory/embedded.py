@@ -1,7 +1,7 @@
 """The directory in one SQLCipher file, ROOT/directory.db, opened with the server's key."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, Full, LifoQueue
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from mailstore.address import (
     require_domain,
 )
 from mailstore.damage import DamagedDatabase
+from mailstore.directory.embedded_schema import MIGRATIONS
 from mailstore.directory.interface import AccountRecord, Alias, Contents, Directory, FileWatch, Recipient
 from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import WRITE_LOCK, Database, DatabaseKey, Row, Txn, Value, open_connection
@@ -31,9 +32,11 @@ from mailstore.errors import (
     StoreError,
     TooNew,
 )
-from mailstore.keys import AccountId, KeyLabel, PublicKey, derive
+from mailstore.keys import AccountId, PublicKey, ServerKeyLabel, derive
 from mailstore.model import Pop3Settings
 from mailstore.page_journal import identity
+from mailstore.server_key import key_lock
+from mailstore.server_rekeying import Rekeying
 
 T = TypeVar("T")
 
@@ -46,32 +49,9 @@ CACHE_KIB = 2000
 AUTOCHECKPOINT_PAGES = 1000
 """No snapshot copies this file, so SQLite may checkpoint it as usual, under no lock of ours."""
 
+_OTHER_KEY = "server.key is not the one it was made with"
 _KEY_BYTES = 32
 _SALT_BYTES = 16
-
-_VERSION_1 = """
-CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE domain (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-CREATE TABLE account (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, public_key BLOB NOT NULL,
-    header_generation INTEGER NOT NULL, quota_bytes INTEGER, created INTEGER NOT NULL,
-    disabled INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
-CREATE TABLE address (
-    name TEXT PRIMARY KEY, domain TEXT NOT NULL REFERENCES domain(name),
-    account_id TEXT NOT NULL REFERENCES account(id) ON DELETE CASCADE) STRICT, WITHOUT ROWID;
-CREATE INDEX address_domain ON address(domain);
-CREATE INDEX address_account ON address(account_id);
-"""
-_VERSION_2 = """
-ALTER TABLE account ADD COLUMN pop3_maildrop TEXT NOT NULL DEFAULT 'INBOX';
-ALTER TABLE account ADD COLUMN pop3_retr_marks_seen INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE account ADD COLUMN pop3_dele_to_trash INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE account ADD COLUMN pop3_login_delay_s INTEGER;
-CREATE INDEX account_login_delay ON account(pop3_login_delay_s) WHERE pop3_login_delay_s IS NOT NULL;
-"""
-_VERSION_3 = "ALTER TABLE domain ADD COLUMN quota_bytes INTEGER;"
-_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
-"""The statements that lead from each version to the next; never edited later."""
 
 _DOMAIN_QUOTA = (
     "(SELECT domain.quota_bytes FROM address JOIN domain ON domain.name = address.domain"
@@ -96,23 +76,36 @@ def embedded_directory(root: Path, server_key: bytes) -> Directory:
     return EmbeddedDirectory(root / DIRECTORY_FILE, server_key)
 
 
+def rekeying_of_embedded(root: Path, old: bytes, new: bytes) -> Rekeying:
+    """How the directory gets from one server's key to another."""
+    path = root / DIRECTORY_FILE
+    damage = DamagedDatabase(path, _OTHER_KEY)
+    return Rekeying(path, _key_of(old), _key_of(new), SCHEMA_VERSION, damage)
+
+
+def _key_of(server_key: bytes) -> DatabaseKey:
+    return DatabaseKey(
+        derive(server_key, ServerKeyLabel.DIRECTORY, _KEY_BYTES),
+        derive(server_key, ServerKeyLabel.DIRECTORY_SALT, _SALT_BYTES),
+    )
+
+
 class EmbeddedDirectory:
     """See :class:`Directory`, also for its methods. Outside this package nobody names this class."""
 
     def __init__(self, path: Path, server_key: bytes) -> None:
         """As :func:`embedded_directory`."""
         self._path = path
-        self._key = DatabaseKey(
-            derive(server_key, KeyLabel.DIRECTORY, _KEY_BYTES),
-            derive(server_key, KeyLabel.DIRECTORY_SALT, _SALT_BYTES),
-        )
-        self._damage = DamagedDatabase(path, "server.key is not the one it was made with")
+        self._key = _key_of(server_key)
+        self._damage = DamagedDatabase(path, _OTHER_KEY)
         self._idle: LifoQueue[Database] = LifoQueue(IDLE_CONNECTIONS)
-        with storage_errors():
-            # SQLite gives the WAL the mode of the main file, so the file is made before SQLite can.
-            if not path.exists():
-                path.touch(mode=FILE_MODE)
+        self._held = ExitStack()
+        self._held.enter_context(key_lock(path.parent))
         try:
+            with storage_errors():
+                # SQLite gives the WAL the mode of the main file, so the file is made before SQLite can.
+                if not path.exists():
+                    path.touch(mode=FILE_MODE)
             if self._read(_version) != SCHEMA_VERSION:
                 self._write(_migrate)
         except BaseException:
@@ -126,6 +119,7 @@ class EmbeddedDirectory:
             try:
                 self._idle.get_nowait().close()
             except Empty:
+                self._held.close()
                 return
 
     def version(self) -> Hashable:
@@ -301,7 +295,7 @@ def _version(txn: Txn) -> int:
 
 def _migrate(txn: Txn) -> None:
     # Read again inside the transaction: another process may have been faster.
-    for statement in filter(str.strip, ";".join(_MIGRATIONS[_version(txn) :]).split(";")):
+    for statement in filter(str.strip, ";".join(MIGRATIONS[_version(txn) :]).split(";")):
         txn.run(statement)
     txn.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

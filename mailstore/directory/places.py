@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from mailstore.directory.embedded import embedded_directory, has_embedded_directory
+from mailstore.directory.embedded import embedded_directory, has_embedded_directory, rekeying_of_embedded
 from mailstore.directory.interface import Directory
 from mailstore.directory.sealing import CLUSTER_KEY_BYTES
 from mailstore.durable import storage_errors, write_new
 from mailstore.errors import DirectoryKeyWrong, DriverMissing
-from mailstore.keys import KeyLabel, derive
+from mailstore.keys import ServerKeyLabel, derive
 from mailstore.limits import DirectoryLimits
+from mailstore.server_key import DirectoryUnderKey
+from mailstore.server_rekeying import Rekeying
 
 _KEY = re.compile(rb"[0-9a-f]{64}\n?")
 
@@ -34,7 +36,7 @@ class PostgresPlace:
     def cluster_key(self, server_key: bytes) -> bytes:
         """The key that seals the directory. Raises DirectoryKeyWrong: the file is missing or has none."""
         if self.key_file is None:
-            return derive(server_key, KeyLabel.DIRECTORY_CLUSTER, CLUSTER_KEY_BYTES)
+            return derive(server_key, ServerKeyLabel.DIRECTORY_CLUSTER, CLUSTER_KEY_BYTES)
         try:
             raw = self.key_file.read_bytes()
         except OSError:
@@ -118,6 +120,19 @@ def directory_of(root: Path, server_key: bytes) -> Directory:
         return embedded_directory(root, server_key)
     found: Directory = _postgresql().PostgresDirectory(place.url, place.cluster_key(server_key), place.limits)
     return found
+
+
+def rekeying_of_directory(root: Path, old: bytes, new: bytes) -> Rekeying | None:
+    """How the directory gets from one server's key to another; None where it has a key of its own.
+
+    Raises DirectoryUnderKey: it is in PostgreSQL, under a key that is derived from the server's.
+    """
+    place = directory_place(root)
+    if place is None:
+        return rekeying_of_embedded(root, old, new)
+    if place.key_file is None:
+        raise DirectoryUnderKey
+    return None
 
 
 def write_cluster_key(root: Path, server_key: bytes, path: Path) -> None:

@@ -34,9 +34,11 @@ from mailstore.keys.header import (
 )
 from mailstore.keys.hierarchy import (
     MASTER_KEY_BYTES,
+    NONCE_BYTES,
     AccountId,
     KeyLabel,
     RandomBytes,
+    ServerKeyLabel,
     derive,
     new_master,
 )
@@ -101,6 +103,7 @@ __all__ = [
     "MAX_SECRET_BYTES",
     "NEW_KEYS_FILE",
     "NOBODY",
+    "NONCE_BYTES",
     "PRIVATE_KEY_BYTES",
     "AccountId",
     "Argon2",
@@ -117,6 +120,7 @@ __all__ = [
     "PublicKey",
     "RandomBytes",
     "Scope",
+    "ServerKeyLabel",
     "SignedHeader",
     "SlotFacts",
     "SlotId",

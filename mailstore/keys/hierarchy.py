@@ -22,27 +22,40 @@ TAG_BYTES = 16
 
 
 class KeyLabel(StrEnum):
-    """Labels for :func:`derive`; a label is used for one purpose and one length only."""
+    """Labels for :func:`derive`; a label is used for one purpose and one length only.
+
+    What is derived from the server's key has labels of its own, :class:`ServerKeyLabel`.
+    """
 
     DATABASE = "sealbox/1/database"
-    SCRAM_DUMMY_SALT = "sealbox/1/scram-dummy-salt"
     SCRAM_SLOT = "sealbox/1/scram-slot"
     DATABASE_SALT = "sealbox/1/database-salt"
     SEARCH = "sealbox/1/search"
     SEARCH_SALT = "sealbox/1/search-salt"
     HEADER = "sealbox/1/header"
     PRIVATE_KEY = "sealbox/1/private-key"
-    DIRECTORY = "sealbox/1/directory"
-    DIRECTORY_SALT = "sealbox/1/directory-salt"
-    DIRECTORY_CLUSTER = "sealbox/1/directory-cluster"
     DIRECTORY_LOOKUP = "sealbox/1/directory-lookup"
     DIRECTORY_ROWS = "sealbox/1/directory-rows"
     DIRECTORY_KEY_ID = "sealbox/1/directory-key-id"
+    INVITATION = "sealbox/1/invitation"
+
+
+class ServerKeyLabel(StrEnum):
+    """As :class:`KeyLabel`, for what is derived from the server's key.
+
+    What becomes of each when that key is exchanged stands in FORMAT.md, section 2.1; a test compares.
+    """
+
+    DIRECTORY = "sealbox/1/directory"
+    DIRECTORY_SALT = "sealbox/1/directory-salt"
+    DIRECTORY_CLUSTER = "sealbox/1/directory-cluster"
+    SCRAM_DUMMY_SALT = "sealbox/1/scram-dummy-salt"
     LOGIN_THROTTLE = "sealbox/1/login-throttle"
     BACKUP_STATE = "sealbox/1/backup-state"
     BACKUP_STATE_SALT = "sealbox/1/backup-state-salt"
     BACKUP_SIGNING = "sealbox/1/backup-signing"
-    INVITATION = "sealbox/1/invitation"
+    NOTES = "sealbox/1/server-notes"
+    HANDOVER = "sealbox/1/server-key-handover"
 
 
 def derive(master: bytes | bytearray, label: str, length: int) -> bytes:

@@ -27,6 +27,7 @@ from mailstore.keys import (
     Argon2Params,
     KeyLabel,
     Scope,
+    ServerKeyLabel,
     derive,
     load_private_key,
     open_slot,
@@ -120,7 +121,7 @@ def candidate_keys(root, record):
                 yield window
         padded = piece[:32].ljust(32, b"\0")
         yield padded
-        for label in KeyLabel:
+        for label in (*KeyLabel, *ServerKeyLabel):
             yield derive(piece, label, 32)
             yield derive(padded, label, 32)
 

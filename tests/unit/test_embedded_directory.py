@@ -14,7 +14,7 @@ from mailstore.directory import AccountRecord, embedded
 from mailstore.directory.embedded import embedded_directory
 from mailstore.engine import DatabaseKey, close_all, open_connection
 from mailstore.errors import AccountExists, NotInitialised, ServerKeyLost, StorageFailed, TooNew
-from mailstore.keys import KeyLabel, PublicKey, derive
+from mailstore.keys import PublicKey, ServerKeyLabel, derive
 from mailstore.model import Pop3Settings
 
 
@@ -109,7 +109,9 @@ PRAGMA user_version = 1
 def version_1(tmp_path):
     """The file of a directory as version 1 left it, and its server's key."""
     key = os.urandom(32)
-    salted = DatabaseKey(derive(key, KeyLabel.DIRECTORY, 32), derive(key, KeyLabel.DIRECTORY_SALT, 16))
+    salted = DatabaseKey(
+        derive(key, ServerKeyLabel.DIRECTORY, 32), derive(key, ServerKeyLabel.DIRECTORY_SALT, 16)
+    )
     database = open_connection(tmp_path / "directory.db", salted)
     database.write(0, lambda txn: [txn.run(statement) for statement in VERSION_1.split(";")])
     close_all([database])
@@ -135,7 +137,7 @@ def test_a_directory_of_version_1_is_migrated(version_1):
 
 def test_a_directory_of_version_2_is_migrated(version_1, monkeypatch):
     """Nobody is limited by a domain until an operator says so."""
-    monkeypatch.setattr(embedded, "_MIGRATIONS", embedded._MIGRATIONS[:2])
+    monkeypatch.setattr(embedded, "MIGRATIONS", embedded.MIGRATIONS[:2])
     monkeypatch.setattr(embedded, "SCHEMA_VERSION", 2)
     with pytest.raises(StorageFailed):
         embedded_directory(*version_1).accounts()  # there is no such column yet
@@ -150,7 +152,9 @@ def test_a_directory_of_version_2_is_migrated(version_1, monkeypatch):
 
 def test_a_migration_that_fails_leaves_version_1(version_1, monkeypatch):
     """It is one transaction: the next start does all of it."""
-    monkeypatch.setattr(embedded, "_MIGRATIONS", (VERSION_1, embedded._VERSION_2 + "CREATE TABLE broken ()"))
+    monkeypatch.setattr(
+        embedded, "MIGRATIONS", (VERSION_1, embedded.MIGRATIONS[1] + "CREATE TABLE broken ()")
+    )
     with pytest.raises(StorageFailed):
         embedded_directory(*version_1)
     monkeypatch.undo()

@@ -39,6 +39,7 @@ OWNERS = {
     "mailstore/account_database.py",
     "mailstore/directory/embedded.py",
     "mailstore/search_index.py",
+    "mailstore/server_rekeying.py",
     "backup/state.py",
 }
 """Only these open, checkpoint and close databases through the engine."""

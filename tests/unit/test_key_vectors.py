@@ -14,6 +14,7 @@ from mailstore.keys import (
     Expected,
     KeyLabel,
     PublicKey,
+    ServerKeyLabel,
     check_header,
     choose_slot,
     decode_header,
@@ -43,7 +44,7 @@ def test_derive(label):
 
 def test_labels_are_all_there():
     """A new label needs a vector."""
-    assert set(KEYS["derive"]) == {label.value for label in KeyLabel}
+    assert set(KEYS["derive"]) == {label.value for label in (*KeyLabel, *ServerKeyLabel)}
 
 
 @pytest.mark.parametrize("case", KEYS["secrets"], ids=lambda case: case["slot"])

@@ -16,6 +16,7 @@ from mailstore.keys import (
     KeyLabel,
     PublicKey,
     Scope,
+    ServerKeyLabel,
     SlotFacts,
     SlotId,
     SlotKind,
@@ -48,8 +49,9 @@ def slot(kind=SlotKind.PASSWORD, secret=b"secret", slot_id="abcdefgh", scope=Non
 
 def test_derive_separates_purposes():
     """Each label gives another key, of the length asked for."""
-    keys = {derive(MASTER, label, 32) for label in KeyLabel}
-    assert len(keys) == len(KeyLabel)
+    labels = [*KeyLabel, *ServerKeyLabel]
+    keys = {derive(MASTER, label, 32) for label in labels}
+    assert len(keys) == len(labels)
     assert len(derive(MASTER, KeyLabel.DATABASE_SALT, 16)) == 16
     assert MASTER not in keys
 

@@ -11,6 +11,7 @@ import itertools
 import json
 from pathlib import Path
 
+from backup.signing import Signer
 from mailstore.former_key import former_key_id, seal_former_keys
 from mailstore.keys import (
     AccountId,
@@ -19,6 +20,7 @@ from mailstore.keys import (
     InvitationFacts,
     KeyLabel,
     Scope,
+    ServerKeyLabel,
     SlotFacts,
     SlotId,
     SlotKind,
@@ -38,6 +40,7 @@ from mailstore.keys.header import encode_header
 from mailstore.keys.slots import slot_associated_data
 from mailstore.model import AccessProtocol
 from mailstore.sealed import Facts, SealedId, padded_size, seal
+from mailstore.server_key import key_text, seal_handover, seal_note
 
 HERE = Path(__file__).parent
 ACCOUNT = AccountId("00112233445566778899aabbccddeeff")
@@ -124,7 +127,7 @@ def keys_vectors():
     return {
         "account": ACCOUNT,
         "master": master.hex(),
-        "derive": {label.value: derive(master, label, 32).hex() for label in KeyLabel},
+        "derive": {label.value: derive(master, label, 32).hex() for label in (*KeyLabel, *ServerKeyLabel)},
         "private_key": raw_private.hex(),
         "public_key_sha256": hashlib.sha256(public).hexdigest(),
         "secrets": [
@@ -175,6 +178,22 @@ def invitation_vectors():
             for invitation, token in made
         ],
         "broken": {name: b64(raw) for name, raw in broken.items()},
+    }
+
+
+def server_key_vectors():
+    """server-key.json: what outlives an old key, and the signature on its successor."""
+    old, new = fixed("old server key")(32), fixed("new server key")(32)
+    return {
+        "old": old.hex(),
+        "new": new.hex(),
+        "file": key_text(new).decode(),
+        "handover": seal_handover(old, new, fixed("handover")).hex(),
+        "signing_key_old": Signer(old).public.hex(),
+        "signing_key_new": Signer(new).public.hex(),
+        "proof": Signer(old).name_successor(Signer(new).public).hex(),
+        "decoy_secret": derive(old, ServerKeyLabel.SCRAM_DUMMY_SALT, 32).hex(),
+        "decoy_note": seal_note(new, "decoy_secret", "00" * 32, fixed("note")).hex(),
     }
 
 
@@ -256,6 +275,7 @@ if __name__ == "__main__":
     for name, vectors in (
         ("keys", keys_vectors()),
         ("sealed", sealed_vectors()),
+        ("server-key", server_key_vectors()),
         ("former-keys", former_key_vectors()),
         ("invitations", invitation_vectors()),
     ):

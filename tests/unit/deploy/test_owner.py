@@ -22,9 +22,9 @@ from deploy.cli.main import main
 from deploy.cli.owner import Owner, as_caller, other_owner, working_as
 from deploy.cli.root import Cli
 from deploy.first_run import make_certificate
-from mailstore.account import SERVER_KEY_NAME
 from mailstore.errors import StorageFailed
 from mailstore.keys import Argon2Params
+from mailstore.server_key import SERVER_KEY_NAME
 
 NOBODY = 65534
 PASSWORD = "a good password\n"

@@ -12,11 +12,13 @@ from everything import (
     Operation,
     Step,
     World,
+    files,
 )
 from mail_operations import append_and_expunge, deliver
 
 from backup.errors import ObjectStoreError
 from backup.job import Places
+from backup.key_rotation import finish, rotate
 from backup.keypair import generate, read_private_key, read_public_key
 from backup.reading import open_file
 from backup.rebuild import Rebuilder, Rebuilt
@@ -28,6 +30,7 @@ from backup.state import Segment, State
 from backup.store_s3 import find_credentials
 from backup.verify import Verifier, expected_by_state
 from mailstore import set_aside
+from mailstore.account import init_root, open_directory, read_server_key
 from mailstore.account_database import account_database
 from mailstore.durable import storage_errors
 
@@ -183,7 +186,36 @@ def _generate(world: World) -> None:
     generate(world.spare / "private", world.spare / "public")
 
 
+OVERWRITTEN = r"(pwrite|fsync) spare/root/(server\.key|directory\.db|backup/state\.db) "
+"""Files that have lost their names already are overwritten where that can be done."""
+
+
+def _root_of_its_own(world: World) -> None:
+    init_root(world.spare / "root")
+    places = Places(world.spare / "root")
+    places.make()
+    State(places.folder, read_server_key(places.root)).close()
+
+
+def _opens(world: World) -> object:
+    """Finish what there is to finish, and see that the key in its place opens everything."""
+    root = world.spare / "root"
+    finish(root, 0)
+    open_directory(root).close()
+    State(Places(root).folder, read_server_key(root)).close()
+    return files(world)
+
+
 BACKUP = [
+    Operation(
+        "exchange the server's key",
+        lambda world: rotate(world.spare / "root", 0),
+        prepare=_root_of_its_own,
+        undo=_remove("root"),
+        state=_opens,
+        may_go_on=f"{TOUCH}|{OVERWRITTEN}",
+        again=True,
+    ),
     Operation(
         "copies of an account",
         lambda world: (
