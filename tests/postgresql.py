@@ -59,7 +59,20 @@ class PostgreSql:
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
             self._as_user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": ()}
         self.folder.chmod(0o755)
-        self._run("initdb", "--pgdata", self.data, "--username", "owner", "--no-sync", "--auth", "trust")
+        self._run(
+            "initdb",
+            "--pgdata",
+            self.data,
+            "--username",
+            "owner",
+            "--no-sync",
+            "--auth",
+            "trust",
+            "--locale",
+            "C",
+            "--encoding",
+            "SQL_ASCII",
+        )
 
     @property
     def data(self) -> Path:

@@ -123,9 +123,9 @@ def hosts_of(url: str) -> list[tuple[str, int]]:
     except psycopg.Error:
         return []
     hosts = str(parts.get("host") or "").split(",")
-    ports = str(parts.get("port") or _PORT).split(",")
+    ports = [int(one) if one.isdecimal() else _PORT for one in str(parts.get("port") or "").split(",")]
     pairs = zip(hosts, ports if len(ports) == len(hosts) else ports * len(hosts), strict=False)
-    return [(host, int(port or _PORT)) for host, port in pairs if host and not host.startswith("/")]
+    return [(host, port) for host, port in pairs if host and not host.startswith("/")]
 
 
 class Txn:
@@ -344,6 +344,7 @@ class Database:
             autocommit=True,
             connect_timeout=max(2, math.ceil(limits.connect_timeout_s)),
             fallback_application_name=APPLICATION,
+            client_encoding="UTF8",  # what texts there are, such as news, are ASCII in any case
         )
         try:
             query_ms = int(limits.query_timeout_s * 1000)

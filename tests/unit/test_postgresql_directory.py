@@ -570,6 +570,7 @@ def test_sealing_is_bound_to_place_number_and_key():
         ("postgresql:///x?host=/run/postgresql", []),
         ("postgresql:///x", []),
         ("postgresql://h/x?colour=blue", []),
+        ("postgresql://h/x?port=many", [("h", 5432)]),
     ],
 )
 def test_hosts_of_a_url_are_those_that_libpq_connects_to(url, hosts):
