@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import stepper
-from file_operations import Put, Record, Said, Sync
+from copies import syncs_told, without_syncs_of_sqlite
 from power import each_cut
 from recorder import record
 from rekey_world import MESSAGE, RekeyWorld, staged
@@ -81,26 +78,9 @@ def test_an_account_survives_a_change_of_its_keys(tmp_path: Path, place: Path) -
 
 
 def rekey_and_tell_syncs(folder: Path, say: Say, begin: Begin) -> None:
-    """The same; each fsync that is not SQLite's is told of, right before it."""
-    fsync = os.fsync
-
-    def told(descriptor: int) -> None:
-        say(b"fsync")
-        fsync(descriptor)
-
-    with patch.object(os, "fsync", told):
+    """The same; see ``copies``."""
+    with syncs_told(say):
         rekey(folder, say, begin)
-
-
-def without_syncs_of_sqlite(made: Record) -> Record:
-    """What it does itself to have the copy on the disk, it promises nowhere."""
-    operations = made.operations
-    (new,) = {one.node for one in operations if isinstance(one, Put) and one.name == "mail.db-new"}
-    kept = [
-        one for at, one in enumerate(operations) if one != Sync(new) or isinstance(operations[at - 1], Said)
-    ]
-    assert len(kept) < len(operations)
-    return replace(made, operations=kept)
 
 
 def test_power_cut_in_a_change_of_keys(place: Path) -> None:

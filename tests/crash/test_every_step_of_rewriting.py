@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import stepper
-from file_operations import Put, Record, Said, Sync
+from copies import syncs_told, without_syncs_of_sqlite
+from file_operations import Record
 from power import each_cut
 from recorder import record
 from steps import Begin, Say, each_step
@@ -77,26 +75,9 @@ def test_an_account_survives_being_rewritten(tmp_path: Path, place: Path) -> Non
 
 
 def rewrite_and_tell_syncs(folder: Path, say: Say, begin: Begin) -> None:
-    """The same; each fsync that is not SQLite's is told of, right before it."""
-    fsync = os.fsync
-
-    def told(descriptor: int) -> None:
-        say(b"fsync")
-        fsync(descriptor)
-
-    with patch.object(os, "fsync", told):
+    """The same; see ``copies``."""
+    with syncs_told(say):
         rewrite(folder, say, begin)
-
-
-def without_syncs_of_sqlite(made: Record) -> Record:
-    """What it does itself to have the new file on the disk, it promises nowhere (lang_vacuum.html)."""
-    operations = made.operations
-    (new,) = {one.node for one in operations if isinstance(one, Put) and one.name == "mail.db-new"}
-    kept = [
-        one for at, one in enumerate(operations) if one != Sync(new) or isinstance(operations[at - 1], Said)
-    ]
-    assert len(kept) < len(operations)
-    return replace(made, operations=kept)
 
 
 @pytest.mark.parametrize("change", [without_syncs_of_sqlite, lambda made: made], ids=["few syncs", "all"])
