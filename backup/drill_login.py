@@ -14,7 +14,7 @@ from mailstore.directory import Directory
 from mailstore.durable import storage_errors
 from mailstore.engine import DatabaseKey
 from mailstore.integrity import is_earlier_state, unsound
-from mailstore.keys import AccountId, Argon2Params
+from mailstore.keys import AccountId, Argon2Params, PublicKey
 from mailstore.schema import migrate
 
 
@@ -29,7 +29,8 @@ def opener(root: Path, directory: Directory, name: str, secret: Path, params: Ar
             password = secret.read_bytes().rstrip(b"\r\n")
         key = owners_mail_key(root, directory, record, password, params)
         then = key_of_state(root, folder, record, key, password, _nobody)
-        return _differs(AccountPaths(folder), then, account_paths(root, account_id), key)
+        living = account_paths(root, account_id)
+        return _differs(AccountPaths(folder), then, living, key, record.public_key)
 
     return opens
 
@@ -40,7 +41,11 @@ def _nobody() -> bytes:
 
 
 def _differs(
-    restored: AccountPaths, then_key: DatabaseKey, living: AccountPaths, key: DatabaseKey
+    restored: AccountPaths,
+    then_key: DatabaseKey,
+    living: AccountPaths,
+    key: DatabaseKey,
+    public_key: PublicKey,
 ) -> str | None:
     """What proves that the restored database is not an earlier state of the living one; None for nothing."""
     with account_database(restored, then_key) as then:
@@ -48,7 +53,7 @@ def _differs(
         if wrong is not None:
             return f"in what was restored, {wrong}"
         migrate(then, int(time.time()))
-        with account_database(living, key) as now:
+        with account_database(living, key, public_key=public_key) as now:
             migrate(now, int(time.time()))
             if not is_earlier_state(then, now):
                 return "a mailbox is not an earlier state of the living one"

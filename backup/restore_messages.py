@@ -62,7 +62,10 @@ def restore_mailbox(
         raise NoSuchMailbox  # nobody had logged in yet
     living = account_paths(root, record.account_id)
     then_key = key_of_state(root, folder, record, key, secret, ask_then)
-    with account_database(AccountPaths(folder), then_key) as then, account_database(living, key) as now:
+    with (
+        account_database(AccountPaths(folder), then_key) as then,
+        account_database(living, key, public_key=record.public_key) as now,
+    ):
         for database in (then, now):  # the living one may not have been opened since an update either
             migrate(database, int(time.time()))
         wanted_name, taken_ms = mailbox_name(mailbox), rebuilt.newest.taken_ms

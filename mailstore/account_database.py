@@ -88,20 +88,27 @@ def copied_mail_key(folder: Path, account_id: AccountId, secret: bytes) -> Datab
 
 @contextmanager
 def account_database(
-    paths: AccountPaths, key: DatabaseKey, *, wait_s: float = LOCK_TIMEOUT_S, may_create: bool = False
+    paths: AccountPaths,
+    key: DatabaseKey,
+    *,
+    wait_s: float = LOCK_TIMEOUT_S,
+    may_create: bool = False,
+    public_key: PublicKey | None = None,
 ) -> Iterator[Database]:
     """An account's database, open inside. At the end it waits ``wait_s`` for the lock, then leaves the WAL as
-    it is. ``may_create`` as in :func:`open_database`.
+    it is. ``may_create`` and ``public_key`` as in :func:`open_database`.
 
     Raises:
         DatabaseDamaged: not a database, another key, or there is none.
-        StorageFull, StorageFailed, Busy.
+        StorageFull, StorageFailed, Busy (also KeysChanged).
     """
 
     def close(database: Database) -> None:
         close_databases(paths, [database], wait_s=wait_s)
 
-    database = open_database(paths, key, give_up=close, wait_s=wait_s, may_create=may_create)
+    database = open_database(
+        paths, key, give_up=close, wait_s=wait_s, may_create=may_create, public_key=public_key
+    )
     try:
         yield database
     finally:
@@ -166,10 +173,17 @@ def _require_welcome(paths: AccountPaths, public_key: PublicKey | None) -> None:
         raise Busy("the account is being restored")
     remove_leftovers(paths)
     if public_key is not None:
-        # A database under a new key looks like a damaged one.
-        with suppress(NoSuchAccount, HeaderTampered, TooNew):
-            if read_header(paths.folder).header.public_key != public_key:
-                raise KeysChanged("the account has new keys")
+        require_same_keys(paths, public_key)
+
+
+def require_same_keys(paths: AccountPaths, public_key: PublicKey) -> None:
+    """Tell a database under a new key from a damaged one, under the account's lock.
+
+    Raises KeysChanged: ``public_key`` is the account's no more. StorageFailed.
+    """
+    with suppress(NoSuchAccount, HeaderTampered, TooNew):
+        if read_header(paths.folder).header.public_key != public_key:
+            raise KeysChanged("the account has new keys")
 
 
 def _has_database(paths: AccountPaths, may_create: bool) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mailstore.account import account_paths, keys_lock
 from mailstore.directory import Directory
-from mailstore.errors import AddressInvalid, NoSuchAccount, PasswordUnusable
+from mailstore.errors import AddressInvalid, KeysChanged, NoSuchAccount, PasswordUnusable
 from mailstore.invitation_files import invitations, remove_invitation
 from mailstore.keys import (
     AccountId,
@@ -21,6 +21,7 @@ from mailstore.keys import (
     HeaderLimits,
     Keyslot,
     Printed,
+    PublicKey,
     Scope,
     SlotFacts,
     SlotId,
@@ -53,7 +54,7 @@ class NewSecret:
 class Keyring:
     """The keyslots of an account whose master key the caller holds; all methods block.
 
-    All may raise HeaderTampered, NoSuchAccount, Busy, StorageFull, StorageFailed.
+    All may raise HeaderTampered, NoSuchAccount, Busy (also KeysChanged), StorageFull, StorageFailed.
     """
 
     root: Path
@@ -65,6 +66,8 @@ class Keyring:
     clock: Callable[[], float] = time.time
     limits: HeaderLimits = field(default_factory=HeaderLimits)
     lock_timeout_s: float = LOCK_TIMEOUT_S
+    public_key: PublicKey | None = field(default=None, repr=False)
+    """The account's when it was opened, to tell a new master key that came since from a damaged header."""
 
     def slots(self) -> tuple[Keyslot, ...]:
         """The keyslots as they are on disk now, authenticated."""
@@ -153,6 +156,8 @@ class Keyring:
         record = self.directory.account(self.account_id)
         if record is None:
             raise NoSuchAccount
+        if self.public_key not in (None, record.public_key):
+            raise KeysChanged
         signed = read_header(account_paths(self.root, self.account_id).folder, self.limits)
         check_header(signed, self.master, expected(record))
         return signed.header

@@ -104,7 +104,8 @@ def opened_account(wanted: Wanted, *, writes: bool) -> Iterator[OpenedAccount]:
         if writes and slot.scope.read_only:
             raise ScopeDenied
         paths = account_paths(wanted.root, proven.record.account_id)
-        with account_database(paths, mail_key(proven.master), may_create=True) as database:
+        key, public = mail_key(proven.master), proven.private_key.public
+        with account_database(paths, key, may_create=True, public_key=public) as database:
             make_ready(paths, database)
             yield OpenedAccount(wanted, proven.record, paths, database, proven.private_key)
     finally:

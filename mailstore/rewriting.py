@@ -15,6 +15,7 @@ from mailstore.account_database import (
     database_alone,
     owners_mail_key,
     remove_leftovers,
+    require_same_keys,
 )
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import storage_errors, synced, take_place
@@ -22,7 +23,7 @@ from mailstore.engine import DatabaseKey
 from mailstore.errors import NoSuchAccount, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.integrity import require_equal
-from mailstore.keys import Argon2Params
+from mailstore.keys import Argon2Params, PublicKey
 from mailstore.locks import HeldLock
 from mailstore.room import ROOM_TO_OPEN_BYTES, ROOM_TO_WRITE_BYTES, free_bytes, log_bytes
 
@@ -56,17 +57,20 @@ def vacuum_account(
     Raises as that does, and as :func:`mailstore.opening.open_as_owner`.
     """
     key = owners_mail_key(root, directory, record, secret, params)
-    return vacuum(account_paths(root, record.account_id), key, patience_s)
+    return vacuum(account_paths(root, record.account_id), key, patience_s, record.public_key)
 
 
-def vacuum(paths: AccountPaths, key: DatabaseKey, patience_s: float) -> Rewritten:
+def vacuum(
+    paths: AccountPaths, key: DatabaseKey, patience_s: float, public_key: PublicKey | None = None
+) -> Rewritten:
     """Write the database anew without free pages. Its sessions are ended, and may come back afterwards.
 
     Mail is delivered meanwhile. Not for a process that has the account open.
 
     Raises:
         NoSuchAccount: there is no database yet. NoRoomToRewrite. DatabaseDamaged.
-        Busy: its sessions, or a snapshot, did not end within ``patience_s``.
+        Busy: its sessions, or a snapshot, did not end within ``patience_s``; or it has got new keys since
+            ``public_key`` was its own (KeysChanged).
         StorageFull, StorageFailed: nothing has been changed.
     """
     with storage_errors():
@@ -74,6 +78,8 @@ def vacuum(paths: AccountPaths, key: DatabaseKey, patience_s: float) -> Rewritte
             raise NoSuchAccount
     with evicted(paths, patience_s) as held:
         remove_leftovers(paths)
+        if public_key is not None:
+            require_same_keys(paths, public_key)
         require_room_for_a_copy(paths)
         try:
             _copy(paths, key, held)

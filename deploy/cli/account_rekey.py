@@ -6,13 +6,12 @@ import time
 
 import click
 
-from deploy.cli.account_vacuum import PATIENCE_S
+from deploy.cli.account_vacuum import PATIENCE_S, damaged, no_room
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.root import (
     EPILOG,
     EXIT_BUSY,
     EXIT_SECRET,
-    EXIT_STORAGE,
     Cli,
     Refusal,
     command,
@@ -23,14 +22,12 @@ from deploy.cli.root import (
 from deploy.texts import size_text, utc_s
 from mailstore import rekeying
 from mailstore.account import account_paths
-from mailstore.damage import ACCOUNT_SECTION, GUIDE
 from mailstore.directory import AccountRecord, Directory
-from mailstore.errors import Busy, DatabaseDamaged, StoreError
+from mailstore.errors import Busy, DatabaseDamaged, KeysChanged, StoreError
 from mailstore.keys import SlotKind, process_hardening, read_header
 from mailstore.opened_account import Wanted, opened_account
 from mailstore.rekeying import NotThePassword, Rekeyed, app_passwords
 from mailstore.rewriting import NoRoomToRewrite
-from mailstore.room import volume_of
 
 _SECONDS_PER_DAY = 86_400
 
@@ -81,22 +78,17 @@ def _rekeyed(cli: Cli, directory: Directory, record: AccountRecord, secret: byte
             EXIT_SECRET,
         ) from None
     except NoRoomToRewrite as error:
-        raise Refusal(
-            f"a copy of the account needs {size_text(error.needed_bytes)}, and there is less free on"
-            f" {volume_of(cli.root)}: make room, and run it again; nothing was changed",
-            EXIT_STORAGE,
-        ) from None
+        raise no_room(cli, error) from None
+    except KeysChanged:
+        raise  # no session is to be waited for
     except Busy:
         raise Refusal(
-            "the account's sessions, a snapshot of it or another change of its keys did not end within a"
-            " minute: try again, or stop the server; nothing was changed",
+            "the account's sessions, a snapshot of it or another change of its keys did not end in time: try"
+            " again, or stop the server; nothing was changed",
             EXIT_BUSY,
         ) from None
     except DatabaseDamaged:
-        raise Refusal(
-            f'the database is damaged, nothing was changed: see {GUIDE}, "{ACCOUNT_SECTION}"',
-            EXIT_STORAGE,
-        ) from None
+        raise damaged() from None
 
 
 def _file_waiting(cli: Cli, record: AccountRecord, secret: bytes) -> None:

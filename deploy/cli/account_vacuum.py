@@ -9,7 +9,7 @@ from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, Cli, Refusal, comma
 from deploy.texts import size_text
 from mailstore import rewriting
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
-from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount
+from mailstore.errors import Busy, DatabaseDamaged, KeysChanged, NoSuchAccount
 from mailstore.keys import process_hardening
 from mailstore.room import volume_of
 
@@ -37,13 +37,11 @@ def vacuum(cli: Cli, name: str, from_stdin: bool) -> None:
         try:
             done = rewriting.vacuum_account(cli.root, directory, record, secret, cli.params, PATIENCE_S)
         except rewriting.NoRoomToRewrite as error:
-            raise Refusal(
-                f"a copy of the account needs {size_text(error.needed_bytes)}, and there is less free on"
-                f" {volume_of(cli.root)}: make room, and run it again; nothing was changed",
-                EXIT_STORAGE,
-            ) from None
+            raise no_room(cli, error) from None
         except NoSuchAccount:
             raise Refusal("the account has no database yet, so there is nothing to do") from None
+        except KeysChanged:
+            raise  # no session is to be waited for
         except Busy:
             raise Refusal(
                 "the account's sessions, or a snapshot of it, did not end within a minute: try again, or stop"
@@ -51,10 +49,7 @@ def vacuum(cli: Cli, name: str, from_stdin: bool) -> None:
                 EXIT_BUSY,
             ) from None
         except DatabaseDamaged:
-            raise Refusal(
-                f'the database is damaged, nothing was changed: see {GUIDE}, "{ACCOUNT_SECTION}"',
-                EXIT_STORAGE,
-            ) from None
+            raise damaged() from None
     freed = done.before_bytes - done.after_bytes
     cli.answer(
         {
@@ -65,4 +60,20 @@ def vacuum(cli: Cli, name: str, from_stdin: bool) -> None:
         },
         f"{record.name}: {size_text(done.before_bytes)} before, {size_text(done.after_bytes)} now"
         f" ({size_text(max(freed, 0))} given back); the next snapshot takes all of it once more",
+    )
+
+
+def no_room(cli: Cli, error: rewriting.NoRoomToRewrite) -> Refusal:
+    """What to say where a copy of an account does not fit."""
+    return Refusal(
+        f"a copy of the account needs {size_text(error.needed_bytes)}, and there is less free on"
+        f" {volume_of(cli.root)}: make room, and run it again; nothing was changed",
+        EXIT_STORAGE,
+    )
+
+
+def damaged() -> Refusal:
+    """What to say where a copy would be one of a damaged database."""
+    return Refusal(
+        f'the database is damaged, nothing was changed: see {GUIDE}, "{ACCOUNT_SECTION}"', EXIT_STORAGE
     )

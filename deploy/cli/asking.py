@@ -105,7 +105,11 @@ def opened_keyring(cli: Cli, directory: Directory, name: str, secret: bytes) -> 
                 raise Refusal(_TYPOS[typo], EXIT_SECRET) from None
         raise
     try:
-        yield Keyring(cli.root, directory, opened.record.account_id, opened.master, cli.params)
+        record = opened.record
+        yield Keyring(
+            *(cli.root, directory, record.account_id, opened.master, cli.params),
+            public_key=record.public_key,
+        )
     finally:
         opened.wipe()
 

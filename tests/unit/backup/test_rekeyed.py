@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, TINY, World, now
 
-from backup import snapshot
+from backup import job, snapshot
 from mailstore import rekeying
-from mailstore.account import account_paths, open_directory
-from mailstore.errors import AuthenticationFailed, Busy, DatabaseDamaged, StorageFull
+from mailstore.account import AccountPaths, account_paths, open_directory
+from mailstore.errors import (
+    AuthenticationFailed,
+    Busy,
+    DatabaseDamaged,
+    HeaderTampered,
+    KeysChanged,
+    StorageFull,
+)
 from mailstore.rekeying import rekey_account
 from mailstore.rewriting import NoRoomToRewrite
 from mailstore.sealed import damaged_messages
@@ -203,30 +211,37 @@ def test_mail_that_was_copied_before_the_change_is_copied_again_with_what_opens_
     assert restored["trouble"] is None and inbox(world) == 2
 
 
+def interrupted(world: CommandsWorld, monkeypatch: pytest.MonkeyPatch, *, is_committed: bool) -> AccountPaths:
+    """Kill the command right before the new keys count, or right after; the account's files."""
+
+    class Killed(BaseException):
+        pass
+
+    directory = open_directory(world.root)
+    paths = account_paths(world.root, directory.accounts()[0].account_id)
+    real = type(directory).set_header
+
+    def killed(*arguments: Any) -> None:
+        if is_committed:
+            real(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(directory), "set_header", killed)
+        with pytest.raises(Killed):
+            world.run("account", "rekey", ADDRESS, "--password-stdin", stdin=f"{OLD}\n")
+    directory.close()
+    assert (paths.folder / "keys-new").exists()
+    return paths
+
+
 @pytest.mark.parametrize("is_committed", [True, False])
 def test_a_snapshot_settles_an_interrupted_change_first(
     world: Rekeyed, monkeypatch: pytest.MonkeyPatch, is_committed: bool
 ) -> None:
     """Nobody may log in for years: header and database of the snapshot have to belong together."""
 
-    class Killed(BaseException):
-        pass
-
-    def killed(*_arguments: object) -> None:
-        raise Killed
-
-    directory = open_directory(world.root)
-    paths = account_paths(world.root, directory.accounts()[0].account_id)
-    with monkeypatch.context() as patch:
-        if is_committed:
-            real = type(directory).set_header
-            patch.setattr(type(directory), "set_header", lambda *arguments: (real(*arguments), killed()))
-        else:
-            patch.setattr(type(directory), "set_header", killed)
-        with pytest.raises(Killed):
-            world.run("account", "rekey", ADDRESS, "--password-stdin", stdin=f"{OLD}\n")
-    directory.close()
-    assert (paths.folder / "keys-new").exists()
+    paths = interrupted(world, monkeypatch, is_committed=is_committed)
     mail = World(world.root)
     mail.deliver(b"Subject: waits\r\n\r\nsealed to one or the other\r\n")
     mail.close()
@@ -237,6 +252,44 @@ def test_a_snapshot_settles_an_interrupted_change_first(
     assert world.subjects() == 3
 
 
+def test_no_snapshot_is_taken_of_keys_that_are_half_exchanged(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever settles them may be killed as well, or come later."""
+    paths = interrupted(world, monkeypatch, is_committed=True)
+    paths.rewritten.rename(paths.mail_db)  # the first of the last two steps
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "settle", lambda *_arguments: None)
+        world.run("backup", "run")
+    assert world.answer("backup", "list", ADDRESS)["points"][-1]["time"] == world.now
+    assert world.answer("backup", "run")["stored"]
+    assert world.subjects() == 2
+
+
+def test_a_restore_settles_an_interrupted_change_first(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The living account has new keys already, so the newest snapshot is one of before, and is said to be."""
+    paths = interrupted(world, monkeypatch, is_committed=True)
+    (restored,) = world.answer("restore", ADDRESS, "--replace")["restored"]
+    assert restored["old_master_key"] and not (paths.folder / "keys-new").exists()
+    assert world.subjects() == 2
+
+
+def test_a_restore_replaces_what_cannot_be_settled(world: Rekeyed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory is one of before the change, and the database is under the new key."""
+    directory = open_directory(world.root)
+    (record,) = directory.accounts()
+    paths = interrupted(world, monkeypatch, is_committed=True)
+    paths.rewritten.rename(paths.mail_db)
+    directory.set_header(record.account_id, record.public_key, record.header_generation)
+    directory.close()
+    with pytest.raises(HeaderTampered):
+        world.subjects()
+    assert not world.answer("restore", ADDRESS, "--replace")["restored"][0]["trouble"]
+    assert world.subjects() == 2 and not (paths.folder / "keys-new").exists()
+
+
 def test_what_is_refused_changes_nothing(world: Rekeyed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong secret, the recovery key, no room, a session that stays, damage: a sentence and a code."""
     rekey = ("account", "rekey", ADDRESS, "--password-stdin")
@@ -245,7 +298,8 @@ def test_what_is_refused_changes_nothing(world: Rekeyed, monkeypatch: pytest.Mon
     assert code == 4 and "'sealbox account passwd' first" in said
     for error, expected, words in (
         (NoRoomToRewrite(5 * 2**30), 6, "a copy of the account needs 5.00 GiB"),
-        (Busy(), 5, "did not end within a minute"),
+        (Busy(), 5, "did not end in time"),
+        (KeysChanged(), 5, "has got a new master key meanwhile: run it again"),
         (DatabaseDamaged(), 6, "the database is damaged, nothing was changed"),
         (StorageFull(), 6, "the disk is full"),
     ):

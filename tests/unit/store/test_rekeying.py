@@ -30,7 +30,8 @@ from mailstore.errors import (
 from mailstore.former_key import former_key_id, open_former_keys, seal_former_keys
 from mailstore.invitation_files import invitations
 from mailstore.invitations import Place, join, withdraw
-from mailstore.keys import argon2id, new_private_key, read_header
+from mailstore.keyring import Keyring
+from mailstore.keys import Scope, argon2id, new_private_key, read_header
 from mailstore.model import AccessProtocol
 from mailstore.opening import prepare
 from mailstore.rekeying import NotThePassword
@@ -52,7 +53,9 @@ def world(tmp_path: Path) -> Iterator[RekeyWorld]:
 def test_everything_is_as_it_was_and_the_password_opens_it(world: RekeyWorld) -> None:
     """Mail, UIDs, flags, annotations, numbers of rows; UIDVALIDITY too, so no client fetches all again."""
     before = world.contents()
+    assert world.paths.search_db.exists()
     done = world.rekey()
+    assert not any(path.exists() for path in world.paths.search_db_files), "it is under the old key"
     assert world.contents() == before
     assert done.is_finished and done.size_bytes == world.paths.mail_db.stat().st_size
     assert world.paths.mail_db.stat().st_mode & 0o777 == 0o600
@@ -90,7 +93,10 @@ def test_an_account_without_a_recovery_key_gets_none(tmp_path: Path) -> None:
 def test_the_old_master_key_opens_nothing_that_is_on_the_disk(world: RekeyWorld) -> None:
     """Whoever has copied the memory, or a laptop with an app password in it, reads nothing from now on."""
     world.deliver(MESSAGE % (5, 5))  # waits, sealed to the old key
+    old = read_header(world.paths.folder).header
     world.rekey()
+    new = read_header(world.paths.folder).header
+    assert old.scram.salt != new.scram.salt and old.public_key != new.public_key
     world.file_waiting()
     world.deliver(MESSAGE % (6, 6))
     session = world.login()
@@ -264,6 +270,25 @@ def test_keyslots_that_came_meanwhile_are_not_lost_silently(
     monkeypatch.setattr(rekeying, "_new_keys", late)
     with pytest.raises(Busy):
         world.rekey()
+
+
+def test_who_has_opened_the_account_before_is_to_try_again(
+    world: RekeyWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Commands that were let in by the old key: neither header nor database is said to be damaged."""
+    record, old_key = world.directory.accounts()[0], world.key()
+    old = Keyring(
+        *(world.root, world.directory, record.account_id, bytearray(world.old_master), TINY),
+        public_key=record.public_key,
+    )
+    world.rekey()
+    with pytest.raises(KeysChanged):
+        old.add_app_password("late", Scope())
+    with pytest.raises(KeysChanged):
+        vacuum(world.paths, old_key, 0.0, record.public_key)
+    with pytest.raises(KeysChanged), account_database(world.paths, old_key, public_key=record.public_key):
+        pass
+    assert "damaged" not in caplog.text
 
 
 def test_a_login_that_was_under_way_is_to_try_again(world: RekeyWorld) -> None:
