@@ -9,10 +9,11 @@ from mailstore.account import AccountPaths
 from mailstore.durable import storage_errors
 from mailstore.engine import Database, Txn
 from mailstore.errors import NoSuchAccount
+from mailstore.former_key import waiting_messages
 from mailstore.inbox_size import waiting_bytes
 from mailstore.model import MailboxName
 from mailstore.ops import mailboxes
-from mailstore.sealed import damaged_messages, pending
+from mailstore.sealed import damaged_messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def disk_use(paths: AccountPaths) -> DiskUse:
         _size(paths.wal),
         sum(map(_size, paths.search_db_files)),
         waiting_bytes(paths.inbox),
-        len(pending(paths.inbox)),
+        len(waiting_messages(paths.inbox)),
         len(damaged_messages(paths.inbox)),
     )
 

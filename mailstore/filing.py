@@ -21,7 +21,12 @@ from mailstore.damage import tell
 from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import Txn
 from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged, StorageFull
-from mailstore.former_key import is_former_key, open_former_keys
+from mailstore.former_key import (
+    is_former_key,
+    open_former_keys,
+    remove_old_former_keys,
+    waiting_messages,
+)
 from mailstore.inbox_size import SUFFIX
 from mailstore.keys import AccountId, PrivateKey, load_private_key
 from mailstore.limits import StoreLimits
@@ -159,11 +164,11 @@ class Filer:
     def is_waiting(self) -> bool:
         """Whether any message waits in the inbox. Cheap, however many there are. Raises StorageFailed."""
         with storage_errors(), os.scandir(self._paths.inbox) as entries:
-            return any(entry.name.endswith(SUFFIX) for entry in entries)
+            return any(entry.name.endswith(SUFFIX) and not is_former_key(entry.name) for entry in entries)
 
     def waiting(self) -> set[SealedId]:
         """The messages that lie in the inbox. Raises StorageFailed, NoSuchAccount."""
-        return set(pending(self._paths.inbox))
+        return set(waiting_messages(self._paths.inbox))
 
     def is_there(self, sealed_id: SealedId) -> bool:
         """Whether this message still waits. Raises StorageFailed."""
@@ -227,15 +232,11 @@ class Filer:
         return Batch(tuple(found), bool(self._listed), lock)
 
     def _messages(self, found: list[SealedId]) -> list[SealedId]:
-        """The messages among what lies in the inbox; former private keys are taken up, or removed.
-
-        They are not needed once nothing else waits: whoever delivers looks, when the file is in the inbox,
-        whether it is sealed to the key that counts then.
-        """
+        """The messages among what lies in the inbox; former private keys are taken up, or removed."""
         messages = [one for one in found if not is_former_key(one)]
         former = [one for one in found if is_former_key(one)]
         if former and not messages:
-            remove(self._paths.inbox, *former)
+            remove_old_former_keys(self._paths.inbox, former)
         own = self._private_keys[0]
         self._private_keys = (own, *(self._former_keys(own, former) if messages else ()))
         return messages
@@ -249,7 +250,7 @@ class Filer:
             except NoSuchMessage:
                 pass  # another filer has removed it
             except SealedMessageDamaged:
-                self._mark_damaged(sealed_id)
+                pass  # a restore has brought back keys of before; those of now may come back, too
         return tuple(map(load_private_key, keys))
 
     def _room_bytes(self) -> int:

@@ -16,7 +16,7 @@ from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import shred, storage_errors, sync_folder, take_place
 from mailstore.errors import HeaderTampered, NoSuchAccount
 from mailstore.former_key import former_key_id
-from mailstore.inbox_size import SUFFIX, changing
+from mailstore.inbox_size import FORMER_KEY, SUFFIX, changing
 from mailstore.invitation_files import remove_invitations
 from mailstore.keys import NEW_KEYS_FILE, AccountId, Header, PublicKey, SignedHeader, read_header
 
@@ -77,7 +77,8 @@ def settle_alone(root: Path, directory: Directory, account_id: AccountId) -> Non
     paths = account_paths(root, account_id)
     if not is_staged(paths):
         return
-    record = directory.account(account_id)
+    # All of them: a directory that is away may still remember what it said of one.
+    record = next((one for one in directory.accounts() if one.account_id == account_id), None)
     if record is None:
         raise NoSuchAccount
     new = _read_staged(paths)
@@ -140,12 +141,17 @@ def _finish(root: Path, paths: AccountPaths, new: Header) -> None:
     """Have everything renamed, the header last. Raises OSError, StoreError."""
     # They hold the old master key, which opens nothing any more.
     remove_invitations(root, new.account_id)
-    former = staged_former_key(paths)
-    if former.exists():
-        with changing(paths.inbox) as change:
+    former, place = staged_former_key(paths), paths.inbox / (former_key_id(new.public_key) + SUFFIX)
+    # It has what earlier ones have, which open for nobody any more.
+    earlier = [path for path in paths.inbox.glob(f"{FORMER_KEY}*{SUFFIX}") if path != place]
+    with changing(paths.inbox) as change:
+        if former.exists():
             change.added_bytes += former.stat().st_size
-            former.rename(paths.inbox / (former_key_id(new.public_key) + SUFFIX))
+            former.rename(place)
         sync_folder(paths.inbox)
+        for path in earlier:
+            change.added_bytes -= path.stat().st_size
+            path.unlink()
     if paths.rewritten.exists():
         # A write-ahead log must never meet another database; journal and index belong to the old one too.
         shm = paths.mail_db.with_name("mail.db-shm")

@@ -257,7 +257,7 @@ class MailStore:
         account_id = recipient.account_id
         inbox = account_paths(self._root, account_id).inbox
         room = partial(self.room_for, account_id)
-        deliver_sealed(self._directory, account_id, inbox, message, facts, room)
+        deliver_sealed(self._directory, recipient, inbox, message, facts, room)
 
     def room_for(self, account_id: AccountId, new_bytes: int) -> AbstractContextManager[None]:
         """A context for writing new mail, entered in a thread: it checks the free space. Raises StorageFull,

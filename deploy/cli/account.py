@@ -30,11 +30,12 @@ from mailstore.account import NewAccount, account_paths, create_account, destroy
 from mailstore.damage import GUIDE
 from mailstore.directory import AccountRecord
 from mailstore.errors import MailboxNameInvalid, NoSuchAccount, NotInitialised
+from mailstore.former_key import waiting_messages
 from mailstore.index_progress import IndexProgress, IndexState, index_progress
 from mailstore.keys import Keyslot, read_header
 from mailstore.model import MailboxName, Pop3Settings
 from mailstore.names import for_creation, mailbox_name
-from mailstore.sealed import damaged_messages, pending
+from mailstore.sealed import damaged_messages
 
 _UNKNOWN_BYTES = 32
 _LOGIN_DELAY_MAX_S = 86_400
@@ -137,7 +138,7 @@ def show(cli: Cli, name: str) -> None:
         aliases = [alias.address for alias in directory.aliases(record.account_id)]
     paths = account_paths(cli.root, record.account_id)
     slots = read_header(paths.folder).header.slots
-    waiting, damaged = len(pending(paths.inbox)), len(damaged_messages(paths.inbox))
+    waiting, damaged = len(waiting_messages(paths.inbox)), len(damaged_messages(paths.inbox))
     index = index_progress(paths)
     fields = {
         **_record_fields(Limits.of(cli), record),

@@ -12,8 +12,9 @@ from recorder import record
 from rekey_world import MESSAGE, RekeyWorld, staged
 from steps import Begin, Say, each_step
 
+from mailstore.former_key import waiting_messages
 from mailstore.ops.contents import TableContents
-from mailstore.sealed import damaged_messages, pending
+from mailstore.sealed import damaged_messages
 
 pytestmark = [
     pytest.mark.crash,
@@ -70,7 +71,7 @@ def test_an_account_survives_a_change_of_its_keys(tmp_path: Path, place: Path) -
         again.rekey()
         again.file_waiting()
         assert again.subjects() == expected
-        assert pending(again.paths.inbox) == [] == damaged_messages(again.paths.inbox)
+        assert waiting_messages(again.paths.inbox) == [] == damaged_messages(again.paths.inbox)
         again.close()
 
     assert each_step(tmp_path / "template", place / "steps", rekey, check) > 40

@@ -261,6 +261,6 @@ def test_an_account_gets_a_new_master_key_while_its_user_is_in(server: Server) -
     found = re.findall(rb"Subject: number (\d+)", b"".join(answer.untagged))
     assert sorted(map(int, found)) == taken
     folder = Path(server.cli("account", "show", user)["folder"])
-    assert not list((folder / "inbox").iterdir())
+    assert all(path.name.startswith("0000000000000000-") for path in (folder / "inbox").iterdir())
     assert "damaged" not in server.errors()
     server.cli("account", "delete", user, "--yes")

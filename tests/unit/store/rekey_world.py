@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from store_world import NAME, PASSWORD, TINY, World, now
 from mailstore.account import AccountPaths
 from mailstore.account_database import account_database, mail_key
 from mailstore.engine import DatabaseKey
+from mailstore.inbox_size import FORMER_KEY
 from mailstore.invitations import invite
 from mailstore.keyring import Keyring
 from mailstore.keys import InvitationFacts, Scope, Token
@@ -79,6 +81,11 @@ class RekeyWorld(World):
         """As the command does it afterwards."""
         with opened_account(Wanted(self.root, ADDRESS, PASSWORD, TINY), writes=True) as account:
             account.file_waiting()
+
+    def age_former_keys(self) -> None:
+        """As if the last change of the keys was more than a day ago."""
+        for path in self.paths.inbox.glob(f"{FORMER_KEY}*"):
+            os.utime(path, (0, 0))
 
     def key(self) -> DatabaseKey:
         """Of the database, by the password."""

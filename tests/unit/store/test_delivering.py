@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from rekey_world import MESSAGE, RekeyWorld
+from rekey_world import MESSAGE, RekeyWorld, opened_by
+from store_world import NAME, PASSWORD
 
 from mailstore import delivering
 from mailstore.delivering import deliver_sealed
-from mailstore.errors import Busy, NoSuchAccount, StorageFull
-from mailstore.sealed import Facts, damaged_messages, pending
+from mailstore.errors import Busy, DirectoryUnavailable, NoSuchAccount, StorageFull
+from mailstore.sealed import Facts, damaged_messages, new_sealed_id, pending, seal
+from mailstore.sealed import deliver as put
 
 
 @pytest.fixture
@@ -25,9 +27,11 @@ def world(tmp_path: Path) -> Iterator[RekeyWorld]:
 
 
 def rekeyed(world: RekeyWorld) -> None:
-    """A change of the keys, after which the old private key is gone as well."""
+    """A change of the keys so long ago that the old private key is gone as well."""
     world.rekey()
     world.file_waiting()
+    world.age_former_keys()
+    opened_by(world, PASSWORD)
     assert pending(world.paths.inbox) == []
 
 
@@ -42,8 +46,10 @@ def deliver(world: RekeyWorld, sealed: Callable[[], None], written: Callable[[],
         yield
         after()
 
+    recipient = world.directory.resolve(NAME)
+    assert recipient is not None
     facts = Facts(1_700_000_000)
-    deliver_sealed(world.directory, world.account_id, world.paths.inbox, MESSAGE % (9, 9), facts, room)
+    deliver_sealed(world.directory, recipient, world.paths.inbox, MESSAGE % (9, 9), facts, room)
 
 
 def nothing() -> None:
@@ -95,7 +101,35 @@ def test_what_cannot_be_sealed_again_is_not_taken(
 
 def test_an_account_that_is_gone_takes_nothing(world: RekeyWorld) -> None:
     """It was deleted after RCPT."""
-    account_id, inbox = world.account_id, world.paths.inbox
-    world.directory.remove_account(account_id)
+    recipient, inbox = world.directory.resolve(NAME), world.paths.inbox
+    assert recipient is not None
+    world.directory.remove_account(recipient.account_id)
     with pytest.raises(NoSuchAccount):
-        deliver_sealed(world.directory, account_id, inbox, b"x", Facts(0), lambda _: pytest.fail("written"))
+        deliver_sealed(world.directory, recipient, inbox, b"x", Facts(0), lambda _: pytest.fail("written"))
+
+
+def test_a_directory_that_is_away_delays_no_mail(world: RekeyWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipient is known since RCPT, and nobody can change keys without the directory."""
+    recipient = world.directory.resolve(NAME)
+    assert recipient is not None
+
+    def away(*_arguments: object) -> None:
+        raise DirectoryUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.directory), "resolve", away)
+        world.store._deliver(recipient, MESSAGE % (9, 9), Facts(1_700_000_000))
+    assert world.subjects() == ["0", "1", "2", "3", "9"]
+
+
+def test_mail_of_a_process_that_did_not_hear_of_the_change_is_filed(world: RekeyWorld) -> None:
+    """For it the directory was away all the time: the old private key is still there for a day."""
+    recipient = world.directory.resolve(NAME)
+    assert recipient is not None
+    world.rekey()
+    world.file_waiting()
+    sealed_id = new_sealed_id()
+    blob = seal(recipient.public_key, recipient.account_id, sealed_id, MESSAGE % (9, 9), Facts(1))
+    put(world.paths.inbox, sealed_id, blob)
+    assert world.subjects() == ["0", "1", "2", "3", "9"]
+    assert damaged_messages(world.paths.inbox) == []

@@ -27,7 +27,8 @@ from mailstore.errors import (
     StorageFailed,
     StorageFull,
 )
-from mailstore.former_key import former_key_id, open_former_keys, seal_former_keys
+from mailstore.former_key import former_key_id, open_former_keys, seal_former_keys, waiting_messages
+from mailstore.inbox_size import waiting_bytes
 from mailstore.invitation_files import invitations
 from mailstore.invitations import Place, join, withdraw
 from mailstore.keyring import Keyring
@@ -115,7 +116,7 @@ def test_the_old_master_key_opens_nothing_that_is_on_the_disk(world: RekeyWorld)
         if path.name.startswith("keys"):
             with pytest.raises(HeaderTampered):
                 read_header(path.parent, name=path.name).verify(master)
-    for sealed_id in pending(world.paths.inbox):
+    for sealed_id in waiting_messages(world.paths.inbox):
         with pytest.raises(SealedMessageDamaged):
             open_sealed(private_key, world.account_id, sealed_id, read_sealed(world.paths.inbox, sealed_id))
     assert looked_at > 5
@@ -141,20 +142,28 @@ def test_the_old_private_key_goes_when_no_mail_needs_it_any_more(world: RekeyWor
     assert (backlog.messages, backlog.accounts) == (1, 1) and (backlog.oldest_s or 0) > 1_000_000_000
     assert world.subjects() == ["0", "1", "2", "3", "5"]
     world.file_waiting()
+    assert pending(world.paths.inbox) == [first] and waiting_messages(world.paths.inbox) == []
+    world.age_former_keys()
+    opened_by(world, PASSWORD)
     assert pending(world.paths.inbox) == [] and sealed_everywhere(world.root).oldest_s is None
     assert not list(world.paths.inbox.iterdir())
 
 
 def test_mail_that_waits_over_two_changes_is_filed(world: RekeyWorld) -> None:
     """The second takes the private key of before the first along, and the first's copy is useless then."""
+    assert waiting_bytes(world.paths.inbox) == 0  # from here on it is kept up to date
     world.deliver(MESSAGE % (5, 5))
     world.rekey()
     world.deliver(MESSAGE % (6, 6))
     world.rekey()
     world.deliver(MESSAGE % (7, 7))
+    assert len(pending(world.paths.inbox)) == 4, "one file of former keys"
+    sizes = [path.stat().st_size for path in world.paths.inbox.iterdir()]
+    assert waiting_bytes(world.paths.inbox) == sum(sizes)
     assert world.subjects() == ["0", "1", "2", "3", "5", "6", "7"]
-    world.file_waiting()
-    assert pending(world.paths.inbox) == []
+    world.age_former_keys()
+    opened_by(world, PASSWORD)
+    assert list(world.paths.inbox.iterdir()) == []
 
 
 def test_sealed_keys_that_are_none_are_refused(world: RekeyWorld) -> None:
