@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transfer_world import NONE, PASSWORD, SEEN, TINY, TransferWorld
 
-from mailstore import rewriting
+from mailstore import integrity, rewriting
 from mailstore.account import account_paths, open_directory
 from mailstore.account_database import account_database, owners_mail_key
 from mailstore.errors import Busy, DatabaseDamaged, NoSuchAccount, StorageFailed
@@ -167,7 +167,7 @@ def test_a_copy_that_is_another_is_thrown_away(world: TransferWorld, monkeypatch
         seen.append(txn)
         return len(seen)
 
-    monkeypatch.setattr(rewriting, "contents", other_each_time)
+    monkeypatch.setattr(integrity, "contents", other_each_time)
     with pytest.raises(StorageFailed):
         vacuumed(world)
     assert not list(paths.folder.glob("mail.db-new*"))
