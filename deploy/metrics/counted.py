@@ -10,6 +10,7 @@ from deploy.metrics.meters import Meters
 from mailstore.directory import Recipient
 from mailstore.errors import (
     Busy,
+    DirectoryUnavailable,
     MessageTooLarge,
     OverQuota,
     StorageFailed,
@@ -55,7 +56,12 @@ class CountedDeliveries:
 
     async def recipient(self, address: bytes, size_bytes: int | None) -> Recipient | None:
         """See ``DeliveryStore``."""
-        return await self._inner.recipient(address, size_bytes)
+        began_s = self._now()
+        try:
+            return await self._inner.recipient(address, size_bytes)
+        except DirectoryUnavailable:
+            self._delivered("unavailable", began_s)
+            raise
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         """See ``DeliveryStore``."""

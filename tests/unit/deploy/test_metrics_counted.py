@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from deploy.metrics.counted import CountedDeliveries, CountedLog
 from deploy.metrics.meters import SETTINGS, Meters
-from mailstore.errors import MessageTooLarge, OverQuota, StorageFailed, StorageFull
+from mailstore.errors import DirectoryUnavailable, MessageTooLarge, OverQuota, StorageFailed, StorageFull
 from mailstore.sealed import Facts
 from protocols.access_log import Entry
 
@@ -68,6 +68,21 @@ def test_deliveries_by_result(
     assert merged(tmp_path, "sealbox_delivery_seconds_sum") == (0.5 if result else 0)
     if limit is not None:
         assert merged(tmp_path, "sealbox_limits_hit_total", setting=limit) == 1
+
+
+def test_mail_that_no_directory_can_place_counts_as_turned_away(meters: Meters, tmp_path: Path) -> None:
+    """Such a delivery never begins, and the alert is to fire all the same."""
+
+    class Away(Store):
+        async def recipient(self, address: bytes, size_bytes: int | None) -> None:
+            raise DirectoryUnavailable
+
+    times = iter((10.0, 10.5))
+    ended: list[Any] = []
+    store = CountedDeliveries(Away(None), meters, lambda: next(times))
+    Deferred.fromCoroutine(store.recipient(b"", None)).addBoth(ended.append)
+    assert isinstance(ended[0].value, DirectoryUnavailable)
+    assert merged(tmp_path, "sealbox_deliveries_total", result="unavailable") == 1
 
 
 def test_a_command_that_meets_a_limit(meters: Meters, tmp_path: Path) -> None:
