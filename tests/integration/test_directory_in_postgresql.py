@@ -26,7 +26,7 @@ SETTINGS = """
 [directory]
 url = "{url}"
 connect_timeout_s = 2
-query_timeout_s = 1
+query_timeout_s = 4
 retry_max_s = 1
 heartbeat_s = 1
 """

@@ -36,6 +36,7 @@ from mailstore.errors import (
     StorageFailed,
 )
 from mailstore.keys import AccountId, PublicKey
+from mailstore.limits import DirectoryLimits
 from mailstore.model import Pop3Settings
 
 
@@ -47,10 +48,14 @@ def embedded(place: Path, _request: pytest.FixtureRequest) -> Callable[[], Direc
 
 def postgresql(place: Path, request: pytest.FixtureRequest) -> Callable[[], Directory]:
     """The one that lies in PostgreSQL."""
-    put_directory(place, PostgresPlace(request.getfixturevalue("postgresql").new_place()))
+    url = request.getfixturevalue("postgresql").new_place()
+    put_directory(place, PostgresPlace(url, limits=PATIENT))
     request.addfinalizer(lambda: put_directory(place, None))
     return embedded(place, request)
 
+
+PATIENT = DirectoryLimits(connect_timeout_s=60.0, query_timeout_s=60.0)
+"""A slow machine is no server that is away."""
 
 KINDS = {"embedded": embedded, "postgresql": postgresql}
 """For each kind what begins one in a folder of the test; the result opens it, as often as it is called."""

@@ -13,6 +13,8 @@ from mailstore.directory import directory_place, pg_connection, put_directory
 from mailstore.errors import OutcomeUnknown
 
 JOE = "joe@example.org"
+PATIENCE = "connect_timeout_s = 60\nquery_timeout_s = 60\n"
+"""A slow machine is no server that is away."""
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def move(data, postgresql, tmp_path):
 
     def moved(more=""):
         url = postgresql.new_place()
-        (data / "sealbox.toml").write_text(f'[directory]\nurl = "{url}"\n{more}\n')
+        (data / "sealbox.toml").write_text(f'[directory]\nurl = "{url}"\n{PATIENCE}{more}\n')
         return url
 
     return moved
@@ -148,10 +150,12 @@ def test_a_second_node_needs_the_key_of_the_first(run, data, move, postgresql, t
     (data / "accounts").rename(tmp_path / "accounts of the first")
     code, _out, err = run("domain", "add", "example.com")
     assert (code, "server.key is missing" in err) == (6, True)
-    (data / "sealbox.toml").write_text(f'[directory]\nurl = "{url}"\nkey_file = "{tmp_path}/none"\n')
+    (data / "sealbox.toml").write_text(
+        f'[directory]\nurl = "{url}"\n{PATIENCE}key_file = "{tmp_path}/none"\n'
+    )
     assert run("domain", "add", "example.com")[0] == 6
     (data / "server.key").unlink(missing_ok=True)
-    (data / "sealbox.toml").write_text(f'[directory]\nurl = "{url}"\nkey_file = "{key}"\n')
+    (data / "sealbox.toml").write_text(f'[directory]\nurl = "{url}"\n{PATIENCE}key_file = "{key}"\n')
     assert run("domain", "add", "example.com")[0] == 0
     assert (data / "server.key").read_bytes() != (tmp_path / "of the first").read_bytes()
     assert answer(run("domain", "list", "--json"))["domains"] == ["example.com", "example.org"]

@@ -13,6 +13,8 @@ from mailstore.directory import put_directory
 from tests.postgresql import PostgreSql
 
 EXIT_STORAGE = 6
+PATIENCE = "connect_timeout_s = 60\nquery_timeout_s = 60\n"
+"""A slow machine is no server that is away."""
 
 
 @pytest.fixture
@@ -26,7 +28,9 @@ def world(tmp_path: Path, postgresql: PostgreSql) -> Iterator[CommandsWorld]:
     assert made.run("directory", "export", export)[0] == 0
     for path in made.root.glob("directory.db*"):
         path.unlink()
-    made.config.write_text(made.config.read_text() + f'[directory]\nurl = "{postgresql.new_place()}"\n')
+    made.config.write_text(
+        made.config.read_text() + f'[directory]\nurl = "{postgresql.new_place()}"\n{PATIENCE}'
+    )
     assert made.run("directory", "import", export)[0] == 0
     yield made
     put_directory(made.root, None)
