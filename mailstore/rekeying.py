@@ -19,7 +19,6 @@ from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import replace_file, storage_errors, sync_folder, synced, write_new
 from mailstore.engine import DatabaseKey
 from mailstore.errors import (
-    Busy,
     DatabaseDamaged,
     HeaderTampered,
     KeysChanged,
@@ -66,6 +65,10 @@ class NotThePassword(Exception):
     """The secret opens the account and is not its password: with it the password could not be kept."""
 
 
+class KeyslotsChanged(Exception):
+    """A keyslot was made or revoked after the password had been checked; nothing has been changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rekeyed:
     """What has been done. ``size_bytes`` is the database's, 0 where there is none yet."""
@@ -107,7 +110,8 @@ def rekey_account(
     account has the old keys or the new ones: the next login or command finishes it, or undoes it.
 
     Raises:
-        AuthenticationFailed, NotThePassword, NoRoomToRewrite, DatabaseDamaged: nothing has been changed.
+        AuthenticationFailed, NotThePassword, KeyslotsChanged, NoRoomToRewrite, DatabaseDamaged: nothing has
+            been changed.
         Busy: its sessions, or a snapshot, did not end within ``patience_s``; or other keys came meanwhile.
         HeaderTampered, StorageFull, StorageFailed: as after an interruption.
     """
@@ -162,13 +166,13 @@ def _new_keys(
 
 
 def _require_unchanged(root: Path, directory: Directory, owner: Proven) -> None:
-    """Raises Busy: keyslots have been changed while the locks were waited for. HeaderTampered."""
+    """Raises KeyslotsChanged, KeysChanged: somebody else was faster while the locks were waited for."""
     try:
         now = current(root, directory, owner.record.account_id, owner.master)
     except HeaderTampered:
         raise KeysChanged from None  # it was sound a moment ago
     if now.header != owner.header:
-        raise Busy
+        raise KeyslotsChanged
 
 
 def _stage(paths: AccountPaths, owner: Proven, new: _NewKeys, held: HeldLock) -> int:

@@ -26,7 +26,7 @@ from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import Busy, DatabaseDamaged, KeysChanged, StoreError
 from mailstore.keys import SlotKind, process_hardening, read_header
 from mailstore.opened_account import Wanted, opened_account
-from mailstore.rekeying import NotThePassword, Rekeyed, app_passwords
+from mailstore.rekeying import KeyslotsChanged, NotThePassword, Rekeyed, app_passwords
 from mailstore.rewriting import NoRoomToRewrite
 
 _SECONDS_PER_DAY = 86_400
@@ -76,6 +76,12 @@ def _rekeyed(cli: Cli, directory: Directory, record: AccountRecord, secret: byte
             "that is the recovery key, and this needs the password, which would be lost: choose one with"
             " 'sealbox account passwd' first; nothing was changed",
             EXIT_SECRET,
+        ) from None
+    except KeyslotsChanged:
+        raise Refusal(
+            "somebody has changed the account's app passwords or other keyslots meanwhile: run it again;"
+            " nothing was changed",
+            EXIT_BUSY,
         ) from None
     except NoRoomToRewrite as error:
         raise no_room(cli, error) from None

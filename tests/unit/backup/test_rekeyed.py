@@ -20,7 +20,7 @@ from mailstore.errors import (
     KeysChanged,
     StorageFull,
 )
-from mailstore.rekeying import rekey_account
+from mailstore.rekeying import KeyslotsChanged, rekey_account
 from mailstore.rewriting import NoRoomToRewrite
 from mailstore.sealed import damaged_messages
 
@@ -299,6 +299,7 @@ def test_what_is_refused_changes_nothing(world: Rekeyed, monkeypatch: pytest.Mon
     for error, expected, words in (
         (NoRoomToRewrite(5 * 2**30), 6, "a copy of the account needs 5.00 GiB"),
         (Busy(), 5, "did not end in time"),
+        (KeyslotsChanged(), 5, "other keyslots meanwhile: run it again"),
         (KeysChanged(), 5, "has got a new master key meanwhile: run it again"),
         (DatabaseDamaged(), 6, "the database is damaged, nothing was changed"),
         (StorageFull(), 6, "the disk is full"),

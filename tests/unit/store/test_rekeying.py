@@ -35,7 +35,7 @@ from mailstore.keyring import Keyring
 from mailstore.keys import Scope, argon2id, new_private_key, read_header
 from mailstore.model import AccessProtocol
 from mailstore.opening import prepare
-from mailstore.rekeying import NotThePassword
+from mailstore.rekeying import KeyslotsChanged, NotThePassword
 from mailstore.rewriting import NoRoomToRewrite, vacuum
 from mailstore.sealed import open_sealed, pending, read_sealed
 from mailstore.staged_keys import header_now, is_staged, settle
@@ -277,7 +277,7 @@ def test_keyslots_that_came_meanwhile_are_not_lost_silently(
         return make(*arguments)
 
     monkeypatch.setattr(rekeying, "_new_keys", late)
-    with pytest.raises(Busy):
+    with pytest.raises(KeyslotsChanged):
         world.rekey()
 
 
