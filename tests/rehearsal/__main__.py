@@ -4,8 +4,8 @@
 
 Boots the disk in a virtual machine with two more that are empty, logs in on its serial console, types every
 command of ``docs/operator.md``, answers what it is asked, and ends with an error at the first command that
-fails or does not say what the document says. The object store is Cloudflare's local R2 (``deploy/test``
-installs it), at the machine's 127.0.0.1 as well. Needs qemu-system-x86 and, in this environment, pexpect.
+fails or does not say what the document says. The object store is Cloudflare's local R2, at the machine's
+127.0.0.1 as well. Needs qemu-system-x86 and, in this environment, pexpect.
 """
 
 from __future__ import annotations

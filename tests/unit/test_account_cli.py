@@ -11,6 +11,7 @@ from command_world import PASSWORD, answer
 
 from deploy.cli import root as root_module
 from deploy.cli.main import main
+from deploy.cli.man_pages import commands_of
 from deploy.cli.root import explain
 from deploy.texts import size_text
 from mailstore.account import open_directory
@@ -340,7 +341,7 @@ def test_all_works_beside_an_open_directory(joe, tmp_path):
 def leaves(command, path=()):
     """All commands below ``command`` with their path."""
     if isinstance(command, click.Group):
-        return [leaf for name, child in command.commands.items() for leaf in leaves(child, (*path, name))]
+        return [leaf for name, child in commands_of(command) for leaf in leaves(child, (*path, name))]
     return [(path, command)]
 
 
