@@ -65,6 +65,8 @@ class Listener:
                         return
             except StoreError as error:
                 log.debug("directory: not listening: %s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - if this thread ended, nobody would hear of a change
+                log.error("directory: listening has failed: %s", type(error).__name__)
             if self._sleep(pause_s):
                 return
             pause_s = min(2 * pause_s, longest_s)
@@ -96,4 +98,6 @@ class Listener:
 
     def _sleep(self, pause_s: float) -> bool:
         """Whether this is to end."""
-        return bool(select.select([self._woken], [], [], pause_s)[0])
+        poll = select.poll()  # select(2) takes no descriptor beyond 1023
+        poll.register(self._woken, select.POLLIN)
+        return bool(poll.poll(int(pause_s * 1000)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 from collections import deque
 from contextlib import contextmanager
 from queue import Queue
+
+import pytest
 
 from mailstore.directory.pg_listener import Listener
 from mailstore.errors import DirectoryUnavailable
@@ -13,6 +17,7 @@ from mailstore.limits import DirectoryLimits
 
 LIMITS = DirectoryLimits(retry_max_s=0.02, heartbeat_s=0.02)
 PATIENCE_S = 20.0
+HIGH = 2000
 
 
 class Connection:
@@ -109,6 +114,41 @@ def test_a_change_between_two_connections_is_heard():
 def test_a_change_that_was_not_told_is_noticed_by_asking():
     """A pooler between may swallow what is told."""
     assert Play(Connection("1", "1", "2"), known="1").all() == ["", "lost"]
+
+
+def test_whatever_goes_wrong_it_listens_again(caplog):
+    """A thread that has ended hears of nothing, and nobody would notice."""
+
+    class Odd(Connection):
+        def version(self):
+            raise ValueError("joe@example.org")
+
+    assert Play(Odd(), Connection("2"), known="1").all() == ["lost", "", "lost"]
+    assert "ValueError" in caplog.text
+    assert "joe" not in caplog.text
+
+
+def test_many_open_files_do_not_keep_it_from_waiting(monkeypatch):
+    """Its descriptors may be beyond what select(2) takes."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] <= HIGH + 10:
+        pytest.skip("this user may not have so many files open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], HIGH + 10), limits[1]))
+    monkeypatch.setattr(os, "pipe", high_pipe(os.pipe))
+    assert Play(Connection("1"), Connection("2"), known="1").all() == ["lost", "", "lost"]
+
+
+def high_pipe(pipe):
+    """As ``os.pipe``, with high descriptors."""
+
+    def made():
+        found = []
+        for low in pipe():
+            found.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH))
+            os.close(low)
+        return tuple(found)
+
+    return made
 
 
 def test_it_ends_at_once_while_it_listens_or_waits():
