@@ -178,6 +178,8 @@ class OpenAccount:
 
     def close_after(self, seconds: float) -> None:
         """Close unless a session comes (or goes) before ``seconds`` have passed."""
+        if self.closing is not None:
+            return
         if self._close_call is not None:
             self._close_call.cancel()
         self._close_call = self._worker.clock.callLater(seconds, self._close_if_unused)

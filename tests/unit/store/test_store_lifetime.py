@@ -226,6 +226,15 @@ def test_stop_tells_every_session(world: World) -> None:
     assert not wal(world).exists()
 
 
+def test_a_session_may_be_released_after_its_account_has_closed(world: World) -> None:
+    """Also where the account was to close earlier, and a login came in time."""
+    world.login().release()
+    account = world.login()
+    now(world.store.stop())
+    account.release()
+    assert not wal(world).exists()
+
+
 def test_delta_of_a_deleted_mailbox(world: World) -> None:
     """A session in a mailbox that another one deletes learns that it is gone."""
     account = world.login()
