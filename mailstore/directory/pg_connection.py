@@ -206,9 +206,14 @@ class Database:
         self._pause_s = 0.0
         self._away_until_s = -math.inf
         self._is_told = False
+        self._is_closed = False
 
     def close(self) -> None:
-        """Let go of idle connections."""
+        """Let go of all connections, of those that are in use when they are given back."""
+        self._is_closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         while True:
             try:
                 self._idle.get_nowait().close()
@@ -326,7 +331,7 @@ class Database:
             connection.close()
 
     def _give_back(self, connection: _Connection, *, checked: bool) -> None:
-        if connection.closed or self.is_away or not checked:
+        if connection.closed or self.is_away or self._is_closed or not checked:
             connection.close()
             return
         try:
@@ -414,7 +419,7 @@ class Database:
             is_told, self._is_told = self._is_told, True
         if not is_told:
             log.error("directory: PostgreSQL cannot be asked: %s", _first_line(error))
-        self.close()
+        self._close_idle()
 
     def _answers(self) -> None:
         with self._lock:

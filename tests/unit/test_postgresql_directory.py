@@ -364,7 +364,7 @@ def away(monkeypatch):
 
     def lose(directory):
         monkeypatch.setattr(pg_connection._Connection, "connect", refuse)
-        directory._database.close()
+        directory._database._close_idle()
         return tries
 
     return lose
@@ -530,6 +530,18 @@ def test_a_server_that_was_restarted_is_no_failure(site, directory, monkeypatch)
     directory._database._idle.queue[0].pgconn.finish()
     directory.set_disabled(JOE, True)
     assert directory.login("joe").disabled
+
+
+def test_a_connection_that_is_in_use_is_closed_when_it_is_given_back(site):
+    """Whoever closes the directory leaves nothing open, though others still ask."""
+    node = site.node()
+
+    def meanwhile(txn):
+        node.close()
+        return txn.rows("SELECT 1")
+
+    assert node._database.ask(meanwhile) == [(1,)]
+    assert node._database._idle.empty()
 
 
 def test_threads_share_few_connections(site, directory):
