@@ -64,6 +64,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.MessageTooLarge: Meaning.TOO_LARGE,
     errors.NoSuchMessage: Meaning.NO_MESSAGE,
     errors.Busy: Meaning.IN_USE,
+    errors.KeysChanged: Meaning.IN_USE,
     errors.AccountClosed: Meaning.ENDED,
     errors.StorageFull: Meaning.TRY_LATER,
     errors.StorageFailed: Meaning.OPERATOR,

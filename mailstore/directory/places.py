@@ -52,15 +52,15 @@ _places: dict[Path, PostgresPlace] = {}
 
 def put_directory(root: Path, place: PostgresPlace | None) -> None:
     """Say where the directory of a data root is from now on in this process; None: in the root itself."""
-    if place is None:
-        _places.pop(root.resolve(), None)
-    else:
+    if place is not None:
         _places[root.resolve()] = place
+    elif _places:
+        _places.pop(root.resolve(), None)
 
 
 def directory_place(root: Path) -> PostgresPlace | None:
     """What :func:`put_directory` has said."""
-    return _places.get(root.resolve())
+    return _places.get(root.resolve()) if _places else None
 
 
 def has_driver() -> bool:
