@@ -68,20 +68,31 @@ def records_of(facts: ServerFacts) -> dict[str, bytes]:
     if quotas:
         plain["domain_quotas"] = quotas
     for account in accounts:
-        plain[_ACCOUNT + account.account_id] = {
-            "name": account.name,
-            "public_key": base64.b64encode(account.public_key).decode("ascii"),
-            "header_generation": account.header_generation,
-            "quota_bytes": account.quota_bytes,
-            "created": account.created,
-            "disabled": account.disabled,
-        } | _pop3_tree(account.pop3)
+        plain[_ACCOUNT + account.account_id] = (
+            {
+                "name": account.name,
+                "public_key": base64.b64encode(account.public_key).decode("ascii"),
+                "header_generation": account.header_generation,
+                "quota_bytes": account.quota_bytes,
+                "created": account.created,
+                "disabled": account.disabled,
+            }
+            | _pop3_tree(account.pop3)
+            | _node_tree(account)
+        )
     return {name: json.dumps(value, sort_keys=True).encode("utf-8") for name, value in plain.items()}
 
 
 def _pop3_tree(settings: Pop3Settings) -> dict[str, object]:
     """Nothing for the defaults, so that the records of most accounts do not change."""
     return {} if settings == Pop3Settings() else {"pop3": asdict(settings)}
+
+
+def _node_tree(account: AccountRecord) -> dict[str, object]:
+    """Nothing where no node has a name, as above."""
+    if account.node is None and not account.node_generation:
+        return {}
+    return {"node": account.node, "node_generation": account.node_generation}
 
 
 def digest_of(value: bytes) -> bytes:
@@ -204,6 +215,8 @@ def _record(account: str, entry: dict[str, Any]) -> AccountRecord:
         int(entry["created"]),
         bool(entry["disabled"]),
         _pop3_settings(entry.get("pop3", {})),
+        node=entry.get("node"),
+        node_generation=int(entry.get("node_generation", 0)),
     )
 
 

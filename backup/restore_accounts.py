@@ -25,8 +25,8 @@ from backup.source import Source, keys_of
 from backup.state import FORGOTTEN, State
 from backup.stores import ObjectStore
 from mailstore.account import accept_header, account_paths, holds_mail, open_directory
-from mailstore.directory import AccountRecord, Directory
-from mailstore.errors import HeaderTampered, NoSuchAccount, StoreError, TooNew
+from mailstore.directory import AccountRecord, Directory, given_to_this, is_elsewhere
+from mailstore.errors import HeaderTampered, NoSuchAccount, OnAnotherNode, StoreError, TooNew
 from mailstore.keys import AccountId, PrivateKey
 from mailstore.locks import LOCK_TIMEOUT_S
 from mailstore.staged_keys import settle
@@ -343,7 +343,10 @@ class Restoring:
         if record is None and self._sources.server is not None:
             record = (self._sources.server.gone | self._sources.server.accounts).get(account_id)
             if record is not None:
+                record = given_to_this(self._root, record)
                 directory.add_account(record)
+        if record is not None and is_elsewhere(self._root, record):
+            raise OnAnotherNode("another node has this account: restore it there")
         if record is None:
             raise NoSuchAccount("the directory does not know this account: use --private-key")
         return record

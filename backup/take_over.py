@@ -13,6 +13,7 @@ from backup.restore_accounts import Sources
 from backup.segment import SERVER
 from backup.state import FORGOTTEN, STATE_FILE, Segment, State, Stream
 from mailstore.account import has_server, make_root, open_directory, read_server_key
+from mailstore.directory import given_to_this
 from mailstore.durable import storage_errors, write_new
 from mailstore.errors import AccountExists
 from mailstore.keys import PublicKey
@@ -37,7 +38,7 @@ def restore_server(root: Path, server: Server) -> None:
             directory.set_default_domain(server.default_domain)
         for record in server.accounts.values():
             if directory.account(record.account_id) is None:
-                directory.add_account(record)
+                directory.add_account(given_to_this(root, record))
         for address, owner in server.aliases.items():
             try:
                 directory.add_alias(address, owner)

@@ -28,6 +28,7 @@ from backup.keypair import read_public_key
 from backup.limits import BackupLimits
 from deploy.config_directory import DirectorySection
 from deploy.config_door import DnsSection, DoorSettings, HttpsSection, SetupSection
+from deploy.config_node import NodeSection
 from deploy.config_section import Section, TlsSection, limits_of, section_of
 from deploy.logs import LogSettings
 from deploy.machine import memory_mib
@@ -224,6 +225,7 @@ class _File(Section):
     tls: TlsSection
     listen: ListenSection = ListenSection()
     directory: DirectorySection = DirectorySection()
+    node: NodeSection = NodeSection()
     argon2: Argon2Section = Argon2Section()
     log: LogSection = LogSection()
     access_log: AccessLogSection = AccessLogSection()
@@ -282,6 +284,7 @@ class Config:
     tls: TlsSection
     listen: ListenSection
     directory: DirectorySection
+    node: NodeSection
     access_log: AccessLogSection
     accounts: AccountsSection
     unlock: UnlockLimits
@@ -379,6 +382,7 @@ def parse(text: str, path: Path) -> Config:
         tls=file.tls,
         listen=file.listen,
         directory=file.directory,
+        node=file.node,
         access_log=file.access_log,
         accounts=file.accounts,
         unlock=_unlock_limits(file.argon2, workers),

@@ -24,7 +24,7 @@ from deploy.sockets import SERVICES, CannotListen, Listener, bind_all, bind_for_
 from deploy.supervisor import Supervisor, lock_path
 from mailstore.account import has_directory, init_root
 from mailstore.damage import GUIDE, SERVER_SECTION
-from mailstore.directory import directory_place, has_stale_directory, put_directory
+from mailstore.directory import call_node, directory_place, has_stale_directory, put_directory
 from mailstore.durable import storage_errors
 from mailstore.errors import DirectoryEmpty, StorageFull
 from mailstore.keys import process_hardening
@@ -98,6 +98,7 @@ def hindrances(config: Config) -> list[str]:
         swaps = ", ".join(plain_swaps())
         found += [PLAIN_SWAP % swaps] if swaps else []
     put_directory(config.data, config.directory.place())
+    call_node(config.data, config.node.name or None)
     if has_stale_directory(config.data):
         found.append(STALE_DIRECTORY % config.data)
     for service in SERVICES:
@@ -220,6 +221,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_volume(config)
     put_directory(config.data, config.directory.place())
+    call_node(config.data, config.node.name or None)
     check_made(config.data)
     _finish_key_exchange(config.data)
     init_root(config.data)

@@ -16,6 +16,7 @@ from mailstore.directory import (
     directory_exists,
     directory_of,
     directory_place,
+    given_to_this,
     is_under_servers_key,
     make_directory,
 )
@@ -122,6 +123,11 @@ class AccountPaths:
     def made(self) -> Path:
         """An empty file: mail.db has been created once, so a missing or empty one has been lost."""
         return self.folder / "made"
+
+    @property
+    def node(self) -> Path:
+        """The generation under which the account was opened last; see ``mailstore.this_node``."""
+        return self.folder / "node"
 
     @property
     def leave(self) -> Path:
@@ -326,6 +332,7 @@ def create_account(
         record = AccountRecord(
             account_id, name, header.public_key, header.generation, wanted.quota_bytes, now, disabled=False
         )
+        record = given_to_this(root, record)
         try:
             _make_account_folder(paths, header, master)
             before_known(header, master)

@@ -6,36 +6,40 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from mailstore.account import account_paths
 from mailstore.directory import Directory, Recipient
 from mailstore.errors import DirectoryUnavailable, NoSuchAccount
 from mailstore.keys import PublicKey
 from mailstore.sealed import Facts, deliver, new_sealed_id, remove, seal
+from mailstore.this_node import require_here
 
 Room = Callable[[int], AbstractContextManager[None]]
 """A context in which so many new bytes may be written. Raises StorageFull, StorageFailed."""
 
 
 def deliver_sealed(
-    directory: Directory, recipient: Recipient, inbox: Path, message: bytes, facts: Facts, room: Room
+    root: Path, directory: Directory, recipient: Recipient, message: bytes, facts: Facts, room: Room
 ) -> None:
     """Seal a message and put it into the inbox; on disk for good when this returns.
 
     The account may get new keys meanwhile, and whoever knows the old ones must not read what comes after
-    that. So the directory is asked again, before and after, and the message sealed once more if need be. It
-    keeps its id: should it have been filed already, it is not filed twice.
+    that; it may also be given to another node. So the directory is asked again, before and after, and the
+    message sealed once more if need be. It keeps its id: should it have been filed already, it is not filed
+    twice.
 
     Raises:
-        NoSuchAccount, Busy, StorageFull, StorageFailed: nothing was kept.
+        NoSuchAccount, OnAnotherNode, Busy, StorageFull, StorageFailed: nothing was kept.
     """
     sealed_id = new_sealed_id()
-    public_key = _public_key(directory, recipient, recipient.public_key)
+    inbox = account_paths(root, recipient.account_id).inbox
+    public_key = _public_key(root, directory, recipient, recipient.public_key)
     while True:
         blob = seal(public_key, recipient.account_id, sealed_id, message, facts)
         with room(len(blob)):
             deliver(inbox, sealed_id, blob)
         used = public_key
         try:
-            public_key = _public_key(directory, recipient, used)
+            public_key = _public_key(root, directory, recipient, used)
         except BaseException:
             remove(inbox, sealed_id)
             raise
@@ -44,7 +48,7 @@ def deliver_sealed(
         remove(inbox, sealed_id)
 
 
-def _public_key(directory: Directory, recipient: Recipient, known: PublicKey) -> PublicKey:
+def _public_key(root: Path, directory: Directory, recipient: Recipient, known: PublicKey) -> PublicKey:
     """The key that counts now; ``known`` while the directory is away, and nobody's keys can be changed."""
     try:
         found = directory.resolve(recipient.name)
@@ -52,4 +56,5 @@ def _public_key(directory: Directory, recipient: Recipient, known: PublicKey) ->
         return known
     if found is None or found.account_id != recipient.account_id:
         raise NoSuchAccount
+    require_here(root, found)
     return found.public_key

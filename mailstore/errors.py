@@ -145,6 +145,10 @@ class DriverMissing(StorageFailed):
     """The directory is in a database whose driver is not installed."""
 
 
+class OnAnotherNode(StoreError):
+    """Another node has the account, or none that is known; only that one may open it, or take mail for it."""
+
+
 class DirectoryUnavailable(StoreError):
     """The database of the directory does not answer now; what is asked may succeed later."""
 
@@ -183,6 +187,22 @@ class DomainInUse(AdministrationRefused):
 
 class NoSuchAddress(AdministrationRefused):
     """The directory has no such alias."""
+
+
+class NodeNameInvalid(AdministrationRefused):
+    """The text cannot be the name of a node, or not the address of one."""
+
+
+class NoSuchNode(AdministrationRefused):
+    """The directory has no such node."""
+
+
+class NodeInUse(AdministrationRefused):
+    """The node still has accounts."""
+
+
+class NodeGenerationPast(AdministrationRefused):
+    """The account has come to a node at this generation, or a later one, already."""
 
 
 class NotInitialised(AdministrationRefused):

@@ -88,8 +88,12 @@ class Hibernation:
         paths: AccountPaths,
         sleeper: Sleeper,
         make: Callable[[], Databases],
+        require_ours: Callable[[], None],
     ) -> None:
-        """``make`` gives databases that are not open yet."""
+        """``make`` gives databases that are not open yet.
+
+        ``require_ours`` raises StoreError, in a thread, where the account may not be opened again.
+        """
         self._executor = executor
         self._clock = clock
         self._after_s = limits.hibernate_after_s
@@ -97,6 +101,7 @@ class Hibernation:
         self._paths = paths
         self._sleeper = sleeper
         self._make = make
+        self._require_ours = require_ours
         self._stage = Stage.ASLEEP
         self._databases: Databases | None = None
         self._waiting: list[Deferred[None]] = []
@@ -156,7 +161,7 @@ class Hibernation:
     async def _wake(self) -> None:
         made = self._make()
         try:
-            if self._state is not None and await self._executor.call(_is_restored, self._paths):
+            if self._state is not None and await self._executor.call(self._is_restored):
                 raise _Replaced
             now = await made.state()
             if self._state is not None and not now.can_follow(self._state):
@@ -179,6 +184,13 @@ class Hibernation:
         self._look_after(self._pause_s)
         self._answer()
         self._sleeper.changed(now.modseqs)
+
+    def _is_restored(self) -> bool:
+        """Whether a restore has exchanged the files, and nobody has opened them since. Raises StoreError."""
+        self._require_ours()
+        if asked_to_leave(self._paths):
+            raise Busy("the account is being restored")
+        return restored_mark(self._paths) is not None
 
     def _failed(self, failure: Failure, what: str) -> None:
         if not failure.check(StoreError):
@@ -261,13 +273,6 @@ class Hibernation:
 
 class _Replaced(Exception):
     """See ``Sleeper.replaced``."""
-
-
-def _is_restored(paths: AccountPaths) -> bool:
-    """Whether a restore has exchanged the files, and nobody has opened them since. Raises StoreError."""
-    if asked_to_leave(paths):
-        raise Busy("the account is being restored")
-    return restored_mark(paths) is not None
 
 
 def files_now(paths: AccountPaths) -> Files | None:

@@ -40,6 +40,7 @@ from mailstore.keys import (
 )
 from mailstore.locks import LOCK_TIMEOUT_S
 from mailstore.opening import expected
+from mailstore.this_node import require_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ class Keyring:
         record = self.directory.account(self.account_id)
         if record is None:
             raise NoSuchAccount
+        require_here(self.root, record)
         if self.public_key not in (None, record.public_key):
             raise KeysChanged
         signed = read_header(account_paths(self.root, self.account_id).folder, self.limits)

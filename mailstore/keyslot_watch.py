@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mailstore.clock import Clock, DelayedCall
-from mailstore.errors import AccountClosed, AuthenticationFailed, HeaderTampered, StoreError
+from mailstore.errors import AccountClosed, AuthenticationFailed, HeaderTampered, OnAnotherNode, StoreError
 from mailstore.unlock import Unlocked
 
 RECHECK_RETRY_S = 1.0
@@ -79,8 +79,9 @@ class KeyslotWatch:
         self.sessions.clear()
 
     async def _check(self) -> None:
-        """End the sessions whose keyslot has been revoked; all of them when the account is gone."""
+        """End the sessions whose keyslot has been revoked; all when the account is gone or another node's."""
         unanswered: StoreError | None = None
+        is_elsewhere = False
         for session in tuple(self.sessions):
             try:
                 await self._recheck(session.unlocked)
@@ -89,9 +90,12 @@ class KeyslotWatch:
             except (AuthenticationFailed, HeaderTampered):
                 self.sessions.discard(session)
                 session.closed_by_store()
+            except OnAnotherNode:
+                is_elsewhere = True
+                break  # they all end
             except StoreError as error:
                 unanswered = error
-        if not self._keys.exists():
+        if is_elsewhere or not self._keys.exists():
             await self._close()
         elif unanswered is not None:
             self._check_after(RECHECK_RETRY_S)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -29,6 +30,7 @@ from mailstore.freed_memory import FreedMemory
 from mailstore.hibernation import Hibernation
 from mailstore.inbox import InboxFiling
 from mailstore.kept import Kept
+from mailstore.keys import AccountId
 from mailstore.keyslot_watch import KeyslotWatch, Session
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
@@ -77,6 +79,9 @@ class Worker(Protocol):
     freed_memory: FreedMemory
     filed_messages: int
 
+    def require_here(self, account_id: AccountId) -> None:
+        """In a thread: whether the account is still this server's. Raises OnAnotherNode, NoSuchAccount."""
+
     async def recheck(self, unlocked: Unlocked) -> None:
         """Whether a session may go on; see ``Unlocker.recheck``."""
 
@@ -94,7 +99,10 @@ class OpenAccount:
         self._worker = worker
         self._hold = hold
         limits = worker.limits
-        self._rest = Hibernation(worker.executor, worker.clock, limits, paths, self, self._new_databases)
+        still_ours = partial(worker.require_here, hold.account_id)
+        self._rest = Hibernation(
+            worker.executor, worker.clock, limits, paths, self, self._new_databases, still_ours
+        )
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._inbox = InboxFiling(
             worker.executor,

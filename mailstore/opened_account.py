@@ -116,6 +116,6 @@ def _proven(wanted: Wanted) -> Proven:
     directory = open_directory(wanted.root)
     try:
         attempt = prepare(wanted.root, directory, wanted.name, wanted.secret, wanted.params)
-        return complete(directory, attempt)
+        return complete(wanted.root, directory, attempt)
     finally:
         directory.close()

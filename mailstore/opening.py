@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailstore.account import read_server_key
 from mailstore.damage import tell_seldom
-from mailstore.directory import AccountRecord, Directory
+from mailstore.directory import AccountRecord, Directory, node_name
 from mailstore.durable import make_folder, replace_file
 from mailstore.errors import (
     AccountDisabled,
@@ -20,6 +20,7 @@ from mailstore.errors import (
     HeaderTampered,
     NoSuchAccount,
     NoSuchKeyslot,
+    OnAnotherNode,
     PasswordUnusable,
     ScopeDenied,
     StoreError,
@@ -54,6 +55,7 @@ from mailstore.keys import (
 from mailstore.model import AccessProtocol, ScramExchange, ScramSetup
 from mailstore.server_key import decoy_secret
 from mailstore.staged_keys import header_now
+from mailstore.this_node import note_opened
 
 DECOY_FOLDER = "decoy"
 """Below the data root: a key header that belongs to nobody, recreated when it is missing."""
@@ -102,7 +104,7 @@ def prepare(
     """Look up everything a login needs before Argon2. ``params`` is the cost of a decoy's run.
 
     Never reveals whether the account exists: errors show only in :func:`complete`. Raises StorageFailed,
-    Busy.
+    Busy; OnAnotherNode, also for some names that nobody has.
     """
     found = _find(root, directory, name)
     try:
@@ -114,7 +116,7 @@ def prepare(
     return Attempt(found, slot, secret_bytes)
 
 
-def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) -> Proven:
+def complete(root: Path, directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) -> Proven:
     """Run Argon2 and open the account. Does not check the scope of the slot.
 
     Raises AuthenticationFailed; once the secret is right (or the header unreadable) HeaderTampered, TooNew.
@@ -129,7 +131,7 @@ def complete(directory: Directory, attempt: Attempt, argon2: Argon2 = argon2id) 
         raise
     if found.record is None or found.signed is None:
         raise AuthenticationFailed
-    return _proven(directory, found.record, found.signed, attempt.slot, master)
+    return _proven(root, directory, found.record, found.signed, attempt.slot, master)
 
 
 def scram_setup(root: Path, directory: Directory, name: str | bytes) -> ScramSetup:
@@ -163,19 +165,29 @@ def open_by_scram(
     if found.record is None or found.signed is None:
         raise AuthenticationFailed
     door = open_scram_wrap(found.record.account_id, found.signed.header.slots, exchange)
-    return _proven(directory, found.record, found.signed, door.slot, door.master), door.server_signature
+    proven = _proven(root, directory, found.record, found.signed, door.slot, door.master)
+    return proven, door.server_signature
 
 
 def _find(root: Path, directory: Directory, name: str | bytes) -> Found:
     # Read the directory before the header: the other way round, the directory could already have a newer
     # generation than the header that was read.
+    mine = node_name(root)
+    # For every name, so that each takes as long; a name that nobody has is on some node, too.
+    seeming = None if mine is None else directory.seeming_node(name)
     record = directory.login(name)
     if record is None:
+        if seeming is not None and seeming != mine:
+            _read_decoy(root)
+            raise OnAnotherNode
         # An unknown name costs the same reads.
         _read_decoy(root)
         return Found(None, None, None)
     try:
         record, signed = header_now(root, directory, record)
+    except OnAnotherNode:
+        _read_decoy(root)  # as above
+        raise
     except NoSuchAccount:
         return Found(None, None, None)  # being destroyed
     except StoreError as error:
@@ -201,13 +213,19 @@ def _read_decoy(root: Path) -> None:
 
 
 def _proven(
-    directory: Directory, record: AccountRecord, signed: SignedHeader, slot: Keyslot, master: bytearray
+    root: Path,
+    directory: Directory,
+    record: AccountRecord,
+    signed: SignedHeader,
+    slot: Keyslot,
+    master: bytearray,
 ) -> Proven:
     lock_in_memory(master)
     try:
         private_key = check_header(signed, master, expected(record))
         if signed.header.generation > record.header_generation:
             directory.advance_header_generation(record.account_id, signed.header.generation)
+        note_opened(root, record)
     except BaseException as error:
         wipe(master)
         _tell(record, error)
@@ -232,7 +250,7 @@ def open_as_owner(
     Raises AuthenticationFailed, ScopeDenied, AccountDisabled, HeaderTampered, StorageFailed.
     """
     attempt = prepare(root, directory, name, raw_secret, params or Argon2Params())
-    proven = complete(directory, attempt, argon2)
+    proven = complete(root, directory, attempt, argon2)
     try:
         proven.admit(None, now)
     except AuthenticationFailed:
@@ -265,7 +283,8 @@ def open_copied_header(folder: Path, account_id: AccountId, raw_secret: bytes) -
 def current(root: Path, directory: Directory, account_id: AccountId, master: bytearray) -> "Current":
     """The account's record and header as they are on disk now, authenticated.
 
-    Raises AuthenticationFailed if the account is gone, HeaderTampered, TooNew, StorageFailed, Busy.
+    Raises AuthenticationFailed if the account is gone, OnAnotherNode, HeaderTampered, TooNew, StorageFailed,
+    Busy.
     """
     record = directory.account(account_id)
     if record is None:
@@ -274,7 +293,9 @@ def current(root: Path, directory: Directory, account_id: AccountId, master: byt
         record, signed = header_now(root, directory, record)
     except NoSuchAccount:
         raise AuthenticationFailed from None
-    return Current(record, authenticate(signed, master, expected(record)))
+    header = authenticate(signed, master, expected(record))
+    note_opened(root, record)
+    return Current(record, header)
 
 
 @dataclass(frozen=True, slots=True)

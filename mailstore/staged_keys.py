@@ -19,6 +19,7 @@ from mailstore.former_key import former_key_id
 from mailstore.inbox_size import FORMER_KEY, SUFFIX, changing
 from mailstore.invitation_files import remove_invitations
 from mailstore.keys import NEW_KEYS_FILE, AccountId, Header, PublicKey, SignedHeader, read_header
+from mailstore.this_node import require_here
 
 SETTLE_S = 0.5
 """Seconds that a login waits for somebody who is changing the keys: it occupies a thread that others need."""
@@ -41,9 +42,12 @@ def staged_former_key(paths: AccountPaths) -> Path:
 def header_now(root: Path, directory: Directory, record: AccountRecord) -> tuple[AccountRecord, SignedHeader]:
     """The account's header and the record that belongs to it; a change of keys is finished or undone first.
 
-    ``record`` was read before. Raises NoSuchAccount, HeaderTampered, TooNew, Busy, StorageFull,
+    ``record`` was read before. Everybody who opens an account comes by here.
+
+    Raises OnAnotherNode, NoSuchAccount, HeaderTampered, TooNew, Busy, StorageFull,
     StorageFailed.
     """
+    require_here(root, record)
     folder = account_paths(root, record.account_id).folder
     for _ in range(_TRIES):
         settle(root, directory, record.account_id, SETTLE_S)
@@ -55,6 +59,7 @@ def header_now(root: Path, directory: Directory, record: AccountRecord) -> tuple
         if again is None or again == record:
             break
         record = again
+        require_here(root, record)
     return record, signed
 
 

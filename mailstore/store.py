@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from mailstore.changes import Watcher
 from mailstore.clock import Clock
 from mailstore.delivering import deliver_sealed
 from mailstore.directory import Directory, Recipient
-from mailstore.engine import Txn
 from mailstore.errors import AccountClosed, MessageTooLarge, NoSuchAccount, OverQuota, ReadOnly, StorageFull
 from mailstore.executor import Executor
 from mailstore.freed_memory import FreedMemory
@@ -49,13 +49,13 @@ from mailstore.model import (
     UidValidity,
 )
 from mailstore.open_account import OpenAccount
-from mailstore.ops import content, mailboxes, messages, metadata, search
+from mailstore.ops import by_name, mailboxes, metadata, search
 from mailstore.ops.overview import overview
-from mailstore.ops.rows import require_mailbox
 from mailstore.pop3_login import may_log_in
 from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
 from mailstore.sealed import Facts
 from mailstore.selecting import select
+from mailstore.this_node import is_here, require_here
 from mailstore.unlock import Unlocked, Unlocker
 
 
@@ -216,6 +216,13 @@ class MailStore:
         await gatherResults([opened.close() for opened in tuple(self._open.values())])
         self.watcher.stop()
 
+    def require_here(self, account_id: AccountId) -> None:
+        """In a thread: raises OnAnotherNode, NoSuchAccount."""
+        record = self._directory.account(account_id)
+        if record is None:
+            raise NoSuchAccount("no such account")
+        require_here(self._root, record)
+
     async def recheck(self, unlocked: Unlocked) -> None:
         """Whether a running session may go on; see ``Unlocker.recheck``."""
         await self._unlocker.recheck(unlocked)
@@ -225,13 +232,18 @@ class MailStore:
     async def recipient(self, address: bytes, size_bytes: int | None) -> Recipient | None:
         """Who gets mail for an address, None when nobody does.
 
-        Raises MessageTooLarge, OverQuota: not a message of this size. Never with None, nor if disabled.
+        Raises MessageTooLarge, OverQuota: not a message of this size. Never with None, nor if disabled or of
+        another node.
         """
         return await self.executor.call(self._recipient, address, size_bytes)
 
     def _recipient(self, address: bytes, size_bytes: int | None) -> Recipient | None:
         recipient = self._directory.resolve(address)
-        if recipient is not None and not recipient.disabled and size_bytes is not None:
+        if recipient is None or recipient.disabled:
+            return recipient
+        if not is_here(self._root, recipient):
+            return replace(recipient, elsewhere=True)
+        if size_bytes is not None:
             self._check_space(recipient, size_bytes)
         return recipient
 
@@ -248,16 +260,15 @@ class MailStore:
         """Seal a message and put it into the inbox; on disk for good when this returns.
 
         Raises:
-            MessageTooLarge, OverQuota, NoSuchAccount, Busy, StorageFull, StorageFailed: nothing was kept.
+            MessageTooLarge, OverQuota, NoSuchAccount, OnAnotherNode, Busy, StorageFull, StorageFailed:
+            nothing was kept.
         """
         await self.executor.call(self._deliver, recipient, message, facts)
 
     def _deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         self._check_space(recipient, len(message))
-        account_id = recipient.account_id
-        inbox = account_paths(self._root, account_id).inbox
-        room = partial(self.room_for, account_id)
-        deliver_sealed(self._directory, recipient, inbox, message, facts, room)
+        room = partial(self.room_for, recipient.account_id)
+        deliver_sealed(self._root, self._directory, recipient, message, facts, room)
 
     def room_for(self, account_id: AccountId, new_bytes: int) -> AbstractContextManager[None]:
         """A context for writing new mail, entered in a thread: it checks the free space. Raises StorageFull,
@@ -416,7 +427,7 @@ class Account:
             ReadyMessage(done, one.flags, now if one.internal_date is None else one.internal_date)
             for done, one in zip(prepared, new, strict=True)
         ]
-        return await self._opened.write(_append, name, filed, limits)
+        return await self._opened.write(by_name.append, name, filed, limits)
 
     def _prepare(self, new: Sequence[NewMessage]) -> tuple[int | None, list[PreparedMessage]]:
         max_bytes = self._store.read_quota_limit(self.account_id)
@@ -428,11 +439,11 @@ class Account:
         self, name: MailboxName, uid_validity: UidValidity, uid: Uid, section: SectionRead
     ) -> bytes | None:
         """A section of a message in any mailbox, None when there is no such thing. Raises NoSuchMailbox."""
-        return await self._opened.read(_read_section, name, uid_validity, uid, section)
+        return await self._opened.read(by_name.read_section, name, uid_validity, uid, section)
 
     async def annotations(self, name: MailboxName | None) -> dict[str, bytes]:
         """Annotations of a mailbox, or with None of the account (RFC 5464). Raises NoSuchMailbox."""
-        return await self._opened.read(_annotations, name)
+        return await self._opened.read(by_name.annotations, name)
 
     async def annotations_of(
         self, names: Sequence[MailboxName], entries: Sequence[str], max_bytes: int
@@ -446,7 +457,7 @@ class Account:
         Raises NoSuchMailbox, LimitExceeded, ReadOnly.
         """
         self._writable()
-        return await self._opened.write(_annotate, name, values, self._store.limits.max_annotations)
+        return await self._opened.write(by_name.annotate, name, values, self._store.limits.max_annotations)
 
     async def search_in(self, name: MailboxName, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
         """Search a mailbox that is not selected (MULTISEARCH, RFC 7377). Raises NoSuchMailbox."""
@@ -473,27 +484,3 @@ class Account:
     async def quota(self) -> Quota:
         """Use and limits of the account."""
         return await self._opened.read(mailboxes.quota, await self._limits())
-
-
-def _read_section(
-    txn: Txn, name: MailboxName, uid_validity: UidValidity, uid: Uid, section: SectionRead
-) -> bytes | None:
-    return content.read_section(txn, require_mailbox(txn, name), uid_validity, uid, section)
-
-
-def _annotations(txn: Txn, name: MailboxName | None) -> dict[str, bytes]:
-    return metadata.get(txn, None if name is None else require_mailbox(txn, name))
-
-
-def _annotate(
-    txn: Txn, name: MailboxName | None, values: Mapping[str, bytes | None], max_entries: int
-) -> dict[str, int]:
-    mailbox_id = None if name is None else require_mailbox(txn, name)
-    return metadata.set_values(txn, mailbox_id, values, max_entries)
-
-
-def _append(txn: Txn, name: MailboxName, filed: Sequence[ReadyMessage], limits: QuotaLimits) -> AppendResult:
-    mailbox_id = require_mailbox(txn, name)
-    messages.check_quota(txn, sum(one.prepared.size_bytes for one in filed), len(filed), limits)
-    validity, uids = messages.add_messages(txn, mailbox_id, filed)
-    return AppendResult(mailbox_id, validity, uids)

@@ -390,7 +390,7 @@ class Unlocker:
 
 
 def _prove(root: Path, directory: Directory, attempt: Attempt, argon2: Argon2) -> Proven:
-    return _as_it_is_now(root, directory, complete(directory, attempt, argon2))
+    return _as_it_is_now(root, directory, complete(root, directory, attempt, argon2))
 
 
 def _prove_by_scram(

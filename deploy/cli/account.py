@@ -23,6 +23,7 @@ from deploy.cli.root import (
     command,
     deletion_hold_days,
     find_account,
+    find_account_here,
     retention_days,
 )
 from deploy.texts import counted, size_text, utc_s
@@ -134,7 +135,7 @@ def list_accounts(cli: Cli) -> None:
 def show(cli: Cli, name: str) -> None:
     """Show what the server knows about an account without its password; no mail is read or changed."""
     with cli.directory() as directory:
-        record = find_account(directory, name)
+        record = find_account_here(cli, directory, name)
         aliases = [alias.address for alias in directory.aliases(record.account_id)]
     paths = account_paths(cli.root, record.account_id)
     slots = read_header(paths.folder).header.slots
@@ -268,7 +269,7 @@ def delete(cli: Cli, name: str, yes: bool, confirm_hold: bool) -> None:
     key can restore it: 'sealbox restore NAME --private-key FILE'. Without snapshots nothing can.
     """
     with cli.directory() as directory:
-        record = find_account(directory, name)
+        record = find_account_here(cli, directory, name)
         if not confirm_hold:
             _require_no_hold(cli, record)
         if not yes:
@@ -366,7 +367,13 @@ def _record_fields(limits: Limits, record: AccountRecord) -> dict[str, object]:
         "created": record.created,
         **limits.fields(record),
         "disabled": record.disabled,
+        **_node_fields(record),
     }
+
+
+def _node_fields(record: AccountRecord) -> dict[str, object]:
+    """Nothing where the server has no name."""
+    return {} if record.node is None else {"node": record.node, "node_generation": record.node_generation}
 
 
 def _pop3_line(settings: Pop3Settings) -> str:
@@ -391,4 +398,5 @@ def _index_line(index: IndexProgress) -> str:
 
 def _record_line(limits: Limits, record: AccountRecord) -> str:
     state = "  disabled" if record.disabled else ""
+    state += "" if record.node is None else f"  node {record.node} ({record.node_generation})"
     return f"{record.name}  {record.account_id}  {limits.text(record)}  since {utc_s(record.created)}{state}"

@@ -15,7 +15,7 @@ from deploy.cli.root import (
     Cli,
     Refusal,
     command,
-    find_account,
+    find_account_here,
     mail_limits,
     retention_days,
 )
@@ -50,7 +50,7 @@ def rekey(cli: Cli, name: str, from_stdin: bool) -> None:
     """
     process_hardening()
     with cli.directory() as directory:
-        record = find_account(directory, name)
+        record = find_account_here(cli, directory, name)
         _announce(cli, record)
         secret = current_secret(from_stdin)
         done = _rekeyed(cli, directory, record, secret)

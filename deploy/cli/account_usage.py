@@ -12,7 +12,7 @@ from backup.moment import utc_ms
 from backup.state import STATE_FILE
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.quota import Limits
-from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account, mail_limits
+from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account_here, mail_limits
 from deploy.cli.snapshot_store import opened_state
 from deploy.cli.transfer import transferring
 from deploy.texts import counted, size_text
@@ -21,6 +21,7 @@ from mailstore.account_usage import DiskUse, MailboxUse, disk_use, mailbox_use
 from mailstore.directory import AccountRecord
 from mailstore.errors import NoSuchAccount
 from mailstore.opened_account import Wanted, opened_account
+from mailstore.this_node import is_here
 
 Fields = dict[str, object]
 
@@ -39,7 +40,9 @@ def usage(cli: Cli, names: tuple[str, ...], from_stdin: bool) -> None:
     if from_stdin and len(names) != 1:
         raise Refusal("name the one account whose password you give", EXIT_USAGE)
     with cli.directory() as directory:
-        records = [find_account(directory, name) for name in names] or directory.accounts()
+        records = [find_account_here(cli, directory, name) for name in names] or [
+            record for record in directory.accounts() if is_here(cli.root, record)
+        ]
     used = [(record, use) for record in records if (use := _disk_use(cli.root, record, names)) is not None]
     newest = _newest_snapshots(cli.root, {str(record.account_id) for record, _ in used})
     limits = Limits.of(cli)

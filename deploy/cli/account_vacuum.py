@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deploy.cli.asking import current_secret, password_stdin_option
-from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, Cli, Refusal, command, find_account
+from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, Cli, Refusal, command, find_account_here
 from deploy.texts import size_text
 from mailstore import rewriting
 from mailstore.damage import ACCOUNT_SECTION, GUIDE
@@ -33,7 +33,7 @@ def vacuum(cli: Cli, name: str, from_stdin: bool) -> None:
     process_hardening()
     secret = current_secret(from_stdin)
     with cli.directory() as directory:
-        record = find_account(directory, name)
+        record = find_account_here(cli, directory, name)
         try:
             done = rewriting.vacuum_account(cli.root, directory, record, secret, cli.params, PATIENCE_S)
         except rewriting.NoRoomToRewrite as error:

@@ -7,7 +7,7 @@ import click
 
 from deploy.cli.account import slot_fields, slot_line
 from deploy.cli.asking import current_secret, opened_keyring, password_stdin_option, protocol_option
-from deploy.cli.root import EPILOG, Cli, command, find_account
+from deploy.cli.root import EPILOG, Cli, command, find_account_here
 from mailstore.account import account_paths
 from mailstore.errors import NoSuchKeyslot
 from mailstore.keys import Scope, SlotId, SlotKind, read_header
@@ -60,7 +60,7 @@ def add(
 def list_app_passwords(cli: Cli, name: str) -> None:
     """List the app passwords of the account NAME; needs no secret, shows none, and reads no mail."""
     with cli.directory() as directory:
-        record = find_account(directory, name)
+        record = find_account_here(cli, directory, name)
     header = read_header(account_paths(cli.root, record.account_id).folder).header
     slots = [slot for slot in header.slots if slot.kind is SlotKind.APP_PASSWORD]
     cli.answer({"app_passwords": [slot_fields(slot) for slot in slots]}, *map(slot_line, slots))

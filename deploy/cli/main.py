@@ -23,6 +23,7 @@ COMMANDS = {
     "import": "import_mail.import_command",
     "invite": "invite.invite_command",
     "kick": "who.kick",
+    "node": "node.node",
     "privacy": "privacy.privacy",
     "quickstart": "server.quickstart",
     "recovery-key": "account.recovery_key",

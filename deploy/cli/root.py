@@ -39,6 +39,7 @@ from backup.limits import BackupLimits
 from deploy import config as configuration
 from deploy.cli.owner import Owner, other_owner, working_as
 from deploy.config_directory import DRIVER_MISSING, put_directory_by
+from deploy.config_node import call_node_by
 from mailstore.account import open_directory
 from mailstore.damage import FULL_SECTION, GUIDE, POSTGRESQL_SECTION, SERVER_SECTION
 from mailstore.directory import AccountRecord, Directory
@@ -62,13 +63,18 @@ from mailstore.errors import (
     KeysChanged,
     LastKeyslot,
     LimitExceeded,
+    NodeGenerationPast,
+    NodeInUse,
+    NodeNameInvalid,
     NoSuchAccount,
     NoSuchAddress,
     NoSuchDomain,
     NoSuchInvitation,
     NoSuchKeyslot,
     NoSuchMailbox,
+    NoSuchNode,
     NotInitialised,
+    OnAnotherNode,
     OutcomeUnknown,
     OverQuota,
     PasswordUnusable,
@@ -85,6 +91,7 @@ from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.room import volume_of
 from mailstore.server_key import DirectoryUnderKey, Found, WrongServerKey, is_begun
+from mailstore.this_node import require_here
 
 P = ParamSpec("P")
 
@@ -159,6 +166,20 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         f' {GUIDE}, "{POSTGRESQL_SECTION}"',
     ),
     (DriverMissing, EXIT_STORAGE, DRIVER_MISSING),
+    (
+        OnAnotherNode,
+        EXIT_REFUSED,
+        "another node has this account, 'sealbox account list' says which: run it there; an account without"
+        " one is taken by 'sealbox node claim' on the server that has its folder",
+    ),
+    (
+        NodeNameInvalid,
+        EXIT_REFUSED,
+        "a node is called by lower-case letters, digits and hyphens, and reached at HOST:PORT",
+    ),
+    (NoSuchNode, EXIT_REFUSED, "there is no such node: add it with 'sealbox node add NAME HOST:PORT'"),
+    (NodeInUse, EXIT_REFUSED, "the node still has accounts: see 'sealbox account list'"),
+    (NodeGenerationPast, EXIT_BUSY, "the account was given to a node meanwhile: look where it is now"),
     (
         OutcomeUnknown,
         EXIT_BUSY,
@@ -275,12 +296,17 @@ def argon2_params(config: Path | None, data: Path | None) -> Argon2Params:
 
 
 def put_directory_of(config: Path | None, data: Path | None, root: Path) -> None:
-    """Let this process know where the configuration puts the directory of a data root. Raises Refusal."""
+    """Let this process know where the configuration puts the directory of a data root, and how it calls the
+    server. Raises Refusal."""
+    settings = _settings(config, data)
+    section = "directory"
     try:
-        put_directory_by(root, _settings(config, data).get("directory", {}))
+        put_directory_by(root, settings.get(section, {}))
+        section = "node"
+        call_node_by(root, settings.get(section, {}))
     except ValidationError:
         raise Refusal(
-            "the configuration's [directory] is wrong: see 'sealbox check-config'", EXIT_USAGE
+            f"the configuration's [{section}] is wrong: see 'sealbox check-config'", EXIT_USAGE
         ) from None
 
 
@@ -425,6 +451,13 @@ def find_account(directory: Directory, name: str) -> AccountRecord:
     record = directory.login(name)
     if record is None:
         raise NoSuchAccount
+    return record
+
+
+def find_account_here(cli: Cli, directory: Directory, name: str) -> AccountRecord:
+    """The same, for what is done to the account's files. Raises NoSuchAccount, OnAnotherNode."""
+    record = find_account(directory, name)
+    require_here(cli.root, record)
     return record
 
 

@@ -7,7 +7,8 @@ another.
 """
 
 from mailstore.directory.exchange import lines_of, read_lines
-from mailstore.directory.interface import NO_QUOTA, AccountRecord, Alias, Contents, Directory, Recipient
+from mailstore.directory.interface import NO_QUOTA, AccountRecord, Alias, Contents, Directory, Node, Recipient
+from mailstore.directory.nodes import call_node, given_to_this, is_elsewhere, is_node_name, node_name
 from mailstore.directory.places import (
     PostgresPlace,
     directory_exists,
@@ -28,16 +29,22 @@ __all__ = [
     "Alias",
     "Contents",
     "Directory",
+    "Node",
     "PostgresPlace",
     "Recipient",
+    "call_node",
     "directory_exists",
     "directory_of",
     "directory_place",
+    "given_to_this",
     "has_driver",
     "has_stale_directory",
+    "is_elsewhere",
+    "is_node_name",
     "is_under_servers_key",
     "lines_of",
     "make_directory",
+    "node_name",
     "put_directory",
     "read_lines",
     "rekeying_of_directory",

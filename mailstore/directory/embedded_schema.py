@@ -21,5 +21,10 @@ ALTER TABLE account ADD COLUMN pop3_login_delay_s INTEGER;
 CREATE INDEX account_login_delay ON account(pop3_login_delay_s) WHERE pop3_login_delay_s IS NOT NULL;
 """
 _VERSION_3 = "ALTER TABLE domain ADD COLUMN quota_bytes INTEGER;"
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = """
+ALTER TABLE account ADD COLUMN node TEXT;
+ALTER TABLE account ADD COLUMN node_generation INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE node (name TEXT PRIMARY KEY, address TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """The statements that lead from each version to the next; never edited later."""

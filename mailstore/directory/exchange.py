@@ -12,32 +12,42 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mailstore.address import read_address, read_domain
-from mailstore.directory.interface import AccountRecord, Contents
+from mailstore.directory.interface import AccountRecord, Contents, Node
+from mailstore.directory.nodes import require_node
 from mailstore.directory.sealing import account_of, account_value
-from mailstore.errors import ExportInvalid
+from mailstore.errors import ExportInvalid, NodeNameInvalid
 from mailstore.keys import AccountId
 
-KIND, VERSION = "sealbox directory", 1
+KIND, VERSIONS = "sealbox directory", (1, 2)
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def lines_of(contents: Contents) -> Iterator[str]:
     """The lines, each with its end."""
-    head = {
+    head: dict[str, Any] = {
         "kind": KIND,
-        "version": VERSION,
+        "version": VERSIONS[1] if _has_nodes(contents) else VERSIONS[0],
         "domains": len(contents.domains),
         "accounts": len(contents.accounts),
         "aliases": len(contents.aliases),
         "default_domain": contents.default_domain,
     }
+    if _has_nodes(contents):
+        head["nodes"] = len(contents.nodes)
     yield _line(head)
     for name, quota_bytes in contents.domains:
         yield _line({"domain": name, "quota_bytes": quota_bytes})
+    for node in contents.nodes:
+        yield _line({"node": node.name, "address": node.address})
     for record in contents.accounts:
         yield _line({"account": account_value(record)})
     for address, account_id in contents.aliases:
         yield _line({"alias": address, "account_id": account_id})
+
+
+def _has_nodes(contents: Contents) -> bool:
+    """Whether an earlier program would lose something: it is told so by the version."""
+    return bool(contents.nodes) or any(record.node_generation for record in contents.accounts)
 
 
 def _line(value: object) -> str:
@@ -50,7 +60,7 @@ def read_lines(lines: Iterable[str]) -> Contents:
     number = 1
     try:
         head = json.loads(next(numbered)[1])
-        if (head["kind"], head["version"]) != (KIND, VERSION):
+        if head["kind"] != KIND or head["version"] not in VERSIONS:
             raise ExportInvalid("its first line is not that of an export")
         read = _Reading()
         for number, line in numbered:  # noqa: B007 - the message below names it
@@ -58,7 +68,7 @@ def read_lines(lines: Iterable[str]) -> Contents:
         return read.finished(head)
     except StopIteration:
         raise ExportInvalid("it is empty") from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, NodeNameInvalid):
         raise ExportInvalid(f"line {number} is not what an export has there") from None
 
 
@@ -66,6 +76,7 @@ class _Reading:
     def __init__(self) -> None:
         self._domains: dict[str, int | None] = {}
         self._accounts: dict[AccountId, AccountRecord] = {}
+        self._nodes: dict[str, Node] = {}
         self._aliases: dict[str, AccountId] = {}
         self._addresses: set[str] = set()
 
@@ -75,10 +86,14 @@ class _Reading:
             case {"domain": str(name), "quota_bytes": int() | None as quota_bytes}:
                 _require(read_domain(name) == name and name not in self._domains)
                 self._domains[name] = quota_bytes
+            case {"node": str(name), "address": str(address)}:
+                _require(name not in self._nodes)
+                self._nodes[name] = require_node(Node(name, address))
             case {"account": dict(fields)}:
                 record = account_of(fields, None)
                 _require(_ACCOUNT_ID.fullmatch(record.account_id) is not None)
-                _require(record.account_id not in self._accounts)
+                _require(record.account_id not in self._accounts and record.node_generation >= 0)
+                _require(record.node is None or record.node in self._nodes)
                 self._take_address(record.name)
                 self._accounts[record.account_id] = record
             case {"alias": str(address), "account_id": str(owner)}:
@@ -96,12 +111,15 @@ class _Reading:
 
     def finished(self, head: dict[str, Any]) -> Contents:
         """All of it, if that is what the first line has announced."""
-        counts = len(self._domains), len(self._accounts), len(self._aliases)
-        if counts != (head["domains"], head["accounts"], head["aliases"]):
+        counts = len(self._domains), len(self._accounts), len(self._aliases), len(self._nodes)
+        announced = head["domains"], head["accounts"], head["aliases"], head.get("nodes", 0)
+        if counts != announced:
             raise ExportInvalid("it has fewer or more lines than the first one says: it was cut short")
         default = head["default_domain"]
         _require(default is None or default in self._domains)
-        return Contents.of(default, self._domains, self._accounts.values(), self._aliases.items())
+        return Contents.of(
+            default, self._domains, self._accounts.values(), self._aliases.items(), self._nodes.values()
+        )
 
 
 def _require(is_true: bool) -> None:

@@ -35,6 +35,11 @@ class AccountRecord:
     disabled: bool
     pop3: Pop3Settings = field(default_factory=Pop3Settings)
     domain_quota_bytes: int | None = None
+    node: str | None = None
+    """The node that has the account's files; None: the server that has them has no name."""
+
+    node_generation: int = 0
+    """How often the account has been given to a node; only grows."""
 
     def limit_bytes(self, default: int | None) -> int | None:
         """The storage limit that counts, None for none; ``default`` is the server's."""
@@ -53,6 +58,10 @@ class Recipient:
     quota_bytes: int | None
     disabled: bool
     domain_quota_bytes: int | None = None
+    node: str | None = None
+    node_generation: int = 0
+    elsewhere: bool = False
+    """Set by the store: its mail is taken by ``node``, and not here."""
 
     def limit_bytes(self, default: int | None) -> int | None:
         """As :meth:`AccountRecord.limit_bytes`."""
@@ -68,6 +77,14 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """One of the servers that share a directory, and where the others bring mail to it (HOST:PORT)."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """Everything that a directory holds, in one order: equal contents are equal directories."""
 
@@ -79,6 +96,7 @@ class Contents:
     """Without what they have from their domains."""
 
     aliases: tuple[tuple[str, AccountId], ...] = field(repr=False)
+    nodes: tuple[Node, ...] = ()
 
     @classmethod
     def of(
@@ -87,6 +105,7 @@ class Contents:
         domains: Mapping[str, int | None],
         accounts: Iterable[AccountRecord],
         aliases: Iterable[tuple[str, AccountId]],
+        nodes: Iterable[Node] = (),
     ) -> "Contents":
         """Put in order."""
         own = (replace(record, domain_quota_bytes=None) for record in accounts)
@@ -95,6 +114,7 @@ class Contents:
             tuple(sorted(domains.items())),
             tuple(sorted(own, key=lambda record: record.name)),
             tuple(sorted(aliases)),
+            tuple(sorted(nodes, key=lambda node: node.name)),
         )
 
 
@@ -144,7 +164,8 @@ class Directory(Protocol):
         """All accounts, sorted by name."""
 
     def add_account(self, record: AccountRecord) -> None:
-        """Add an account, its name as an address, and its domain. Raises AccountExists, AddressInvalid."""
+        """Add an account, its name as an address, and its domain. Raises AccountExists, AddressInvalid,
+        NoSuchNode."""
 
     def remove_account(self, account_id: AccountId) -> None:
         """Remove an account and its addresses; no error if it is gone already."""
@@ -196,6 +217,27 @@ class Directory(Protocol):
 
     def set_default_domain(self, domain: str) -> None:
         """Choose it among the domains. Raises NoSuchDomain."""
+
+    def nodes(self) -> list[Node]:
+        """All nodes, sorted by name."""
+
+    def put_node(self, node: Node) -> None:
+        """Add a node, or give it another address. Raises NodeNameInvalid."""
+
+    def remove_node(self, name: str) -> None:
+        """Remove a node that has no accounts. Raises NoSuchNode, NodeInUse."""
+
+    def set_node(self, account_id: AccountId, node: str, generation: int) -> None:
+        """Give an account to a node; ``generation`` has to be greater than the one before.
+
+        Raises NoSuchAccount, NoSuchNode, NodeGenerationPast.
+        """
+
+    def seeming_node(self, name: str | bytes) -> str | None:
+        """The node that a login name nobody has seems to be on, the same for every node; None without nodes.
+
+        So a stranger who is sent to another node does not learn that there is such an account.
+        """
 
     def contents(self) -> Contents:
         """Everything, as it was at one moment."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from mailstore.address import Address, require_address
 from mailstore.damage import GUIDE, POSTGRESQL_SECTION
-from mailstore.directory.interface import AccountRecord, Alias, Contents
+from mailstore.directory.interface import AccountRecord, Alias, Contents, Node
 from mailstore.directory.pg_connection import Row, Txn
 from mailstore.directory.pg_schema import SETTINGS_TABLE, settings_place
 from mailstore.directory.sealing import Place, Sealer, account_of, account_value
@@ -21,14 +22,17 @@ from mailstore.errors import (
     DatabaseDamaged,
     DirectoryNotEmpty,
     DomainInUse,
+    NodeGenerationPast,
+    NodeInUse,
     NoSuchAccount,
     NoSuchDomain,
+    NoSuchNode,
 )
 from mailstore.keys import AccountId
 
 log = logging.getLogger("sealbox.directory")
 
-DOMAIN, ACCOUNT, ADDRESS = "domain", "account", "address"
+DOMAIN, ACCOUNT, ADDRESS, NODE = "domain", "account", "address", "node"
 _CHANNEL = "sealbox_"
 
 _ACCOUNT_COLUMNS = "a.id, a.key_id, a.changed, a.sealed, d.id, d.key_id, d.changed, d.sealed"
@@ -189,12 +193,20 @@ class Rows:
         rows = self._txn.many(f"{_ACCOUNT} WHERE a.has_delay")
         return max((self._record(row).pop3.login_delay_s or 0 for row in rows), default=0)
 
+    def nodes(self) -> list[Node]:
+        """All nodes by name."""
+        values = [
+            self._opened(NODE, row)
+            for row in self._txn.many("SELECT id, key_id, changed, sealed FROM sealbox_node")
+        ]
+        return sorted((Node(value["name"], value["address"]) for value in values), key=lambda one: one.name)
+
     def contents(self) -> Contents:
         """Everything."""
         accounts = self.accounts()
         ids = {record.name: record.account_id for record in accounts}
         aliases = [(alias.address, ids[alias.account_name]) for alias in self._aliases(None, accounts)]
-        return Contents.of(self.default_domain(), self.domains(), accounts, aliases)
+        return Contents.of(self.default_domain(), self.domains(), accounts, aliases, self.nodes())
 
 
 class Change(Rows):
@@ -215,8 +227,10 @@ class Change(Rows):
         here = self.contents()
         if here == contents:
             return False
-        if here.domains or here.accounts:
+        if here.domains or here.accounts or here.nodes:
             raise DirectoryNotEmpty
+        for node in contents.nodes:
+            self.put_node(node)
         self._txn.run_many(
             "INSERT INTO sealbox_domain VALUES (%s, %s, %s, %s)",
             (self._domain_values(name, quota) for name, quota in contents.domains),
@@ -235,8 +249,9 @@ class Change(Rows):
         return True
 
     def add_account(self, record: AccountRecord, domain: str) -> None:
-        """Raises AccountExists."""
+        """Raises AccountExists, NoSuchNode."""
         address = require_address(record.name)
+        self._require_node(record.node)
         self._require_free(address.full)
         self.ensure_domain(domain)
         self._txn.run(_INSERT_ACCOUNT, self._account_values(record))
@@ -261,6 +276,33 @@ class Change(Rows):
             )
             self._txn.run(statement, (has_delay, *sealed, self.whose))
         return True
+
+    def put_node(self, node: Node) -> None:
+        """Add a node, or give it another address."""
+        row = self._sealer.hashed(NODE, node.name)
+        sealed = self._sealed(NODE, row, {"name": node.name, "address": node.address})
+        self._txn.run("DELETE FROM sealbox_node WHERE id = %s", (row,))
+        self._txn.run("INSERT INTO sealbox_node VALUES (%s, %s, %s, %s)", (row, *sealed))
+
+    def remove_node(self, name: str) -> None:
+        """Raises NoSuchNode, NodeInUse."""
+        if any(record.node == name for record in self.accounts()):
+            raise NodeInUse
+        row = self._sealer.hashed(NODE, name)
+        if self._txn.run("DELETE FROM sealbox_node WHERE id = %s", (row,)) == 0:
+            raise NoSuchNode
+
+    def set_node(self, account_id: AccountId, node: str, generation: int) -> None:
+        """Raises NoSuchAccount, NoSuchNode, NodeGenerationPast."""
+
+        def given(record: AccountRecord) -> AccountRecord:
+            self._require_node(node)
+            if generation <= record.node_generation:
+                raise NodeGenerationPast
+            return replace(record, node=node, node_generation=generation)
+
+        if not self.update(account_id, given):
+            raise NoSuchAccount
 
     def add_alias(self, address: Address, account_id: AccountId) -> None:
         """Raises NoSuchAccount, NoSuchDomain, AccountExists."""
@@ -322,6 +364,13 @@ class Change(Rows):
     def _require_domain(self, name: str) -> None:
         if not self._has_domain(name):
             raise NoSuchDomain
+
+    def _require_node(self, name: str | None) -> None:
+        if name is None:
+            return
+        row = self._sealer.hashed(NODE, name)
+        if self._txn.one("SELECT 1 FROM sealbox_node WHERE id = %s", (row,)) is None:
+            raise NoSuchNode
 
     def _require_free(self, address: str) -> None:
         if self.by_address(address) is not None:

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from mailstore.address import read_address, read_domain, read_login_name, require_address, require_domain
 from mailstore.directory import pg_rows, pg_schema
-from mailstore.directory.interface import AccountRecord, Alias, Contents, FileWatch, Recipient
+from mailstore.directory.interface import AccountRecord, Alias, Contents, FileWatch, Node, Recipient
+from mailstore.directory.nodes import require_node, seeming_node
 from mailstore.directory.pg_cache import Cache, Question
 from mailstore.directory.pg_connection import Database, Listening, Txn, hosts_of
 from mailstore.directory.pg_listener import Listener
@@ -163,6 +164,15 @@ class PostgresDirectory:
         found: int = self._lasting("delay", lambda: self._read(Rows.largest_pop3_login_delay_s))
         return found
 
+    def nodes(self) -> list[Node]:
+        """See :class:`Directory`. While PostgreSQL is away: those of last time."""
+        found: list[Node] = self._lasting("nodes", lambda: self._read(Rows.nodes))
+        return found
+
+    def seeming_node(self, name: str | bytes) -> str | None:
+        """See :class:`Directory`."""
+        return seeming_node(self._sealer.nodes, self.nodes(), self.login_name(name))
+
     def contents(self) -> Contents:
         """See :class:`Directory`."""
         found: Contents = self._read(Rows.contents)
@@ -218,6 +228,18 @@ class PostgresDirectory:
         wanted = read_address(address)
         if wanted is None or not self._change(Change.remove_alias, wanted.full):
             raise NoSuchAddress
+
+    def put_node(self, node: Node) -> None:
+        """See :class:`Directory`."""
+        self._change(Change.put_node, require_node(node))
+
+    def remove_node(self, name: str) -> None:
+        """See :class:`Directory`."""
+        self._change(Change.remove_node, name)
+
+    def set_node(self, account_id: AccountId, node: str, generation: int) -> None:
+        """See :class:`Directory`."""
+        self._change(Change.set_node, account_id, node, generation)
 
     def add_domain(self, domain: str) -> None:
         """See :class:`Directory`."""
@@ -311,6 +333,8 @@ def _recipient(record: AccountRecord, hint: str | None) -> Recipient:
         record.quota_bytes,
         record.disabled,
         record.domain_quota_bytes,
+        record.node,
+        record.node_generation,
     )
 
 

@@ -47,6 +47,8 @@ class Sealer:
         self._lookup = derive(cluster_key, KeyLabel.DIRECTORY_LOOKUP, CLUSTER_KEY_BYTES)
         self._rows = AESGCM(derive(cluster_key, KeyLabel.DIRECTORY_ROWS, CLUSTER_KEY_BYTES))
         self.directory_id = directory_id
+        self.nodes = derive(cluster_key, KeyLabel.DIRECTORY_NODES, CLUSTER_KEY_BYTES)
+        """For ``seeming_node``."""
         self._random = random
 
     def hashed(self, table: str, name: str) -> bytes:
@@ -91,7 +93,14 @@ def account_value(record: AccountRecord) -> dict[str, Any]:
             "dele_to_trash": pop3.dele_to_trash,
             "login_delay_s": pop3.login_delay_s,
         },
-    }
+    } | _node_value(record)
+
+
+def _node_value(record: AccountRecord) -> dict[str, Any]:
+    """Nothing where no node has a name, so that exports are those of earlier programs."""
+    if record.node is None and not record.node_generation:
+        return {}
+    return {"node": record.node, "node_generation": record.node_generation}
 
 
 def account_of(value: dict[str, Any], domain_quota_bytes: int | None) -> AccountRecord:
@@ -112,6 +121,8 @@ def account_of(value: dict[str, Any], domain_quota_bytes: int | None) -> Account
             _number(pop3["login_delay_s"]),
         ),
         domain_quota_bytes,
+        None if value.get("node") is None else str(value["node"]),
+        int(value.get("node_generation", 0)),
     )
 
 

@@ -37,6 +37,7 @@ class KeyLabel(StrEnum):
     DIRECTORY_LOOKUP = "sealbox/1/directory-lookup"
     DIRECTORY_ROWS = "sealbox/1/directory-rows"
     DIRECTORY_KEY_ID = "sealbox/1/directory-key-id"
+    DIRECTORY_NODES = "sealbox/1/directory-nodes"
     INVITATION = "sealbox/1/invitation"
 
 

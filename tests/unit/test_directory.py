@@ -4,14 +4,13 @@ It holds for all of ``KINDS``; what only one of them promises is tested beside t
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from directory_worlds import ANN, JOE, record
-from twisted.internet.task import Clock
+from directory_worlds import ANN, JOE, Reactor, record
 
 from mailstore.account import init_root, open_directory
 from mailstore.changes import Watcher
@@ -20,6 +19,7 @@ from mailstore.directory import (
     Alias,
     Contents,
     Directory,
+    Node,
     PostgresPlace,
     lines_of,
     put_directory,
@@ -30,9 +30,13 @@ from mailstore.errors import (
     AddressInvalid,
     DirectoryNotEmpty,
     DomainInUse,
+    NodeGenerationPast,
+    NodeInUse,
+    NodeNameInvalid,
     NoSuchAccount,
     NoSuchAddress,
     NoSuchDomain,
+    NoSuchNode,
     StorageFailed,
 )
 from mailstore.keys import AccountId, PublicKey
@@ -309,35 +313,74 @@ def test_no_addresses_in_repr(directory):
     assert not [word for word in ("joe", "info", "example", "tag") if word in repr(shown)]
 
 
-class Reactor(Clock):
-    """A clock that hears of what the kernel has to say when it is asked."""
+def test_an_account_is_on_one_node_and_its_generation_only_grows(directory):
+    """Whoever moves it has to know of the move before: of two at once, one is refused."""
+    assert (directory.account(JOE).node, directory.account(JOE).node_generation) == (None, 0)
+    directory.put_node(Node("b", "b.example.org:24"))
+    directory.put_node(Node("a", "192.0.2.1:24"))
+    directory.set_node(JOE, "a", 3)
+    for found in (directory.account(JOE), directory.login("joe"), directory.resolve("joe+x@example.org")):
+        assert (found.node, found.node_generation) == ("a", 3)
+    for past in (3, 2, 0):
+        with pytest.raises(NodeGenerationPast):
+            directory.set_node(JOE, "b", past)
+    with pytest.raises(NoSuchNode):
+        directory.set_node(JOE, "c", 9)
+    with pytest.raises(NoSuchAccount):
+        directory.set_node(ANN, "b", 9)
+    assert directory.account(JOE).node == "a"
+    directory.set_quota(JOE, 5)
+    directory.set_node(JOE, "b", 4)
+    assert [(one.node, one.node_generation) for one in directory.accounts()] == [("b", 4)]
 
-    def __init__(self):
-        super().__init__()
-        self.readers = []
-        self.from_threads = deque()
 
-    def addReader(self, reader):
-        """Called by what wants to read."""
-        self.readers.append(reader)
+def test_nodes(directory):
+    """They have addresses, which may change; a node with accounts stays, and accounts are of known ones."""
+    directory.put_node(Node("b", "b.example.org:24"))
+    directory.put_node(Node("a", "192.0.2.1:24"))
+    directory.put_node(Node("b", "[2001:db8::2]:2424"))
+    assert directory.nodes() == [Node("a", "192.0.2.1:24"), Node("b", "[2001:db8::2]:2424")]
+    directory.set_node(JOE, "b", 1)
+    with pytest.raises(NodeInUse):
+        directory.remove_node("b")
+    directory.remove_node("a")
+    with pytest.raises(NoSuchNode):
+        directory.remove_node("a")
+    with pytest.raises(NoSuchNode):
+        directory.add_account(replace(record(ANN, "ann@example.org"), node="a"))
+    assert directory.nodes() == [Node("b", "[2001:db8::2]:2424")]
 
-    def removeReader(self, reader):
-        """Called by what has ended."""
-        self.readers = [one for one in self.readers if one is not reader]
 
-    removeWriter = removeReader
+@pytest.mark.parametrize(
+    "node",
+    [
+        Node("", "a:24"), Node("A", "a:24"), Node("a.b", "a:24"), Node("-a", "a:24"), Node("a" * 64, "a:24"),
+        Node("a\n", "a:24"), Node("a", ""), Node("a", "host"), Node("a", "host:0"), Node("a", "host:65536"),
+        Node("a", ":24"), Node("a", "ho st:24"), Node("a", "host:x"), Node("a", "host:24\n"),
+        Node("a", "host:\u0662\u0664"), Node("a", "unix:/x"),
+    ],
+)  # fmt: skip
+def test_odd_nodes_are_refused(directory, node):
+    """A name is what certificates can have, an address what can be connected to."""
+    with pytest.raises(NodeNameInvalid):
+        directory.put_node(node)
+    assert directory.nodes() == []
 
-    def callFromThread(self, call):
-        """Called by other threads."""
-        self.from_threads.append(call)
 
-    def listen(self):
-        """Hear what has happened until now."""
-        for reader in self.readers:
-            reader.doRead()
-        while self.from_threads:
-            self.from_threads.popleft()()
-        self.advance(1)
+def test_a_name_that_nobody_has_seems_to_be_on_one_node_for_all(directory, another):
+    """In each spelling, for each node that asks, and on each node some of them."""
+    assert directory.seeming_node("nobody") is None
+    for name in "abc":
+        directory.put_node(Node(name, "192.0.2.1:24"))
+    other, names = another(), [f"nobody{number}" for number in range(60)]
+    seeming = {name: directory.seeming_node(name) for name in names}
+    assert set(seeming.values()) == {"a", "b", "c"}
+    assert {name: other.seeming_node(f"{name.upper()}@Example.org") for name in names} == seeming
+    directory.remove_node("c")
+    for name, before in seeming.items():
+        assert before == "c" or directory.seeming_node(name) == before
+    assert directory.seeming_node(b"\xff") in "ab"
+    other.close()
 
 
 CHANGES = {
@@ -351,6 +394,7 @@ CHANGES = {
     "a restored header": lambda directory: directory.set_header(JOE, PublicKey(b"other"), 1),
     "an alias": lambda directory: directory.add_alias("info@example.org", JOE),
     "a domain": lambda directory: directory.add_domain("example.com"),
+    "a node": lambda directory: directory.put_node(Node("a", "a.example.org:24")),
 }
 
 
@@ -405,6 +449,9 @@ def test_what_is_exported_fills_another_which_is_equal_then(directory, other, tm
     directory.set_pop3(ANN, Pop3Settings("Archive", True, True, 60))
     directory.set_disabled(ANN, True)
     directory.add_domain("empty.example")
+    directory.put_node(Node("a", "192.0.2.1:24"))
+    directory.put_node(Node("b", "[2001:db8::2]:24"))
+    directory.set_node(ANN, "b", 7)
     directory.set_domain_quota("example.org", 50)
     directory.set_default_domain("bücher.example")
     for number in range(30):
@@ -419,6 +466,7 @@ def test_what_is_exported_fills_another_which_is_equal_then(directory, other, tm
         Directory.aliases,
         Directory.domains,
         Directory.domain_quotas,
+        Directory.nodes,
         Directory.default_domain,
         Directory.largest_pop3_login_delay_s,
         Directory.contents,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from directory_worlds import ANN, JOE, record
 
-from mailstore.directory import Contents, lines_of, read_lines
+from mailstore.directory import Contents, Node, lines_of, read_lines
 from mailstore.errors import ExportInvalid
 from mailstore.model import Pop3Settings
 
@@ -52,7 +52,7 @@ def changed(line, old, new):
 
 ODD = {
     "another kind": changed(0, "sealbox directory", "other"),
-    "a newer version": changed(0, '"version":1', '"version":2'),
+    "a newer version": changed(0, '"version":1', '"version":3'),
     "a default that is no domain": changed(0, "example.org", "example.net"),
     "a domain that is none": changed(1, "bücher.example", "b cher"),
     "a domain in another spelling": changed(2, "example.org", "EXAMPLE.org"),
@@ -69,6 +69,26 @@ ODD = {
     "one line more": [*LINES, LINES[1].replace("bücher", "other")],
     "depth": ["[" * 100_000],
 }
+
+
+def test_nodes_are_exported_where_there_are_any():
+    """Earlier programs read an export without them as before, and refuse one that says more."""
+    assert json.loads(LINES[0])["version"] == 1
+    contents = Contents.of(
+        None,
+        {"example.org": None},
+        [replace(record(), node="a", node_generation=3)],
+        [],
+        [Node("b", "192.0.2.2:24"), Node("a", "192.0.2.1:24")],
+    )
+    lines = list(lines_of(contents))
+    assert json.loads(lines[0])["version"] == 2
+    assert read_lines(lines) == contents
+    for old, new in (('"node":"a","address"', '"node":"c","address"'), ('generation":3', 'generation":-3')):
+        with pytest.raises(ExportInvalid):
+            read_lines([line.replace(old, new) for line in lines])
+    with pytest.raises(ExportInvalid):
+        read_lines([line for line in lines if "192.0.2.2" not in line])
 
 
 @pytest.mark.parametrize("lines", ODD.values(), ids=ODD)

@@ -55,7 +55,9 @@ def invite_owner(world: World) -> Token:
 
 def by_app_password(world: World, secret: str, protocol: AccessProtocol = AccessProtocol.IMAP) -> Scope:
     """Log in with it; the scope of its keyslot."""
-    proven = complete(world.directory, prepare(world.root, world.directory, NAME, secret.encode(), TINY))
+    proven = complete(
+        world.root, world.directory, prepare(world.root, world.directory, NAME, secret.encode(), TINY)
+    )
     try:
         return proven.admit(protocol, NOW).scope
     finally:

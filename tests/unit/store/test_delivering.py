@@ -49,7 +49,7 @@ def deliver(world: RekeyWorld, sealed: Callable[[], None], written: Callable[[],
     recipient = world.directory.resolve(NAME)
     assert recipient is not None
     facts = Facts(1_700_000_000)
-    deliver_sealed(world.directory, recipient, world.paths.inbox, MESSAGE % (9, 9), facts, room)
+    deliver_sealed(world.root, world.directory, recipient, MESSAGE % (9, 9), facts, room)
 
 
 def nothing() -> None:
@@ -101,11 +101,13 @@ def test_what_cannot_be_sealed_again_is_not_taken(
 
 def test_an_account_that_is_gone_takes_nothing(world: RekeyWorld) -> None:
     """It was deleted after RCPT."""
-    recipient, inbox = world.directory.resolve(NAME), world.paths.inbox
+    recipient = world.directory.resolve(NAME)
     assert recipient is not None
     world.directory.remove_account(recipient.account_id)
     with pytest.raises(NoSuchAccount):
-        deliver_sealed(world.directory, recipient, inbox, b"x", Facts(0), lambda _: pytest.fail("written"))
+        deliver_sealed(
+            world.root, world.directory, recipient, b"x", Facts(0), lambda _: pytest.fail("written")
+        )
 
 
 def test_a_directory_that_is_away_delays_no_mail(world: RekeyWorld, monkeypatch: pytest.MonkeyPatch) -> None:

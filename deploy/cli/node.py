@@ -1,0 +1,87 @@
+"""sealbox node. Exit codes: see deploy/cli/root.py."""
+
+import click
+
+from deploy.cli.root import EPILOG, Cli, Refusal, command
+from deploy.texts import counted
+from mailstore.account import account_paths
+from mailstore.directory import Node, node_name
+
+
+@click.group(epilog=EPILOG)
+def node() -> None:
+    """Add, list and remove the servers that share this directory; give a server the accounts it has.
+
+    No mail is touched by any of these.
+    """
+
+
+@node.command("add", epilog=EPILOG)
+@click.argument("name")
+@click.argument("address", metavar="HOST:PORT")
+@command
+def add_node(cli: Cli, name: str, address: str) -> None:
+    """Let all nodes bring mail for the accounts of node NAME to HOST:PORT, where it has [listen] node_lmtp.
+
+    A node that is there already gets this address. No mail is touched.
+    """
+    with cli.directory() as directory:
+        directory.put_node(Node(name, address))
+    cli.answer({"added": name, "address": address}, f"node {name} is reached at {address}")
+
+
+@node.command("list", epilog=EPILOG)
+@command
+def list_nodes(cli: Cli) -> None:
+    """List the nodes, with the number of their accounts; no mail is touched."""
+    with cli.directory() as directory:
+        nodes = directory.nodes()
+        owners = [record.node for record in directory.accounts()]
+    mine = node_name(cli.root)
+    fields = [{"name": one.name, "address": one.address, "accounts": owners.count(one.name)} for one in nodes]
+    lines = [
+        f"{one.name}  {one.address}  {counted(owners.count(one.name), 'account')}"
+        f"{'  (this server)' if one.name == mine else ''}"
+        for one in nodes
+    ]
+    homeless = owners.count(None)
+    rest = (
+        [f"-  {counted(homeless, 'account')} of no node: see 'sealbox node claim'"]
+        if nodes and homeless
+        else []
+    )
+    cli.answer({"nodes": fields, "this": mine, "without": homeless}, *lines, *rest)
+
+
+@node.command("remove", epilog=EPILOG)
+@click.argument("name")
+@command
+def remove_node(cli: Cli, name: str) -> None:
+    """Remove a node that has no accounts any more, so no mail is lost."""
+    with cli.directory() as directory:
+        directory.remove_node(name)
+    cli.answer({"removed": name}, f"node {name} removed")
+
+
+@node.command("claim", epilog=EPILOG)
+@command
+def claim(cli: Cli) -> None:
+    """Give this server ([node] name) the accounts that no node has and whose folders are here.
+
+    For a server that gets a name: from then on other nodes send their mail here. No mail is touched, and
+    sessions go on.
+    """
+    mine = node_name(cli.root)
+    if mine is None:
+        raise Refusal("this server has no name: set [node] name in its configuration")
+    with cli.directory() as directory:
+        free = [record for record in directory.accounts() if record.node is None]
+        found = [one for one in free if account_paths(cli.root, one.account_id).keys.exists()]
+        for record in found:
+            directory.set_node(record.account_id, mine, record.node_generation + 1)
+    left = len(free) - len(found)
+    cli.answer(
+        {"node": mine, "claimed": len(found), "left": left},
+        f"node {mine} has {counted(len(found), 'account')} more",
+        *([f"{counted(left, 'account')} of no node: their folders are elsewhere"] if left else []),
+    )

@@ -1,0 +1,77 @@
+"""Which node this server is, and whether an account may be opened here at all.
+
+Servers that share a directory each have a name, and an account is on one of them. ``require_here`` is asked
+before anything of an account is read, changed or delivered, so that no account is ever open at two of them. A
+node that comes back with an old directory is stopped by the account's own folder, which remembers the
+generation that it was opened under last.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from mailstore.account import AccountPaths, account_paths
+from mailstore.damage import TELL_AGAIN_S, tell_seldom
+from mailstore.directory import AccountRecord, Recipient, node_name
+from mailstore.durable import replace_file, storage_errors
+from mailstore.errors import OnAnotherNode, StorageFailed, StorageFull
+
+log = logging.getLogger("sealbox.nodes")
+
+_GENERATION = re.compile(rb"[0-9]{1,18}\n")
+_tell_from_s: dict[str, float] = {}
+
+
+def require_here(root: Path, record: AccountRecord | Recipient) -> None:
+    """Raises OnAnotherNode, and says so in the log; StorageFailed: the folder cannot tell. Blocks."""
+    if not is_here(root, record):
+        _tell(root, record)
+        raise OnAnotherNode
+
+
+def is_here(root: Path, record: AccountRecord | Recipient) -> bool:
+    """Whether this server has the account. Blocks. Raises StorageFailed."""
+    mine, paths = node_name(root), account_paths(root, record.account_id)
+    if record.node != mine and (record.node is not None or not paths.folder.is_dir()):
+        return False
+    return _last_generation(paths) <= record.node_generation
+
+
+def note_opened(root: Path, record: AccountRecord) -> None:
+    """Remember in the account's folder under which generation it was opened. Raises StorageFailed."""
+    paths = account_paths(root, record.account_id)
+    if _last_generation(paths) < record.node_generation:
+        # Mail can be read even when the disk is full; the next login tries again.
+        with suppress(StorageFull), storage_errors():
+            replace_file(paths.node, b"%d\n" % record.node_generation)
+
+
+def _last_generation(paths: AccountPaths) -> int:
+    with storage_errors():
+        try:
+            text = paths.node.read_bytes()
+        except FileNotFoundError:
+            return 0
+    if not _GENERATION.fullmatch(text):
+        tell_seldom(paths.folder.name, f"{paths.node.name} is damaged")
+        raise StorageFailed
+    return int(text)
+
+
+def _tell(root: Path, record: AccountRecord | Recipient) -> None:
+    """Once in a while for each account: anybody may ask for it."""
+    now_s = time.monotonic()
+    if now_s < _tell_from_s.get(record.account_id, now_s):
+        return
+    _tell_from_s[record.account_id] = now_s + TELL_AGAIN_S
+    log.warning(
+        "account %s is not opened here, node %s: the directory says node %s, generation %d",
+        record.account_id,
+        node_name(root) or "-",
+        record.node or "-",
+        record.node_generation,
+    )
