@@ -104,6 +104,7 @@ class ListenSection(Section):
     auth: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     https: tuple[str, ...] = ()
+    node_lmtp: tuple[str, ...] = ()
 
     @field_validator("auth", "recipients")
     @classmethod
@@ -112,7 +113,14 @@ class ListenSection(Section):
             raise ValueError("write unix:/path: what is said there must not leave the machine")
         return values
 
-    @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp", "https")
+    @field_validator("node_lmtp")
+    @classmethod
+    def _over_tcp(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if any(text.startswith("unix:") for text in values):
+            raise ValueError("write HOST:PORT or [IPv6 address]:PORT: other machines connect to it")
+        return values
+
+    @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp", "https", "node_lmtp")
     @classmethod
     def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return check_endpoints(values)
@@ -265,6 +273,7 @@ class _File(Section):
     @model_validator(mode="after")
     def _door(self) -> _File:
         self.https.check_listening(self.listen.https)
+        self.node.check_listening(self.listen.node_lmtp)
         return self
 
 

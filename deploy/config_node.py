@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pydantic import field_validator
+from OpenSSL import SSL
+from pydantic import Field, field_validator, model_validator
 
 from deploy.config_section import Section
 from mailstore.directory import call_node, is_node_name
+from protocols.limits import NodeLimits
+from protocols.node_tls import NodeTlsClient
+
+_DEFAULTS = NodeLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFiles:
+    """What nodes know each other by (PEM): the certificate chain, its key, and the nodes' own authority."""
+
+    certificate: Path
+    private_key: Path
+    authority: Path
 
 
 class NodeSection(Section):
     """What the others call this server; empty for one that shares its directory with nobody."""
 
     name: str = ""
+    certificate: Path | None = None
+    private_key: Path | None = None
+    ca: Path | None = None
+    connect_timeout_s: float = Field(default=_DEFAULTS.connect_timeout_s, gt=0)
+    answer_timeout_s: float = Field(default=_DEFAULTS.answer_timeout_s, gt=0)
+    connections_max: int = Field(default=_DEFAULTS.connections_max, ge=1)
 
     @field_validator("name")
     @classmethod
@@ -21,6 +43,39 @@ class NodeSection(Section):
         if name and not is_node_name(name):
             raise ValueError("write lower-case letters, digits and hyphens, 63 at most")
         return name
+
+    @model_validator(mode="after")
+    def _files(self) -> NodeSection:
+        given = (self.certificate, self.private_key, self.ca)
+        if not any(given):
+            return self
+        if not all(given):
+            raise ValueError("certificate, private_key and ca are needed all three, or none of them")
+        files = self.files()
+        assert files is not None
+        for path in (files.certificate, files.private_key, files.authority):
+            if not path.is_file() or not os.access(path, os.R_OK, effective_ids=True):
+                raise ValueError("certificate, private_key or ca is missing or cannot be read")
+        try:
+            NodeTlsClient(files.certificate, files.private_key, files.authority)
+        except (OSError, SSL.Error):
+            raise ValueError("certificate, private_key and ca are not PEM files that fit") from None
+        return self
+
+    def files(self) -> NodeFiles | None:
+        """None where this server neither takes mail from other nodes nor brings any."""
+        if self.certificate is None or self.private_key is None or self.ca is None:
+            return None
+        return NodeFiles(self.certificate, self.private_key, self.ca)
+
+    def limits(self) -> NodeLimits:
+        """The bounds on bringing mail to others."""
+        return NodeLimits(**{one.name: getattr(self, one.name) for one in fields(NodeLimits)})
+
+    def check_listening(self, endpoints: tuple[str, ...]) -> None:
+        """Raises ValueError: nodes cannot be told from strangers."""
+        if endpoints and (self.files() is None or not self.name):
+            raise ValueError("'listen.node_lmtp': set name, certificate, private_key and ca in [node]")
 
 
 def call_node_by(root: Path, section: object) -> None:

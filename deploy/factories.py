@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from deploy.config import Config
@@ -11,11 +11,15 @@ from deploy.sockets import ServiceName
 from mailstore.store import MailStore
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget
+from protocols.envelope.message import RECEIVED_FIELD_MAX_BYTES
 from protocols.envelope.recipients import DeliveryStore
 from protocols.imap.server import ImapFactory
+from protocols.limits import EnvelopeLimits
+from protocols.lmtp.client import NodeClient
 from protocols.lmtp.server import LmtpFactory
 from protocols.load import Load
 from protocols.login import LoginGuard
+from protocols.node_tls import NodeTlsClient, NodeTlsContext
 from protocols.observer import Observer, Unobserved
 from protocols.pop3.server import Pop3Factory
 from protocols.sasl_service.server import SaslFactory
@@ -62,6 +66,15 @@ class Factories:
         self._config = config
         self._access_log = access_log
         files = config.tls.certificate, config.tls.private_key
+        node = config.node.files()
+        self._node_tls = self._onward = None
+        if node is not None:
+            paths = node.certificate, node.private_key, node.authority
+            self._node_tls = NodeTlsContext(*paths)
+            self._onward = NodeClient(
+                *(shared.reactor, shared.store.node_address, NodeTlsClient(*paths)),
+                *(config.hostname, config.node.limits()),
+            )
         self._tls = {name: TlsContext(*files, name.encode("ascii")) for name in ("imap", "pop3", "lmtp")}
 
     def make(self, service: ServiceName, *, over_tcp: bool) -> Made:
@@ -82,6 +95,10 @@ class Factories:
                 return self._encrypted(self._pop3(implicit_tls=True), "pop3")
             case "lmtp":
                 return self._plain(self._lmtp(starttls=over_tcp))
+            case "node_lmtp":
+                inner = self._from_nodes()
+                context: Any = self._node_tls
+                return Made(inner, TlsFactory(context, inner))
             case "auth":
                 return self._plain(self._auth())
             case "recipients":
@@ -122,13 +139,36 @@ class Factories:
         shared, config = self._shared, self._config
         return LmtpFactory(
             shared.mail_store,
-            config.lmtp,
+            self._with_room_for_trace(config.lmtp),
             # Nobody can listen in on a Unix socket; STARTTLS would only be in the way.
             self._tls["lmtp"] if starttls else None,
             self._access_log,
             shared.reactor,
             config.hostname,
             shared.deliveries,
+            stream_limits=config.stream,
+            onward=self._onward,
+        )
+
+    def _with_room_for_trace(self, limits: EnvelopeLimits) -> EnvelopeLimits:
+        """What is passed on has one field more, and has to fit into the other node's limit, too."""
+        if self._onward is None:
+            return limits
+        return replace(limits, message_max_bytes=limits.message_max_bytes - RECEIVED_FIELD_MAX_BYTES)
+
+    def _from_nodes(self) -> LmtpFactory:
+        """For mail that another node passes on. It is never passed on again: nodes that disagree on who has
+        an account would do so for ever."""
+        shared, config = self._shared, self._config
+        return LmtpFactory(
+            shared.mail_store,
+            config.lmtp,
+            None,
+            self._access_log,
+            shared.reactor,
+            config.hostname,
+            shared.deliveries,
+            implicit_tls=True,
             stream_limits=config.stream,
         )
 

@@ -256,6 +256,11 @@ class MailStore:
         if limit is not None and used_bytes(paths) + size_bytes > limit:
             raise OverQuota("the storage limit is reached")
 
+    async def node_address(self, name: str) -> str | None:
+        """HOST:PORT where a node takes mail from others, None if it is not known. Raises StoreError."""
+        nodes = await self.executor.call(self._directory.nodes)
+        return next((node.address for node in nodes if node.name == name), None)
+
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         """Seal a message and put it into the inbox; on disk for good when this returns.
 

@@ -242,6 +242,18 @@ class EnvelopeLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """Bounds on bringing mail to other nodes. Times in seconds."""
+
+    connect_timeout_s: float = 5.0
+    """To find and reach the other node; beyond it its recipients are answered 451."""
+    answer_timeout_s: float = 120.0
+    """For each of its replies; for the first one to a message, its octets included."""
+    connections_max: int = 50
+    """From one worker to one node at a time; mail beyond it is answered 451."""
+
+
+@dataclass(frozen=True, slots=True)
 class SaslServiceLimits:
     """Bounds on programs that have passwords checked here. Sizes in bytes, times in seconds."""
 

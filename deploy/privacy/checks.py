@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from backup.job import Places
@@ -18,6 +19,7 @@ from deploy.privacy.processes import Address, IpAddress, Process, ip_of, lock_ho
 from deploy.supervisor import lock_path
 from mailstore.account import account_paths, open_directory, orphan_folders, read_server_key
 from mailstore.durable import storage_errors
+from mailstore.errors import StoreError
 from mailstore.set_aside import replaced_copies
 from protocols.log_age import log_files
 
@@ -49,7 +51,7 @@ def of_the_machine(config: Config) -> Iterator[Finding]:
         yield running.core_dumps(processes)
         yield running.swapped_memory(processes, bool(plain))
         allowed = _allowed(config, processes)
-        yield running.outgoing_connections(processes, allowed, _of_directory(config))
+        yield running.outgoing_connections(processes, allowed, _of_directory(config) | _of_nodes(config))
     yield from ports.ports(config, now_s)
 
 
@@ -100,6 +102,20 @@ def _of_directory(config: Config) -> set[Address]:
     hosts = [] if place is None else place.hosts()
     found = {one for host, port in hosts for one in _addresses(host, port)}
     return found | {(ip, _DNS_PORT) for ip in _name_servers()} if found else set()
+
+
+def _of_nodes(config: Config) -> set[Address]:
+    """The addresses of other nodes, to which workers bring mail, and the name servers'."""
+    if config.node.files() is None or config.directory.place() is None:
+        return set()
+    try:
+        with closing(open_directory(config.data)) as directory:
+            nodes = directory.nodes()
+    except StoreError:
+        return set()
+    places = [one.address.rpartition(":") for one in nodes]
+    found = {one for host, _, port in places for one in _addresses(host.strip("[]"), int(port))}
+    return found | {(ip, _DNS_PORT) for ip in _name_servers()}
 
 
 def _addresses(host: str, port: int) -> set[Address]:

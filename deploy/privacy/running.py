@@ -50,10 +50,10 @@ def swapped_memory(processes: Sequence[Process], swap_is_plain: bool) -> Finding
 def outgoing_connections(
     processes: Sequence[Process], allowed: Collection[Address], allowed_all: Collection[Address] = ()
 ) -> Finding:
-    """Nobody is called but the object store, by the process that takes snapshots alone, and the directory.
+    """Nobody is called but the object store, by the process that takes snapshots alone, directory and nodes.
 
     ``allowed`` are the store's addresses and those of the name servers that tell them, ``allowed_all`` are
-    those of the directory in PostgreSQL.
+    those of the directory in PostgreSQL and of other nodes.
     """
     hidden = [str(one.pid) for one in processes if one.connections is None]
     doors = {one.local[1] for process in processes for one in process.connections or () if one.listens}
@@ -67,8 +67,8 @@ def outgoing_connections(
     if strange:
         return _CONNECTIONS.broken(
             f"there is {listed(strange)}",
-            "find out what opened it: the program itself calls nobody but the object store and"
-            " its directory in PostgreSQL",
+            "find out what opened it: the program itself calls nobody but the object store,"
+            " its directory in PostgreSQL and the nodes in it",
         )
     if hidden:
         return _CONNECTIONS.unseen(f"the sockets of process {listed(hidden)} cannot be seen", AS_ROOT)

@@ -17,6 +17,10 @@ _RECEIVED = re.compile(rb"(?:\A|\n)Received[ \t]*:", re.IGNORECASE)
 _HEADER_END = re.compile(rb"(?:\A|\n)\r?\n")
 
 
+RECEIVED_FIELD_MAX_BYTES = 1024
+"""Names of hosts have 255 octets at most, and there are two."""
+
+
 class Failure(Enum):
     """Why a message is refused; the rest of it is discarded."""
 
@@ -116,11 +120,19 @@ class Trace:
 
     def header(self, recipient: bytes) -> bytes:
         """Return-Path, Delivered-To and Received for one recipient, complete with their CRLFs."""
-        date = format_datetime(datetime.fromtimestamp(self.received, UTC)).encode("ascii")
         return b"".join(
             (
                 b"Return-Path: <%s>\r\n" % self.sender,
                 b"Delivered-To: %s\r\n" % recipient,
+                self.received_field(),
+            )
+        )
+
+    def received_field(self) -> bytes:
+        """Received alone, for mail that is passed on; shorter than ``RECEIVED_FIELD_MAX_BYTES``."""
+        date = format_datetime(datetime.fromtimestamp(self.received, UTC)).encode("ascii")
+        return b"".join(
+            (
                 b"Received: from %s%s\r\n" % (self.greeting_name, _tcp_info(self.address)),
                 b"\tby %s with %s id %s;\r\n" % (self.hostname, self.protocol, self.transaction_id),
                 b"\t%s\r\n" % date,

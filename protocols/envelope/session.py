@@ -21,6 +21,7 @@ from protocols.envelope.delivery import Delivery
 from protocols.envelope.dialect import Dialect
 from protocols.envelope.grammar import parse_command
 from protocols.envelope.message import Failure, Trace
+from protocols.envelope.onward import Onward
 from protocols.envelope.recipients import DeliveryStore
 from protocols.envelope.replies import Reply
 from protocols.envelope.transaction import Transaction
@@ -45,6 +46,7 @@ class EnvelopeServices:
     """What all connections of a worker share that speak the same protocol.
 
     ``tls`` is the context for STARTTLS, None when there is no certificate. ``now`` gives epoch seconds.
+    ``onward`` brings mail to other nodes; None where that is not to be.
     """
 
     dialect: Dialect
@@ -55,6 +57,7 @@ class EnvelopeServices:
     access_log: AccessLog
     tls: Any
     now: Callable[[], float]
+    onward: Onward | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,9 @@ class EnvelopeSession:
             return replies.NESTED_MAIL
         if (request.size_bytes or 0) > self._limits.message_max_bytes:
             return replies.TOO_LARGE
-        self._transaction = Transaction(request, self._limits, self._services.budget)
+        self._transaction = Transaction(
+            request, self._limits, self._services.budget, self._services.onward is not None
+        )
         return replies.SENDER_OK
 
     async def _rcpt(self, address: bytes) -> None:
@@ -267,7 +272,8 @@ class EnvelopeSession:
             self._put(reply)
             await self._output.flush(self._channel)
 
-        await self._dialect.deliver(Delivery(services.store, transaction, trace, self._limits), send)
+        delivery = Delivery(services.store, transaction, trace, self._limits, services.onward)
+        await self._dialect.deliver(delivery, send)
 
     def _end_transaction(self) -> None:
         """Forget sender, recipients and message; one line in the access log, its bytes the message's."""

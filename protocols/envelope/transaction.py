@@ -30,7 +30,10 @@ class Accepted:
 class Transaction:
     """From MAIL to the end of the message, RSET or the end of the connection. ``close`` must follow."""
 
-    def __init__(self, request: Mail, limits: EnvelopeLimits, budget: MemoryBudget) -> None:
+    def __init__(
+        self, request: Mail, limits: EnvelopeLimits, budget: MemoryBudget, passes_on: bool = False
+    ) -> None:
+        """``passes_on``: mail for accounts of other nodes is taken, and brought to them."""
         self.sender = request.sender
         self.smtputf8 = request.smtputf8
         self.collector = Collector(budget, limits.message_max_bytes)
@@ -41,6 +44,7 @@ class Transaction:
         """The reply with the highest code that the message, or one of its recipients, has had."""
         self._size_bytes = request.size_bytes or 0
         self._limits = limits
+        self._passes_on = passes_on
         self._refused = 0
 
     def note(self, reply: Reply) -> None:
@@ -65,6 +69,8 @@ class Transaction:
         recipient = await find_recipient(store, address, self._size_bytes)
         if isinstance(recipient, Reply):
             return recipient
+        if recipient.elsewhere and (recipient.node is None or not self._passes_on):
+            return replies.ON_ANOTHER_NODE
         self.accepted.append(Accepted(address, recipient))
         return replies.RECIPIENT_OK
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget
+from protocols.envelope.onward import Onward
 from protocols.envelope.recipients import DeliveryStore
 from protocols.envelope.session import EnvelopeServices, EnvelopeSession
 from protocols.limits import EnvelopeLimits, StreamLimits
@@ -20,6 +21,7 @@ class LmtpFactory(StreamFactory):
     ``tls`` is the context STARTTLS begins with (``protocols.tls.TlsContext``), None where it is not
     offered; ``implicit_tls`` tells that TLS is there from the first octet. ``hostname`` is what the
     server calls itself. ``budget`` is shared by all factories of a worker. ``clock`` is the reactor.
+    ``onward`` brings mail to the nodes that have its accounts; None where such mail is put off.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class LmtpFactory(StreamFactory):
         budget: MemoryBudget,
         implicit_tls: bool = False,
         stream_limits: StreamLimits | None = None,
+        onward: Onward | None = None,
     ) -> None:
         super().__init__(clock, stream_limits or StreamLimits())
         self._secure = implicit_tls
@@ -45,6 +48,7 @@ class LmtpFactory(StreamFactory):
             access_log=access_log,
             tls=tls,
             now=clock.seconds,
+            onward=onward,
         )
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -41,6 +42,8 @@ def uncommented(text: str) -> dict[str, Any]:
 def test_example_loads(tmp_path: Path) -> None:
     """The example, pointed at files that exist, is a valid configuration with and without comments."""
     make_certificate(tmp_path / "certificate.pem", tmp_path / "private-key.pem")
+    make_certificate(tmp_path / "node.pem", tmp_path / "node.key")
+    shutil.copy(tmp_path / "node.pem", tmp_path / "nodes-ca.pem")
     text = EXAMPLE.replace("/etc/sealbox/tls", str(tmp_path))
     assert config.parse(text, Path("example.toml")).data == Path("/var/lib/sealbox")
     spelled = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.M)
@@ -84,6 +87,9 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
     defaults = loaded.directory.model_dump()
     assert set(shown["directory"]) == set(defaults)
     assert {**shown["directory"], "key_file": None} == defaults
+    files = dict.fromkeys(("certificate", "private_key", "ca"))
+    assert {**shown["node"], **files} == loaded.node.model_dump()
+    assert files.keys() <= shown["node"].keys()
     assert set(shown["backup"]) == set(config.BackupSection.model_fields)
     assert (shown["backup"]["store"], shown["backup"]["region"]) == ("", "auto")
     assert {k: v for k, v in shown["metrics"].items() if k != "listen"} == {
@@ -226,6 +232,22 @@ def test_no_message_may_be_so_large_that_it_could_never_be_filed(usable: str, tm
         (
             '[listen]\nhttps = ["unix:/run/x"]\n',
             "'listen.https': a Unix socket is for a proxy: set https.behind_proxy",
+        ),
+        (
+            '[node]\nname = "A"\n',
+            "'node.name': write lower-case letters, digits and hyphens, 63 at most",
+        ),
+        (
+            '[listen]\nnode_lmtp = ["unix:/run/x"]\n',
+            "'listen.node_lmtp': write HOST:PORT or [IPv6 address]:PORT: other machines connect to it",
+        ),
+        (
+            '[listen]\nnode_lmtp = ["127.0.0.1:2424"]\n',
+            "'listen.node_lmtp': set name, certificate, private_key and ca in [node]",
+        ),
+        (
+            '[node]\nname = "a"\ncertificate = "/nowhere.pem"\n',
+            "'node': certificate, private_key and ca are needed all three, or none of them",
         ),
         (
             '[https]\ncertificate = "/nowhere.pem"\n',

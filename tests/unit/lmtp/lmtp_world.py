@@ -14,6 +14,7 @@ from mailstore.errors import OverQuota
 from mailstore.keys import AccountId, PublicKey
 from mailstore.sealed import Facts
 from protocols.budget import MemoryBudget
+from protocols.envelope.onward import Onward
 from protocols.limits import EnvelopeLimits, StreamLimits
 from protocols.lmtp.server import LmtpFactory
 from tests.wire import TLS, Client, RecordingLog
@@ -43,6 +44,8 @@ class MemoryDeliveries:
         self.kept: list[Delivery] = []
         self.known = {b"joe@example.org": "joe", b"ann@example.org": "ann", b"max@example.org": "max"}
         self.disabled: set[str] = set()
+        self.elsewhere: dict[str, str | None] = {}
+        """Accounts of other nodes."""
         self.full: set[str] = set()
         self.failures: dict[str, Exception] = {}
         self.resolve_failure: Exception | None = None
@@ -60,9 +63,12 @@ class MemoryDeliveries:
         if account in self.full and account not in self.disabled and size_bytes is not None:
             raise OverQuota("full")
         name = f"{account}@example.org"
-        return Recipient(
+        found = Recipient(
             AccountId(account), name, PublicKey(b""), detail.decode() or None, None, account in self.disabled
         )
+        if account not in self.elsewhere:
+            return found
+        return dataclasses.replace(found, node=self.elsewhere[account], elsewhere=True)
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         """See ``DeliveryStore``."""
@@ -77,7 +83,9 @@ class MemoryDeliveries:
 class LmtpWorld:
     """A server with its clock and logs. Keyword arguments change its limits."""
 
-    def __init__(self, tls: Any = TLS, implicit_tls: bool = False, **limits: Any) -> None:
+    def __init__(
+        self, tls: Any = TLS, implicit_tls: bool = False, onward: Onward | None = None, **limits: Any
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1_800_000_000)
         self.store = MemoryDeliveries()
@@ -94,6 +102,7 @@ class LmtpWorld:
             self.budget,
             implicit_tls,
             StreamLimits(),
+            onward,
         )
 
     def connect(self) -> Client:

@@ -1,0 +1,256 @@
+"""Two servers that share a directory in PostgreSQL: mail comes in at either, each account is on one."""
+
+from __future__ import annotations
+
+import imaplib
+import os
+import smtplib
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from running import SEALBOX, Server, answer_of, eventually
+
+from tests import postgresql as postgresql_server
+from tests.node_certificates import Authority
+from tests.ports import free_port, free_port_base
+from tests.postgresql import PostgreSql
+
+pytestmark = pytest.mark.integration
+
+MESSAGE = b"Subject: hello\r\n\r\nworld\r\n"
+SECRET = "correct-horse-battery"
+ANN, BOB = "ann@localhost", "bob@localhost"
+
+
+@dataclass
+class Node:
+    """One of the servers."""
+
+    name: str
+    server: Server
+    config: Path
+    port: int
+
+    def start(self) -> None:
+        """Serve."""
+        self.server.start_with(lambda _settings: self.config.read_text())
+
+    def cli(self, *arguments: str, stdin: str = "") -> dict[str, object]:
+        """A command of the operator there."""
+        return answer_of(*arguments, "--config", str(self.config), stdin=stdin)
+
+    def add(self, name: str) -> None:
+        """Make an account there."""
+        self.cli("account", "add", name, "--password-stdin", stdin=f"{SECRET}\n")
+
+    def count(self, who: str) -> int:
+        """Messages in an INBOX."""
+        client = self.server.imap(who, SECRET)
+        found = int(client.select("INBOX", readonly=True)[1][0] or 0)
+        client.logout()
+        return found
+
+    def login_error(self, who: str) -> str:
+        """What IMAP says to a login that fails."""
+        info = self.server.info
+        client = imaplib.IMAP4_SSL("127.0.0.1", info["imaps"], ssl_context=self.server.tls(), timeout=30)
+        with client, pytest.raises(imaplib.IMAP4.error) as caught:
+            client.login(who, SECRET)
+        return str(caught.value)
+
+    def replies(self, *to: str, message: bytes = MESSAGE) -> list[int]:
+        """The codes of the replies to one message, in order: to RCPT where that is refused."""
+        with smtplib.LMTP("127.0.0.1", self.server.info["lmtp"], local_hostname="x", timeout=60) as lmtp:
+            lmtp.ehlo_or_helo_if_needed()
+            lmtp.mail("sender@example.org")
+            codes = [lmtp.rcpt(one)[0] for one in to]
+            if 250 in codes:
+                first = lmtp.data(message)[0]
+                others = [lmtp.getreply()[0] for _ in range(codes.count(250) - 1)]
+                said = iter([first, *others])
+                codes = [next(said) if code == 250 else code for code in codes]
+        return codes
+
+
+class Cluster:
+    """Nodes a and b, with an account each."""
+
+    def __init__(self, folder: Path, database: PostgreSql) -> None:
+        self.folder = folder
+        self.authority = Authority(folder)
+        url, key = database.new_place(), folder / "directory.key"
+        base, self.nodes = free_port_base(), dict[str, Node]()
+        for name in "ab":
+            server = Server(folder / name, base, environment={"XDG_STATE_HOME": str(folder / "state")})
+            server.start()
+            assert server.stop() == 0
+            if not key.exists():
+                server.cli("directory", "key", str(key))
+            for file in server.data.glob("directory.db*"):
+                file.unlink()
+            for file in server.data.glob("accounts/??/*"):
+                file.rename(folder / file.name)
+            port = free_port()
+            certificate, private_key = self.authority.certificate(name)
+            settings = (server.data / "sealbox.toml").read_text()
+            door = f'[listen]\nnode_lmtp = ["127.0.0.1:{port}"]\n'
+            config = folder / f"{name}-node.toml"
+            config.write_text(
+                "workers = 1\n"
+                + settings.replace("[listen]\n", door)
+                + f'\n[directory]\nurl = "{url}"\nkey_file = "{key}"\n[node]\nname = "{name}"\n'
+                + f'certificate = "{certificate}"\nprivate_key = "{private_key}"\n'
+                + f'ca = "{self.authority.file}"\n'
+            )
+            self.nodes[name] = Node(name, server, config, port)
+            base = free_port_base(base)
+        self.a, self.b = self.nodes["a"], self.nodes["b"]
+        self.a.cli("domain", "add", "localhost")
+        for node in self.nodes.values():
+            self.a.cli("node", "add", node.name, f"127.0.0.1:{node.port}")
+        self.a.add(ANN)
+        self.b.add(BOB)
+        self.a.start()
+        self.b.start()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Both serve."""
+    missing = postgresql_server.missing()
+    if missing:
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    database = PostgreSql()
+    found: Cluster | None = None
+    try:
+        found = Cluster(tmp_path_factory.mktemp("nodes"), database.start())
+        yield found
+    finally:
+        for node in found.nodes.values() if found is not None else ():
+            if node.server.process is not None:
+                node.server.stop()
+        database.stop()
+
+
+def test_mail_that_comes_in_at_one_node_is_read_at_the_other(cluster: Cluster) -> None:
+    """One transaction for both, each recipient answered by its own node; octet for octet."""
+    assert cluster.a.replies(BOB, "nobody@localhost", ANN, "bob+lists@localhost") == [250, 550, 250, 250]
+    assert (cluster.a.count(ANN), cluster.b.count(BOB)) == (1, 2)
+    assert cluster.b.replies(ANN) == [250]
+    assert cluster.a.count(ANN) == 2
+    client = cluster.b.server.imap(BOB, SECRET)
+    client.select("INBOX", readonly=True)
+    [(_, octets), _] = client.fetch("1", "(RFC822)")[1]
+    assert octets.endswith(b"\r\n" + MESSAGE)
+    assert octets.count(b"Received: ") == 2
+    assert octets.startswith(b"Return-Path: <sender@example.org>\r\nDelivered-To: bob@localhost\r\n")
+    client.logout()
+
+
+def test_the_other_node_is_named_to_nobody_and_opens_nothing(cluster: Cluster) -> None:
+    """A temporary error for its user, and its id in the log."""
+    said = cluster.a.login_error(BOB)
+    assert "[UNAVAILABLE]" in said and "node" not in said
+    [record] = [one for one in accounts(cluster) if one["name"] == BOB]
+    line = f"account {record['account']} is not opened here, node a: the directory says node b, generation 1"
+    eventually(lambda: line in cluster.a.server.errors())
+    assert BOB not in cluster.a.server.errors() + cluster.b.server.errors()
+    assert not list(cluster.a.server.data.glob(f"accounts/??/{record['account']}"))
+    done = subprocess.run(
+        [*SEALBOX, "account", "show", BOB, "--config", str(cluster.a.config)],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, b"another node has this account" in done.stderr) == (3, True)
+
+
+def accounts(cluster: Cluster) -> list[dict[str, str]]:
+    """What the directory says."""
+    found: list[dict[str, str]] = cluster.a.cli("account", "list")["accounts"]  # type: ignore[assignment]  # JSON
+    return found
+
+
+def test_while_a_node_is_away_senders_keep_the_mail_of_its_accounts(cluster: Cluster) -> None:
+    """All others get theirs; afterwards it takes mail at once."""
+    before = cluster.a.count(ANN), cluster.b.count(BOB)
+    assert cluster.b.server.stop() == 0
+    assert cluster.a.replies(BOB, ANN, "bob+x@localhost") == [451, 250, 451]
+    cluster.b.start()
+    assert (cluster.a.count(ANN), cluster.b.count(BOB)) == (before[0] + 1, before[1])
+    assert cluster.a.replies(BOB) == [250]
+    assert cluster.b.count(BOB) == before[1] + 1
+
+
+def test_a_large_message_is_passed_on_whole(cluster: Cluster) -> None:
+    """Lines with dots, octets without an end of line, and more than any buffer holds."""
+    before = cluster.b.count(BOB)
+    message = b"Subject: large\r\n\r\n" + b".\xff" * 2_000_000 + b"\r\n..\r\n"
+    assert cluster.a.replies(BOB, message=message) == [250]
+    client = cluster.b.server.imap(BOB, SECRET)
+    client.select("INBOX", readonly=True)
+    [(_, octets), _] = client.fetch(str(before + 1), "(RFC822)")[1]
+    assert octets.endswith(message)
+    client.logout()
+
+
+def connected(cluster: Cluster, pair: tuple[Path, Path] | None) -> smtplib.LMTP:
+    """A connection to the door of b for nodes, with a certificate or none."""
+    context = ssl.create_default_context(cafile=str(cluster.authority.file))
+    if pair is not None:
+        context.load_cert_chain(*pair)
+    context.set_alpn_protocols(["lmtp"])
+    plain = socket.create_connection(("127.0.0.1", cluster.b.port), 30)
+    client = smtplib.LMTP(local_hostname="x")
+    client.sock = context.wrap_socket(plain, server_hostname="b")
+    client.getreply()
+    return client
+
+
+def test_strangers_are_not_heard_at_the_door_of_the_nodes(cluster: Cluster) -> None:
+    """Neither without a certificate nor with one of another authority."""
+    other = Authority(cluster.folder, "strangers")
+    for pair in (None, other.certificate("a")):
+        with pytest.raises((ssl.SSLError, smtplib.SMTPServerDisconnected, ConnectionError)):
+            connected(cluster, pair)
+
+
+def test_what_was_passed_on_is_not_passed_on_again(cluster: Cluster) -> None:
+    """Two nodes that disagree on who has an account would do so for ever."""
+    with connected(cluster, cluster.authority.certificate("a")) as client:
+        client.ehlo_or_helo_if_needed()
+        client.mail("sender@example.org")
+        assert client.rcpt(ANN)[0] == 451
+        assert client.rcpt(BOB)[0] == 250
+
+
+def test_a_certificate_of_another_node_takes_no_mail(cluster: Cluster) -> None:
+    """Also if it is one of the same authority."""
+    assert cluster.b.server.stop() == 0
+    settings = cluster.b.config.read_text()
+    cluster.b.config.write_text(settings.replace("nodes-b.", "nodes-a."))
+    cluster.b.start()
+    assert cluster.a.replies(BOB, ANN) == [451, 250]
+    assert cluster.b.server.stop() == 0
+    cluster.b.config.write_text(settings)
+    cluster.b.start()
+    assert cluster.a.replies(BOB) == [250]
+
+
+def test_a_node_with_a_stale_directory_opens_nothing_that_has_moved(cluster: Cluster) -> None:
+    """Its own folder says that it has been opened under a later generation."""
+    [record] = [one for one in accounts(cluster) if one["name"] == BOB]
+    [folder] = cluster.b.server.data.glob(f"accounts/??/{record['account']}")
+    cluster.b.count(BOB)
+    assert (folder / "node").read_text() == "1\n"
+    (folder / "node").write_text("2\n")
+    assert "[UNAVAILABLE]" in cluster.b.login_error(BOB)
+    assert cluster.b.replies(BOB) == cluster.a.replies(BOB) == [451]
+    (folder / "node").write_text("1\n")
+    assert cluster.b.replies(BOB) == [250]
