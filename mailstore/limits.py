@@ -52,6 +52,9 @@ class StoreLimits:
     max_annotations: int = 200
     """Most annotations of one mailbox, and of the account itself (METADATA)."""
 
+    max_annotation_bytes: int = 16 * 1024 * 1024
+    """Most octets of all annotations of one account, names and values; its storage limit counts them, too."""
+
     quota_bytes: int | None = None
     """Storage limit of an account, where neither it nor its domain has one of its own; None means none."""
 

@@ -17,7 +17,7 @@ from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import Database
 from mailstore.errors import StoreError
 from mailstore.inbox_size import waiting_bytes
-from mailstore.ops import mailboxes
+from mailstore.ops import quota
 from mailstore.page_journal import identity
 
 SIZE_FILE = "mail-size"
@@ -30,9 +30,9 @@ _RECORD = re.compile(rb"(\d{20}) (\d{20}) (\d{20})\n")
 
 
 def mail_size(database: Database) -> int | None:
-    """Octets of all messages in all mailboxes, as IMAP's quota counts them; None where it cannot be read."""
+    """Octets of all messages and annotations, as IMAP's quota counts them; None where it cannot be read."""
     with suppress(StoreError):
-        return database.read(0, mailboxes.used)[0]
+        return database.read(0, quota.used)[0]
     return None
 
 

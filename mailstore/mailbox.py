@@ -41,6 +41,7 @@ from mailstore.model import (
 )
 from mailstore.open_account import OpenAccount
 from mailstore.ops import content, mailboxes, maildrop, messages, search, sorting
+from mailstore.ops.quota import check_quota
 from mailstore.ops.rows import delta, require_mailbox
 from mailstore.prepared import ReadyMessage
 from mailstore.thread_index import Threading, arrange
@@ -328,7 +329,7 @@ def _replace(
     limits: QuotaLimits,
 ) -> tuple[AppendResult, Delta]:
     target = require_mailbox(txn, destination)
-    messages.check_quota(txn, new.prepared.size_bytes, 0, limits)
+    check_quota(txn, new.prepared.size_bytes, 0, limits)
     validity, placed, changed = messages.replace(txn, source, uid, target, new, since)
     return AppendResult(target, validity, (placed,)), changed
 

@@ -49,7 +49,8 @@ from mailstore.model import (
     UidValidity,
 )
 from mailstore.open_account import OpenAccount
-from mailstore.ops import by_name, mailboxes, metadata, search
+from mailstore.ops import by_name, mailboxes, metadata, quota, search
+from mailstore.ops.metadata import AnnotationLimits
 from mailstore.ops.overview import overview
 from mailstore.pop3_login import may_log_in
 from mailstore.prepared import PreparedMessage, ReadyMessage, prepare
@@ -459,10 +460,12 @@ class Account:
     async def annotate(self, name: MailboxName | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
         """Set or remove annotations, all or none; gives the versions of those that are set.
 
-        Raises NoSuchMailbox, LimitExceeded, ReadOnly.
+        Raises NoSuchMailbox, LimitExceeded, OverQuota, ReadOnly.
         """
         self._writable()
-        return await self._opened.write(by_name.annotate, name, values, self._store.limits.max_annotations)
+        quota_bytes, limits = (await self._limits()).max_bytes, self._store.limits
+        within = AnnotationLimits(limits.max_annotations, limits.max_annotation_bytes, quota_bytes)
+        return await self._opened.write(by_name.annotate, name, values, within)
 
     async def search_in(self, name: MailboxName, key: criteria.Key) -> tuple[UidValidity, SearchResult]:
         """Search a mailbox that is not selected (MULTISEARCH, RFC 7377). Raises NoSuchMailbox."""
@@ -488,4 +491,4 @@ class Account:
 
     async def quota(self) -> Quota:
         """Use and limits of the account."""
-        return await self._opened.read(mailboxes.quota, await self._limits())
+        return await self._opened.read(quota.quota, await self._limits())

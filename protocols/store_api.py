@@ -199,7 +199,7 @@ class AccountApi(Protocol):
     async def annotate(self, name: MailboxName | None, values: Mapping[str, bytes | None]) -> dict[str, int]:
         """Set or remove annotations, all or none; gives the versions of those that are set.
 
-        Raises NoSuchMailbox, LimitExceeded, ReadOnly.
+        Raises NoSuchMailbox, LimitExceeded, OverQuota, ReadOnly.
         """
 
     async def search_in(self, name: MailboxName, key: Key) -> tuple[UidValidity, SearchResult]:

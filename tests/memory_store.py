@@ -61,6 +61,10 @@ _MAX_ANNOTATIONS = 20
 _SCRAM_SETUP = ScramSetup(b"sixteen octets!!")
 
 
+def _octets(values: Mapping[str, bytes]) -> int:
+    return sum(len(entry) + len(value) for entry, value in values.items())
+
+
 class MemoryAccount:
     """The data of an account, and the sessions that have it open."""
 
@@ -402,6 +406,9 @@ class AccountSession:
         kept = {entry: value for entry, value in merged.items() if value is not None}
         if len(kept) > _MAX_ANNOTATIONS:
             raise LimitExceeded("too many")
+        grown = _octets(kept) - _octets(self.data.annotations.get(key, {}))
+        if grown > 0:
+            self.check_quota(grown, 0)
         self.data.annotations[key] = kept
         new = {entry: next(self.data.versions_given) for entry, value in values.items() if value is not None}
         versions = {**self.data.versions.get(key, {}), **new}
@@ -452,6 +459,8 @@ class AccountSession:
     def _quota(self) -> Quota:
         stored = [one for box in self.data.mailboxes.values() for one in box.messages.values()]
         used = sum(len(one.data) for one in stored)
+        ids = {None, *(box.mailbox_id for box in self.data.mailboxes.values())}
+        used += sum(_octets(values) for key, values in self.data.annotations.items() if key in ids)
         return Quota(used, self.data.limit_bytes, len(stored), self.data.limit_messages)
 
     async def quota(self) -> Quota:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from mailstore.engine import Txn
 from mailstore.model import AppendResult, MailboxName, QuotaLimits, SectionRead, Uid, UidValidity
 from mailstore.ops import content, messages, metadata
+from mailstore.ops.quota import check_quota
 from mailstore.ops.rows import require_mailbox
 from mailstore.prepared import ReadyMessage
 
@@ -22,19 +23,19 @@ def annotations(txn: Txn, name: MailboxName | None) -> dict[str, bytes]:
 
 
 def annotate(
-    txn: Txn, name: MailboxName | None, values: Mapping[str, bytes | None], max_entries: int
+    txn: Txn, name: MailboxName | None, values: Mapping[str, bytes | None], limits: metadata.AnnotationLimits
 ) -> dict[str, int]:
     """Set or remove annotations; gives the versions of those that are set.
 
-    Raises NoSuchMailbox, LimitExceeded.
+    Raises NoSuchMailbox, LimitExceeded, OverQuota.
     """
     mailbox_id = None if name is None else require_mailbox(txn, name)
-    return metadata.set_values(txn, mailbox_id, values, max_entries)
+    return metadata.set_values(txn, mailbox_id, values, limits)
 
 
 def append(txn: Txn, name: MailboxName, filed: Sequence[ReadyMessage], limits: QuotaLimits) -> AppendResult:
     """Add messages, all or none. Raises NoSuchMailbox, OverQuota."""
     mailbox_id = require_mailbox(txn, name)
-    messages.check_quota(txn, sum(one.prepared.size_bytes for one in filed), len(filed), limits)
+    check_quota(txn, sum(one.prepared.size_bytes for one in filed), len(filed), limits)
     validity, uids = messages.add_messages(txn, mailbox_id, filed)
     return AppendResult(mailbox_id, validity, uids)

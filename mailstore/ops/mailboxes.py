@@ -1,4 +1,4 @@
-"""Mailboxes: list, create, delete, rename, subscribe, select, status, quota."""
+"""Mailboxes: list, create, delete, rename, subscribe, select, status."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ from mailstore.model import (
     MailboxStatus,
     ModSeq,
     Opened,
-    Quota,
-    QuotaLimits,
     SpecialUse,
     Uid,
     UidValidity,
@@ -35,6 +33,7 @@ from mailstore.model import (
 from mailstore.names import for_creation, superiors
 from mailstore.ops.listing import Extent, listing
 from mailstore.ops.messages import move_all, remove_all
+from mailstore.ops.metadata import remove_of_mailbox
 from mailstore.ops.rows import delta, require_mailbox
 from mailstore.schema import new_object_id, next_uid_validity
 from mailstore.uidset import UidSet
@@ -155,6 +154,7 @@ def delete(txn: Txn, name: MailboxName) -> None:
     if _children(txn, name):
         raise MailboxHasChildren("the mailbox has inferiors")
     remove_all(txn, mailbox_id)
+    remove_of_mailbox(txn, mailbox_id)
     txn.run("DELETE FROM mailbox WHERE id = ?", (mailbox_id,))
 
 
@@ -273,19 +273,6 @@ def claim_recent_up_to(txn: Txn, mailbox_id: MailboxId, uid_next: Uid) -> Uid:
 def recent_claimed_up_to(txn: Txn, mailbox_id: MailboxId) -> Uid:
     """The largest UID that some session has been told of as ``\\Recent``; 0 when the mailbox is gone."""
     return Uid(txn.value("SELECT max(recent_uid) FROM mailbox WHERE id = ?", (mailbox_id,)) or 0)
-
-
-def used(txn: Txn) -> tuple[int, int]:
-    """Bytes and messages in all mailboxes; a copy counts like an original."""
-    row = txn.one("SELECT coalesce(sum(size_bytes), 0), coalesce(sum(messages), 0) FROM mailbox")
-    assert row is not None
-    return int(row[0]), int(row[1])
-
-
-def quota(txn: Txn, limits: QuotaLimits) -> Quota:
-    """Use beside the account's limits (RFC 9208)."""
-    used_bytes, used_messages = used(txn)
-    return Quota(used_bytes, limits.max_bytes, used_messages, limits.max_messages)
 
 
 def modseqs(txn: Txn) -> dict[MailboxId, int]:

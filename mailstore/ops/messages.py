@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mailstore.engine import Row, Txn, Value
-from mailstore.errors import LimitExceeded, NoSuchMessage, OverQuota
+from mailstore.errors import LimitExceeded, NoSuchMessage
 from mailstore.model import (
     CopyResult,
     Delta,
@@ -22,6 +22,7 @@ from mailstore.model import (
     Uid,
     UidValidity,
 )
+from mailstore.ops.quota import check_quota
 from mailstore.ops.rows import (
     CHOSEN,
     as_json,
@@ -70,22 +71,6 @@ def known_keywords(
             txn.run("INSERT INTO keyword VALUES(?, ?)", (mailbox_id, keyword))
         spelled.add(row[0] if row else keyword)
     return tuple(sorted(spelled))
-
-
-def check_quota(txn: Txn, more_bytes: int, more_messages: int, limits: QuotaLimits) -> None:
-    """Refuse what would pass the account's limits.
-
-    Raises:
-        OverQuota: it would.
-    """
-    if limits.max_bytes is None and limits.max_messages is None:
-        return
-    row = txn.one("SELECT coalesce(sum(size_bytes), 0), coalesce(sum(messages), 0) FROM mailbox")
-    assert row is not None
-    if limits.max_bytes is not None and row[0] + more_bytes > limits.max_bytes:
-        raise OverQuota("the storage limit is reached")
-    if limits.max_messages is not None and row[1] + more_messages > limits.max_messages:
-        raise OverQuota("the message limit is reached")
 
 
 def thread_of(txn: Txn, hashes: Sequence[bytes]) -> str:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from mailstore.engine import Txn
 from mailstore.errors import LimitExceeded
-from mailstore.model import MailboxId, MailboxName
+from mailstore.model import MailboxId, MailboxName, QuotaLimits
+from mailstore.ops.quota import annotation_bytes, check_quota, note_annotation_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationLimits:
+    """What the annotations of one account may be.
+
+    ``max_entries`` is for each mailbox and for the account itself; ``max_bytes`` are the octets of all of
+    them, names and values; ``quota_bytes`` is the account's storage limit, None without one.
+    """
+
+    max_entries: int
+    max_bytes: int
+    quota_bytes: int | None
 
 
 def get(txn: Txn, mailbox_id: MailboxId | None) -> dict[str, bytes]:
@@ -43,13 +58,18 @@ def get_some(
 
 
 def set_values(
-    txn: Txn, mailbox_id: MailboxId | None, values: Mapping[str, bytes | None], max_entries: int
+    txn: Txn, mailbox_id: MailboxId | None, values: Mapping[str, bytes | None], limits: AnnotationLimits
 ) -> dict[str, int]:
-    """Set annotations; None removes one. All or none. Gives the new versions of those that are set.
+    """Set annotations; None removes one. All or none.
+
+    Gives the new versions of those that are set. What makes nothing more or larger is never refused.
 
     Raises:
-        LimitExceeded: there would be more than ``max_entries``.
+        LimitExceeded: there would be more of them, or more octets of them, than ``limits`` allow.
+        OverQuota: the account would be larger than its storage limit.
     """
+    total_bytes = annotation_bytes(txn)
+    count, size_bytes = _extent(txn, mailbox_id)
     versions: dict[str, int] = {}
     at = _last_version(txn)
     for entry, value in values.items():
@@ -68,10 +88,36 @@ def set_values(
         " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
         (at,),
     )
-    count = txn.value("SELECT count(*) FROM annotation WHERE ifnull(mailbox_id, 0) = ?", (mailbox_id or 0,))
-    if count > max_entries:
+    new_count, new_bytes = _extent(txn, mailbox_id)
+    total_bytes += new_bytes - size_bytes
+    note_annotation_bytes(txn, total_bytes)
+    if new_count > max(count, limits.max_entries):
         raise LimitExceeded("too many annotations")
+    if new_bytes > size_bytes:
+        if total_bytes > limits.max_bytes:
+            raise LimitExceeded("too many octets of annotations")
+        check_quota(txn, 0, 0, QuotaLimits(limits.quota_bytes, None))
     return versions
+
+
+def remove_of_mailbox(txn: Txn, mailbox_id: MailboxId) -> None:
+    """Remove all annotations of a mailbox."""
+    total_bytes = annotation_bytes(txn)
+    count, size_bytes = _extent(txn, mailbox_id)
+    if count:
+        txn.run("DELETE FROM annotation WHERE ifnull(mailbox_id, 0) = ?", (mailbox_id,))
+        note_annotation_bytes(txn, total_bytes - size_bytes)
+
+
+def _extent(txn: Txn, mailbox_id: MailboxId | None) -> tuple[int, int]:
+    """Number and octets of the annotations of a mailbox, or with None of the account."""
+    row = txn.one(
+        "SELECT count(*), coalesce(sum(length(entry) + length(value)), 0) FROM annotation"
+        " WHERE ifnull(mailbox_id, 0) = ?",
+        (mailbox_id or 0,),
+    )
+    assert row is not None
+    return int(row[0]), int(row[1])
 
 
 def _last_version(txn: Txn) -> int:

@@ -9,6 +9,7 @@ from mailstore.model import MailboxId, MailboxName
 from mailstore.ops import mailboxes
 from mailstore.ops.checking import Examined, MailboxState, examine, mailbox_states, whole_content
 from mailstore.ops.messages import insert_meta, place_again, thread_of
+from mailstore.ops.quota import forget_annotation_bytes
 from mailstore.ops.rows import require_mailbox
 from mailstore.schema import new_object_id
 
@@ -50,6 +51,7 @@ def remove_stray_rows(txn: Txn) -> None:
         txn.run(
             f"DELETE FROM {table} WHERE mailbox_id IS NOT NULL AND mailbox_id NOT IN (SELECT id FROM mailbox)"
         )
+    forget_annotation_bytes(txn)
     # Only where the message lies in another mailbox, too, perhaps in RECOVERED by now.
     txn.run(
         "DELETE FROM placed WHERE mailbox_id NOT IN (SELECT id FROM mailbox) AND message_id IN"

@@ -8,7 +8,8 @@ from mailstore.engine import Txn
 from mailstore.errors import LimitExceeded
 from mailstore.model import Flags, MailboxId, MessageId, QuotaLimits, Uid
 from mailstore.ops.content import MessageReader
-from mailstore.ops.messages import add_messages, check_quota, known_keywords
+from mailstore.ops.messages import add_messages, known_keywords
+from mailstore.ops.quota import check_quota
 from mailstore.ops.rows import flags_of
 from mailstore.prepared import ReadyMessage
 

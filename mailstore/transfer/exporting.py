@@ -11,7 +11,7 @@ from mailstore.engine import Txn
 from mailstore.errors import NoSuchMailbox, NoSuchMessage, StorageFailed
 from mailstore.model import MailboxId, MailboxInfo, MessageId
 from mailstore.opened_account import OpenedAccount, Wanted, opened_account
-from mailstore.ops import mailboxes
+from mailstore.ops import mailboxes, quota
 from mailstore.ops.content import read_span
 from mailstore.ops.transfer import page_of_messages
 from mailstore.progress import Progress
@@ -68,7 +68,7 @@ class _Exporting:
     def run(self) -> None:
         """Export every mailbox, and say that it is all."""
         listed = self._account.database.read(0, mailboxes.list_mailboxes)
-        self._progress.expect(self._account.database.read(0, mailboxes.used)[0])
+        self._progress.expect(self._account.database.read(0, quota.mail_used)[0])
         leaving = [one for info in listed.mailboxes if (one := self._mailbox(info)) is not None]
         subscribed = [info.name for info in listed.mailboxes if info.subscribed]
         with self._within():

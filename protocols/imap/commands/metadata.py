@@ -72,7 +72,7 @@ async def get_metadata(ctx: Context, request: GetMetadata) -> Answer:
 
 
 async def set_metadata(ctx: Context, request: SetMetadata) -> Answer:
-    """SETMETADATA, all or none (section 4.3)."""
+    """SETMETADATA, all or none (section 4.3); OVERQUOTA (RFC 9208) where the account would be too large."""
     if any(len(value or b"") > ctx.limits.metadata_value_max_bytes for value in request.values.values()):
         limit = ctx.limits.metadata_value_max_bytes
         raise Disallowed(b"a value is too long", b"METADATA MAXSIZE %d" % limit)

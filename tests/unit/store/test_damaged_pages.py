@@ -62,6 +62,9 @@ def readers(mailbox: int, word: str) -> Iterator[Read]:
     yield lambda txn: maildrop.listing(txn, mailbox)
 
 
+ONE_LARGE = metadata.AnnotationLimits(max_entries=1, max_bytes=10_000, quota_bytes=None)
+
+
 def opened(path: Path, key: DatabaseKey) -> Database:
     """Without what another connection has left."""
     for ending in ("-wal", "-shm"):
@@ -75,7 +78,7 @@ def test_no_reader_takes_a_damaged_page_for_what_it_held(world: World) -> None:
     mail = [long_mail(chance) for _ in range(4)]
     now(account.append("Drafts", [NewMessage(one) for one in mail]))
     comment = {"/private/comment": chance.randbytes(9_000)}
-    now(account._opened.write(metadata.set_values, None, comment, 1))
+    now(account._opened.write(metadata.set_values, None, comment, ONE_LARGE))
     mailbox = now(account.select("Drafts", True)).opened.mailbox_id
     key = mail_key(account._opened._hold.master)
     account.release_at_once()

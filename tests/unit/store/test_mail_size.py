@@ -104,6 +104,19 @@ def test_what_came_since_counts(world: World) -> None:
     assert is_full(world)
 
 
+def test_annotations_count_as_mail_does(world: World) -> None:
+    """Who fills his account with METADATA gets no more mail than who fills it with messages."""
+    account = world.login()
+    for name in ("Sent", "Drafts"):
+        now(account.annotate(name, {"/private/comment": os.urandom(LIMIT_BYTES // 2)}))
+    limited(world)
+    world.clock.advance(LIMITS.checkpoint_delay_s)
+    assert is_full(world)
+    now(account.annotate("Sent", {"/private/comment": None}))
+    world.clock.advance(LIMITS.checkpoint_delay_s)
+    assert not is_full(world)
+
+
 def _restored(world: World) -> None:
     new = world.paths.folder / "new"
     new.write_bytes(world.paths.mail_db.read_bytes())

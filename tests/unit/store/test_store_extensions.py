@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 from store_world import World, now
 
 from mailstore import search
-from mailstore.errors import LimitExceeded, NoSuchMessage
+from mailstore.errors import LimitExceeded, NoSuchMessage, OverQuota
 from mailstore.limits import StoreLimits
 from mailstore.mime import SectionSpec
 from mailstore.model import (
@@ -23,7 +24,7 @@ from mailstore.model import (
     SystemFlag,
     Uid,
 )
-from mailstore.ops import sorting
+from mailstore.ops import quota, sorting
 from mailstore.uidset import UidSet
 
 START = ModSeq(0)
@@ -104,6 +105,29 @@ def test_annotations(world: World) -> None:
     now(account.delete("gone"))
     now(account.create("gone"))
     assert now(account.annotations("gone")) == {}
+
+
+def test_annotations_count_for_the_storage_limit_until_they_are_gone(world: World) -> None:
+    """They are removed and shortened in an account that is too full, too; a deleted mailbox takes its own."""
+    account = world.login()
+    now(account.create("gone"))
+    now(account.annotate(None, {"/private/a": bytes(90), "/private/b": bytes(90)}))
+    now(account.annotate("gone", {"/private/a": bytes(290)}))
+    assert now(account.quota()).used_bytes == 500
+    world.directory.set_quota(account.account_id, 100)
+    world.store.limits = replace(world.store.limits, max_annotations=0, max_annotation_bytes=0)
+    for larger in ({"/private/a": bytes(91)}, {"/private/a": None, "/private/c": bytes(91)}):
+        with pytest.raises((OverQuota, LimitExceeded)):
+            now(account.annotate(None, larger))
+    now(account.annotate(None, {"/private/a": bytes(40)}))
+    assert now(account.quota()).used_bytes == 450
+    now(account.annotate(None, {"/private/a": None}))
+    assert now(account.quota()).used_bytes == 400
+    now(account.delete("gone"))
+    assert now(account.quota()).used_bytes == 100
+    assert now(account._opened.read(quota.annotation_bytes)) == 100
+    now(account._opened.write(quota.forget_annotation_bytes))
+    assert now(account._opened.read(quota.annotation_bytes)) == 100
 
 
 def test_decoded_parts(world: World) -> None:

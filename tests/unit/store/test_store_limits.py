@@ -113,6 +113,36 @@ CASES = [
         LimitExceeded,
     ),
     Case(
+        "max_annotation_bytes",
+        StoreLimits(max_annotation_bytes=40),
+        (
+            lambda account: account.annotate(None, {"/private/a": b"1234567890"}),
+            lambda account: account.annotate("Sent", {"/private/a": b"1234567890"}),
+        ),
+        (
+            lambda account: account.annotate(None, {"/private/a": b"12345678901"}),
+            lambda account: account.annotate("Drafts", {"/private/b": b""}),
+        ),
+        LimitExceeded,
+    ),
+    Case(
+        "quota with annotations",
+        StoreLimits(),
+        (
+            lambda account: account.append("Drafts", [message(1000)]),
+            lambda account: account.annotate("Sent", {"/private/a": bytes(490)}),
+            lambda account: account.annotate(None, {"/private/a": bytes(490)}),
+        ),
+        (
+            lambda account: account.annotate(None, {"/private/b": b""}),
+            lambda account: account.annotate("Sent", {"/private/a": bytes(491)}),
+            lambda account: account.append("Drafts", [message(9)]),
+            lambda account: copy(account, 1),
+        ),
+        OverQuota,
+        quota_bytes=2000,
+    ),
+    Case(
         "max_messages",
         StoreLimits(max_messages=3),
         (

@@ -17,6 +17,7 @@ from mailstore.ops.contents import contents
 from mailstore.rewriting import NoRoomToRewrite, vacuum_account
 
 BODY = b"Subject: %d\r\n\r\n" + b"".join(b"line %d of some text\r\n" % at for at in range(3000))
+FEW = metadata.AnnotationLimits(max_entries=100, max_bytes=1000, quota_bytes=None)
 
 
 @pytest.fixture
@@ -26,9 +27,9 @@ def world(tmp_path: Path) -> TransferWorld:
     mail = [(BODY % at + os.urandom(40_000).hex().encode(), SEEN if at % 2 else NONE, at) for at in range(30)]
     world.fill("ada", {"INBOX": mail, "A/B": mail[:3]})
     with world.opened("ada") as account:
-        account.database.write(0, metadata.set_values, None, {"/private/comment": b"one"}, 100)
-        account.database.write(0, metadata.set_values, None, {"/shared/comment": b"two"}, 100)
-        account.database.write(0, metadata.set_values, None, {"/private/comment": b"three"}, 100)
+        account.database.write(0, metadata.set_values, None, {"/private/comment": b"one"}, FEW)
+        account.database.write(0, metadata.set_values, None, {"/shared/comment": b"two"}, FEW)
+        account.database.write(0, metadata.set_values, None, {"/private/comment": b"three"}, FEW)
         account.database.write(
             0,
             lambda txn: (
