@@ -201,8 +201,12 @@ def _exchange(root: Path, directory: Directory, paths: AccountPaths, new: Header
     account_id = new.account_id
     try:
         directory.set_header(account_id, new.public_key, new.generation)
-    except StoreError:
-        record = directory.account(account_id)
+    except StoreError as error:
+        try:
+            record = directory.settled_account(account_id)
+        except StoreError:
+            # It may still be committed: both the old keys and the new ones stay, and whoever comes next asks.
+            raise error from None
         if record is None or record.public_key != new.public_key:
             with suppress(StorageFailed, OSError):
                 discard(paths)

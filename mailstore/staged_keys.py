@@ -82,8 +82,8 @@ def settle_alone(root: Path, directory: Directory, account_id: AccountId) -> Non
     paths = account_paths(root, account_id)
     if not is_staged(paths):
         return
-    # All of them: a directory that is away may still remember what it said of one.
-    record = next((one for one in directory.accounts() if one.account_id == account_id), None)
+    # What was last known may be overtaken by a commit that is still under way, and then undoing was wrong.
+    record = directory.settled_account(account_id)
     if record is None:
         raise NoSuchAccount
     new = _read_staged(paths)

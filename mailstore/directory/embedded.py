@@ -147,6 +147,10 @@ class EmbeddedDirectory:
         """See :class:`Directory`."""
         return self._read(rows.account, account_id)
 
+    def settled_account(self, account_id: AccountId) -> AccountRecord | None:
+        """See :class:`Directory`. Nothing is committed here after its caller was told that it failed."""
+        return self.account(account_id)
+
     def accounts(self) -> list[AccountRecord]:
         """See :class:`Directory`."""
         return self._read(rows.accounts)

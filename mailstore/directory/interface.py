@@ -160,6 +160,12 @@ class Directory(Protocol):
     def account(self, account_id: AccountId) -> AccountRecord | None:
         """The record of one account."""
 
+    def settled_account(self, account_id: AccountId) -> AccountRecord | None:
+        """As :meth:`account`, from the directory itself, once no change is under way that could still count.
+
+        After OutcomeUnknown it says what became of the change. Raises Busy where that takes too long.
+        """
+
     def accounts(self) -> list[AccountRecord]:
         """All accounts, sorted by name."""
 

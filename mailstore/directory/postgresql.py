@@ -136,6 +136,11 @@ class PostgresDirectory:
         """See :class:`Directory`."""
         return self._known((_ACCOUNT, account_id), lambda rows: rows.by_id(account_id))
 
+    def settled_account(self, account_id: AccountId) -> AccountRecord | None:
+        """See :class:`Directory`. Every change locks one row until PostgreSQL has ended it."""
+        found: AccountRecord | None = self._change(Change.by_id, account_id)
+        return found
+
     def accounts(self) -> list[AccountRecord]:
         """See :class:`Directory`."""
         found: list[AccountRecord] = self._read(Rows.accounts)

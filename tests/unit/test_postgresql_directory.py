@@ -8,6 +8,7 @@ import select
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -497,6 +498,36 @@ def test_an_outcome_that_nobody_knows_is_said_to_be_unknown(directory, monkeypat
     monkeypatch.setattr(pg_connection.Database, "_connect", refuse_to_connect)
     with pytest.raises(OutcomeUnknown):
         directory.add_domain("example.com")
+
+
+def test_who_asks_for_certain_waits_for_a_change_that_is_being_committed(site, directory, monkeypatch):
+    """Others are told what was before, as long as they may."""
+    before = directory.accounts()[0]
+    execute, held, release = pg_connection._Connection.execute, Event(), Event()
+
+    def holding(self, query, *arguments, **more):
+        if query == "COMMIT" and not held.is_set():
+            held.set()
+            assert release.wait(60)
+        return execute(self, query, *arguments, **more)
+
+    other = site.node()
+    assert other.settled_account(before.account_id) == before
+    assert other.settled_account(AccountId("f" * 32)) is None
+    monkeypatch.setattr(pg_connection._Connection, "execute", holding)
+    new_key = PublicKey(bytes(32))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            change = pool.submit(directory.set_header, before.account_id, new_key, 9)
+            assert held.wait(60)
+            assert other.account(before.account_id) == before
+            certain = pool.submit(other.settled_account, before.account_id)
+            assert eventually(lambda: site.sql(waiting) == [(1,)])
+        finally:
+            release.set()
+        change.result()
+        assert certain.result().public_key == new_key
 
 
 def refuse_to_connect(*_arguments, **_more):

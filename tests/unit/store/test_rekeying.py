@@ -23,6 +23,7 @@ from mailstore.errors import (
     HeaderTampered,
     KeysChanged,
     NoSuchInvitation,
+    OutcomeUnknown,
     SealedMessageDamaged,
     StorageFailed,
     StorageFull,
@@ -448,6 +449,58 @@ def test_a_commit_that_only_looked_like_a_failure_counts(
     done = world.rekey()
     assert done.is_finished and done.recovery_key is not None
     opened_by(world, done.recovery_key.text().encode())
+
+
+def test_new_keys_stay_while_nobody_knows_whether_they_count(
+    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection to PostgreSQL is lost in the COMMIT, which ends after everybody has looked."""
+    kind, under_way = type(world.directory), []
+
+    def lost(*arguments: object) -> None:
+        under_way.append(arguments)
+        raise OutcomeUnknown
+
+    def locked(*_arguments: object) -> None:
+        if under_way:
+            raise Busy
+
+    real = kind.set_header
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "set_header", lost)
+        patch.setattr(kind, "settled_account", locked)
+        with pytest.raises(OutcomeUnknown):
+            world.rekey()
+        with pytest.raises(Busy):
+            settle(world.root, world.directory, world.account_id, 0.0)
+        assert staged(world.paths) == {"keys-new", "former-key", "mail.db-new"}
+    real(*under_way[0])
+    assert world.subjects() == ["0", "1", "2", "3"]
+    assert not staged(world.paths)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_an_answer_that_was_lost_is_asked_for_again(
+    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    """If the new keys count, the command shows the new recovery key: nobody else will ever know it."""
+    kind = type(world.directory)
+    real = kind.set_header
+
+    def lost(*arguments: object) -> None:
+        if happened:
+            real(*arguments)
+        raise OutcomeUnknown
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "set_header", lost)
+        if happened:
+            done = world.rekey()
+            assert done.is_finished and done.recovery_key is not None
+        else:
+            with pytest.raises(OutcomeUnknown):
+                world.rekey()
+    assert not staged(world.paths) and world.subjects() == ["0", "1", "2", "3"]
 
 
 def test_a_failure_after_the_commit_is_no_failure(world: RekeyWorld, monkeypatch: pytest.MonkeyPatch) -> None:
