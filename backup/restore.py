@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -40,13 +40,13 @@ from mailstore.account import (
     keys_lock,
 )
 from mailstore.durable import make_folder, storage_errors, sync_folder, write_new
-from mailstore.errors import Busy, StorageFailed
+from mailstore.errors import Busy, KeysChanged, StorageFailed
 from mailstore.eviction import evicted
 from mailstore.inbox_size import changing
-from mailstore.keys import AccountId
+from mailstore.keys import NEW_KEYS_FILE, AccountId
 from mailstore.restored_mark import mark_restored, restored_mark
 from mailstore.set_aside import REPLACED
-from mailstore.staged_keys import discard
+from mailstore.staged_keys import is_staged, set_aside, staged_former_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,19 +198,26 @@ class Restorer:
         return ChainBroken(f"{wanted.head.stream}/{number:08d}", why)
 
     def install(
-        self, account_id: AccountId, folder: Path, rebuilt: Rebuilt, restore_id: int, patience_s: float
+        self,
+        account_id: AccountId,
+        folder: Path,
+        rebuilt: Rebuilt,
+        restore_id: int,
+        patience_s: float,
+        look_again: Callable[[], None] | None = None,
     ) -> Path | None:
         """Put a rebuilt account in place; returns where the replaced one is kept, None when there was none.
 
         ``folder`` has to hold what ``rebuilt`` says, otherwise the account stays as it is. If it has no key
         header, the one in place stays. Sessions are asked to end within ``patience_s`` seconds; mail that
         waits or is delivered meanwhile stays. An account whose key header is lost is treated like any
-        other: its database may be all there is of its newest mail.
+        other: its database may be all there is of its newest mail. ``look_again`` is called while nobody can
+        change the account any more; if it raises, the account stays as it is.
         After a crash at any point, rebuilding and installing again finishes it; nobody can log in until then
         if files were being exchanged.
 
         Raises:
-            AccountInUse: sessions did not end. Busy, StorageFailed, StorageFull.
+            AccountInUse: sessions did not end. Busy, StorageFailed, StorageFull; what ``look_again`` raises.
         """
         paths, fresh = account_paths(self._root, account_id), AccountPaths(folder)
         with storage_errors():
@@ -228,8 +235,12 @@ class Restorer:
             # The key header is exchanged too. The locks come in the order of ``destroy_account``.
             with keys_lock(paths), evicted(paths, patience_s), storage_errors():
                 _check_whole(fresh, rebuilt)  # time has passed while sessions left
+                if look_again is not None:
+                    look_again()
                 was_kept = _keep(paths, self._database(paths), kept)
                 _exchange(paths, fresh, rebuilt)
+        except KeysChanged:
+            raise
         except Busy:
             raise AccountInUse("sessions keep the account open: try again, or stop the server") from None
         shutil.rmtree(folder, ignore_errors=True)
@@ -284,7 +295,11 @@ def is_half_restored(paths: AccountPaths) -> bool:
 
 def _keep(paths: AccountPaths, database: AccountPaths, kept: Path) -> bool:
     """Link what is about to be replaced into a folder of its own; returns whether there is anything."""
-    there = [path for path in (database.mail_db, database.wal, paths.keys) if path.exists()]
+    files = [database.mail_db, database.wal, paths.keys]
+    if is_staged(paths):
+        # They could not be settled, and there may be mail that only these open.
+        files += [paths.folder / NEW_KEYS_FILE, staged_former_key(paths), paths.rewritten]
+    there = [path for path in files if path.exists()]
     if not there:
         return False
     make_folder(kept.parent)
@@ -307,7 +322,7 @@ def _exchange(paths: AccountPaths, fresh: AccountPaths, rebuilt: Rebuilt) -> Non
     # adds to it what the next attempt would take away.
     paths.mail_db.unlink(missing_ok=True)
     sync_folder(paths.folder)
-    discard(paths)
+    set_aside(paths)
     # A write-ahead log must never meet another database; journal and index belong to the old one too.
     shm = paths.mail_db.with_name("mail.db-shm")
     for path in (paths.wal, shm, paths.page_journal, *paths.search_db_files):

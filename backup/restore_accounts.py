@@ -16,7 +16,7 @@ from backup.errors import BackupError, MailIsThere, NothingSound, NothingToResto
 from backup.former_keys import successors_of
 from backup.rebuild import Rebuilt
 from backup.restore import Listing, Restorer, Target, is_half_restored, target
-from backup.restored_keys import Difference, Keyslots, choose_keys
+from backup.restored_keys import Difference, Keyslots, choose_keys, is_one_master_key, living_header
 from backup.retention import misdated
 from backup.segment import PAGE_BYTES, SERVER, StreamId
 from backup.server_stream import read_former_keys, read_server
@@ -24,12 +24,19 @@ from backup.signing import Signer, Trust
 from backup.source import Source, keys_of
 from backup.state import FORGOTTEN, State
 from backup.stores import ObjectStore
-from mailstore.account import accept_header, account_paths, holds_mail, open_directory
+from mailstore.account import AccountPaths, account_paths, holds_mail, open_directory
 from mailstore.directory import AccountRecord, Directory, given_to_this, is_elsewhere
-from mailstore.errors import HeaderTampered, NoSuchAccount, OnAnotherNode, StoreError, TooNew
-from mailstore.keys import AccountId, PrivateKey
+from mailstore.errors import (
+    HeaderTampered,
+    KeysChanged,
+    NoSuchAccount,
+    OnAnotherNode,
+    StoreError,
+    TooNew,
+)
+from mailstore.keys import AccountId, Header, PrivateKey
 from mailstore.locks import LOCK_TIMEOUT_S
-from mailstore.staged_keys import settle
+from mailstore.staged_keys import accept_header, settle, settle_alone
 
 SESSIONS_END_S = 60.0
 """Seconds that sessions have to end before an account is replaced."""
@@ -277,10 +284,10 @@ class Restoring:
                     " database kept beside, and waiting mail stays"
                 )
             wanted, folder, rebuilt = self._rebuilt(wanted)
+            living = living_header(paths, self._record(directory, wanted.account_id))
             keyslots, differ = choose_keys(
-                paths,
+                living,
                 folder,
-                record,
                 self._sources.source,
                 self._sources.listing.streams.get(wanted.head.stream, ()),
                 rebuilt,
@@ -288,7 +295,10 @@ class Restoring:
             )
             restore_id = secrets.randbits(56)
             patience_s = self._wishes.sessions_end_s
-            kept = self._restorer.install(wanted.account_id, folder, rebuilt, restore_id, patience_s)
+            kept = self._restorer.install(
+                *(wanted.account_id, folder, rebuilt, restore_id, patience_s),
+                lambda: self._require_same_keys(directory, paths, record, living),
+            )
             accept_header(self._root, directory, wanted.account_id)
         finally:
             directory.close()
@@ -303,6 +313,17 @@ class Restoring:
             keyslots=keyslots,
             difference=differ,
         )
+
+    def _require_same_keys(
+        self, directory: Directory, paths: AccountPaths, record: AccountRecord, seen: Header | None
+    ) -> None:
+        """The account's locks are held. Raises KeysChanged: the choice of keys was made for others."""
+        with suppress(HeaderTampered, TooNew):  # what cannot be settled is kept beside
+            settle_alone(self._root, directory, record.account_id)
+        found = living_header(paths, self._record(directory, record.account_id))
+        both = [one for one in (seen, found) if one is not None]
+        if both and not (len(both) == 2 and is_one_master_key(*both)):
+            raise KeysChanged("its keys were changed meanwhile, and nothing was replaced: run it again")
 
     def _not_found_by_time(self, wanted: Target) -> tuple[str, ...]:
         """Mentions snapshots that no point in time reaches, because the clock was ahead."""

@@ -48,9 +48,8 @@ class Difference:
 
 
 def choose_keys(
-    paths: AccountPaths,
+    living: Header | None,
     folder: Path,
-    record: AccountRecord,
     source: Source,
     names: tuple[SegmentName, ...],
     rebuilt: Rebuilt,
@@ -58,15 +57,15 @@ def choose_keys(
 ) -> tuple[Keyslots, Difference]:
     """Prepare the key header of a rebuilt account in ``folder``; returns the choice and how the two differ.
 
-    ``names`` are all segments of its stream. Without a newer header that is sound and under the same master
-    key the one of the time stays. Where the living account's stays, ``folder`` has none afterwards.
+    ``living`` is the account's own by :func:`living_header`, ``names`` are all segments of its stream.
+    Without a newer header that is sound and under the same master key the one of the time stays. Where the
+    living account's stays, ``folder`` has none afterwards.
 
     Raises:
         KeysDamaged: the one of the time is no header, and no other may take its place; nothing was changed.
         StorageFull, StorageFailed.
     """
     then = _header(folder)
-    living = _living(paths, record)
     raw = None
     newer = living
     if newer is None:
@@ -103,8 +102,8 @@ def _require(newer: Header | None, wanted: Keyslots) -> None:
         )
 
 
-def _living(paths: AccountPaths, record: AccountRecord) -> Header | None:
-    """The living account's header, if it is the one that the directory knows."""
+def living_header(paths: AccountPaths, record: AccountRecord) -> Header | None:
+    """The living account's header, if it is the one that the directory knows. Raises StorageFailed."""
     header = _header(paths.folder)
     if header is None:
         return None

@@ -57,7 +57,6 @@ from mailstore.keys import (
     new_scram_setup,
     new_slot_id,
     parse_secret,
-    read_header,
     wipe,
     wrap_private_key,
     write_header,
@@ -422,15 +421,6 @@ def holds_mail(paths: AccountPaths) -> bool:
     """Whether an account's folder has a database, or mail that waits. Raises StorageFailed."""
     with storage_errors():
         return paths.mail_db.exists() or (paths.inbox.is_dir() and any(paths.inbox.iterdir()))
-
-
-def accept_header(root: Path, directory: Directory, account_id: AccountId) -> None:
-    """Copy public key and generation from the header on disk to the directory: the last step of a restore.
-
-    Raises NoSuchAccount, HeaderTampered, TooNew, StorageFailed.
-    """
-    header = read_header(account_paths(root, account_id).folder).header
-    directory.set_header(account_id, header.public_key, header.generation)
 
 
 def _first_header(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mailstore.durable import remove_tree, shred, storage_errors, write_new
 from mailstore.errors import Busy, HeaderTampered, NoSuchAccount, TooNew
-from mailstore.keys import KEYS_FILE, AccountId, read_header
+from mailstore.keys import KEYS_FILE, NEW_KEYS_FILE, AccountId, read_header
 from mailstore.locks import locked
 
 REPLACED = "replaced"
@@ -68,15 +68,15 @@ def copies_of(root: Path, account_id: AccountId) -> list[Path]:
 
 def shred_keys(folder: Path) -> None:
     """Destroy a copy's keys: nothing opens it afterwards. Raises OSError."""
-    keys = folder / KEYS_FILE
-    try:
-        alone = keys.stat().st_nlink == 1
-    except FileNotFoundError:
-        return
-    if alone:
-        shred(keys)
-    else:
-        keys.unlink()  # a restore was interrupted here: the other name is the living account's
+    for keys in (folder / KEYS_FILE, folder / NEW_KEYS_FILE):
+        try:
+            alone = keys.stat().st_nlink == 1
+        except FileNotFoundError:
+            continue
+        if alone:
+            shred(keys)
+        else:
+            keys.unlink()  # a restore was interrupted here: the other name is the living account's
 
 
 def remove_expired(root: Path, now_s: float, kept_s: float) -> int:
@@ -114,7 +114,7 @@ def _look_at_age(one: Copy, before_s: float, now_s: float) -> None:
 def _remove_unchanged(place: Path, before_s: float, but: Path | None = None) -> int:
     old = [one.folder for one in _copies(place) if one.changed < before_s and one.folder != but]
     for folder in old:
-        for keys in [*folder.rglob(KEYS_FILE)]:
+        for keys in [*folder.rglob(KEYS_FILE), *folder.rglob(NEW_KEYS_FILE)]:
             shred_keys(keys.parent)
         remove_tree(folder)
     return len(old)

@@ -14,11 +14,12 @@ from mailstore.account import AccountPaths, account_paths, exclusive_lock, keys_
 from mailstore.damage import tell_seldom
 from mailstore.directory import AccountRecord, Directory
 from mailstore.durable import shred, storage_errors, sync_folder, take_place
-from mailstore.errors import HeaderTampered, NoSuchAccount
+from mailstore.errors import Busy, HeaderTampered, NoSuchAccount
 from mailstore.former_key import former_key_id
 from mailstore.inbox_size import FORMER_KEY, SUFFIX, changing
 from mailstore.invitation_files import remove_invitations
 from mailstore.keys import NEW_KEYS_FILE, AccountId, Header, PublicKey, SignedHeader, read_header
+from mailstore.locks import LOCK_TIMEOUT_S
 from mailstore.this_node import require_here
 
 SETTLE_S = 0.5
@@ -105,6 +106,32 @@ def discard(paths: AccountPaths) -> None:
     """
     shred(_staged_header(paths))
     remove_unfinished(paths)
+
+
+def set_aside(paths: AccountPaths) -> None:
+    """As :func:`discard`, of new keys that have another name elsewhere, which has to keep them.
+
+    Raises OSError, StorageFailed.
+    """
+    _staged_header(paths).unlink(missing_ok=True)
+    sync_folder(paths.folder)
+    remove_unfinished(paths)
+
+
+def accept_header(root: Path, directory: Directory, account_id: AccountId) -> None:
+    """Copy public key and generation from the header on disk to the directory: the last step of a restore.
+
+    Whoever has logged in since may have changed the keys: that is settled first, as the directory says.
+
+    Raises NoSuchAccount, HeaderTampered, TooNew, Busy, StorageFull, StorageFailed.
+    """
+    paths = account_paths(root, account_id)
+    settle(root, directory, account_id, LOCK_TIMEOUT_S)
+    with keys_lock(paths):
+        if is_staged(paths):
+            raise Busy("the account's keys are being changed")
+        header = read_header(paths.folder).header
+        directory.set_header(account_id, header.public_key, header.generation)
 
 
 def remove_unfinished(paths: AccountPaths) -> None:

@@ -26,13 +26,14 @@ from backup.staging import staged_name
 from backup.state import State
 from backup.store_file import FileStore
 from backup.verify import Verifier, expected_by_state
-from mailstore.account import AccountPaths, accept_header
+from mailstore.account import AccountPaths
 from mailstore.errors import DatabaseDamaged
 from mailstore.keys import AccountId, load_private_key, new_private_key
 from mailstore.limits import StoreLimits
 from mailstore.mime import SectionSpec
 from mailstore.model import NewMessage, SectionRead
 from mailstore.opening import open_as_owner
+from mailstore.staged_keys import accept_header
 
 pytestmark = [
     pytest.mark.crash,

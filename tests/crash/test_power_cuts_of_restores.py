@@ -31,11 +31,11 @@ from test_power_cuts_of_snapshots import take_if_changed
 import backup.source
 from backup.restore import Restorer, list_store, target
 from backup.restore_accounts import by_state
-from mailstore.account import accept_header
 from mailstore.errors import AuthenticationFailed, StoreError
 from mailstore.keys import AccountId
 from mailstore.model import NewMessage
 from mailstore.set_aside import REPLACED
+from mailstore.staged_keys import accept_header
 
 pytestmark = [
     pytest.mark.crash,

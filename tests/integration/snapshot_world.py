@@ -14,10 +14,11 @@ from backup.state import State
 from backup.stores import ObjectStore
 from backup.take_over import restore_server
 from backup.wall_clock import Clocks
-from mailstore.account import accept_header, open_directory, read_server_key
+from mailstore.account import open_directory, read_server_key
 from mailstore.keys import load_private_key, new_private_key
 from mailstore.mime import SectionSpec
 from mailstore.model import NewMessage, SectionRead
+from mailstore.staged_keys import accept_header
 from tests.unit.store.store_world import World, now
 
 UPLOAD_S = 60.0

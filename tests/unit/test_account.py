@@ -9,7 +9,6 @@ from mailstore import account as account_module
 from mailstore import durable
 from mailstore.account import (
     NewAccount,
-    accept_header,
     account_paths,
     create_account,
     destroy_account,
@@ -29,6 +28,7 @@ from mailstore.errors import (
 )
 from mailstore.keys import AccountId, Scope, SlotId, new_recovery_key
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
+from mailstore.staged_keys import accept_header
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from backup.store_file import FileStore
 from backup.take_over import adopt_forgotten, restore_server
 from mailstore.account import (
     NewAccount,
-    accept_header,
     account_paths,
     create_account,
     open_directory,
@@ -28,6 +27,7 @@ from mailstore.account import (
 )
 from mailstore.engine import Txn
 from mailstore.model import AccessProtocol
+from mailstore.staged_keys import accept_header
 
 
 @pytest.fixture

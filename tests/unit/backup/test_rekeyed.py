@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import pytest
 from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, TINY, World, now
 
-from backup import job, snapshot
-from mailstore import rekeying
+from backup import job, restore_accounts, snapshot
+from mailstore import rekeying, set_aside
 from mailstore.account import AccountPaths, account_paths, open_directory
 from mailstore.errors import (
     AuthenticationFailed,
@@ -286,8 +288,99 @@ def test_a_restore_replaces_what_cannot_be_settled(world: Rekeyed, monkeypatch: 
     directory.close()
     with pytest.raises(HeaderTampered):
         world.subjects()
-    assert not world.answer("restore", ADDRESS, "--replace")["restored"][0]["trouble"]
+    only_copy = (paths.folder / "keys-new").read_bytes()
+    (restored,) = world.answer("restore", ADDRESS, "--replace")["restored"]
+    assert not restored["trouble"]
     assert world.subjects() == 2 and not (paths.folder / "keys-new").exists()
+    kept = Path(restored["kept"])
+    assert (kept / "keys-new").read_bytes() == only_copy and (kept / "former-key").exists()
+    destroyed: list[str] = []
+    shred = set_aside.shred
+    monkeypatch.setattr(set_aside, "shred", lambda path: (destroyed.append(path.name), shred(path)))
+    set_aside.remove_expired(world.root, time.time() + 10, -100.0)
+    assert not kept.exists() and "keys-new" in destroyed
+
+
+def overtaken(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch, changes: Callable[[], object]
+) -> dict[str, Any]:
+    """Restore in place, and do something when the keys of the restored account have been chosen."""
+    choose = restore_accounts.choose_keys
+
+    def late(*arguments: Any) -> Any:
+        found = choose(*arguments)
+        changes()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_accounts, "choose_keys", late)
+        (restored,) = world.answer("restore", ADDRESS, "--replace", codes=(6,))["restored"]
+    return dict(restored)
+
+
+def test_a_restore_that_new_keys_overtake_replaces_nothing(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header that it would leave in place opens the database of before no more."""
+    rekey = ("account", "rekey", ADDRESS, "--password-stdin")
+    restored = overtaken(world, monkeypatch, lambda: world.answer(*rekey, stdin=f"{OLD}\n"))
+    assert "its keys were changed meanwhile" in restored["trouble"] and "run it again" in restored["trouble"]
+    assert world.subjects() == 2
+    assert world.answer("restore", ADDRESS, "--replace")["restored"][0]["trouble"] is None
+    assert world.subjects() == 2
+
+
+def test_a_password_that_is_changed_during_a_restore_stays_changed(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The master key is the same, so nothing has to be done again."""
+    choose = restore_accounts.choose_keys
+
+    def late(*arguments: Any) -> Any:
+        found = choose(*arguments)
+        world.change_password()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_accounts, "choose_keys", late)
+        assert world.answer("restore", ADDRESS, "--replace")["restored"][0]["trouble"] is None
+    assert world.subjects(NEW) == 2
+
+
+def test_a_restore_finishes_new_keys_that_count_and_lie_unfinished(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mail is sealed to them already, and nothing else opens it."""
+    opened: list[AccountPaths] = []
+
+    def killed() -> None:
+        opened.append(interrupted(world, monkeypatch, is_committed=True))
+        mail = World(world.root)
+        mail.deliver(b"Subject: waits\r\n\r\nsealed to the new key\r\n")
+        mail.close()
+
+    restored = overtaken(world, monkeypatch, killed)
+    assert "its keys were changed meanwhile" in restored["trouble"]
+    assert world.subjects() == 3 and damaged_messages(opened[0].inbox) == []
+
+
+def test_the_directory_is_told_no_keys_that_have_been_replaced(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody changes them between the exchange of the files and the last step of the restore."""
+    accept = restore_accounts.accept_header
+    mail = World(world.root)
+
+    def late(*arguments: Any) -> None:
+        interrupted(world, monkeypatch, is_committed=True)
+        mail.deliver(b"Subject: waits\r\n\r\nsealed to the new key\r\n")
+        accept(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_accounts, "accept_header", late)
+        assert world.answer("restore", ADDRESS, "--replace")["restored"][0]["trouble"] is None
+    assert world.subjects() == 3 and damaged_messages(mail.paths.inbox) == []
+    mail.close()
 
 
 def test_what_is_refused_changes_nothing(world: Rekeyed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from twisted.internet.defer import Deferred
 
 from mailstore.account import (
     NewAccount,
-    accept_header,
     account_paths,
     create_account,
     destroy_account,
@@ -40,6 +39,7 @@ from mailstore.ready_database import make_ready
 from mailstore.rekeying import rekey_account
 from mailstore.restored_mark import mark_restored, restored_mark
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal
+from mailstore.staged_keys import accept_header
 
 OTHER_PASSWORD = b"another password"
 
