@@ -7,10 +7,12 @@ from pathlib import Path
 
 from backup.candidates import credible
 from backup.catalogue import Server, stream_of_server
+from backup.former_keys import successors_of
 from backup.job import Places
 from backup.restore import Listing
 from backup.restore_accounts import Sources
 from backup.segment import SERVER
+from backup.signing import Signer
 from backup.state import FORGOTTEN, STATE_FILE, Segment, State, Stream
 from mailstore.account import has_server, make_root, open_directory, read_server_key
 from mailstore.directory import given_to_this
@@ -93,6 +95,14 @@ class TakeOver:
         if self.sources.server is None or not self.new_server:
             return False, None
         return True, make_server(self.root, self.sources.server, file_name)
+
+    @property
+    def has_replaced_key(self) -> bool:
+        """Whether the snapshots of that time have a server's key that named a successor since."""
+        server = self.sources.server
+        if server is None or not server.server_key:
+            return False
+        return bool(successors_of(Signer(server.server_key).public, server.later_keys))
 
     def finish(self, public_key: PublicKey, now_ms: int) -> int:
         """Go on with the streams, where the server is new; else say how many accounts its directory lacks.

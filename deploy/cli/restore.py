@@ -45,6 +45,12 @@ _OTHER_MASTER = (
     " of then, also for whoever knows the old key: run 'sealbox account rekey' again"
 )
 
+_OLD_SERVER_KEY = (
+    "THE SERVER'S KEY IS AN OLD ONE: it was exchanged since, and somebody may know it: run"
+    " 'sealbox server-key rotate' before the server starts; with --signed-by and the newest signing key,"
+    " a restore into a new data root brings the newest key instead"
+)
+
 _MOST_NAMED = 20
 """At most this many objects that were passed over are named one by one."""
 
@@ -173,6 +179,8 @@ def _restore(
         is_made, made = take_over.make_server(FILE_NAME)
         if is_made:
             cli.remark(f"made the server's directory in {root}" + (f" and {made}" if made else ""))
+            if take_over.has_replaced_key:
+                cli.remark(_OLD_SERVER_KEY)
         found = _accounts(cli, root, work, sources, accounts, wishes)
         unknown = take_over.finish(key.public, int(time.time() * 1000))
         if unknown and not accounts:

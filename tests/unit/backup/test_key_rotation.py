@@ -156,6 +156,31 @@ def test_the_signing_key_of_the_old_notes_leads_to_the_new_one(world: CommandsWo
     assert done["restored"][0]["trouble"] is None and messages(tmp_path / "new") == 2
 
 
+def test_a_key_that_was_exchanged_since_does_not_come_back_silently(
+    world: CommandsWorld, tmp_path: Path
+) -> None:
+    """Whoever exchanged it had a reason. What gives the newest key, or finds a server there, says nothing."""
+    before = stored(world, "1")
+    _, key = rotated(world)
+    stored(world, "2")
+    old_key_back = "THE SERVER'S KEY IS AN OLD ONE"
+
+    def said(root: Path, *options: str) -> str:
+        code, _, text = world.run(
+            *("restore", "--all", "--into", root, "--private-key", world.private_key_file, *options)
+        )
+        assert code == 0
+        return text
+
+    text = said(tmp_path / "old", "--at", before)
+    assert old_key_back in text and "sealbox server-key rotate" in text
+    assert read_server_key(tmp_path / "old") != read_server_key(world.root)
+    assert old_key_back not in said(tmp_path / "old", "--at", before, "--replace")
+    for name, options in {"signed": ("--at", before, "--signed-by", key), "newest": ()}.items():
+        assert old_key_back not in said(tmp_path / name, *options)
+        assert read_server_key(tmp_path / name) == read_server_key(world.root)
+
+
 def test_before_the_first_snapshot_the_old_notes_are_right(world: CommandsWorld, tmp_path: Path) -> None:
     """The machine is lost right after the exchange: the store knows nothing of the new key."""
     old, new = rotated(world)
