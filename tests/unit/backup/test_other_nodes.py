@@ -1,0 +1,59 @@
+"""Snapshots are taken of an account by the node that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands_world import CommandsWorld
+from job_world import JobWorld
+
+from mailstore.account import open_directory
+from mailstore.directory import Node, call_node
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[JobWorld]:
+    """A fresh server with a job."""
+    made = JobWorld(tmp_path)
+    yield made
+    made.job.stop()
+    made.state.close()
+    made.mail.close()
+
+
+def test_no_snapshot_is_taken_of_an_account_that_went_to_another_node(world: JobWorld) -> None:
+    """What its folder here still has is not its newest state."""
+    directory = world.mail.directory
+    [record] = directory.accounts()
+    for name in "ab":
+        directory.put_node(Node(name, "192.0.2.1:24"))
+    call_node(world.root, "a")
+    try:
+        directory.set_node(record.account_id, "a", 1)
+        world.job._directory_version = None
+        world.job._list_accounts()
+        assert world.job._accounts == [record.account_id]
+        directory.set_node(record.account_id, "b", 2)
+        world.job._list_accounts()
+        assert world.job._accounts == []
+    finally:
+        call_node(world.root, None)
+
+
+def test_an_account_of_another_node_is_not_restored_here(tmp_path: Path) -> None:
+    """It would be there twice."""
+    world = CommandsWorld(tmp_path)
+    world.objects.mkdir()
+    world.append("one")
+    assert world.run("backup", "run")[0] == 0
+    directory = open_directory(world.root)
+    [record] = directory.accounts()
+    directory.put_node(Node("b", "192.0.2.1:24"))
+    directory.set_node(record.account_id, "b", 1)
+    directory.close()
+    files = sorted(world.root.glob("accounts/**/*"))
+    code, out, err = world.run("restore", record.name, "--private-key", world.private_key_file)
+    assert code != 0 and "another node has this account" in out + err
+    assert sorted(world.root.glob("accounts/**/*")) == files
