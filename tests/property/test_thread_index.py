@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +13,7 @@ from mailstore.model import ThreadAlgorithm, ThreadRow, Uid
 from mailstore.thread_index import Threading, arrange
 from mailstore.threads import ThreadLimits, connected
 from mailstore.uidset import UidSet
+from tests.growth import lines_run
 
 REFERENCES = ThreadAlgorithm.REFERENCES
 IDS = "abcdefghij"
@@ -119,15 +120,7 @@ def test_finding_what_belongs_together_is_linear() -> None:
         joined = [(number, number - 1) for number in range(third - 1, 0, -1)]
         return [(number, number) for number in range(third)] + joined + [(third - 1, third - 1)] * third
 
-    def cpu_s(items: list[tuple[int, int]]) -> float:
-        took = []
-        for _ in range(5):
-            began = time.thread_time()
-            connected(items)
-            took.append(time.thread_time() - began)
-        return min(took)
-
     for claimed in (chain, shuffled, halves, star, late, lambda count: chain(count)[::-1]):
-        few, many = claimed(8192), claimed(32_768)
+        few, many = claimed(2048), claimed(8192)
         assert set(connected(many).first) == {0}
-        assert cpu_s(many) < 10 * cpu_s(few)
+        assert lines_run(partial(connected, many)) < 6 * lines_run(partial(connected, few))
