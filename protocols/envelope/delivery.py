@@ -62,7 +62,12 @@ class Delivery:
             found = [one for one in self.accepted if one.recipient.elsewhere and one.recipient.node == node]
             octets = self._trace.received_field() + self._message
             mail = OnwardMail(self._sender, self._trace.smtputf8, tuple(one.address for one in found), octets)
-            self._passed_on[node] = deque(await self._onward.pass_on(node, mail))
+            try:
+                self._passed_on[node] = deque(await self._onward.pass_on(node, mail))
+            except CancelledError:
+                raise
+            except Exception as exc:  # noqa: BLE001  # as in _deliver
+                self._passed_on[node] = deque([reply_to(exc)] * len(found))
         return self._passed_on[node].popleft()
 
     async def _deliver(self, accepted: Accepted) -> Reply:

@@ -63,6 +63,16 @@ def test_what_cannot_be_passed_on_is_put_off_at_rcpt(onward, node) -> None:
     assert answer == b"451 4.3.0 the mailbox is on another server, try again later\r\n"
 
 
+def test_a_fault_of_ours_while_passing_on_puts_mail_off() -> None:
+    """All recipients are answered; the others are not concerned."""
+    world = LmtpWorld(onward=Nodes())
+    world.store.elsewhere = {"ann": "b"}
+    client = world.ready(b"ann@example.org", b"joe@example.org", b"ann+x@example.org")
+    client.say(b"DATA\r\n")
+    later = b"451 4.3.0 local error, try again later\r\n"
+    assert client.say(MESSAGE + b".\r\n") == later + b"250 2.0.0 delivered\r\n" + later
+
+
 def test_a_message_that_was_refused_goes_to_nobody() -> None:
     """It may be a loop, or larger than what is taken here."""
     nodes = Nodes(b=[DONE])
