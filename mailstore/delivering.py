@@ -10,7 +10,7 @@ from mailstore.account import account_paths
 from mailstore.directory import Directory, Recipient
 from mailstore.errors import DirectoryUnavailable, NoSuchAccount
 from mailstore.keys import PublicKey
-from mailstore.sealed import Facts, deliver, new_sealed_id, remove, seal
+from mailstore.sealed import Facts, deliver, new_sealed_id, seal, withdraw
 from mailstore.this_node import require_here
 
 Room = Callable[[int], AbstractContextManager[None]]
@@ -41,11 +41,11 @@ def deliver_sealed(
         try:
             public_key = _public_key(root, directory, recipient, used)
         except BaseException:
-            remove(inbox, sealed_id)
+            withdraw(inbox, sealed_id)
             raise
         if public_key == used:
             return
-        remove(inbox, sealed_id)
+        withdraw(inbox, sealed_id)
 
 
 def _public_key(root: Path, directory: Directory, recipient: Recipient, known: PublicKey) -> PublicKey:

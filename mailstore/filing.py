@@ -39,6 +39,7 @@ from mailstore.room import ROOM_TO_FILE_BYTES, free_bytes, log_bytes
 from mailstore.sealed import (
     LEFTOVER_AGE_S,
     Facts,
+    SealedFile,
     SealedId,
     clean_leftovers,
     mark_damaged,
@@ -47,7 +48,7 @@ from mailstore.sealed import (
     read_being_delivered,
     read_sealed,
     remove,
-    sealed_size,
+    sealed_file,
 )
 
 LOCK_NAME = "filing.lock"
@@ -215,7 +216,8 @@ class Filer:
         while self._listed and tried < most and size_bytes < limits.filing_batch_bytes:
             sealed_id = self._listed[0]
             try:
-                with_it = size_bytes + sealed_size(self._paths.inbox, sealed_id)
+                file = sealed_file(self._paths.inbox, sealed_id)
+                with_it = size_bytes + file.size_bytes
                 if (few and with_it > FEW_BYTES) or (found and with_it > room_bytes):
                     break
                 waiting = self._take_foreseen(sealed_id)
@@ -226,7 +228,7 @@ class Filer:
             except NoSuchMessage:
                 pass  # another filer has filed and unlinked it
             except SealedMessageDamaged:
-                self._mark_damaged(sealed_id)
+                self._mark_damaged(sealed_id, file)
             self._listed.popleft()
             tried += 1
         return Batch(tuple(found), bool(self._listed), lock)
@@ -274,10 +276,11 @@ class Filer:
                 return open_sealed(former, self._account_id, sealed_id, blob)
         return open_sealed(self._private_keys[0], self._account_id, sealed_id, blob)
 
-    def _mark_damaged(self, sealed_id: SealedId) -> None:
+    def _mark_damaged(self, sealed_id: SealedId, file: SealedFile) -> None:
         """Move a message that cannot be opened out of the filer's way, for a human to look at."""
-        renamed = mark_damaged(self._paths.inbox, sealed_id)
-        tell(self._account_id, f"inbox/{renamed.name} is kept and cannot be opened")
+        renamed = mark_damaged(self._paths.inbox, sealed_id, file)
+        if renamed is not None:
+            tell(self._account_id, f"inbox/{renamed.name} is kept and cannot be opened")
 
     def insert(self, txn: Txn, batch: Batch) -> None:
         """File a batch; messages that were filed before are skipped, and their ids kept for the full time

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
@@ -169,13 +169,22 @@ def damaged_messages(inbox: Path) -> list[Path]:
         return sorted(inbox.glob("*" + DAMAGED_SUFFIX))
 
 
-def sealed_size(inbox: Path, sealed_id: SealedId) -> int:
-    """Bytes of one waiting message. Raises NoSuchMessage, StorageFailed."""
+class SealedFile(NamedTuple):
+    """One waiting message's file, to tell it from another that has come under the same id."""
+
+    size_bytes: int
+    inode: int
+    written_ns: int
+
+
+def sealed_file(inbox: Path, sealed_id: SealedId) -> SealedFile:
+    """The file of one waiting message. Raises NoSuchMessage, StorageFailed."""
     with storage_errors():
         try:
-            return (inbox / (_checked(sealed_id) + SUFFIX)).stat().st_size
+            found = (inbox / (_checked(sealed_id) + SUFFIX)).stat()
         except FileNotFoundError:
             raise NoSuchMessage from None
+    return SealedFile(found.st_size, found.st_ino, found.st_mtime_ns)
 
 
 def read_sealed(inbox: Path, sealed_id: SealedId, limits: SealedLimits = DEFAULT_LIMITS) -> bytes:
@@ -225,15 +234,35 @@ def remove(inbox: Path, *sealed_ids: SealedId) -> None:
                 change.added_bytes -= size_bytes
 
 
-def mark_damaged(inbox: Path, sealed_id: SealedId) -> Path:
-    """Rename a message that cannot be opened, so that filing passes it over. Raises Busy, StorageFailed."""
+def withdraw(inbox: Path, sealed_id: SealedId) -> None:
+    """Take back a message that has just been delivered, also if it has been marked as damaged meanwhile.
+
+    Raises Busy, StorageFailed.
+    """
+    path = inbox / (_checked(sealed_id) + SUFFIX)
+    with changing(inbox) as change, storage_errors():
+        with suppress(FileNotFoundError):
+            size_bytes = path.stat().st_size
+            path.unlink()
+            change.added_bytes -= size_bytes
+        path.with_suffix(DAMAGED_SUFFIX).unlink(missing_ok=True)
+
+
+def mark_damaged(inbox: Path, sealed_id: SealedId, seen: SealedFile) -> Path | None:
+    """Rename a message that cannot be opened, so that filing passes it over; its new name.
+
+    ``seen`` is its file from before it was read. If another has taken its place since, because the message
+    was sealed to new keys, nothing happens (None). Raises Busy, StorageFailed.
+    """
     path = inbox / (_checked(sealed_id) + SUFFIX)
     renamed = path.with_suffix(DAMAGED_SUFFIX)
     with changing(inbox) as change, storage_errors():
-        size_bytes = path.stat().st_size
-        path.rename(renamed)
-        change.added_bytes -= size_bytes
-    return renamed
+        with suppress(NoSuchMessage):
+            if sealed_file(inbox, sealed_id) == seen:
+                path.rename(renamed)
+                change.added_bytes -= seen.size_bytes
+                return renamed
+        return None
 
 
 def clean_leftovers(inbox: Path, *, now: float, older_than_s: float = LEFTOVER_AGE_S) -> int:

@@ -295,7 +295,8 @@ def _delivered(world: World) -> SealedId:
 
 def _read_sealed(world: World) -> None:
     for one in sealed.pending(world.paths.inbox):
-        assert sealed.sealed_size(world.paths.inbox, one) == len(sealed.read_sealed(world.paths.inbox, one))
+        blob = sealed.read_sealed(world.paths.inbox, one)
+        assert sealed.sealed_file(world.paths.inbox, one).size_bytes == len(blob)
 
 
 def _empty_inbox(world: World) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from rekey_world import MESSAGE, RekeyWorld, opened_by
 from store_world import NAME, PASSWORD
 
-from mailstore import delivering
+from mailstore import delivering, filing
 from mailstore.delivering import deliver_sealed
 from mailstore.errors import Busy, DirectoryUnavailable, NoSuchAccount, StorageFull
 from mailstore.sealed import Facts, damaged_messages, new_sealed_id, pending, seal
@@ -69,6 +72,39 @@ def test_what_was_filed_by_the_old_key_is_not_there_twice(world: RekeyWorld) -> 
     deliver(world, nothing, lambda: rekeyed(world))
     assert world.subjects() == ["0", "1", "2", "3", "9"]
     assert pending(world.paths.inbox) == [] == damaged_messages(world.paths.inbox)
+
+
+def test_a_message_that_was_called_damaged_and_sealed_again_is_there_once(world: RekeyWorld) -> None:
+    """The filer meets it before its delivery knows of the new keys: nobody has to look at anything."""
+    deliver(world, lambda: rekeyed(world), world.file_waiting)
+    assert damaged_messages(world.paths.inbox) == []
+    assert world.subjects() == ["0", "1", "2", "3", "9"]
+
+
+def test_a_message_that_was_sealed_again_is_not_called_damaged(
+    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filer has read what was sealed to the old key, and another file is under that id meanwhile."""
+    done: list[Future[None]] = []
+    has_read, is_delivered = Event(), Event()
+    mark = filing.mark_damaged
+
+    def late(*arguments: Any) -> Path | None:
+        has_read.set()
+        assert is_delivered.wait(30)
+        return mark(*arguments)
+
+    def written() -> None:
+        done.append(pool.submit(world.file_waiting))
+        assert has_read.wait(30)
+
+    monkeypatch.setattr(filing, "mark_damaged", late)
+    with ThreadPoolExecutor(1) as pool:
+        deliver(world, lambda: rekeyed(world), written)
+        is_delivered.set()
+        done[0].result(30)
+    assert damaged_messages(world.paths.inbox) == []
+    assert world.subjects() == ["0", "1", "2", "3", "9"]
 
 
 def test_a_key_that_was_known_at_rcpt_is_asked_for_again(world: RekeyWorld) -> None:

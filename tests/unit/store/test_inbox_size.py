@@ -14,7 +14,7 @@ from store_world import World, now
 from mailstore import inbox_size, sealed
 from mailstore.errors import NoSuchAccount, StorageFailed
 from mailstore.inbox_size import BELIEVED_S, SIZE_FILE, SUFFIX, changing, waiting_bytes
-from mailstore.sealed import SealedId, deliver, mark_damaged, new_sealed_id, remove
+from mailstore.sealed import SealedId, deliver, mark_damaged, new_sealed_id, remove, sealed_file
 
 FEW, MANY = 5, 200
 
@@ -90,7 +90,7 @@ def test_what_comes_and_goes_is_counted(inbox: Path) -> None:
     assert waiting_bytes(inbox) == truth(inbox) == 615
     remove(inbox, *ids[:3])
     remove(inbox, *ids[2:4])
-    mark_damaged(inbox, ids[4])
+    mark_damaged(inbox, ids[4], sealed_file(inbox, ids[4]))
     assert waiting_bytes(inbox) == truth(inbox) == 105
     delivered(inbox, 1)
     assert waiting_bytes(inbox) == truth(inbox) == 106
@@ -119,7 +119,7 @@ def test_a_process_killed_at_any_step_leaves_no_wrong_sum(
     work = {
         "deliver": lambda: delivered(inbox, 7),
         "remove": lambda: remove(inbox, ids[0], ids[1]),
-        "mark damaged": lambda: mark_damaged(inbox, ids[2]),
+        "mark damaged": lambda: mark_damaged(inbox, ids[2], sealed_file(inbox, ids[2])),
     }[what]
     real, calls = getattr(owner, name), 0
 
