@@ -9,6 +9,7 @@ from pathlib import Path
 from mailstore.account import account_paths
 from mailstore.directory import Directory, Recipient
 from mailstore.errors import DirectoryUnavailable, NoSuchAccount
+from mailstore.inbox_size import Admit
 from mailstore.keys import PublicKey
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal, withdraw
 from mailstore.this_node import require_here
@@ -18,7 +19,13 @@ Room = Callable[[int], AbstractContextManager[None]]
 
 
 def deliver_sealed(
-    root: Path, directory: Directory, recipient: Recipient, message: bytes, facts: Facts, room: Room
+    root: Path,
+    directory: Directory,
+    recipient: Recipient,
+    message: bytes,
+    facts: Facts,
+    room: Room,
+    admit: Admit | None = None,
 ) -> None:
     """Seal a message and put it into the inbox; on disk for good when this returns.
 
@@ -28,7 +35,8 @@ def deliver_sealed(
     twice.
 
     Raises:
-        NoSuchAccount, OnAnotherNode, Busy, StorageFull, StorageFailed: nothing was kept.
+        NoSuchAccount, OnAnotherNode, Busy, StorageFull, StorageFailed, and what ``admit`` raises: nothing was
+            kept.
     """
     sealed_id = new_sealed_id()
     inbox = account_paths(root, recipient.account_id).inbox
@@ -36,7 +44,7 @@ def deliver_sealed(
     while True:
         blob = seal(public_key, recipient.account_id, sealed_id, message, facts)
         with room(len(blob)):
-            deliver(inbox, sealed_id, blob)
+            deliver(inbox, sealed_id, blob, admit)
         used = public_key
         try:
             public_key = _public_key(root, directory, recipient, used)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +34,10 @@ BELIEVED_S = 86_400
 _LINE = re.compile(rb"([0-9a-f-]{36}) ([0-9]{1,15}) ([0-9]{1,18})\n")
 
 
+Admit = Callable[[int], None]
+"""Told how many bytes of sealed mail wait, while nobody can add any; raises where nothing may be added."""
+
+
 @dataclass(slots=True)
 class SizeChange:
     """What comes to the sum, in bytes."""
@@ -42,15 +46,20 @@ class SizeChange:
 
 
 @contextmanager
-def changing(inbox: Path) -> Iterator[SizeChange]:
+def changing(inbox: Path, admit: Admit | None = None) -> Iterator[SizeChange]:
     """Add or remove sealed messages inside, and say how many bytes; after an error the sum is unknown.
 
-    Raises NoSuchAccount, Busy, StorageFull, StorageFailed.
+    Where the sum is known, ``admit`` is told it first, and may raise: then it stays known.
+
+    Raises NoSuchAccount, Busy, StorageFull, StorageFailed, and what ``admit`` does.
     """
     path = inbox.with_name(SIZE_FILE)
     with _lock(path):
         with storage_errors():
             known = _read(path)
+        if admit is not None and known is not None:
+            admit(known[1])
+        with storage_errors():
             if path.stat().st_size:
                 path.write_bytes(b"")  # also what is not believed now: a clock set right would revive it
         change = SizeChange()

@@ -54,12 +54,14 @@ def note_mail_size(paths: AccountPaths, size_bytes: int | None) -> None:
             os.close(descriptor)
 
 
-def used_bytes(paths: AccountPaths) -> int:
+def used_bytes(paths: AccountPaths, waiting: int | None = None) -> int:
     """What an account uses of its storage limit, in octets, as far as that is known without its key.
 
-    Never more than its files have. Raises NoSuchAccount, Busy, StorageFailed.
+    Never more than its files have. ``waiting`` are the octets of the inbox, for whoever knows them already.
+    Raises NoSuchAccount, Busy, StorageFailed.
     """
-    waiting = waiting_bytes(paths.inbox)
+    if waiting is None:
+        waiting = waiting_bytes(paths.inbox)
     with storage_errors():
         inode, files_bytes = _files(paths)
     found = None

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from mailstore.durable import storage_errors, sync_folder, write_new
 from mailstore.errors import NoSuchAccount, NoSuchMessage, SealedMessageDamaged, StorageFailed, StoreError
-from mailstore.inbox_size import SUFFIX, changing
+from mailstore.inbox_size import SUFFIX, Admit, changing
 from mailstore.keys import AccountId, PrivateKey, PublicKey, RandomBytes, load_public_key
 
 SealedId = NewType("SealedId", str)
@@ -122,10 +122,11 @@ def padded_size(size: int) -> int:
     return (size + mask) & ~mask
 
 
-def deliver(inbox: Path, sealed_id: SealedId, blob: bytes) -> None:
+def deliver(inbox: Path, sealed_id: SealedId, blob: bytes, admit: Admit | None = None) -> None:
     """Put a sealed message into the inbox; when this returns it survives a power cut.
 
-    Nothing is left behind on failure. Raises Busy, StorageFull, StorageFailed, NoSuchAccount.
+    Nothing is left behind on failure. Raises Busy, StorageFull, StorageFailed, NoSuchAccount, and what
+    ``admit`` does.
     """
     temporary = inbox / f".{_checked(sealed_id)}.tmp"
     final = inbox / (sealed_id + SUFFIX)
@@ -133,7 +134,7 @@ def deliver(inbox: Path, sealed_id: SealedId, blob: bytes) -> None:
         try:
             write_new(temporary, blob)
             try:
-                with changing(inbox) as change:
+                with changing(inbox, admit) as change:
                     temporary.rename(final)
                     change.added_bytes += len(blob)
                 sync_folder(inbox)

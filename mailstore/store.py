@@ -248,13 +248,13 @@ class MailStore:
             self._check_space(recipient, size_bytes)
         return recipient
 
-    def _check_space(self, recipient: Recipient, size_bytes: int) -> None:
-        """Measured without the key."""
+    def _check_space(self, recipient: Recipient, size_bytes: int, waiting: int | None = None) -> None:
+        """Measured without the key; ``waiting`` as for ``used_bytes``."""
         if size_bytes > self.limits.max_message_bytes:
             raise MessageTooLarge("the message is too large")
         paths = account_paths(self._root, recipient.account_id)
         limit = recipient.limit_bytes(self.limits.quota_bytes)
-        if limit is not None and used_bytes(paths) + size_bytes > limit:
+        if limit is not None and used_bytes(paths, waiting) + size_bytes > limit:
             raise OverQuota("the storage limit is reached")
 
     async def node_address(self, name: str) -> str | None:
@@ -274,7 +274,9 @@ class MailStore:
     def _deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         self._check_space(recipient, len(message))
         room = partial(self.room_for, recipient.account_id)
-        deliver_sealed(self._root, self._directory, recipient, message, facts, room)
+        # Once more when nobody else can add anything: other deliveries may have been let in meanwhile.
+        admit = partial(self._check_space, recipient, len(message))
+        deliver_sealed(self._root, self._directory, recipient, message, facts, room, admit)
 
     def room_for(self, account_id: AccountId, new_bytes: int) -> AbstractContextManager[None]:
         """A context for writing new mail, entered in a thread: it checks the free space. Raises StorageFull,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from store_world import NAME, World, now
 
-from mailstore import mail_size
+from mailstore import delivering, inbox_size, mail_size
 from mailstore.errors import OverQuota
 from mailstore.inbox_size import waiting_bytes
 from mailstore.limits import StoreLimits
@@ -115,6 +115,30 @@ def test_annotations_count_as_mail_does(world: World) -> None:
     now(account.annotate("Sent", {"/private/comment": None}))
     world.clock.advance(LIMITS.checkpoint_delay_s)
     assert not is_full(world)
+
+
+def test_deliveries_at_once_do_not_pass_the_limit_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was let in when the other had not come yet. What is refused leaves nothing, and the sum known."""
+    world.deliver(b"\r\n")
+    world.directory.set_quota(
+        world.directory.accounts()[0].account_id, waiting_bytes(world.paths.inbox) + 1500
+    )
+    real, between = delivering.seal, [lambda: world.deliver(bytes(1000))]
+
+    def slow(*arguments: object) -> bytes:
+        if between:
+            between.pop()()
+        return real(*arguments)
+
+    monkeypatch.setattr(delivering, "seal", slow)
+    with pytest.raises(OverQuota):
+        world.deliver(bytes(1000))
+    assert len(list(world.paths.inbox.iterdir())) == 2
+    monkeypatch.setattr(inbox_size, "_counted", lambda _inbox: pytest.fail("counted again"))
+    waiting = waiting_bytes(world.paths.inbox)
+    assert waiting == sum(path.stat().st_size for path in world.paths.inbox.iterdir())
 
 
 def _restored(world: World) -> None:
