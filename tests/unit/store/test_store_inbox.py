@@ -14,7 +14,7 @@ from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from mailstore import filing
+from mailstore import filing, former_key
 from mailstore.changes import COALESCE_MAX_S, FolderWatch
 from mailstore.engine import Txn
 from mailstore.errors import Busy, StorageFailed, StorageFull
@@ -94,7 +94,7 @@ def test_waiting_for_another_process_lists_the_inbox_at_its_ends(
         listed.append(len(found))
         return found
 
-    monkeypatch.setattr(filing, "pending", counting)
+    monkeypatch.setattr(former_key, "pending", counting)
     with (world.paths.folder / LOCK_NAME).open("r+b") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         for _ in range(5):
