@@ -12,8 +12,9 @@ from commands_world import CommandsWorld
 from store_world import NAME, PASSWORD, TINY, World, now
 
 from backup import job, restore_accounts, snapshot
-from mailstore import rekeying, set_aside
+from mailstore import opened_account, rekeying, rewriting, set_aside
 from mailstore.account import AccountPaths, account_paths, open_directory
+from mailstore.account_usage import disk_use
 from mailstore.errors import (
     AuthenticationFailed,
     Busy,
@@ -24,7 +25,7 @@ from mailstore.errors import (
 )
 from mailstore.rekeying import KeyslotsChanged, rekey_account
 from mailstore.rewriting import NoRoomToRewrite
-from mailstore.sealed import damaged_messages
+from mailstore.sealed import damaged_messages, pending
 
 ADDRESS = NAME.decode()
 OLD = PASSWORD.decode()
@@ -406,3 +407,78 @@ def test_what_is_refused_changes_nothing(world: Rekeyed, monkeypatch: pytest.Mon
             code, _, said = world.run(*rekey, stdin=f"{OLD}\n")
         assert (code, words in said) == (expected, True), said
     assert world.subjects() == 2
+
+
+def test_an_account_without_a_database_gets_none_under_keys_that_have_been_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import was let in by the old key: it would file mail that waits where nobody can read it."""
+    world = CommandsWorld(tmp_path)
+    mail = World(world.root)
+    mail.deliver(b"Subject: waits\r\n\r\nsealed to the old key\r\n")
+    proven = opened_account._proven
+
+    def late(wanted: opened_account.Wanted) -> Any:
+        found = proven(wanted)
+        record = mail.directory.accounts()[0]
+        rekey_account(world.root, mail.directory, record, PASSWORD, TINY, 0.0)
+        return found
+
+    messages = tmp_path / "messages"
+    messages.mkdir()
+    (messages / "1.eml").write_bytes(b"Subject: imported\r\n\r\nimported\r\n")
+    command = ("import", ADDRESS, "--from", f"eml:{messages}", "--password-stdin")
+    with monkeypatch.context() as patch:
+        patch.setattr(opened_account, "_proven", late)
+        code, _, said = world.run(*command, stdin=f"{OLD}\n")
+    assert code == 5 and "new master key meanwhile: run it again" in said
+    assert not mail.paths.mail_db.exists() and disk_use(mail.paths).waiting_messages == 1
+    assert world.run(*command, stdin=f"{OLD}\n")[0] == 0 and inbox(world) == 1
+    mail.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("account", "vacuum"), ("account", "check"), ("account", "check", "--repair"), ("account", "usage")],
+    ids=" ".join,
+)
+def test_a_command_that_new_keys_overtake_is_to_be_run_again(
+    world: Rekeyed, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Nothing is damaged, and nothing is said to be."""
+    changed: list[object] = []
+
+    def overtake(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def late(*arguments: Any) -> Any:
+            found = real(*arguments)
+            if not changed:
+                directory = open_directory(world.root)
+                changed.append(
+                    rekey_account(world.root, directory, directory.accounts()[0], PASSWORD, TINY, 0.0)
+                )
+                directory.close()
+            return found
+
+        monkeypatch.setattr(module, name, late)
+
+    overtake(opened_account, "_proven")
+    overtake(rewriting, "owners_mail_key")
+    code, _, said = world.run(*command[:2], ADDRESS, *command[2:], "--password-stdin", stdin=f"{OLD}\n")
+    assert changed and code == 5 and "new master key meanwhile: run it again" in said
+    assert "damaged" not in said
+
+
+def test_a_former_key_is_no_waiting_mail(world: Rekeyed) -> None:
+    """It lies in the inbox for a day, and over several changes of the keys there is one."""
+    directory = open_directory(world.root)
+    record = directory.accounts()[0]
+    paths = account_paths(world.root, record.account_id)
+    for _ in range(2):
+        rekey_account(world.root, directory, record, PASSWORD, TINY, 0.0)
+    directory.close()
+    assert len(pending(paths.inbox)) == 1
+    use = disk_use(paths)
+    assert (use.waiting_messages, use.damaged_messages) == (0, 0)
+    assert world.subjects() == 2 and disk_use(paths).damaged_messages == 0
