@@ -9,6 +9,12 @@ from mailstore.model import Quota, QuotaLimits
 _COUNTER = "annotation_bytes"
 """The setting with the octets of all annotations, names and values, so that nobody reads them to know it."""
 
+_ANNOTATION_BYTES = (
+    f"coalesce((SELECT value FROM setting WHERE name = '{_COUNTER}'),"
+    " (SELECT sum(length(entry) + length(value)) FROM annotation), 0)"
+)
+"""SQLite stops at the first of these that is not NULL."""
+
 
 def mail_used(txn: Txn) -> tuple[int, int]:
     """Octets and number of the messages in all mailboxes; a copy counts like an original."""
@@ -19,8 +25,11 @@ def mail_used(txn: Txn) -> tuple[int, int]:
 
 def used(txn: Txn) -> tuple[int, int]:
     """As :func:`mail_used`, and the octets of the annotations besides: what the limits are compared with."""
-    mail_bytes, messages = mail_used(txn)
-    return mail_bytes + annotation_bytes(txn), messages
+    row = txn.one(
+        f"SELECT coalesce(sum(size_bytes), 0) + {_ANNOTATION_BYTES}, coalesce(sum(messages), 0) FROM mailbox"
+    )
+    assert row is not None
+    return int(row[0]), int(row[1])
 
 
 def quota(txn: Txn, limits: QuotaLimits) -> Quota:
@@ -46,10 +55,7 @@ def check_quota(txn: Txn, more_bytes: int, more_messages: int, limits: QuotaLimi
 
 def annotation_bytes(txn: Txn) -> int:
     """Octets of all annotations. They are counted where nobody has noted it yet."""
-    noted = txn.value("SELECT value FROM setting WHERE name = ?", (_COUNTER,))
-    if noted is None:
-        noted = txn.value("SELECT coalesce(sum(length(entry) + length(value)), 0) FROM annotation")
-    return int(noted)
+    return int(txn.value(f"SELECT {_ANNOTATION_BYTES}"))
 
 
 def note_annotation_bytes(txn: Txn, size_bytes: int) -> None:
