@@ -34,7 +34,7 @@ from mailstore.errors import Busy, NoSuchAccount, StoreError
 from mailstore.keys import AccountId, PublicKey
 from mailstore.set_aside import SCRATCH, remove_expired
 from mailstore.staged_keys import settle
-from mailstore.this_node import is_here
+from mailstore.this_node import may_be_here
 
 log = logging.getLogger("sealbox.backup")
 
@@ -245,7 +245,7 @@ class Job:
         version = directory.version()
         if version != self._directory_version:
             self._accounts = [
-                record.account_id for record in directory.accounts() if is_here(self._places.root, record)
+                record.account_id for record in directory.accounts() if may_be_here(self._places.root, record)
             ]
             self._directory_version = version
             self._server.facts_changed()

@@ -41,6 +41,14 @@ def is_here(root: Path, record: AccountRecord | Recipient) -> bool:
     return _last_generation(paths) <= record.node_generation
 
 
+def may_be_here(root: Path, record: AccountRecord) -> bool:
+    """As :func:`is_here`; also where the folder cannot tell: who looks into it next says what is wrong."""
+    try:
+        return is_here(root, record)
+    except StorageFailed:
+        return True
+
+
 def note_opened(root: Path, record: AccountRecord) -> None:
     """Remember in the account's folder under which generation it was opened. Raises StorageFailed."""
     paths = account_paths(root, record.account_id)

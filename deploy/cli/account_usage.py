@@ -21,7 +21,7 @@ from mailstore.account_usage import DiskUse, MailboxUse, disk_use, mailbox_use
 from mailstore.directory import AccountRecord
 from mailstore.errors import NoSuchAccount
 from mailstore.opened_account import Wanted, opened_account
-from mailstore.this_node import is_here
+from mailstore.this_node import may_be_here
 
 Fields = dict[str, object]
 
@@ -41,7 +41,7 @@ def usage(cli: Cli, names: tuple[str, ...], from_stdin: bool) -> None:
         raise Refusal("name the one account whose password you give", EXIT_USAGE)
     with cli.directory() as directory:
         records = [find_account_here(cli, directory, name) for name in names] or [
-            record for record in directory.accounts() if is_here(cli.root, record)
+            record for record in directory.accounts() if may_be_here(cli.root, record)
         ]
     used = [(record, use) for record in records if (use := _disk_use(cli.root, record, names)) is not None]
     newest = _newest_snapshots(cli.root, {str(record.account_id) for record, _ in used})
