@@ -106,11 +106,17 @@ def hand_over(root: Path, old: bytes, write: Callable[[bytes], object], now_ms: 
 def abandon(root: Path, present: bytes) -> bool:
     """Let the present key stay, where a new one was made and is not in its place; whether there was one.
 
-    Raises Busy, StorageFailed.
+    Raises WrongServerKey: something is not under ``present``, so that nothing has been changed; Busy,
+    StorageFailed.
     """
     with _alone(root):
         if not is_handed_over(root) or read_handover(root, present) is not None:
             return False
+        directory, state = _databases(root, present, present)
+        if directory is not None and not directory.is_under(directory.old):
+            raise WrongServerKey
+        if state.is_there() and not state.is_under(state.old):
+            raise WrongServerKey
         _undo(root, present)
         return True
 

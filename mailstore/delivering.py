@@ -36,7 +36,7 @@ def deliver_sealed(
 
     Raises:
         NoSuchAccount, OnAnotherNode, Busy, StorageFull, StorageFailed, and what ``admit`` raises: nothing was
-            kept.
+            kept, or, where it could not be taken back, it may come twice.
     """
     sealed_id = new_sealed_id()
     inbox = account_paths(root, recipient.account_id).inbox

@@ -17,7 +17,7 @@ from mailstore.account import has_directory, read_server_key
 from mailstore.damage import GUIDE, SERVER_SECTION
 from mailstore.directory import directory_place
 from mailstore.durable import storage_errors, sync_folder, write_new
-from mailstore.errors import Busy, NotInitialised, ServerKeyLost
+from mailstore.errors import Busy, NotInitialised, ServerKeyLost, StoreError
 from mailstore.keys import process_hardening
 from mailstore.server_key import SERVER_KEY_NAME, DirectoryUnderKey, WrongServerKey, parse_server_key
 
@@ -108,7 +108,13 @@ def _hand_over(cli: Cli, new_key: Path, key: Path | None) -> None:
             raise Refusal(f"{new_key} is there already: keys are never overwritten, choose another name")
     if cli.root.resolve() in new_key.resolve().parents:
         raise Refusal(f"{new_key} lies in the data root: choose a folder outside of it", EXIT_USAGE)
-    done = hand_over(cli.root, _present(cli.root, key), partial(_write_as_caller, new_key), _now_ms())
+    try:
+        done = hand_over(cli.root, _present(cli.root, key), partial(_write_as_caller, new_key), _now_ms())
+    except StoreError:
+        with as_caller():
+            if new_key.exists():
+                click.echo(f"{new_key} is good for nothing: destroy it, and try again", err=True)
+        raise
     place = cli.root / SERVER_KEY_NAME
     leads = f"{place}, which leads to {place.readlink()}," if place.is_symlink() else str(place)
     cli.answer(

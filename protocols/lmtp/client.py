@@ -204,7 +204,10 @@ class Dialogue(Connection):
 
     def end(self) -> None:
         """Say goodbye; nobody waits for what is said to that."""
-        if self._lost is None:
+        if self._chunk:
+            # Whatever came now would be taken for a part of the message, and the rest of it for the end.
+            self._give_up("over")
+        elif self._lost is None:
             self.send(b"QUIT\r\n")
             self._open_transport.loseConnection()
             self._late = self._clock.callLater(self._timeout_s, self._give_up, "over")

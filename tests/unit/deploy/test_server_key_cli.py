@@ -291,6 +291,11 @@ def test_a_change_of_mind(sealbox: Run, elsewhere: Path, root: Path, tmp_path: P
     first, second = tmp_path / "first", tmp_path / "second"
     assert sealbox(*ROTATE, "--abandon")[0] == EXIT_REFUSED
     assert sealbox(*ROTATE, "--new-key", str(first))[0] == 0
+    handed_over = (root / HANDOVER).read_bytes()
+    stranger = tmp_path / "stranger"
+    stranger.write_text("ab" * 32 + "\n")
+    assert sealbox(*ROTATE, "--abandon", "--key", str(stranger))[0] != 0
+    assert (root / HANDOVER).read_bytes() == handed_over
     assert answer(sealbox(*ROTATE, "--abandon", "--json")) == {"abandoned": True}
     assert not (root / HANDOVER).exists() and accounts(sealbox) == ["ada@example.org"]
     assert sealbox(*ROTATE, "--new-key", str(second))[0] == 0

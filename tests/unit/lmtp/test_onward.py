@@ -180,6 +180,16 @@ def test_a_message_is_sent_in_spans_as_the_node_takes_them(dialogue) -> None:
     assert transport.value().endswith(octets) and max(sizes) == 64 * 1024
 
 
+def test_who_leaves_in_the_middle_of_a_message_sends_nothing_more(dialogue) -> None:
+    """A QUIT would be taken for a part of it, and the node deliver what nobody has written."""
+    talk, transport, _clock = dialogue
+    talk.send_chunk(b"x" * 200_000)
+    transport.producer.resumeProducing()
+    talk.end()
+    assert transport.aborted
+    assert b"QUIT" not in transport.value()
+
+
 def test_a_node_gets_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mail beyond them is put off at once, and one that has ended makes room."""
     held: list[Deferred[Any]] = []
