@@ -57,7 +57,8 @@ def note_mail_size(paths: AccountPaths, size_bytes: int | None) -> None:
 def used_bytes(paths: AccountPaths, waiting: int | None = None) -> int:
     """What an account uses of its storage limit, in octets, as far as that is known without its key.
 
-    Never more than its files have. ``waiting`` are the octets of the inbox, for whoever knows them already.
+    Mail counts as it is and not as it is compressed, as IMAP's quota does. ``waiting`` are the octets of the
+    inbox, for whoever knows them already.
     Raises NoSuchAccount, Busy, StorageFailed.
     """
     if waiting is None:
@@ -70,7 +71,7 @@ def used_bytes(paths: AccountPaths, waiting: int | None = None) -> int:
     if found is None or int(found[1]) != inode:  # a restore has exchanged the database
         return waiting + files_bytes
     grown = max(0, files_bytes - int(found[2]))
-    return waiting + min(files_bytes, int(found[3]) + grown)
+    return waiting + int(found[3]) + grown
 
 
 def _files(paths: AccountPaths) -> tuple[int, int]:

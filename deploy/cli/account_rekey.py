@@ -19,11 +19,20 @@ from deploy.cli.root import (
     mail_limits,
     retention_days,
 )
-from deploy.texts import size_text, utc_s
+from deploy.texts import counted, size_text, utc_s
 from mailstore import rekeying
 from mailstore.account import account_paths
 from mailstore.directory import AccountRecord, Directory
-from mailstore.errors import Busy, DatabaseDamaged, KeysChanged, StoreError
+from mailstore.errors import (
+    AccountDisabled,
+    AuthenticationFailed,
+    Busy,
+    DatabaseDamaged,
+    KeysChanged,
+    ScopeDenied,
+    StoreError,
+)
+from mailstore.invitation_files import invitations
 from mailstore.keys import SlotKind, process_hardening, read_header
 from mailstore.opened_account import Wanted, opened_account
 from mailstore.rekeying import KeyslotsChanged, NotThePassword, Rekeyed, app_passwords
@@ -63,9 +72,12 @@ def _announce(cli: Cli, record: AccountRecord) -> None:
     header = read_header(account_paths(cli.root, record.account_id).folder).header
     labels = app_passwords(header)
     if labels:
-        cli.remark(f"these app passwords stop working: {', '.join(labels)}")
+        cli.remark(f"once the password is given, these app passwords stop working: {', '.join(labels)}")
     if any(slot.kind is SlotKind.RECOVERY_KEY for slot in header.slots):
-        cli.remark("the recovery key stops working; a new one is printed")
+        cli.remark("once the password is given, the recovery key stops working, and a new one is printed")
+    links = len(invitations(cli.root, record.account_id))
+    if links:
+        cli.remark(f"once the password is given, {counted(links, 'link')} of invitations will lead nowhere")
 
 
 def _rekeyed(cli: Cli, directory: Directory, record: AccountRecord, secret: bytes) -> Rekeyed:
@@ -77,6 +89,10 @@ def _rekeyed(cli: Cli, directory: Directory, record: AccountRecord, secret: byte
             " 'sealbox account passwd' first; nothing was changed",
             EXIT_SECRET,
         ) from None
+    except (AccountDisabled, ScopeDenied):
+        raise
+    except AuthenticationFailed:
+        raise Refusal("that is not the account's password; nothing was changed", EXIT_SECRET) from None
     except KeyslotsChanged:
         raise Refusal(
             "somebody has changed the account's app passwords or other keyslots meanwhile: run it again;"
@@ -124,6 +140,7 @@ def _answer(cli: Cli, record: AccountRecord, done: Rekeyed) -> None:
     lines = [f"{record.name}: new master key, {size_text(done.size_bytes)} written anew"]
     if done.revoked:
         lines.append(f"app passwords revoked: {', '.join(done.revoked)}")
+        lines.append(f"make new ones: sealbox app-password add {record.name} --label LABEL")
     if done.invitations:
         lines.append(f"links of invitations revoked: {done.invitations}")
     if recovery_key is not None:

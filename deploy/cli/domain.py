@@ -10,7 +10,7 @@ from mailstore.account import init_root
 
 @click.group(epilog=EPILOG)
 def domain() -> None:
-    """Add, list, limit, publish and delete domains."""
+    """Add, list, limit, show and delete domains."""
 
 
 domain.add_command(domain_limit)

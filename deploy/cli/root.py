@@ -177,7 +177,11 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         EXIT_REFUSED,
         "a node is called by lower-case letters, digits and hyphens, and reached at HOST:PORT",
     ),
-    (NoSuchNode, EXIT_REFUSED, "there is no such node: add it with 'sealbox node add NAME HOST:PORT'"),
+    (
+        NoSuchNode,
+        EXIT_REFUSED,
+        "there is no such node: 'sealbox node list' shows all, 'sealbox node add NAME HOST:PORT' adds one",
+    ),
     (NodeInUse, EXIT_REFUSED, "the node still has accounts: see 'sealbox account list'"),
     (NodeGenerationPast, EXIT_BUSY, "the account was given to a node meanwhile: look where it is now"),
     (
