@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def start(folder: Path, setup: Setup) -> subprocess.Popen[bytes]:
         os.chown(folder / name, owner.pw_uid, owner.pw_gid)
     # Its own users have to reach what lies below.
     for above in (folder, folder.parent):
-        above.chmod(0o755)
+        above.chmod(stat.S_IMODE(above.stat().st_mode) | 0o055)
     config = folder / "dovecot.conf"
     more = setup.more
     if os.geteuid() != 0:
