@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as Connection
@@ -99,6 +98,9 @@ class NodeClient:
         return answers
 
     async def _connect(self, node: str) -> Dialogue:
+        # Imported late: it takes systemd's sockets as its own, which a server has to bind before that.
+        from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+
         address = await self._address_of(node)
         if address is None:
             raise Unanswered("the directory has no such node")
