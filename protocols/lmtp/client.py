@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as Connection
@@ -109,7 +109,7 @@ class NodeClient:
         endpoint: Any = HostnameEndpoint(self._reactor, *place)
         factory: Any = Factory.forProtocol(lambda: Dialogue(self._reactor, self._limits.answer_timeout_s))
         wrapped: Any = wrapClientTLS(self._tls.to(node), endpoint)
-        connected: Dialogue = await wrapped.connect(factory)
+        connected: Dialogue = await _or_cancelled(wrapped.connect(factory))
         return connected
 
     async def _say(self, dialogue: Dialogue, mail: OnwardMail, answers: list[Reply]) -> None:
@@ -148,6 +148,28 @@ class NodeClient:
         if node in self._away:
             self._away.discard(node)
             log.info("node %s takes mail again", node)
+
+
+def _or_cancelled(connecting: Deferred[Dialogue]) -> Deferred[Dialogue]:
+    """What comes of it, or CancelledError, for which an endpoint has other errors of its own."""
+
+    def cancel(found: Deferred[Dialogue]) -> None:
+        found.errback(CancelledError())
+        connecting.cancel()
+
+    def came(dialogue: Dialogue) -> None:
+        if found.called:
+            dialogue.end()
+        else:
+            found.callback(dialogue)
+
+    def failed(failure: Failure) -> None:
+        if not found.called:
+            found.errback(failure)
+
+    found: Deferred[Dialogue] = Deferred(cancel)
+    connecting.addCallbacks(came, failed)
+    return found
 
 
 class Dialogue(Connection):

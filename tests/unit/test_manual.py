@@ -143,3 +143,5 @@ def test_a_server_does_not_load_what_other_commands_need() -> None:
     loaded = set(done.stdout.decode().split())
     assert "deploy.supervisor" in loaded
     assert not loaded & {"rich", "jinja2", "tqdm", "segno", "dns", "h11", "boto3", "deploy.cli.restore"}
+    # At its import it takes the sockets of systemd, which the server itself has to find.
+    assert "twisted.internet.endpoints" not in loaded

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from lmtp_world import MESSAGE, LmtpWorld
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -209,3 +210,30 @@ def test_a_node_gets_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> Non
     held[0].errback(Unanswered("away"))
     Deferred.fromCoroutine(client.pass_on("b", mail))
     assert len(held) == 3
+
+
+def test_a_sender_who_leaves_while_a_node_is_called_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint has an error of its own for that, which would be taken for a node that is away."""
+    calls: list[Deferred[Any]] = []
+
+    class Endpoint:
+        def connect(self, _factory: object) -> Deferred[Any]:
+            calls.append(Deferred(lambda call: call.errback(ConnectingCancelledError(None))))
+            return calls[-1]
+
+    async def address_of(_node: str) -> str:
+        return "b.example.org:2424"
+
+    monkeypatch.setattr("twisted.internet.endpoints.HostnameEndpoint", lambda *_: None)
+    monkeypatch.setattr("twisted.internet.endpoints.wrapClientTLS", lambda *_: Endpoint())
+    limits = type("Limits", (), {"connections_max": 2, "connect_timeout_s": 5.0, "answer_timeout_s": 30.0})
+    tls = type("Tls", (), {"to": lambda _self, _node: None})()
+    client = NodeClient(Clock(), address_of, tls, "x", limits)  # type: ignore[arg-type]  # nothing is connected to
+    passed = Deferred.fromCoroutine(
+        client.pass_on("b", OnwardMail(b"", False, (b"ann@example.org",), MESSAGE))
+    )
+    passed.cancel()
+    assert calls[0].called
+    failed: list[Any] = []
+    passed.addErrback(lambda failure: failed.append(failure.type))
+    assert failed == [CancelledError]
