@@ -39,11 +39,7 @@ def same_umask() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[postgresql_server.PostgreSql]:
     """A running PostgreSQL for all tests of this process, each of which has a database of its own there."""
-    missing = postgresql_server.missing()
-    if missing:
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    postgresql_server.require()
     server = postgresql_server.PostgreSql()
     try:
         yield server.start()

@@ -91,11 +91,7 @@ class Moved:
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moved]:
     """The server, and its own PostgreSQL: it is ended more than once."""
-    missing = postgresql_server.missing()
-    if missing:
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    postgresql_server.require()
     database = PostgreSql()
     try:
         found = Moved(tmp_path_factory.mktemp("postgresql"), database.start())

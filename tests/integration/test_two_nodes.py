@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import imaplib
-import os
 import smtplib
 import socket
 import ssl
@@ -122,11 +121,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Both serve."""
-    missing = postgresql_server.missing()
-    if missing:
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    postgresql_server.require()
     database = PostgreSql()
     found: Cluster | None = None
     try:
