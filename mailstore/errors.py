@@ -190,7 +190,7 @@ class NoSuchAddress(AdministrationRefused):
 
 
 class NodeNameInvalid(AdministrationRefused):
-    """The text cannot be the name of a node, or not the address of one."""
+    """The text cannot be the name of a node, or not the address of one or of a door of it."""
 
 
 class NoSuchNode(AdministrationRefused):

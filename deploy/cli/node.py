@@ -1,11 +1,13 @@
 """sealbox node. Exit codes: see deploy/cli/root.py."""
 
+from dataclasses import asdict
+
 import click
 
 from deploy.cli.root import EPILOG, Cli, Refusal, command
 from deploy.texts import counted
 from mailstore.account import account_paths
-from mailstore.directory import Node, node_name
+from mailstore.directory import Doors, Node, node_name
 
 
 @click.group(epilog=EPILOG)
@@ -19,15 +21,32 @@ def node() -> None:
 @node.command("add", epilog=EPILOG)
 @click.argument("name")
 @click.argument("address", metavar="HOST:PORT")
+@click.option("--imap", metavar="IP:PORT", help="Where it has [listen] imap_proxied.")
+@click.option("--pop3", metavar="IP:PORT", help="Where it has [listen] pop3_proxied.")
+@click.option("--submission", metavar="IP:PORT", help="Where its mail transfer agent takes mail of users.")
 @command
-def add_node(cli: Cli, name: str, address: str) -> None:
+def add_node(
+    cli: Cli, name: str, address: str, imap: str | None, pop3: str | None, submission: str | None
+) -> None:
     """Let all nodes bring mail for the accounts of node NAME to HOST:PORT, where it has [listen] node_lmtp.
 
-    A node that is there already gets this address. No mail is touched.
+    The options say where a proxy in front of the nodes (nginx) is sent with logins to these accounts. A node
+    that is there already gets this address and these options, and keeps no others. No mail is touched.
     """
+    node = Node(name, address, Doors(imap, pop3, submission))
     with cli.directory() as directory:
-        directory.put_node(Node(name, address))
-    cli.answer({"added": name, "address": address}, f"node {name} is reached at {address}")
+        directory.put_node(node)
+    lines = [f"node {name} is reached at {address}", *_door_lines(node)]
+    cli.answer({"added": name, "address": address} | _doors(node), *lines)
+
+
+def _doors(node: Node) -> dict[str, str]:
+    """Those that it has."""
+    return {name: place for name, place in asdict(node.doors).items() if place is not None}
+
+
+def _door_lines(node: Node) -> list[str]:
+    return [f"   {name} of a proxy: {place}" for name, place in _doors(node).items()]
 
 
 @node.command("list", epilog=EPILOG)
@@ -38,11 +57,18 @@ def list_nodes(cli: Cli) -> None:
         nodes = directory.nodes()
         owners = [record.node for record in directory.accounts()]
     mine = node_name(cli.root)
-    fields = [{"name": one.name, "address": one.address, "accounts": owners.count(one.name)} for one in nodes]
-    lines = [
-        f"{one.name}  {one.address}  {counted(owners.count(one.name), 'account')}"
-        f"{'  (this server)' if one.name == mine else ''}"
+    fields = [
+        {"name": one.name, "address": one.address, "accounts": owners.count(one.name)} | _doors(one)
         for one in nodes
+    ]
+    lines = [
+        line
+        for one in nodes
+        for line in (
+            f"{one.name}  {one.address}  {counted(owners.count(one.name), 'account')}"
+            f"{'  (this server)' if one.name == mine else ''}",
+            *_door_lines(one),
+        )
     ]
     homeless = owners.count(None)
     rest = (

@@ -175,7 +175,8 @@ _SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (
         NodeNameInvalid,
         EXIT_REFUSED,
-        "a node is called by lower-case letters, digits and hyphens, and reached at HOST:PORT",
+        "a node is called by lower-case letters, digits and hyphens, and reached at HOST:PORT, by a proxy at"
+        " IP:PORT or [IPv6 address]:PORT",
     ),
     (
         NoSuchNode,

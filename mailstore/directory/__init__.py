@@ -7,7 +7,16 @@ another.
 """
 
 from mailstore.directory.exchange import lines_of, read_lines
-from mailstore.directory.interface import NO_QUOTA, AccountRecord, Alias, Contents, Directory, Node, Recipient
+from mailstore.directory.interface import (
+    NO_QUOTA,
+    AccountRecord,
+    Alias,
+    Contents,
+    Directory,
+    Doors,
+    Node,
+    Recipient,
+)
 from mailstore.directory.nodes import call_node, given_to_this, is_elsewhere, is_node_name, node_name
 from mailstore.directory.places import (
     PostgresPlace,
@@ -29,6 +38,7 @@ __all__ = [
     "Alias",
     "Contents",
     "Directory",
+    "Doors",
     "Node",
     "PostgresPlace",
     "Recipient",

@@ -46,7 +46,7 @@ from mailstore.server_rekeying import Rekeying
 T = TypeVar("T")
 
 DIRECTORY_FILE = "directory.db"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 IDLE_CONNECTIONS = 8
 CACHE_KIB = 2000
 """Page cache of a connection."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mailstore.address import Address, read_login_name, require_address
-from mailstore.directory.interface import AccountRecord, Alias, Contents, Node, Recipient
+from mailstore.directory.interface import AccountRecord, Alias, Contents, Doors, Node, Recipient
 from mailstore.engine import Row, Txn, Value
 from mailstore.errors import (
     AccountExists,
@@ -104,12 +104,15 @@ def _insert_address(txn: Txn, address: Address, account_id: AccountId) -> None:
 
 def nodes(txn: Txn) -> list[Node]:
     """See ``Directory``."""
-    return [Node(*row) for row in txn.rows("SELECT name, address FROM node ORDER BY name")]
+    query = "SELECT name, address, imap, pop3, submission FROM node ORDER BY name"
+    return [Node(name, address, Doors(*doors)) for name, address, *doors in txn.rows(query)]
 
 
 def put_node(txn: Txn, node: Node) -> None:
     """See ``Directory``."""
-    txn.run("INSERT OR REPLACE INTO node VALUES (?, ?)", (node.name, node.address))
+    doors = node.doors
+    values = node.name, node.address, doors.imap, doors.pop3, doors.submission
+    txn.run("INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?)", values)
 
 
 def _require_node(txn: Txn, name: str | None) -> None:

@@ -26,5 +26,10 @@ ALTER TABLE account ADD COLUMN node TEXT;
 ALTER TABLE account ADD COLUMN node_generation INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE node (name TEXT PRIMARY KEY, address TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+ALTER TABLE node ADD COLUMN imap TEXT;
+ALTER TABLE node ADD COLUMN pop3 TEXT;
+ALTER TABLE node ADD COLUMN submission TEXT;
+"""
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """The statements that lead from each version to the next; never edited later."""

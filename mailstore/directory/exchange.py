@@ -13,12 +13,12 @@ from typing import Any
 
 from mailstore.address import read_address, read_domain
 from mailstore.directory.interface import AccountRecord, Contents, Node
-from mailstore.directory.nodes import require_node
+from mailstore.directory.nodes import doors_of, doors_value, require_node
 from mailstore.directory.sealing import account_of, account_value
 from mailstore.errors import ExportInvalid, NodeNameInvalid
 from mailstore.keys import AccountId
 
-KIND, VERSIONS = "sealbox directory", (1, 2)
+KIND, VERSIONS = "sealbox directory", (1, 2, 3)
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -26,7 +26,7 @@ def lines_of(contents: Contents) -> Iterator[str]:
     """The lines, each with its end."""
     head: dict[str, Any] = {
         "kind": KIND,
-        "version": VERSIONS[1] if _has_nodes(contents) else VERSIONS[0],
+        "version": _version(contents),
         "domains": len(contents.domains),
         "accounts": len(contents.accounts),
         "aliases": len(contents.aliases),
@@ -38,15 +38,21 @@ def lines_of(contents: Contents) -> Iterator[str]:
     for name, quota_bytes in contents.domains:
         yield _line({"domain": name, "quota_bytes": quota_bytes})
     for node in contents.nodes:
-        yield _line({"node": node.name, "address": node.address})
+        yield _line({"node": node.name, "address": node.address} | doors_value(node.doors))
     for record in contents.accounts:
         yield _line({"account": account_value(record)})
     for address, account_id in contents.aliases:
         yield _line({"alias": address, "account_id": account_id})
 
 
+def _version(contents: Contents) -> int:
+    """The least: a program that would lose something is told so by it."""
+    if any(doors_value(node.doors) for node in contents.nodes):
+        return 3
+    return 2 if _has_nodes(contents) else 1
+
+
 def _has_nodes(contents: Contents) -> bool:
-    """Whether an earlier program would lose something: it is told so by the version."""
     return bool(contents.nodes) or any(record.node_generation for record in contents.accounts)
 
 
@@ -88,7 +94,7 @@ class _Reading:
                 self._domains[name] = quota_bytes
             case {"node": str(name), "address": str(address)}:
                 _require(name not in self._nodes)
-                self._nodes[name] = require_node(Node(name, address))
+                self._nodes[name] = require_node(Node(name, address, doors_of(value)))
             case {"account": dict(fields)}:
                 record = account_of(fields, None)
                 _require(_ACCOUNT_ID.fullmatch(record.account_id) is not None)

@@ -77,11 +77,21 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
+class Doors:
+    """Where a node takes what a proxy in front of it passes on, by protocol: IP:PORT, None for nowhere."""
+
+    imap: str | None = None
+    pop3: str | None = None
+    submission: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One of the servers that share a directory, and where the others bring mail to it (HOST:PORT)."""
 
     name: str
     address: str
+    doors: Doors = Doors()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +238,7 @@ class Directory(Protocol):
         """All nodes, sorted by name."""
 
     def put_node(self, node: Node) -> None:
-        """Add a node, or give it another address. Raises NodeNameInvalid."""
+        """Add a node, or put another record in the place of its own. Raises NodeNameInvalid."""
 
     def remove_node(self, name: str) -> None:
         """Remove a node that has no accounts. Raises NoSuchNode, NodeInUse."""

@@ -14,6 +14,7 @@ from typing import Any
 from mailstore.address import Address, require_address
 from mailstore.damage import GUIDE, POSTGRESQL_SECTION
 from mailstore.directory.interface import AccountRecord, Alias, Contents, Node
+from mailstore.directory.nodes import doors_of, doors_value
 from mailstore.directory.pg_connection import Row, Txn
 from mailstore.directory.pg_schema import SETTINGS_TABLE, settings_place
 from mailstore.directory.sealing import Place, Sealer, account_of, account_value
@@ -199,7 +200,8 @@ class Rows:
             self._opened(NODE, row)
             for row in self._txn.many("SELECT id, key_id, changed, sealed FROM sealbox_node")
         ]
-        return sorted((Node(value["name"], value["address"]) for value in values), key=lambda one: one.name)
+        nodes = (Node(value["name"], value["address"], doors_of(value)) for value in values)
+        return sorted(nodes, key=lambda one: one.name)
 
     def contents(self) -> Contents:
         """Everything."""
@@ -278,9 +280,10 @@ class Change(Rows):
         return True
 
     def put_node(self, node: Node) -> None:
-        """Add a node, or give it another address."""
+        """Add a node, or put another record in the place of its own."""
         row = self._sealer.hashed(NODE, node.name)
-        sealed = self._sealed(NODE, row, {"name": node.name, "address": node.address})
+        value = {"name": node.name, "address": node.address} | doors_value(node.doors)
+        sealed = self._sealed(NODE, row, value)
         self._txn.run("DELETE FROM sealbox_node WHERE id = %s", (row,))
         self._txn.run("INSERT INTO sealbox_node VALUES (%s, %s, %s, %s)", (row, *sealed))
 

@@ -19,6 +19,7 @@ from mailstore.directory import (
     Alias,
     Contents,
     Directory,
+    Doors,
     Node,
     PostgresPlace,
     lines_of,
@@ -351,6 +352,33 @@ def test_nodes(directory):
     assert directory.nodes() == [Node("b", "[2001:db8::2]:2424")]
 
 
+def test_doors_of_nodes(directory, another):
+    """What is put is what the node has, and all of it."""
+    some = Node("a", "a.example.org:24", Doors(imap="192.0.2.1:1143", submission="[2001:db8::1]:1587"))
+    directory.put_node(some)
+    directory.put_node(Node("b", "b.example.org:24", Doors(pop3="192.0.2.2:1110")))
+    other = another()
+    assert other.nodes() == [some, Node("b", "b.example.org:24", Doors(pop3="192.0.2.2:1110"))]
+    other.close()
+    directory.put_node(Node("a", "a.example.org:24", Doors(pop3="192.0.2.1:1110")))
+    assert directory.nodes()[0].doors == Doors(None, "192.0.2.1:1110", None)
+
+
+ODD_DOORS = (
+    "", "a.example.org:143", "192.0.2.1", "192.0.2.1:", "192.0.2.1:0", "192.0.2.1:65536", "2001:db8::1:143",
+    "[192.0.2.1]:143", "[fe80::1%eth0]:143", "192.0.2.1:143\n", "unix:/x", "192.0.2.1:\u0662",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("door", ODD_DOORS)
+@pytest.mark.parametrize("kind", ["imap", "pop3", "submission"])
+def test_odd_doors_are_refused(directory, kind, door):
+    """A proxy connects to an address, and asks for no name."""
+    with pytest.raises(NodeNameInvalid):
+        directory.put_node(Node("a", "a.example.org:24", Doors(**{kind: door})))
+    assert directory.nodes() == []
+
+
 @pytest.mark.parametrize(
     "node",
     [
@@ -450,7 +478,7 @@ def test_what_is_exported_fills_another_which_is_equal_then(directory, other, tm
     directory.set_disabled(ANN, True)
     directory.add_domain("empty.example")
     directory.put_node(Node("a", "192.0.2.1:24"))
-    directory.put_node(Node("b", "[2001:db8::2]:24"))
+    directory.put_node(Node("b", "[2001:db8::2]:24", Doors("192.0.2.2:1143", None, "192.0.2.2:1587")))
     directory.set_node(ANN, "b", 7)
     directory.set_domain_quota("example.org", 50)
     directory.set_default_domain("bücher.example")

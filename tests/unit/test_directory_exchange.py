@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from directory_worlds import ANN, JOE, record
 
-from mailstore.directory import Contents, Node, lines_of, read_lines
+from mailstore.directory import Contents, Doors, Node, lines_of, read_lines
 from mailstore.errors import ExportInvalid
 from mailstore.model import Pop3Settings
 
@@ -52,7 +52,7 @@ def changed(line, old, new):
 
 ODD = {
     "another kind": changed(0, "sealbox directory", "other"),
-    "a newer version": changed(0, '"version":1', '"version":3'),
+    "a newer version": changed(0, '"version":1', '"version":4'),
     "a default that is no domain": changed(0, "example.org", "example.net"),
     "a domain that is none": changed(1, "bücher.example", "b cher"),
     "a domain in another spelling": changed(2, "example.org", "EXAMPLE.org"),
@@ -89,6 +89,20 @@ def test_nodes_are_exported_where_there_are_any():
             read_lines([line.replace(old, new) for line in lines])
     with pytest.raises(ExportInvalid):
         read_lines([line for line in lines if "192.0.2.2" not in line])
+
+
+def test_doors_are_exported_where_there_are_any():
+    """As above, by a version of their own."""
+    nodes = [Node("a", "192.0.2.1:24", Doors("192.0.2.1:1143")), Node("b", "192.0.2.2:24")]
+    contents = Contents.of(None, {}, [], [], nodes)
+    lines = list(lines_of(contents))
+    assert json.loads(lines[0])["version"] == 3
+    assert json.loads(lines[1]) == {"node": "a", "address": "192.0.2.1:24", "imap": "192.0.2.1:1143"}
+    assert json.loads(lines[2]) == {"node": "b", "address": "192.0.2.2:24"}
+    assert read_lines(lines) == contents
+    for odd in ('"nowhere"', "5", "null", "[]"):
+        with pytest.raises(ExportInvalid):
+            read_lines([line.replace('"192.0.2.1:1143"', odd) for line in lines])
 
 
 @pytest.mark.parametrize("lines", ODD.values(), ids=ODD)

@@ -10,7 +10,7 @@ from directory_worlds import ANN, JOE, record
 
 from mailstore import locks, room
 from mailstore.account import init_root, open_directory, read_server_key
-from mailstore.directory import AccountRecord, embedded
+from mailstore.directory import AccountRecord, Doors, Node, embedded
 from mailstore.directory.embedded import embedded_directory
 from mailstore.engine import DatabaseKey, close_all, open_connection
 from mailstore.errors import AccountExists, NotInitialised, ServerKeyLost, StorageFailed, TooNew
@@ -147,6 +147,21 @@ def test_a_directory_of_version_2_is_migrated(version_1, monkeypatch):
     assert directory.account(JOE).limit_bytes(None) == 1000
     directory.set_domain_quota("example.org", 70)
     assert directory.account(ANN).limit_bytes(None) == 70
+    directory.close()
+
+
+def test_a_directory_of_version_4_is_migrated(version_1, monkeypatch):
+    """Its nodes have no doors for a proxy yet."""
+    monkeypatch.setattr(embedded, "MIGRATIONS", embedded.MIGRATIONS[:4])
+    monkeypatch.setattr(embedded, "SCHEMA_VERSION", 4)
+    directory = embedded_directory(*version_1)
+    directory._write(lambda txn: txn.run("INSERT INTO node VALUES ('a', '192.0.2.1:24')"))
+    directory.close()
+    monkeypatch.undo()
+    directory = embedded_directory(*version_1)
+    assert directory.nodes() == [Node("a", "192.0.2.1:24")]
+    directory.put_node(Node("a", "192.0.2.1:24", Doors(imap="192.0.2.1:1143")))
+    assert directory.nodes() == [Node("a", "192.0.2.1:24", Doors("192.0.2.1:1143"))]
     directory.close()
 
 

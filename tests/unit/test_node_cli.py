@@ -47,6 +47,22 @@ def test_accounts_are_made_on_nodes_that_the_directory_knows(named):
     assert "node" not in answer(named("account", "list", "--json"))["accounts"][0]
 
 
+def test_nodes_say_where_a_proxy_reaches_them(joe):
+    """All at once; what is not said again is gone."""
+    doors = ("--imap", "192.0.2.1:1143", "--pop3", "192.0.2.1:1110", "--submission", "[2001:db8::1]:1587")
+    said = answer(joe("node", "add", "a", "192.0.2.1:24", *doors, "--json"))
+    places = {"imap": "192.0.2.1:1143", "pop3": "192.0.2.1:1110", "submission": "[2001:db8::1]:1587"}
+    assert said == {"added": "a", "address": "192.0.2.1:24"} | places
+    [node] = answer(joe("node", "list", "--json"))["nodes"]
+    assert node == {"name": "a", "address": "192.0.2.1:24", "accounts": 0} | places
+    assert "   submission of a proxy: [2001:db8::1]:1587\n" in joe("node", "list")[1]
+    joe("node", "add", "a", "192.0.2.1:24", "--imap", "192.0.2.1:1144")
+    [node] = answer(joe("node", "list", "--json"))["nodes"]
+    assert node == {"name": "a", "address": "192.0.2.1:24", "accounts": 0, "imap": "192.0.2.1:1144"}
+    code, _out, err = joe("node", "add", "a", "192.0.2.1:24", "--imap", "mail.example.org:143")
+    assert (code, "IP:PORT" in err) == (3, True)
+
+
 def test_without_a_name_nothing_is_claimed(joe):
     """The setting is named."""
     code, _out, err = joe("node", "claim")
