@@ -1,4 +1,4 @@
-"""sealbox account, sealbox recovery-key. Exit codes: see deploy/cli/root.py."""
+"""sealbox account, sealbox recovery-key. Exit codes: see deploy/cli/sentences.py."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""sealbox app-password. Exit codes: see deploy/cli/root.py."""
+"""sealbox app-password. Exit codes: see deploy/cli/sentences.py."""
 
 import datetime
 import time

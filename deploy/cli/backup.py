@@ -1,4 +1,4 @@
-"""sealbox backup and its commands. Exit codes: see deploy/cli/root.py."""
+"""sealbox backup and its commands. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sealbox backup check and drill: what a restore would bring. Exit codes: see deploy/cli/root.py."""
+"""sealbox backup check and drill: what a restore would bring. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

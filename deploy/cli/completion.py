@@ -1,4 +1,4 @@
-"""sealbox completion. Exit codes: see deploy/cli/root.py."""
+"""sealbox completion. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sealbox directory. Exit codes: see deploy/cli/root.py."""
+"""sealbox directory. Exit codes: see deploy/cli/sentences.py."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""sealbox domain, sealbox alias. Exit codes: see deploy/cli/root.py."""
+"""sealbox domain, sealbox alias. Exit codes: see deploy/cli/sentences.py."""
 
 import click
 

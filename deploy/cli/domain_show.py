@@ -1,4 +1,4 @@
-"""sealbox domain show. Exit codes: see deploy/cli/root.py."""
+"""sealbox domain show. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

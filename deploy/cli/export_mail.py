@@ -1,4 +1,4 @@
-"""sealbox export. Exit codes: see deploy/cli/root.py."""
+"""sealbox export. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

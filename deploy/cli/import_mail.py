@@ -1,4 +1,4 @@
-"""sealbox import. Exit codes: see deploy/cli/root.py."""
+"""sealbox import. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

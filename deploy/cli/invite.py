@@ -1,4 +1,4 @@
-"""sealbox invite. Exit codes: see deploy/cli/root.py."""
+"""sealbox invite. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

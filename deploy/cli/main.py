@@ -1,4 +1,4 @@
-"""The command ``sealbox``: its subcommands in one list. Exit codes: see deploy/cli/root.py."""
+"""The command ``sealbox``: its subcommands in one list. Exit codes: see deploy/cli/sentences.py."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""sealbox node. Exit codes: see deploy/cli/root.py."""
+"""sealbox node. Exit codes: see deploy/cli/sentences.py."""
 
 from dataclasses import asdict
 

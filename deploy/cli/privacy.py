@@ -1,4 +1,4 @@
-"""``sealbox privacy check``: do the promises hold here and now? Exit codes: see deploy/cli/root.py."""
+"""``sealbox privacy check``: do the promises hold here and now? Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

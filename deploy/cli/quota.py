@@ -1,4 +1,4 @@
-"""sealbox account limit, sealbox domain limit. Exit codes: see deploy/cli/root.py."""
+"""sealbox account limit, sealbox domain limit. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

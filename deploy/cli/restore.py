@@ -1,4 +1,4 @@
-"""sealbox restore: accounts, or single mailboxes, from snapshots. Exit codes: see deploy/cli/root.py."""
+"""sealbox restore: accounts, or single mailboxes, from snapshots. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

@@ -1,15 +1,6 @@
 """What every command shares: where the data is, JSON or text, errors as one sentence and an exit code.
 
-Exit codes, the same for every command:
-
-    0   done
-    1   unexpected error (a bug: please report it)
-    2   wrong usage
-    3   refused: unknown, already exists, still in use, malformed, over a limit
-    4   wrong secret, or one that may not do this
-    5   busy: try again
-    6   disk full, input/output error or damaged file
-    7   the key header was changed behind the program's back, or a newer program wrote the data
+Exit codes and sentences are those of ``deploy.cli.sentences``.
 """
 
 import functools
@@ -38,58 +29,29 @@ from backup.errors import (
 from backup.limits import BackupLimits
 from deploy import config as configuration
 from deploy.cli.owner import Owner, other_owner, working_as
-from deploy.config_directory import DRIVER_MISSING, put_directory_by
+from deploy.cli.sentences import (
+    EXIT_BUSY,
+    EXIT_REFUSED,
+    EXIT_SECRET,
+    EXIT_STORAGE,
+    EXIT_TAMPERED,
+    EXIT_USAGE,
+    explain,
+)
+from deploy.config_directory import put_directory_by
 from deploy.config_node import call_node_by
 from mailstore.account import open_directory
-from mailstore.damage import FULL_SECTION, GUIDE, POSTGRESQL_SECTION, SERVER_SECTION
 from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import (
-    AccountDisabled,
-    AccountExists,
-    AddressInvalid,
-    AuthenticationFailed,
     Busy,
-    DatabaseDamaged,
-    DirectoryEmpty,
-    DirectoryKeyWrong,
-    DirectoryLost,
-    DirectoryNotEmpty,
-    DirectoryRefused,
-    DirectoryUnavailable,
-    DomainInUse,
-    DriverMissing,
-    ExportInvalid,
-    HeaderTampered,
-    KeysChanged,
-    LastKeyslot,
-    LimitExceeded,
-    NodeGenerationPast,
-    NodeInUse,
-    NodeNameInvalid,
     NoSuchAccount,
-    NoSuchAddress,
-    NoSuchDomain,
-    NoSuchInvitation,
-    NoSuchKeyslot,
-    NoSuchMailbox,
-    NoSuchNode,
     NotInitialised,
-    OnAnotherNode,
-    OutcomeUnknown,
-    OverQuota,
-    PasswordUnusable,
-    ScopeDenied,
     ServerKeyLost,
-    StorageFailed,
-    StorageFull,
     StoreError,
-    TooManyLogins,
-    TooNew,
 )
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
-from mailstore.room import volume_of
 from mailstore.server_key import DirectoryUnderKey, Found, WrongServerKey, is_begun
 from mailstore.this_node import require_here
 
@@ -97,129 +59,10 @@ P = ParamSpec("P")
 
 DEFAULT_DATA = Path("/var/lib/sealbox")
 
-EXIT_USAGE = 2
-EXIT_REFUSED = 3
-EXIT_SECRET = 4
-EXIT_BUSY = 5
-EXIT_STORAGE = 6
-EXIT_TAMPERED = 7
-
 EPILOG = """\b
 Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 refused, 4 wrong
 secret, 5 busy (try again), 6 disk full or damaged, 7 key header changed
 from outside or data of a newer program."""
-
-# The most specific class first: the first match counts.
-_SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
-    (ScopeDenied, EXIT_SECRET, "this secret may not do that: use the password or the recovery key"),
-    (AccountDisabled, EXIT_SECRET, "the account is disabled: run 'sealbox account enable' first"),
-    (AuthenticationFailed, EXIT_SECRET, "wrong name or secret: check both and try again"),
-    (AccountExists, EXIT_REFUSED, "that address is taken: choose another one or delete what uses it"),
-    (NoSuchAccount, EXIT_REFUSED, "there is no such account: see 'sealbox account list'"),
-    (NoSuchDomain, EXIT_REFUSED, "there is no such domain: add it with 'sealbox domain add'"),
-    (DomainInUse, EXIT_REFUSED, "the domain still has addresses: delete its accounts and aliases first"),
-    (NoSuchAddress, EXIT_REFUSED, "there is no such alias: see 'sealbox alias list'"),
-    (NoSuchKeyslot, EXIT_REFUSED, "there is no such app password: see 'sealbox app-password list'"),
-    (
-        NoSuchInvitation,
-        EXIT_REFUSED,
-        "there is no such invitation: it was used, has run out, or see 'sealbox invite --list'",
-    ),
-    (LastKeyslot, EXIT_REFUSED, "that is the account's last keyslot: add another one first"),
-    (AddressInvalid, EXIT_REFUSED, "that is not a usable address, domain or label: check the spelling"),
-    (PasswordUnusable, EXIT_REFUSED, "that text cannot be a password: choose another one, in UTF-8"),
-    (NotInitialised, EXIT_REFUSED, "there is no data here yet: check --data, or add the first account"),
-    (LimitExceeded, EXIT_REFUSED, "the account has too many of these: remove one first"),
-    (
-        OverQuota,
-        EXIT_REFUSED,
-        "the account is full: what fitted is there; make room or raise its limits, and run it again",
-    ),
-    (NoSuchMailbox, EXIT_BUSY, "a mailbox was deleted meanwhile: run it again"),
-    (KeysChanged, EXIT_BUSY, "the account has got a new master key meanwhile: run it again"),
-    (Busy, EXIT_BUSY, "another process holds the lock: try again in a moment"),
-    (TooManyLogins, EXIT_BUSY, "not enough memory for key derivation: try again in a moment"),
-    (StorageFull, EXIT_STORAGE, f'the disk is full: make room and try again, see {GUIDE}, "{FULL_SECTION}"'),
-    (
-        ServerKeyLost,
-        EXIT_STORAGE,
-        "server.key is missing or damaged, though there is a directory or accounts:"
-        f' see {GUIDE}, "{SERVER_SECTION}"',
-    ),
-    (
-        DirectoryEmpty,
-        EXIT_STORAGE,
-        "the database of [directory] url has no directory: check the url, or fill it with 'sealbox directory"
-        " import'; on a new server 'sealbox account add' or 'sealbox domain add' makes it: see"
-        f' {GUIDE}, "{POSTGRESQL_SECTION}"',
-    ),
-    (
-        DirectoryKeyWrong,
-        EXIT_STORAGE,
-        "the directory in PostgreSQL is sealed with another key, or [directory] key_file cannot be read, or"
-        f' has no key: see {GUIDE}, "{POSTGRESQL_SECTION}"',
-    ),
-    (
-        DirectoryRefused,
-        EXIT_STORAGE,
-        "the role of [directory] url lacks a right in PostgreSQL: let it own the database, see"
-        f' {GUIDE}, "{POSTGRESQL_SECTION}"',
-    ),
-    (DriverMissing, EXIT_STORAGE, DRIVER_MISSING),
-    (
-        OnAnotherNode,
-        EXIT_REFUSED,
-        "another node has this account, 'sealbox account list' says which: run it there; an account without"
-        " one is taken by 'sealbox node claim' on the server that has its folder",
-    ),
-    (
-        NodeNameInvalid,
-        EXIT_REFUSED,
-        "a node is called by lower-case letters, digits and hyphens, and reached at HOST:PORT, by a proxy at"
-        " IP:PORT or [IPv6 address]:PORT",
-    ),
-    (
-        NoSuchNode,
-        EXIT_REFUSED,
-        "there is no such node: 'sealbox node list' shows all, 'sealbox node add NAME HOST:PORT' adds one",
-    ),
-    (NodeInUse, EXIT_REFUSED, "the node still has accounts: see 'sealbox account list'"),
-    (NodeGenerationPast, EXIT_BUSY, "the account was given to a node meanwhile: look where it is now"),
-    (
-        OutcomeUnknown,
-        EXIT_BUSY,
-        "the connection to PostgreSQL was lost in the midst of it: look whether it was done, and try again",
-    ),
-    (
-        DirectoryUnavailable,
-        EXIT_BUSY,
-        "the directory's PostgreSQL cannot be reached or refuses the connection, the line above says why:"
-        f' see {GUIDE}, "{POSTGRESQL_SECTION}"',
-    ),
-    (
-        DirectoryNotEmpty,
-        EXIT_REFUSED,
-        "that directory has other accounts or domains already: only an empty one can be filled",
-    ),
-    (
-        ExportInvalid,
-        EXIT_REFUSED,
-        "that is no export of a directory, or it was cut short or changed: export it again",
-    ),
-    (
-        DirectoryLost,
-        EXIT_STORAGE,
-        f'directory.db is missing, though there are accounts: see {GUIDE}, "{SERVER_SECTION}"',
-    ),
-    (DatabaseDamaged, EXIT_STORAGE, f"a database is damaged, the line above says which: see {GUIDE}"),
-    (
-        StorageFailed,
-        EXIT_STORAGE,
-        "the data could not be read or written: check the disk, and who owns each file of the data root",
-    ),
-    (HeaderTampered, EXIT_TAMPERED, "the key header is not the one this program wrote: restore it"),
-    (TooNew, EXIT_TAMPERED, "a newer program wrote this data: upgrade this one"),
-)
 
 
 class Refusal(Exception):
@@ -439,18 +282,6 @@ def _exit_code(error: BackupError) -> int:
             return EXIT_REFUSED
 
 
-def explain(error: StoreError, root: Path | None = None) -> tuple[str, int]:
-    """The sentence and the exit code for an error of the store; ``root`` is where the data are."""
-    for kind, exit_code, sentence in _SENTENCES:
-        if isinstance(error, kind):
-            if kind is StorageFull and root is not None:
-                sentence += f" (the data: {volume_of(root)})"
-            if kind is NotInitialised and root is not None:
-                sentence = sentence.replace("here yet", f"in {root.absolute()} yet")
-            return sentence, exit_code
-    return "unexpected error of the store: please report it", 1
-
-
 def find_account(directory: Directory, name: str) -> AccountRecord:
     """The account called ``name``. Raises NoSuchAccount."""
     record = directory.login(name)
@@ -470,3 +301,29 @@ def _fail(sentence: str, exit_code: int, as_json: bool) -> NoReturn:
     text = json.dumps({"error": sentence, "exit_code": exit_code}) if as_json else f"sealbox: {sentence}"
     click.echo(text, err=True)
     sys.exit(exit_code)
+
+
+__all__ = [
+    "DEFAULT_DATA",
+    "EPILOG",
+    "EXIT_BUSY",
+    "EXIT_REFUSED",
+    "EXIT_SECRET",
+    "EXIT_STORAGE",
+    "EXIT_TAMPERED",
+    "EXIT_USAGE",
+    "Cli",
+    "GivenPaths",
+    "Refusal",
+    "argon2_params",
+    "command",
+    "data_root",
+    "deletion_hold_days",
+    "explain",
+    "find_account",
+    "find_account_here",
+    "machine_command",
+    "mail_limits",
+    "put_directory_of",
+    "retention_days",
+]

@@ -1,4 +1,4 @@
-"""``sealbox server-key rotate``. Exit codes: see deploy/cli/root.py."""
+"""``sealbox server-key rotate``. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``sealbox top``: the running server's numbers, live in the terminal. Exit codes: see deploy/cli/root.py."""
+"""``sealbox top``: the running server's numbers, live in the terminal.
+
+Exit codes: see deploy/cli/sentences.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sealbox volume: the encrypted volume that the data lies on. Exit codes: see deploy/cli/root.py."""
+"""sealbox volume: the encrypted volume that the data lies on. Exit codes: see deploy/cli/sentences.py."""
 
 from __future__ import annotations
 

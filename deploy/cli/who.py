@@ -1,4 +1,4 @@
-"""sealbox who, sealbox kick: the sessions of a running server. Exit codes: see deploy/cli/root.py."""
+"""sealbox who, sealbox kick: the sessions of a running server. Exit codes: see deploy/cli/sentences.py."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

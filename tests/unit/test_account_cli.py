@@ -9,7 +9,7 @@ import click
 import pytest
 from command_world import PASSWORD, answer
 
-from deploy.cli import root as root_module
+from deploy.cli import sentences
 from deploy.cli.main import main
 from deploy.cli.man_pages import commands_of
 from deploy.cli.root import explain
@@ -368,7 +368,7 @@ def all_errors(kind=StoreError):
 
 def test_every_error_this_module_can_meet_is_explained():
     """Sentences are lower case, without a full stop, and say what to do."""
-    for kind, exit_code, sentence in root_module._SENTENCES:
+    for kind, exit_code, sentence in sentences.SENTENCES:
         assert explain(kind()) == (sentence, exit_code)
         assert sentence[0].islower()
         assert not sentence.endswith(".")
