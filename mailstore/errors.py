@@ -149,6 +149,10 @@ class OnAnotherNode(StoreError):
     """Another node has the account, or none that is known; only that one may open it, or take mail for it."""
 
 
+class AccountMoving(Busy):
+    """The account is closed because it is on its way to another node, for seconds."""
+
+
 class DirectoryUnavailable(StoreError):
     """The database of the directory does not answer now; what is asked may succeed later."""
 
@@ -203,6 +207,22 @@ class NodeInUse(AdministrationRefused):
 
 class NodeGenerationPast(AdministrationRefused):
     """The account has come to a node at this generation, or a later one, already."""
+
+
+class DirectoryNotShared(AdministrationRefused):
+    """This needs a directory that several nodes share, and a name of this one."""
+
+
+class AlreadyThere(AdministrationRefused):
+    """The node that the account is to go to has it."""
+
+
+class MoveUnderWay(AdministrationRefused):
+    """The account is being moved already."""
+
+
+class MoveOver(AdministrationRefused):
+    """The move has ended: it was cancelled, has failed, or the account has arrived."""
 
 
 class NotInitialised(AdministrationRefused):

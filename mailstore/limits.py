@@ -33,6 +33,20 @@ class DirectoryLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveLimits:
+    """Bounds on the move of an account from one node to another."""
+
+    silence_max_s: float = 60.0
+    """Seconds without a step of the other node after which a move is given up."""
+
+    closed_max_s: float = 60.0
+    """Seconds that the target has to take an account that is closed; then it is opened again."""
+
+    at_once: int = 2
+    """Accounts that a node copies at a time."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLimits:
     """Bounds on one account and on what it costs a worker process."""
 

@@ -6,7 +6,7 @@ from mailstore.directory.pg_connection import Database, Txn
 from mailstore.directory.sealing import DIRECTORY_ID_BYTES, Place, Sealer
 from mailstore.errors import DirectoryEmpty, DirectoryKeyWrong, TooNew
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _ADVISORY_LOCK = 0x5EA1B0C5
 """Whoever makes or migrates tables holds it until the end of the transaction."""
 
@@ -29,7 +29,12 @@ CREATE INDEX sealbox_address_account ON sealbox_address (account);
 CREATE UNIQUE INDEX sealbox_address_name ON sealbox_address (account) WHERE is_name;
 """
 _VERSION_2 = f"CREATE TABLE sealbox_node (id bytea PRIMARY KEY, {_SEALED});"
-MIGRATIONS = (_VERSION_1, _VERSION_2)
+_VERSION_3 = f"""
+CREATE TABLE sealbox_move (
+    account bytea PRIMARY KEY REFERENCES sealbox_account ON DELETE CASCADE,
+    touched timestamptz NOT NULL DEFAULT clock_timestamp(), {_SEALED});
+"""
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 """The statements that lead from each version to the next; never edited later."""
 
 SETTINGS_TABLE = "directory"

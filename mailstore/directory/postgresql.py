@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 from mailstore.address import read_address, read_domain, read_login_name, require_address, require_domain
 from mailstore.directory import pg_rows, pg_schema
 from mailstore.directory.interface import AccountRecord, Alias, Contents, FileWatch, Node, Recipient
+from mailstore.directory.moves import Moves
 from mailstore.directory.nodes import require_node, seeming_node
 from mailstore.directory.pg_cache import Cache, Question
 from mailstore.directory.pg_connection import Database, Listening, Txn, hosts_of
 from mailstore.directory.pg_listener import Listener
+from mailstore.directory.pg_moves import PostgresMoves
 from mailstore.directory.pg_rows import Change, Rows
 from mailstore.directory.sealing import Sealer
 from mailstore.errors import DirectoryUnavailable, NoSuchAccount, NoSuchAddress, NoSuchDomain
@@ -245,6 +247,10 @@ class PostgresDirectory:
     def set_node(self, account_id: AccountId, node: str, generation: int) -> None:
         """See :class:`Directory`."""
         self._change(Change.set_node, account_id, node, generation)
+
+    def moves(self) -> Moves:
+        """See :class:`mailstore.directory.moves.Shared`."""
+        return PostgresMoves(self._database, lambda: self._sealer)
 
     def add_domain(self, domain: str) -> None:
         """See :class:`Directory`."""
