@@ -15,7 +15,8 @@ from twisted.internet.testing import StringTransport
 from protocols.envelope.message import RECEIVED_FIELD_MAX_BYTES, Trace
 from protocols.envelope.onward import OnwardMail
 from protocols.envelope.replies import Reply
-from protocols.lmtp.client import Dialogue, NodeClient, Unanswered
+from protocols.lmtp.client import NodeClient
+from protocols.lmtp.dialogue import Dialogue, Unanswered
 
 FULL = Reply(452, b"4.2.2", b"mailbox full")
 DONE = Reply(250, b"2.0.0", b"delivered there")
