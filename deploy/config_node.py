@@ -35,6 +35,7 @@ class NodeSection(Section):
     ca: Path | None = None
     connect_timeout_s: float = Field(default=_DEFAULTS.connect_timeout_s, gt=0)
     answer_timeout_s: float = Field(default=_DEFAULTS.answer_timeout_s, gt=0)
+    silent_s: float = Field(default=_DEFAULTS.silent_s, ge=0)
     connections_max: int = Field(default=_DEFAULTS.connections_max, ge=1)
 
     @field_validator("name")
@@ -69,7 +70,7 @@ class NodeSection(Section):
         return NodeFiles(self.certificate, self.private_key, self.ca)
 
     def limits(self) -> NodeLimits:
-        """The bounds on bringing mail to others."""
+        """The bounds on what others are asked."""
         return NodeLimits(**{one.name: getattr(self, one.name) for one in fields(NodeLimits)})
 
     def check_listening(self, endpoints: tuple[str, ...]) -> None:

@@ -15,7 +15,8 @@ from protocols.envelope.message import RECEIVED_FIELD_MAX_BYTES
 from protocols.envelope.recipients import DeliveryStore
 from protocols.imap.server import ImapFactory
 from protocols.limits import EnvelopeLimits
-from protocols.lmtp.client import NodeClient
+from protocols.lmtp.client import NodeMail
+from protocols.lmtp.nodes import Nodes
 from protocols.lmtp.server import LmtpFactory
 from protocols.load import Load
 from protocols.login import LoginGuard
@@ -71,10 +72,11 @@ class Factories:
         if node is not None:
             paths = node.certificate, node.private_key, node.authority
             self._node_tls = NodeTlsContext(*paths)
-            self._onward = NodeClient(
+            nodes = Nodes(
                 *(shared.reactor, shared.store.node_address, NodeTlsClient(*paths)),
                 *(config.hostname, config.node.limits()),
             )
+            self._onward = NodeMail(nodes)
         self._tls = {name: TlsContext(*files, name.encode("ascii")) for name in ("imap", "pop3", "lmtp")}
 
     def make(self, service: ServiceName, *, over_tcp: bool) -> Made:

@@ -243,12 +243,14 @@ class EnvelopeLimits:
 
 @dataclass(frozen=True, slots=True)
 class NodeLimits:
-    """Bounds on bringing mail to other nodes. Times in seconds."""
+    """Bounds on what other nodes are asked. Times in seconds."""
 
     connect_timeout_s: float = 5.0
-    """To find and reach the other node; beyond it its recipients are answered 451."""
+    """To reach the other node and hear its greeting; beyond it its recipients are answered 451."""
     answer_timeout_s: float = 120.0
     """For each of its replies; for the first one to a message, its octets included."""
+    silent_s: float = 5.0
+    """For which nobody waits again for a node that was waited for in vain."""
     connections_max: int = 50
     """From one worker to one node at a time; mail beyond it is answered 451."""
 

@@ -104,7 +104,7 @@ class Cluster:
                 + settings.replace("[listen]\n", door)
                 + f'\n[directory]\nurl = "{url}"\nkey_file = "{key}"\n[node]\nname = "{name}"\n'
                 + f'certificate = "{certificate}"\nprivate_key = "{private_key}"\n'
-                + f'ca = "{self.authority.file}"\n'
+                + f'ca = "{self.authority.file}"\nconnect_timeout_s = 60\n'
             )
             self.nodes[name] = Node(name, server, config, port)
             base = free_port_base(base)

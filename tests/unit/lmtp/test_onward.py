@@ -7,16 +7,14 @@ from typing import Any
 
 import pytest
 from lmtp_world import MESSAGE, LmtpWorld
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectingCancelledError
+from nodes_world import Connection
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
 from protocols.envelope.message import RECEIVED_FIELD_MAX_BYTES, Trace
 from protocols.envelope.onward import OnwardMail
 from protocols.envelope.replies import Reply
-from protocols.lmtp.client import NodeClient
-from protocols.lmtp.dialogue import Dialogue, Unanswered
+from protocols.lmtp.dialogue import Dialogue
 
 FULL = Reply(452, b"4.2.2", b"mailbox full")
 DONE = Reply(250, b"2.0.0", b"delivered there")
@@ -90,16 +88,6 @@ def test_the_field_that_is_added_has_a_bound() -> None:
     """So that what is taken here is not too large there."""
     longest = Trace(b"LMTP", b"", b"x" * 255, "f" * 39, b"y" * 255, True, True, b"0" * 16, 0)
     assert len(longest.received_field()) < RECEIVED_FIELD_MAX_BYTES
-
-
-class Connection(StringTransport):
-    """A transport that is closed when it is told so."""
-
-    aborted = False
-
-    def abortConnection(self) -> None:
-        """Closed at once."""
-        self.aborted = True
 
 
 @pytest.fixture
@@ -190,51 +178,3 @@ def test_who_leaves_in_the_middle_of_a_message_sends_nothing_more(dialogue) -> N
     talk.end()
     assert transport.aborted
     assert b"QUIT" not in transport.value()
-
-
-def test_a_node_gets_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mail beyond them is put off at once, and one that has ended makes room."""
-    held: list[Deferred[Any]] = []
-
-    async def connect(_self: NodeClient, _node: str) -> Any:
-        held.append(Deferred())
-        return await held[-1]
-
-    monkeypatch.setattr(NodeClient, "_connect", connect)
-    limits = type("Limits", (), {"connections_max": 2})
-    client = NodeClient(Clock(), None, None, "x", limits)  # type: ignore[arg-type]  # nothing is connected to
-    mail = OnwardMail(b"", False, (b"ann@example.org",), MESSAGE)
-    results: list[Any] = []
-    for _ in range(3):
-        Deferred.fromCoroutine(client.pass_on("b", mail)).addCallback(results.append)
-    assert (len(held), [one.code for one in results[0]]) == (2, [451])
-    held[0].errback(Unanswered("away"))
-    Deferred.fromCoroutine(client.pass_on("b", mail))
-    assert len(held) == 3
-
-
-def test_a_sender_who_leaves_while_a_node_is_called_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The endpoint has an error of its own for that, which would be taken for a node that is away."""
-    calls: list[Deferred[Any]] = []
-
-    class Endpoint:
-        def connect(self, _factory: object) -> Deferred[Any]:
-            calls.append(Deferred(lambda call: call.errback(ConnectingCancelledError(None))))
-            return calls[-1]
-
-    async def address_of(_node: str) -> str:
-        return "b.example.org:2424"
-
-    monkeypatch.setattr("twisted.internet.endpoints.HostnameEndpoint", lambda *_: None)
-    monkeypatch.setattr("twisted.internet.endpoints.wrapClientTLS", lambda *_: Endpoint())
-    limits = type("Limits", (), {"connections_max": 2, "connect_timeout_s": 5.0, "answer_timeout_s": 30.0})
-    tls = type("Tls", (), {"to": lambda _self, _node: None})()
-    client = NodeClient(Clock(), address_of, tls, "x", limits)  # type: ignore[arg-type]  # nothing is connected to
-    passed = Deferred.fromCoroutine(
-        client.pass_on("b", OnwardMail(b"", False, (b"ann@example.org",), MESSAGE))
-    )
-    passed.cancel()
-    assert calls[0].called
-    failed: list[Any] = []
-    passed.addErrback(lambda failure: failed.append(failure.type))
-    assert failed == [CancelledError]
