@@ -15,7 +15,7 @@ from typing import Any
 from backup.errors import SegmentDamaged
 from backup.former_keys import FormerKey, decode_former
 from backup.segment import SegmentName, StreamId
-from mailstore.directory import AccountRecord, Directory
+from mailstore.directory import AccountRecord, Directory, DomainLimits
 from mailstore.keys import AccountId, PublicKey
 from mailstore.model import Pop3Settings
 from mailstore.names import mailbox_name
@@ -64,9 +64,7 @@ def records_of(facts: ServerFacts) -> dict[str, bytes]:
     }
     if facts.notes:
         plain["notes"] = dict(facts.notes)
-    quotas = directory.domain_quotas()
-    if quotas:
-        plain["domain_quotas"] = quotas
+    plain |= _limits_tree(directory.domain_limits())
     for account in accounts:
         plain[_ACCOUNT + account.account_id] = (
             {
@@ -81,6 +79,17 @@ def records_of(facts: ServerFacts) -> dict[str, bytes]:
             | _node_tree(account)
         )
     return {name: json.dumps(value, sort_keys=True).encode("utf-8") for name, value in plain.items()}
+
+
+def _limits_tree(limits: Mapping[str, DomainLimits]) -> dict[str, object]:
+    """Nothing where no domain is limited, as below."""
+    quotas = {domain: one.quota_bytes for domain, one in limits.items() if one.quota_bytes is not None}
+    numbers = {
+        domain: {"accounts": one.accounts, "aliases": one.aliases}
+        for domain, one in limits.items()
+        if one.accounts is not None or one.aliases is not None
+    }
+    return ({"domain_quotas": quotas} if quotas else {}) | ({"domain_numbers": numbers} if numbers else {})
 
 
 def _pop3_tree(settings: Pop3Settings) -> dict[str, object]:
@@ -139,6 +148,9 @@ class Server:
     aliases: dict[str, AccountId] = field(default_factory=dict, repr=False)
     domains: list[str] = field(default_factory=list, repr=False)
     domain_quotas: dict[str, int] = field(default_factory=dict, repr=False)
+    domain_numbers: dict[str, dict[str, int | None]] = field(default_factory=dict, repr=False)
+    """How many accounts and aliases each may have."""
+
     default_domain: str | None = field(default=None, repr=False)
     server_key: bytes = field(default=b"", repr=False)
     notes: dict[str, str] = field(default_factory=dict, repr=False)
@@ -177,7 +189,7 @@ class Server:
                     StreamId(head["stream"]),
                     int(head["sequence"]),
                     bytes.fromhex(head["sha256"]),
-                    None if head.get("signed_from") is None else int(head["signed_from"]),
+                    _number(head.get("signed_from")),
                 )
         if "aliases" in tree:
             self.aliases = {address: AccountId(owner) for address, owner in tree["aliases"].items()}
@@ -185,6 +197,11 @@ class Server:
         if "domain_quotas" in tree:
             quotas = tree["domain_quotas"] or {}
             self.domain_quotas = {domain: int(quota) for domain, quota in quotas.items()}
+        if "domain_numbers" in tree:
+            self.domain_numbers = {
+                domain: {what: _number(one.get(what)) for what in ("accounts", "aliases")}
+                for domain, one in (tree["domain_numbers"] or {}).items()
+            }
         self.default_domain = tree.get("default_domain", self.default_domain)
         if "server_key" in tree:
             self.server_key = bytes.fromhex(tree["server_key"])
@@ -205,13 +222,17 @@ class Server:
         return everyone.get(wanted) or by_name.get(wanted) or (everyone.get(owner) if owner else None)
 
 
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
 def _record(account: str, entry: dict[str, Any]) -> AccountRecord:
     return AccountRecord(
         AccountId(account),
         str(entry["name"]),
         PublicKey(base64.b64decode(entry["public_key"], validate=True)),
         int(entry["header_generation"]),
-        None if entry["quota_bytes"] is None else int(entry["quota_bytes"]),
+        _number(entry["quota_bytes"]),
         int(entry["created"]),
         bool(entry["disabled"]),
         _pop3_settings(entry.get("pop3", {})),
@@ -222,10 +243,9 @@ def _record(account: str, entry: dict[str, Any]) -> AccountRecord:
 
 def _pop3_settings(entry: dict[str, Any]) -> Pop3Settings:
     default = Pop3Settings()
-    delay = entry.get("login_delay_s")
     return Pop3Settings(
         mailbox_name(str(entry.get("maildrop", default.maildrop))),
         bool(entry.get("retr_marks_seen", default.retr_marks_seen)),
         bool(entry.get("dele_to_trash", default.dele_to_trash)),
-        None if delay is None else int(delay),
+        _number(entry.get("login_delay_s")),
     )

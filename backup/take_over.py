@@ -15,7 +15,7 @@ from backup.segment import SERVER
 from backup.signing import Signer
 from backup.state import FORGOTTEN, STATE_FILE, Segment, State, Stream
 from mailstore.account import has_server, make_root, open_directory, read_server_key
-from mailstore.directory import given_to_this
+from mailstore.directory import Directory, given_to_this
 from mailstore.durable import storage_errors, write_new
 from mailstore.errors import AccountExists
 from mailstore.keys import PublicKey
@@ -34,8 +34,6 @@ def restore_server(root: Path, server: Server) -> None:
     try:
         for domain in server.domains:
             directory.add_domain(domain)
-            if domain in server.domain_quotas:
-                directory.set_domain_quota(domain, server.domain_quotas[domain])
         if server.default_domain is not None:
             directory.set_default_domain(server.default_domain)
         for record in server.accounts.values():
@@ -46,8 +44,17 @@ def restore_server(root: Path, server: Server) -> None:
                 directory.add_alias(address, owner)
             except AccountExists:
                 continue  # an earlier try came this far
+        _restore_limits(directory, server)
     finally:
         directory.close()
+
+
+def _restore_limits(directory: Directory, server: Server) -> None:
+    """Last, so that they refuse nothing of what was there."""
+    for domain, quota_bytes in server.domain_quotas.items():
+        directory.limit_domain(domain, quota_bytes=quota_bytes)
+    for domain, numbers in server.domain_numbers.items():
+        directory.limit_domain(domain, **numbers)
 
 
 def _restore_notes(root: Path, server: Server) -> None:

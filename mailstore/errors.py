@@ -189,6 +189,10 @@ class DomainInUse(AdministrationRefused):
     """The domain still has accounts or aliases."""
 
 
+class DomainFull(AdministrationRefused):
+    """The domain has as many accounts, or as many aliases, as it may have."""
+
+
 class NoSuchAddress(AdministrationRefused):
     """The directory has no such alias."""
 

@@ -44,6 +44,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.AddressInvalid: Meaning.FAULT,
     errors.NoSuchDomain: Meaning.FAULT,
     errors.DomainInUse: Meaning.FAULT,
+    errors.DomainFull: Meaning.FAULT,
     errors.NotInitialised: Meaning.OPERATOR,
     errors.DirectoryNotEmpty: Meaning.FAULT,
     errors.ExportInvalid: Meaning.FAULT,

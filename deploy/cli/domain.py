@@ -3,7 +3,7 @@
 import click
 
 from deploy.cli.domain_show import show
-from deploy.cli.quota import domain_limit, domain_limit_text
+from deploy.cli.quota import domain_limit, domain_limit_fields, domain_limit_text
 from deploy.cli.root import EPILOG, Cli, command, find_account
 from mailstore.account import init_root
 
@@ -38,11 +38,11 @@ def list_domains(cli: Cli) -> None:
     """List the domains; no mail is touched."""
     with cli.directory() as directory:
         names, default = directory.domains(), directory.default_domain()
-        quotas = directory.domain_quotas()
-    shown = {name: f"  {domain_limit_text(quota)} for each account" for name, quota in quotas.items()}
+        limits = directory.domain_limits()
+    shown = {name: f"  {domain_limit_text(one)}" for name, one in limits.items()}
     lines = (f"{name}{'  (default)' if name == default else ''}{shown.get(name, '')}" for name in names)
-    fields = {"domains": names, "default": default}
-    cli.answer({**fields, "limits": quotas} if quotas else fields, *lines)
+    limited = {name: domain_limit_fields(one) for name, one in limits.items()}
+    cli.answer({"domains": names, "default": default, "limits": limited}, *lines)
 
 
 @domain.command("delete", epilog=EPILOG)

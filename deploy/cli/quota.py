@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import click
 
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account, mail_limits
-from deploy.texts import size_text
-from mailstore.directory import NO_QUOTA, AccountRecord
+from deploy.texts import counted, size_text
+from mailstore.directory import NO_QUOTA, AccountRecord, DomainLimits
 
 _SIZE = re.compile(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -73,26 +73,46 @@ class Limits:
         return next((name for name, level in levels if level is not None), None)
 
 
-def domain_limit_text(quota_bytes: int | None) -> str:
-    """What a domain says of its accounts, for people."""
+def domain_limit_text(limits: DomainLimits) -> str:
+    """What a domain may have, for people."""
+    parts = [f"{_quota_text(limits.quota_bytes)} for each account without its own"]
+    parts += [] if limits.accounts is None else [f"{counted(limits.accounts, 'account')} at most"]
+    parts += [] if limits.aliases is None else [f"{counted(limits.aliases, 'alias', 'aliases')} at most"]
+    return ", ".join(parts)
+
+
+def _quota_text(quota_bytes: int | None) -> str:
     if quota_bytes is None:
         return "the server's limit"
     return "no limit" if quota_bytes == NO_QUOTA else size_text(quota_bytes)
 
 
-def _quota_option(function: Callable[..., None]) -> Callable[..., None]:
+def domain_limit_fields(limits: DomainLimits) -> dict[str, object]:
+    """The same for JSON; null is no limit of the domain's."""
+    return asdict(limits) | {"quota_bytes": None if limits.quota_bytes == NO_QUOTA else limits.quota_bytes}
+
+
+def _quota_option(*, required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
         "--quota",
         "quota",
         metavar="SIZE",
-        required=True,
+        required=required,
         help="Like 500M or 2G; 'none' for no limit; 'default' for what the level above says.",
-    )(function)
+    )
+
+
+def _parse_number(text: str) -> int | None:
+    if text == _NONE:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise Refusal("that is not a number: write it like 25, or 'none' for no limit", EXIT_USAGE)
+    return int(text)
 
 
 @click.command("limit", epilog=EPILOG)
 @click.argument("name")
-@_quota_option
+@_quota_option(required=True)
 @command
 def account_limit(cli: Cli, name: str, quota: str) -> None:
     """Set how much mail the account NAME may have, at once; no mail that is there is removed.
@@ -113,16 +133,25 @@ def account_limit(cli: Cli, name: str, quota: str) -> None:
 
 @click.command("limit", epilog=EPILOG)
 @click.argument("name")
-@_quota_option
+@_quota_option(required=False)
+@click.option("--accounts", metavar="N", help="How many accounts it may have; 'none' for no limit.")
+@click.option("--aliases", metavar="N", help="How many aliases it may have; 'none' for no limit.")
 @command
-def domain_limit(cli: Cli, name: str, quota: str) -> None:
-    """Set how much mail each account of the domain NAME may have; no mail that is there is removed.
+def domain_limit(cli: Cli, name: str, quota: str | None, accounts: str | None, aliases: str | None) -> None:
+    """Limit the domain NAME: how much mail each account may have, how many accounts and aliases there may be.
 
-    Accounts with a limit of their own ('sealbox account limit') keep that.
+    Nothing that is there is removed, no mail, account or alias, even if it is more: only more of it is
+    refused. Accounts with a storage limit of their own ('sealbox account limit') keep that.
     """
-    wanted = _parse_limit(quota)
+    wanted: dict[str, int | None] = {}
+    if quota is not None:
+        wanted["quota_bytes"] = _parse_limit(quota)
+    if accounts is not None:
+        wanted["accounts"] = _parse_number(accounts)
+    if aliases is not None:
+        wanted["aliases"] = _parse_number(aliases)
+    if not wanted:
+        raise Refusal("say what to limit: --quota SIZE, --accounts N or --aliases N", EXIT_USAGE)
     with cli.directory() as directory:
-        directory.set_domain_quota(name, wanted)
-    text = domain_limit_text(wanted)
-    fields = {"name": name, "quota_bytes": None if wanted == NO_QUOTA else wanted}
-    cli.answer(fields, f"domain {name}: {text} for each account without its own")
+        limits = directory.limit_domain(name, **wanted)
+    cli.answer({"name": name, **domain_limit_fields(limits)}, f"domain {name}: {domain_limit_text(limits)}")

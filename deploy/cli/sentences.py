@@ -29,6 +29,7 @@ from mailstore.errors import (
     DirectoryNotEmpty,
     DirectoryRefused,
     DirectoryUnavailable,
+    DomainFull,
     DomainInUse,
     DriverMissing,
     ExportInvalid,
@@ -77,6 +78,12 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (NoSuchAccount, EXIT_REFUSED, "there is no such account: see 'sealbox account list'"),
     (NoSuchDomain, EXIT_REFUSED, "there is no such domain: add it with 'sealbox domain add'"),
     (DomainInUse, EXIT_REFUSED, "the domain still has addresses: delete its accounts and aliases first"),
+    (
+        DomainFull,
+        EXIT_REFUSED,
+        "the domain has as many accounts or aliases as it may: 'sealbox domain list' shows how many that is,"
+        " 'sealbox domain limit' raises it",
+    ),
     (NoSuchAddress, EXIT_REFUSED, "there is no such alias: see 'sealbox alias list'"),
     (NoSuchKeyslot, EXIT_REFUSED, "there is no such app password: see 'sealbox app-password list'"),
     (

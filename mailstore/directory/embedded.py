@@ -16,10 +16,12 @@ from mailstore.damage import DamagedDatabase
 from mailstore.directory import embedded_rows as rows
 from mailstore.directory.embedded_schema import MIGRATIONS
 from mailstore.directory.interface import (
+    NO_LIMITS,
     AccountRecord,
     Alias,
     Contents,
     Directory,
+    DomainLimits,
     FileWatch,
     Node,
     Recipient,
@@ -31,7 +33,6 @@ from mailstore.errors import (
     Busy,
     NoSuchAccount,
     NoSuchAddress,
-    NoSuchDomain,
     StorageFailed,
     StorageFull,
     StoreError,
@@ -46,7 +47,7 @@ from mailstore.server_rekeying import Rekeying
 T = TypeVar("T")
 
 DIRECTORY_FILE = "directory.db"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 IDLE_CONNECTIONS = 8
 CACHE_KIB = 2000
 """Page cache of a connection."""
@@ -210,21 +211,20 @@ class EmbeddedDirectory:
 
     def domains(self) -> list[str]:
         """See :class:`Directory`."""
-        return self._read(rows.domains)
+        return sorted(self._read(rows.domains))
 
     def add_domain(self, domain: str) -> None:
         """See :class:`Directory`."""
         self._write(rows.ensure_domain, require_domain(domain))
 
-    def set_domain_quota(self, domain: str, quota_bytes: int | None) -> None:
+    def limit_domain(self, domain: str, **changed: int | None) -> DomainLimits:
         """See :class:`Directory`."""
-        statement = "UPDATE domain SET quota_bytes = ? WHERE name = ?"
-        if self._write(rows.run, statement, (quota_bytes, read_domain(domain))) == 0:
-            raise NoSuchDomain
+        return self._write(rows.limit_domain, read_domain(domain), changed)
 
-    def domain_quotas(self) -> dict[str, int]:
+    def domain_limits(self) -> dict[str, DomainLimits]:
         """See :class:`Directory`."""
-        return self._read(rows.domain_quotas)
+        found = self._read(rows.domains)
+        return {name: limits for name, limits in sorted(found.items()) if limits != NO_LIMITS}
 
     def remove_domain(self, domain: str) -> None:
         """See :class:`Directory`."""

@@ -1,13 +1,24 @@
 """What is read from and written to the embedded directory, inside a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mailstore.address import Address, read_login_name, require_address
-from mailstore.directory.interface import AccountRecord, Alias, Contents, Doors, Node, Recipient
+from mailstore.directory.interface import (
+    NO_LIMITS,
+    AccountRecord,
+    Alias,
+    Contents,
+    DomainLimits,
+    Doors,
+    Node,
+    Recipient,
+)
 from mailstore.engine import Row, Txn, Value
 from mailstore.errors import (
     AccountExists,
     DirectoryNotEmpty,
+    DomainFull,
     DomainInUse,
     NodeGenerationPast,
     NodeInUse,
@@ -27,6 +38,9 @@ _ACCOUNT = (
     " node, node_generation,"
     " pop3_maildrop, pop3_retr_marks_seen, pop3_dele_to_trash, pop3_login_delay_s FROM account"
 )
+_ADDRESSES = "SELECT count(*) FROM address JOIN account ON account.id = account_id WHERE address.domain = ?"
+_ACCOUNTS_OF = f"{_ADDRESSES} AND address.name = account.name"
+_ALIASES_OF = f"{_ADDRESSES} AND address.name <> account.name"
 
 
 def run(txn: Txn, statement: str, values: Sequence[Value]) -> int:
@@ -82,6 +96,11 @@ def add_account(txn: Txn, record: AccountRecord, address: Address) -> None:
     _require_node(txn, record.node)
     _require_free(txn, address.full)
     ensure_domain(txn, address.domain)
+    _require_room(txn, address, _limits(txn, address.domain).accounts, _ACCOUNTS_OF)
+    _insert_account(txn, record, address)
+
+
+def _insert_account(txn: Txn, record: AccountRecord, address: Address) -> None:
     values = (
         record.account_id,
         address.full,
@@ -163,17 +182,35 @@ def add_alias(txn: Txn, address: Address, account_id: AccountId) -> None:
     if not _has_domain(txn, address.domain):
         raise NoSuchDomain
     _require_free(txn, address.full)
+    _require_room(txn, address, _limits(txn, address.domain).aliases, _ALIASES_OF)
     _insert_address(txn, address, account_id)
 
 
-def domains(txn: Txn) -> list[str]:
-    """See ``Directory``."""
-    return [row[0] for row in txn.rows("SELECT name FROM domain ORDER BY name")]
+def _require_room(txn: Txn, address: Address, most: int | None, counting: str) -> None:
+    """For this address in its domain. Raises DomainFull."""
+    if most is not None and int(txn.value(counting, (address.domain,))) >= most:
+        raise DomainFull
 
 
-def domain_quotas(txn: Txn) -> dict[str, int]:
+def domains(txn: Txn) -> dict[str, DomainLimits]:
+    """All domains with their limits."""
+    rows = txn.rows("SELECT name, quota_bytes, accounts_max, aliases_max FROM domain")
+    return {name: DomainLimits(*limits) for name, *limits in rows}
+
+
+def _limits(txn: Txn, name: str) -> DomainLimits:
+    row = txn.one("SELECT quota_bytes, accounts_max, aliases_max FROM domain WHERE name = ?", (name,))
+    return NO_LIMITS if row is None else DomainLimits(*row)
+
+
+def limit_domain(txn: Txn, name: str | None, changed: Mapping[str, int | None]) -> DomainLimits:
     """See ``Directory``."""
-    return dict(txn.rows("SELECT name, quota_bytes FROM domain WHERE quota_bytes IS NOT NULL"))
+    if name is None or not _has_domain(txn, name):
+        raise NoSuchDomain
+    limits = replace(_limits(txn, name), **changed)
+    statement = "UPDATE domain SET quota_bytes = ?, accounts_max = ?, aliases_max = ? WHERE name = ?"
+    txn.run(statement, (limits.quota_bytes, limits.accounts, limits.aliases, name))
+    return limits
 
 
 def remove_domain(txn: Txn, name: str | None) -> None:
@@ -246,13 +283,12 @@ def _require_free(txn: Txn, address: str) -> None:
 
 def everything(txn: Txn) -> Contents:
     """See ``Directory.contents``."""
-    domains: dict[str, int | None] = dict(txn.rows("SELECT name, quota_bytes FROM domain"))
     query = (
         "SELECT address.name, account_id FROM address JOIN account ON account.id = account_id"
         " WHERE address.name <> account.name"
     )
     aliases = [(row[0], AccountId(row[1])) for row in txn.rows(query)]
-    return Contents.of(setting(txn, "default_domain"), domains, accounts(txn), aliases, nodes(txn))
+    return Contents.of(setting(txn, "default_domain"), domains(txn), accounts(txn), aliases, nodes(txn))
 
 
 def fill(txn: Txn, contents: Contents) -> bool:
@@ -264,10 +300,12 @@ def fill(txn: Txn, contents: Contents) -> bool:
         raise DirectoryNotEmpty
     for node in contents.nodes:
         put_node(txn, node)
-    for domain in contents.domains:
-        txn.run("INSERT INTO domain VALUES (?, ?)", domain)
+    for name, limits in contents.domains:
+        values = name, limits.quota_bytes, limits.accounts, limits.aliases
+        txn.run("INSERT INTO domain VALUES (?, ?, ?, ?)", values)
     for record in contents.accounts:
-        add_account(txn, record, require_address(record.name))
+        _require_node(txn, record.node)
+        _insert_account(txn, record, require_address(record.name))
     for address, account_id in contents.aliases:
         _insert_address(txn, require_address(address), account_id)
     txn.run("DELETE FROM setting WHERE name = 'default_domain'")

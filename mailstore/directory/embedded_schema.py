@@ -31,5 +31,9 @@ ALTER TABLE node ADD COLUMN imap TEXT;
 ALTER TABLE node ADD COLUMN pop3 TEXT;
 ALTER TABLE node ADD COLUMN submission TEXT;
 """
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+_VERSION_6 = """
+ALTER TABLE domain ADD COLUMN accounts_max INTEGER;
+ALTER TABLE domain ADD COLUMN aliases_max INTEGER;
+"""
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """The statements that lead from each version to the next; never edited later."""

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mailstore.address import read_address, read_domain
-from mailstore.directory.interface import AccountRecord, Contents, Node
+from mailstore.directory.interface import AccountRecord, Contents, DomainLimits, Node
 from mailstore.directory.nodes import doors_of, doors_value, require_node
-from mailstore.directory.sealing import account_of, account_value
+from mailstore.directory.sealing import account_of, account_value, limits_of, limits_value
 from mailstore.errors import ExportInvalid, NodeNameInvalid
 from mailstore.keys import AccountId
 
-KIND, VERSIONS = "sealbox directory", (1, 2, 3)
+KIND, VERSIONS = "sealbox directory", (1, 2, 3, 4)
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -35,8 +35,8 @@ def lines_of(contents: Contents) -> Iterator[str]:
     if _has_nodes(contents):
         head["nodes"] = len(contents.nodes)
     yield _line(head)
-    for name, quota_bytes in contents.domains:
-        yield _line({"domain": name, "quota_bytes": quota_bytes})
+    for name, limits in contents.domains:
+        yield _line({"domain": name, **limits_value(limits)})
     for node in contents.nodes:
         yield _line({"node": node.name, "address": node.address} | doors_value(node.doors))
     for record in contents.accounts:
@@ -47,6 +47,8 @@ def lines_of(contents: Contents) -> Iterator[str]:
 
 def _version(contents: Contents) -> int:
     """The least: a program that would lose something is told so by it."""
+    if any(limits.accounts is not None or limits.aliases is not None for _, limits in contents.domains):
+        return 4
     if any(doors_value(node.doors) for node in contents.nodes):
         return 3
     return 2 if _has_nodes(contents) else 1
@@ -80,7 +82,7 @@ def read_lines(lines: Iterable[str]) -> Contents:
 
 class _Reading:
     def __init__(self) -> None:
-        self._domains: dict[str, int | None] = {}
+        self._domains: dict[str, DomainLimits] = {}
         self._accounts: dict[AccountId, AccountRecord] = {}
         self._nodes: dict[str, Node] = {}
         self._aliases: dict[str, AccountId] = {}
@@ -89,9 +91,11 @@ class _Reading:
     def take(self, value: dict[str, Any]) -> None:
         """One line. Raises ValueError, KeyError, TypeError."""
         match value:
-            case {"domain": str(name), "quota_bytes": int() | None as quota_bytes}:
+            case {"domain": str(name)}:
+                limits = limits_of(value)
                 _require(read_domain(name) == name and name not in self._domains)
-                self._domains[name] = quota_bytes
+                _require((limits.accounts or 0) >= 0 and (limits.aliases or 0) >= 0)
+                self._domains[name] = limits
             case {"node": str(name), "address": str(address)}:
                 _require(name not in self._nodes)
                 self._nodes[name] = require_node(Node(name, address, doors_of(value)))

@@ -19,6 +19,23 @@ def storage_limit(*levels: int | None) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainLimits:
+    """What a domain may have; None where it was not limited."""
+
+    quota_bytes: int | None = None
+    """The storage limit of each of its accounts; None: the server's. ``NO_QUOTA`` is possible."""
+
+    accounts: int | None = None
+    """How many accounts may have their name in it."""
+
+    aliases: int | None = None
+    """How many other addresses it may have, whosever they are."""
+
+
+NO_LIMITS = DomainLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class AccountRecord:
     """What the directory knows about an account. ``name`` is its primary address; times in epoch s.
 
@@ -99,8 +116,8 @@ class Contents:
     """Everything that a directory holds, in one order: equal contents are equal directories."""
 
     default_domain: str | None = field(repr=False)
-    domains: tuple[tuple[str, int | None], ...] = field(repr=False)
-    """With the limit of each, in bytes."""
+    domains: tuple[tuple[str, DomainLimits], ...] = field(repr=False)
+    """With what each may have; there may be more, if it was limited later."""
 
     accounts: tuple[AccountRecord, ...] = field(repr=False)
     """Without what they have from their domains."""
@@ -112,7 +129,7 @@ class Contents:
     def of(
         cls,
         default_domain: str | None,
-        domains: Mapping[str, int | None],
+        domains: Mapping[str, DomainLimits],
         accounts: Iterable[AccountRecord],
         aliases: Iterable[tuple[str, AccountId]],
         nodes: Iterable[Node] = (),
@@ -181,7 +198,7 @@ class Directory(Protocol):
 
     def add_account(self, record: AccountRecord) -> None:
         """Add an account, its name as an address, and its domain. Raises AccountExists, AddressInvalid,
-        NoSuchNode."""
+        DomainFull, NoSuchNode."""
 
     def remove_account(self, account_id: AccountId) -> None:
         """Remove an account and its addresses; no error if it is gone already."""
@@ -208,7 +225,7 @@ class Directory(Protocol):
         """Addresses other than account names, sorted; of one account if given."""
 
     def add_alias(self, address: str, account_id: AccountId) -> None:
-        """Add an address. Raises AddressInvalid, NoSuchDomain, AccountExists, NoSuchAccount."""
+        """Add an address. Raises AddressInvalid, NoSuchDomain, AccountExists, DomainFull, NoSuchAccount."""
 
     def remove_alias(self, address: str) -> None:
         """Remove an address that is not an account's name. Raises NoSuchAddress."""
@@ -219,11 +236,14 @@ class Directory(Protocol):
     def add_domain(self, domain: str) -> None:
         """Add a domain; no error if it is there. The first one becomes the default. Raises AddressInvalid."""
 
-    def set_domain_quota(self, domain: str, quota_bytes: int | None) -> None:
-        """Set the storage limit of each account of a domain, None for the server's. Raises NoSuchDomain."""
+    def limit_domain(self, domain: str, **changed: int | None) -> DomainLimits:
+        """Set the limits that are named as in ``DomainLimits``; gives all that the domain has then.
 
-    def domain_quotas(self) -> dict[str, int]:
-        """The limits of the domains that have one."""
+        What is there already stays, even where it is more. Raises NoSuchDomain.
+        """
+
+    def domain_limits(self) -> dict[str, DomainLimits]:
+        """The limits of the domains that have any."""
 
     def remove_domain(self, domain: str) -> None:
         """Remove a domain that no address uses. Raises NoSuchDomain, DomainInUse."""
@@ -261,5 +281,6 @@ class Directory(Protocol):
     def fill(self, contents: Contents) -> bool:
         """Put everything into an empty directory, all or nothing; False if exactly that is there already.
 
+        Limits of domains are taken over, and refuse nothing of it.
         Raises DirectoryNotEmpty.
         """

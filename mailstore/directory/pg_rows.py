@@ -6,22 +6,23 @@ No row is believed: each is opened with the key, at its own place, and has to sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from mailstore.address import Address, require_address
 from mailstore.damage import GUIDE, POSTGRESQL_SECTION
-from mailstore.directory.interface import AccountRecord, Alias, Contents, Node
+from mailstore.directory.interface import NO_LIMITS, AccountRecord, Alias, Contents, DomainLimits, Node
 from mailstore.directory.nodes import doors_of, doors_value
 from mailstore.directory.pg_connection import Row, Txn
 from mailstore.directory.pg_schema import SETTINGS_TABLE, settings_place
-from mailstore.directory.sealing import Place, Sealer, account_of, account_value
+from mailstore.directory.sealing import Place, Sealer, account_of, account_value, limits_of, limits_value
 from mailstore.errors import (
     AccountExists,
     DatabaseDamaged,
     DirectoryNotEmpty,
+    DomainFull,
     DomainInUse,
     NodeGenerationPast,
     NodeInUse,
@@ -177,11 +178,11 @@ class Rows:
             rows = iter(self._txn.rows(f"{query} WHERE account = %s", (row,)))
         return (self._opened(ADDRESS, row) for row in rows)
 
-    def domains(self) -> dict[str, int | None]:
+    def domains(self) -> dict[str, DomainLimits]:
         """All domains with their limits."""
         rows = self._txn.many("SELECT id, key_id, changed, sealed FROM sealbox_domain")
         values = [self._opened(DOMAIN, row) for row in rows]
-        return {value["name"]: value["quota_bytes"] for value in values}
+        return {value["name"]: limits_of(value) for value in values}
 
     def default_domain(self) -> str | None:
         """The domain of a login name without one."""
@@ -235,7 +236,7 @@ class Change(Rows):
             self.put_node(node)
         self._txn.run_many(
             "INSERT INTO sealbox_domain VALUES (%s, %s, %s, %s)",
-            (self._domain_values(name, quota) for name, quota in contents.domains),
+            (self._domain_values(name, limits) for name, limits in contents.domains),
         )
         self._txn.run_many(_INSERT_ACCOUNT, (self._account_values(record) for record in contents.accounts))
         names = ((record.name, record.account_id, True) for record in contents.accounts)
@@ -251,11 +252,12 @@ class Change(Rows):
         return True
 
     def add_account(self, record: AccountRecord, domain: str) -> None:
-        """Raises AccountExists, NoSuchNode."""
+        """Raises AccountExists, DomainFull, NoSuchNode."""
         address = require_address(record.name)
         self._require_node(record.node)
         self._require_free(address.full)
         self.ensure_domain(domain)
+        self._require_room(domain, self._limits(domain).accounts, True)
         self._txn.run(_INSERT_ACCOUNT, self._account_values(record))
         self._txn.run(_INSERT_ADDRESS, self._address_values(address, record.account_id, True))
 
@@ -308,11 +310,12 @@ class Change(Rows):
             raise NoSuchAccount
 
     def add_alias(self, address: Address, account_id: AccountId) -> None:
-        """Raises NoSuchAccount, NoSuchDomain, AccountExists."""
+        """Raises NoSuchAccount, NoSuchDomain, AccountExists, DomainFull."""
         if self.by_id(account_id) is None:
             raise NoSuchAccount
         self._require_domain(address.domain)
         self._require_free(address.full)
+        self._require_room(address.domain, self._limits(address.domain).aliases, False)
         self._txn.run(_INSERT_ADDRESS, self._address_values(address, account_id, False))
 
     def remove_alias(self, address: str) -> bool:
@@ -328,16 +331,20 @@ class Change(Rows):
         """Add a domain that is not there."""
         if self._has_domain(name):
             return
-        self._txn.run("INSERT INTO sealbox_domain VALUES (%s, %s, %s, %s)", self._domain_values(name, None))
+        self._txn.run(
+            "INSERT INTO sealbox_domain VALUES (%s, %s, %s, %s)", self._domain_values(name, NO_LIMITS)
+        )
         if self.default_domain() is None:
             self._set_default(name)
 
-    def set_domain_quota(self, name: str, quota_bytes: int | None) -> None:
-        """Raises NoSuchDomain."""
+    def limit_domain(self, name: str, changed: Mapping[str, int | None]) -> DomainLimits:
+        """What the domain may have from now on. Raises NoSuchDomain."""
         self._require_domain(name)
-        row_id, *sealed = self._domain_values(name, quota_bytes)
+        limits = replace(self._limits(name), **changed)
+        row_id, *sealed = self._domain_values(name, limits)
         statement = "UPDATE sealbox_domain SET key_id = %s, changed = %s, sealed = %s WHERE id = %s"
         self._txn.run(statement, (*sealed, row_id))
+        return limits
 
     def remove_domain(self, name: str) -> None:
         """Raises NoSuchDomain, DomainInUse."""
@@ -368,6 +375,21 @@ class Change(Rows):
         if not self._has_domain(name):
             raise NoSuchDomain
 
+    def _limits(self, name: str) -> DomainLimits:
+        """Of a domain that is there."""
+        query = "SELECT id, key_id, changed, sealed FROM sealbox_domain WHERE id = %s"
+        [row] = self._txn.rows(query, (self._sealer.hashed(DOMAIN, name),))
+        return limits_of(self._opened(DOMAIN, row))
+
+    def _require_room(self, domain: str, most: int | None, is_name: bool) -> None:
+        """For one more address. Raises DomainFull."""
+        if most is None:
+            return
+        query = "SELECT count(*) FROM sealbox_address WHERE domain = %s AND is_name = %s"
+        [(there,)] = self._txn.rows(query, (self._sealer.hashed(DOMAIN, domain), is_name))
+        if there >= most:
+            raise DomainFull
+
     def _require_node(self, name: str | None) -> None:
         if name is None:
             return
@@ -379,9 +401,9 @@ class Change(Rows):
         if self.by_address(address) is not None:
             raise AccountExists
 
-    def _domain_values(self, name: str, quota_bytes: int | None) -> tuple[Any, ...]:
+    def _domain_values(self, name: str, limits: DomainLimits) -> tuple[Any, ...]:
         row = self._sealer.hashed(DOMAIN, name)
-        return row, *self._sealed(DOMAIN, row, {"name": name, "quota_bytes": quota_bytes})
+        return row, *self._sealed(DOMAIN, row, {"name": name, **limits_value(limits)})
 
     def _account_values(self, record: AccountRecord) -> tuple[Any, ...]:
         row = account_row(self._sealer, record.account_id)

@@ -15,7 +15,16 @@ from typing import Any, TypeVar
 
 from mailstore.address import read_address, read_domain, read_login_name, require_address, require_domain
 from mailstore.directory import pg_rows, pg_schema
-from mailstore.directory.interface import AccountRecord, Alias, Contents, FileWatch, Node, Recipient
+from mailstore.directory.interface import (
+    NO_LIMITS,
+    AccountRecord,
+    Alias,
+    Contents,
+    DomainLimits,
+    FileWatch,
+    Node,
+    Recipient,
+)
 from mailstore.directory.moves import Moves
 from mailstore.directory.nodes import require_node, seeming_node
 from mailstore.directory.pg_cache import Cache, Question
@@ -157,10 +166,10 @@ class PostgresDirectory:
         """See :class:`Directory`."""
         return sorted(self._read(Rows.domains))
 
-    def domain_quotas(self) -> dict[str, int]:
+    def domain_limits(self) -> dict[str, DomainLimits]:
         """See :class:`Directory`."""
-        domains: dict[str, int | None] = self._read(Rows.domains)
-        return {name: quota for name, quota in sorted(domains.items()) if quota is not None}
+        found: dict[str, DomainLimits] = self._read(Rows.domains)
+        return {name: limits for name, limits in sorted(found.items()) if limits != NO_LIMITS}
 
     def default_domain(self) -> str | None:
         """See :class:`Directory`. While PostgreSQL is away: what it was last."""
@@ -256,9 +265,10 @@ class PostgresDirectory:
         """See :class:`Directory`."""
         self._change(Change.ensure_domain, require_domain(domain))
 
-    def set_domain_quota(self, domain: str, quota_bytes: int | None) -> None:
+    def limit_domain(self, domain: str, **changed: int | None) -> DomainLimits:
         """See :class:`Directory`."""
-        self._change(Change.set_domain_quota, _domain(domain), quota_bytes)
+        limits: DomainLimits = self._change(Change.limit_domain, _domain(domain), changed)
+        return limits
 
     def remove_domain(self, domain: str) -> None:
         """See :class:`Directory`."""

@@ -14,7 +14,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mailstore.directory.interface import AccountRecord
+from mailstore.directory.interface import AccountRecord, DomainLimits
 from mailstore.keys import AccountId, KeyLabel, PublicKey, RandomBytes, derive
 from mailstore.model import Pop3Settings
 from mailstore.names import mailbox_name
@@ -74,6 +74,20 @@ class Sealer:
     def _bound(self, place: Place) -> bytes:
         head = b"sealbox/1/directory-row\0" + self.key_id + self.directory_id + place.table.encode() + b"\0"
         return head + place.changed.to_bytes(8, "big") + place.row
+
+
+def limits_value(limits: DomainLimits) -> dict[str, Any]:
+    """A domain's limits as they are sealed and exported; how many it may have only where that is limited."""
+    numbers = {"accounts": limits.accounts, "aliases": limits.aliases}
+    set_ones = {what: number for what, number in numbers.items() if number is not None}
+    return {"quota_bytes": limits.quota_bytes, **set_ones}
+
+
+def limits_of(value: dict[str, Any]) -> DomainLimits:
+    """The limits that :func:`limits_value` describes. Raises ValueError, KeyError, TypeError."""
+    return DomainLimits(
+        _number(value["quota_bytes"]), _number(value.get("accounts")), _number(value.get("aliases"))
+    )
 
 
 def account_value(record: AccountRecord) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Fixtures of the commands' tests. What they need is imported late: most tests have nothing to do with it."""
+"""Fixtures of the tests of commands and of directories.
+
+What they need is imported late: most tests have nothing to do with it.
+"""
 
 import pytest
 
@@ -19,3 +22,22 @@ def joe(run):
     code, _out, _err = run("account", "add", "joe@example.org", "--password-stdin", stdin=f"{PASSWORD}\n")
     assert code == 0
     return run
+
+
+@pytest.fixture(params=["embedded", "postgresql"])
+def another(request, tmp_path):
+    """Opens a directory that begins empty, as each process does for itself; once for each kind there is."""
+    from directory_worlds import KINDS
+
+    return KINDS[request.param](tmp_path, request)
+
+
+@pytest.fixture
+def directory(another):
+    """Such a directory with one account."""
+    from directory_worlds import record
+
+    directory = another()
+    directory.add_account(record())
+    yield directory
+    directory.close()

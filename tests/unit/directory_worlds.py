@@ -1,11 +1,16 @@
 """What the tests of directories have in common."""
 
 from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from twisted.internet.task import Clock
 
-from mailstore.directory import AccountRecord
+from mailstore.account import init_root, open_directory
+from mailstore.directory import AccountRecord, Directory, PostgresPlace, put_directory
 from mailstore.keys import AccountId, PublicKey
+from mailstore.limits import DirectoryLimits
 
 JOE, ANN = AccountId("a" * 32), AccountId("b" * 32)
 
@@ -44,3 +49,24 @@ class Reactor(Clock):
         while self.from_threads:
             self.from_threads.popleft()()
         self.advance(1)
+
+
+def embedded(place: Path, _request: pytest.FixtureRequest) -> Callable[[], Directory]:
+    """The one that lies in the data root."""
+    init_root(place)
+    return lambda: open_directory(place)
+
+
+def postgresql(place: Path, request: pytest.FixtureRequest) -> Callable[[], Directory]:
+    """The one that lies in PostgreSQL."""
+    url = request.getfixturevalue("postgresql").new_place()
+    put_directory(place, PostgresPlace(url, limits=PATIENT))
+    request.addfinalizer(lambda: put_directory(place, None))
+    return embedded(place, request)
+
+
+PATIENT = DirectoryLimits(connect_timeout_s=60.0, query_timeout_s=60.0)
+"""A slow machine is no server that is away."""
+
+KINDS = {"embedded": embedded, "postgresql": postgresql}
+"""For each kind what begins one in a folder of the test; the result opens it, as often as it is called."""

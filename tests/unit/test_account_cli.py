@@ -59,7 +59,8 @@ def test_add_list_show(joe):
     shown = answer(joe("account", "show", "joe", "--json"))
     assert shown["account"] == added["account"]
     assert [slot["kind"] for slot in shown["keyslots"]] == ["password"]
-    assert answer(joe("domain", "list", "--json")) == {"domains": ["example.org"], "default": "example.org"}
+    domains = answer(joe("domain", "list", "--json"))
+    assert domains == {"domains": ["example.org"], "default": "example.org", "limits": {}}
     for arguments in (("account", "list"), ("account", "show", "joe"), ("domain", "list")):
         assert "example.org" in joe(*arguments)[1]
 
@@ -90,7 +91,7 @@ def test_limits_of_account_and_domain(joe, tmp_path):
     limit("domain", "example.org", "2G")
     assert shown() == (None, 2 * 2**30, "domain")
     assert "2.00 GiB (by its domain)" in joe("account", "list")[1]
-    assert "example.org  (default)  2.00 GiB for each account" in joe("domain", "list")[1]
+    assert "example.org  (default)  2.00 GiB for each account without its own" in joe("domain", "list")[1]
     assert limit("account", "joe", "500M")["limit_bytes"] == 500 * 2**20
     assert shown() == (500 * 2**20, 500 * 2**20, "account")
     limit("account", "joe", "none")
@@ -103,6 +104,24 @@ def test_limits_of_account_and_domain(joe, tmp_path):
         code, _out, err = joe("account", "limit", "joe", "--quota", wrong)
         assert (code, words in err) == (2, True)
     assert joe("domain", "limit", "example.net", "--quota", "1G")[0] == 3
+
+
+def test_a_domain_has_no_more_than_it_may(joe):
+    """What is there stays; one more is refused with what to do, and leaves no folder."""
+    limited = answer(joe("domain", "limit", "example.org", "--accounts", "1", "--aliases", "0", "--json"))
+    assert limited == {"name": "example.org", "quota_bytes": None, "accounts": 1, "aliases": 0}
+    text = "example.org  (default)  the server's limit for each account without its own, 1 account at most"
+    assert joe("domain", "list")[1] == f"{text}, 0 aliases at most\n"
+    added = joe("account", "add", "ann@example.org", "--password-stdin", stdin=f"{PASSWORD}\n")
+    for code, _out, err in (added, joe("alias", "add", "info@example.org", "joe")):
+        assert (code, "'sealbox domain limit' raises it" in err) == (3, True)
+    folder = Path(answer(joe("account", "show", "joe", "--json"))["folder"])
+    assert [one for two in folder.parent.parent.iterdir() for one in two.iterdir()] == [folder]
+    joe("domain", "limit", "example.org", "--accounts", "none", "--aliases", "none")
+    assert answer(joe("domain", "list", "--json"))["limits"] == {}
+    assert joe("alias", "add", "info@example.org", "joe")[0] == 0
+    for wrong in ((), ("--accounts", "many"), ("--aliases", "-1")):
+        assert joe("domain", "limit", "example.org", *wrong)[0] == 2
 
 
 def test_a_young_account_is_held(joe, tmp_path, monkeypatch):

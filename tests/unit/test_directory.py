@@ -4,26 +4,21 @@ It holds for all of ``KINDS``; what only one of them promises is tested beside t
 """
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from directory_worlds import ANN, JOE, Reactor, record
+from directory_worlds import ANN, JOE, KINDS, Reactor, record
 
-from mailstore.account import init_root, open_directory
 from mailstore.changes import Watcher
 from mailstore.directory import (
-    NO_QUOTA,
     Alias,
     Contents,
     Directory,
+    DomainLimits,
     Doors,
     Node,
-    PostgresPlace,
     lines_of,
-    put_directory,
     read_lines,
 )
 from mailstore.errors import (
@@ -41,44 +36,7 @@ from mailstore.errors import (
     StorageFailed,
 )
 from mailstore.keys import AccountId, PublicKey
-from mailstore.limits import DirectoryLimits
 from mailstore.model import Pop3Settings
-
-
-def embedded(place: Path, _request: pytest.FixtureRequest) -> Callable[[], Directory]:
-    """The one that lies in the data root."""
-    init_root(place)
-    return lambda: open_directory(place)
-
-
-def postgresql(place: Path, request: pytest.FixtureRequest) -> Callable[[], Directory]:
-    """The one that lies in PostgreSQL."""
-    url = request.getfixturevalue("postgresql").new_place()
-    put_directory(place, PostgresPlace(url, limits=PATIENT))
-    request.addfinalizer(lambda: put_directory(place, None))
-    return embedded(place, request)
-
-
-PATIENT = DirectoryLimits(connect_timeout_s=60.0, query_timeout_s=60.0)
-"""A slow machine is no server that is away."""
-
-KINDS = {"embedded": embedded, "postgresql": postgresql}
-"""For each kind what begins one in a folder of the test; the result opens it, as often as it is called."""
-
-
-@pytest.fixture(params=KINDS)
-def another(request, tmp_path):
-    """Opens a directory that begins empty, as each process does for itself."""
-    return KINDS[request.param](tmp_path, request)
-
-
-@pytest.fixture
-def directory(another):
-    """A directory with one account."""
-    directory = another()
-    directory.add_account(record())
-    yield directory
-    directory.close()
 
 
 @pytest.mark.parametrize(
@@ -249,38 +207,6 @@ def test_changing_a_record(directory):
         directory.set_quota(ANN, None)
 
 
-def test_the_nearest_storage_limit_counts(directory):
-    """The account's own, else that of the domain of its name, else the server's; 'none' is a limit, too."""
-    directory.add_alias("info@example.org", JOE)
-    directory.add_domain("example.com")
-    directory.add_alias("joe@example.com", JOE)
-    directory.set_domain_quota("example.com", 1)
-
-    def limits(default):
-        found = [directory.account(JOE), directory.login("joe@example.org"), directory.accounts()[0]]
-        found += [
-            directory.resolve(name) for name in ("joe+x@example.org", "info@example.org", "joe@example.com")
-        ]
-        return {one.limit_bytes(default) for one in found}
-
-    assert (limits(None), limits(7)) == ({None}, {7})
-    directory.set_domain_quota("EXAMPLE.org", 50)
-    assert (limits(None), limits(7)) == ({50}, {50})
-    assert directory.domain_quotas() == {"example.com": 1, "example.org": 50}
-    directory.set_quota(JOE, 9)
-    assert limits(7) == {9}
-    directory.set_quota(JOE, NO_QUOTA)
-    assert limits(7) == {None}
-    directory.set_quota(JOE, None)
-    directory.set_domain_quota("example.org", NO_QUOTA)
-    assert limits(7) == {None}
-    directory.set_domain_quota("example.org", None)
-    assert (limits(7), directory.domain_quotas()) == ({7}, {"example.com": 1})
-    for nobodys in ("example.net", "no domain"):
-        with pytest.raises(NoSuchDomain):
-            directory.set_domain_quota(nobodys, 1)
-
-
 def test_pop3_settings(directory):
     """Set for one account alone; the largest delay is known without asking every account."""
     assert directory.largest_pop3_login_delay_s() == 0
@@ -416,7 +342,8 @@ CHANGES = {
     "an account that goes": lambda directory: directory.remove_account(JOE),
     "the lock": lambda directory: directory.set_disabled(JOE, True),
     "the quota": lambda directory: directory.set_quota(JOE, 5),
-    "a domain's quota": lambda directory: directory.set_domain_quota("example.org", 5),
+    "a domain's quota": lambda directory: directory.limit_domain("example.org", quota_bytes=5),
+    "how many aliases a domain may have": lambda directory: directory.limit_domain("example.org", aliases=5),
     "POP3": lambda directory: directory.set_pop3(JOE, Pop3Settings("Lists")),
     "a header": lambda directory: directory.advance_header_generation(JOE, 7),
     "a restored header": lambda directory: directory.set_header(JOE, PublicKey(b"other"), 1),
@@ -480,7 +407,7 @@ def test_what_is_exported_fills_another_which_is_equal_then(directory, other, tm
     directory.put_node(Node("a", "192.0.2.1:24"))
     directory.put_node(Node("b", "[2001:db8::2]:24", Doors("192.0.2.2:1143", None, "192.0.2.2:1587")))
     directory.set_node(ANN, "b", 7)
-    directory.set_domain_quota("example.org", 50)
+    directory.limit_domain("example.org", quota_bytes=50, accounts=0, aliases=99)
     directory.set_default_domain("bücher.example")
     for number in range(30):
         directory.add_alias(f"alias{number}@example.org", ANN)
@@ -493,7 +420,7 @@ def test_what_is_exported_fills_another_which_is_equal_then(directory, other, tm
         Directory.accounts,
         Directory.aliases,
         Directory.domains,
-        Directory.domain_quotas,
+        Directory.domain_limits,
         Directory.nodes,
         Directory.default_domain,
         Directory.largest_pop3_login_delay_s,
@@ -516,7 +443,7 @@ def test_what_is_exported_fills_another_which_is_equal_then(directory, other, tm
 def test_filling_is_all_or_nothing(another):
     """What cannot be there as a whole leaves an empty directory empty."""
     directory = another()
-    twice = Contents(None, (("example.org", None),), (record(), record(ANN)), ())
+    twice = Contents(None, (("example.org", DomainLimits()),), (record(), record(ANN)), ())
     with pytest.raises((AccountExists, StorageFailed)):
         directory.fill(twice)
     assert directory.contents() == Contents.of(None, {}, [], [])

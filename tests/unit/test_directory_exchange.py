@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from directory_worlds import ANN, JOE, record
 
-from mailstore.directory import Contents, Doors, Node, lines_of, read_lines
+from mailstore.directory import Contents, DomainLimits, Doors, Node, lines_of, read_lines
 from mailstore.errors import ExportInvalid
 from mailstore.model import Pop3Settings
 
+NO_LIMITS = DomainLimits()
 CONTENTS = Contents.of(
     "example.org",
-    {"example.org": None, "bücher.example": 7},
+    {"example.org": NO_LIMITS, "bücher.example": DomainLimits(7)},
     [replace(record(), pop3=Pop3Settings("Archive", True, False, 9)), record(ANN, "änne@bücher.example", 5)],
     [("info@example.org", JOE)],
 )
@@ -52,7 +53,7 @@ def changed(line, old, new):
 
 ODD = {
     "another kind": changed(0, "sealbox directory", "other"),
-    "a newer version": changed(0, '"version":1', '"version":4'),
+    "a newer version": changed(0, '"version":1', '"version":5'),
     "a default that is no domain": changed(0, "example.org", "example.net"),
     "a domain that is none": changed(1, "bücher.example", "b cher"),
     "a domain in another spelling": changed(2, "example.org", "EXAMPLE.org"),
@@ -76,7 +77,7 @@ def test_nodes_are_exported_where_there_are_any():
     assert json.loads(LINES[0])["version"] == 1
     contents = Contents.of(
         None,
-        {"example.org": None},
+        {"example.org": NO_LIMITS},
         [replace(record(), node="a", node_generation=3)],
         [],
         [Node("b", "192.0.2.2:24"), Node("a", "192.0.2.1:24")],
@@ -103,6 +104,23 @@ def test_doors_are_exported_where_there_are_any():
     for odd in ('"nowhere"', "5", "null", "[]"):
         with pytest.raises(ExportInvalid):
             read_lines([line.replace('"192.0.2.1:1143"', odd) for line in lines])
+
+
+def test_numbers_of_accounts_and_aliases_are_exported_where_they_are_limited():
+    """Earlier programs refuse what they would lose."""
+    limits = {
+        "a.example": DomainLimits(7, aliases=0),
+        "b.example": DomainLimits(accounts=3),
+        "c.example": NO_LIMITS,
+    }
+    contents = Contents.of(None, limits, [], [])
+    lines = list(lines_of(contents))
+    assert json.loads(lines[0])["version"] == 4
+    assert lines[3] == '{"domain":"c.example","quota_bytes":null}\n'
+    assert read_lines(lines) == contents
+    for old, new in (('"accounts":3}', '"accounts":-3}'), ('"aliases":0', '"aliases":"few"')):
+        with pytest.raises(ExportInvalid):
+            read_lines([line.replace(old, new) for line in lines])
 
 
 @pytest.mark.parametrize("lines", ODD.values(), ids=ODD)

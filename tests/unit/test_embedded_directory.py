@@ -145,7 +145,8 @@ def test_a_directory_of_version_2_is_migrated(version_1, monkeypatch):
     directory = embedded_directory(*version_1)
     assert directory.account(ANN).limit_bytes(None) is None
     assert directory.account(JOE).limit_bytes(None) == 1000
-    directory.set_domain_quota("example.org", 70)
+    assert directory.domain_limits() == {}
+    directory.limit_domain("example.org", quota_bytes=70)
     assert directory.account(ANN).limit_bytes(None) == 70
     directory.close()
 

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from directory_worlds import ANN, JOE, record
 
-from mailstore.directory import Contents, PostgresPlace, pg_connection, pg_schema, places
+from mailstore.directory import Contents, DomainLimits, PostgresPlace, pg_connection, pg_schema, places
 from mailstore.directory.pg_cache import Cache
 from mailstore.directory.postgresql import PostgresDirectory, is_made_in, make_in
 from mailstore.directory.sealing import Sealer, account_of, account_value
@@ -312,7 +312,9 @@ def test_a_domain_goes_or_gets_an_address_but_not_both(site, directory):
 
 def test_of_two_imports_at_once_one_does_it(site):
     """The other finds all of it there."""
-    contents = Contents.of("example.org", {"example.org": None}, [record()], [("info@example.org", JOE)])
+    contents = Contents.of(
+        "example.org", {"example.org": DomainLimits()}, [record()], [("info@example.org", JOE)]
+    )
     nodes = [site.node() for _ in range(3)]
     told = at_once(*[lambda n=node: n.fill(contents) for node in nodes])
     assert sorted(told) == [False, False, True]
@@ -337,7 +339,7 @@ def test_a_change_of_any_node_is_told_and_forgotten(site, directory):
     assert eventually(lambda: hears.heard)
     assert node._cache.get(("address", "joe@example.org")) is None
     assert node._cache.get(("address", "ann@example.org")).account_id == ANN
-    directory.set_domain_quota("example.org", 7)
+    directory.limit_domain("example.org", quota_bytes=7)
     assert eventually(lambda: hears.heard == 2)
     assert node._cache.get(("address", "ann@example.org")) is None
 

@@ -9,6 +9,7 @@ import pytest
 from backup.catalogue import Server
 from backup.segment import Kind, SegmentName, StreamId
 from backup.store_file import FileStore
+from mailstore.directory import DomainLimits
 from mailstore.model import Pop3Settings
 from protocols.limits import LoginLimits, Pop3Limits
 from protocols.pop3.server import Pop3Factory
@@ -72,16 +73,17 @@ def test_pop3_settings_come_back_with_their_account(world: SnapshotWorld, tmp_pa
 def test_limits_of_domains_come_back(world: SnapshotWorld, tmp_path: Path) -> None:
     """They are part of the server's stream while there are any."""
     directory = world.mail.directory
-    directory.set_domain_quota("example.org", 5000)
+    directory.limit_domain("example.org", quota_bytes=5000, accounts=0, aliases=7)
     world.append(message("one", b"1"))
     world.pass_time(200)
     restored = world.restored("limited")
-    assert restored.directory.domain_quotas() == {"example.org": 5000}
+    assert restored.directory.domain_limits() == {"example.org": DomainLimits(5000, 0, 7)}
     restored.close()
-    directory.set_domain_quota("example.org", None)
+    directory.limit_domain("example.org", quota_bytes=None, accounts=None, aliases=None)
     world.pass_time(200)
     (tmp_path / "after").mkdir()
-    assert world.read_server(tmp_path / "after").domain_quotas == {}
+    after = world.read_server(tmp_path / "after")
+    assert (after.domain_quotas, after.domain_numbers) == ({}, {})
     world.close()
 
 

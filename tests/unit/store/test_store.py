@@ -233,12 +233,12 @@ def test_quotas_of_domain_and_server_count_at_once(world: World) -> None:
         return False
 
     assert not is_full()
-    world.directory.set_domain_quota("example.org", 1900)
+    world.directory.limit_domain("example.org", quota_bytes=1900)
     assert is_full()
     world.directory.set_quota(account_id, 10**9)
     assert not is_full()
     world.directory.set_quota(account_id, None)
-    world.directory.set_domain_quota("example.org", None)
+    world.directory.limit_domain("example.org", quota_bytes=None)
     assert not is_full()
     world.store.limits = replace(world.store.limits, quota_bytes=1900)
     assert is_full()
