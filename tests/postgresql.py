@@ -6,26 +6,19 @@ import contextlib
 import os
 import pwd
 import secrets
-import select
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-BINARIES = Path("/usr/lib/postgresql")
+from deploy.two_nodes.postgresql import PostgreSqlServer, binaries
+from deploy.two_nodes.programs import Pause
+
 USER = "postgres"
-START_S = 60.0
-PORT = 5432
-"""Part of the socket's name: nothing listens on the network."""
-
-
-def _binaries() -> Path | None:
-    found = sorted(BINARIES.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    return found[-1].parent if found else None
 
 
 def require() -> None:
@@ -38,7 +31,7 @@ def require() -> None:
 
 def _missing() -> str | None:
     """Why it cannot be started here; None if it can."""
-    if _binaries() is None:
+    if binaries() is None:
         return "PostgreSQL is not installed (Debian: apt install postgresql)"
     try:
         import psycopg  # noqa: F401 - whether it is there
@@ -56,99 +49,27 @@ def _owner() -> pwd.struct_passwd | None:
         return None
 
 
-class PostgreSql:
+class PostgreSql(PostgreSqlServer):
     """A server, and what tests do to it."""
 
     def __init__(self) -> None:
         # A short path: it is part of a Unix socket's name.
-        self.folder = Path(tempfile.mkdtemp(prefix="sealbox-pg-"))
-        self._process: subprocess.Popen[bytes] | None = None
-        self._as_user: dict[str, object] = {}
+        folder = Path(tempfile.mkdtemp(prefix="sealbox-pg-"))
         owner = _owner() if os.geteuid() == 0 else None
+        as_user: dict[str, object] = {}
         if owner is not None:
-            os.chown(self.folder, owner.pw_uid, owner.pw_gid)
-            self._as_user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": ()}
-        self.folder.chmod(0o755)
-        self._run(
-            "initdb",
-            "--pgdata",
-            self.data,
-            "--username",
-            "owner",
-            "--no-sync",
-            "--auth",
-            "trust",
-            "--locale",
-            "C",
-            "--encoding",
-            "SQL_ASCII",
-        )
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+            as_user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": ()}
+        folder.chmod(0o755)
+        super().__init__(folder, **as_user)
 
-    @property
-    def data(self) -> Path:
-        """Where the databases are."""
-        return self.folder / "data"
-
-    def _run(self, program: str, *arguments: object) -> bytes:
-        binaries = _binaries()
-        assert binaries is not None
-        done = subprocess.run(
-            [str(binaries / program), *map(str, arguments)],
-            cwd=self.folder,
-            capture_output=True,
-            check=False,
-            **self._as_user,  # type: ignore[call-overload]  # user and group, or nothing
-        )
-        assert done.returncode == 0, done.stderr
-        return bytes(done.stdout)
-
-    def start(self) -> PostgreSql:
+    def start(self, pause: Pause = time.sleep) -> Self:
         """Start it and wait until it answers."""
-        binaries = _binaries()
-        assert binaries is not None
-        settings = {
-            "listen_addresses": "",
-            "unix_socket_directories": self.folder,
-            "fsync": "off",
-            "port": PORT,
-        }
-        self._process = subprocess.Popen(
-            [
-                str(binaries / "postgres"),
-                "-D",
-                str(self.data),
-                *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
-            ],
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            **self._as_user,  # type: ignore[call-overload]  # as above
-        )
-        deadline = time.monotonic() + START_S
-        while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, "PostgreSQL did not start"
-            # A poll with a deadline: the condition above decides, not this pause.
-            select.select([], [], [], 0.02)
-        return self
-
-    def _answers(self) -> bool:
-        import psycopg
-
-        try:
-            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
-        except psycopg.Error:
-            return False
-        return True
-
-    def url(self, database: str, user: str = "owner") -> str:
-        """How a client calls a database."""
-        return f"postgresql://{user}@/{database}?host={self.folder}&port={PORT}"
+        return super().start(pause)
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement as the owner; its rows."""
-        return self.sql_at(self.url("postgres"), statement)
+        return self.sql_at(self.url(), statement)
 
     def new_place(self) -> str:
         """An empty place for one directory: the URL of a schema, which costs less than a database."""
@@ -167,11 +88,11 @@ class PostgreSql:
     def dump(self, url: str) -> bytes:
         """What pg_dump says of such a place."""
         schema = url.rpartition("%3D")[2]
-        return self._run("pg_dump", "--schema", schema, "--dbname", self.url("postgres"))
+        return self.run("pg_dump", "--schema", schema, "--dbname", self.url())
 
     def _processes(self) -> list[int]:
-        assert self._process is not None
-        found, waiting = [], [self._process.pid]
+        assert self.program is not None
+        found, waiting = [], [self.program.pid]
         while waiting:
             pid = waiting.pop()
             found.append(pid)
@@ -187,14 +108,14 @@ class PostgreSql:
 
     def kill(self) -> None:
         """kill -9 for all of it."""
-        assert self._process is not None
+        assert self.program is not None
         self.signal(signal.SIGKILL)
-        self._process.wait(START_S)
-        self._process = None
+        self.program.wait()
+        self.program = None
 
     def stop(self) -> None:
         """End it for good, and remove what it has left."""
-        if self._process is not None:
+        if self.program is not None:
             self.signal(signal.SIGCONT)
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
