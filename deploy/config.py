@@ -28,6 +28,7 @@ from backup.keypair import read_public_key
 from backup.limits import BackupLimits
 from deploy.config_directory import DirectorySection
 from deploy.config_door import DnsSection, DoorSettings, HttpsSection, SetupSection
+from deploy.config_listen import ListenSection, check_endpoints
 from deploy.config_node import NodeSection
 from deploy.config_section import Section, TlsSection, limits_of, section_of
 from deploy.logs import LogSettings
@@ -63,67 +64,6 @@ class ConfigError(Exception):
         super().__init__(f"{path}: " + "; ".join(mistakes))
         self.path = path
         self.mistakes = mistakes
-
-
-def check_endpoint(text: str) -> str:
-    """Accept ``HOST:PORT``, ``[IPv6]:PORT`` or ``unix:/path``.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if text.startswith("unix:/"):
-        return text
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError("write HOST:PORT, [IPv6 address]:PORT or unix:/path")
-    if host.startswith("[") and host.endswith("]"):
-        socket.inet_pton(socket.AF_INET6, host[1:-1])
-    else:
-        socket.inet_pton(socket.AF_INET, host)
-    return text
-
-
-def check_endpoints(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Accept what :func:`check_endpoint` accepts, with addresses and not names. Raises ValueError."""
-    for text in values:
-        try:
-            check_endpoint(text)
-        except OSError:
-            raise ValueError("write an IP address, not a name, before the port") from None
-    return values
-
-
-class ListenSection(Section):
-    """Where the server listens; an empty list switches a service off."""
-
-    imaps: tuple[str, ...] = ("0.0.0.0:993", "[::]:993")  # a mail server listens on all addresses
-    imap: tuple[str, ...] = ()
-    pop3s: tuple[str, ...] = ("0.0.0.0:995", "[::]:995")  # as above
-    pop3: tuple[str, ...] = ()
-    lmtp: tuple[str, ...] = ("unix:/run/sealbox/lmtp.sock",)
-    auth: tuple[str, ...] = ()
-    recipients: tuple[str, ...] = ()
-    https: tuple[str, ...] = ()
-    node_lmtp: tuple[str, ...] = ()
-
-    @field_validator("auth", "recipients")
-    @classmethod
-    def _on_this_machine(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(text.startswith("unix:/") for text in values):
-            raise ValueError("write unix:/path: what is said there must not leave the machine")
-        return values
-
-    @field_validator("node_lmtp")
-    @classmethod
-    def _over_tcp(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        if any(text.startswith("unix:") for text in values):
-            raise ValueError("write HOST:PORT or [IPv6 address]:PORT: other machines connect to it")
-        return values
-
-    @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp", "https", "node_lmtp")
-    @classmethod
-    def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return check_endpoints(values)
 
 
 class Argon2Section(Section):

@@ -13,7 +13,7 @@ import dns.rdata
 import dns.rdtypes.txtbase
 import dns.resolver
 
-from deploy.config import check_endpoint
+from deploy.config_listen import check_endpoint
 from deploy.dns_records import NOT_OFFERED, Record
 
 LIFETIME_S = 10.0

@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 
 import deploy
 from deploy import notify
-from deploy.config import ListenSection
+from deploy.config_listen import ListenSection
 from tests.integration.running import SEALBOX, STOP_S, Server, eventually
 from tests.readiness import Readiness
 

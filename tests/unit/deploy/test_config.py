@@ -14,6 +14,7 @@ import pytest
 
 import deploy
 from deploy import config
+from deploy.config_listen import ListenSection
 from deploy.first_run import make_certificate
 from mailstore.model import AccessProtocol
 
@@ -74,7 +75,7 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
     assert set(shown["argon2"]) == set(config.Argon2Section.model_fields)
     assert shown["argon2"] == config.Argon2Section().model_dump()
     assert set(shown["access_log"]) == set(config.AccessLogSection.model_fields)
-    assert {k: tuple(v) for k, v in shown["listen"].items()} == config.ListenSection().model_dump()
+    assert {k: tuple(v) for k, v in shown["listen"].items()} == ListenSection().model_dump()
     for section in ("https", "setup", "dns"):
         defaults = getattr(loaded.door, section).model_dump()
         assert set(shown[section]) == set(defaults)
