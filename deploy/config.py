@@ -30,6 +30,7 @@ from deploy.config_directory import DirectorySection
 from deploy.config_door import DnsSection, DoorSettings, HttpsSection, SetupSection
 from deploy.config_listen import ListenSection, check_endpoints
 from deploy.config_node import NodeSection
+from deploy.config_proxy import ProxySection
 from deploy.config_section import Section, TlsSection, limits_of, section_of
 from deploy.logs import LogSettings
 from deploy.machine import memory_mib
@@ -174,6 +175,7 @@ class _File(Section):
     listen: ListenSection = ListenSection()
     directory: DirectorySection = DirectorySection()
     node: NodeSection = NodeSection()
+    proxy: ProxySection = ProxySection()
     argon2: Argon2Section = Argon2Section()
     log: LogSection = LogSection()
     access_log: AccessLogSection = AccessLogSection()
@@ -234,6 +236,7 @@ class Config:
     listen: ListenSection
     directory: DirectorySection
     node: NodeSection
+    proxy: ProxySection
     access_log: AccessLogSection
     accounts: AccountsSection
     unlock: UnlockLimits
@@ -332,6 +335,7 @@ def parse(text: str, path: Path) -> Config:
         listen=file.listen,
         directory=file.directory,
         node=file.node,
+        proxy=file.proxy,
         access_log=file.access_log,
         accounts=file.accounts,
         unlock=_unlock_limits(file.argon2, workers),

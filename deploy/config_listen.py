@@ -49,6 +49,8 @@ class ListenSection(Section):
     recipients: tuple[str, ...] = ()
     https: tuple[str, ...] = ()
     node_lmtp: tuple[str, ...] = ()
+    imap_proxied: tuple[str, ...] = ()
+    pop3_proxied: tuple[str, ...] = ()
 
     @field_validator("auth", "recipients")
     @classmethod
@@ -57,14 +59,16 @@ class ListenSection(Section):
             raise ValueError("write unix:/path: what is said there must not leave the machine")
         return values
 
-    @field_validator("node_lmtp")
+    @field_validator("node_lmtp", "imap_proxied", "pop3_proxied")
     @classmethod
     def _over_tcp(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         if any(text.startswith("unix:") for text in values):
             raise ValueError("write HOST:PORT or [IPv6 address]:PORT: other machines connect to it")
         return values
 
-    @field_validator("imaps", "imap", "pop3s", "pop3", "lmtp", "https", "node_lmtp")
+    @field_validator(
+        "imaps", "imap", "pop3s", "pop3", "lmtp", "https", "node_lmtp", "imap_proxied", "pop3_proxied"
+    )
     @classmethod
     def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return check_endpoints(values)

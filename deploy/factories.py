@@ -23,6 +23,7 @@ from protocols.login import LoginGuard
 from protocols.node_tls import NodeTlsClient, NodeTlsContext
 from protocols.observer import Observer, Unobserved
 from protocols.pop3.server import Pop3Factory
+from protocols.proxied import ProxiedFactory
 from protocols.sasl_service.server import SaslFactory
 from protocols.socketmap.server import SocketmapFactory
 from protocols.tls import TlsContext, TlsFactory
@@ -95,6 +96,10 @@ class Factories:
                 return self._plain(self._pop3(implicit_tls=False))
             case "pop3s":
                 return self._encrypted(self._pop3(implicit_tls=True), "pop3")
+            case "imap_proxied":
+                return self._proxied(self._imap(implicit_tls=True))
+            case "pop3_proxied":
+                return self._proxied(self._pop3(implicit_tls=True))
             case "lmtp":
                 return self._plain(self._lmtp(starttls=over_tcp))
             case "node_lmtp":
@@ -189,6 +194,11 @@ class Factories:
         context: Any = self._tls[alpn]
         wrapped: Any = inner
         return Made(inner, TlsFactory(context, wrapped))
+
+    def _proxied(self, inner: StreamFactory) -> Made:
+        """For what a proxy passes on; to the protocol it is as secure as it was between client and proxy."""
+        section = self._config.proxy
+        return Made(inner, ProxiedFactory(inner, section.trusted(), section.limits()))
 
     @staticmethod
     def _plain(inner: StreamFactory) -> Made:

@@ -19,9 +19,13 @@ BACKLOG = 512
 """Length of the accept queue; waiting connections survive the death of a worker."""
 
 UNIX_SOCKET_MODE = 0o660
-ServiceName = Literal["imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients", "https", "node_lmtp"]
+ServiceName = Literal[
+    "imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients", "https", "node_lmtp",
+    "imap_proxied", "pop3_proxied",
+]  # fmt: skip
 SERVICES: tuple[ServiceName, ...] = (
     "imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients", "https", "node_lmtp",
+    "imap_proxied", "pop3_proxied",
 )  # fmt: skip
 DOOR: ServiceName = "https"
 """It has a process of its own; all others are the workers'."""

@@ -242,6 +242,16 @@ class EnvelopeLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyLimits:
+    """Bounds on the header by which a proxy names its client. Sizes in bytes, times in seconds."""
+
+    header_max_bytes: int = 536
+    """Of version 2 of the PROXY protocol; of version 1 it is 107. A longer one ends the connection."""
+    header_timeout_s: float = 5.0
+    """From connecting until the header is complete."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeLimits:
     """Bounds on what other nodes are asked. Times in seconds."""
 

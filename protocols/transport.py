@@ -86,6 +86,8 @@ class StreamConnection(TwistedProtocol):
 
     def __init__(self, serve: Serve, clock: Any, limits: StreamLimits) -> None:
         self.lost: Deferred[None] = Deferred()
+        self.client_address: str | None = None
+        """The one that a proxy has named; None where the peer is the client."""
         self._serve = serve
         self._clock = clock
         self._limits = limits
@@ -178,7 +180,7 @@ class StreamConnection(TwistedProtocol):
     @property
     def address(self) -> str:
         """See ``Channel``."""
-        return str(getattr(self._transport.getPeer(), "host", ""))
+        return self.client_address or str(getattr(self._transport.getPeer(), "host", ""))
 
     def channel_binding(self) -> bytes | None:
         """See ``Channel``."""
@@ -402,6 +404,7 @@ class StreamFactory(Factory):
         """What the port is for, as ``[listen]`` in the configuration calls it."""
         self.observer: Observer = Unobserved()
         self._live: dict[StreamConnection, Endable | None] = {}
+        self._is_draining = False
         self._by_site: Counter[str] = Counter()
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
@@ -416,6 +419,8 @@ class StreamFactory(Factory):
     def buildProtocol(self, addr: Any) -> StreamConnection | None:
         """A connection with a session of its own; None, which hangs up, when there are too many."""
         site = site_of(str(getattr(addr, "host", "")))
+        if self._is_draining:
+            return None  # what a proxy has passed on came before that, and its header after
         if len(self._live) >= self.limits.connections_max:
             self.observer.limit("stream.connections_max")
             return None
@@ -459,6 +464,7 @@ class StreamFactory(Factory):
 
     async def drain(self, deadline_s: float) -> None:
         """Ask every session to end; those that have not after ``deadline_s`` are cut off."""
+        self._is_draining = True
         everyone = list(self._live.items())
         for _, session in everyone:
             if session is not None:

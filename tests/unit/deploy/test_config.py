@@ -88,6 +88,8 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
     defaults = loaded.directory.model_dump()
     assert set(shown["directory"]) == set(defaults)
     assert {**shown["directory"], "key_file": None} == defaults
+    proxy = loaded.proxy.model_dump()
+    assert {name: type(proxy[name])(value) for name, value in shown["proxy"].items()} == proxy
     files = dict.fromkeys(("certificate", "private_key", "ca"))
     assert {**shown["node"], **files} == loaded.node.model_dump()
     assert files.keys() <= shown["node"].keys()
@@ -245,6 +247,14 @@ def test_no_message_may_be_so_large_that_it_could_never_be_filed(usable: str, tm
         (
             '[listen]\nnode_lmtp = ["127.0.0.1:2424"]\n',
             "'listen.node_lmtp': set name, certificate, private_key and ca in [node]",
+        ),
+        (
+            '[listen]\npop3_proxied = ["unix:/run/x"]\n',
+            "'listen.pop3_proxied': write HOST:PORT or [IPv6 address]:PORT: other machines connect to it",
+        ),
+        (
+            '[proxy]\nnetworks = ["192.0.2.1/24"]\n',
+            "'proxy.networks': write addresses or networks, such as 192.0.2.1 or 192.0.2.0/24",
         ),
         (
             '[node]\nname = "a"\ncertificate = "/nowhere.pem"\n',
