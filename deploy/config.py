@@ -42,6 +42,7 @@ from mailstore.unlock import UnlockLimits
 from protocols.https.facts import SetupFacts
 from protocols.limits import (
     AccessLogLimits,
+    AuthHttpLimits,
     EnvelopeLimits,
     ImapLimits,
     LoadLimits,
@@ -158,6 +159,7 @@ ImapSection = section_of(ImapLimits)
 Pop3Section = section_of(Pop3Limits)
 LmtpSection = section_of(EnvelopeLimits)
 AuthSection = section_of(SaslServiceLimits)
+AuthHttpSection = section_of(AuthHttpLimits)
 RecipientsSection = section_of(SocketmapLimits)
 LoginSection = section_of(LoginLimits)
 SnapshotsSection = section_of(BackupLimits)
@@ -188,6 +190,7 @@ class _File(Section):
     pop3: Pop3Section = Pop3Section()  # type: ignore[valid-type]  # as above
     lmtp: LmtpSection = LmtpSection()  # type: ignore[valid-type]  # as above
     auth: AuthSection = AuthSection()  # type: ignore[valid-type]  # as above
+    auth_http: AuthHttpSection = AuthHttpSection()  # type: ignore[valid-type]  # as above
     recipients: RecipientsSection = RecipientsSection()  # type: ignore[valid-type]  # as above
     https: HttpsSection = HttpsSection()
     setup: SetupSection = SetupSection()
@@ -215,7 +218,8 @@ class _File(Section):
     @model_validator(mode="after")
     def _door(self) -> _File:
         self.https.check_listening(self.listen.https)
-        self.node.check_listening(self.listen.node_lmtp)
+        self.node.check_listening("node_lmtp", self.listen.node_lmtp)
+        self.node.check_listening("node_auth_http", self.listen.node_auth_http)
         return self
 
 
@@ -248,6 +252,7 @@ class Config:
     pop3: Pop3Limits
     lmtp: EnvelopeLimits
     auth: SaslServiceLimits
+    auth_http: AuthHttpLimits
     recipients: SocketmapLimits
     door: DoorSettings
     login: LoginLimits
@@ -347,6 +352,7 @@ def parse(text: str, path: Path) -> Config:
         pop3=limits_of(file.pop3, Pop3Limits),
         lmtp=dataclasses.replace(lmtp, message_max_bytes=min(lmtp.message_max_bytes, largest)),
         auth=limits_of(file.auth, SaslServiceLimits),
+        auth_http=limits_of(file.auth_http, AuthHttpLimits),
         recipients=limits_of(file.recipients, SocketmapLimits),
         door=DoorSettings(file.https, file.setup, file.dns),
         login=limits_of(file.login, LoginLimits),

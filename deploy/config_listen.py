@@ -51,6 +51,8 @@ class ListenSection(Section):
     node_lmtp: tuple[str, ...] = ()
     imap_proxied: tuple[str, ...] = ()
     pop3_proxied: tuple[str, ...] = ()
+    auth_http: tuple[str, ...] = ()
+    node_auth_http: tuple[str, ...] = ()
 
     @field_validator("auth", "recipients")
     @classmethod
@@ -59,16 +61,21 @@ class ListenSection(Section):
             raise ValueError("write unix:/path: what is said there must not leave the machine")
         return values
 
-    @field_validator("node_lmtp", "imap_proxied", "pop3_proxied")
+    @field_validator("auth_http")
+    @classmethod
+    def _here(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(text.startswith(("unix:/", "127.0.0.1:", "[::1]:")) for text in values):
+            raise ValueError("write 127.0.0.1:PORT, [::1]:PORT or unix:/path; others use node_auth_http")
+        return values
+
+    @field_validator("node_lmtp", "imap_proxied", "pop3_proxied", "node_auth_http")
     @classmethod
     def _over_tcp(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         if any(text.startswith("unix:") for text in values):
             raise ValueError("write HOST:PORT or [IPv6 address]:PORT: other machines connect to it")
         return values
 
-    @field_validator(
-        "imaps", "imap", "pop3s", "pop3", "lmtp", "https", "node_lmtp", "imap_proxied", "pop3_proxied"
-    )
+    @field_validator("*")
     @classmethod
     def _endpoints(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return check_endpoints(values)

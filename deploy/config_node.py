@@ -73,10 +73,10 @@ class NodeSection(Section):
         """The bounds on what others are asked."""
         return NodeLimits(**{one.name: getattr(self, one.name) for one in fields(NodeLimits)})
 
-    def check_listening(self, endpoints: tuple[str, ...]) -> None:
+    def check_listening(self, setting: str, endpoints: tuple[str, ...]) -> None:
         """Raises ValueError: nodes cannot be told from strangers."""
         if endpoints and (self.files() is None or not self.name):
-            raise ValueError("'listen.node_lmtp': set name, certificate, private_key and ca in [node]")
+            raise ValueError(f"'listen.{setting}': set name, certificate, private_key and ca in [node]")
 
 
 def call_node_by(root: Path, section: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
@@ -44,6 +44,8 @@ class Shared:
     load: Callable[[], Load]
     mail_store: DeliveryStore
     """The store, or whoever counts its deliveries, for what brings mail."""
+    find_door: Callable[[bytes, str], Awaitable[str | None]]
+    """See ``protocols.auth_http.session.FindDoor``."""
     observer: Observer = field(default_factory=Unobserved)
 
 
@@ -69,10 +71,11 @@ class Factories:
         self._access_log = access_log
         files = config.tls.certificate, config.tls.private_key
         node = config.node.files()
-        self._node_tls = self._onward = None
+        self._node_tls: dict[str, Any] = {}
+        self._onward = None
         if node is not None:
             paths = node.certificate, node.private_key, node.authority
-            self._node_tls = NodeTlsContext(*paths)
+            self._node_tls = {name: NodeTlsContext(*paths, name.encode()) for name in ("lmtp", "http/1.1")}
             nodes = Nodes(
                 *(shared.reactor, shared.store.node_address, NodeTlsClient(*paths)),
                 *(config.hostname, config.node.limits()),
@@ -100,12 +103,14 @@ class Factories:
                 return self._proxied(self._imap(implicit_tls=True))
             case "pop3_proxied":
                 return self._proxied(self._pop3(implicit_tls=True))
+            case "auth_http":
+                return self._plain(self._auth_http())
+            case "node_auth_http":
+                return Made(asking := self._auth_http(), TlsFactory(self._node_tls["http/1.1"], asking))
             case "lmtp":
                 return self._plain(self._lmtp(starttls=over_tcp))
             case "node_lmtp":
-                inner = self._from_nodes()
-                context: Any = self._node_tls
-                return Made(inner, TlsFactory(context, inner))
+                return Made(inner := self._from_nodes(), TlsFactory(self._node_tls["lmtp"], inner))
             case "auth":
                 return self._plain(self._auth())
             case "recipients":
@@ -177,6 +182,16 @@ class Factories:
             shared.deliveries,
             implicit_tls=True,
             stream_limits=config.stream,
+        )
+
+    def _auth_http(self) -> StreamFactory:
+        # Imported late: what reads HTTP is in the memory of no server that has no such door.
+        from protocols.auth_http.server import AuthHttpFactory
+
+        shared, config = self._shared, self._config
+        return AuthHttpFactory(
+            *(shared.find_door, config.auth_http, config.login.name_max_bytes),
+            *(self._access_log, shared.reactor, config.stream),
         )
 
     def _auth(self) -> SaslFactory:

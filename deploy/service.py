@@ -23,6 +23,7 @@ from deploy.sockets import ServiceName
 from deploy.unix_listener import UnixListener
 from mailstore.account import open_directory, read_server_key
 from mailstore.changes import Watcher
+from mailstore.directory import door_for
 from mailstore.executor import Executor
 from mailstore.invitation_files import remove_expired
 from mailstore.keys import ServerKeyLabel, derive
@@ -77,6 +78,7 @@ class Service:
         self._shared = Shared(
             *(reactor, self._store, guard, literals, deliveries, self._meter.load),
             CountedDeliveries(self._store, meters, reactor.seconds) if meters else self._store,
+            self._find_door,
             meters or Unobserved(),
         )
         self._sampler = Sampler(reactor, meters, self._sources(unlocker)) if meters else None
@@ -89,6 +91,9 @@ class Service:
         self._live: list[StreamFactory] = []
         """Factories that have or may get connections, including those of earlier configurations."""
         self._control = ControlSocket(reactor, config.data, number, self._serving())
+
+    async def _find_door(self, name: bytes, protocol: str) -> str | None:
+        return await self._executor.call(door_for, self._directory, name, protocol)
 
     def _serving(self) -> Serving:
         return Serving(

@@ -252,6 +252,26 @@ class ProxyLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthHttpLimits:
+    """Bounds on what a mail proxy asks before it passes logins on. Sizes in bytes, times in seconds."""
+
+    head_max_bytes: int = 8 * KIB
+    """A question, which is the head of an HTTP request; a longer one is answered 431."""
+    request_timeout_s: float = 10.0
+    """From connecting until the question is complete."""
+    connections_max: int = 1000
+    """Connections of one port in one worker; further ones are closed."""
+    burst_per_address: int = 200
+    """Logins for which one client address (IPv6: one /64) is answered at once, in each worker."""
+    interval_s: float = 0.1
+    """Between its logins beyond that; others are told to try again later."""
+    forget_after_s: float = 60.0
+    """After this long without a login an address may log in at once as often again."""
+    addresses_max: int = 8192
+    """Addresses remembered in each worker."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeLimits:
     """Bounds on what other nodes are asked. Times in seconds."""
 

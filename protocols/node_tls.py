@@ -19,15 +19,15 @@ from zope.interface import implementer
 
 from protocols.tls import TlsContext
 
-_ALPN = b"lmtp"
+ALPN = b"lmtp"
 
 
 class NodeTlsContext(TlsContext):
     """The end that is connected to. Raises as :class:`TlsContext`, also for the authority's file."""
 
-    def __init__(self, certificate: Path, key: Path, authority: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, authority: Path, alpn: bytes = ALPN) -> None:
         self._authority = authority
-        super().__init__(certificate, key, _ALPN)
+        super().__init__(certificate, key, alpn)
 
     def _load(self) -> SSL.Context:
         context = super()._load()
@@ -48,7 +48,7 @@ class NodeTlsClient:
         context.use_certificate_chain_file(str(certificate))
         context.use_privatekey_file(str(key))
         context.check_privatekey()
-        context.set_alpn_protos([_ALPN])
+        context.set_alpn_protos([ALPN])
         _trust(context, authority)
         context.set_verify(SSL.VERIFY_PEER, self._is_the_node)
         self._context = context

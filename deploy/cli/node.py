@@ -1,13 +1,11 @@
 """sealbox node. Exit codes: see deploy/cli/sentences.py."""
 
-from dataclasses import asdict
-
 import click
 
 from deploy.cli.root import EPILOG, Cli, Refusal, command
 from deploy.texts import counted
 from mailstore.account import account_paths
-from mailstore.directory import Doors, Node, node_name
+from mailstore.directory import Doors, Node, doors_value, node_name
 
 
 @click.group(epilog=EPILOG)
@@ -37,16 +35,11 @@ def add_node(
     with cli.directory() as directory:
         directory.put_node(node)
     lines = [f"node {name} is reached at {address}", *_door_lines(node)]
-    cli.answer({"added": name, "address": address} | _doors(node), *lines)
-
-
-def _doors(node: Node) -> dict[str, str]:
-    """Those that it has."""
-    return {name: place for name, place in asdict(node.doors).items() if place is not None}
+    cli.answer({"added": name, "address": address} | doors_value(node.doors), *lines)
 
 
 def _door_lines(node: Node) -> list[str]:
-    return [f"   {name} of a proxy: {place}" for name, place in _doors(node).items()]
+    return [f"   {name} of a proxy: {place}" for name, place in doors_value(node.doors).items()]
 
 
 @node.command("list", epilog=EPILOG)
@@ -58,7 +51,8 @@ def list_nodes(cli: Cli) -> None:
         owners = [record.node for record in directory.accounts()]
     mine = node_name(cli.root)
     fields = [
-        {"name": one.name, "address": one.address, "accounts": owners.count(one.name)} | _doors(one)
+        {"name": one.name, "address": one.address, "accounts": owners.count(one.name)}
+        | doors_value(one.doors)
         for one in nodes
     ]
     lines = [

@@ -6,6 +6,7 @@ implementation comes beside them, and has to pass tests/unit/test_directory.py. 
 another.
 """
 
+from mailstore.directory.doors import door_for, doors_value
 from mailstore.directory.exchange import lines_of, read_lines
 from mailstore.directory.interface import (
     NO_QUOTA,
@@ -48,6 +49,8 @@ __all__ = [
     "directory_exists",
     "directory_of",
     "directory_place",
+    "door_for",
+    "doors_value",
     "given_to_this",
     "has_driver",
     "has_stale_directory",

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mailstore.address import read_address, read_domain
+from mailstore.directory.doors import doors_of, doors_value
 from mailstore.directory.interface import AccountRecord, Contents, DomainLimits, Node
-from mailstore.directory.nodes import doors_of, doors_value, require_node
+from mailstore.directory.nodes import require_node
 from mailstore.directory.sealing import account_of, account_value, limits_of, limits_value
 from mailstore.errors import ExportInvalid, NodeNameInvalid
 from mailstore.keys import AccountId

@@ -1,14 +1,14 @@
 """Names and addresses of the nodes that share a directory, and where a name that nobody has seems to be."""
 
 import hmac
-import ipaddress
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from mailstore.address import read_domain
-from mailstore.directory.interface import AccountRecord, Doors, Node
+from mailstore.directory.doors import doors_value, is_door, is_port
+from mailstore.directory.interface import AccountRecord, Node
 from mailstore.errors import NodeNameInvalid
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -56,39 +56,11 @@ def require_node(node: Node) -> Node:
     """The same. Raises NodeNameInvalid."""
     host, colon, port = node.address.rpartition(":")
     is_host = _IPV6.fullmatch(host) is not None or (host.isascii() and _is_host_name(host))
-    if not (is_node_name(node.name) and colon and is_host and _is_port(port)):
+    if not (is_node_name(node.name) and colon and is_host and is_port(port)):
         raise NodeNameInvalid
-    if not all(map(_is_door, doors_value(node.doors).values())):
+    if not all(map(is_door, doors_value(node.doors).values())):
         raise NodeNameInvalid
     return node
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536
-
-
-def _is_door(text: str) -> bool:
-    """An address and a port, as a proxy connects without asking for names."""
-    host, _, port = text.rpartition(":")
-    is_v6 = host.startswith("[") and host.endswith("]")
-    try:
-        (ipaddress.IPv6Address if is_v6 else ipaddress.IPv4Address)(host[1:-1] if is_v6 else host)
-    except ValueError:
-        return False
-    return "%" not in host and _is_port(port)  # a zone (RFC 4007) means something on one machine alone
-
-
-def doors_value(doors: Doors) -> dict[str, str]:
-    """Those that a node has, as they are sealed, exported and shown; nothing where it has none."""
-    return {name: place for name, place in asdict(doors).items() if place is not None}
-
-
-def doors_of(value: Mapping[str, object]) -> Doors:
-    """The doors among the entries of ``value``. Raises ValueError."""
-    found = {name: value[name] for name in asdict(Doors()) if name in value}
-    if not all(isinstance(place, str) for place in found.values()):
-        raise ValueError
-    return Doors(**{name: str(place) for name, place in found.items()})
 
 
 def _is_host_name(host: str) -> bool:

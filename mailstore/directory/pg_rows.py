@@ -13,8 +13,8 @@ from typing import Any
 
 from mailstore.address import Address, require_address
 from mailstore.damage import GUIDE, POSTGRESQL_SECTION
+from mailstore.directory.doors import doors_of, doors_value
 from mailstore.directory.interface import NO_LIMITS, AccountRecord, Alias, Contents, DomainLimits, Node
-from mailstore.directory.nodes import doors_of, doors_value
 from mailstore.directory.pg_connection import Row, Txn
 from mailstore.directory.pg_schema import SETTINGS_TABLE, settings_place
 from mailstore.directory.sealing import Place, Sealer, account_of, account_value, limits_of, limits_value

@@ -18,6 +18,7 @@ from mailstore.directory import (
     DomainLimits,
     Doors,
     Node,
+    door_for,
     lines_of,
     read_lines,
 )
@@ -288,6 +289,27 @@ def test_doors_of_nodes(directory, another):
     other.close()
     directory.put_node(Node("a", "a.example.org:24", Doors(pop3="192.0.2.1:1110")))
     assert directory.nodes()[0].doors == Doors(None, "192.0.2.1:1110", None)
+
+
+def test_a_login_is_sent_to_a_door_of_its_node(directory, caplog, monkeypatch):
+    """One of a name that nobody has, too, and one of an account that no node has yet, always to the same."""
+    monkeypatch.setattr("mailstore.directory.doors._tell_from_s", {})
+    assert door_for(directory, b"joe", "imap") is None
+    for name in "abc":
+        directory.put_node(Node(name, "192.0.2.1:24", Doors(imap=f"192.0.2.{ord(name)}:1")))
+    directory.set_node(JOE, "b", 1)
+    for name in (b"joe", b"JOE@example.org", b"joe@example.org"):
+        assert door_for(directory, name, "imap") == "192.0.2.98:1"
+    strangers = {f"nobody{number}".encode() for number in range(40)}
+    sent = {name: door_for(directory, name, "imap") for name in strangers}
+    assert set(sent.values()) == {"192.0.2.97:1", "192.0.2.98:1", "192.0.2.99:1"}
+    assert {name: door_for(directory, name.upper() + b"@EXAMPLE.org", "imap") for name in strangers} == sent
+    directory.add_account(record(ANN, "nobody7@example.org"))
+    assert door_for(directory, b"nobody7", "imap") == sent[b"nobody7"]
+    assert door_for(directory, b"\xff", "imap") in sent.values()
+    assert door_for(directory, b"joe", "pop3") is None
+    assert "cannot be sent to node b with a login for pop3" in caplog.text
+    assert "joe" not in caplog.text
 
 
 ODD_DOORS = (

@@ -56,6 +56,8 @@ TWISTED_IN_MAILSTORE = {
 
 PURE = (
     "protocols/lines.py",
+    "protocols/proxy_header.py",
+    "protocols/auth_http/grammar.py",
     "protocols/imap/connection.py",
     "protocols/imap/grammar/",
     "protocols/imap/responses/",
@@ -450,7 +452,7 @@ def test_protocols_know_only_the_face_of_the_store(path: Path) -> None:
     inner = {module for module in modules if module.startswith("mailstore.")}
     assert all(any(m == face or m.startswith(face + ".") for face in STORE_FACE) for m in inner)
     own = path.relative_to(ROOT).parts[1]
-    others = {"imap", "pop3", "lmtp", "envelope", "sasl_service", "socketmap", "https"} - {own}
+    others = {"imap", "pop3", "lmtp", "envelope", "sasl_service", "socketmap", "https", "auth_http"} - {own}
     if own in ("lmtp", "socketmap"):
         others.remove("envelope")  # LMTP is a dialect of it; the maps say what RCPT would be answered
     assert not any(f"{module}.".startswith(f"protocols.{other}.") for module in modules for other in others)

@@ -64,6 +64,7 @@ def test_example_names_every_setting_with_its_default(usable: str) -> None:
         "pop3",
         "lmtp",
         "auth",
+        "auth_http",
         "recipients",
         "login",
         "snapshots",
@@ -251,6 +252,14 @@ def test_no_message_may_be_so_large_that_it_could_never_be_filed(usable: str, tm
         (
             '[listen]\npop3_proxied = ["unix:/run/x"]\n',
             "'listen.pop3_proxied': write HOST:PORT or [IPv6 address]:PORT: other machines connect to it",
+        ),
+        (
+            '[listen]\nauth_http = ["192.0.2.1:9143"]\n',
+            "'listen.auth_http': write 127.0.0.1:PORT, [::1]:PORT or unix:/path; others use node_auth_http",
+        ),
+        (
+            '[listen]\nnode_auth_http = ["127.0.0.1:9143"]\n',
+            "'listen.node_auth_http': set name, certificate, private_key and ca in [node]",
         ),
         (
             '[proxy]\nnetworks = ["192.0.2.1/24"]\n',
