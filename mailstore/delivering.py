@@ -10,8 +10,9 @@ from mailstore.account import account_paths
 from mailstore.directory import Directory, Recipient
 from mailstore.errors import DirectoryUnavailable, NoSuchAccount
 from mailstore.inbox_size import Admit
-from mailstore.keys import PublicKey
+from mailstore.keys import AccountId, PublicKey, has_public_key
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal, withdraw
+from mailstore.staged_keys import is_staged
 from mailstore.this_node import require_here
 
 Room = Callable[[int], AbstractContextManager[None]]
@@ -35,8 +36,9 @@ def deliver_sealed(
     twice.
 
     Raises:
-        NoSuchAccount, OnAnotherNode, Busy, StorageFull, StorageFailed, and what ``admit`` raises: nothing was
-            kept, or, where it could not be taken back, it may come twice.
+        NoSuchAccount, OnAnotherNode, Busy, DirectoryUnavailable, OutcomeUnknown, StorageFull, StorageFailed,
+            and what ``admit`` raises: nothing was kept, or, where it could not be taken back, it may come
+            twice.
     """
     sealed_id = new_sealed_id()
     inbox = account_paths(root, recipient.account_id).inbox
@@ -57,12 +59,37 @@ def deliver_sealed(
 
 
 def _public_key(root: Path, directory: Directory, recipient: Recipient, known: PublicKey) -> PublicKey:
-    """The key that counts now; ``known`` while the directory is away, and nobody's keys can be changed."""
+    """The key that counts now.
+
+    A directory that is away answers from memory, or not at all, and somebody whom it is not away for may have
+    changed the keys. The account's files show that. They are not believed, since whoever can write them could
+    put any key there: where they say something else, only the directory itself can tell.
+    """
     try:
         found = directory.resolve(recipient.name)
     except DirectoryUnavailable:
-        return known
-    if found is None or found.account_id != recipient.account_id:
+        key = known
+    else:
+        if found is None or found.account_id != recipient.account_id:
+            raise NoSuchAccount
+        require_here(root, found)
+        key = found.public_key
+    if _has_key(root, recipient.account_id, key):
+        return key
+    record = directory.settled_account(recipient.account_id)
+    if record is None:
         raise NoSuchAccount
-    require_here(root, found)
-    return found.public_key
+    require_here(root, record)
+    return record.public_key
+
+
+def _has_key(root: Path, account_id: AccountId, key: PublicKey) -> bool:
+    """Whether the account's header is that of this key, and no other waits. Raises StorageFailed."""
+    paths = account_paths(root, account_id)
+    # First: what waited before the header was read may be the header by now.
+    if is_staged(paths):
+        return False
+    try:
+        return has_public_key(paths.folder, key)
+    except NoSuchAccount:
+        return False

@@ -133,6 +133,10 @@ class DirectoryEmpty(DirectoryLost):
     """The database that is said to have the directory has none."""
 
 
+class DirectoryOutdated(StorageFailed):
+    """The database has the directory of an earlier version, which has yet to be brought up to date."""
+
+
 class DirectoryRefused(StorageFailed):
     """The database of the directory refuses what its role wants to do; the cause is in the log."""
 

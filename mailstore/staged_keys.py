@@ -45,8 +45,8 @@ def header_now(root: Path, directory: Directory, record: AccountRecord) -> tuple
 
     ``record`` was read before. Everybody who opens an account comes by here.
 
-    Raises OnAnotherNode, NoSuchAccount, HeaderTampered, TooNew, Busy, StorageFull,
-    StorageFailed.
+    Raises OnAnotherNode, NoSuchAccount, HeaderTampered, TooNew, Busy, DirectoryUnavailable, OutcomeUnknown,
+    StorageFull, StorageFailed.
     """
     require_here(root, record)
     folder = account_paths(root, record.account_id).folder
@@ -69,7 +69,8 @@ def settle(root: Path, directory: Directory, account_id: AccountId, timeout_s: f
 
     Each of two locks is waited for ``timeout_s`` at most.
 
-    Raises NoSuchAccount, HeaderTampered (neither is possible), TooNew, Busy, StorageFull, StorageFailed.
+    Raises NoSuchAccount, HeaderTampered (neither is possible), TooNew, Busy, DirectoryUnavailable,
+    OutcomeUnknown, StorageFull, StorageFailed.
     """
     paths = account_paths(root, account_id)
     if not is_staged(paths):
@@ -79,7 +80,7 @@ def settle(root: Path, directory: Directory, account_id: AccountId, timeout_s: f
 
 
 def settle_alone(root: Path, directory: Directory, account_id: AccountId) -> None:
-    """As :func:`settle`, for whoever holds the account's two locks."""
+    """As :func:`settle`, for whoever holds the account's two locks. Raises the same."""
     paths = account_paths(root, account_id)
     if not is_staged(paths):
         return
@@ -123,7 +124,8 @@ def accept_header(root: Path, directory: Directory, account_id: AccountId) -> No
 
     Whoever has logged in since may have changed the keys: that is settled first, as the directory says.
 
-    Raises NoSuchAccount, HeaderTampered, TooNew, Busy, StorageFull, StorageFailed.
+    Raises NoSuchAccount, HeaderTampered, TooNew, Busy, DirectoryUnavailable, OutcomeUnknown, StorageFull,
+    StorageFailed.
     """
     paths = account_paths(root, account_id)
     settle(root, directory, account_id, LOCK_TIMEOUT_S)

@@ -83,6 +83,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.ServerKeyLost: Meaning.OPERATOR,
     errors.DirectoryLost: Meaning.OPERATOR,
     errors.DirectoryEmpty: Meaning.OPERATOR,
+    errors.DirectoryOutdated: Meaning.OPERATOR,
     errors.DirectoryRefused: Meaning.OPERATOR,
     errors.DirectoryKeyWrong: Meaning.OPERATOR,
     errors.DriverMissing: Meaning.OPERATOR,

@@ -27,6 +27,7 @@ from mailstore.errors import (
     DirectoryKeyWrong,
     DirectoryLost,
     DirectoryNotEmpty,
+    DirectoryOutdated,
     DirectoryRefused,
     DirectoryUnavailable,
     DomainFull,
@@ -118,6 +119,12 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         "the database of [directory] url has no directory: check the url, or fill it with 'sealbox directory"
         " import'; on a new server 'sealbox account add' or 'sealbox domain add' makes it: see"
         f' {GUIDE}, "{POSTGRESQL_SECTION}"',
+    ),
+    (
+        DirectoryOutdated,
+        EXIT_STORAGE,
+        "the directory in PostgreSQL is that of an earlier version: start 'sealbox serve' of this one, which"
+        f' brings it up to date, and upgrade all nodes: see {GUIDE}, "{POSTGRESQL_SECTION}"',
     ),
     (
         DirectoryKeyWrong,

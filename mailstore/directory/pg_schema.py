@@ -4,7 +4,7 @@ import os
 
 from mailstore.directory.pg_connection import Database, Txn
 from mailstore.directory.sealing import DIRECTORY_ID_BYTES, Place, Sealer
-from mailstore.errors import DirectoryEmpty, DirectoryKeyWrong, TooNew
+from mailstore.errors import DirectoryEmpty, DirectoryKeyWrong, DirectoryOutdated, TooNew
 
 SCHEMA_VERSION = 3
 _ADVISORY_LOCK = 0x5EA1B0C5
@@ -91,13 +91,15 @@ def _version(txn: Txn) -> int:
 def opened(txn: Txn, cluster_key: bytes) -> Sealer:
     """The keys of the directory that is there.
 
-    Raises DirectoryEmpty, TooNew, DirectoryKeyWrong.
+    Raises DirectoryEmpty, DirectoryOutdated, TooNew, DirectoryKeyWrong.
     """
     version = _version(txn)
     if version > SCHEMA_VERSION:
         raise TooNew
-    if version < SCHEMA_VERSION:
+    if version == 0:
         raise DirectoryEmpty
+    if version < SCHEMA_VERSION:
+        raise DirectoryOutdated
     [(directory_id, changed, sealed)] = txn.rows("SELECT id, changed, sealed FROM sealbox_directory")
     sealer = Sealer(cluster_key, bytes(directory_id))
     try:

@@ -55,7 +55,8 @@ class PostgresDirectory:
     """
 
     def __init__(self, url: str, cluster_key: bytes, limits: DirectoryLimits) -> None:
-        """Connects when first asked; then any method may raise DirectoryEmpty, DirectoryKeyWrong, TooNew."""
+        """Connects when first asked; then any method may raise DirectoryEmpty, DirectoryOutdated,
+        DirectoryKeyWrong, TooNew."""
         self._cluster_key = cluster_key
         self._limits = limits
         self._database = Database(url, limits, self._check)

@@ -29,6 +29,7 @@ from mailstore.keys.header import (
     authenticate,
     check_header,
     decode_header,
+    has_public_key,
     read_header,
     write_header,
 )
@@ -138,6 +139,7 @@ __all__ = [
     "derive",
     "dummy_scram_setup",
     "encode_invitation",
+    "has_public_key",
     "load_private_key",
     "load_public_key",
     "lock_in_memory",

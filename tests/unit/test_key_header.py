@@ -1,5 +1,6 @@
 """The file ``keys``: strict, authenticated as a whole, and never older than the directory knows."""
 
+import base64
 import errno
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from mailstore.keys import (
     check_header,
     choose_slot,
     decode_header,
+    has_public_key,
     load_private_key,
     new_private_key,
     open_slot,
@@ -57,6 +59,21 @@ def test_round_trip(world):
     assert encode_header(signed.header, keyring.master) == world.paths.keys.read_bytes()
     with pytest.raises(HeaderTampered):
         signed.verify(bytes(32))
+
+
+def test_the_public_key_can_be_asked_for_without_decoding(world):
+    """It has to stand where the header has it, in whole; a label that looks like it is none."""
+    key, other = world.record.public_key, new_private_key().public
+    assert has_public_key(world.paths.folder, key)
+    assert not has_public_key(world.paths.folder, other)
+    text = base64.b64encode(key).decode("ascii")
+    inside = json.dumps({"keyslots": [{"public_key": text, "label": f'"public_key": "{text}",'}]}, indent=1)
+    for raw in (b"", world.paths.keys.read_bytes().replace(text[:10].encode(), b"A" * 10), inside.encode()):
+        world.paths.keys.write_bytes(raw)
+        assert not has_public_key(world.paths.folder, key)
+    world.paths.keys.unlink()
+    with pytest.raises(NoSuchAccount):
+        has_public_key(world.paths.folder, key)
 
 
 def opens(world, raw):

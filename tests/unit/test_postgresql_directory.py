@@ -24,6 +24,7 @@ from mailstore.errors import (
     DatabaseDamaged,
     DirectoryEmpty,
     DirectoryKeyWrong,
+    DirectoryOutdated,
     DirectoryRefused,
     DirectoryUnavailable,
     DomainInUse,
@@ -202,6 +203,17 @@ def test_a_newer_directory_is_refused(site, directory):
         site.node().accounts()
     with pytest.raises(TooNew):
         make_in(site.url, KEY, LIMITS)
+
+
+def test_an_older_directory_is_no_missing_one(site, opened):
+    """Until a server of this version has brought it up to date, commands say that this is the next step."""
+    site.sql("DROP TABLE sealbox_move")
+    site.sql("UPDATE sealbox_directory SET version = version - 1")
+    with pytest.raises(DirectoryOutdated):
+        opened(site.url).accounts()
+    assert is_made_in(site.url, LIMITS)
+    make_in(site.url, KEY, LIMITS)
+    assert opened(site.url).accounts() == []
 
 
 def test_a_database_without_directory_is_not_an_empty_directory(postgresql, opened):

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rekey_world import MESSAGE, RekeyWorld, opened_by
@@ -15,8 +15,19 @@ from store_world import NAME, PASSWORD
 
 from mailstore import delivering, filing
 from mailstore.delivering import deliver_sealed
+from mailstore.directory import AccountRecord, Directory, Recipient
 from mailstore.errors import Busy, DirectoryUnavailable, NoSuchAccount, StorageFull
-from mailstore.sealed import Facts, damaged_messages, new_sealed_id, pending, seal
+from mailstore.former_key import waiting_messages
+from mailstore.keys import AccountId
+from mailstore.sealed import (
+    Facts,
+    damaged_messages,
+    new_sealed_id,
+    open_sealed,
+    pending,
+    read_sealed,
+    seal,
+)
 from mailstore.sealed import deliver as put
 
 
@@ -38,13 +49,18 @@ def rekeyed(world: RekeyWorld) -> None:
     assert pending(world.paths.inbox) == []
 
 
-def deliver(world: RekeyWorld, sealed: Callable[[], None], written: Callable[[], None]) -> None:
+def deliver(
+    world: RekeyWorld,
+    sealed: Callable[[], object],
+    written: Callable[[], object],
+    directory: Directory | None = None,
+) -> None:
     """Deliver, and do something when the message is sealed, and again when it is in the inbox."""
-    now = [(sealed, written)]
+    now: list[tuple[Callable[[], object], Callable[[], object]]] = [(sealed, written)]
 
     @contextmanager
     def room(_new_bytes: int) -> Iterator[None]:
-        before, after = now.pop() if now else (lambda: None, lambda: None)
+        before, after = now.pop() if now else (nothing, nothing)
         before()
         yield
         after()
@@ -52,7 +68,8 @@ def deliver(world: RekeyWorld, sealed: Callable[[], None], written: Callable[[],
     recipient = world.directory.resolve(NAME)
     assert recipient is not None
     facts = Facts(1_700_000_000)
-    deliver_sealed(world.root, world.directory, recipient, MESSAGE % (9, 9), facts, room)
+    asked = directory or world.directory
+    deliver_sealed(world.root, asked, recipient, MESSAGE % (9, 9), facts, room)
 
 
 def nothing() -> None:
@@ -146,18 +163,61 @@ def test_an_account_that_is_gone_takes_nothing(world: RekeyWorld) -> None:
         )
 
 
-def test_a_directory_that_is_away_delays_no_mail(world: RekeyWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recipient is known since RCPT, and nobody can change keys without the directory."""
-    recipient = world.directory.resolve(NAME)
-    assert recipient is not None
+class AwayFrom:
+    """The directory of a process that cannot reach it: it answers from memory, if at all."""
 
-    def away(*_arguments: object) -> None:
+    def __init__(self, world: RekeyWorld, *, remembers: bool) -> None:
+        self._known = world.directory.resolve(NAME) if remembers else None
+
+    def resolve(self, _address: str) -> Recipient:
+        """What it was when it was last there."""
+        if self._known is None:
+            raise DirectoryUnavailable
+        return self._known
+
+    def settled_account(self, _account_id: AccountId) -> AccountRecord:
+        """Only the directory itself can tell."""
         raise DirectoryUnavailable
 
-    with monkeypatch.context() as patch:
-        patch.setattr(type(world.directory), "resolve", away)
-        world.store._deliver(recipient, MESSAGE % (9, 9), Facts(1_700_000_000))
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_directory_that_is_away_delays_no_mail(world: RekeyWorld, remembers: bool) -> None:
+    """The recipient is known since RCPT, and the account's keys are those that were known then."""
+    away = cast(Directory, AwayFrom(world, remembers=remembers))
+    deliver(world, nothing, nothing, away)
     assert world.subjects() == ["0", "1", "2", "3", "9"]
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize("written", [True, False])
+def test_nothing_is_sealed_to_a_key_that_was_replaced(
+    world: RekeyWorld, remembers: bool, written: bool
+) -> None:
+    """Its process did not hear of the change, since the directory is away for it alone."""
+    away = cast(Directory, AwayFrom(world, remembers=remembers))
+    steps = (nothing, world.rekey) if written else (world.rekey, nothing)
+    with pytest.raises(DirectoryUnavailable):
+        deliver(world, *steps, away)
+    assert waiting_messages(world.paths.inbox) == []
+
+
+def test_mail_waits_while_the_change_may_count_or_not(world: RekeyWorld) -> None:
+    """New keys lie beside the old ones, and a process that the directory is away from cannot know."""
+    away = cast(Directory, AwayFrom(world, remembers=True))
+    header = world.paths.keys.read_bytes()
+    with pytest.raises(DirectoryUnavailable):
+        deliver(world, nothing, lambda: (world.paths.folder / "keys-new").write_bytes(header), away)
+    assert pending(world.paths.inbox) == []
+
+
+def test_a_header_is_not_believed_where_the_directory_says_otherwise(world: RekeyWorld) -> None:
+    """Whoever can write that file must not get mail sealed to a key of his."""
+    record = world.directory.accounts()[0]
+    world.paths.keys.write_bytes(b"{}")
+    deliver(world, nothing, nothing)
+    [sealed_id] = pending(world.paths.inbox)
+    blob = read_sealed(world.paths.inbox, sealed_id)
+    assert open_sealed(world.old_private_key, record.account_id, sealed_id, blob)
 
 
 def test_mail_of_a_process_that_did_not_hear_of_the_change_is_filed(world: RekeyWorld) -> None:
