@@ -63,7 +63,7 @@ def test_round_trip(world):
 
 def test_the_public_key_can_be_asked_for_without_decoding(world):
     """It has to stand where the header has it, in whole; a label that looks like it is none."""
-    key, other = world.record.public_key, new_private_key().public
+    key, other = world.record.public_key, load_private_key(new_private_key()).public
     assert has_public_key(world.paths.folder, key)
     assert not has_public_key(world.paths.folder, other)
     text = base64.b64encode(key).decode("ascii")
