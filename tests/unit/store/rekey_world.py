@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,6 +109,14 @@ class RekeyWorld(World):
             found = database.read(0, lambda txn: txn.rows(query))
         assert len(found) == count
         return [row[0] for row in found]
+
+
+def make_world(folder: Path) -> Iterator[RekeyWorld]:
+    """One with everything in it, for a fixture."""
+    made = RekeyWorld(folder / "root")
+    made.fill()
+    yield made
+    made.close()
 
 
 def opened_by(world: World, secret: bytes) -> None:

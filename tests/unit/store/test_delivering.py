@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any, cast
 
 import pytest
-from rekey_world import MESSAGE, RekeyWorld, opened_by
+from rekey_world import MESSAGE, RekeyWorld, make_world, opened_by
 from store_world import NAME, PASSWORD
 
 from mailstore import delivering, filing
@@ -34,10 +34,7 @@ from mailstore.sealed import deliver as put
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[RekeyWorld]:
     """See ``RekeyWorld``."""
-    made = RekeyWorld(tmp_path / "root")
-    made.fill()
-    yield made
-    made.close()
+    yield from make_world(tmp_path)
 
 
 def rekeyed(world: RekeyWorld) -> None:

@@ -6,50 +6,41 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rekey_world import MESSAGE, RekeyWorld, files, opened_by, staged
+from rekey_world import MESSAGE, RekeyWorld, files, make_world, opened_by, staged
 from store_world import NAME, PASSWORD, TINY, now
 
-from mailstore import account, rekeying
-from mailstore.account import destroy_account
+from mailstore import rekeying
 from mailstore.account_database import account_database, mail_key, search_key
-from mailstore.backlog import sealed_everywhere
-from mailstore.durable import replace_file
 from mailstore.engine import open_connection
 from mailstore.errors import (
     AccountClosed,
     AuthenticationFailed,
-    Busy,
     DatabaseDamaged,
     HeaderTampered,
     KeysChanged,
     NoSuchInvitation,
-    OutcomeUnknown,
     SealedMessageDamaged,
     StorageFailed,
     StorageFull,
 )
-from mailstore.former_key import former_key_id, open_former_keys, seal_former_keys, waiting_messages
-from mailstore.inbox_size import waiting_bytes
+from mailstore.former_key import waiting_messages
 from mailstore.invitation_files import invitations
 from mailstore.invitations import Place, join, withdraw
 from mailstore.keyring import Keyring
-from mailstore.keys import Scope, argon2id, new_private_key, read_header
+from mailstore.keys import Scope, argon2id, read_header
 from mailstore.model import AccessProtocol
 from mailstore.opening import prepare
 from mailstore.rekeying import KeyslotsChanged, NotThePassword
 from mailstore.rewriting import NoRoomToRewrite, vacuum
-from mailstore.sealed import open_sealed, pending, read_sealed
-from mailstore.staged_keys import header_now, is_staged, settle
+from mailstore.sealed import open_sealed, read_sealed
+from mailstore.staged_keys import header_now
 from mailstore.unlock import _prove
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[RekeyWorld]:
     """See ``RekeyWorld``."""
-    made = RekeyWorld(tmp_path / "root")
-    made.fill()
-    yield made
-    made.close()
+    yield from make_world(tmp_path)
 
 
 def test_everything_is_as_it_was_and_the_password_opens_it(world: RekeyWorld) -> None:
@@ -126,61 +117,6 @@ def test_the_old_master_key_opens_nothing_that_is_on_the_disk(world: RekeyWorld)
     with pytest.raises(DatabaseDamaged):
         open_connection(copy, mail_key(master))
     session.release()
-
-
-def test_the_old_private_key_goes_when_no_mail_needs_it_any_more(world: RekeyWorld) -> None:
-    """It lies in the inbox, sealed to the new key; with the mail that waits for it, it is filed and gone."""
-    world.deliver(MESSAGE % (5, 5))
-    world.rekey()
-    first, message = pending(world.paths.inbox)
-    record = world.directory.accounts()[0]
-    assert first == former_key_id(record.public_key) and first < message
-    with pytest.raises(SealedMessageDamaged):
-        open_former_keys(
-            world.old_private_key, world.account_id, first, read_sealed(world.paths.inbox, first)
-        )
-    backlog = sealed_everywhere(world.root)
-    assert (backlog.messages, backlog.accounts) == (1, 1) and (backlog.oldest_s or 0) > 1_000_000_000
-    assert world.subjects() == ["0", "1", "2", "3", "5"]
-    world.file_waiting()
-    assert pending(world.paths.inbox) == [first] and waiting_messages(world.paths.inbox) == []
-    world.age_former_keys()
-    opened_by(world, PASSWORD)
-    assert pending(world.paths.inbox) == [] and sealed_everywhere(world.root).oldest_s is None
-    assert not list(world.paths.inbox.iterdir())
-
-
-def test_mail_that_waits_over_two_changes_is_filed(world: RekeyWorld) -> None:
-    """The second takes the private key of before the first along, and the first's copy is useless then."""
-    assert waiting_bytes(world.paths.inbox) == 0  # from here on it is kept up to date
-    world.deliver(MESSAGE % (5, 5))
-    world.rekey()
-    world.deliver(MESSAGE % (6, 6))
-    world.rekey()
-    world.deliver(MESSAGE % (7, 7))
-    assert len(pending(world.paths.inbox)) == 4, "one file of former keys"
-    sizes = [path.stat().st_size for path in world.paths.inbox.iterdir()]
-    assert waiting_bytes(world.paths.inbox) == sum(sizes)
-    assert world.subjects() == ["0", "1", "2", "3", "5", "6", "7"]
-    world.age_former_keys()
-    opened_by(world, PASSWORD)
-    assert list(world.paths.inbox.iterdir()) == []
-
-
-def test_sealed_keys_that_are_none_are_refused(world: RekeyWorld) -> None:
-    """Empty, cut, or something else in their place."""
-    with world.owned() as (owner, _):
-        own, public = owner.private_key, owner.record.public_key
-    sealed_id = former_key_id(public)
-    for keys in ([], [b"x" * 95]):
-        blob = seal_former_keys(public, world.account_id, keys)
-        with pytest.raises(SealedMessageDamaged):
-            open_former_keys(own, world.account_id, sealed_id, blob)
-    with pytest.raises(SealedMessageDamaged):
-        open_former_keys(own, world.account_id, sealed_id, b"no")
-    raw = new_private_key()
-    blob = seal_former_keys(public, world.account_id, [raw])
-    assert open_former_keys(own, world.account_id, sealed_id, blob) == [raw]
 
 
 def test_a_wrong_secret_and_the_recovery_key_change_nothing(world: RekeyWorld) -> None:
@@ -341,180 +277,3 @@ def test_whoever_was_let_in_before_finds_a_busy_account(world: RekeyWorld) -> No
     with pytest.raises(KeysChanged):
         now(world.store._session(unlocked))
     assert len(world.subjects()) == 4
-
-
-def test_deleting_the_account_destroys_new_keys_that_wait(
-    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They open the account as well."""
-    interrupt(world, monkeypatch, "settle_alone")
-    seen: list[str] = []
-    shred = account.shred
-    monkeypatch.setattr(account, "shred", lambda path: (seen.append(path.name), shred(path)))
-    destroy_account(world.root, world.directory, world.account_id)
-    assert seen == ["keys-new", "keys"]
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-def interrupt(world: RekeyWorld, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
-    """Begin, and end right before a step that is called so."""
-
-    def killed(*_arguments: object) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        if before == "set_header":
-            patch.setattr(type(world.directory), before, killed)
-        else:
-            real, calls = getattr(rekeying, before), []
-            # The first call is about what an earlier run may have left.
-            patch.setattr(rekeying, before, lambda *one: killed() if calls else (calls.append(1), real(*one)))
-        with pytest.raises(Killed):
-            world.rekey()
-    assert is_staged(world.paths)
-
-
-@pytest.mark.parametrize(("before", "is_new"), [("set_header", False), ("settle_alone", True)])
-def test_the_next_login_finishes_or_undoes_what_was_interrupted(
-    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch, before: str, is_new: bool
-) -> None:
-    """As the directory says: it is told in one step, and before that nothing counts."""
-    contents = world.contents()
-    world.deliver(MESSAGE % (5, 5))
-    interrupt(world, monkeypatch, before)
-    world.deliver(MESSAGE % (6, 6))
-    assert world.subjects() == ["0", "1", "2", "3", "5", "6"]
-    assert not staged(world.paths)
-    with world.owned() as (owner, keyring):
-        assert (bytes(owner.master) != world.old_master) is is_new
-        assert len(keyring.slots()) == (2 if is_new else 3)
-    assert {name: one for name, one in world.contents().items() if name == "annotation"} == {
-        "annotation": contents["annotation"]
-    }
-    assert world.rekey().is_finished
-
-
-def test_nobody_opens_or_throws_away_a_database_whose_new_keys_wait(
-    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the copy lacks would be lost, and so would the copy."""
-    old_key = world.key()
-    interrupt(world, monkeypatch, "settle_alone")
-    assert world.paths.rewritten.exists()
-    with pytest.raises(Busy):
-        vacuum(world.paths, old_key, 0.0)
-    with pytest.raises(Busy), account_database(world.paths, old_key):
-        pass
-    assert world.paths.rewritten.exists()
-    settle(world.root, world.directory, world.account_id, 0.0)
-    assert not staged(world.paths) and len(world.subjects()) == 4
-
-
-def test_a_new_header_that_is_damaged_is_thrown_away_while_the_old_keys_count(
-    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk has lost a block of it."""
-    interrupt(world, monkeypatch, "set_header")
-    replace_file(world.paths.folder / "keys-new", b"damaged")
-    assert len(world.subjects()) == 4 and not staged(world.paths)
-
-
-def test_nothing_is_thrown_away_that_may_be_the_only_copy(
-    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The directory is one of before, and the database is under the new key already: a human has to look."""
-    record = world.directory.accounts()[0]
-    interrupt(world, monkeypatch, "settle_alone")
-    world.paths.rewritten.rename(world.paths.mail_db)
-    world.directory.set_header(world.account_id, record.public_key, record.header_generation)
-    with pytest.raises(HeaderTampered):
-        opened_by(world, PASSWORD)
-    assert (world.paths.folder / "keys-new").exists()
-
-
-def test_a_commit_that_only_looked_like_a_failure_counts(
-    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The directory has the new key although the disk complained: undoing it would lose the account."""
-    real = type(world.directory).set_header
-
-    def done_and_failed(*arguments: object) -> None:
-        real(*arguments)
-        raise StorageFailed
-
-    monkeypatch.setattr(type(world.directory), "set_header", done_and_failed)
-    done = world.rekey()
-    assert done.is_finished and done.recovery_key is not None
-    opened_by(world, done.recovery_key.text().encode())
-
-
-def test_new_keys_stay_while_nobody_knows_whether_they_count(
-    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The connection to PostgreSQL is lost in the COMMIT, which ends after everybody has looked."""
-    kind, under_way = type(world.directory), []
-
-    def lost(*arguments: object) -> None:
-        under_way.append(arguments)
-        raise OutcomeUnknown
-
-    def locked(*_arguments: object) -> None:
-        if under_way:
-            raise Busy
-
-    real = kind.set_header
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, "set_header", lost)
-        patch.setattr(kind, "settled_account", locked)
-        with pytest.raises(OutcomeUnknown):
-            world.rekey()
-        with pytest.raises(Busy):
-            settle(world.root, world.directory, world.account_id, 0.0)
-        assert staged(world.paths) == {"keys-new", "former-key", "mail.db-new"}
-    real(*under_way[0])
-    assert world.subjects() == ["0", "1", "2", "3"]
-    assert not staged(world.paths)
-
-
-@pytest.mark.parametrize("happened", [True, False])
-def test_an_answer_that_was_lost_is_asked_for_again(
-    world: RekeyWorld, monkeypatch: pytest.MonkeyPatch, happened: bool
-) -> None:
-    """If the new keys count, the command shows the new recovery key: nobody else will ever know it."""
-    kind = type(world.directory)
-    real = kind.set_header
-
-    def lost(*arguments: object) -> None:
-        if happened:
-            real(*arguments)
-        raise OutcomeUnknown
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, "set_header", lost)
-        if happened:
-            done = world.rekey()
-            assert done.is_finished and done.recovery_key is not None
-        else:
-            with pytest.raises(OutcomeUnknown):
-                world.rekey()
-    assert not staged(world.paths) and world.subjects() == ["0", "1", "2", "3"]
-
-
-def test_a_failure_after_the_commit_is_no_failure(world: RekeyWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new recovery key is shown all the same: nobody else will ever know it."""
-    real, calls = rekeying.settle_alone, []
-
-    def fails_at_last(*arguments: object) -> None:
-        calls.append(1)
-        if len(calls) > 1:
-            raise StorageFailed
-        real(*arguments)
-
-    monkeypatch.setattr(rekeying, "settle_alone", fails_at_last)
-    done = world.rekey()
-    assert not done.is_finished and done.recovery_key is not None
-    opened_by(world, done.recovery_key.text().encode())
-    assert not staged(world.paths)
