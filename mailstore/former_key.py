@@ -51,7 +51,7 @@ def remove_old_former_keys(inbox: Path, found: Sequence[SealedId]) -> None:
                 age_s = time.time() - (inbox / (sealed_id + SUFFIX)).stat().st_mtime
             except FileNotFoundError:
                 continue  # another process was faster
-        if not 0 <= age_s < KEPT_S:
+        if age_s >= KEPT_S:
             remove(inbox, sealed_id)
 
 

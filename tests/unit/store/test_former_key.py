@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from store_world import PASSWORD
 from mailstore.backlog import sealed_everywhere
 from mailstore.errors import SealedMessageDamaged
 from mailstore.former_key import former_key_id, open_former_keys, seal_former_keys, waiting_messages
-from mailstore.inbox_size import waiting_bytes
+from mailstore.inbox_size import SUFFIX, waiting_bytes
 from mailstore.keys import new_private_key
 from mailstore.sealed import pending, read_sealed
 
@@ -43,6 +45,19 @@ def test_the_old_private_key_goes_when_no_mail_needs_it_any_more(world: RekeyWor
     opened_by(world, PASSWORD)
     assert pending(world.paths.inbox) == [] and sealed_everywhere(world.root).oldest_s is None
     assert not list(world.paths.inbox.iterdir())
+
+
+def test_a_clock_that_was_ahead_removes_no_key_too_soon(world: RekeyWorld) -> None:
+    """It was written at a time that is yet to come: mail may still be under way that needs it."""
+    world.rekey()
+    [first] = pending(world.paths.inbox)
+    ahead = time.time() + 3600
+    os.utime(world.paths.inbox / (first + SUFFIX), (ahead, ahead))
+    opened_by(world, PASSWORD)
+    assert pending(world.paths.inbox) == [first]
+    world.age_former_keys()
+    opened_by(world, PASSWORD)
+    assert pending(world.paths.inbox) == []
 
 
 def test_mail_that_waits_over_two_changes_is_filed(world: RekeyWorld) -> None:
