@@ -8,9 +8,11 @@ from typing import Any, assert_never
 
 from deploy.config import Config
 from deploy.sockets import ServiceName
+from mailstore.model import AccessProtocol
 from mailstore.store import MailStore
 from protocols.access_log import AccessLog
 from protocols.budget import MemoryBudget
+from protocols.envelope.authentication import Logins
 from protocols.envelope.message import RECEIVED_FIELD_MAX_BYTES
 from protocols.envelope.recipients import DeliveryStore
 from protocols.imap.server import ImapFactory
@@ -169,8 +171,8 @@ class Factories:
         return replace(limits, message_max_bytes=limits.message_max_bytes - RECEIVED_FIELD_MAX_BYTES)
 
     def _from_nodes(self) -> LmtpFactory:
-        """For mail that another node passes on. It is never passed on again: nodes that disagree on who has
-        an account would do so for ever."""
+        """For mail and passwords that another node passes on. They are never passed on again: nodes that
+        disagree on who has an account would do so for ever."""
         shared, config = self._shared, self._config
         return LmtpFactory(
             shared.mail_store,
@@ -182,6 +184,7 @@ class Factories:
             shared.deliveries,
             implicit_tls=True,
             stream_limits=config.stream,
+            logins=Logins(shared.guard, AccessProtocol.SMTP),
         )
 
     def _auth_http(self) -> StreamFactory:

@@ -94,6 +94,12 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
 }
 
 
+def is_for_operator(error: BaseException) -> bool:
+    """Whether only the operator, or a change of the program, can help: then the log has to tell of it."""
+    known = error if isinstance(error, errors.StoreError) else errors.StoreError()
+    return meaning_of(known) in (Meaning.FAULT, Meaning.OPERATOR)
+
+
 def meaning_of(error: errors.StoreError) -> Meaning:
     """The meaning of the nearest base class in the table; ``StoreError`` itself is the last resort."""
     for kind in type(error).__mro__:

@@ -22,6 +22,16 @@ def site_of(address: str) -> str:
     return str(ipaddress.ip_network((int(parsed), _IPV6_SITE_BITS), strict=False))
 
 
+def read_address(text: bytes) -> str:
+    """An address in its usual form; empty for what is none (Postfix writes "unknown") or has a scope."""
+    try:
+        parsed = ipaddress.ip_address(text.decode("ascii"))
+    except ValueError:
+        return ""
+    scoped = isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None
+    return "" if scoped else str(parsed)
+
+
 def is_address(text: str) -> bool:
     """Whether ``text`` is an IP address."""
     return site_of(text) != ""

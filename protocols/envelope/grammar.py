@@ -16,6 +16,7 @@ from protocols.envelope import replies
 from protocols.envelope import requests as ask
 from protocols.envelope.replies import Reply
 from protocols.limits import EnvelopeLimits
+from protocols.sites import read_address
 
 _VERB = re.compile(rb"([A-Za-z]{1,16})(?: +(.*))?", re.DOTALL)
 _GREETING_NAME = re.compile(rb"[A-Za-z0-9._\-\x80-\xff]{1,255}|\[[A-Za-z0-9.:\-]{1,250}\]")
@@ -26,8 +27,11 @@ _PATH = re.compile(
 _QUOTED = re.compile(rb"\"((?:[^\"\\]|\\.)*)\"@(.+)", re.DOTALL)
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_IPV6 = b"IPV6:"
+_NO_ADDRESS = (b"[UNAVAILABLE]", b"[TEMPUNAVAIL]")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _BDAT = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)
+_AUTH = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: +([!-~]+))?")
 _FOREIGN = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) .*\bHTTP/[0-9]|\x16\x03", re.DOTALL
 )
@@ -114,6 +118,33 @@ def _bdat(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Reply:
     if matched is None:
         return replies.BAD_BDAT
     return ask.Bdat(int(matched.group(1)), matched.group(2) is not None)
+
+
+def parse_auth(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Reply:
+    """What AUTH is followed by where it is offered; "=" is an empty initial response (RFC 4954 section 4)."""
+    matched = _AUTH.fullmatch(argument)
+    if matched is None:
+        return replies.SYNTAX
+    initial = matched.group(2)
+    return ask.Auth(matched.group(1).upper(), b"" if initial == b"=" else initial)
+
+
+def parse_xclient(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Reply:
+    """What XCLIENT is followed by, for doors of programs that may speak for others: ADDR and nothing else."""
+    name, _, value = argument.partition(b"=")
+    if name.upper() != b"ADDR":
+        return replies.SYNTAX
+    if value.upper() in _NO_ADDRESS:
+        return ask.XClient("")
+    is_v6 = value[: len(_IPV6)].upper() == _IPV6
+    address = read_address(value[len(_IPV6) :] if is_v6 else value)
+    return ask.XClient(address) if address and is_v6 == (":" in address) else replies.SYNTAX
+
+
+def xclient(address: str) -> bytes:
+    """The command by which a client's address is told; it is one of :func:`protocols.sites.read_address`."""
+    shown = address.encode("ascii") or _NO_ADDRESS[0]
+    return b"XCLIENT ADDR=%b%b\r\n" % (_IPV6 if b":" in shown else b"", shown)
 
 
 def _split_path(argument: bytes, keyword: bytes, limits: EnvelopeLimits) -> tuple[bytes, bytes] | None:

@@ -71,8 +71,23 @@ class StartTls:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH (RFC 4954 section 4). ``initial`` is the initial response in base64, None if there is none."""
+
+    mechanism: bytes
+    initial: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class XClient:
+    """XCLIENT, as Postfix has it: the peer speaks for a client at ``address``, empty if it is not known."""
+
+    address: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """QUIT."""
 
 
-Request = Greeting | Mail | Rcpt | Bdat | Data | Rset | Noop | Vrfy | Help | StartTls | Quit
+Request = Greeting | Mail | Rcpt | Bdat | Data | Rset | Noop | Vrfy | Help | StartTls | Auth | XClient | Quit

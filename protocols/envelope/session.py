@@ -17,6 +17,8 @@ from protocols.budget import MemoryBudget
 from protocols.envelope import connection as heard
 from protocols.envelope import replies
 from protocols.envelope import requests as ask
+from protocols.envelope.authentication import COMMAND as AUTH
+from protocols.envelope.authentication import Authentication, Logins, Refused
 from protocols.envelope.delivery import Delivery
 from protocols.envelope.dialect import Dialect
 from protocols.envelope.grammar import parse_command
@@ -46,7 +48,8 @@ class EnvelopeServices:
     """What all connections of a worker share that speak the same protocol.
 
     ``tls`` is the context for STARTTLS, None when there is no certificate. ``now`` gives epoch seconds.
-    ``onward`` brings mail to other nodes; None where that is not to be.
+    ``onward`` brings mail to other nodes; None where that is not to be. ``logins`` checks who peers are
+    (AUTH), where the dialect has that.
     """
 
     dialect: Dialect
@@ -58,6 +61,7 @@ class EnvelopeServices:
     tls: Any
     now: Callable[[], float]
     onward: Onward | None = None
+    logins: Logins | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,13 @@ class EnvelopeSession:
         self._dialect = services.dialect
         self._limits = services.limits
         self._secure = secure
+        self._address = channel.address
+        """The client's, which may not be the peer's (XCLIENT)."""
         self._connection = heard.Connection(services.limits)
         self._greeting: ask.Greeting | None = None
         self._transaction: Transaction | None = None
         self._incoming: _Incoming | None = None
+        self._authentication = self._nobody()
         self._output = Output()
         self._errors = 0
         self._began_s = services.now()
@@ -94,7 +101,7 @@ class EnvelopeSession:
 
     async def run(self) -> None:
         """Serve the connection until it ends."""
-        self._put(Reply(220, b"", b"%b %b Sealbox ready" % (self._services.hostname, self._dialect.name)))
+        self._put(self._ready)
         try:
             while not self._over:
                 if self._channel.turn_is_over:
@@ -120,10 +127,7 @@ class EnvelopeSession:
         self._began_s = self._services.now()
         match event:
             case None:
-                await self._output.flush(self._channel)
-                if not self._ending:
-                    data = await self._channel.read(self._limits.idle_timeout_s)
-                    self._connection.feed(data or b"")
+                await self._hear()
             case heard.CommandLine(text):
                 await self._command(text)
             case heard.Unreadable.TOO_LONG:
@@ -138,6 +142,13 @@ class EnvelopeSession:
             case heard.Foreign():
                 self._close(self._dialect.foreign)
 
+    async def _hear(self) -> None:
+        """Send what there is to say, and wait for the peer, unless the session is to end."""
+        await self._output.flush(self._channel)
+        if not self._ending:
+            data = await self._channel.read(self._limits.idle_timeout_s)
+            self._connection.feed(data or b"")
+
     # -- commands --------------------------------------------------------------------------------
 
     async def _command(self, line: bytes) -> None:
@@ -145,8 +156,7 @@ class EnvelopeSession:
         match request:
             case Reply():
                 self._answer(request)
-                if request is replies.BAD_BDAT:
-                    self._over = True
+                self._over = self._over or request is replies.BAD_BDAT
             case ask.Greeting():
                 self._greet(request)
             case ask.Mail():
@@ -168,6 +178,8 @@ class EnvelopeSession:
                 self._answer(self._dialect.help)
             case ask.StartTls():
                 await self._start_tls()
+            case ask.Auth() | ask.XClient():
+                await self._identify(request)
             case ask.Quit():
                 self._close(replies.BYE)
             case _:
@@ -192,6 +204,8 @@ class EnvelopeSession:
         ]
         if self._can_start_tls:
             lines.append(b"STARTTLS")
+        if self._services.logins is not None and self._secure:
+            lines.append(self._services.logins.capability)
         self._output += b"".join(b"250-%s\r\n" % line for line in lines[:-1])
         self._output += b"250 %s\r\n" % lines[-1]
 
@@ -258,7 +272,7 @@ class EnvelopeSession:
             spoken=self._dialect.name if greeting.extended else self._dialect.name.removeprefix(b"E"),
             sender=transaction.sender,
             greeting_name=greeting.name,
-            address=self._channel.address,
+            address=self._address,
             hostname=services.hostname,
             secure=self._secure,
             smtputf8=transaction.smtputf8,
@@ -269,8 +283,7 @@ class EnvelopeSession:
         async def send(reply: Reply) -> None:
             """At once: a message that is safe must not come again because the connection broke later."""
             transaction.note(reply)
-            self._put(reply)
-            await self._output.flush(self._channel)
+            await self._send(reply)
 
         delivery = Delivery(services.store, transaction, trace, self._limits, services.onward)
         await self._dialect.deliver(delivery, send)
@@ -286,7 +299,7 @@ class EnvelopeSession:
     def _record(self, command: str, size_bytes: int, reply: Reply) -> None:
         self._services.access_log.record(
             Entry(
-                address=self._channel.address,
+                address=self._address,
                 user_agent="",
                 command=f"{self._dialect.name.decode()} {command}",
                 bytes=size_bytes,
@@ -319,6 +332,63 @@ class EnvelopeSession:
         self._secure = True
         self._greeting = None
 
+    # -- who the peer is -------------------------------------------------------------------------
+
+    def _nobody(self) -> Authentication | None:
+        """Where AUTH begins."""
+        logins = self._services.logins
+        return None if logins is None else Authentication(logins, self._send, self._response)
+
+    async def _identify(self, request: ask.Auth | ask.XClient) -> None:
+        if isinstance(request, ask.XClient):
+            self._answer(self._speak_for(request.address), "XCLIENT")
+        else:
+            await self._authenticate(request)
+
+    async def _authenticate(self, request: ask.Auth) -> None:
+        authentication = self._authentication
+        if authentication is None:
+            reply = replies.NOT_OFFERED
+        elif self._greeting is None:
+            reply = self._dialect.greeting_first
+        elif self._transaction is not None:
+            reply = replies.NOT_NOW
+        elif not self._secure:
+            reply = replies.NEEDS_TLS
+        else:
+            await self._output.flush(self._channel)
+            reply = await authentication.run(request, self._address)
+            if reply.code < 500:
+                self._record(AUTH, 0, reply)
+        self._answer(reply, AUTH)
+        if authentication is not None and authentication.is_over and not self._over:
+            self._close(replies.TOO_MANY_ERRORS)
+
+    async def _response(self) -> bytes:
+        """The line that answers a challenge. Raises Refused."""
+        while (event := self._connection.next_event()) is None:
+            if self._ending:
+                raise Refused(replies.CANNOT_CHECK_NOW)
+            await self._hear()
+        match event:
+            case heard.CommandLine(text):
+                return text
+            case heard.Unreadable.TOO_LONG:
+                raise Refused(replies.AUTH_TOO_LONG)
+            case _:
+                raise Refused(replies.BAD_RESPONSE)
+
+    def _speak_for(self, address: str) -> Reply:
+        """The session begins anew, for a client of the peer's."""
+        if self._transaction is not None:
+            return replies.NOT_NOW
+        self._address, self._greeting, self._authentication = address, None, self._nobody()
+        return self._ready
+
+    @property
+    def _ready(self) -> Reply:
+        return Reply(220, b"", b"%b %b Sealbox ready" % (self._services.hostname, self._dialect.name))
+
     # -- answering -------------------------------------------------------------------------------
 
     @property
@@ -328,6 +398,10 @@ class EnvelopeSession:
 
     def _put(self, reply: Reply) -> None:
         self._output += reply.wire
+
+    async def _send(self, reply: Reply) -> None:
+        self._put(reply)
+        await self._output.flush(self._channel)
 
     def _answer(self, reply: Reply, command: str = "?") -> None:
         """Reply to a command, and count errors in a row. ``command`` is what the access log calls it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from protocols.envelope.delivery import Delivery
 from protocols.envelope.dialect import Dialect
@@ -16,3 +17,6 @@ async def _deliver(delivery: Delivery, send: Callable[[Reply], Awaitable[None]])
 
 
 LMTP = Dialect(b"LMTP", grammar.VERBS, grammar.HELP, grammar.FOREIGN, grammar.LHLO_FIRST, _deliver)
+
+LMTP_OF_NODES = replace(LMTP, verbs=grammar.NODE_VERBS, capabilities=(b"XCLIENT ADDR",))
+"""As nodes speak it among themselves."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protocols.envelope.grammar import VERBS as SHARED
-from protocols.envelope.grammar import Parse, always, parse_greeting
+from protocols.envelope.grammar import Parse, always, parse_auth, parse_greeting, parse_xclient
 from protocols.envelope.replies import Reply
 
 HELP = Reply(214, b"2.0.0", b"LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT")
@@ -20,3 +20,6 @@ VERBS: Mapping[bytes, Parse] = {
     b"HELO": always(USE_LHLO),
     b"EHLO": always(USE_LHLO),
 }
+
+NODE_VERBS: Mapping[bytes, Parse] = {**VERBS, b"AUTH": parse_auth, b"XCLIENT": parse_xclient}
+"""Those of the door for nodes, which also ask whether a password is right, and for whom."""

@@ -7,12 +7,12 @@ stranger has written can become a field.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 
 from protocols.sasl import encode_challenge
 from protocols.sasl_service import requests as ask
+from protocols.sites import read_address
 
 MAJOR_VERSION = 1
 MINOR_VERSION = 1
@@ -53,7 +53,7 @@ def _auth(number: int, mechanism: bytes, parameters: list[bytes], initial: bytes
     known = dict(one.partition(b"=")[::2] for one in parameters)
     if len(known) != len(parameters):
         raise Malformed("a parameter is there twice")
-    remote, local = _address(known.get(b"rip", b"")), _address(known.get(b"lip", b""))
+    remote, local = read_address(known.get(b"rip", b"")), read_address(known.get(b"lip", b""))
     return ask.Auth(
         number,
         mechanism.upper(),
@@ -68,16 +68,6 @@ def _auth(number: int, mechanism: bytes, parameters: list[bytes], initial: bytes
 def _initial(response: bytes) -> bytes | None:
     # "=" is an empty response (RFC 4954 section 4); nothing at all is none, as Exim writes it.
     return b"" if response == b"=" else response or None
-
-
-def _address(text: bytes) -> str:
-    """The address in its usual form; empty for what is none (Postfix writes "unknown")."""
-    try:
-        parsed = ipaddress.ip_address(text.decode("ascii"))
-    except ValueError:
-        return ""
-    scoped = isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None
-    return "" if scoped else str(parsed)
 
 
 def _id(text: bytes) -> int:

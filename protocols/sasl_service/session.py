@@ -22,10 +22,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
-from mailstore.errors import AuthenticationFailed, StoreError
+from mailstore.errors import AuthenticationFailed
 from mailstore.model import AccessProtocol
 from protocols.access_log import AccessLog, Entry
-from protocols.errors import Meaning, meaning_of
+from protocols.errors import is_for_operator
 from protocols.limits import SaslServiceLimits
 from protocols.login import LoginGuard
 from protocols.output import Output
@@ -239,8 +239,7 @@ class SaslSession:
         """Log what the operator has to repair."""
         if error is None or isinstance(error, DeferredTimeout):
             return
-        known = error if isinstance(error, StoreError) else StoreError()
-        if meaning_of(known) in (Meaning.FAULT, Meaning.OPERATOR):
+        if is_for_operator(error):
             log.error("%s", incident(COMMAND.encode("ascii"), correlation_id(), None, error))
 
     def _cannot_say(self, request: Auth) -> None:

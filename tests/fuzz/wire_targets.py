@@ -20,7 +20,7 @@ from protocols.scram import BindingFailed, client_first
 from protocols.socketmap.grammar import netstring
 from tests.fuzz.target import TRANSCRIPTS, Target, said_in
 from tests.unit.https.https_world import OWNER, TOKEN, HttpsWorld, answer_in
-from tests.unit.lmtp.lmtp_world import LmtpWorld
+from tests.unit.lmtp.lmtp_world import Door, LmtpWorld
 from tests.unit.pop3.pop3_world import Pop3World
 from tests.unit.sasl.sasl_world import HELLO, SaslWorld, auth, plain
 from tests.unit.socketmap.socketmap_world import SocketmapWorld
@@ -130,6 +130,16 @@ def lmtp_session(data: bytes) -> None:
     if b"STARTTLS" not in said.upper():  # what is pipelined behind it is thrown away
         assert heard[0] == heard[1], "how the stream is cut has changed the answers"
         assert kept[0] == kept[1]
+
+
+def node_session(data: bytes) -> None:
+    """Another node, at the door where passwords are checked, too; nobody but joe gets in."""
+    heard = []
+    for in_pieces in (False, True):
+        world = Door()
+        heard.append(talk(world, world.greeted(), data[:MAX_BYTES], in_pieces=in_pieces))
+        assert all(session.released for session in world.accounts.accounts[b"joe"].sessions)
+    assert heard[0] == heard[1], "how the stream is cut has changed the answers"
 
 
 def sasl_session(data: bytes) -> None:
@@ -242,6 +252,16 @@ _LMTP_WORDS = (
     *(b"\n.\r\n", b"\r.\r\n", b"NOOP\r\n", b"VRFY ", b"STARTTLS\r\n", b"QUIT\r\n"),
 )
 
+_NODE_WORDS = (
+    *(b"AUTH PLAIN ", b"AUTH LOGIN\r\n", plain() + b"\r\n", b"am9l\r\n", b"c2VjcmV0\r\n", b"*\r\n", b"=\r\n"),
+    *(b"XCLIENT ADDR=", b"192.0.2.1\r\n", b"IPV6:::1\r\n", b"[UNAVAILABLE]\r\n", b"LHLO x\r\n", b"RSET\r\n"),
+    *(b"MAIL FROM:<>\r\n", b"NOOP\r\n", b"QUIT\r\n"),
+)
+_NODE_SEEDS = [
+    b"XCLIENT ADDR=192.0.2.1\r\nLHLO x\r\nAUTH PLAIN " + plain() + b"\r\nMAIL FROM:<>\r\n",
+    b"AUTH LOGIN\r\nam9l\r\nc2VjcmV0\r\nAUTH PLAIN\r\n*\r\nXCLIENT ADDR=IPV6:::1\r\n",
+]
+
 _SASL_WORDS = (
     *(
         HELLO,
@@ -292,6 +312,7 @@ WIRE_TARGETS = (
         "pop3_session", pop3_session, lambda: _modes(said_in(TRANSCRIPTS / "pop3"), (0, 1, 3)), _POP_WORDS
     ),
     Target("lmtp_session", lmtp_session, lambda: _modes(said_in(TRANSCRIPTS / "lmtp"), (0, 1)), _LMTP_WORDS),
+    Target("node_session", node_session, lambda: _NODE_SEEDS, _NODE_WORDS),
     Target("sasl_session", sasl_session, lambda: _modes(_SASL_SEEDS, (0, 1)), _SASL_WORDS),
     Target(
         "socketmap_session", socketmap_session, lambda: [b"".join(_SOCKETMAP_WORDS[:2])], _SOCKETMAP_WORDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,17 @@ from twisted.internet.task import Clock
 from mailstore.directory import Recipient
 from mailstore.errors import OverQuota
 from mailstore.keys import AccountId, PublicKey
+from mailstore.model import AccessProtocol
 from mailstore.sealed import Facts
+from protocols.access_log import Entry
 from protocols.budget import MemoryBudget
+from protocols.envelope.authentication import Logins
 from protocols.envelope.onward import Onward
-from protocols.limits import EnvelopeLimits, StreamLimits
+from protocols.limits import EnvelopeLimits, LoginLimits, StreamLimits
 from protocols.lmtp.server import LmtpFactory
+from protocols.login import LoginGuard
+from tests.login_guard import make_guard
+from tests.memory_store import MemoryStore
 from tests.wire import TLS, Client, RecordingLog
 
 HOSTNAME = "mx.example.org"
@@ -124,3 +131,37 @@ class LmtpWorld:
         for recipient in recipients or (b"joe@example.org",):
             client.say(b"RCPT TO:<%s>\r\n" % recipient)
         return client
+
+
+CALM = LoginLimits(free_failures=1000, account_free_failures=1000, attempts_per_connection_max=1000)
+
+
+def words(text: bytes) -> bytes:
+    """In base64."""
+    return base64.b64encode(text)
+
+
+def plain(name: bytes = b"joe", secret: bytes = b"secret", authzid: bytes = b"") -> bytes:
+    """AUTH PLAIN with its initial response."""
+    return b"AUTH PLAIN " + words(b"\0".join((authzid, name, secret))) + b"\r\n"
+
+
+class Door(LmtpWorld):
+    """A door for nodes, over a store with the account ``joe`` whose secret is ``secret``."""
+
+    def __init__(self, login_limits: LoginLimits = CALM, secure: bool = True, **limits: Any) -> None:
+        super().__init__(**limits)
+        self.accounts = MemoryStore()
+        self.accounts.add_account()
+        self.guard: LoginGuard = make_guard(self.accounts, login_limits, self.clock)
+        self.factory = LmtpFactory(
+            *(self.store, self.limits, TLS, self.access_log, self.clock, "mx.example.org", self.budget),
+            implicit_tls=secure,
+            logins=Logins(self.guard, AccessProtocol.SMTP),
+        )
+
+    @property
+    def recorded(self) -> list[tuple[str, str, str]]:
+        """Address, command and result of each line in the access log."""
+        entries: list[Entry] = self.access_log.entries
+        return [(one.address, one.command, one.result) for one in entries]
