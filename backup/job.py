@@ -32,6 +32,7 @@ from mailstore.damage import tell
 from mailstore.durable import make_folder, storage_errors
 from mailstore.errors import Busy, NoSuchAccount, StoreError
 from mailstore.keys import AccountId, PublicKey
+from mailstore.lease import require_lease
 from mailstore.set_aside import SCRATCH, remove_expired
 from mailstore.staged_keys import settle
 from mailstore.this_node import may_be_here
@@ -165,8 +166,10 @@ class Job:
         """Do what is due; with ``everything`` wait neither for changes to settle nor for a pause to end.
 
         Raises:
+            LeaseOver: nothing is done, for other nodes may have the accounts by now.
             StoreError: the directory or the state cannot be read.
         """
+        require_lease(self._places.root)
         self.collect()
         self._watch.look()
         if everything:
@@ -257,6 +260,7 @@ class Job:
         if full and (not waiting or (stream and stream.stream in self._uploader.busy)):
             return  # its change waits in the account until there is room
         try:
+            require_lease(self._places.root)
             settle(self._places.root, self._facts().directory, account, self._limits.lock_wait_s)
             self._snapshotter.take(account, merge=full)
         except NoSuchAccount:

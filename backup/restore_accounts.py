@@ -35,6 +35,7 @@ from mailstore.errors import (
     TooNew,
 )
 from mailstore.keys import AccountId, Header, PrivateKey
+from mailstore.lease import require_lease
 from mailstore.locks import LOCK_TIMEOUT_S
 from mailstore.staged_keys import accept_header, settle, settle_alone
 
@@ -368,6 +369,7 @@ class Restoring:
                 directory.add_account(record)
         if record is not None and is_elsewhere(self._root, record):
             raise OnAnotherNode("another node has this account: restore it there")
+        require_lease(self._root)
         if record is None:
             raise NoSuchAccount("the directory does not know this account: use --private-key")
         return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from deploy.config_section import Section
 from mailstore.directory import call_node, is_node_name
+from mailstore.lease import DEFAULT_LEASE_S, put_lease
 from protocols.limits import NodeLimits
 from protocols.node_tls import NodeTlsClient
 
@@ -33,6 +35,7 @@ class NodeSection(Section):
     certificate: Path | None = None
     private_key: Path | None = None
     ca: Path | None = None
+    lease_s: float = Field(default=DEFAULT_LEASE_S, ge=2)
     connect_timeout_s: float = Field(default=_DEFAULTS.connect_timeout_s, gt=0)
     answer_timeout_s: float = Field(default=_DEFAULTS.answer_timeout_s, gt=0)
     silent_s: float = Field(default=_DEFAULTS.silent_s, ge=0)
@@ -79,10 +82,14 @@ class NodeSection(Section):
             raise ValueError(f"'listen.{setting}': set name, certificate, private_key and ca in [node]")
 
 
-def call_node_by(root: Path, section: object) -> None:
+def call_node_by(root: Path, section: object, at_end: Callable[[], None] | None = None) -> None:
     """Let this process know how a ``[node]`` section calls the server of a data root.
+
+    ``at_end`` is called in a thread if the node's lease ends.
 
     Raises:
         pydantic.ValidationError: a value is wrong.
     """
-    call_node(root, NodeSection.model_validate(section).name or None)
+    read = NodeSection.model_validate(section)
+    call_node(root, read.name or None)
+    put_lease(root, read.lease_s, at_end)

@@ -112,6 +112,7 @@ class Service:
             awake_accounts=lambda: store.awake_accounts,
             throttled=lambda: shared.guard.waiting,
             argon2_queue=lambda: unlocker.waiting,
+            lease_left_s=lambda: store.lease.left_s,
             filed_messages=lambda: store.filed_messages,
             input_bytes={
                 "literals": lambda: shared.literals.used_bytes,

@@ -28,6 +28,7 @@ from mailstore.directory import call_node, directory_place, has_stale_directory,
 from mailstore.durable import storage_errors
 from mailstore.errors import DirectoryEmpty, StorageFull
 from mailstore.keys import process_hardening
+from mailstore.lease import put_lease
 from mailstore.server_key import DirectoryUnderKey, Found, WrongServerKey, is_begun
 
 log = logging.getLogger("sealbox.serve")
@@ -99,6 +100,7 @@ def hindrances(config: Config) -> list[str]:
         found += [PLAIN_SWAP % swaps] if swaps else []
     put_directory(config.data, config.directory.place())
     call_node(config.data, config.node.name or None)
+    put_lease(config.data, config.node.lease_s)
     if has_stale_directory(config.data):
         found.append(STALE_DIRECTORY % config.data)
     for service in SERVICES:
@@ -222,6 +224,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     check_volume(config)
     put_directory(config.data, config.directory.place())
     call_node(config.data, config.node.name or None)
+    put_lease(config.data, config.node.lease_s)
     check_made(config.data)
     _finish_key_exchange(config.data)
     init_root(config.data)

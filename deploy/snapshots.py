@@ -24,7 +24,7 @@ from deploy.logs import setup
 from deploy.object_store import open_store
 from deploy.snapshot_metrics import write_metrics
 from mailstore.account import key_in_use, open_directory
-from mailstore.errors import Busy, StoreError
+from mailstore.errors import Busy, LeaseOver, StoreError
 from mailstore.keys import process_hardening
 from mailstore.locks import locked
 from mailstore.server_key import read_notes
@@ -110,6 +110,8 @@ class Process:
         try:
             with self._request.served() as asked:
                 job.turn(everything=asked)
+        except LeaseOver:
+            pass  # the log has been told, and when there is a lease again the next turn does it
         except (BackupError, StoreError) as error:
             log.error("snapshots: %s %s", type(error).__name__, error)
 

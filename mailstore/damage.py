@@ -17,6 +17,7 @@ ACCOUNT_SECTION = "An account is damaged"
 FULL_SECTION = "The disk is full"
 SERVER_SECTION = "The server's own files are damaged"
 POSTGRESQL_SECTION = "The directory in PostgreSQL"
+NODES_SECTION = "Several servers"
 """Headings of ``GUIDE``."""
 
 TELL_AGAIN_S = 60.0

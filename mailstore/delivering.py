@@ -11,6 +11,7 @@ from mailstore.directory import Directory, Recipient
 from mailstore.errors import DirectoryUnavailable, NoSuchAccount
 from mailstore.inbox_size import Admit
 from mailstore.keys import AccountId, PublicKey, has_public_key
+from mailstore.lease import require_lease
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal, withdraw
 from mailstore.staged_keys import is_staged
 from mailstore.this_node import require_here
@@ -36,9 +37,9 @@ def deliver_sealed(
     twice.
 
     Raises:
-        NoSuchAccount, OnAnotherNode, Busy, DirectoryUnavailable, OutcomeUnknown, StorageFull, StorageFailed,
-            and what ``admit`` raises: nothing was kept, or, where it could not be taken back, it may come
-            twice.
+        NoSuchAccount, OnAnotherNode, LeaseOver, Busy, DirectoryUnavailable, OutcomeUnknown, StorageFull,
+            StorageFailed, and what ``admit`` raises: nothing was kept, or, where it could not be taken back,
+            it may come twice.
     """
     sealed_id = new_sealed_id()
     inbox = account_paths(root, recipient.account_id).inbox
@@ -68,6 +69,7 @@ def _public_key(root: Path, directory: Directory, recipient: Recipient, known: P
     try:
         found = directory.resolve(recipient.name)
     except DirectoryUnavailable:
+        require_lease(root)
         key = known
     else:
         if found is None or found.account_id != recipient.account_id:

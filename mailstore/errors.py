@@ -157,6 +157,10 @@ class AccountMoving(Busy):
     """The account is closed because it is on its way to another node, for seconds."""
 
 
+class LeaseOver(StoreError):
+    """This node's lease is over: others may have its accounts by now. None is opened until it is renewed."""
+
+
 class DirectoryUnavailable(StoreError):
     """The database of the directory does not answer now; what is asked may succeed later."""
 
@@ -231,6 +235,18 @@ class MoveUnderWay(AdministrationRefused):
 
 class MoveOver(AdministrationRefused):
     """The move has ended: it was cancelled, has failed, or the account has arrived."""
+
+
+class NodeIsLost(AdministrationRefused):
+    """The node was marked as lost, so it gets no lease until an operator adds it again."""
+
+
+class NodeNotLost(AdministrationRefused):
+    """The node is not marked as lost: it may be serving the accounts that were to be taken from it."""
+
+
+class NodeServes(AdministrationRefused):
+    """The node has a lease that is not over."""
 
 
 class NotInitialised(AdministrationRefused):

@@ -89,10 +89,12 @@ class Hibernation:
         sleeper: Sleeper,
         make: Callable[[], Databases],
         require_ours: Callable[[], None],
+        may_serve: Callable[[], bool],
     ) -> None:
         """``make`` gives databases that are not open yet.
 
-        ``require_ours`` raises StoreError, in a thread, where the account may not be opened again.
+        ``require_ours`` raises StoreError, in a thread, where the account may not be opened again;
+        ``may_serve`` says at once whether this process may work in any.
         """
         self._executor = executor
         self._clock = clock
@@ -102,6 +104,7 @@ class Hibernation:
         self._sleeper = sleeper
         self._make = make
         self._require_ours = require_ours
+        self._may_serve = may_serve
         self._stage = Stage.ASLEEP
         self._databases: Databases | None = None
         self._waiting: list[Deferred[None]] = []
@@ -128,11 +131,13 @@ class Hibernation:
         """The open databases, for work that begins before the reactor does anything else.
 
         Raises:
-            AccountClosed: the account closes, or another database has taken the place of this one.
+            AccountClosed: the account closes, another database has taken the place of this one, or the node's
+            lease is over.
             TooNew, DatabaseDamaged, StorageFailed, StorageFull, Busy: they cannot be opened now.
         """
         while True:
-            if self._is_over:
+            # A process that was stopped for a while may come here before it has closed its accounts.
+            if self._is_over or not self._may_serve():
                 raise AccountClosed("the account is closed")
             if self._databases is not None and self._stage is Stage.AWAKE:
                 return self._databases

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mailstore.clock import Clock, DelayedCall
-from mailstore.errors import AccountClosed, AuthenticationFailed, HeaderTampered, OnAnotherNode, StoreError
+from mailstore.errors import (
+    AccountClosed,
+    AuthenticationFailed,
+    HeaderTampered,
+    LeaseOver,
+    OnAnotherNode,
+    StoreError,
+)
 from mailstore.unlock import Unlocked
 
 RECHECK_RETRY_S = 1.0
@@ -90,7 +97,7 @@ class KeyslotWatch:
             except (AuthenticationFailed, HeaderTampered):
                 self.sessions.discard(session)
                 session.closed_by_store()
-            except OnAnotherNode:
+            except (OnAnotherNode, LeaseOver):
                 is_elsewhere = True
                 break  # they all end
             except StoreError as error:

@@ -32,6 +32,7 @@ from mailstore.inbox import InboxFiling
 from mailstore.kept import Kept
 from mailstore.keys import AccountId
 from mailstore.keyslot_watch import KeyslotWatch, Session
+from mailstore.lease_watch import LeaseWatch
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.model import Delta, MailboxId, ModSeq
@@ -78,6 +79,7 @@ class Worker(Protocol):
     mime_limits: MimeLimits
     freed_memory: FreedMemory
     filed_messages: int
+    lease: LeaseWatch
 
     def require_here(self, account_id: AccountId) -> None:
         """In a thread: whether the account is still this server's. Raises OnAnotherNode, NoSuchAccount."""
@@ -101,7 +103,8 @@ class OpenAccount:
         limits = worker.limits
         still_ours = partial(worker.require_here, hold.account_id)
         self._rest = Hibernation(
-            worker.executor, worker.clock, limits, paths, self, self._new_databases, still_ours
+            *(worker.executor, worker.clock, limits, paths, self),
+            *(self._new_databases, still_ours, lambda: worker.lease.may_serve),
         )
         self._filer = Filer(paths, hold.account_id, hold.private_key, limits, worker.mime_limits)
         self._inbox = InboxFiling(
@@ -201,10 +204,11 @@ class OpenAccount:
         """End all sessions, let running work finish, checkpoint, close, forget the key.
 
         Called when the last session has ended; when a restore asks and its process is alive; when the key
-        header is gone; and when the worker ends. A login counts as a session from the moment the account is
-        open for it, so the end of a grace period never interrupts one. A single session is ended when its
-        keyslot no longer opens the account; a key change in progress does not look like that, because the
-        directory is read before the header and written after it. Nothing else in here ends a session.
+        header is gone; when the node's lease is over; and when the worker ends. A login counts as a session
+        from the moment the account is open for it, so the end of a grace period never interrupts one. A
+        single session is ended when its keyslot no longer opens the account; a key change in progress does
+        not look like that, because the directory is read before the header and written after it. Nothing
+        else in here ends a session.
         """
         if self.closing is None:
             self.closing = Deferred.fromCoroutine(self._close())

@@ -52,6 +52,7 @@ from mailstore.keys import (
     read_header,
     wipe,
 )
+from mailstore.lease import require_lease
 from mailstore.model import AccessProtocol, ScramExchange, ScramSetup
 from mailstore.server_key import decoy_secret
 from mailstore.staged_keys import header_now
@@ -104,7 +105,7 @@ def prepare(
     """Look up everything a login needs before Argon2. ``params`` is the cost of a decoy's run.
 
     Never reveals whether the account exists: errors show only in :func:`complete`. Raises StorageFailed,
-    Busy; OnAnotherNode, also for some names that nobody has.
+    Busy; LeaseOver; OnAnotherNode, also for some names that nobody has.
     """
     found = _find(root, directory, name)
     try:
@@ -170,6 +171,8 @@ def open_by_scram(
 
 
 def _find(root: Path, directory: Directory, name: str | bytes) -> Found:
+    # Before any name is looked at, so that all get the same answer.
+    require_lease(root)
     # Read the directory before the header: the other way round, the directory could already have a newer
     # generation than the header that was read.
     mine = node_name(root)

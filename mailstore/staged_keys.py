@@ -45,8 +45,8 @@ def header_now(root: Path, directory: Directory, record: AccountRecord) -> tuple
 
     ``record`` was read before. Everybody who opens an account comes by here.
 
-    Raises OnAnotherNode, NoSuchAccount, HeaderTampered, TooNew, Busy, DirectoryUnavailable, OutcomeUnknown,
-    StorageFull, StorageFailed.
+    Raises OnAnotherNode, LeaseOver, NoSuchAccount, HeaderTampered, TooNew, Busy, DirectoryUnavailable,
+    OutcomeUnknown, StorageFull, StorageFailed.
     """
     require_here(root, record)
     folder = account_paths(root, record.account_id).folder

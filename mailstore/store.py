@@ -17,11 +17,12 @@ from mailstore.account import account_paths
 from mailstore.changes import Watcher
 from mailstore.clock import Clock
 from mailstore.delivering import deliver_sealed
-from mailstore.directory import Directory, Recipient
+from mailstore.directory import AccountRecord, Directory, Recipient
 from mailstore.errors import AccountClosed, MessageTooLarge, NoSuchAccount, OverQuota, ReadOnly, StorageFull
 from mailstore.executor import Executor
 from mailstore.freed_memory import FreedMemory
 from mailstore.keys import AccountId, Scope
+from mailstore.lease_watch import LeaseWatch
 from mailstore.limits import StoreLimits
 from mailstore.mail_size import used_bytes
 from mailstore.mailbox import Mailbox
@@ -88,6 +89,7 @@ class MailStore:
         self._margin = Margin(root)
         self.freed_memory = FreedMemory(clock, executor)
         self.filed_messages = 0
+        self.lease = LeaseWatch(clock, root, self._close_all)
         directory.on_change(watcher, self._directory_changed)
 
     # -- logging in ------------------------------------------------------------------------------
@@ -214,15 +216,22 @@ class MailStore:
     async def stop(self) -> None:
         """Close every account; sessions hear of it through ``on_closed``."""
         self._stopped = True
-        await gatherResults([opened.close() for opened in tuple(self._open.values())])
+        self.lease.stop()
+        await self._close_all()
         self.watcher.stop()
 
+    def _close_all(self) -> Deferred[Any]:
+        return gatherResults([opened.close() for opened in tuple(self._open.values())])
+
     def require_here(self, account_id: AccountId) -> None:
-        """In a thread: raises OnAnotherNode, NoSuchAccount."""
+        """In a thread: raises OnAnotherNode, LeaseOver, NoSuchAccount."""
+        require_here(self._root, self._record(account_id))
+
+    def _record(self, account_id: AccountId) -> AccountRecord:
         record = self._directory.account(account_id)
         if record is None:
             raise NoSuchAccount("no such account")
-        require_here(self._root, record)
+        return record
 
     async def recheck(self, unlocked: Unlocked) -> None:
         """Whether a running session may go on; see ``Unlocker.recheck``."""
@@ -231,7 +240,7 @@ class MailStore:
     # -- delivery --------------------------------------------------------------------------------
 
     async def recipient(self, address: bytes, size_bytes: int | None) -> Recipient | None:
-        """Who gets mail for an address, None when nobody does.
+        """Who gets mail for an address, None when nobody does. Raises LeaseOver.
 
         Raises MessageTooLarge, OverQuota: not a message of this size. Never with None, nor if disabled or of
         another node.
@@ -263,12 +272,7 @@ class MailStore:
         return next((node.address for node in nodes if node.name == name), None)
 
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
-        """Seal a message and put it into the inbox; on disk for good when this returns.
-
-        Raises:
-            MessageTooLarge, OverQuota, NoSuchAccount, OnAnotherNode, Busy, StorageFull, StorageFailed:
-            nothing was kept.
-        """
+        """As ``deliver_sealed``, with what the account may hold. Raises MessageTooLarge, OverQuota, too."""
         await self.executor.call(self._deliver, recipient, message, facts)
 
     def _deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
@@ -289,10 +293,7 @@ class MailStore:
 
     def read_quota_limit(self, account_id: AccountId) -> int | None:
         """As ``quota_limit``, in a thread."""
-        record = self._directory.account(account_id)
-        if record is None:
-            raise NoSuchAccount("no such account")
-        return record.limit_bytes(self.limits.quota_bytes)
+        return self._record(account_id).limit_bytes(self.limits.quota_bytes)
 
 
 def _pass_on(result: Any, turn: Deferred[None]) -> Any:

@@ -1,9 +1,9 @@
 """Which node this server is, and whether an account may be opened here at all.
 
 Servers that share a directory each have a name, and an account is on one of them. ``require_here`` is asked
-before anything of an account is read, changed or delivered, so that no account is ever open at two of them. A
-node that comes back with an old directory is stopped by the account's own folder, which remembers the
-generation that it was opened under last.
+before anything of an account is read, changed or delivered, so that no account is ever open at two of them.
+A node that is cut off from the directory is stopped by its lease (``mailstore.lease``), one that comes back
+with an old directory by the account's own folder, which remembers the generation it was opened under last.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mailstore.damage import TELL_AGAIN_S, tell_seldom
 from mailstore.directory import AccountRecord, Recipient, node_name
 from mailstore.durable import replace_file, storage_errors
 from mailstore.errors import OnAnotherNode, StorageFailed, StorageFull
+from mailstore.lease import require_lease
 
 log = logging.getLogger("sealbox.nodes")
 
@@ -27,14 +28,22 @@ _tell_from_s: dict[str, float] = {}
 
 
 def require_here(root: Path, record: AccountRecord | Recipient) -> None:
-    """Raises OnAnotherNode, and says so in the log; StorageFailed: the folder cannot tell. Blocks."""
+    """Raises OnAnotherNode, and tells the log; LeaseOver; StorageFailed: the folder cannot tell. Blocks."""
     if not is_here(root, record):
         _tell(root, record)
         raise OnAnotherNode
 
 
 def is_here(root: Path, record: AccountRecord | Recipient) -> bool:
-    """Whether this server has the account. Blocks. Raises StorageFailed."""
+    """Whether this server has the account, and may open it. Blocks. Raises LeaseOver, StorageFailed."""
+    if not _is_given(root, record):
+        return False
+    require_lease(root)
+    return True
+
+
+def _is_given(root: Path, record: AccountRecord | Recipient) -> bool:
+    """Whether directory and folder agree that this server has the account. Raises StorageFailed."""
     mine, paths = node_name(root), account_paths(root, record.account_id)
     if record.node != mine and (record.node is not None or not paths.folder.is_dir()):
         return False
@@ -42,9 +51,12 @@ def is_here(root: Path, record: AccountRecord | Recipient) -> bool:
 
 
 def may_be_here(root: Path, record: AccountRecord) -> bool:
-    """As :func:`is_here`; also where the folder cannot tell: who looks into it next says what is wrong."""
+    """Whether this server has the account, whether or not it has a lease now.
+
+    Also where the folder cannot tell: who looks into it next says what is wrong.
+    """
     try:
-        return is_here(root, record)
+        return _is_given(root, record)
     except StorageFailed:
         return True
 

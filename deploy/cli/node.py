@@ -5,7 +5,7 @@ import click
 from deploy.cli.root import EPILOG, Cli, Refusal, command
 from deploy.texts import counted
 from mailstore.account import account_paths
-from mailstore.directory import Doors, Node, doors_value, node_name
+from mailstore.directory import Doors, Node, NodeLease, doors_value, node_name
 
 
 @click.group(epilog=EPILOG)
@@ -42,17 +42,35 @@ def _door_lines(node: Node) -> list[str]:
     return [f"   {name} of a proxy: {place}" for name, place in doors_value(node.doors).items()]
 
 
+def _lease_fields(lease: NodeLease | None) -> dict[str, object]:
+    return {} if lease is None else {"lease_left_s": lease.left_s, "lost": lease.is_lost}
+
+
+def _lease_text(lease: NodeLease | None) -> str:
+    if lease is None:
+        return ""
+    if lease.is_lost:
+        return "  LOST: its accounts are taken by others"
+    if lease.left_s is None:
+        return "  has never served"
+    if lease.left_s <= 0:
+        return f"  does not serve: its lease is over for {round(-lease.left_s)} s"
+    return f"  may serve for {round(lease.left_s)} s more"
+
+
 @node.command("list", epilog=EPILOG)
 @command
 def list_nodes(cli: Cli) -> None:
-    """List the nodes, with the number of their accounts; no mail is touched."""
+    """List the nodes, with the number of their accounts and until when they may serve; no mail is touched."""
     with cli.directory() as directory:
         nodes = directory.nodes()
+        leases = {one.name: one for one in directory.leases()}
         owners = [record.node for record in directory.accounts()]
     mine = node_name(cli.root)
     fields = [
         {"name": one.name, "address": one.address, "accounts": owners.count(one.name)}
         | doors_value(one.doors)
+        | _lease_fields(leases.get(one.name))
         for one in nodes
     ]
     lines = [
@@ -60,7 +78,7 @@ def list_nodes(cli: Cli) -> None:
         for one in nodes
         for line in (
             f"{one.name}  {one.address}  {counted(owners.count(one.name), 'account')}"
-            f"{'  (this server)' if one.name == mine else ''}",
+            f"{_lease_text(leases.get(one.name))}{'  (this server)' if one.name == mine else ''}",
             *_door_lines(one),
         )
     ]

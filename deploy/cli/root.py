@@ -44,6 +44,7 @@ from mailstore.account import open_directory
 from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import (
     Busy,
+    LeaseOver,
     NoSuchAccount,
     NotInitialised,
     ServerKeyLost,
@@ -151,11 +152,17 @@ def put_directory_of(config: Path | None, data: Path | None, root: Path) -> None
     try:
         put_directory_by(root, settings.get(section, {}))
         section = "node"
-        call_node_by(root, settings.get(section, {}))
+        call_node_by(root, settings.get(section, {}), _end_with_lease)
     except ValidationError:
         raise Refusal(
             f"the configuration's [{section}] is wrong: see 'sealbox check-config'", EXIT_USAGE
         ) from None
+
+
+def _end_with_lease() -> NoReturn:
+    """In a thread: another node may have the accounts by now; commands may be killed at any step."""
+    click.echo(f"sealbox: {explain(LeaseOver())[0]}", err=True)
+    os._exit(EXIT_BUSY)
 
 
 def mail_limits(cli: Cli) -> tuple[StoreLimits, MimeLimits]:

@@ -15,7 +15,7 @@ Exit codes, the same for every command:
 from pathlib import Path
 
 from deploy.config_directory import DRIVER_MISSING
-from mailstore.damage import FULL_SECTION, GUIDE, POSTGRESQL_SECTION, SERVER_SECTION
+from mailstore.damage import FULL_SECTION, GUIDE, NODES_SECTION, POSTGRESQL_SECTION, SERVER_SECTION
 from mailstore.errors import (
     AccountDisabled,
     AccountExists,
@@ -27,6 +27,7 @@ from mailstore.errors import (
     DirectoryKeyWrong,
     DirectoryLost,
     DirectoryNotEmpty,
+    DirectoryNotShared,
     DirectoryOutdated,
     DirectoryRefused,
     DirectoryUnavailable,
@@ -37,10 +38,14 @@ from mailstore.errors import (
     HeaderTampered,
     KeysChanged,
     LastKeyslot,
+    LeaseOver,
     LimitExceeded,
     NodeGenerationPast,
     NodeInUse,
+    NodeIsLost,
     NodeNameInvalid,
+    NodeNotLost,
+    NodeServes,
     NoSuchAccount,
     NoSuchAddress,
     NoSuchDomain,
@@ -144,6 +149,34 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         EXIT_REFUSED,
         "another node has this account, 'sealbox account list' says which: run it there; an account without"
         " one is taken by 'sealbox node claim' on the server that has its folder",
+    ),
+    (
+        LeaseOver,
+        EXIT_BUSY,
+        "this server's lease is over, so it may open no account until it reaches PostgreSQL again:"
+        f" 'sealbox node list' shows all leases, see {GUIDE}, \"{NODES_SECTION}\"",
+    ),
+    (
+        NodeIsLost,
+        EXIT_REFUSED,
+        "the node was marked as lost by 'sealbox node recover': 'sealbox node add NAME HOST:PORT' adds it"
+        " again",
+    ),
+    (
+        NodeNotLost,
+        EXIT_REFUSED,
+        "the node was added again meanwhile, so it has its accounts: 'sealbox node list' shows all leases",
+    ),
+    (
+        NodeServes,
+        EXIT_BUSY,
+        "the node's lease is not over: stop it, and try again when 'sealbox node list' says so",
+    ),
+    (
+        DirectoryNotShared,
+        EXIT_REFUSED,
+        "the directory has to be in PostgreSQL, and the server to have a [node] name:"
+        f' see {GUIDE}, "{NODES_SECTION}"',
     ),
     (
         NodeNameInvalid,

@@ -22,6 +22,7 @@ SIZES = {
     "histogram": 1024 * 1024,
     "gauge_livesum": 64 * 1024,
     "gauge_livemax": 64 * 1024,
+    "gauge_livemin": 64 * 1024,
 }
 """Bytes that each file gets at once. They are written to as memory: on a full disk, a file that had to grow
 then would not raise an error, but kill the worker (SIGBUS, mmap(2))."""

@@ -57,9 +57,10 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
     return Counter(f"sealbox_{name}", text, labels, registry=None)
 
 
-def _gauge(name: str, text: str, *labels: str, largest: bool = False) -> Gauge:
-    mode: Literal["livemax", "livesum"] = "livemax" if largest else "livesum"
-    return Gauge(f"sealbox_{name}", text, labels, registry=None, multiprocess_mode=mode)
+def _gauge(
+    name: str, text: str, *labels: str, of_all: Literal["livemax", "livemin", "livesum"] = "livesum"
+) -> Gauge:
+    return Gauge(f"sealbox_{name}", text, labels, registry=None, multiprocess_mode=of_all)
 
 
 def _seconds(name: str, text: str, *labels: str) -> Histogram:
@@ -88,7 +89,8 @@ class Meters:
         self.waiting_logins = _gauge("logins_waiting", "Throttled logins that wait.")
         self.argon2_queue = _gauge("argon2_queue", "Logins that wait for memory.")
         self.waiting_jobs = _gauge("database_jobs_waiting", "Database work without a thread.")
-        self.lag_s = _gauge("reactor_lag_seconds", "Delay of the slowest worker.", largest=True)
+        self.lag_s = _gauge("reactor_lag_seconds", "Delay of the slowest worker.", of_all="livemax")
+        self.lease_left_s = _gauge("lease_left_seconds", "Until accounts close.", of_all="livemin")
         self.input_bytes = _gauge("input_bytes", "Unfinished input in memory.", "of")
         self._counted: dict[tuple[str, str], Counter] = {}
         self._timed: dict[str, Histogram | None] = {}

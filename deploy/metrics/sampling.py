@@ -26,6 +26,8 @@ class Sources:
     throttled: Callable[[], int]
     """Logins that wait because of earlier failures."""
     argon2_queue: Callable[[], int]
+    lease_left_s: Callable[[], float]
+    """Seconds for which the node may serve without renewing its lease."""
     filed_messages: Callable[[], int]
     """How many messages have been filed since the process began."""
     input_bytes: Mapping[str, Callable[[], int]]
@@ -71,6 +73,7 @@ class Sampler:
         meters.awake_accounts.set(sources.awake_accounts())
         meters.waiting_logins.set(sources.throttled())
         meters.argon2_queue.set(sources.argon2_queue())
+        meters.lease_left_s.set(sources.lease_left_s())
         filed = sources.filed_messages()
         meters.filed.inc(filed - self._filed)
         self._filed = filed

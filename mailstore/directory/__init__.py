@@ -17,6 +17,7 @@ from mailstore.directory.interface import (
     DomainLimits,
     Doors,
     Node,
+    NodeLease,
     Recipient,
 )
 from mailstore.directory.nodes import call_node, given_to_this, is_elsewhere, is_node_name, node_name
@@ -28,6 +29,7 @@ from mailstore.directory.places import (
     has_driver,
     has_stale_directory,
     is_under_servers_key,
+    lease_of_directory,
     make_directory,
     put_directory,
     rekeying_of_directory,
@@ -43,6 +45,7 @@ __all__ = [
     "DomainLimits",
     "Doors",
     "Node",
+    "NodeLease",
     "PostgresPlace",
     "Recipient",
     "call_node",
@@ -57,6 +60,7 @@ __all__ = [
     "is_elsewhere",
     "is_node_name",
     "is_under_servers_key",
+    "lease_of_directory",
     "lines_of",
     "make_directory",
     "node_name",

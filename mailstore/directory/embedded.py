@@ -24,6 +24,7 @@ from mailstore.directory.interface import (
     DomainLimits,
     FileWatch,
     Node,
+    NodeLease,
     Recipient,
 )
 from mailstore.directory.nodes import require_node, seeming_node
@@ -31,6 +32,7 @@ from mailstore.durable import FILE_MODE, storage_errors
 from mailstore.engine import WRITE_LOCK, Database, DatabaseKey, Txn, Value, open_connection
 from mailstore.errors import (
     Busy,
+    DirectoryNotShared,
     NoSuchAccount,
     NoSuchAddress,
     StorageFailed,
@@ -38,7 +40,7 @@ from mailstore.errors import (
     StoreError,
     TooNew,
 )
-from mailstore.keys import AccountId, KeyLabel, PublicKey, ServerKeyLabel, derive
+from mailstore.keys import AccountId, Header, KeyLabel, PublicKey, ServerKeyLabel, derive
 from mailstore.model import Pop3Settings
 from mailstore.page_journal import identity
 from mailstore.server_key import key_lock
@@ -253,6 +255,18 @@ class EmbeddedDirectory:
     def set_node(self, account_id: AccountId, node: str, generation: int) -> None:
         """See :class:`Directory`."""
         self._write(rows.set_node, account_id, node, generation)
+
+    def leases(self) -> list[NodeLease]:
+        """See :class:`Directory`."""
+        return []
+
+    def mark_lost(self, name: str) -> None:
+        """See :class:`Directory`."""
+        raise DirectoryNotShared
+
+    def take_from_lost(self, account_id: AccountId, lost: str, node: str, header: Header) -> None:
+        """See :class:`Directory`."""
+        raise DirectoryNotShared
 
     def seeming_node(self, name: str | bytes) -> str | None:
         """See :class:`Directory`."""

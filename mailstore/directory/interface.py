@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from mailstore.keys import AccountId, PublicKey
+from mailstore.keys import AccountId, Header, PublicKey
 from mailstore.model import Pop3Settings
 
 NO_QUOTA = 2**63 - 1
@@ -109,6 +109,18 @@ class Node:
     name: str
     address: str
     doors: Doors = Doors()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLease:
+    """For how long a node may go on serving, by the directory's clock."""
+
+    name: str
+    left_s: float | None
+    """Seconds, negative when it is over; None: it has never had one."""
+
+    is_lost: bool
+    """It gets no other, see ``Directory.mark_lost``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +270,10 @@ class Directory(Protocol):
         """All nodes, sorted by name."""
 
     def put_node(self, node: Node) -> None:
-        """Add a node, or put another record in the place of its own. Raises NodeNameInvalid."""
+        """Add a node, or put another record in the place of its own; one that was lost may serve again.
+
+        Raises NodeNameInvalid.
+        """
 
     def remove_node(self, name: str) -> None:
         """Remove a node that has no accounts. Raises NoSuchNode, NodeInUse."""
@@ -267,6 +282,22 @@ class Directory(Protocol):
         """Give an account to a node; ``generation`` has to be greater than the one before.
 
         Raises NoSuchAccount, NoSuchNode, NodeGenerationPast.
+        """
+
+    def leases(self) -> list[NodeLease]:
+        """The lease of each node, sorted by name; none where the directory is not shared."""
+
+    def mark_lost(self, name: str) -> None:
+        """Give a node no lease any more, so that its accounts can be taken from it.
+
+        Raises DirectoryNotShared, NoSuchNode, NodeServes: the one that it has is not over.
+        """
+
+    def take_from_lost(self, account_id: AccountId, lost: str, node: str, header: Header) -> None:
+        """Give an account of a lost node to another, which has this header; the generation grows by one.
+
+        Raises DirectoryNotShared, NoSuchAccount, NoSuchNode, NodeNotLost, NodeGenerationPast: the account is
+        not ``lost``'s any more.
         """
 
     def seeming_node(self, name: str | bytes) -> str | None:

@@ -195,8 +195,14 @@ class Listening:
 class Database:
     """The connections of one process. Any number of threads may use it at once."""
 
-    def __init__(self, url: str, limits: DirectoryLimits, check: Callable[[Txn], None]) -> None:
-        """Connects when first asked. ``check`` looks at each new connection, and may raise StoreError."""
+    def __init__(
+        self, url: str, limits: DirectoryLimits, check: Callable[[Txn], None], *, tells: bool = True
+    ) -> None:
+        """Connects when first asked. ``check`` looks at each new connection, and may raise StoreError.
+
+        ``tells``: the log hears when PostgreSQL is away, and when it is back.
+        """
+        self._tells = tells
         self._url = url
         self._limits = limits
         self._check = check
@@ -417,7 +423,7 @@ class Database:
                 self._pause_s = min(2 * self._pause_s, longest_s)
             self._away_until_s = time.monotonic() + self._pause_s
             is_told, self._is_told = self._is_told, True
-        if not is_told:
+        if self._tells and not is_told:
             log.error("directory: PostgreSQL cannot be asked: %s", _first_line(error))
         self._close_idle()
 
@@ -425,5 +431,5 @@ class Database:
         with self._lock:
             self._pause_s = 0.0
             is_told, self._is_told = self._is_told, False
-        if is_told:
+        if self._tells and is_told:
             log.warning("directory: PostgreSQL answers again")

@@ -14,7 +14,15 @@ from typing import Any
 from mailstore.address import Address, require_address
 from mailstore.damage import GUIDE, POSTGRESQL_SECTION
 from mailstore.directory.doors import doors_of, doors_value
-from mailstore.directory.interface import NO_LIMITS, AccountRecord, Alias, Contents, DomainLimits, Node
+from mailstore.directory.interface import (
+    NO_LIMITS,
+    AccountRecord,
+    Alias,
+    Contents,
+    DomainLimits,
+    Node,
+    NodeLease,
+)
 from mailstore.directory.pg_connection import Row, Txn
 from mailstore.directory.pg_schema import SETTINGS_TABLE, settings_place
 from mailstore.directory.sealing import Place, Sealer, account_of, account_value, limits_of, limits_value
@@ -26,11 +34,13 @@ from mailstore.errors import (
     DomainInUse,
     NodeGenerationPast,
     NodeInUse,
+    NodeNotLost,
+    NodeServes,
     NoSuchAccount,
     NoSuchDomain,
     NoSuchNode,
 )
-from mailstore.keys import AccountId
+from mailstore.keys import AccountId, Header
 
 log = logging.getLogger("sealbox.directory")
 
@@ -204,6 +214,20 @@ class Rows:
         nodes = (Node(value["name"], value["address"], doors_of(value)) for value in values)
         return sorted(nodes, key=lambda one: one.name)
 
+    def leases(self) -> list[NodeLease]:
+        """The leases of all nodes by name."""
+        query = (
+            "SELECT id, key_id, changed, sealed, is_lost,"
+            " extract(epoch FROM leased_until - clock_timestamp()) FROM sealbox_node"
+        )
+        found = [
+            NodeLease(
+                self._opened(NODE, sealed)["name"], None if left_s is None else float(left_s), bool(is_lost)
+            )
+            for *sealed, is_lost, left_s in self._txn.many(query)
+        ]
+        return sorted(found, key=lambda one: one.name)
+
     def contents(self) -> Contents:
         """Everything."""
         accounts = self.accounts()
@@ -282,12 +306,17 @@ class Change(Rows):
         return True
 
     def put_node(self, node: Node) -> None:
-        """Add a node, or put another record in the place of its own."""
+        """Add a node, or put another record in the place of its own; it may get a lease again."""
         row = self._sealer.hashed(NODE, node.name)
         value = {"name": node.name, "address": node.address} | doors_value(node.doors)
         sealed = self._sealed(NODE, row, value)
-        self._txn.run("DELETE FROM sealbox_node WHERE id = %s", (row,))
-        self._txn.run("INSERT INTO sealbox_node VALUES (%s, %s, %s, %s)", (row, *sealed))
+        # Its lease stays: it may be serving.
+        self._txn.run(
+            "INSERT INTO sealbox_node (id, key_id, changed, sealed) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET key_id = EXCLUDED.key_id, changed = EXCLUDED.changed,"
+            " sealed = EXCLUDED.sealed, is_lost = false",
+            (row, *sealed),
+        )
 
     def remove_node(self, name: str) -> None:
         """Raises NoSuchNode, NodeInUse."""
@@ -307,6 +336,36 @@ class Change(Rows):
             return replace(record, node=node, node_generation=generation)
 
         if not self.update(account_id, given):
+            raise NoSuchAccount
+
+    def mark_lost(self, name: str) -> None:
+        """Raises NoSuchNode, NodeServes."""
+        self._require_node(name)
+        over = "leased_until IS NULL OR leased_until < clock_timestamp()"
+        row = self._sealer.hashed(NODE, name)
+        # The row is locked: a node that renews its lease meanwhile is seen to have done so, or is refused.
+        if self._txn.run(f"UPDATE sealbox_node SET is_lost = true WHERE id = %s AND ({over})", (row,)) == 0:  # noqa: S608 - text of ours
+            raise NodeServes
+
+    def take_from_lost(self, account_id: AccountId, lost: str, node: str, header: Header) -> None:
+        """Raises NoSuchAccount, NoSuchNode, NodeNotLost, NodeGenerationPast."""
+        self._require_node(node)
+        row = self._sealer.hashed(NODE, lost)
+        if self._txn.one("SELECT 1 FROM sealbox_node WHERE id = %s AND is_lost", (row,)) is None:
+            raise NodeNotLost
+
+        def taken(record: AccountRecord) -> AccountRecord:
+            if record.node != lost:
+                raise NodeGenerationPast
+            return replace(
+                record,
+                node=node,
+                node_generation=record.node_generation + 1,
+                public_key=header.public_key,
+                header_generation=header.generation,
+            )
+
+        if not self.update(account_id, taken):
             raise NoSuchAccount
 
     def add_alias(self, address: Address, account_id: AccountId) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -119,6 +120,18 @@ def directory_of(root: Path, server_key: bytes) -> Directory:
     if place is None:
         return embedded_directory(root, server_key)
     found: Directory = _postgresql().PostgresDirectory(place.url, place.cluster_key(server_key), place.limits)
+    return found
+
+
+def lease_of_directory(root: Path, server_key: bytes, node: str, lease_s: float) -> Callable[[], None]:
+    """What renews a node's lease in a directory in PostgreSQL for so many seconds; it blocks.
+
+    Raises DirectoryKeyWrong; what is returned NoSuchNode, NodeIsLost, and as a directory does.
+    """
+    place = directory_place(root)
+    assert place is not None, "a directory in the data root has no leases"
+    cluster_key = place.cluster_key(server_key)
+    found: Callable[[], None] = _postgresql().lease_in(place.url, cluster_key, place.limits, node, lease_s)
     return found
 
 

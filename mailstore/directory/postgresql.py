@@ -23,18 +23,20 @@ from mailstore.directory.interface import (
     DomainLimits,
     FileWatch,
     Node,
+    NodeLease,
     Recipient,
 )
 from mailstore.directory.moves import Moves
 from mailstore.directory.nodes import require_node, seeming_node
 from mailstore.directory.pg_cache import Cache, Question
 from mailstore.directory.pg_connection import Database, Listening, Txn, hosts_of
+from mailstore.directory.pg_lease import lease_in
 from mailstore.directory.pg_listener import Listener
 from mailstore.directory.pg_moves import PostgresMoves
 from mailstore.directory.pg_rows import Change, Rows
 from mailstore.directory.sealing import Sealer
 from mailstore.errors import DirectoryUnavailable, NoSuchAccount, NoSuchAddress, NoSuchDomain
-from mailstore.keys import AccountId, PublicKey
+from mailstore.keys import AccountId, Header, PublicKey
 from mailstore.limits import DirectoryLimits
 from mailstore.model import Pop3Settings
 
@@ -186,6 +188,11 @@ class PostgresDirectory:
         found: list[Node] = self._lasting("nodes", lambda: self._read(Rows.nodes))
         return found
 
+    def leases(self) -> list[NodeLease]:
+        """See :class:`Directory`."""
+        found: list[NodeLease] = self._read(Rows.leases)
+        return found
+
     def seeming_node(self, name: str | bytes) -> str | None:
         """See :class:`Directory`."""
         return seeming_node(self._sealer.nodes, self.nodes(), self.login_name(name))
@@ -261,6 +268,14 @@ class PostgresDirectory:
     def moves(self) -> Moves:
         """See :class:`mailstore.directory.moves.Shared`."""
         return PostgresMoves(self._database, lambda: self._sealer)
+
+    def mark_lost(self, name: str) -> None:
+        """See :class:`Directory`."""
+        self._change(Change.mark_lost, name)
+
+    def take_from_lost(self, account_id: AccountId, lost: str, node: str, header: Header) -> None:
+        """See :class:`Directory`."""
+        self._change(Change.take_from_lost, account_id, lost, node, header)
 
     def add_domain(self, domain: str) -> None:
         """See :class:`Directory`."""
@@ -381,4 +396,4 @@ def _unchecked(url: str, limits: DirectoryLimits) -> Iterator[Database]:
         database.close()
 
 
-__all__ = ["PostgresDirectory", "hosts_of", "is_made_in", "make_in"]
+__all__ = ["PostgresDirectory", "hosts_of", "is_made_in", "lease_in", "make_in"]

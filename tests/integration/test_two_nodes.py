@@ -79,7 +79,10 @@ class Node:
 class Cluster:
     """Nodes a and b, with an account each."""
 
-    def __init__(self, folder: Path, database: PostgreSql) -> None:
+    def __init__(
+        self, folder: Path, database: PostgreSql, directory: str = "", lease_s: dict[str, float] | None = None
+    ) -> None:
+        """With more settings of the directory, and leases that nodes have instead of the default."""
         self.folder = folder
         self.authority = Authority(folder)
         url, key = database.new_place(), folder / "directory.key"
@@ -102,7 +105,8 @@ class Cluster:
             config.write_text(
                 "workers = 1\n"
                 + settings.replace("[listen]\n", door)
-                + f'\n[directory]\nurl = "{url}"\nkey_file = "{key}"\n[node]\nname = "{name}"\n'
+                + f'\n[directory]\nurl = "{url}"\nkey_file = "{key}"\n{directory}\n[node]\nname = "{name}"\n'
+                + (f"lease_s = {lease_s[name]}\n" if lease_s and name in lease_s else "")
                 + f'certificate = "{certificate}"\nprivate_key = "{private_key}"\n'
                 + f'ca = "{self.authority.file}"\nconnect_timeout_s = 60\n'
             )

@@ -9,8 +9,10 @@ import pytest
 from commands_world import CommandsWorld
 from job_world import JobWorld
 
+from backup import job
 from mailstore.account import open_directory
 from mailstore.directory import Node, call_node
+from mailstore.errors import LeaseOver
 
 
 @pytest.fixture
@@ -40,6 +42,24 @@ def test_no_snapshot_is_taken_of_an_account_that_went_to_another_node(world: Job
         assert world.job._accounts == []
     finally:
         call_node(world.root, None)
+
+
+def test_nothing_is_done_without_a_lease(world: JobWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even in an account of which a snapshot is due; and none counts as gone."""
+    world.job.run_once()
+    world.append("two")
+    before = [(one.account, one.gone_ms, one.fingerprint) for one in world.state.streams()]
+
+    def over(_root: Path) -> None:
+        raise LeaseOver
+
+    monkeypatch.setattr(job, "require_lease", over)
+    with pytest.raises(LeaseOver):
+        world.job.turn(everything=True)
+    assert [(one.account, one.gone_ms, one.fingerprint) for one in world.state.streams()] == before
+    monkeypatch.undo()
+    world.job.run_once()
+    assert [(one.account, one.gone_ms, one.fingerprint) for one in world.state.streams()] != before
 
 
 def test_an_account_of_another_node_is_not_restored_here(tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""The lease of a node: for how long this process may serve the node's accounts without asking anybody.
+
+A node that is cut off from the others cannot know what they decide. So the directory in PostgreSQL keeps
+until when each node may serve, and gives no account of a node to another before that is over. Every process
+that opens accounts renews the lease for itself, and remembers by its own clock, from before it asked, until
+when it may serve; a part is left off for what is under way then, and for clocks that run at different rates.
+When it could not renew until then it opens no account, ends its sessions and takes no mail.
+
+A server without a name, or with its directory in its data root, has no lease and needs none.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from mailstore.account import read_server_key
+from mailstore.directory import directory_place, lease_of_directory, node_name
+from mailstore.errors import LeaseOver, NodeIsLost, NoSuchNode, StoreError
+
+log = logging.getLogger("sealbox.nodes")
+
+DEFAULT_LEASE_S = 300.0
+_MARGIN = 10
+"""This part of a lease is never used."""
+
+_RENEWALS = 3
+"""So often a lease is renewed before it is over."""
+
+_FIRST_PAUSE = 20
+"""The first pause after a renewal that failed is this part of the longest."""
+
+
+def _seconds() -> float:
+    """A clock that goes on while the machine is suspended, and that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Lease:
+    """See the module's docstring. Any number of threads may use it at once."""
+
+    def __init__(
+        self,
+        node: str,
+        lease_s: float,
+        renew: Callable[[], None],
+        retry_max_s: float,
+        at_end: Callable[[], None] | None = None,
+        seconds: Callable[[], float] = _seconds,
+    ) -> None:
+        """``renew`` blocks, and raises StoreError; it is called in a thread that begins with the first
+        :meth:`require`, as is ``at_end`` when the lease is over that was held."""
+        self._node = node
+        self._lease_s = lease_s
+        self._renew = renew
+        self._retry_max_s = retry_max_s
+        self._at_end = at_end
+        self._seconds = seconds
+        self._until_s = -math.inf
+        self._was_held = False
+        self._told = ""
+        self._tried = Event()
+        self._ending = Event()
+        self._lock = Lock()
+        self._thread: Thread | None = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds for which this process may go on serving; 0 when it may not."""
+        return max(self._until_s - self._seconds(), 0.0)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process may serve."""
+        return self._seconds() < self._until_s
+
+    def require(self) -> None:
+        """In a thread: waits for the first try to renew. Raises LeaseOver."""
+        if self.is_held:
+            return
+        self.start()
+        self._tried.wait()
+        if not self.is_held:
+            raise LeaseOver("this node's lease is over")
+
+    def start(self) -> None:
+        """Renew it from now on, in a thread."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="sealbox-lease", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Renew it no more; may be called from any thread, and does not wait."""
+        self._ending.set()
+
+    def _run(self) -> None:
+        pause_s = self._retry_max_s / _FIRST_PAUSE
+        while not self._ending.is_set():
+            if self.renew():
+                pause_s = self._retry_max_s / _FIRST_PAUSE
+                self._pause(self._lease_s / _RENEWALS)
+            else:
+                self._pause(pause_s)
+                pause_s = min(2 * pause_s, self._retry_max_s)
+
+    def renew(self) -> bool:
+        """Try once, and whether it was renewed; blocks."""
+        asked_s = self._seconds()
+        try:
+            self._renew()
+        except Exception as error:  # noqa: BLE001 - if the thread ended, nobody would renew the lease
+            if isinstance(error, NodeIsLost | NoSuchNode):
+                self._until_s = -math.inf
+            self._tell(error)
+        else:
+            self._until_s = max(self._until_s, asked_s + self._lease_s * (1 - 1 / _MARGIN))
+            if self._told:
+                self._told = ""
+                log.warning("node %s: its lease is renewed", self._node)
+            self._was_held = self.is_held
+        self._tried.set()
+        self._look()
+        return not self._told
+
+    def _tell(self, error: Exception) -> None:
+        """Once for each reason; the directory's log has what PostgreSQL says."""
+        if self._told == type(error).__name__:
+            return
+        self._told = type(error).__name__
+        match error:
+            case NodeIsLost():
+                log.error(
+                    "node %s was marked as lost, and other nodes take its accounts: it opens none until"
+                    " 'sealbox node add' adds it again",
+                    self._node,
+                )
+            case NoSuchNode():
+                log.error(
+                    "node %s is not in the directory, so it opens no account: run 'sealbox node add %s"
+                    " HOST:PORT'",
+                    *(self._node, self._node),
+                )
+            case StoreError():
+                log.warning(
+                    "node %s: its lease cannot be renewed (%s); it serves for %d s more",
+                    *(self._node, self._told, self.left_s),
+                )
+            case _:
+                log.error("node %s: renewing its lease has failed: %s", self._node, self._told)
+
+    def _look(self) -> None:
+        """Notice the end of it."""
+        if self._was_held and not self.is_held:
+            self._was_held = False
+            log.error("node %s: its lease is over: until it is renewed no account is open", self._node)
+            if self._at_end is not None:
+                self._at_end()
+
+    def _pause(self, pause_s: float) -> None:
+        until_s = self._seconds() + pause_s
+        while not self._ending.is_set() and (left_s := until_s - self._seconds()) > 0:
+            self._ending.wait(min(left_s, self.left_s) if self.is_held else left_s)
+            self._look()
+
+
+_leases: dict[Path, Lease] = {}
+_settings: dict[Path, tuple[float, Callable[[], None] | None]] = {}
+_lock = Lock()
+
+
+def put_lease(root: Path, lease_s: float, at_end: Callable[[], None] | None = None) -> None:
+    """Say for how long the lease of a data root's server is from now on in this process; it begins when it is
+    first asked for. ``at_end`` is called in a thread when it is over."""
+    _settings[root.resolve()] = lease_s, at_end
+
+
+def forget_lease(root: Path) -> None:
+    """Renew it no more; who asks for it again gets a new one."""
+    with _lock:
+        found = _leases.pop(root.resolve(), None)
+    if found is not None:
+        found.stop()
+
+
+def lease_of(root: Path) -> Lease | None:
+    """The lease of this process for the server of a data root; None where it needs none.
+
+    Raises NotInitialised, ServerKeyLost, DirectoryKeyWrong, DriverMissing, StorageFailed.
+    """
+    node, place = node_name(root), directory_place(root)
+    if node is None or place is None:
+        return None
+    where = root.resolve()
+    with _lock:
+        found = _leases.get(where)
+        if found is None:
+            lease_s, at_end = _settings.get(where, (DEFAULT_LEASE_S, None))
+            renew = lease_of_directory(root, read_server_key(root), node, lease_s)
+            found = _leases[where] = Lease(node, lease_s, renew, place.limits.retry_max_s, at_end)
+    return found
+
+
+def require_lease(root: Path) -> None:
+    """Blocks when it is asked first in a process. Raises LeaseOver, and as :func:`lease_of`."""
+    found = lease_of(root)
+    if found is not None:
+        found.require()

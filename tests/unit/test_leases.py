@@ -1,0 +1,218 @@
+"""A node's lease: what a process remembers of it, and what PostgreSQL keeps."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+from directory_worlds import JOE, record
+
+from mailstore.directory import Node
+from mailstore.directory.pg_lease import lease_in
+from mailstore.directory.postgresql import PostgresDirectory, make_in
+from mailstore.errors import (
+    DirectoryUnavailable,
+    LeaseOver,
+    NodeGenerationPast,
+    NodeIsLost,
+    NodeNotLost,
+    NodeServes,
+    NoSuchNode,
+)
+from mailstore.lease import Lease
+from mailstore.limits import DirectoryLimits
+
+KEY = bytes(range(32))
+LIMITS = DirectoryLimits(connect_timeout_s=60.0, query_timeout_s=60.0)
+
+
+class Elsewhere:
+    """PostgreSQL and a clock, as one process sees them."""
+
+    def __init__(self):
+        self.now_s = 5000.0
+        self.takes_s = 0.0
+        self.error = None
+        self.ended = 0
+        self.lease = Lease("a", 100.0, self.renew, 10.0, self.end, lambda: self.now_s)
+
+    def renew(self):
+        """A renewal, which may take long or fail."""
+        self.now_s += self.takes_s
+        if self.error is not None:
+            raise self.error
+
+    def end(self):
+        """What happens at the end."""
+        self.ended += 1
+
+
+@pytest.fixture
+def world(caplog):
+    """A node with a lease of 100 s."""
+    caplog.set_level(logging.WARNING, "sealbox.nodes")
+    return Elsewhere()
+
+
+def test_a_process_may_serve_for_nine_tenths_of_its_lease(world):
+    """Counted from before it asked, however long the answer was on its way."""
+    assert not world.lease.is_held
+    world.takes_s = 7.0
+    assert world.lease.renew()
+    assert world.lease.left_s == pytest.approx(83.0)
+    world.now_s += 82.9
+    assert world.lease.is_held
+    world.lease.require()
+    world.now_s += 0.2
+    assert (world.lease.is_held, world.lease.left_s) == (False, 0.0)
+
+
+def test_an_answer_that_is_too_late_gives_nothing(world):
+    """The lease that it tells of is over."""
+    world.takes_s = 95.0
+    world.lease.renew()
+    assert not world.lease.is_held
+
+
+def test_a_lease_that_cannot_be_renewed_lasts_until_its_end(world, caplog):
+    """An outage that is shorter is noticed by nobody but the log, which is told each thing once."""
+    world.lease.renew()
+    world.error = DirectoryUnavailable()
+    for _ in range(8):
+        world.now_s += 10
+        assert not world.lease.renew()
+        assert world.lease.is_held
+    world.now_s += 11
+    world.lease.renew()
+    world.lease.renew()
+    assert (world.lease.is_held, world.ended) == (False, 1)
+    world.error = None
+    assert world.lease.renew()
+    assert world.lease.left_s == 90.0
+    assert [one.getMessage() for one in caplog.records] == [
+        "node a: its lease cannot be renewed (DirectoryUnavailable); it serves for 80 s more",
+        "node a: its lease is over: until it is renewed no account is open",
+        "node a: its lease is renewed",
+    ]
+
+
+@pytest.mark.parametrize("error", [NodeIsLost(), NoSuchNode()])
+def test_a_node_that_is_told_no_serves_no_longer(world, caplog, error):
+    """It says what the operator has to do, and what it had left counts no more."""
+    world.lease.renew()
+    world.error = error
+    assert not world.lease.renew()
+    assert (world.lease.is_held, world.ended) == (False, 1)
+    assert "sealbox node add" in caplog.text
+
+
+def test_an_unexpected_error_is_one_like_others(world, caplog):
+    """Were the thread to end, nobody would renew the lease; its text stays out of the log."""
+    world.error = ValueError("joe@example.org")
+    assert not world.lease.renew()
+    assert "ValueError" in caplog.text and "joe" not in caplog.text
+
+
+def test_who_asks_first_waits_for_the_answer():
+    """A command that begins needs no pause before it; the thread is the only one that renews."""
+    asked = []
+    lease = Lease("a", 100.0, lambda: asked.append(1), 10.0)
+    for _ in range(3):
+        lease.require()
+    assert asked == [1]
+    lease.stop()
+    refused = Lease("a", 100.0, lambda: 1 / 0, 10.0)
+    with pytest.raises(LeaseOver):
+        refused.require()
+    refused.stop()
+
+
+# -- in PostgreSQL ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(postgresql):
+    """A directory with nodes a and b, and an account of a; how to renew a lease there; SQL."""
+
+    class Site:
+        url = postgresql.new_place()
+
+        def renew(self, node="a", lease_s=300.0):
+            lease_in(self.url, KEY, LIMITS, node, lease_s)()
+
+        def sql(self, statement):
+            return postgresql.sql_at(self.url, statement)
+
+        def left_s(self, node="a"):
+            return next(one.left_s for one in self.directory.leases() if one.name == node)
+
+    found = Site()
+    make_in(found.url, KEY, LIMITS)
+    found.directory = PostgresDirectory(found.url, KEY, LIMITS)
+    for name in "ab":
+        found.directory.put_node(Node(name, "192.0.2.1:24"))
+    found.directory.add_account(record())
+    found.directory.set_node(JOE, "a", 1)
+    yield found
+    found.directory.close()
+
+
+def test_a_renewal_lasts_by_the_clock_of_postgresql(site):
+    """It changes nothing that anybody is told of; the longest that was given counts."""
+    version = site.directory.version()
+    assert site.left_s() is None
+    site.renew()
+    assert 0 < site.left_s() <= 300
+    site.renew(lease_s=9000.0)
+    site.renew()
+    assert 300 < site.left_s() <= 9000
+    assert (site.left_s("b"), site.directory.version()) == (None, version)
+    with pytest.raises(NoSuchNode):
+        site.renew("nobody")
+
+
+def test_a_node_with_another_address_keeps_its_lease(site):
+    """It may be serving."""
+    site.renew()
+    site.directory.put_node(Node("a", "192.0.2.2:24"))
+    assert site.left_s() > 0
+
+
+def test_a_node_is_lost_when_its_lease_is_over_and_not_before(site):
+    """From then on it gets none, until it is added again."""
+    site.renew()
+    with pytest.raises(NodeServes):
+        site.directory.mark_lost("a")
+    site.renew()
+    site.sql("UPDATE sealbox_node SET leased_until = now() - interval '1 second'")
+    site.directory.mark_lost("a")
+    assert [(one.name, one.is_lost) for one in site.directory.leases()] == [("a", True), ("b", False)]
+    with pytest.raises(NodeIsLost):
+        site.renew()
+    assert site.left_s() < 0
+    site.directory.put_node(Node("a", "192.0.2.1:24"))
+    site.renew()
+    assert site.left_s() > 0
+
+
+class Header:
+    """What the directory takes from one."""
+
+    public_key, generation = b"another key", 9
+
+
+def test_accounts_are_taken_from_lost_nodes_alone(site):
+    """Once, with the header that they have there."""
+    with pytest.raises(NodeNotLost):
+        site.directory.take_from_lost(JOE, "a", "b", Header)
+    site.directory.mark_lost("a")
+    site.directory.take_from_lost(JOE, "a", "b", Header)
+    expected = replace(record(), node="b", node_generation=2, public_key=b"another key", header_generation=9)
+    assert site.directory.account(JOE) == expected
+    with pytest.raises(NodeGenerationPast):
+        site.directory.take_from_lost(JOE, "a", "b", Header)
+    site.directory.set_node(JOE, "a", 3)
+    site.directory.put_node(Node("a", "192.0.2.1:24"))
+    with pytest.raises(NodeNotLost):
+        site.directory.take_from_lost(JOE, "a", "b", Header)
