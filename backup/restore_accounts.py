@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from backup.catalogue import Head, Server
-from backup.errors import BackupError, MailIsThere, NothingSound, NothingToRestore
+from backup.errors import BackupError, MailIsThere, NothingSound, NothingToRestore, StoreUnavailable
 from backup.former_keys import successors_of
 from backup.rebuild import Rebuilt
 from backup.restore import Listing, Restorer, Target, is_half_restored, target
@@ -27,8 +27,11 @@ from backup.stores import ObjectStore
 from mailstore.account import AccountPaths, account_paths, holds_mail, open_directory
 from mailstore.directory import AccountRecord, Directory, given_to_this, is_elsewhere
 from mailstore.errors import (
+    Busy,
+    DirectoryUnavailable,
     HeaderTampered,
     KeysChanged,
+    LeaseOver,
     NoSuchAccount,
     OnAnotherNode,
     StoreError,
@@ -189,6 +192,9 @@ class Restored:
     kept: Path | None = None
     skipped: bool = False
     trouble: str | None = None
+    may_be_tried_again: bool = False
+    """Whether the trouble passes by itself."""
+
     passed_over: tuple[str, ...] = ()
     """Objects that do not belong to its stream although they are named so, each with the reason."""
 
@@ -253,8 +259,14 @@ class Restoring:
             why = "its key header is damaged or was exchanged: --replace restores it"
             return Restored(wanted.account_id, self._name(wanted.account_id), trouble=why)
         except (BackupError, StoreError) as error:
-            text = str(error) or type(error).__name__
-            return Restored(wanted.account_id, self._name(wanted.account_id), trouble=text)
+            return Restored(
+                wanted.account_id,
+                self._name(wanted.account_id),
+                trouble=str(error) or type(error).__name__,
+                may_be_tried_again=isinstance(
+                    error, (Busy, DirectoryUnavailable, LeaseOver, StoreUnavailable)
+                ),
+            )
 
     def _name(self, account_id: AccountId) -> str | None:
         try:

@@ -11,6 +11,7 @@ from mailstore.engine import Database, Txn
 from mailstore.errors import NoSuchAccount
 from mailstore.former_key import waiting_messages
 from mailstore.inbox_size import waiting_bytes
+from mailstore.mail_size import used_bytes
 from mailstore.model import MailboxName
 from mailstore.ops import mailboxes
 from mailstore.sealed import damaged_messages
@@ -18,7 +19,10 @@ from mailstore.sealed import damaged_messages
 
 @dataclass(frozen=True, slots=True)
 class DiskUse:
-    """Sizes of files in octets, and how many sealed messages wait or could not be opened."""
+    """Sizes in octets, of mail and of files, and how many sealed messages wait or could not be opened."""
+
+    mail_bytes: int
+    """What is compared with the storage limit: mail as it is, not as it is compressed; rounded up."""
 
     database_bytes: int
     log_bytes: int
@@ -31,7 +35,7 @@ class DiskUse:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """All files."""
         return self.database_bytes + self.log_bytes + self.search_bytes + self.inbox_bytes
 
 
@@ -40,6 +44,7 @@ def disk_use(paths: AccountPaths) -> DiskUse:
     if not paths.keys.exists():
         raise NoSuchAccount
     return DiskUse(
+        used_bytes(paths),
         _size(paths.mail_db),
         _size(paths.wal),
         sum(map(_size, paths.search_db_files)),

@@ -22,7 +22,7 @@ class Meaning(Enum):
     HAS_CHILDREN = "the mailbox has children"
     SPECIAL_USE = "the special-use attribute is taken"
     READ_ONLY = "only reading is allowed"
-    OVER_QUOTA = "the account is full"
+    OVER_QUOTA = "the account has no room for that"
     LIMIT = "a limit would be passed"
     TOO_LARGE = "the message is too large"
     ENDED = "the session has to end"

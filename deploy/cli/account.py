@@ -14,7 +14,7 @@ from deploy.cli.account_usage import usage
 from deploy.cli.account_vacuum import vacuum
 from deploy.cli.asking import current_secret, new_password, opened_keyring, password_stdin_option
 from deploy.cli.invite import facts_and_time, link_to_new_account
-from deploy.cli.quota import Limits, account_limit, parse_size
+from deploy.cli.quota import Limits, account_limit, parse_limit, remark_on_zero
 from deploy.cli.root import (
     EPILOG,
     EXIT_USAGE,
@@ -60,7 +60,7 @@ account.add_command(vacuum)
 @click.option(
     "--quota",
     metavar="SIZE",
-    help="Storage limit, like 500M or 2G; else the domain's or the server's.",
+    help="Storage limit, like 500M or 2G, 'none' for no limit; else the domain's or the server's.",
 )
 @click.option("--invite", is_flag=True, help="Print a link behind which the user chooses the password.")
 @click.option("--valid", metavar="TIME", help="How long the link works, like 24h or 7d.")
@@ -75,7 +75,8 @@ def add(cli: Cli, name: str, quota: str | None, invite: bool, valid: str | None,
     """
     if "@" not in name:
         raise Refusal(f"an account's name is a whole address: type 'sealbox account add {_whole(cli, name)}'")
-    quota_bytes = None if quota is None else parse_size(quota)
+    quota_bytes = None if quota is None else parse_limit(quota)
+    remark_on_zero(cli, quota_bytes)
     if invite:
         _add_by_link(cli, name, quota_bytes, valid)
         return
@@ -127,6 +128,8 @@ def list_accounts(cli: Cli) -> None:
     limits = Limits.of(cli)
     fields = [_record_fields(limits, record) for record in records]
     cli.answer({"accounts": fields}, *(_record_line(limits, record) for record in records))
+    if not records:
+        cli.remark("there are no accounts: 'sealbox account add ADDRESS' adds one")
 
 
 @account.command(epilog=EPILOG)

@@ -19,6 +19,7 @@ from deploy.cli.root import (
     mail_limits,
     retention_days,
 )
+from deploy.cli.snapshot_store import has_snapshots
 from deploy.texts import counted, size_text, utc_s
 from mailstore import rekeying
 from mailstore.account import account_paths
@@ -125,7 +126,7 @@ def _file_waiting(cli: Cli, record: AccountRecord, secret: bytes) -> None:
 
 
 def _answer(cli: Cli, record: AccountRecord, done: Rekeyed) -> None:
-    until = time.time() + retention_days(cli) * _SECONDS_PER_DAY
+    until = int(time.time() + retention_days(cli) * _SECONDS_PER_DAY) if has_snapshots(cli.root) else None
     recovery_key = None if done.recovery_key is None else done.recovery_key.text()
     fields = {
         "account": record.account_id,
@@ -135,7 +136,7 @@ def _answer(cli: Cli, record: AccountRecord, done: Rekeyed) -> None:
         "revoked_invitations": done.invitations,
         "recovery_key": recovery_key,
         "finished": done.is_finished,
-        "old_snapshots_until": int(until),
+        "old_snapshots_until": until,
     }
     lines = [f"{record.name}: new master key, {size_text(done.size_bytes)} written anew"]
     if done.revoked:
@@ -148,7 +149,8 @@ def _answer(cli: Cli, record: AccountRecord, done: Rekeyed) -> None:
     cli.answer(fields, *lines)
     if not done.is_finished:
         cli.remark("the last step failed, most likely at the disk: the next login tries it again")
-    cli.remark(
-        "snapshots taken before, and what restores have set aside, open with the old key until they expire,"
-        f" by {utc_s(int(until))}; the next snapshot takes the whole account once more"
-    )
+    if until is not None:
+        cli.remark(
+            "snapshots taken before, and what restores have set aside, open with the old key until they"
+            f" expire, by {utc_s(until)}; the next snapshot takes the whole account once more"
+        )

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from backup.job import Places
 from backup.moment import utc_ms
-from backup.state import STATE_FILE
 from deploy.cli.asking import current_secret, password_stdin_option
 from deploy.cli.quota import Limits
 from deploy.cli.root import EPILOG, EXIT_USAGE, Cli, Refusal, command, find_account_here, mail_limits
-from deploy.cli.snapshot_store import opened_state
+from deploy.cli.snapshot_store import has_snapshots, opened_state
 from deploy.cli.transfer import transferring
 from deploy.texts import counted, size_text
 from mailstore.account import account_paths
@@ -31,9 +29,10 @@ Fields = dict[str, object]
 @password_stdin_option
 @command
 def usage(cli: Cli, names: tuple[str, ...], from_stdin: bool) -> None:
-    """Show how much of the disk accounts take, all of them without a NAME; no mail is read or changed.
+    """Show how much mail accounts have, of which limit, and what they take on disk; no mail is changed.
 
-    No password is needed for sizes of files, waiting mail and the newest snapshot in the store. With
+    Without a NAME: all of them. Mail counts as it is, the files have it compressed, with what was deleted. No
+    password is needed for that, waiting mail and the newest snapshot in the store. With
     --password-stdin also how many messages and octets each mailbox of the one account NAME has; waiting mail
     is in none of them yet.
     """
@@ -70,7 +69,7 @@ def _disk_use(root: Path, record: AccountRecord, names: tuple[str, ...]) -> Disk
 
 def _newest_snapshots(root: Path, accounts: set[str]) -> dict[str, int]:
     """When the newest snapshot in the store was taken (ms), by account."""
-    if not (Places(root).folder / STATE_FILE).exists():
+    if not has_snapshots(root):
         return {}
     with opened_state(root) as state:
         streams = [one for one in state.streams() if one.account in accounts]
@@ -100,8 +99,8 @@ def _fields(limits: Limits, record: AccountRecord, use: DiskUse, newest_ms: int 
 
 def _line(limits: Limits, record: AccountRecord, use: DiskUse, newest_ms: int | None) -> str:
     parts = [
-        f"{size_text(use.total_bytes)}{limits.share(record)}"
-        f" (mail {size_text(use.database_bytes)}, log {size_text(use.log_bytes)},"
+        f"mail {size_text(use.mail_bytes)}{limits.share(record)}; on disk {size_text(use.total_bytes)}"
+        f" (database {size_text(use.database_bytes)}, log {size_text(use.log_bytes)},"
         f" search {size_text(use.search_bytes)}, inbox {size_text(use.inbox_bytes)})",
         f"{use.waiting_messages} waiting",
         *([f"{use.damaged_messages} DAMAGED"] if use.damaged_messages else []),

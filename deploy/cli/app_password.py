@@ -2,15 +2,16 @@
 
 import datetime
 import time
+from collections.abc import Iterable
 
 import click
 
 from deploy.cli.account import slot_fields, slot_line
 from deploy.cli.asking import current_secret, opened_keyring, password_stdin_option, protocol_option
-from deploy.cli.root import EPILOG, Cli, command, find_account_here
+from deploy.cli.root import EPILOG, Cli, Refusal, command, find_account_here
 from mailstore.account import account_paths
 from mailstore.errors import NoSuchKeyslot
-from mailstore.keys import Scope, SlotId, SlotKind, read_header
+from mailstore.keys import Keyslot, Scope, SlotId, SlotKind, read_header
 from mailstore.model import AccessProtocol
 
 _SECONDS_PER_DAY = 86_400
@@ -48,10 +49,16 @@ def add(
     with cli.directory() as directory:
         secret = current_secret(from_stdin)
         with opened_keyring(cli, directory, name, secret) as keyring:
+            same = _labelled(keyring.slots(), label)
             made = keyring.add_app_password(label, Scope(allowed, read_only, not_after))
     text = made.printed.text()
     cli.answer({"app_password": text, **slot_fields(made.slot)}, text)
     cli.remark(f"keyslot {made.slot.id}; the app password is not shown again")
+    if same:
+        cli.remark(
+            f"other app passwords are labelled so, too: {', '.join(same)}; what is not in use any more:"
+            " 'sealbox app-password revoke'"
+        )
 
 
 @app_password.command("list", epilog=EPILOG)
@@ -61,9 +68,21 @@ def list_app_passwords(cli: Cli, name: str) -> None:
     """List the app passwords of the account NAME; needs no secret, shows none, and reads no mail."""
     with cli.directory() as directory:
         record = find_account_here(cli, directory, name)
-    header = read_header(account_paths(cli.root, record.account_id).folder).header
-    slots = [slot for slot in header.slots if slot.kind is SlotKind.APP_PASSWORD]
+    slots = _app_passwords(read_header(account_paths(cli.root, record.account_id).folder).header.slots)
     cli.answer({"app_passwords": [slot_fields(slot) for slot in slots]}, *map(slot_line, slots))
+    if not slots:
+        cli.remark(
+            f"there are no app passwords: 'sealbox app-password add {record.name} --label LABEL' adds one"
+        )
+
+
+def _app_passwords(slots: Iterable[Keyslot]) -> list[Keyslot]:
+    return [slot for slot in slots if slot.kind is SlotKind.APP_PASSWORD]
+
+
+def _labelled(slots: Iterable[Keyslot], label: str) -> list[str]:
+    """The ids of the app passwords with this label."""
+    return [slot.id for slot in _app_passwords(slots) if slot.label == label]
 
 
 @app_password.command(epilog=EPILOG)
@@ -74,10 +93,16 @@ def list_app_passwords(cli: Cli, name: str) -> None:
 def revoke(cli: Cli, name: str, keyslot: str, from_stdin: bool) -> None:
     """Revoke the app password with the id KEYSLOT (its first two groups) at once; no mail is changed.
 
-    Sessions that have logged in with it are ended.
+    It takes the password or the recovery key. Sessions that have logged in with it are ended.
     """
     slot_id = SlotId(keyslot.replace("-", "").lower())
     with cli.directory() as directory:
+        record = find_account_here(cli, directory, name)
+        # Before a secret is asked for; nothing is believed of it that is not seen again below.
+        slots = read_header(account_paths(cli.root, record.account_id).folder).header.slots
+        labelled = _labelled(slots, keyslot)
+        if labelled and all(slot.id != slot_id for slot in slots):
+            raise Refusal(f"{keyslot!r} is a label, and one is revoked by its id: {', '.join(labelled)}")
         secret = current_secret(from_stdin)
         with opened_keyring(cli, directory, name, secret) as keyring:
             if all(slot.id != slot_id or slot.is_owner for slot in keyring.slots()):

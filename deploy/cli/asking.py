@@ -123,6 +123,8 @@ def _line() -> bytes:
 
 def _ask(prompt: str, *, confirm: bool) -> bytes:
     if not sys.stdin.isatty():
-        raise Refusal("there is no terminal to ask on: use --password-stdin", EXIT_USAGE)
+        raise Refusal(
+            f"there is no terminal to ask on: give the {prompt.lower()} with --password-stdin", EXIT_USAGE
+        )
     text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return text.encode("utf-8")

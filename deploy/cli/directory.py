@@ -1,11 +1,13 @@
 """sealbox directory. Exit codes: see deploy/cli/sentences.py."""
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
 from deploy.cli.root import EPILOG, EXIT_STORAGE, Cli, Refusal, command
+from deploy.texts import counted
 from mailstore.account import make_root, read_server_key
 from mailstore.directory import Contents, lines_of, read_lines, write_cluster_key
 from mailstore.durable import storage_errors, write_new
@@ -34,8 +36,7 @@ def export_directory(cli: Cli, file: Path) -> None:
     if str(file) == _STANDARD:
         sys.stdout.writelines(lines_of(contents))
         return
-    if file.exists():
-        raise Refusal(f"{file} is there already: choose another name")
+    _require_new(file)
     with storage_errors():
         write_new(file, "".join(lines_of(contents)).encode("utf-8"))
     cli.answer({"exported": str(file), **_counts(contents)}, f"{_said(contents)} written to {file}")
@@ -67,13 +68,27 @@ def write_key(cli: Cli, file: Path) -> None:
     The directory is lost without it, also when server.key has changed. No mail is touched, and the key opens
     none; whoever has it and the database reads all addresses.
     """
-    if file.exists():
-        raise Refusal(f"{file} is there already: choose another name")
+    _require_new(file)
     write_cluster_key(cli.root, read_server_key(cli.root), file)
     cli.answer(
         {"written": str(file)},
         f"the key is in {file}: name it in [directory] key_file, and keep a copy off the server",
     )
+
+
+def _require_new(file: Path) -> None:
+    """Raises Refusal: the file cannot be made."""
+    try:
+        if file.exists():
+            raise Refusal(f"{file} is there already: choose another name")
+        if not file.parent.is_dir():
+            raise Refusal(f"there is no folder {file.parent}: make it first, or choose another name")
+    except OSError as error:
+        raise Refusal(f"{file} cannot be written: {error.strerror}", EXIT_STORAGE) from None
+    if not os.access(file.parent, os.W_OK):
+        raise Refusal(
+            f"{file.parent} is a folder in which the data's owner may not write: choose another one"
+        )
 
 
 def _read(file: Path) -> Contents:
@@ -97,4 +112,10 @@ def _counts(contents: Contents) -> dict[str, int]:
 
 
 def _said(contents: Contents) -> str:
-    return ", ".join(f"{count} {what}" for what, count in _counts(contents).items())
+    return ", ".join(
+        (
+            counted(len(contents.domains), "domain"),
+            counted(len(contents.accounts), "account"),
+            counted(len(contents.aliases), "alias", "aliases"),
+        )
+    )

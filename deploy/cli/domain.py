@@ -43,6 +43,8 @@ def list_domains(cli: Cli) -> None:
     lines = (f"{name}{'  (default)' if name == default else ''}{shown.get(name, '')}" for name in names)
     limited = {name: domain_limit_fields(one) for name, one in limits.items()}
     cli.answer({"domains": names, "default": default, "limits": limited}, *lines)
+    if not names:
+        cli.remark("there are no domains: 'sealbox domain add NAME' adds one")
 
 
 @domain.command("delete", epilog=EPILOG)
@@ -82,6 +84,8 @@ def list_aliases(cli: Cli, account: str | None) -> None:
         aliases = directory.aliases(account_id)
     fields = [{"address": entry.address, "account": entry.account_name} for entry in aliases]
     cli.answer({"aliases": fields}, *(f"{entry.address}  {entry.account_name}" for entry in aliases))
+    if not aliases:
+        cli.remark("there are no aliases: 'sealbox alias add ADDRESS ACCOUNT' adds one")
 
 
 @alias.command("delete", epilog=EPILOG)

@@ -99,6 +99,8 @@ def _list(cli: Cli, name: str | None) -> None:
         {"invitations": [_fields(one, names.get(one.account_id)) for one in found]},
         *(_line(one, names.get(one.account_id, "?")) for one in found),
     )
+    if not found:
+        cli.remark("there are no invitations: 'sealbox invite ACCOUNT' makes one")
 
 
 def _fields(one: Invitation, name: str | None) -> dict[str, object]:

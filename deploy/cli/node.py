@@ -5,7 +5,7 @@ import click
 from deploy.cli.root import EPILOG, Cli, Refusal, command
 from deploy.texts import counted
 from mailstore.account import account_paths
-from mailstore.directory import Doors, Node, NodeLease, doors_value, node_name
+from mailstore.directory import Doors, Node, NodeLease, directory_place, doors_value, node_name
 
 
 @click.group(epilog=EPILOG)
@@ -36,6 +36,11 @@ def add_node(
         directory.put_node(node)
     lines = [f"node {name} is reached at {address}", *_door_lines(node)]
     cli.answer({"added": name, "address": address} | doors_value(node.doors), *lines)
+    if directory_place(cli.root) is None:
+        cli.remark(
+            "this directory is a file of this server, which no other can share: put it into PostgreSQL first"
+            " ('sealbox directory export', [directory] url)"
+        )
 
 
 def _door_lines(node: Node) -> list[str]:
@@ -89,6 +94,8 @@ def list_nodes(cli: Cli) -> None:
         else []
     )
     cli.answer({"nodes": fields, "this": mine, "without": homeless}, *lines, *rest)
+    if not nodes:
+        cli.remark("there are no nodes: 'sealbox node add NAME HOST:PORT' adds one")
 
 
 @node.command("remove", epilog=EPILOG)

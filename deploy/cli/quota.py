@@ -28,10 +28,25 @@ def parse_size(text: str) -> int:
     return size
 
 
-def _parse_limit(text: str) -> int | None:
+def parse_limit(text: str) -> int | None:
+    """A storage limit: bytes, ``NO_QUOTA``, or None for what the level above says. Raises Refusal."""
     if text == _DEFAULT:
         return None
-    return NO_QUOTA if text == _NONE else parse_size(text)
+    if text == _NONE:
+        return NO_QUOTA
+    if _SIZE.fullmatch(text) is None:
+        raise Refusal(
+            "that is not a size: write it like 500M or 2G, 'none' for no limit, or 'default' for what the"
+            " level above says",
+            EXIT_USAGE,
+        )
+    return parse_size(text)
+
+
+def remark_on_zero(cli: Cli, quota_bytes: int | None) -> None:
+    """Say what 0 means: somebody may have taken it for no limit."""
+    if quota_bytes == 0:
+        cli.remark("with a limit of 0 no mail is taken; 'none' is no limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +136,7 @@ def account_limit(cli: Cli, name: str, quota: str) -> None:
     server's ([store] quota_bytes). A full account is told so when it stores mail, and senders try again for
     days.
     """
-    wanted = _parse_limit(quota)
+    wanted = parse_limit(quota)
     with cli.directory() as directory:
         account_id = find_account(directory, name).account_id
         directory.set_quota(account_id, wanted)
@@ -129,6 +144,7 @@ def account_limit(cli: Cli, name: str, quota: str) -> None:
     limits = Limits.of(cli)
     fields = {"name": record.name, **limits.fields(record)}
     cli.answer(fields, f"account {record.name}: {limits.text(record)}")
+    remark_on_zero(cli, wanted)
 
 
 @click.command("limit", epilog=EPILOG)
@@ -145,7 +161,7 @@ def domain_limit(cli: Cli, name: str, quota: str | None, accounts: str | None, a
     """
     wanted: dict[str, int | None] = {}
     if quota is not None:
-        wanted["quota_bytes"] = _parse_limit(quota)
+        wanted["quota_bytes"] = parse_limit(quota)
     if accounts is not None:
         wanted["accounts"] = _parse_number(accounts)
     if aliases is not None:
@@ -155,3 +171,4 @@ def domain_limit(cli: Cli, name: str, quota: str | None, accounts: str | None, a
     with cli.directory() as directory:
         limits = directory.limit_domain(name, **wanted)
     cli.answer({"name": name, **domain_limit_fields(limits)}, f"domain {name}: {domain_limit_text(limits)}")
+    remark_on_zero(cli, wanted.get("quota_bytes"))

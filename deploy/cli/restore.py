@@ -238,8 +238,11 @@ def _answer(cli: Cli, root: Path, found: list[Restored], of_server: tuple[str, .
         cli.remark(f"passed over {text}")
     if passed_over[_MOST_NAMED:]:
         cli.remark(f"passed over {len(passed_over) - _MOST_NAMED} more: 'sealbox backup verify' names them")
-    if any(one.trouble or one.damage for one in found):
+    if any(one.damage or (one.trouble and not one.may_be_tried_again) for one in found):
         raise SystemExit(EXIT_STORAGE)
+    if any(one.trouble for one in found):
+        cli.remark("what was not restored now can be later: run it again")
+        raise SystemExit(EXIT_BUSY)
     if any(one.skipped for one in found):
         cli.remark("accounts that already exist were left alone: --replace replaces them")
 

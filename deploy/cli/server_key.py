@@ -13,6 +13,7 @@ from backup.key_rotation import Rotated, abandon, hand_over, rotate
 from deploy import serving
 from deploy.cli.owner import as_caller
 from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_SECRET, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
+from deploy.cli.snapshot_store import has_snapshots
 from mailstore.account import has_directory, read_server_key
 from mailstore.damage import GUIDE, SERVER_SECTION
 from mailstore.directory import directory_place
@@ -99,7 +100,12 @@ def _rotate(cli: Cli, key: Path | None) -> None:
     if key is not None:
         raise Refusal(f"--key is for a key that does not lie in {cli.root}", EXIT_USAGE)
     done = rotate(cli.root, _now_ms())
-    cli.answer(_fields(done, None), "the server has a new key, and everything is under it", *_lines(done))
+    cli.answer(
+        _fields(done, None),
+        "the server has a new key, and everything is under it",
+        *_lines(cli, done),
+        "start the server again",
+    )
 
 
 def _hand_over(cli: Cli, new_key: Path, key: Path | None) -> None:
@@ -124,7 +130,7 @@ def _hand_over(cli: Cli, new_key: Path, key: Path | None) -> None:
         "   (a credential: systemd-creds encrypt --name=server.key FILE /etc/sealbox/server.key.cred)",
         "2. start the server, which brings everything under it and says so in its log",
         "3. destroy the old key and its copies, and the file that was made here (shred -u)",
-        *_lines(done),
+        *_lines(cli, done),
     )
 
 
@@ -197,7 +203,10 @@ def _fields(done: Rotated, new_key: Path | None) -> dict[str, object]:
     }
 
 
-def _lines(done: Rotated) -> tuple[str, ...]:
+def _lines(cli: Cli, done: Rotated) -> tuple[str, ...]:
+    """What to keep of the signing keys; nothing where no snapshot was ever taken."""
+    if not has_snapshots(cli.root):
+        return ()
     return (
         f"signing key of snapshots from now on: {done.now.hex()}  (write it down beside the private key)",
         f"until now:                            {done.before.hex()}  (keep it until 'sealbox backup run' has"

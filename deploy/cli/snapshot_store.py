@@ -134,17 +134,21 @@ def _known_former_keys(root: Path) -> tuple[FormerKey, ...]:
     return decode_former(read_note(root, read_server_key(root), FORMER_KEYS_NOTE))
 
 
+def has_snapshots(root: Path) -> bool:
+    """Whether this server has taken snapshots, ever."""
+    return (Places(root).folder / STATE_FILE).exists()
+
+
 @contextmanager
 def opened_state(root: Path) -> Iterator[State]:
     """The server's own knowledge of its snapshots. Raises Refusal when it has none."""
-    places = Places(root)
-    if not (places.folder / STATE_FILE).exists():
+    if not has_snapshots(root):
         raise Refusal(
             "this server has taken no snapshots yet: 'sealbox backup run' takes them now;"
             " with --private-key the store itself is read"
         )
     with key_in_use(root) as server_key:
-        state = State(places.folder, server_key)
+        state = State(Places(root).folder, server_key)
     try:
         yield state
     finally:

@@ -289,9 +289,9 @@ def status(cli: Cli) -> None:
     if not exists:
         said = f"{cli.root} is not there: is the volume open? ('sealbox volume open')"
     elif encrypted:
-        said = f"{cli.root} lies on LUKS"
+        said = f"{cli.root} is encrypted: its volume is a LUKS device"
     else:
-        said = f"{cli.root} does NOT lie on LUKS: 'sealbox volume create' makes such a volume"
+        said = f"{cli.root} is NOT encrypted: 'sealbox volume create' makes an encrypted volume (LUKS)"
     cli.answer(
         fields,
         said,

@@ -189,7 +189,7 @@ def add_alias(txn: Txn, address: Address, account_id: AccountId) -> None:
 def _require_room(txn: Txn, address: Address, most: int | None, counting: str) -> None:
     """For this address in its domain. Raises DomainFull."""
     if most is not None and int(txn.value(counting, (address.domain,))) >= most:
-        raise DomainFull
+        raise DomainFull("its domain has as many as it may have")
 
 
 def domains(txn: Txn) -> dict[str, DomainLimits]:

@@ -447,7 +447,7 @@ class Change(Rows):
         query = "SELECT count(*) FROM sealbox_address WHERE domain = %s AND is_name = %s"
         [(there,)] = self._txn.rows(query, (self._sealer.hashed(DOMAIN, domain), is_name))
         if there >= most:
-            raise DomainFull
+            raise DomainFull("its domain has as many as it may have")
 
     def _require_node(self, name: str | None) -> None:
         if name is None:

@@ -52,7 +52,7 @@ NODE_AWAY = Reply(451, b"4.3.0", b"the server of the mailbox does not answer, tr
 CANNOT_CHECK_NOW = Reply(454, b"4.7.0", b"the password cannot be checked now, try again later")
 NO_MEMORY_NOW = Reply(452, b"4.3.1", b"too much mail in transit, try again later")
 DISK_FULL = Reply(452, b"4.3.1", b"no space, try again later")
-MAILBOX_FULL = Reply(452, b"4.2.2", b"mailbox full")
+MAILBOX_FULL = Reply(452, b"4.2.2", b"no room in the mailbox for that")
 TOO_MANY_RECIPIENTS = Reply(452, b"4.5.3", b"too many recipients")
 
 LINE_TOO_LONG = Reply(500, b"5.5.2", b"line too long")

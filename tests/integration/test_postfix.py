@@ -86,7 +86,7 @@ class TestPostfix(OfEveryMailServer):
         code, text = mail.rcpt(full)
         assert (code, said_by_lmtp[0]) == (452, 452)
         assert text.startswith(b"4.2.2 ")
-        assert text.endswith(b"mailbox full")
+        assert text.endswith(b"no room in the mailbox for that")
         assert mail.rcpt(BOB)[0] == 250
         with mail.submit() as smtp:
             smtp.login(full, PASSWORD)

@@ -205,15 +205,18 @@ def test_a_newer_directory_is_refused(site, directory):
         make_in(site.url, KEY, LIMITS)
 
 
-def test_an_older_directory_is_no_missing_one(site, opened):
+def test_an_older_directory_is_no_missing_one(postgresql, opened, monkeypatch):
     """Until a server of this version has brought it up to date, commands say that this is the next step."""
-    site.sql("DROP TABLE sealbox_move")
-    site.sql("UPDATE sealbox_directory SET version = version - 1")
+    url = postgresql.new_place()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(pg_schema, "MIGRATIONS", pg_schema.MIGRATIONS[:1])
+        earlier.setattr(pg_schema, "SCHEMA_VERSION", 1)
+        make_in(url, KEY, LIMITS)
     with pytest.raises(DirectoryOutdated):
-        opened(site.url).accounts()
-    assert is_made_in(site.url, LIMITS)
-    make_in(site.url, KEY, LIMITS)
-    assert opened(site.url).accounts() == []
+        opened(url).accounts()
+    assert is_made_in(url, LIMITS)
+    make_in(url, KEY, LIMITS)
+    assert opened(url).accounts() == []
 
 
 def test_a_database_without_directory_is_not_an_empty_directory(postgresql, opened):

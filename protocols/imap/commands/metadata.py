@@ -84,7 +84,7 @@ async def set_metadata(ctx: Context, request: SetMetadata) -> Answer:
     try:
         versions = await ctx.the_account().annotate(request.mailbox or None, request.values)
     except LimitExceeded:
-        raise Disallowed(b"too many entries", b"METADATA TOOMANY") from None
+        raise Disallowed(b"too many entries, or too long together", b"METADATA TOOMANY") from None
     if ctx.watch is not None:
         ctx.watch.picture.annotated(request.mailbox, request.values, versions)
     return _DONE

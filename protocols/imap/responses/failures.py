@@ -21,7 +21,7 @@ _WORDS: dict[Meaning, tuple[bytes, bytes]] = {
     Meaning.HAS_CHILDREN: (b"the mailbox has children", b"HASCHILDREN"),
     Meaning.SPECIAL_USE: (b"special-use attribute not possible", b"USEATTR"),
     Meaning.READ_ONLY: (b"only reading is allowed", b"NOPERM"),
-    Meaning.OVER_QUOTA: (b"the account is full", b"OVERQUOTA"),
+    Meaning.OVER_QUOTA: (b"the account has no room for that", b"OVERQUOTA"),
     Meaning.LIMIT: (b"server limit exceeded", b"LIMIT"),
     Meaning.TOO_LARGE: (b"the message is too large", b"TOOBIG"),
     Meaning.ENDED: (b"this session has been ended, please log in again", b"UNAVAILABLE"),

@@ -315,7 +315,7 @@ def overtaken(
 
     with monkeypatch.context() as patch:
         patch.setattr(restore_accounts, "choose_keys", late)
-        (restored,) = world.answer("restore", ADDRESS, "--replace", codes=(6,))["restored"]
+        (restored,) = world.answer("restore", ADDRESS, "--replace", codes=(5,))["restored"]
     return dict(restored)
 
 

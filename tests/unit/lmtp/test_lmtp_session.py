@@ -73,7 +73,7 @@ def test_recipients_are_answered_at_once() -> None:
     client.say(b"MAIL FROM:<>\r\n")
     assert client.say(b"RCPT TO:<no@example.org>\r\n") == b"550 5.1.1 no such recipient\r\n"
     assert client.say(b"RCPT TO:<ann@example.org>\r\n") == b"550 5.2.1 mailbox disabled\r\n"
-    assert client.say(b"RCPT TO:<max@example.org>\r\n") == b"452 4.2.2 mailbox full\r\n"
+    assert client.say(b"RCPT TO:<max@example.org>\r\n") == b"452 4.2.2 no room in the mailbox for that\r\n"
     assert client.say(b"RCPT TO:<j\xc3\xb6@example.org>\r\n") == b"553 5.6.7 address needs SMTPUTF8\r\n"
     world.store.resolve_failure = errors.StorageFailed("disk")
     assert client.say(b"RCPT TO:<joe@example.org>\r\n") == b"451 4.3.0 local error, try again later\r\n"

@@ -103,7 +103,7 @@ def test_a_full_account_refuses_at_rcpt(world: World) -> None:
     )
     client = Client(factory)
     client.say(b"LHLO relay\r\nMAIL FROM:<> SIZE=2000\r\n")
-    assert client.say(b"RCPT TO:<%s>\r\n" % NAME) == b"452 4.2.2 mailbox full\r\n"
+    assert client.say(b"RCPT TO:<%s>\r\n" % NAME) == b"452 4.2.2 no room in the mailbox for that\r\n"
 
 
 def settle(world: World, settings: Pop3Settings) -> None:

@@ -56,7 +56,7 @@ def test_a_full_account_is_refused_for_the_time_being() -> None:
     world = SocketmapWorld()
     world.store.full.add("joe")
     assert world.ask(b"recipients joe@example.org") == HERE
-    assert world.ask(b"quota joe@example.org") == netstring(b"OK 452 4.2.2 mailbox full")
+    assert world.ask(b"quota joe@example.org") == netstring(b"OK 452 4.2.2 no room in the mailbox for that")
 
 
 def test_a_disabled_account_gets_no_mail() -> None:
