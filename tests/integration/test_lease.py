@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from running import Server, eventually
-from test_two_nodes import ANN, BOB, SECRET, Cluster, Node
+from two_nodes import ANN, BOB, SECRET, Cluster, Node
 
 from tests import postgresql as postgresql_server
 from tests.postgresql import PostgreSql

@@ -2,124 +2,22 @@
 
 from __future__ import annotations
 
-import imaplib
 import smtplib
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from running import SEALBOX, Server, answer_of, eventually
+from running import SEALBOX, eventually
+from two_nodes import ANN, BOB, MESSAGE, SECRET, Cluster, Node
 
 from tests import postgresql as postgresql_server
 from tests.node_certificates import Authority
-from tests.ports import free_port, free_port_base
 from tests.postgresql import PostgreSql
 
 pytestmark = pytest.mark.integration
-
-MESSAGE = b"Subject: hello\r\n\r\nworld\r\n"
-SECRET = "correct-horse-battery"
-ANN, BOB = "ann@localhost", "bob@localhost"
-
-
-@dataclass
-class Node:
-    """One of the servers."""
-
-    name: str
-    server: Server
-    config: Path
-    port: int
-
-    def start(self) -> None:
-        """Serve."""
-        self.server.start_with(lambda _settings: self.config.read_text())
-
-    def cli(self, *arguments: str, stdin: str = "") -> dict[str, object]:
-        """A command of the operator there."""
-        return answer_of(*arguments, "--config", str(self.config), stdin=stdin)
-
-    def add(self, name: str) -> None:
-        """Make an account there."""
-        self.cli("account", "add", name, "--password-stdin", stdin=f"{SECRET}\n")
-
-    def count(self, who: str) -> int:
-        """Messages in an INBOX."""
-        client = self.server.imap(who, SECRET)
-        found = int(client.select("INBOX", readonly=True)[1][0] or 0)
-        client.logout()
-        return found
-
-    def login_error(self, who: str) -> str:
-        """What IMAP says to a login that fails."""
-        info = self.server.info
-        client = imaplib.IMAP4_SSL("127.0.0.1", info["imaps"], ssl_context=self.server.tls(), timeout=30)
-        with client, pytest.raises(imaplib.IMAP4.error) as caught:
-            client.login(who, SECRET)
-        return str(caught.value)
-
-    def replies(self, *to: str, message: bytes = MESSAGE) -> list[int]:
-        """The codes of the replies to one message, in order: to RCPT where that is refused."""
-        with smtplib.LMTP("127.0.0.1", self.server.info["lmtp"], local_hostname="x", timeout=60) as lmtp:
-            lmtp.ehlo_or_helo_if_needed()
-            lmtp.mail("sender@example.org")
-            codes = [lmtp.rcpt(one)[0] for one in to]
-            if 250 in codes:
-                first = lmtp.data(message)[0]
-                others = [lmtp.getreply()[0] for _ in range(codes.count(250) - 1)]
-                said = iter([first, *others])
-                codes = [next(said) if code == 250 else code for code in codes]
-        return codes
-
-
-class Cluster:
-    """Nodes a and b, with an account each."""
-
-    def __init__(
-        self, folder: Path, database: PostgreSql, directory: str = "", lease_s: dict[str, float] | None = None
-    ) -> None:
-        """With more settings of the directory, and leases that nodes have instead of the default."""
-        self.folder = folder
-        self.authority = Authority(folder)
-        url, key = database.new_place(), folder / "directory.key"
-        base, self.nodes = free_port_base(), dict[str, Node]()
-        for name in "ab":
-            server = Server(folder / name, base, environment={"XDG_STATE_HOME": str(folder / "state")})
-            server.start()
-            assert server.stop() == 0
-            if not key.exists():
-                server.cli("directory", "key", str(key))
-            for file in server.data.glob("directory.db*"):
-                file.unlink()
-            for file in server.data.glob("accounts/??/*"):
-                file.rename(folder / file.name)
-            port = free_port()
-            certificate, private_key = self.authority.certificate(name)
-            settings = (server.data / "sealbox.toml").read_text()
-            door = f'[listen]\nnode_lmtp = ["127.0.0.1:{port}"]\n'
-            config = folder / f"{name}-node.toml"
-            config.write_text(
-                "workers = 1\n"
-                + settings.replace("[listen]\n", door)
-                + f'\n[directory]\nurl = "{url}"\nkey_file = "{key}"\n{directory}\n[node]\nname = "{name}"\n'
-                + (f"lease_s = {lease_s[name]}\n" if lease_s and name in lease_s else "")
-                + f'certificate = "{certificate}"\nprivate_key = "{private_key}"\n'
-                + f'ca = "{self.authority.file}"\nconnect_timeout_s = 60\n'
-            )
-            self.nodes[name] = Node(name, server, config, port)
-            base = free_port_base(base)
-        self.a, self.b = self.nodes["a"], self.nodes["b"]
-        self.a.cli("domain", "add", "localhost")
-        for node in self.nodes.values():
-            self.a.cli("node", "add", node.name, f"127.0.0.1:{node.port}")
-        self.a.add(ANN)
-        self.b.add(BOB)
-        self.a.start()
-        self.b.start()
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +30,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         found = Cluster(tmp_path_factory.mktemp("nodes"), database.start())
         yield found
     finally:
-        for node in found.nodes.values() if found is not None else ():
-            if node.server.process is not None:
-                node.server.stop()
+        if found is not None:
+            found.stop()
         database.stop()
 
 
@@ -199,15 +96,15 @@ def test_a_large_message_is_passed_on_whole(cluster: Cluster) -> None:
     client.logout()
 
 
-def connected(cluster: Cluster, pair: tuple[Path, Path] | None) -> smtplib.LMTP:
-    """A connection to the door of b for nodes, with a certificate or none."""
-    context = ssl.create_default_context(cafile=str(cluster.authority.file))
+def connected(node: Node, authority: Authority, pair: tuple[Path, Path] | None) -> smtplib.LMTP:
+    """A connection to its door for nodes, with a certificate or none."""
+    context = ssl.create_default_context(cafile=str(authority.file))
     if pair is not None:
         context.load_cert_chain(*pair)
     context.set_alpn_protocols(["lmtp"])
-    plain = socket.create_connection(("127.0.0.1", cluster.b.port), 30)
+    plain = socket.create_connection(("127.0.0.1", node.port), 30)
     client = smtplib.LMTP(local_hostname="x")
-    client.sock = context.wrap_socket(plain, server_hostname="b")
+    client.sock = context.wrap_socket(plain, server_hostname=node.name)
     client.getreply()
     return client
 
@@ -217,12 +114,12 @@ def test_strangers_are_not_heard_at_the_door_of_the_nodes(cluster: Cluster) -> N
     other = Authority(cluster.folder, "strangers")
     for pair in (None, other.certificate("a")):
         with pytest.raises((ssl.SSLError, smtplib.SMTPServerDisconnected, ConnectionError)):
-            connected(cluster, pair)
+            connected(cluster.b, cluster.authority, pair)
 
 
 def test_what_was_passed_on_is_not_passed_on_again(cluster: Cluster) -> None:
     """Two nodes that disagree on who has an account would do so for ever."""
-    with connected(cluster, cluster.authority.certificate("a")) as client:
+    with connected(cluster.b, cluster.authority, cluster.authority.certificate("a")) as client:
         client.ehlo_or_helo_if_needed()
         client.mail("sender@example.org")
         assert client.rcpt(ANN)[0] == 451
