@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from protocols.imap.connection import CommandReceived, Piece
 from protocols.imap.grammar.table import Parsed, parse_command
 from protocols.limits import ImapLimits
-from tests.unit.imap.test_imap_grammar import REQUESTS, received
+from tests.unit.imap.grammar_world import received
+from tests.unit.imap.test_imap_grammar import REQUESTS
 from tests.wire import ImapWorld
 
 LIMITS = ImapLimits()

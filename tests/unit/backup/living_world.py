@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from backup_world import BackupWorld, NewMessage, message, now
@@ -92,3 +93,23 @@ class Living(BackupWorld):
 def inode(path: Path) -> int:
     """What tells a file from another one of the same name."""
     return path.stat().st_ino
+
+
+def make_living(folder: Path) -> Iterator[Living]:
+    """A fresh account, for a fixture."""
+    made = Living(folder)
+    yield made
+    made.close()
+
+
+def killed_with_a_full_log(world: Living, subject: str) -> dict[str, bytes]:
+    """Leave the account as kill -9 of its worker does, nothing copied back; its files as they are then."""
+    world.append(subject)
+    files = [world.paths.mail_db, world.paths.wal, world.paths.folder / "mail.db-shm"]
+    content = {path.name: path.read_bytes() for path in files}
+    assert len(content["mail.db-wal"]) > 4 * 4096
+    world.settle()
+    assert not world.paths.wal.exists()
+    for name, data in content.items():
+        (world.paths.folder / name).write_bytes(data)
+    return content

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from commands_world import CommandsWorld
+from living_world import Living, make_living
 from store_world import NAME, PASSWORD, World
-from test_install import Living
 
 from backup import restore
 from backup.segment import PAGE_BYTES
@@ -28,9 +28,7 @@ PAGE = bytes(PAGE_BYTES - 1) + b"\1"
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Living]:
     """A fresh account."""
-    made = Living(tmp_path)
-    yield made
-    made.close()
+    yield from make_living(tmp_path)
 
 
 def zero_page(paths: AccountPaths, number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocols.imap.grammar.table import Unparsed
-from tests.unit.imap.test_imap_grammar import parse
+from tests.unit.imap.grammar_world import parse
 
 
 @pytest.mark.parametrize("name", [b"&A-", b"{1+}\r\n\xe9", b"{3+}\r\na\0b", b'"a\0b"', b"x" * 1001])

@@ -15,3 +15,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path / "root")
     yield made
     made.close()
+
+
+@pytest.fixture
+def beside(world: World) -> Iterator[World]:
+    """Another worker over the same data."""
+    made = World(world.root)
+    yield made
+    made.close()
