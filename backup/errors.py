@@ -93,6 +93,10 @@ class StoreRefused(ObjectStoreError):
     """The store refuses: credentials, permissions, bucket, or a rule that forbids it."""
 
 
+class OtherStore(StoreRefused):
+    """The snapshots of another node lie in a store that this node does not know."""
+
+
 class ObjectMissing(ObjectStoreError):
     """There is no object of that name."""
 

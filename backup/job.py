@@ -22,7 +22,7 @@ from backup.server_writer import ServerWriter
 from backup.signing import Signer
 from backup.snapshot import Snapshotter, fingerprint
 from backup.staging import staged_name
-from backup.state import FORGOTTEN, State
+from backup.state import FORGOTTEN, Segment, State
 from backup.stores import ObjectStore
 from backup.upload import Uploader
 from backup.wall_clock import FILE as CLOCK_FILE
@@ -101,6 +101,9 @@ class Places:
 class Job:
     """See the module's docstring. The caller holds ``Places.lock``."""
 
+    urgent: frozenset[str] = frozenset()
+    """Accounts whose snapshots are uploaded before those of others."""
+
     def __init__(
         self,
         places: Places,
@@ -146,6 +149,9 @@ class Job:
         self._told_trouble = state.setting(TROUBLE) or ""
         self._told_failing = state.setting(FAILING) or ""
         self._unreadable: set[AccountId] = set()
+        self.between: Callable[[], None] = lambda: None
+        """Called between two accounts, for what cannot wait until a turn has ended."""
+
         self._snapshotter.clean()
 
     @property
@@ -181,12 +187,13 @@ class Job:
         for account in due:
             self._take(AccountId(account))
             self.collect()
+            self.between()
         self._tell_failing()
         if now_s >= self._next_housekeeping_s:
             self._next_housekeeping_s = now_s + HOUSEKEEPING_S
             self._housekeep()
         self._server.take(settled=not self._uploader.busy or everything)
-        self._uploader.start(self._state.waiting())
+        self._upload()
         if everything and not self._state.waiting():
             self._uploader.look()
             self._tell_trouble()
@@ -274,6 +281,22 @@ class Job:
         else:
             self._schedule.done(account)
 
+    def snapshot(self, account: AccountId) -> None:
+        """Take a snapshot of an account now, if it has changed, and upload it although uploads have failed.
+
+        Raises:
+            NoSuchAccount, Busy, ImageUnreadable, StorageFull, StorageFailed.
+        """
+        settle(self._places.root, self._facts().directory, account, self._limits.lock_wait_s)
+        self._snapshotter.take(account)
+        self._uploader.retry_now()
+        self._upload()
+
+    def segments(self, account: AccountId) -> list[Segment]:
+        """What has been taken of an account, stored or not, in order."""
+        stream = self._state.stream(account)
+        return [] if stream is None else self._state.segments(stream.stream)
+
     # -- upkeep ----------------------------------------------------------------------------------
 
     def collect(self) -> None:
@@ -287,7 +310,14 @@ class Job:
             self._server.facts_changed()
         self._tell_trouble()
         if self._uploader.rested:
-            self._uploader.start(self._state.waiting())
+            self._upload()
+
+    def _upload(self) -> None:
+        waiting = self._state.waiting()
+        if self.urgent:
+            first = {one.stream for one in map(self._state.stream, self.urgent) if one is not None}
+            waiting.sort(key=lambda one: one.name.stream not in first)
+        self._uploader.start(waiting)
 
     def _tell_trouble(self) -> None:
         trouble = self._uploader.trouble or ""

@@ -65,6 +65,21 @@ class Rebuilder:
         Raises:
             SegmentDamaged, ChainBroken: naming the object. ObjectStoreError, StorageFull, StorageFailed.
         """
+        rebuilt = self.go_on(names, folder, account=account, expected=expected, check=check)
+        forget_progress(folder)
+        return rebuilt
+
+    def go_on(
+        self,
+        names: Sequence[SegmentName],
+        folder: Path,
+        *,
+        account: str | None,
+        expected: Mapping[int, bytes] | None,
+        check: Callable[[OpenSegment], None] = OpenSegment.check,
+    ) -> Rebuilt:
+        """As :meth:`rebuild`; but the folder remembers what it has until :func:`forget_progress`, so that
+        later segments can be added."""
         if not names or names[0].kind is not Kind.FULL:
             raise ChainBroken(str(names[0]) if names else "nothing", "there is no full segment to begin with")
         with storage_errors():
@@ -95,8 +110,13 @@ class Rebuilder:
                 raise ChainBroken(str(error), "it is missing in the object store") from None
         assert rebuilt is not None, "there is at least one segment"
         with storage_errors():
-            (folder / _PROGRESS).unlink()
             return replace(rebuilt, waiting_mail=sum(1 for _ in (folder / INBOX_PREFIX).iterdir()))
+
+
+def forget_progress(folder: Path) -> None:
+    """Nothing more is added to what was rebuilt there. Raises StorageFailed."""
+    with storage_errors():
+        (folder / _PROGRESS).unlink(missing_ok=True)
 
 
 def _clear(folder: Path, done: int) -> None:

@@ -13,10 +13,12 @@ from pydantic import Field, field_validator, model_validator
 from deploy.config_section import Section
 from mailstore.directory import call_node, is_node_name
 from mailstore.lease import DEFAULT_LEASE_S, put_lease
+from mailstore.limits import MoveLimits
 from protocols.limits import NodeLimits
 from protocols.node_tls import NodeTlsClient
 
 _DEFAULTS = NodeLimits()
+_MOVES = MoveLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class NodeSection(Section):
     answer_timeout_s: float = Field(default=_DEFAULTS.answer_timeout_s, gt=0)
     silent_s: float = Field(default=_DEFAULTS.silent_s, ge=0)
     connections_max: int = Field(default=_DEFAULTS.connections_max, ge=1)
+    move_silence_max_s: float = Field(default=_MOVES.silence_max_s, ge=10)
+    move_closed_max_s: float = Field(default=_MOVES.closed_max_s, ge=10)
+    move_late_max_bytes: int = Field(default=_MOVES.late_max_bytes, ge=0)
+    move_rounds_max: int = Field(default=_MOVES.rounds_max, ge=1)
+    move_at_once: int = Field(default=_MOVES.at_once, ge=1)
 
     @field_validator("name")
     @classmethod
@@ -75,6 +82,10 @@ class NodeSection(Section):
     def limits(self) -> NodeLimits:
         """The bounds on what others are asked."""
         return NodeLimits(**{one.name: getattr(self, one.name) for one in fields(NodeLimits)})
+
+    def move_limits(self) -> MoveLimits:
+        """The bounds on moving accounts."""
+        return MoveLimits(**{one.name: getattr(self, f"move_{one.name}") for one in fields(MoveLimits)})
 
     def check_listening(self, setting: str, endpoints: tuple[str, ...]) -> None:
         """Raises ValueError: nodes cannot be told from strangers."""

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from backup.errors import StoreRefused
+from backup.errors import OtherStore, StoreRefused
 from backup.limits import BackupLimits
 from backup.store_file import FileStore
 from backup.stores import ObjectStore
@@ -52,6 +52,22 @@ def answers_as(host: str, address: tuple[str, int], timeout_s: float = 10.0) -> 
             return True
     except (OSError, ValueError):
         return False
+
+
+def _bucket(store: str) -> str:
+    """What credentials are for: a bucket, or the file system."""
+    return _FILE if store.startswith(_FILE) else store.removeprefix(_S3).partition("/")[0]
+
+
+def open_store_of(section: BackupSection, limits: BackupLimits, store: str) -> ObjectStore:
+    """The store of another node, by its URL: another prefix of this one's bucket, or another folder.
+
+    Raises:
+        OtherStore: it is another bucket, for which this server has no credentials. As ``open_store``.
+    """
+    if _bucket(store) != _bucket(section.store):
+        raise OtherStore("the other node's snapshots lie in another bucket")
+    return open_store(section.model_copy(update={"store": store}), limits)
 
 
 def open_store(section: BackupSection, limits: BackupLimits) -> ObjectStore:

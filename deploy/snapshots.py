@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from backup.catalogue import ServerFacts
@@ -21,6 +22,7 @@ from backup.state import State
 from deploy.config import Config
 from deploy.forking import Inherited
 from deploy.logs import setup
+from deploy.moving import Moving, moving
 from deploy.object_store import open_store
 from deploy.snapshot_metrics import write_metrics
 from mailstore.account import key_in_use, open_directory
@@ -75,6 +77,8 @@ class Process:
         self._inherited = inherited
         self._request = RunRequest(Places(config.data).folder)
         self._ending = False
+        self._moves: Moving | None = None
+        self._give: Callable[[], None] = lambda: None
         # select() continues after a signal (PEP 475), so the signal handler writes to a pipe.
         self._woken, self._waker = os.pipe()
 
@@ -90,6 +94,9 @@ class Process:
                 except Busy:
                     log.error("another process takes snapshots of this data root")
                     return 1
+                moves = stack.enter_context(moving(self._config, job))
+                if moves is not None:
+                    self._give, job.between, self._moves = moves.give, moves.give, moves
                 self._serve(job, state)
         except (BackupError, StoreError) as error:
             log.error("no snapshots: %s %s", type(error).__name__, error)
@@ -101,6 +108,7 @@ class Process:
         next_metrics_s = 0.0
         while not self._ending:
             self._turn(job)
+            self._give()
             if time.monotonic() >= next_metrics_s:
                 next_metrics_s = time.monotonic() + METRICS_S
                 self._tell(job, state)
@@ -126,10 +134,12 @@ class Process:
         left_s = self._config.snapshots.scan_interval_s
         control_fd = self._inherited.control_fd
         while left_s > 0 and not self._ending and not self._request.is_waiting():
-            readable, _, _ = select.select([control_fd, self._woken], [], [], min(_LOOK_S, left_s))
+            look_s = _LOOK_S if self._moves is None else self._moves.pause_s
+            readable, _, _ = select.select([control_fd, self._woken], [], [], min(look_s, left_s))
             if control_fd in readable and not os.read(control_fd, 64):
                 self._ending = True
-            left_s -= _LOOK_S
+            left_s -= look_s
+            self._give()
             try:
                 job.collect()
             except StoreError as error:

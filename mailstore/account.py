@@ -129,6 +129,16 @@ class AccountPaths:
         return self.folder / "node"
 
     @property
+    def moving(self) -> Path:
+        """Closes the account until a move has ended; see ``mailstore.move_mark``."""
+        return self.folder / "moving"
+
+    @property
+    def arrived(self) -> Path:
+        """Says which move has put the folder here; see ``mailstore.move_mark``."""
+        return self.folder / "arrived"
+
+    @property
     def leave(self) -> Path:
         """Asks everybody to leave; see ``mailstore.eviction``."""
         return self.folder / "leave"

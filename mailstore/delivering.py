@@ -11,7 +11,6 @@ from mailstore.directory import Directory, Recipient
 from mailstore.errors import DirectoryUnavailable, NoSuchAccount
 from mailstore.inbox_size import Admit
 from mailstore.keys import AccountId, PublicKey, has_public_key
-from mailstore.lease import require_lease
 from mailstore.sealed import Facts, deliver, new_sealed_id, seal, withdraw
 from mailstore.staged_keys import is_staged
 from mailstore.this_node import require_here
@@ -46,8 +45,12 @@ def deliver_sealed(
     public_key = _public_key(root, directory, recipient, recipient.public_key)
     while True:
         blob = seal(public_key, recipient.account_id, sealed_id, message, facts)
-        with room(len(blob)):
-            deliver(inbox, sealed_id, blob, admit)
+        try:
+            with room(len(blob)):
+                deliver(inbox, sealed_id, blob, admit)
+        except NoSuchAccount:
+            _public_key(root, directory, recipient, public_key)  # its folder may just have gone with it
+            raise
         used = public_key
         try:
             public_key = _public_key(root, directory, recipient, used)
@@ -69,7 +72,7 @@ def _public_key(root: Path, directory: Directory, recipient: Recipient, known: P
     try:
         found = directory.resolve(recipient.name)
     except DirectoryUnavailable:
-        require_lease(root)
+        require_here(root, recipient)
         key = known
     else:
         if found is None or found.account_id != recipient.account_id:

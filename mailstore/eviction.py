@@ -1,7 +1,8 @@
 """Close an account in all processes, and keep it closed, while its files are exchanged.
 
 The file ``leave`` in the account's folder asks for it; it counts only while its creator holds a lock on it,
-so a crash locks nobody out. Deliveries continue: they need only the inbox.
+so a crash locks nobody out. Deliveries continue: they need only the inbox. The file ``moving``
+(``mailstore.move_mark``) asks for it, too, and stays when its creator has died.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _SQLITE_LOCKS = 0x40000000, 512
 def asked_to_leave(paths: AccountPaths) -> bool:
     """Whether the account is to be closed, or to stay closed, now. Raises StorageFailed."""
     with storage_errors():
+        if paths.moving.exists():
+            return True
         if not paths.leave.exists():
             return False
     try:
@@ -65,6 +68,19 @@ def evicted(paths: AccountPaths, timeout_s: float) -> Iterator[HeldLock]:
                         return
         finally:
             paths.leave.unlink(missing_ok=True)
+
+
+def is_closed(paths: AccountPaths) -> bool:
+    """Whether nobody has the account open, and nobody opens it as long as ``moving`` is there.
+
+    Not for a process that opens accounts. Raises StorageFailed, NoSuchAccount.
+    """
+    try:
+        # Whoever checked before ``moving`` existed has opened it under that lock, or will not.
+        with exclusive_lock(paths, 0.0), storage_errors():
+            return not _is_open(paths)
+    except Busy:
+        return False
 
 
 def _wait_until_closed(paths: AccountPaths, until: float) -> None:

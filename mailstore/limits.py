@@ -42,6 +42,13 @@ class MoveLimits:
     closed_max_s: float = 60.0
     """Seconds that the target has to take an account that is closed; then it is opened again."""
 
+    late_max_bytes: int = 1024 * 1024
+    """What may have come since the target copied, in bytes of snapshots, when the account is closed; if it is
+    more, the target copies once more before that."""
+
+    rounds_max: int = 5
+    """How often the target copies at most before the account is closed."""
+
     at_once: int = 2
     """Accounts that a node copies at a time."""
 

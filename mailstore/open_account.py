@@ -97,6 +97,7 @@ class OpenAccount:
     def __init__(self, worker: Worker, paths: AccountPaths, hold: Unlocked) -> None:
         self.account_id = hold.account_id
         self.paths = paths
+        self._goodbyes = frozenset({paths.leave.name, paths.moving.name})
         self.limits = worker.limits
         self._worker = worker
         self._hold = hold
@@ -139,7 +140,7 @@ class OpenAccount:
             StorageFailed, StorageFull, Busy.
         """
         databases = await self._rest.for_command()
-        names = (WRITE_LOCK, self.paths.keys.name, self.paths.leave.name)
+        names = (WRITE_LOCK, self.paths.keys.name, *self._goodbyes)
         self._worker.watcher.watch(self.paths.folder, names, self._account_folder_changed)
         self._worker.watcher.watch_arrivals(self.paths.inbox, self._inbox.file_soon, self._foresee)
         # A request to leave may have come between opening the database and watching for it.
@@ -423,7 +424,7 @@ class OpenAccount:
             self._poll_soon()
         if self.paths.keys.name in names:
             self.keyslots.check_soon()
-        if self.paths.leave.name in names and self.closing is None:
+        if self._goodbyes & names and self.closing is None:
             self._start(self._leave_if_asked, "leaving")
 
     async def _leave_if_asked(self) -> None:

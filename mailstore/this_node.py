@@ -20,6 +20,7 @@ from mailstore.directory import AccountRecord, Recipient, node_name
 from mailstore.durable import replace_file, storage_errors
 from mailstore.errors import OnAnotherNode, StorageFailed, StorageFull
 from mailstore.lease import require_lease
+from mailstore.move_mark import require_not_moving
 
 log = logging.getLogger("sealbox.nodes")
 
@@ -28,17 +29,23 @@ _tell_from_s: dict[str, float] = {}
 
 
 def require_here(root: Path, record: AccountRecord | Recipient) -> None:
-    """Raises OnAnotherNode, and tells the log; LeaseOver; StorageFailed: the folder cannot tell. Blocks."""
+    """Raises OnAnotherNode, and tells the log; AccountMoving, LeaseOver; StorageFailed: the folder cannot
+    tell. Blocks."""
     if not is_here(root, record):
         _tell(root, record)
         raise OnAnotherNode
 
 
 def is_here(root: Path, record: AccountRecord | Recipient) -> bool:
-    """Whether this server has the account, and may open it. Blocks. Raises LeaseOver, StorageFailed."""
+    """Whether this server has the account, and may open it. Blocks.
+
+    Raises AccountMoving, LeaseOver, StorageFailed.
+    """
     if not _is_given(root, record):
         return False
     require_lease(root)
+    if record.node is not None:
+        require_not_moving(account_paths(root, record.account_id))
     return True
 
 
@@ -51,7 +58,7 @@ def _is_given(root: Path, record: AccountRecord | Recipient) -> bool:
 
 
 def may_be_here(root: Path, record: AccountRecord) -> bool:
-    """Whether this server has the account, whether or not it has a lease now.
+    """Whether this server has the account, whether or not it has a lease now or the account is about to go.
 
     Also where the folder cannot tell: who looks into it next says what is wrong.
     """

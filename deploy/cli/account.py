@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 import click
 
 from deploy.cli.account_check import check
+from deploy.cli.account_move import move
 from deploy.cli.account_rekey import rekey
 from deploy.cli.account_usage import usage
 from deploy.cli.account_vacuum import vacuum
@@ -50,6 +51,7 @@ def account() -> None:
 
 account.add_command(check)
 account.add_command(account_limit)
+account.add_command(move)
 account.add_command(rekey)
 account.add_command(usage)
 account.add_command(vacuum)

@@ -19,7 +19,9 @@ from mailstore.damage import FULL_SECTION, GUIDE, NODES_SECTION, POSTGRESQL_SECT
 from mailstore.errors import (
     AccountDisabled,
     AccountExists,
+    AccountMoving,
     AddressInvalid,
+    AlreadyThere,
     AuthenticationFailed,
     Busy,
     DatabaseDamaged,
@@ -40,6 +42,8 @@ from mailstore.errors import (
     LastKeyslot,
     LeaseOver,
     LimitExceeded,
+    MoveOver,
+    MoveUnderWay,
     NodeGenerationPast,
     NodeInUse,
     NodeIsLost,
@@ -109,6 +113,12 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     ),
     (NoSuchMailbox, EXIT_BUSY, "a mailbox was deleted meanwhile: run it again"),
     (KeysChanged, EXIT_BUSY, "the account has got a new master key meanwhile: run it again"),
+    (
+        AccountMoving,
+        EXIT_BUSY,
+        "the account is being moved to another node: wait until it is there, or end that with 'sealbox"
+        " account move ACCOUNT --cancel'",
+    ),
     (Busy, EXIT_BUSY, "another process holds the lock: try again in a moment"),
     (TooManyLogins, EXIT_BUSY, "not enough memory for key derivation: try again in a moment"),
     (StorageFull, EXIT_STORAGE, f'the disk is full: make room and try again, see {GUIDE}, "{FULL_SECTION}"'),
@@ -189,6 +199,19 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         EXIT_REFUSED,
         "there is no such node: 'sealbox node list' shows all, 'sealbox node add NAME HOST:PORT' adds one",
     ),
+    (
+        DirectoryNotShared,
+        EXIT_REFUSED,
+        "this is for several servers that share a directory: set [directory] url and [node] name, see"
+        f' {GUIDE}, "{NODES_SECTION}"',
+    ),
+    (AlreadyThere, EXIT_REFUSED, "the account is on that node"),
+    (
+        MoveUnderWay,
+        EXIT_REFUSED,
+        "the account is being moved already: wait, or end that with 'sealbox account move ACCOUNT --cancel'",
+    ),
+    (MoveOver, EXIT_BUSY, "the move has ended meanwhile: look where the account is now"),
     (NodeInUse, EXIT_REFUSED, "the node still has accounts: see 'sealbox account list'"),
     (NodeGenerationPast, EXIT_BUSY, "the account was given to a node meanwhile: look where it is now"),
     (

@@ -10,11 +10,12 @@ import pytest
 from store_world import NAME, PASSWORD, TINY, World, now
 
 from mailstore import this_node
-from mailstore.directory import Node, call_node
-from mailstore.errors import AuthenticationFailed, OnAnotherNode, StorageFailed
+from mailstore.directory import MoveId, Node, call_node
+from mailstore.errors import AccountMoving, AuthenticationFailed, OnAnotherNode, StorageFailed
 from mailstore.keyring import Keyring
 from mailstore.limits import StoreLimits
 from mailstore.model import AccessProtocol, NewMessage, ScramExchange
+from mailstore.move_mark import put_mark, remove_mark
 from mailstore.opened_account import Wanted, opened_account
 from mailstore.opening import open_as_owner
 from mailstore.sealed import Facts, pending
@@ -96,6 +97,17 @@ def test_no_way_leads_into_an_account_of_another_node(world, caplog, way, why) -
         f"account {world.paths.folder.name} is not opened here, node a: the directory says node {node},"
         f" generation {generation}"
     ]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_no_way_leads_into_an_account_that_is_about_to_go(world: World, way) -> None:
+    """Until the mark is gone."""
+    world.login().release()
+    put_mark(world.paths.moving, MoveId("m"))
+    with pytest.raises(AccountMoving):
+        way(world)
+    remove_mark(world.paths.moving)
+    world.login().release()
 
 
 def test_the_folder_remembers_the_generation_it_was_opened_under(world: World) -> None:

@@ -1,0 +1,186 @@
+"""sealbox account move. Exit codes: see deploy/cli/sentences.py."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+import click
+
+from deploy.cli.root import EPILOG, Cli, Refusal, command, find_account, find_account_here
+from deploy.cli.sentences import EXIT_BUSY, EXIT_REFUSED, EXIT_STORAGE
+from deploy.cli.snapshot_store import configured
+from deploy.texts import counted
+from mailstore.account import AccountPaths, account_paths
+from mailstore.directory import (
+    AccountRecord,
+    Move,
+    MoveId,
+    Moves,
+    Phase,
+    Seen,
+    Side,
+    Trouble,
+    View,
+    moves_of,
+    node_name,
+)
+from mailstore.invitation_files import invitations
+from mailstore.limits import MoveLimits
+
+_POLL_S = 0.1
+_LATE_S = 15.0
+"""Seconds beyond the longest silence after which a server's own process is given up, too."""
+
+_NO_NAME = "this server has no name: set [node] name in its configuration"
+
+_ENDS: dict[Trouble, tuple[int, str]] = {
+    Trouble.SILENCE: (EXIT_BUSY, "{} did not answer in time: does its server run, with [backup] and [node]?"),
+    Trouble.SESSIONS: (
+        EXIT_BUSY,
+        "on {} its sessions, or a command, did not end in time: try again",
+    ),
+    Trouble.DISK_FULL: (EXIT_STORAGE, "the disk of {} is full: make room there"),
+    Trouble.STORE: (EXIT_BUSY, "{} cannot use the object store: its log says why"),
+    Trouble.OTHER_STORE: (
+        EXIT_REFUSED,
+        "the snapshots of {} go into another bucket: all nodes need prefixes of one bucket, or folders that"
+        " all of them see",
+    ),
+    Trouble.DAMAGED: (EXIT_STORAGE, "something is damaged on {}: its log says what"),
+    Trouble.OTHER: (EXIT_BUSY, "it failed on {}: its log says why"),
+}
+
+
+@dataclass(slots=True)
+class _Course:
+    """What the command has seen of a move."""
+
+    move: Move
+    begun_s: float = field(default_factory=time.monotonic)
+    closed_s: float | None = None
+    phase: Phase | None = None
+
+    def looked_at(self, cli: Cli, paths: AccountPaths, seen: Seen | None) -> None:
+        """Note what there is, and tell people of it."""
+        if self.closed_s is None and paths.moving.exists():
+            self.closed_s = time.monotonic()
+        if seen is None or seen.move.move_id != self.move.move_id:
+            return
+        self.move = seen.move
+        if self.phase is not self.move.phase:
+            self.phase = self.move.phase
+            if self.phase is Phase.COPYING:
+                cli.remark(f"node {self.move.target} copies; the account stays open")
+            elif self.phase is Phase.LAST:
+                cli.remark("the account is closed, and its last changes are copied")
+
+
+@click.command(epilog=EPILOG)
+@click.argument("name", metavar="ACCOUNT")
+@click.argument("node", required=False)
+@click.option("--cancel", is_flag=True, help="End the move that is under way; the account stays here.")
+@command
+def move(cli: Cli, name: str, node: str | None, cancel: bool) -> None:
+    """Move an account, with all its mail, from this server to the node NODE of the same directory.
+
+    The other node copies it from the snapshots, which takes as long as it is large, while it is in use. Then
+    its sessions end, the last changes are copied, and within seconds it is open at the other node: with the
+    same messages, UIDs, flags, passwords and settings, so that mail programs notice nothing but a lost
+    connection. Mail that arrives in these seconds is put off, and senders bring it again. Links of
+    invitations that nobody has used stop working.
+
+    Both servers have to run, with [backup] in one bucket. If anything fails, or one of them is killed, the
+    account is open again on one of the two, with everything in it, at the latest after [node]
+    move_closed_max_s. What was here is kept in replaced/ for [snapshots] retention_days.
+    """
+    if cancel is (node is not None):
+        raise Refusal("give a node to move the account to, or --cancel")
+    mine = node_name(cli.root)
+    if mine is None:
+        raise Refusal(_NO_NAME)
+    with cli.directory() as directory:
+        moves = moves_of(directory)
+        if node is None:
+            _cancel(cli, moves, find_account(directory, name))
+            return
+        limits = configured(cli).node.move_limits()
+        record = find_account_here(cli, directory, name)
+        wanted = Move(record.account_id, MoveId(os.urandom(16).hex()), mine, node, record.node_generation)
+        links = len(invitations(cli.root, record.account_id))
+        moves.begin(wanted)
+        if links:
+            cli.remark(f"once it has moved, {counted(links, 'link')} of invitations will lead nowhere")
+        course = _Course(wanted)
+        after = _followed(cli, moves, course, limits)
+    _answer(cli, after, course)
+
+
+def _cancel(cli: Cli, moves: Moves, record: AccountRecord) -> None:
+    seen = moves.view(record.account_id).seen
+    if seen is None or not moves.cancel(seen.move):
+        raise Refusal("this account is not being moved: 'sealbox account show' says where it is")
+    cli.answer(
+        {"account": record.account_id, "name": record.name, "cancelled": True},
+        f"{record.name}: stays on node {seen.move.source}",
+    )
+
+
+def _followed(cli: Cli, moves: Moves, course: _Course, limits: MoveLimits) -> AccountRecord:
+    """The account's record once it has moved. Raises Refusal: it has not."""
+    paths = account_paths(cli.root, course.move.account_id)
+    try:
+        while True:
+            view = moves.view(course.move.account_id)
+            course.looked_at(cli, paths, view.seen)
+            if _is_over(moves, course, view, limits):
+                break
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        if moves.cancel(course.move):
+            raise Refusal("cancelled: the account stays here", EXIT_BUSY) from None
+        view = moves.view(course.move.account_id)
+    if view.record is not None and view.record.node == course.move.target:
+        return view.record
+    raise Refusal("the account has not moved: it was deleted, or the move was cancelled", EXIT_BUSY)
+
+
+def _is_over(moves: Moves, course: _Course, view: View, limits: MoveLimits) -> bool:
+    """Whether the move is. Raises Refusal: it has failed."""
+    seen = view.seen
+    if seen is None or seen.move.move_id != course.move.move_id:
+        return True
+    move = seen.move
+    if move.phase is Phase.FAILED:
+        moves.cancel(move)
+        raise _refusal(move, move.failed or Side.SOURCE, move.trouble)
+    # The source gives up a silent target; if it does not, it is silent itself.
+    if seen.silent_s > max(limits.silence_max_s, limits.closed_max_s) + _LATE_S and moves.cancel(move):
+        raise _refusal(move, Side.SOURCE, Trouble.SILENCE)
+    return False
+
+
+def _refusal(move: Move, side: Side, trouble: Trouble) -> Refusal:
+    exit_code, sentence = _ENDS.get(trouble, _ENDS[Trouble.OTHER])
+    node = move.target if side is Side.TARGET else move.source
+    return Refusal(f"the account stays here: {sentence.format(f'node {node}')}", exit_code)
+
+
+def _answer(cli: Cli, record: AccountRecord, course: _Course) -> None:
+    now_s = time.monotonic()
+    closed_s = 0.0 if course.closed_s is None else now_s - course.closed_s
+    fields = {
+        "account": record.account_id,
+        "name": record.name,
+        "from": course.move.source,
+        "node": record.node,
+        "node_generation": record.node_generation,
+        "seconds": round(now_s - course.begun_s, 2),
+        "closed_seconds": round(closed_s, 2),
+    }
+    cli.answer(
+        fields,
+        f"{record.name}: on node {record.node} now, after {now_s - course.begun_s:.0f} s;"
+        f" it was closed for {closed_s:.1f} s",
+    )
