@@ -180,8 +180,9 @@ def put_lease(root: Path, lease_s: float, at_end: Callable[[], None] | None = No
 
 
 def forget_lease(root: Path) -> None:
-    """Renew it no more; who asks for it again gets a new one."""
+    """Renew it no more; who asks for it again gets a new one, as if nothing had been said of it."""
     with _lock:
+        _settings.pop(root.resolve(), None)
         found = _leases.pop(root.resolve(), None)
     if found is not None:
         found.stop()

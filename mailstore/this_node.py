@@ -54,7 +54,7 @@ def _is_given(root: Path, record: AccountRecord | Recipient) -> bool:
     mine, paths = node_name(root), account_paths(root, record.account_id)
     if record.node != mine and (record.node is not None or not paths.folder.is_dir()):
         return False
-    return _last_generation(paths) <= record.node_generation
+    return last_generation(paths) <= record.node_generation
 
 
 def may_be_here(root: Path, record: AccountRecord) -> bool:
@@ -71,13 +71,20 @@ def may_be_here(root: Path, record: AccountRecord) -> bool:
 def note_opened(root: Path, record: AccountRecord) -> None:
     """Remember in the account's folder under which generation it was opened. Raises StorageFailed."""
     paths = account_paths(root, record.account_id)
-    if _last_generation(paths) < record.node_generation:
+    if last_generation(paths) < record.node_generation:
         # Mail can be read even when the disk is full; the next login tries again.
-        with suppress(StorageFull), storage_errors():
-            replace_file(paths.node, b"%d\n" % record.node_generation)
+        with suppress(StorageFull):
+            note_generation(paths, record.node_generation)
 
 
-def _last_generation(paths: AccountPaths) -> int:
+def note_generation(paths: AccountPaths, generation: int) -> None:
+    """Let the account's folder say so. Raises StorageFailed, StorageFull."""
+    with storage_errors():
+        replace_file(paths.node, b"%d\n" % generation)
+
+
+def last_generation(paths: AccountPaths) -> int:
+    """The generation under which the account was opened last, 0 if never. Raises StorageFailed."""
     with storage_errors():
         try:
             text = paths.node.read_bytes()

@@ -2,6 +2,7 @@
 
 import click
 
+from deploy.cli.node_recover import recover
 from deploy.cli.root import EPILOG, Cli, Refusal, command
 from deploy.texts import counted
 from mailstore.account import account_paths
@@ -130,3 +131,6 @@ def claim(cli: Cli) -> None:
         f"node {mine} has {counted(len(found), 'account')} more",
         *([f"{counted(left, 'account')} of no node: their folders are elsewhere"] if left else []),
     )
+
+
+node.add_command(recover)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -28,6 +28,7 @@ from deploy.cli.snapshot_store import (
     parse_time,
     private_key,
     progress_bar,
+    restore_folder,
     scratch_folder,
     signed_by,
     store_options,
@@ -35,10 +36,7 @@ from deploy.cli.snapshot_store import (
 from deploy.config import FILE_NAME
 from deploy.texts import counted, size_text
 from mailstore.account import open_directory
-from mailstore.durable import make_folder, storage_errors
-from mailstore.errors import Busy, NoSuchMailbox
-from mailstore.locks import locked
-from mailstore.set_aside import RESTORE_LOCK, RESTORE_WORK
+from mailstore.errors import NoSuchMailbox
 
 _OTHER_MASTER = (
     "; IT IS FROM BEFORE A NEW MASTER KEY: it opens with the password, the app passwords and the recovery key"
@@ -118,7 +116,7 @@ def restore(
         _restore_messages(cli, root, accounts[0], messages, secret, wishes, options, from_stdin)
         return
     is_new = not root.exists()
-    with _work(root) as work:
+    with restore_folder(root) as work:
         with _cleared(root) if is_new else nullcontext():
             found, sources = _restore(cli, root, work, accounts, wishes, options)
         if not found:
@@ -139,27 +137,6 @@ def _cleared(root: Path) -> Iterator[None]:
         if [path.name for path in root.iterdir()] == [Places(root).folder.name]:
             shutil.rmtree(root, ignore_errors=True)
         raise
-
-
-@contextmanager
-def _work(root: Path) -> Iterator[Path]:
-    """The folder in which one restore at a time rebuilds accounts; an interrupted one continues in it.
-
-    Raises Refusal when another restore is running.
-    """
-    places = Places(root)
-    with storage_errors():
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        places.make()
-    with ExitStack() as held:
-        try:
-            held.enter_context(locked(root / RESTORE_LOCK, exclusive=True, timeout_s=0.0))
-        except Busy:
-            sentence = "another restore is running in this data root: try again when it has finished"
-            raise Refusal(sentence, EXIT_BUSY) from None
-        with storage_errors():
-            make_folder(root / RESTORE_WORK)
-        yield root / RESTORE_WORK
 
 
 def _restore(

@@ -51,6 +51,7 @@ from mailstore.errors import (
     StoreError,
 )
 from mailstore.keys import Argon2Params
+from mailstore.lease import forget_lease
 from mailstore.limits import StoreLimits
 from mailstore.mime import MimeLimits
 from mailstore.server_key import DirectoryUnderKey, Found, WrongServerKey, is_begun
@@ -253,6 +254,9 @@ def _command(
         except BackupError as error:
             # Its texts are sentences that contain nothing but names of objects.
             _fail(str(error), _exit_code(error), as_json)
+        finally:
+            if cli is not None:
+                forget_lease(cli.root)
 
     return body
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,14 +27,16 @@ from backup.state import STATE_FILE, State
 from backup.stores import ObjectStore
 from deploy import config as configuration
 from deploy.cli.owner import as_caller
-from deploy.cli.root import EXIT_USAGE, Cli, Refusal
+from deploy.cli.root import EXIT_BUSY, EXIT_USAGE, Cli, Refusal
 from deploy.config import BackupSection
 from deploy.object_store import open_store
 from mailstore.account import key_in_use, read_server_key
-from mailstore.durable import storage_errors
-from mailstore.errors import NotInitialised, ServerKeyLost
+from mailstore.durable import make_folder, storage_errors
+from mailstore.errors import Busy, NotInitialised, ServerKeyLost
 from mailstore.keys import PrivateKey
+from mailstore.locks import locked
 from mailstore.server_key import FORMER_KEYS_NOTE, read_note
+from mailstore.set_aside import RESTORE_LOCK, RESTORE_WORK
 
 ANYBODY = "anybody"
 
@@ -168,6 +170,27 @@ def chosen_sources(cli: Cli, work: Path, wishes: Wishes, options: StoreOptions) 
         return
     with opened_state(cli.root) as state:
         yield by_state(store, listing, state)
+
+
+@contextmanager
+def restore_folder(root: Path) -> Iterator[Path]:
+    """The folder in which one restore at a time rebuilds accounts; an interrupted one continues in it.
+
+    Raises Refusal when another restore is running.
+    """
+    places = Places(root)
+    with storage_errors():
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        places.make()
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(root / RESTORE_LOCK, exclusive=True, timeout_s=0.0))
+        except Busy:
+            sentence = "another restore is running in this data root: try again when it has finished"
+            raise Refusal(sentence, EXIT_BUSY) from None
+        with storage_errors():
+            make_folder(root / RESTORE_WORK)
+        yield root / RESTORE_WORK
 
 
 @contextmanager

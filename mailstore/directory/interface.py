@@ -116,8 +116,11 @@ class NodeLease:
     """For how long a node may go on serving, by the directory's clock."""
 
     name: str
+    until_s: float | None
+    """When it is over (epoch s by that clock); None: it has never had one."""
+
     left_s: float | None
-    """Seconds, negative when it is over; None: it has never had one."""
+    """Seconds until then, negative afterwards."""
 
     is_lost: bool
     """It gets no other, see ``Directory.mark_lost``."""

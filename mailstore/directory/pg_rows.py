@@ -217,14 +217,12 @@ class Rows:
     def leases(self) -> list[NodeLease]:
         """The leases of all nodes by name."""
         query = (
-            "SELECT id, key_id, changed, sealed, is_lost,"
-            " extract(epoch FROM leased_until - clock_timestamp()) FROM sealbox_node"
+            "SELECT id, key_id, changed, sealed, is_lost, extract(epoch FROM leased_until)::float8,"
+            " extract(epoch FROM leased_until - clock_timestamp())::float8 FROM sealbox_node"
         )
         found = [
-            NodeLease(
-                self._opened(NODE, sealed)["name"], None if left_s is None else float(left_s), bool(is_lost)
-            )
-            for *sealed, is_lost, left_s in self._txn.many(query)
+            NodeLease(self._opened(NODE, sealed)["name"], until_s, left_s, is_lost)
+            for *sealed, is_lost, until_s, left_s in self._txn.many(query)
         ]
         return sorted(found, key=lambda one: one.name)
 

@@ -20,6 +20,7 @@ from mailstore.account import (
     open_directory,
 )
 from mailstore.account_database import close_databases, open_database
+from mailstore.directory import directory_place
 from mailstore.engine import Database, DatabaseKey
 from mailstore.keys import Argon2Params
 from mailstore.limits import StoreLimits
@@ -100,6 +101,10 @@ class ManualWatcher:
         """Like ``Watcher.ignore``."""
         self.callbacks.pop(folder, None)
 
+    def from_any_thread(self, _callback: Callable[[], None]) -> Callable[[], None]:
+        """What other threads tell is not heard."""
+        return lambda: None
+
     def stop(self) -> None:
         """Like ``Watcher.stop``."""
         self.callbacks.clear()
@@ -116,7 +121,7 @@ class World:
     ) -> None:
         self.root = root
         self.clock = task.Clock()
-        fresh = not (root / "directory.db").exists()
+        fresh = directory_place(root) is None and not (root / "directory.db").exists()
         init_root(root)
         self.directory = open_directory(root)
         if fresh:

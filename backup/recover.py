@@ -1,0 +1,152 @@
+"""Take the accounts of a lost node from its snapshots.
+
+An account is rebuilt in scratch, put in place, and then given to this node by the directory. Until that the
+directory says that the lost node has it, so nobody opens what lies here. The rebuilt folder has the
+generation that it is going to be given under: so an interrupted run knows it again, and a folder that was
+left here when the account was on this node before is not taken for it.
+
+Several nodes may do this at once: each begins elsewhere, and passes over what another has taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from backup.errors import BackupError
+from backup.restore import Target
+from backup.restore_accounts import Restored, Restoring, Sources, Wishes
+from backup.restored_keys import Difference, Keyslots, choose_keys
+from mailstore.account import AccountPaths, account_paths
+from mailstore.directory import AccountRecord, Directory
+from mailstore.durable import make_folder, remove_tree, storage_errors, sync_folder
+from mailstore.errors import NodeGenerationPast, StorageFailed
+from mailstore.keys import AccountId, Header, read_header
+from mailstore.lease import require_lease
+from mailstore.set_aside import REPLACED
+from mailstore.this_node import last_generation, note_generation
+
+
+class KeysUnknown(BackupError):
+    """The snapshot has other keys than the directory knows, and nobody vouches for who wrote it."""
+
+
+class Recovering(Restoring):
+    """Takes accounts of node ``lost`` for node ``mine``, which is that of the data root."""
+
+    def __init__(
+        self,
+        root: Path,
+        directory: Directory,
+        sources: Sources,
+        work: Path,
+        nodes: tuple[str, str],
+        wishes: Wishes,
+        progress: Callable[[int], None],
+    ) -> None:
+        """``nodes`` are the lost one and this one; the rest is as for :class:`Restoring`."""
+        super().__init__(root, sources, work, wishes, progress)
+        self._lost, self._mine = nodes
+        self._directory = directory
+        self._work = work
+        self._progress = progress
+
+    def accounts(self) -> list[AccountId]:
+        """What the lost node still has, in an order that is another one on each node."""
+        found = [one.account_id for one in self._directory.accounts() if one.node == self._lost]
+        return sorted(found, key=lambda one: hashlib.sha256(f"{self._mine} {one}".encode()).digest())
+
+    def _name(self, account_id: AccountId) -> None:
+        """Accounts are named by their ids here."""
+
+    def _restore(self, wanted: Target) -> Restored:
+        require_lease(self._root)
+        account_id = wanted.account_id
+        record = self._directory.account(account_id)
+        if record is None or record.node != self._lost:
+            self._progress(wanted.size_bytes)
+            return Restored(account_id, None, skipped=True)
+        paths = account_paths(self._root, account_id)
+        if _is_built(paths, record):
+            self._progress(wanted.size_bytes)
+            done = Restored(account_id, None)
+        else:
+            done = self._build(wanted, record, paths)
+        header = read_header(paths.folder).header
+        if not self._take(account_id, header):
+            return Restored(account_id, None, skipped=True)
+        is_older = header.generation < record.header_generation
+        older = ("those of the snapshot",) if is_older else ()
+        other = header.public_key != record.public_key
+        return replace(done, difference=Difference(only_then=older, other_master=other))
+
+    def _build(self, wanted: Target, record: AccountRecord, paths: AccountPaths) -> Restored:
+        """Rebuild the account and put it in place; what lies there is kept in ``replaced``."""
+        wanted, folder, rebuilt = self._rebuilt(wanted)
+        source, listing = self._sources.source, self._sources.listing
+        names = listing.streams.get(wanted.head.stream, ())
+        choose_keys(None, folder, source, names, rebuilt, Keyslots.NOW)
+        self._require_known(read_header(folder).header, record)
+        note_generation(AccountPaths(folder), record.node_generation + 1)
+        restore_id = secrets.randbits(56)
+        kept = self._set_aside(paths, restore_id)
+        self._restorer.install(wanted.account_id, folder, rebuilt, restore_id, self._wishes.sessions_end_s)
+        return Restored(
+            wanted.account_id,
+            None,
+            rebuilt.newest.taken_ms,
+            rebuilt.pages,
+            kept,
+            passed_over=rebuilt.passed_over,
+            damage=rebuilt.damage,
+        )
+
+    def _require_known(self, header: Header, record: AccountRecord) -> None:
+        """Whoever can write into the bucket could have made it. Raises KeysUnknown."""
+        if header.public_key != record.public_key and self._wishes.signed_by is None:
+            raise KeysUnknown(
+                "its keys are not those that the directory knows: it has got a new master key since, or"
+                " somebody else has written the snapshot: --signed-by tells the two apart"
+            )
+
+    def _set_aside(self, paths: AccountPaths, restore_id: int) -> Path | None:
+        """Keep a folder that was left here when the account went elsewhere. Raises StorageFailed."""
+        kept = self._root / REPLACED / f"{paths.folder.name}-{restore_id:014x}"
+        with storage_errors():
+            if not paths.folder.exists():
+                return None
+            make_folder(kept.parent)
+            paths.folder.rename(kept)
+            sync_folder(kept.parent)
+            sync_folder(paths.folder.parent)
+        return kept
+
+    def _take(self, account_id: AccountId, header: Header) -> bool:
+        """Whether this node has the account now; if not, another one was faster, and what was built goes."""
+        try:
+            self._directory.take_from_lost(account_id, self._lost, self._mine, header)
+        except NodeGenerationPast:
+            now = self._directory.account(account_id)
+            if now is None or now.node != self._mine:
+                self._discard(account_paths(self._root, account_id))
+                return False
+        return True
+
+    def _discard(self, paths: AccountPaths) -> None:
+        """Nobody has opened it, and nobody could."""
+        gone = self._work / f"{paths.folder.name}.gone"
+        with storage_errors():
+            paths.folder.rename(gone)
+            sync_folder(paths.folder.parent)
+        remove_tree(gone)
+
+
+def _is_built(paths: AccountPaths, record: AccountRecord) -> bool:
+    """Whether an interrupted run came so far that only the directory has to be told."""
+    with suppress(StorageFailed):
+        return last_generation(paths) == record.node_generation + 1
+    return False
