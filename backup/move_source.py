@@ -16,7 +16,20 @@ from backup.errors import ImageUnreadable, ObjectStoreError, SegmentDamaged, Sto
 from backup.job import Job
 from backup.move_ticket import Notes, Ticket, newest_chain
 from mailstore.account import AccountPaths, account_paths, keys_lock
-from mailstore.directory import Due, Move, MoveId, Moves, Phase, Seen, Side, Trouble, View, source_due
+from mailstore.directory import (
+    FORGOTTEN_S,
+    Due,
+    Move,
+    MoveId,
+    Moves,
+    Phase,
+    Seen,
+    Side,
+    Trouble,
+    View,
+    is_over,
+    source_due,
+)
 from mailstore.durable import storage_errors
 from mailstore.errors import (
     Busy,
@@ -59,7 +72,9 @@ class Giver:
 
     def concerns(self, seen: Iterable[Seen]) -> set[AccountId]:
         """The accounts that have to be looked at."""
-        return {one.move.account_id for one in seen if one.move.source == self._me} | self._marked
+        mine = (one for one in seen if one.move.source == self._me)
+        going = {one.move.account_id for one in mine if not is_over(one.move) or one.silent_s > FORGOTTEN_S}
+        return going | self._marked
 
     def turn(self, seen: Iterable[Seen]) -> None:
         """Do what is due. ``seen`` are all moves, as they were a moment ago."""
@@ -91,6 +106,8 @@ class Giver:
         match due:
             case Due.REOPEN:
                 self._reopen(paths)
+            case Due.FORGET if view.seen is not None:
+                self._moves.cancel(view.seen.move)
             case Due.SET_ASIDE if view.record is not None and mark is not None:
                 set_aside_moved(self._root, paths, mark, view.record.node_generation)
                 self._marked.discard(view.record.account_id)

@@ -28,7 +28,7 @@ from backup.rebuild import Rebuilder, forget_progress
 from backup.source import Source
 from backup.stores import ObjectStore
 from mailstore.account import AccountPaths, account_paths
-from mailstore.directory import Due, Move, Moves, Phase, Seen, Side, Trouble, View, target_due
+from mailstore.directory import Due, Move, Moves, Phase, Seen, Side, Trouble, View, is_over, target_due
 from mailstore.durable import make_folders, remove_tree, storage_errors
 from mailstore.errors import (
     Busy,
@@ -101,7 +101,8 @@ class Taker:
 
     def concerns(self, seen: Iterable[Seen]) -> set[AccountId]:
         """The accounts that have to be looked at."""
-        return {one.move.account_id for one in seen if one.move.target == self._me} | self._known
+        mine = (one.move for one in seen if one.move.target == self._me)
+        return {move.account_id for move in mine if not is_over(move)} | self._known
 
     def turn(self, seen: Iterable[Seen]) -> None:
         """Do what is due. ``seen`` are all moves, as they were a moment ago."""

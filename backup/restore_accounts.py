@@ -40,6 +40,7 @@ from mailstore.errors import (
 from mailstore.keys import AccountId, Header, PrivateKey
 from mailstore.lease import require_lease
 from mailstore.locks import LOCK_TIMEOUT_S
+from mailstore.move_mark import require_not_moving
 from mailstore.staged_keys import accept_header, settle, settle_alone
 
 SESSIONS_END_S = 60.0
@@ -384,4 +385,5 @@ class Restoring:
         require_lease(self._root)
         if record is None:
             raise NoSuchAccount("the directory does not know this account: use --private-key")
+        require_not_moving(account_paths(self._root, account_id))
         return record

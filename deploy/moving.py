@@ -57,7 +57,10 @@ class Moving:
 
     def give(self) -> None:
         """Do what is due for accounts that go from here. For the thread of the job."""
-        self._giver.turn(self._seen)
+        try:
+            self._giver.turn(self._seen)
+        except StoreError as error:
+            log.error("accounts that move: %s", type(error).__name__)  # the next look tries again
 
     def _run(self) -> None:
         while not self._ending.is_set():

@@ -42,4 +42,4 @@ def require_not_moving(paths: AccountPaths) -> None:
     """Raises AccountMoving, StorageFailed."""
     with storage_errors():
         if paths.moving.exists():
-            raise AccountMoving
+            raise AccountMoving("it is being moved to another node: wait until it is there")

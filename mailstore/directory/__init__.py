@@ -21,6 +21,7 @@ from mailstore.directory.interface import (
     Recipient,
 )
 from mailstore.directory.moves import (
+    FORGOTTEN_S,
     Due,
     Move,
     MoveId,
@@ -30,6 +31,7 @@ from mailstore.directory.moves import (
     Side,
     Trouble,
     View,
+    is_over,
     moves_of,
     source_due,
     target_due,
@@ -51,6 +53,7 @@ from mailstore.directory.places import (
 )
 
 __all__ = [
+    "FORGOTTEN_S",
     "NO_QUOTA",
     "AccountRecord",
     "Alias",
@@ -82,6 +85,7 @@ __all__ = [
     "has_stale_directory",
     "is_elsewhere",
     "is_node_name",
+    "is_over",
     "is_under_servers_key",
     "lease_of_directory",
     "lines_of",

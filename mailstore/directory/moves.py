@@ -22,6 +22,9 @@ from mailstore.limits import MoveLimits
 
 MoveId = NewType("MoveId", str)
 
+FORGOTTEN_S = 3_600.0
+"""Seconds for which a move that has failed is remembered for whoever asked for it."""
+
 
 class Side(StrEnum):
     """Who takes a step."""
@@ -189,6 +192,9 @@ class Due(Enum):
     GIVE_UP = auto()
     """Go to FAILED: the other side has been silent for too long."""
 
+    FORGET = auto()
+    """Remove what nobody has asked about: why the move has failed."""
+
     REOPEN = auto()
     """Remove the mark: the account stays."""
 
@@ -220,8 +226,10 @@ def source_due(view: View, me: str, mark: MoveId | None, limits: MoveLimits) -> 
         return Due.NOTHING
     if record.node != me:
         return Due.NOTHING if mark is None else Due.SET_ASIDE
-    if seen is None or is_over(seen.move) or mark not in (None, seen.move.move_id):
-        return Due.NOTHING if mark is None else Due.REOPEN
+    if mark is not None and (seen is None or is_over(seen.move) or mark != seen.move.move_id):
+        return Due.REOPEN
+    if seen is None or is_over(seen.move):
+        return Due.FORGET if seen is not None and seen.silent_s > FORGOTTEN_S else Due.NOTHING
     longest_s = limits.closed_max_s if seen.move.phase is Phase.LAST else limits.silence_max_s
     if seen.silent_s > longest_s or (seen.move.phase is Phase.LAST and mark is None):
         return Due.GIVE_UP

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 _TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(_TESTS / name) for name in ("integration", "unit/store", "unit/transfer")]
+sys.path[:0] = [str(_TESTS / name) for name in ("integration", "unit", "unit/store", "unit/transfer")]
 
 _IN_MEMORY = Path("/dev/shm")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from move_worlds import WAY, ModelMoves, move, steps_to
 
 from mailstore.directory.moves import (
+    FORGOTTEN_S,
     Due,
     MoveId,
     Phase,
@@ -286,6 +287,15 @@ def test_a_mark_of_a_move_that_is_over_means_what_the_directory_says() -> None:
         assert source_due(View(HERE, seen), "a", mark, LIMITS) is Due.REOPEN
     assert source_due(View(GONE, None), "a", mark, LIMITS) is Due.SET_ASIDE
     assert source_due(View(None, None), "a", mark, LIMITS) is Due.NOTHING
+
+
+def test_why_a_move_has_failed_is_remembered_for_a_time() -> None:
+    """Nobody may have waited for it; the mark goes first."""
+    failed = Seen(move(phase=Phase.FAILED), FORGOTTEN_S)
+    assert source_due(View(HERE, failed), "a", None, LIMITS) is Due.NOTHING
+    late = View(HERE, replace(failed, silent_s=FORGOTTEN_S + 1))
+    assert source_due(late, "a", None, LIMITS) is Due.FORGET
+    assert source_due(late, "a", move().move_id, LIMITS) is Due.REOPEN
 
 
 def test_steps_lead_from_the_beginning_to_the_end() -> None:

@@ -10,9 +10,10 @@ from commands_world import CommandsWorld
 from job_world import JobWorld
 
 from backup import job
-from mailstore.account import open_directory
-from mailstore.directory import Node, call_node
+from mailstore.account import account_paths, open_directory
+from mailstore.directory import MoveId, Node, call_node
 from mailstore.errors import LeaseOver
+from mailstore.move_mark import put_mark
 
 
 @pytest.fixture
@@ -62,18 +63,23 @@ def test_nothing_is_done_without_a_lease(world: JobWorld, monkeypatch: pytest.Mo
     assert [(one.account, one.gone_ms, one.fingerprint) for one in world.state.streams()] != before
 
 
-def test_an_account_of_another_node_is_not_restored_here(tmp_path: Path) -> None:
-    """It would be there twice."""
+@pytest.mark.parametrize("where", ["another node has this account", "it is being moved to another node"])
+def test_an_account_of_another_node_is_not_restored_here(tmp_path: Path, where: str) -> None:
+    """It would be there twice; or be another one than is about to be given away."""
     world = CommandsWorld(tmp_path)
     world.objects.mkdir()
     world.append("one")
     assert world.run("backup", "run")[0] == 0
     directory = open_directory(world.root)
     [record] = directory.accounts()
-    directory.put_node(Node("b", "192.0.2.1:24"))
-    directory.set_node(record.account_id, "b", 1)
+    if where.startswith("another"):
+        directory.put_node(Node("b", "192.0.2.1:24"))
+        directory.set_node(record.account_id, "b", 1)
+    else:
+        put_mark(account_paths(world.root, record.account_id).moving, MoveId("m"))
     directory.close()
     files = sorted(world.root.glob("accounts/**/*"))
-    code, out, err = world.run("restore", record.name, "--private-key", world.private_key_file)
-    assert code != 0 and "another node has this account" in out + err
+    arguments = ("--replace", "--private-key", world.private_key_file)
+    code, out, err = world.run("restore", record.name, *arguments)
+    assert code != 0 and where in out + err
     assert sorted(world.root.glob("accounts/**/*")) == files
