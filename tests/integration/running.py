@@ -160,6 +160,13 @@ class Server:
                     return float(sample.value)
         return None
 
+    def runs_and_logins(self) -> tuple[float, float]:
+        """How often Argon2 has run, and how many attempts to log in have ended, counted at one moment.
+
+        What is served may be some tenths of a second old.
+        """
+        return runs_and_logins(self.metrics())
+
     def tls(self) -> ssl.SSLContext:
         """A client context that trusts the server's certificate and checks its name."""
         return ssl.create_default_context(cafile=self.info["cafile"])
@@ -186,6 +193,18 @@ class Server:
     def cli(self, *arguments: str, stdin: str = "") -> dict[str, Any]:
         """Run a command on the server's data; its JSON answer."""
         return answer_of(*arguments, "--data", str(self.data), stdin=stdin)
+
+
+def runs_and_logins(page: bytes) -> tuple[float, float]:
+    """The same, from what is served for Prometheus."""
+    samples = [
+        one for family in text_string_to_metric_families(page.decode("utf-8")) for one in family.samples
+    ]
+    runs, logins = (
+        sum(one.value for one in samples if one.name == name)
+        for name in ("sealbox_argon2_wait_seconds_count", "sealbox_login_seconds_count")
+    )
+    return runs, logins
 
 
 def _listening(port: int) -> bool:
