@@ -51,10 +51,11 @@ class ListenSection(Section):
     node_lmtp: tuple[str, ...] = ()
     imap_proxied: tuple[str, ...] = ()
     pop3_proxied: tuple[str, ...] = ()
+    auth_proxied: tuple[str, ...] = ()
     auth_http: tuple[str, ...] = ()
     node_auth_http: tuple[str, ...] = ()
 
-    @field_validator("auth", "recipients")
+    @field_validator("auth", "auth_proxied", "recipients")
     @classmethod
     def _on_this_machine(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         if not all(text.startswith("unix:/") for text in values):

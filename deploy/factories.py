@@ -113,8 +113,8 @@ class Factories:
                 return self._plain(self._lmtp(starttls=over_tcp))
             case "node_lmtp":
                 return Made(inner := self._from_nodes(), TlsFactory(self._node_tls["lmtp"], inner))
-            case "auth":
-                return self._plain(self._auth())
+            case "auth" | "auth_proxied":
+                return self._plain(self._auth(behind_proxy=service == "auth_proxied"))
             case "recipients":
                 return self._plain(self._recipients())
             case "https":
@@ -197,9 +197,12 @@ class Factories:
             *(self._access_log, shared.reactor, config.stream),
         )
 
-    def _auth(self) -> SaslFactory:
+    def _auth(self, *, behind_proxy: bool = False) -> SaslFactory:
         shared, config = self._shared, self._config
-        return SaslFactory(shared.guard, config.auth, self._access_log, shared.reactor, config.stream)
+        return SaslFactory(
+            *(shared.guard, config.auth, self._access_log, shared.reactor, config.stream),
+            behind_proxy=behind_proxy,
+        )
 
     def _recipients(self) -> SocketmapFactory:
         shared, config = self._shared, self._config

@@ -21,11 +21,11 @@ BACKLOG = 512
 UNIX_SOCKET_MODE = 0o660
 ServiceName = Literal[
     "imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients", "https", "node_lmtp",
-    "imap_proxied", "pop3_proxied", "auth_http", "node_auth_http",
+    "imap_proxied", "pop3_proxied", "auth_proxied", "auth_http", "node_auth_http",
 ]  # fmt: skip
 SERVICES: tuple[ServiceName, ...] = (
     "imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients", "https", "node_lmtp",
-    "imap_proxied", "pop3_proxied", "auth_http", "node_auth_http",
+    "imap_proxied", "pop3_proxied", "auth_proxied", "auth_http", "node_auth_http",
 )  # fmt: skip
 DOOR: ServiceName = "https"
 """It has a process of its own; all others are the workers'."""

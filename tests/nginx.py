@@ -18,7 +18,7 @@ RECIPE = Path(__file__).resolve().parents[1] / "deploy" / "nginx"
 BINARY = Path("/usr/sbin/nginx")
 MODULE = Path("/usr/lib/nginx/modules/ngx_mail_module.so")
 STOP_S = 30
-LISTENING = (993, 143, 995, 110)
+LISTENING = (993, 143, 995, 110, 465, 587)
 """The ports of the recipe."""
 
 

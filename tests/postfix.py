@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RECIPE = Path(__file__).resolve().parents[1] / "deploy" / "postfix"
+BEHIND_NGINX = RECIPE.with_name("nginx")
 BINARY = "/usr/sbin/postfix"
 DEBIANS = Path("/usr/share/postfix/master.cf.dist")
 GROUP = "postfix"
@@ -35,6 +36,8 @@ class Setup:
     domain: str
     certificate: Path
     private_key: Path
+    proxied: int = 0
+    """Where it listens for nginx, with the recipe of deploy/nginx; 0 for nowhere."""
 
 
 def entries(text: str) -> dict[tuple[str, str], str]:
@@ -56,6 +59,10 @@ def _services(setup: Setup) -> str:
     for name in ("smtp", "submissions", "submission"):
         line = services.pop((name, "inet"))
         services[name, "inet"] = line.replace(name, f"127.0.0.1:{getattr(setup, name)}", 1)
+    if setup.proxied:
+        recipe = (BEHIND_NGINX / "master.cf").read_text()
+        assert "192.0.2.1:1587" in recipe
+        services |= entries(recipe.replace("192.0.2.1:1587", f"127.0.0.1:{setup.proxied}"))
     return "\n".join(services.values()) + "\n"
 
 

@@ -16,7 +16,18 @@ from deploy.metrics.summary import DAY_S, FEW_BYTES_SHARE, LATE_CHANGE_S, LATE_P
 from deploy.texts import size_text
 
 _DIM, _GOOD, _BAD, _ODD = "bright_black", "green", "bold red", "yellow"
-_SERVICES = ("imaps", "imap", "pop3s", "pop3", "lmtp", "auth", "recipients", "node_lmtp")
+_SERVICES = (
+    "imaps",
+    "imap",
+    "pop3s",
+    "pop3",
+    "lmtp",
+    "auth",
+    "recipients",
+    "node_lmtp",
+    "imap_proxied",
+    "pop3_proxied",
+)
 _REFUSALS = ("over_quota", "too_large", "no_room", "unavailable", "error")
 TOP_LINES = 9
 """Lines of all that is above the commands."""

@@ -25,9 +25,10 @@ class SaslFactory(StreamFactory):
         clock: Any,
         stream_limits: StreamLimits | None = None,
         random: Callable[[int], bytes] = os.urandom,
+        behind_proxy: bool = False,
     ) -> None:
         super().__init__(clock, stream_limits or StreamLimits())
-        self._services = SaslServices(login, limits, access_log, clock, random)
+        self._services = SaslServices(login, limits, access_log, clock, random, behind_proxy)
         self._numbers = count(1)
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:

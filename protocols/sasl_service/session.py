@@ -63,6 +63,8 @@ class SaslServices:
     access_log: AccessLog
     clock: Any
     random: Callable[[int], bytes] = os.urandom
+    behind_proxy: bool = False
+    """Whether a proxy has ended the TLS of whoever is logging in, so that a mail server cannot know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class SaslSession:
             self._fail(request, NOT_A_SERVICE)
         elif mechanism is None:
             self._fail(request, NOT_A_MECHANISM)
-        elif not request.is_private:
+        elif not (request.is_private or self._services.behind_proxy):
             self._fail(request, NOT_PRIVATE)
         elif not self._has_room():
             self._fail(request, FORGOTTEN, b"temp")

@@ -254,6 +254,10 @@ def test_no_message_may_be_so_large_that_it_could_never_be_filed(usable: str, tm
             "'listen.pop3_proxied': write HOST:PORT or [IPv6 address]:PORT: other machines connect to it",
         ),
         (
+            '[listen]\nauth_proxied = ["127.0.0.1:9143"]\n',
+            "'listen.auth_proxied': write unix:/path: what is said there must not leave the machine",
+        ),
+        (
             '[listen]\nauth_http = ["192.0.2.1:9143"]\n',
             "'listen.auth_http': write 127.0.0.1:PORT, [::1]:PORT or unix:/path; others use node_auth_http",
         ),

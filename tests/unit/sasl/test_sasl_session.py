@@ -11,8 +11,10 @@ from twisted.internet.defer import Deferred
 from mailstore.errors import Busy, StorageFailed, TooManyLogins
 from protocols.limits import LoginLimits, SaslServiceLimits, StreamLimits
 from protocols.sasl_service.connection import Broken, Connection
+from protocols.sasl_service.server import SaslFactory
 from protocols.sasl_service.session import WRONG
 from tests.unit.sasl.sasl_world import HELLO, SaslWorld, auth, plain
+from tests.wire import Client
 
 OK = b"OK\t%d\tuser=joe\n"
 FAIL = b"FAIL\t%d\treason=" + WRONG + b"\n"
@@ -69,6 +71,18 @@ def test_what_is_refused_before_the_password_is_looked_at(how: bytes, answer: by
     world = SaslWorld()
     assert world.ready().say(how + plain() + b"\n") == b"FAIL\t1\treason=" + answer + b"\n"
     assert world.store.logins == 0
+
+
+def test_behind_a_proxy_a_mail_server_cannot_know_of_tls() -> None:
+    """At the door for that, a password is checked that came to the mail server in clear."""
+    world = SaslWorld()
+    factory = SaslFactory(world.guard, world.limits, world.access_log, world.clock, behind_proxy=True)
+    client = Client(factory)
+    client.say(HELLO)
+    said = b"AUTH\t%d\tPLAIN\tservice=smtp\tlip=192.0.2.25\trip=198.51.100.7\tresp=%b\n"
+    assert client.say(said % (1, plain())) == OK % 1
+    assert client.say(said % (2, plain(secret=b"guess"))).startswith(b"FAIL\t2\t")
+    assert world.store.logins == 2
 
 
 def test_programs_on_the_same_machine_need_no_tls() -> None:
