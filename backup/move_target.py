@@ -44,6 +44,7 @@ from mailstore.lease import require_lease
 from mailstore.limits import MoveLimits
 from mailstore.move_mark import mark_at, remove_mark
 from mailstore.moved_account import put_in_place, throw_away
+from mailstore.placing import placing
 from mailstore.set_aside import SCRATCH, shred_keys
 
 log = logging.getLogger("sealbox.moves")
@@ -145,8 +146,9 @@ class Taker:
 
     def _throw_away(self, paths: AccountPaths, view: View, scratch: list[Path]) -> None:
         self._clear(scratch, paths)
-        if mark_at(paths.arrived) is not None:
-            throw_away(self._root, paths, None if view.record is None else view.record.node_generation)
+        with placing(self._root):
+            if mark_at(paths.arrived) is not None:
+                throw_away(self._root, paths, None if view.record is None else view.record.node_generation)
         self._known.discard(AccountId(paths.folder.name))
         log.info("account %s does not come here: what was copied has been removed", paths.folder.name)
 
@@ -221,13 +223,21 @@ class Taker:
         if mark_at(paths.arrived) != move.move_id:
             folder, ticket = self._rebuilt(work)
             ticket.notes.write(AccountPaths(folder))
-            put_in_place(self._root, folder, paths, move.move_id, move.generation + 1)
+            with placing(self._root):
+                self._require_on(move)
+                put_in_place(self._root, folder, paths, move.move_id, move.generation + 1)
         try:
             self._moves.finish(move)
         except NoSuchNode:  # this one has been removed
             self._fail(move, Trouble.OTHER)
         else:
             log.info("account %s: here now, the last %d bytes copied from node %s", *_facts(work))
+
+    def _require_on(self, move: Move) -> None:
+        """Raises MoveOver: somebody has ended it, such as who recovers the accounts of a lost source."""
+        seen = self._moves.view(move.account_id).seen
+        if seen is None or seen.move.move_id != move.move_id:
+            raise MoveOver
 
     def _rebuilt(self, work: _Work) -> tuple[Path, Ticket]:
         """The account as its ticket says, in scratch; what an earlier try has done is done."""

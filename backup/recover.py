@@ -22,13 +22,18 @@ from backup.restore import Target
 from backup.restore_accounts import Restored, Restoring, Sources, Wishes
 from backup.restored_keys import Difference, Keyslots, choose_keys
 from mailstore.account import AccountPaths, account_paths
-from mailstore.directory import AccountRecord, Directory
+from mailstore.directory import AccountRecord, Directory, Phase, moves_of
 from mailstore.durable import make_folder, remove_tree, storage_errors, sync_folder
-from mailstore.errors import NodeGenerationPast, StorageFailed
+from mailstore.errors import Busy, NodeGenerationPast, StorageFailed
 from mailstore.keys import AccountId, Header, read_header
 from mailstore.lease import require_lease
+from mailstore.limits import MoveLimits
+from mailstore.move_mark import mark_at
+from mailstore.placing import placing
 from mailstore.set_aside import REPLACED
 from mailstore.this_node import last_generation, note_generation
+
+_LIMITS = MoveLimits()
 
 
 class KeysUnknown(BackupError):
@@ -52,6 +57,7 @@ class Recovering(Restoring):
         super().__init__(root, sources, work, wishes, progress)
         self._lost, self._mine = nodes
         self._directory = directory
+        self._moves = moves_of(directory)
         self._work = work
         self._progress = progress
 
@@ -66,23 +72,41 @@ class Recovering(Restoring):
     def _restore(self, wanted: Target) -> Restored:
         require_lease(self._root)
         account_id = wanted.account_id
-        record = self._directory.account(account_id)
-        if record is None or record.node != self._lost:
+        paths = account_paths(self._root, account_id)
+        record = self._lost_record(account_id)
+        if record is None:
             self._progress(wanted.size_bytes)
             return Restored(account_id, None, skipped=True)
-        paths = account_paths(self._root, account_id)
         if _is_built(paths, record):
             self._progress(wanted.size_bytes)
             done = Restored(account_id, None)
         else:
             done = self._build(wanted, record, paths)
+        if done.skipped:
+            return done
         header = read_header(paths.folder).header
-        if not self._take(account_id, header):
+        if not self._take(record, header):
             return Restored(account_id, None, skipped=True)
         is_older = header.generation < record.header_generation
         older = ("those of the snapshot",) if is_older else ()
         other = header.public_key != record.public_key
         return replace(done, difference=Difference(only_then=older, other_master=other))
+
+    def _lost_record(self, account_id: AccountId) -> AccountRecord | None:
+        """The account if the lost node still has it; a move of it is over then.
+
+        Raises Busy: its target has everything, and is about to take it.
+        """
+        view = self._moves.view(account_id)
+        if view.record is None or view.record.node != self._lost:
+            return None
+        if view.seen is not None:
+            move = view.seen.move
+            if move.phase is Phase.LAST and view.seen.silent_s < _LIMITS.closed_max_s:
+                raise Busy(f"it is about to arrive at node {move.target}, with everything: look again later")
+            if not self._moves.cancel(move):
+                raise Busy("it was moved meanwhile: look again later")
+        return view.record
 
     def _build(self, wanted: Target, record: AccountRecord, paths: AccountPaths) -> Restored:
         """Rebuild the account and put it in place; what lies there is kept in ``replaced``."""
@@ -93,8 +117,15 @@ class Recovering(Restoring):
         self._require_known(read_header(folder).header, record)
         note_generation(AccountPaths(folder), record.node_generation + 1)
         restore_id = secrets.randbits(56)
-        kept = self._set_aside(paths, restore_id)
-        self._restorer.install(wanted.account_id, folder, rebuilt, restore_id, self._wishes.sessions_end_s)
+        with placing(self._root):
+            now = self._lost_record(wanted.account_id)
+            if now is None or now.node_generation != record.node_generation:
+                return Restored(wanted.account_id, None, skipped=True)
+            if mark_at(paths.arrived) is not None:
+                raise Busy("the server has to clear up after a move of it to this node: look again later")
+            kept = self._set_aside(paths, restore_id)
+            patience_s = self._wishes.sessions_end_s
+            self._restorer.install(wanted.account_id, folder, rebuilt, restore_id, patience_s)
         return Restored(
             wanted.account_id,
             None,
@@ -125,28 +156,30 @@ class Recovering(Restoring):
             sync_folder(paths.folder.parent)
         return kept
 
-    def _take(self, account_id: AccountId, header: Header) -> bool:
+    def _take(self, record: AccountRecord, header: Header) -> bool:
         """Whether this node has the account now; if not, another one was faster, and what was built goes."""
         try:
-            self._directory.take_from_lost(account_id, self._lost, self._mine, header)
+            self._directory.take_from_lost(record.account_id, self._lost, self._mine, header)
         except NodeGenerationPast:
-            now = self._directory.account(account_id)
+            now = self._directory.account(record.account_id)
             if now is None or now.node != self._mine:
-                self._discard(account_paths(self._root, account_id))
+                self._discard(record)
                 return False
         return True
 
-    def _discard(self, paths: AccountPaths) -> None:
+    def _discard(self, record: AccountRecord) -> None:
         """Nobody has opened it, and nobody could."""
-        gone = self._work / f"{paths.folder.name}.gone"
-        with storage_errors():
-            paths.folder.rename(gone)
-            sync_folder(paths.folder.parent)
+        paths = account_paths(self._root, record.account_id)
+        gone = self._work / f"{record.account_id}.gone"
+        with placing(self._root), storage_errors():
+            if _is_built(paths, record):
+                paths.folder.rename(gone)
+                sync_folder(paths.folder.parent)
         remove_tree(gone)
 
 
 def _is_built(paths: AccountPaths, record: AccountRecord) -> bool:
     """Whether an interrupted run came so far that only the directory has to be told."""
     with suppress(StorageFailed):
-        return last_generation(paths) == record.node_generation + 1
+        return mark_at(paths.arrived) is None and last_generation(paths) == record.node_generation + 1
     return False

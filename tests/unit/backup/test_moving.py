@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from moving_world import MovingWorld, give
@@ -140,6 +141,24 @@ def test_what_came_too_late_is_thrown_away(made: Made) -> None:
     world.source()
     world.target()
     assert mark_at(world.here.moving) is None and not world.there.folder.exists() and not world.traces()
+
+
+def test_what_is_built_when_the_move_is_over_is_not_put_in_its_place(made: Made, monkeypatch) -> None:
+    """What lies there may have come from a recovery of the lost source, which ends the move first."""
+    world = made()
+    world.until(Phase.LAST)
+    built = world.taker._rebuilt
+
+    def meanwhile(work: Any) -> Any:
+        found = built(work)
+        assert world.moves.cancel(world.move)
+        world.there.folder.mkdir(parents=True)
+        world.there.keys.write_bytes(b"recovered")
+        return found
+
+    monkeypatch.setattr(world.taker, "_rebuilt", meanwhile)
+    world.target()
+    assert world.there.keys.read_bytes() == b"recovered" and mark_at(world.there.arrived) is None
 
 
 def test_processes_may_end_between_any_two_looks(made: Made) -> None:

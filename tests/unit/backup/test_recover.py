@@ -14,10 +14,11 @@ from store_world import NAME, PASSWORD, World, now
 from backup.recover import Recovering
 from deploy.cli import node_recover
 from mailstore.account import account_paths, open_directory
-from mailstore.directory import call_node, put_directory
-from mailstore.errors import StorageFailed
+from mailstore.directory import Move, MoveId, Phase, Side, call_node, moves_of, put_directory
+from mailstore.errors import MoveOver, StorageFailed
 from mailstore.keys import AccountId, PublicKey
 from mailstore.lease import forget_lease
+from mailstore.move_mark import put_mark
 from tests.postgresql import PostgreSql
 
 BUSY, STORAGE, REFUSED, USAGE = 5, 6, 3, 2
@@ -198,11 +199,11 @@ def test_of_two_nodes_the_first_has_an_account(site: Site, monkeypatch: pytest.M
     c = site.node("c")
     take = Recovering._take
 
-    def later(self: Recovering, account_id: AccountId, header: Any) -> bool:
+    def later(self: Recovering, record: Any, header: Any) -> bool:
         monkeypatch.setattr(Recovering, "_take", take)
         store = ("--store", f"file://{site.b.objects}")
         site.a.answer("node", "recover", "b", "--private-key", site.b.private_key_file, *store)
-        return take(self, account_id, header)
+        return take(self, record, header)
 
     monkeypatch.setattr(Recovering, "_take", later)
     found = site.recover(c)
@@ -211,6 +212,57 @@ def test_of_two_nodes_the_first_has_an_account(site: Site, monkeypatch: pytest.M
     assert {account for account, (node, _) in site.owners().items() if node == "c"} == taken
     folders = {path.name for path in c.root.glob("accounts/??/*")}
     assert folders == taken
+
+
+def move_of(site: Site, account_id: AccountId, *steps: tuple[Side, Phase]) -> Move:
+    """A move of an account to node a that has come so far."""
+    directory = open_directory(site.a.root)
+    move = Move(account_id, MoveId("77" * 16), "b", "a", 1)
+    moves = moves_of(directory)
+    moves.begin(move)
+    for side, phase in steps:
+        move = moves.step(move, side, phase)
+    directory.close()
+    return move
+
+
+COPIED = ((Side.SOURCE, Phase.COPYING), (Side.TARGET, Phase.COPIED))
+
+
+def test_a_move_that_its_source_cannot_go_on_with_is_over(site: Site) -> None:
+    """What its target has built comes too late, whatever it does."""
+    move = move_of(site, site.ann, *COPIED)
+    assert len(site.recover(site.a)["accounts"]) == 2
+    directory = open_directory(site.a.root)
+    assert moves_of(directory).all() == []
+    with pytest.raises(MoveOver):
+        moves_of(directory).finish(move)
+    directory.close()
+    assert site.a.messages() == 1
+
+
+def test_an_account_that_is_about_to_arrive_is_left_to_its_move(site: Site) -> None:
+    """Its target has what no snapshot of the lost node tells; for as long as there is hope for it."""
+    move_of(site, site.ann, *COPIED, (Side.SOURCE, Phase.LAST))
+    found = site.recover(site.a, codes=(BUSY,))
+    assert {one["account"]: bool(one["trouble"]) for one in found["accounts"]} == {
+        site.ann: True,
+        site.bob: False,
+    }
+    site.postgresql.sql_at(site.url, "UPDATE sealbox_move SET touched = now() - interval '1 h'")
+    assert [one["account"] for one in site.recover(site.a)["accounts"]] == [site.ann]
+
+
+def test_what_a_move_has_put_in_place_is_left_to_the_server(site: Site) -> None:
+    """It may be taking it away at this moment."""
+    paths = account_paths(site.a.root, site.ann)
+    shutil.copytree(account_paths(site.b.root, site.ann).folder, paths.folder)
+    put_mark(paths.arrived, MoveId("88" * 16))
+    paths.node.write_bytes(b"2\n")
+    found = site.recover(site.a, codes=(BUSY,))
+    assert site.owners()[site.ann] == ("b", 1) and found["by_others"] == 0
+    shutil.rmtree(paths.folder)
+    assert [one["account"] for one in site.recover(site.a)["accounts"]] == [site.ann]
 
 
 def test_what_cannot_be_recovered_is_named_and_the_rest_goes_on(site: Site) -> None:

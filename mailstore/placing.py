@@ -1,0 +1,26 @@
+"""One at a time put the folder of an account in its place before the directory gives this node the account.
+
+Moves and recoveries do that, in processes of their own. Each looks inside the lock whether the directory
+still means what it has built, so that neither takes away what the other one was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mailstore.durable import make_folder, storage_errors
+from mailstore.locks import LOCK_TIMEOUT_S, locked
+from mailstore.set_aside import SCRATCH
+
+_LOCK = SCRATCH.with_name("placing.lock")
+
+
+@contextmanager
+def placing(root: Path) -> Iterator[None]:
+    """Nobody else places or takes away a folder meanwhile. Raises Busy, StorageFailed, StorageFull."""
+    with storage_errors():
+        make_folder(root / _LOCK.parent)
+    with locked(root / _LOCK, exclusive=True, timeout_s=LOCK_TIMEOUT_S):
+        yield
