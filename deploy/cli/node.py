@@ -37,7 +37,7 @@ def add_node(
         directory.put_node(node)
     lines = [f"node {name} is reached at {address}", *_door_lines(node)]
     cli.answer({"added": name, "address": address} | doors_value(node.doors), *lines)
-    if directory_place(cli.root) is None:
+    if directory_place(cli.root) is None and name != node_name(cli.root):
         cli.remark(
             "this directory is a file of this server, which no other can share: put it into PostgreSQL first"
             " ('sealbox directory export', [directory] url)"

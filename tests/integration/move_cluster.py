@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from running import SEALBOX, answer_of, eventually
-from test_two_nodes import ANN, BOB, SECRET, Cluster, Node
+from two_nodes import ANN, BOB, SECRET, Cluster, Node
 
 from tests.postgresql import PostgreSql
 

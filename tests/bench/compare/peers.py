@@ -242,12 +242,17 @@ def start_ours(
     params: Argon2Params = sealbox_root.TINY,
     workers: int = 0,
     more: str = "",
+    doors: dict[str, str] | None = None,
 ) -> Peer:
-    """Sealbox with its defaults but for Argon2 and connections of one address; an account for each user."""
+    """Sealbox with its defaults but for Argon2 and connections of one address; an account for each user.
+
+    ``doors`` are further services, and where they listen.
+    """
     folder.mkdir()
     root = folder / "root"
     sealbox_root.make_account(root, users, params)
     listen = {service: f"127.0.0.1:{ports[service]}" for service in ("imaps", "pop3s", "lmtp")}
+    listen |= doors or {}
     process = sealbox_root.start(root, folder, listen, *tls, workers, params, more)
     return Peer(OURS, process, ports, tls[0], root)
 
