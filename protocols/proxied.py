@@ -92,7 +92,6 @@ class ProxiedConnection(TwistedProtocol):
 
     def _refuse(self, why: str) -> None:
         self._outer.tell(why)
-        self._arrived()
         self._transport.abortConnection()
 
     def _arrived(self) -> None:
