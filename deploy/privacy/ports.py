@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import get_args
 
 from cryptography import x509
@@ -25,6 +26,13 @@ def ports(config: Config, now_s: float) -> Iterator[Finding]:
         for endpoint in getattr(config.listen, service):
             if not endpoint.startswith("unix:"):
                 yield _port(service, endpoint, config, now_s)
+    for name in ("imap_proxied", "pop3_proxied"):
+        for endpoint in getattr(config.listen, name):
+            if not ip_address(endpoint.rpartition(":")[0].strip("[]")).is_loopback:
+                yield _TLS.unseen(
+                    f"{name} at {endpoint} is in the clear, for a proxy that has ended TLS",
+                    "let nobody but that proxy and this server be on that network",
+                )
 
 
 def _port(service: Service, endpoint: str, config: Config, now_s: float) -> Finding:
