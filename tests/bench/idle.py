@@ -208,6 +208,24 @@ class Sample:
             client.close()
 
 
+def all_come(peer: Peer, accounts: int, sample: int, stack: ExitStack) -> tuple[Sample, int]:
+    """One session for each account, until ``stack`` is left: those of the sample, and how many there are."""
+    parts = []
+    for part in range(CLIENTS):
+        ours, theirs = multiprocessing.Pipe()
+        numbers = range(sample + part, accounts, CLIENTS)
+        arguments = (peer.ports["imaps"], peer.certificate, numbers, theirs)
+        process = multiprocessing.get_context("spawn").Process(target=hold, args=arguments)
+        process.start()
+        theirs.close()
+        stack.callback(process.join)
+        stack.callback(ours.close)
+        parts.append(ours)
+    watched = Sample(peer, sample)
+    stack.callback(watched.close)
+    return watched, sample + sum(part.recv() for part in parts)
+
+
 def measure(peer: Peer, accounts: int, sample: int, sleeps: bool, say: Callable[[str], None]) -> Found:
     """All figures of one server that has just been started."""
     with ExitStack() as stack:
@@ -217,20 +235,7 @@ def measure(peer: Peer, accounts: int, sample: int, sleeps: bool, say: Callable[
         rest(peer, accounts, sleeps)
         before = peer.look_at_memory().pss
         began = time.monotonic()
-        parts = []
-        for part in range(CLIENTS):
-            ours, theirs = multiprocessing.Pipe()
-            numbers = range(sample + part, accounts, CLIENTS)
-            arguments = (peer.ports["imaps"], peer.certificate, numbers, theirs)
-            process = multiprocessing.get_context("spawn").Process(target=hold, args=arguments)
-            process.start()
-            theirs.close()
-            stack.callback(process.join)
-            stack.callback(ours.close)
-            parts.append(ours)
-        watched = Sample(peer, sample)
-        stack.callback(watched.close)
-        came = sample + sum(part.recv() for part in parts)
+        watched, came = all_come(peer, accounts, sample, stack)
         say(f"{peer.kind}: {came} sessions in {time.monotonic() - began:.0f} s")
         rest(peer, accounts, sleeps)
         mib = peer.look_at_memory().pss

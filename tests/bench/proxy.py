@@ -4,14 +4,13 @@
 
 The recipe of deploy/nginx in front of one node, on one machine. Each account has one connection over TLS,
 from addresses of 127.0.1.0/24, which selects the inbox and begins IDLE. Printed is how long it took for all
-to come, how much memory nginx has for each, and how soon EXISTS comes behind LMTP's reply. Argon2 is set low, so
-that the time is that of everything else. Needs nginx with its mail module; nothing is installed.
+to come, how much memory nginx has for each, and how soon EXISTS comes behind LMTP's reply. Argon2 is set low,
+so that the time is that of everything else. Needs nginx with its mail module; nothing is installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import resource
 import subprocess
@@ -27,7 +26,7 @@ from deploy.first_run import make_certificate
 from tests import nginx
 from tests.bench import sealbox_root
 from tests.bench.compare.peers import Peer, pause, start_ours
-from tests.bench.idle import CLIENTS, Sample, allow_files, come, hold, percentile, say, user
+from tests.bench.idle import all_come, allow_files, come, percentile, say, user
 from tests.bench.process_figures import cpu_ms, machine, memory
 from tests.nginx import Nginx
 from tests.ports import free_port, free_port_base
@@ -78,20 +77,8 @@ def measure(peer: Peer, front: Nginx | None, accounts: int, sample: int) -> Foun
         stack.callback(come(peer.ports["imaps"], peer.certificate, accounts).close)
         before = memory(nginx_pid).pss if nginx_pid else 0.0
         ran, nginx_ran = cpu_ms(peer.process.pid), cpu_ms(nginx_pid) if nginx_pid else 0.0
-        began, parts = time.monotonic(), []
-        for part in range(CLIENTS):
-            ours, theirs = multiprocessing.Pipe()
-            numbers = range(sample + part, accounts, CLIENTS)
-            arguments = (peer.ports["imaps"], peer.certificate, numbers, theirs)
-            process = multiprocessing.get_context("spawn").Process(target=hold, args=arguments)
-            process.start()
-            theirs.close()
-            stack.callback(process.join)
-            stack.callback(ours.close)
-            parts.append(ours)
-        watched = Sample(peer, sample)
-        stack.callback(watched.close)
-        came = sample + sum(part.recv() for part in parts)
+        began = time.monotonic()
+        watched, came = all_come(peer, accounts, sample, stack)
         came_s = time.monotonic() - began
         server_ms = (cpu_ms(peer.process.pid) - ran) / came
         nginx_ms = (cpu_ms(nginx_pid) - nginx_ran) / came if nginx_pid else None
