@@ -145,6 +145,14 @@ class Hibernation:
             self.wake()
             await turn
 
+    def require_serving(self) -> None:
+        """Asked after work that others rely on, before they hear of it: this may have been stopped meanwhile.
+
+        Raises AccountClosed: the node's lease is over.
+        """
+        if not self._may_serve():
+            raise AccountClosed("the account is closed")
+
     async def for_command(self) -> Databases:
         """As ``databases``, for a command of a session: from now on it counts as used. Raises the same."""
         databases = await self.databases()

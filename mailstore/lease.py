@@ -20,7 +20,7 @@ from threading import Event, Lock, Thread
 
 from mailstore.account import read_server_key
 from mailstore.directory import directory_place, lease_of_directory, node_name
-from mailstore.errors import LeaseOver, NodeIsLost, NoSuchNode, StoreError
+from mailstore.errors import LeaseOver, NodeIsLost, NodeWasLost, NoSuchNode, StoreError
 
 log = logging.getLogger("sealbox.nodes")
 
@@ -47,13 +47,14 @@ class Lease:
         self,
         node: str,
         lease_s: float,
-        renew: Callable[[], None],
+        renew: Callable[[], int],
         retry_max_s: float,
         at_end: Callable[[], None] | None = None,
         seconds: Callable[[], float] = _seconds,
     ) -> None:
-        """``renew`` blocks, and raises StoreError; it is called in a thread that begins with the first
-        :meth:`require`, as is ``at_end`` when the lease is over that was held."""
+        """``renew`` blocks, says how often the node was marked as lost, raises StoreError; it is called in a
+        thread that begins with the first :meth:`require`, as is ``at_end`` when the lease that was held is
+        over."""
         self._node = node
         self._lease_s = lease_s
         self._renew = renew
@@ -62,6 +63,7 @@ class Lease:
         self._seconds = seconds
         self._until_s = -math.inf
         self._was_held = False
+        self._times_lost: int | None = None
         self._told = ""
         self._tried = Event()
         self._ending = Event()
@@ -112,7 +114,7 @@ class Lease:
         """Try once, and whether it was renewed; blocks."""
         asked_s = self._seconds()
         try:
-            self._renew()
+            self._require_never_lost(self._renew())
         except Exception as error:  # noqa: BLE001 - if the thread ended, nobody would renew the lease
             if isinstance(error, NodeIsLost | NoSuchNode):
                 self._until_s = -math.inf
@@ -127,12 +129,25 @@ class Lease:
         self._look()
         return not self._told
 
+    def _require_never_lost(self, times_lost: int) -> None:
+        """Raises NodeWasLost: what this process remembers of accounts may be others' by now."""
+        if self._times_lost is None:
+            self._times_lost = times_lost
+        if times_lost != self._times_lost:
+            raise NodeWasLost
+
     def _tell(self, error: Exception) -> None:
         """Once for each reason; the directory's log has what PostgreSQL says."""
         if self._told == type(error).__name__:
             return
         self._told = type(error).__name__
         match error:
+            case NodeWasLost():
+                log.error(
+                    "node %s was marked as lost and added again while this process was silent: it opens no"
+                    " account any more, so restart the server",
+                    self._node,
+                )
             case NodeIsLost():
                 log.error(
                     "node %s was marked as lost, and other nodes take its accounts: it opens none until"

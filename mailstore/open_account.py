@@ -269,6 +269,7 @@ class OpenAccount:
         """Run ``fn(txn, *args)`` in a write transaction in a thread; changes are on disk afterwards."""
         databases = await self._rest.for_command()
         result: T = await databases.writer.run(lambda one: one.write(int(time.time()), fn, *args))
+        self._rest.require_serving()
         databases.changed()
         return result
 

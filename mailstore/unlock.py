@@ -13,7 +13,6 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -195,19 +194,7 @@ class Unlocker:
         ScopeDenied and AccountDisabled once the secret is right, TooManyLogins, HeaderTampered, TooNew,
         Busy, StorageFailed.
         """
-        return await self._unlock(name, secret, protocol, origin, opens=True)
-
-    async def _unlock(
-        self,
-        name: str | bytes,
-        secret: bytes,
-        protocol: AccessProtocol | None,
-        origin: Origin,
-        *,
-        opens: bool,
-    ) -> Unlocked:
-        look_up = partial(prepare, opens=opens)
-        attempt = await self._run(look_up, self._root, self._directory, name, secret, self._limits.params)
+        attempt = await self._run(prepare, self._root, self._directory, name, secret, self._limits.params)
         tag = self._tag(attempt, name, secret)
         self.reap()
         cached = self._from_cache(tag, attempt, protocol)
@@ -219,9 +206,9 @@ class Unlocker:
         """The name of the account that ``secret`` may open; its key is forgotten at once, unless somebody
         else holds it.
 
-        Raises as :meth:`unlock` does. It is nothing for the log if another node has the account.
+        Raises as :meth:`unlock` does.
         """
-        unlocked = await self._unlock(name, secret, protocol, origin, opens=False)
+        unlocked = await self.unlock(name, secret, protocol, origin)
         try:
             return unlocked.record.name
         finally:

@@ -53,6 +53,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.NodeInUse: Meaning.FAULT,
     errors.NodeGenerationPast: Meaning.FAULT,
     errors.NodeIsLost: Meaning.FAULT,
+    errors.NodeWasLost: Meaning.FAULT,
     errors.NodeNotLost: Meaning.FAULT,
     errors.NodeServes: Meaning.FAULT,
     errors.OnAnotherNode: Meaning.TRY_LATER,

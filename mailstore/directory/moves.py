@@ -159,7 +159,7 @@ def require_beginning(record: AccountRecord, under_way: Move | None, wanted: Mov
         raise OnAnotherNode
     if wanted.target == wanted.source:
         raise AlreadyThere
-    if under_way is not None and under_way.phase is not Phase.FAILED:
+    if not is_past(record, under_way):
         raise MoveUnderWay
 
 
@@ -174,8 +174,8 @@ def taken(record: AccountRecord | None, found: Move | None, move_id: MoveId) -> 
     """The account's record once the target has it. Raises MoveOver: it does not get it."""
     if record is None or found is None or found.move_id != move_id or found.phase is not Phase.LAST:
         raise MoveOver
-    if record.node != found.source or record.node_generation != found.generation:
-        raise MoveOver  # it has been given away meanwhile, as when its node was lost
+    if is_past(record, found):
+        raise MoveOver
     return replace(record, node=found.target, node_generation=found.generation + 1)
 
 
@@ -219,6 +219,13 @@ def is_over(move: Move | None) -> bool:
     return move is None or move.phase is Phase.FAILED
 
 
+def is_past(record: AccountRecord | None, move: Move | None) -> bool:
+    """Whether it is over, or the account has been given away beside it, as when its node was lost."""
+    if record is None or move is None or is_over(move):
+        return True
+    return record.node != move.source or record.node_generation != move.generation
+
+
 def source_due(view: View, me: str, mark: MoveId | None, limits: MoveLimits) -> Due:
     """What node ``me`` has to do about an account that it gives away; ``mark`` is in its folder."""
     record, seen = view.record, view.seen
@@ -226,9 +233,9 @@ def source_due(view: View, me: str, mark: MoveId | None, limits: MoveLimits) -> 
         return Due.NOTHING
     if record.node != me:
         return Due.NOTHING if mark is None else Due.SET_ASIDE
-    if mark is not None and (seen is None or is_over(seen.move) or mark != seen.move.move_id):
+    if mark is not None and (seen is None or is_past(record, seen.move) or mark != seen.move.move_id):
         return Due.REOPEN
-    if seen is None or is_over(seen.move):
+    if seen is None or is_past(record, seen.move):
         return Due.FORGET if seen is not None and seen.silent_s > FORGOTTEN_S else Due.NOTHING
     longest_s = limits.closed_max_s if seen.move.phase is Phase.LAST else limits.silence_max_s
     if seen.silent_s > longest_s or (seen.move.phase is Phase.LAST and mark is None):
@@ -245,7 +252,7 @@ def target_due(view: View, me: str, mark: MoveId | None, has_scratch: bool) -> D
     """What node ``me`` has to do about an account that it is given; ``mark`` is in the folder in place."""
     record, seen = view.record, view.seen
     move = None if seen is None or seen.move.target != me else seen.move
-    if move is None or is_over(move):
+    if move is None or is_past(record, move):
         if mark is None and not has_scratch:
             return Due.NOTHING
         return Due.SETTLE if record is not None and record.node == me else Due.THROW_AWAY

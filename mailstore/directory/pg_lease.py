@@ -17,14 +17,15 @@ from mailstore.limits import DirectoryLimits
 
 def lease_in(
     url: str, cluster_key: bytes, limits: DirectoryLimits, node: str, lease_s: float
-) -> Callable[[], None]:
+) -> Callable[[], int]:
     """What renews the lease of ``node``, so that it lasts for at least ``lease_s`` seconds from the call on.
 
-    It raises NoSuchNode, NodeIsLost; as :meth:`Database.write` does, and then it may have been renewed.
+    It says how often the node has been marked as lost. It raises NoSuchNode, NodeIsLost; as
+    :meth:`Database.write` does, and then it may have been renewed.
     """
     database = Database(url, limits, lambda _txn: None, tells=False)
 
-    def work(txn: Txn) -> None:
+    def work(txn: Txn) -> int:
         row = pg_schema.opened(txn, cluster_key).hashed(NODE, node)
         # Another process of the node may have been given more, by a configuration of before.
         renewed = txn.run(
@@ -33,11 +34,14 @@ def lease_in(
             " WHERE id = %s AND NOT is_lost",
             (lease_s, row),
         )
+        found = txn.one("SELECT times_lost FROM sealbox_node WHERE id = %s", (row,))
+        if found is None:
+            raise NoSuchNode
         if renewed == 0:
-            is_there = txn.one("SELECT 1 FROM sealbox_node WHERE id = %s", (row,)) is not None
-            raise NodeIsLost if is_there else NoSuchNode
+            raise NodeIsLost
+        return int(found[0])
 
-    return lambda: database.write(work, checked=False)
+    return lambda: int(database.write(work, checked=False))
 
 
 __all__ = ["lease_in"]

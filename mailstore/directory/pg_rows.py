@@ -340,9 +340,11 @@ class Change(Rows):
         """Raises NoSuchNode, NodeServes."""
         self._require_node(name)
         over = "leased_until IS NULL OR leased_until < clock_timestamp()"
-        row = self._sealer.hashed(NODE, name)
+        lost = (
+            f"UPDATE sealbox_node SET is_lost = true, times_lost = times_lost + 1 WHERE id = %s AND ({over})"  # noqa: S608 - text of ours
+        )
         # The row is locked: a node that renews its lease meanwhile is seen to have done so, or is refused.
-        if self._txn.run(f"UPDATE sealbox_node SET is_lost = true WHERE id = %s AND ({over})", (row,)) == 0:  # noqa: S608 - text of ours
+        if self._txn.run(lost, (self._sealer.hashed(NODE, name),)) == 0:
             raise NodeServes
 
     def take_from_lost(self, account_id: AccountId, lost: str, node: str, header: Header) -> None:

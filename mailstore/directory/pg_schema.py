@@ -6,7 +6,7 @@ from mailstore.directory.pg_connection import Database, Txn
 from mailstore.directory.sealing import DIRECTORY_ID_BYTES, Place, Sealer
 from mailstore.errors import DirectoryEmpty, DirectoryKeyWrong, DirectoryOutdated, TooNew
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _ADVISORY_LOCK = 0x5EA1B0C5
 """Whoever makes or migrates tables holds it until the end of the transaction."""
 
@@ -38,7 +38,8 @@ _VERSION_4 = """
 ALTER TABLE sealbox_node ADD COLUMN leased_until timestamptz,
     ADD COLUMN is_lost boolean NOT NULL DEFAULT false;
 """
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = "ALTER TABLE sealbox_node ADD COLUMN times_lost integer NOT NULL DEFAULT 0;"
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """The statements that lead from each version to the next; never edited later."""
 
 SETTINGS_TABLE = "directory"

@@ -123,7 +123,7 @@ def directory_of(root: Path, server_key: bytes) -> Directory:
     return found
 
 
-def lease_of_directory(root: Path, server_key: bytes, node: str, lease_s: float) -> Callable[[], None]:
+def lease_of_directory(root: Path, server_key: bytes, node: str, lease_s: float) -> Callable[[], int]:
     """What renews a node's lease in a directory in PostgreSQL for so many seconds; it blocks.
 
     Raises DirectoryKeyWrong; what is returned NoSuchNode, NodeIsLost, and as a directory does.
@@ -131,7 +131,7 @@ def lease_of_directory(root: Path, server_key: bytes, node: str, lease_s: float)
     place = directory_place(root)
     assert place is not None, "a directory in the data root has no leases"
     cluster_key = place.cluster_key(server_key)
-    found: Callable[[], None] = _postgresql().lease_in(place.url, cluster_key, place.limits, node, lease_s)
+    found: Callable[[], int] = _postgresql().lease_in(place.url, cluster_key, place.limits, node, lease_s)
     return found
 
 

@@ -35,6 +35,7 @@ class Elsewhere:
         self.takes_s = 0.0
         self.error = None
         self.ended = 0
+        self.times_lost = 0
         self.lease = Lease("a", 100.0, self.renew, 10.0, self.end, lambda: self.now_s)
 
     def renew(self):
@@ -42,6 +43,7 @@ class Elsewhere:
         self.now_s += self.takes_s
         if self.error is not None:
             raise self.error
+        return self.times_lost
 
     def end(self):
         """What happens at the end."""
@@ -107,6 +109,19 @@ def test_a_node_that_is_told_no_serves_no_longer(world, caplog, error):
     assert "sealbox node add" in caplog.text
 
 
+def test_a_process_that_slept_through_the_loss_of_its_node_never_serves_again(world, caplog):
+    """Others may have its accounts, and it remembers what was before; a new process may serve."""
+    world.times_lost = 1
+    world.lease.renew()
+    world.now_s += 1000.0
+    world.times_lost = 2
+    for _ in range(2):
+        assert not world.lease.renew()
+        assert not world.lease.is_held
+    assert "restart the server" in caplog.text
+    assert Lease("a", 100.0, world.renew, 10.0, None, lambda: world.now_s).renew()
+
+
 def test_an_unexpected_error_is_one_like_others(world, caplog):
     """Were the thread to end, nobody would renew the lease; its text stays out of the log."""
     world.error = ValueError("joe@example.org")
@@ -139,7 +154,7 @@ def site(postgresql):
         url = postgresql.new_place()
 
         def renew(self, node="a", lease_s=300.0):
-            lease_in(self.url, KEY, LIMITS, node, lease_s)()
+            return lease_in(self.url, KEY, LIMITS, node, lease_s)()
 
         def sql(self, statement):
             return postgresql.sql_at(self.url, statement)
@@ -180,8 +195,8 @@ def test_a_node_with_another_address_keeps_its_lease(site):
 
 
 def test_a_node_is_lost_when_its_lease_is_over_and_not_before(site):
-    """From then on it gets none, until it is added again."""
-    site.renew()
+    """From then on it gets none, until it is added again; processes of before are told by the number."""
+    assert site.renew() == 0
     with pytest.raises(NodeServes):
         site.directory.mark_lost("a")
     site.renew()
@@ -192,7 +207,7 @@ def test_a_node_is_lost_when_its_lease_is_over_and_not_before(site):
         site.renew()
     assert site.left_s() < 0
     site.directory.put_node(Node("a", "192.0.2.1:24"))
-    site.renew()
+    assert site.renew() == 1
     assert site.left_s() > 0
 
 

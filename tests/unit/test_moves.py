@@ -20,6 +20,7 @@ from mailstore.directory.moves import (
     Side,
     View,
     may_serve,
+    require_beginning,
     source_due,
     stepped,
     taken,
@@ -237,6 +238,20 @@ def test_an_account_that_is_not_as_it_was_is_not_taken(record) -> None:
     """The generation is what it was begun with."""
     with pytest.raises(MoveOver):
         taken(record, move(phase=Phase.LAST), move().move_id)
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_move_of_an_account_that_was_given_away_beside_it_leads_nowhere(phase: Phase) -> None:
+    """As when the source was lost: the target keeps its hands off what the account has become, and another
+    move may begin."""
+    now = replace(HERE, node="b", node_generation=2)
+    stale = Seen(move(phase=phase), 0.0)
+    assert target_due(View(now, stale), "b", None, has_scratch=False) is Due.NOTHING
+    assert target_due(View(now, stale), "b", None, has_scratch=True) is Due.SETTLE
+    assert source_due(View(now, stale), "a", move().move_id, LIMITS) is Due.SET_ASIDE
+    elsewhere = replace(now, node="c")
+    assert target_due(View(elsewhere, stale), "b", move().move_id, has_scratch=True) is Due.THROW_AWAY
+    require_beginning(now, stale.move, replace(move("n"), source="b", target="a", generation=2))
 
 
 @pytest.mark.parametrize("phase", [one for one in Phase if one is not Phase.LAST])

@@ -89,6 +89,18 @@ def test_a_process_that_was_stopped_does_nothing_more_in_an_account(leased: Leas
         now(account.append("INBOX", [NewMessage(MESSAGE)]))
 
 
+def test_a_process_that_was_stopped_inside_a_command_does_not_say_that_it_is_done(leased: Leased) -> None:
+    """What it has written may be written nowhere else, for another node may have the account."""
+    leased.world.login()
+    [opened] = leased.world.store._open.values()
+
+    def stopped(_txn: object) -> None:
+        leased.world.clock.rightNow += 91
+
+    with pytest.raises(AccountClosed):
+        now(opened.write(stopped))
+
+
 def test_mail_is_not_taken_without_a_lease(leased: Leased, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither at RCPT nor when the lease ends while the message is being written."""
     world = leased.world
