@@ -45,11 +45,12 @@ from mailstore.keys import AccountId
 from mailstore.limits import MoveLimits
 from mailstore.move_mark import mark_at, put_mark, remove_mark
 from mailstore.moved_account import set_aside_moved
+from mailstore.placing import placing
 
 log = logging.getLogger("sealbox.moves")
 
-_KEYS_WAIT_S = 0.5
-"""Seconds for which a change of the account's keys is waited for, in each turn."""
+_LOCK_WAIT_S = 0.5
+"""Seconds for which a change of the account's keys, or of its place, is waited for in each turn."""
 
 
 class Giver:
@@ -108,10 +109,8 @@ class Giver:
                 self._reopen(paths)
             case Due.FORGET if view.seen is not None:
                 self._moves.cancel(view.seen.move)
-            case Due.SET_ASIDE if view.record is not None and mark is not None:
-                set_aside_moved(self._root, paths, mark, view.record.node_generation)
-                self._marked.discard(view.record.account_id)
-                log.info("account %s is on node %s now", view.record.account_id, view.record.node)
+            case Due.SET_ASIDE:
+                self._set_aside(paths)
             case Due.GIVE_UP | Due.OFFER | Due.CLOSE if view.seen is not None:
                 self._go_on(due, view.seen.move, paths, mark)
 
@@ -134,6 +133,18 @@ class Giver:
         remove_mark(paths.moving)
         self._marked.discard(AccountId(paths.folder.name))
         log.warning("account %s is open again: it does not move", paths.folder.name)
+
+    def _set_aside(self, paths: AccountPaths) -> None:
+        """Put away what has gone; what has come back meanwhile stays, which only the lock makes certain."""
+        account_id = AccountId(paths.folder.name)
+        with placing(self._root, _LOCK_WAIT_S):
+            view, mark = self._moves.view(account_id), mark_at(paths.moving)
+            if source_due(view, self._me, mark, self._limits) is not Due.SET_ASIDE:
+                return  # the next look says what there is to do
+            assert view.record is not None and mark is not None, "so it was due"
+            set_aside_moved(self._root, paths, mark, view.record.node_generation)
+        self._marked.discard(account_id)
+        log.info("account %s is on node %s now", account_id, view.record.node)
 
     def _fail(self, move: Move, trouble: Trouble, failed: Side = Side.SOURCE) -> None:
         self._moves.step(move, Side.SOURCE, Phase.FAILED, failed=failed, trouble=trouble)
@@ -163,7 +174,7 @@ class Giver:
                 self._offer(move, replace(before, rounds=before.rounds + 1))
                 return
             self._marked.add(move.account_id)
-            with keys_lock(paths, _KEYS_WAIT_S):
+            with keys_lock(paths, _LOCK_WAIT_S):
                 put_mark(paths.moving, move.move_id)
             log.info("account %s is closed: it moves to node %s", move.account_id, move.target)
         if not is_closed(paths):

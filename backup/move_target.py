@@ -28,7 +28,7 @@ from backup.rebuild import Rebuilder, forget_progress
 from backup.source import Source
 from backup.stores import ObjectStore
 from mailstore.account import AccountPaths, account_paths
-from mailstore.directory import Due, Move, Moves, Phase, Seen, Side, Trouble, View, is_over, target_due
+from mailstore.directory import Due, Move, Moves, Phase, Seen, Side, Trouble, is_over, target_due
 from mailstore.durable import make_folders, remove_tree, storage_errors
 from mailstore.errors import (
     Busy,
@@ -135,7 +135,7 @@ class Taker:
         elif due is Due.SETTLE:
             self._settle(paths, scratch)
         elif due is Due.THROW_AWAY:
-            self._throw_away(paths, view, scratch)
+            self._throw_away(paths, scratch)
 
     def _settle(self, paths: AccountPaths, scratch: list[Path]) -> None:
         self._clear(scratch, paths)
@@ -144,12 +144,16 @@ class Taker:
             remove_mark(paths.arrived)
         self._known.discard(AccountId(paths.folder.name))
 
-    def _throw_away(self, paths: AccountPaths, view: View, scratch: list[Path]) -> None:
+    def _throw_away(self, paths: AccountPaths, scratch: list[Path]) -> None:
+        account_id = AccountId(paths.folder.name)
         self._clear(scratch, paths)
         with placing(self._root):
-            if mark_at(paths.arrived) is not None:
+            view, mark = self._moves.view(account_id), mark_at(paths.arrived)
+            if target_due(view, self._me, mark, bool(scratch)) is not Due.THROW_AWAY:
+                return
+            if mark is not None:
                 throw_away(self._root, paths, None if view.record is None else view.record.node_generation)
-        self._known.discard(AccountId(paths.folder.name))
+        self._known.discard(account_id)
         log.info("account %s does not come here: what was copied has been removed", paths.folder.name)
 
     def _scratch_of(self, account_id: AccountId) -> list[Path]:

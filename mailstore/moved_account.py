@@ -1,4 +1,7 @@
-"""What becomes of an account's folder when the account has another node, or does not come here after all."""
+"""What becomes of an account's folder when the account has another node, or does not come here after all.
+
+Everything here is done inside ``placing.placing``, by callers who have looked there what is due.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any
 import pytest
 from moving_world import MovingWorld, give
 
-from backup import move_target
+from backup import move_source, move_target
 from backup.errors import OtherStore, StoreUnavailable
 from backup.rebuild import Rebuilder
 from backup.stores import ObjectStore
-from mailstore.directory import Phase, Side, Trouble
+from mailstore.directory import MoveId, Phase, Side, Trouble, View
 from mailstore.errors import LeaseOver, StorageFull
+from mailstore.keys import AccountId
 from mailstore.limits import MoveLimits
 from mailstore.mail_size import used_bytes
 from mailstore.move_mark import mark_at, put_mark
+from mailstore.moved_account import put_in_place
+from mailstore.placing import placing
 from mailstore.pop3_login import may_log_in
 from mailstore.set_aside import REPLACED
 
@@ -310,3 +314,47 @@ def test_a_node_without_a_lease_takes_no_account(made: Made, monkeypatch) -> Non
     monkeypatch.undo()
     world.until(None)
     assert world.node() == "b"
+
+
+def comes_back(world: MovingWorld) -> dict[str, bytes]:
+    """As when another thread puts the account, on its way from b to a, in its place; with what it has."""
+    built = world.a.root / "built" / world.account_id
+    shutil.copytree(world.there.folder, built)
+    with placing(world.a.root):
+        put_in_place(world.a.root, built, world.here, MoveId("f" * 32), 3)
+    give(world, "a", 3)
+    return contents(world.here.folder)
+
+
+def test_what_has_come_back_is_not_put_away(made: Made) -> None:
+    """The source had seen that the account is elsewhere; when it acts, it is there no more."""
+    world = made()
+    world.until(Phase.LAST)
+    world.target()
+    seen, arrived = world.moves.view(world.account_id), {}
+
+    def view(account_id: AccountId) -> View:
+        world.moves.view = type(world.moves).view.__get__(world.moves)  # type: ignore[method-assign]
+        arrived.update(comes_back(world))
+        return seen
+
+    world.moves.view = view  # type: ignore[method-assign]
+    world.source()
+    world.source()
+    assert len(arrived) == 3 and contents(world.here.folder) == arrived
+    assert mark_at(world.here.moving) is None
+
+
+def test_nothing_is_put_away_while_something_is_put_in_its_place(made: Made, monkeypatch) -> None:
+    """Both would go through one folder."""
+    world = made()
+    monkeypatch.setattr(move_source, "_LOCK_WAIT_S", 0.0)
+    world.until(Phase.LAST)
+    world.target()
+    before = contents(world.here.folder)
+    with placing(world.a.root):
+        world.source()
+        assert contents(world.here.folder) == before
+    world.source()
+    world.target()
+    assert not world.here.keys.exists() and not world.traces()
