@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import click
 
 from deploy.cli.account_check import check
-from deploy.cli.account_move import move
+from deploy.cli.account_move import move, require_stays
 from deploy.cli.account_rekey import rekey
 from deploy.cli.account_usage import usage
 from deploy.cli.account_vacuum import vacuum
@@ -275,6 +275,7 @@ def delete(cli: Cli, name: str, yes: bool, confirm_hold: bool) -> None:
     """
     with cli.directory() as directory:
         record = find_account_here(cli, directory, name)
+        require_stays(directory, record)
         if not confirm_hold:
             _require_no_hold(cli, record)
         if not yes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import click
@@ -15,6 +16,7 @@ from deploy.texts import counted
 from mailstore.account import AccountPaths, account_paths
 from mailstore.directory import (
     AccountRecord,
+    Directory,
     Move,
     MoveId,
     Moves,
@@ -23,9 +25,11 @@ from mailstore.directory import (
     Side,
     Trouble,
     View,
+    is_over,
     moves_of,
     node_name,
 )
+from mailstore.errors import DirectoryNotShared, MoveUnderWay
 from mailstore.invitation_files import invitations
 from mailstore.limits import MoveLimits
 
@@ -115,6 +119,14 @@ def move(cli: Cli, name: str, node: str | None, cancel: bool) -> None:
         course = _Course(wanted)
         after = _followed(cli, moves, course, limits)
     _answer(cli, after, course)
+
+
+def require_stays(directory: Directory, record: AccountRecord) -> None:
+    """For what may not happen while the account is copied. Raises MoveUnderWay."""
+    with suppress(DirectoryNotShared):
+        seen = moves_of(directory).view(record.account_id).seen
+        if seen is not None and not is_over(seen.move):
+            raise MoveUnderWay
 
 
 def _cancel(cli: Cli, moves: Moves, record: AccountRecord) -> None:

@@ -199,12 +199,6 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         EXIT_REFUSED,
         "there is no such node: 'sealbox node list' shows all, 'sealbox node add NAME HOST:PORT' adds one",
     ),
-    (
-        DirectoryNotShared,
-        EXIT_REFUSED,
-        "this is for several servers that share a directory: set [directory] url and [node] name, see"
-        f' {GUIDE}, "{NODES_SECTION}"',
-    ),
     (AlreadyThere, EXIT_REFUSED, "the account is on that node"),
     (
         MoveUnderWay,

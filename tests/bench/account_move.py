@@ -138,9 +138,10 @@ def main() -> None:
             for number in range(wishes.moves):
                 source, target = ("a", "b") if number % 2 == 0 else ("b", "a")
                 found = moved(info, source, target)
-                used = sealbox(info, target, "account", "usage", NAME)
+                [used] = sealbox(info, target, "account", "usage", NAME)["accounts"]
                 said = {name: found[name] for name in ("seconds", "closed_seconds", "away_seconds")}
-                print(json.dumps({"messages": count, **said, "usage": used}), flush=True)
+                size = {"messages": count, "database_bytes": used["database_bytes"]}
+                print(json.dumps({**size, **said}), flush=True)
 
 
 if __name__ == "__main__":
