@@ -19,6 +19,7 @@ from protocols.imap.server import ImapFactory
 from protocols.limits import EnvelopeLimits
 from protocols.lmtp.client import NodeMail
 from protocols.lmtp.nodes import Nodes
+from protocols.lmtp.passwords import NodePasswords
 from protocols.lmtp.server import LmtpFactory
 from protocols.load import Load
 from protocols.login import LoginGuard
@@ -74,7 +75,7 @@ class Factories:
         files = config.tls.certificate, config.tls.private_key
         node = config.node.files()
         self._node_tls: dict[str, Any] = {}
-        self._onward = None
+        self._onward = self._passwords = None
         if node is not None:
             paths = node.certificate, node.private_key, node.authority
             self._node_tls = {name: NodeTlsContext(*paths, name.encode()) for name in ("lmtp", "http/1.1")}
@@ -82,7 +83,7 @@ class Factories:
                 *(shared.reactor, shared.store.node_address, NodeTlsClient(*paths)),
                 *(config.hostname, config.node.limits()),
             )
-            self._onward = NodeMail(nodes)
+            self._onward, self._passwords = NodeMail(nodes), NodePasswords(nodes)
         self._tls = {name: TlsContext(*files, name.encode("ascii")) for name in ("imap", "pop3", "lmtp")}
 
     def make(self, service: ServiceName, *, over_tcp: bool) -> Made:
@@ -202,6 +203,7 @@ class Factories:
         return SaslFactory(
             *(shared.guard, config.auth, self._access_log, shared.reactor, config.stream),
             behind_proxy=behind_proxy,
+            nodes=self._passwords,
         )
 
     def _recipients(self) -> SocketmapFactory:

@@ -150,7 +150,16 @@ class DriverMissing(StorageFailed):
 
 
 class OnAnotherNode(StoreError):
-    """Another node has the account, or none that is known; only that one may open it, or take mail for it."""
+    """Another node has the account, or none that is known; only that one may open it, or take mail for it.
+
+    ``node`` is the one that can be asked whether a secret is right: also for some names that nobody has.
+    ``account`` is the account's name, None if there is none. Neither is in the text.
+    """
+
+    def __init__(self, *args: object, node: str | None = None, account: str | None = None) -> None:
+        super().__init__(*args)
+        self.node = node
+        self.account = account
 
 
 class AccountMoving(Busy):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailstore.account import read_server_key
 from mailstore.damage import tell_seldom
-from mailstore.directory import AccountRecord, Directory, node_name
+from mailstore.directory import AccountRecord, Directory, is_elsewhere, node_name
 from mailstore.durable import make_folder, replace_file
 from mailstore.errors import (
     AccountDisabled,
@@ -100,14 +100,22 @@ class Proven:
 
 
 def prepare(
-    root: Path, directory: Directory, name: str | bytes, raw_secret: bytes, params: Argon2Params
+    root: Path,
+    directory: Directory,
+    name: str | bytes,
+    raw_secret: bytes,
+    params: Argon2Params,
+    *,
+    opens: bool = True,
 ) -> Attempt:
     """Look up everything a login needs before Argon2. ``params`` is the cost of a decoy's run.
+
+    ``opens`` tells whether the account is to be opened: then the log says if it is another node's.
 
     Never reveals whether the account exists: errors show only in :func:`complete`. Raises StorageFailed,
     Busy; LeaseOver; OnAnotherNode, also for some names that nobody has.
     """
-    found = _find(root, directory, name)
+    found = _find(root, directory, name, opens)
     try:
         secret = parse_secret(raw_secret)
     except PasswordUnusable:
@@ -170,7 +178,7 @@ def open_by_scram(
     return proven, door.server_signature
 
 
-def _find(root: Path, directory: Directory, name: str | bytes) -> Found:
+def _find(root: Path, directory: Directory, name: str | bytes, opens: bool = True) -> Found:
     # Before any name is looked at, so that all get the same answer.
     require_lease(root)
     # Read the directory before the header: the other way round, the directory could already have a newer
@@ -182,15 +190,18 @@ def _find(root: Path, directory: Directory, name: str | bytes) -> Found:
     if record is None:
         if seeming is not None and seeming != mine:
             _read_decoy(root)
-            raise OnAnotherNode
+            raise OnAnotherNode(node=seeming)
         # An unknown name costs the same reads.
         _read_decoy(root)
         return Found(None, None, None)
+    elsewhere = record.node if is_elsewhere(root, record) else None
     try:
+        if elsewhere is not None and not opens:
+            raise OnAnotherNode
         record, signed = header_now(root, directory, record)
     except OnAnotherNode:
         _read_decoy(root)  # as above
-        raise
+        raise OnAnotherNode(node=elsewhere, account=record.name) from None
     except NoSuchAccount:
         return Found(None, None, None)  # being destroyed
     except StoreError as error:

@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -194,7 +195,19 @@ class Unlocker:
         ScopeDenied and AccountDisabled once the secret is right, TooManyLogins, HeaderTampered, TooNew,
         Busy, StorageFailed.
         """
-        attempt = await self._run(prepare, self._root, self._directory, name, secret, self._limits.params)
+        return await self._unlock(name, secret, protocol, origin, opens=True)
+
+    async def _unlock(
+        self,
+        name: str | bytes,
+        secret: bytes,
+        protocol: AccessProtocol | None,
+        origin: Origin,
+        *,
+        opens: bool,
+    ) -> Unlocked:
+        look_up = partial(prepare, opens=opens)
+        attempt = await self._run(look_up, self._root, self._directory, name, secret, self._limits.params)
         tag = self._tag(attempt, name, secret)
         self.reap()
         cached = self._from_cache(tag, attempt, protocol)
@@ -206,9 +219,9 @@ class Unlocker:
         """The name of the account that ``secret`` may open; its key is forgotten at once, unless somebody
         else holds it.
 
-        Raises as :meth:`unlock` does.
+        Raises as :meth:`unlock` does. It is nothing for the log if another node has the account.
         """
-        unlocked = await self.unlock(name, secret, protocol, origin)
+        unlocked = await self._unlock(name, secret, protocol, origin, opens=False)
         try:
             return unlocked.record.name
         finally:

@@ -282,7 +282,8 @@ class NodeLimits:
     silent_s: float = 5.0
     """For which nobody waits again for a node that was waited for in vain."""
     connections_max: int = 50
-    """From one worker to one node at a time; mail beyond it is answered 451."""
+    """From one worker to one node at a time, for mail and as many for passwords; mail beyond it is answered
+    451."""
 
 
 @dataclass(frozen=True, slots=True)

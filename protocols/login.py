@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from mailstore.errors import AuthenticationFailed, StoreError, TooManyLogins
+from mailstore.errors import AuthenticationFailed, OnAnotherNode, StoreError, TooManyLogins
 from mailstore.model import AccessProtocol, Origin, ScramExchange, ScramSetup
 from protocols.limits import LoginLimits
 from protocols.observer import LoginResult, Observer, Unobserved
@@ -38,6 +38,17 @@ class RunInThread(Protocol):
 
     def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Start ``function`` and return at once."""
+
+
+class OtherNodes(Protocol):
+    """Asks the nodes of accounts that are not here."""
+
+    async def prove_for_smtp(self, node: str, address: str, name: bytes, secret: bytes) -> None:
+        """Whether a secret opens an account of a node, for sending mail; its client is at ``address``.
+
+        Raises:
+            AuthenticationFailed: no. OnAnotherNode: that node cannot be asked, or cannot say now.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +230,28 @@ class LoginGuard(AttemptGuard):
         attempt, origin = await self._begin_with(address, name, secret)
         return await self.proven(attempt, self._store.login(name, secret, protocol, origin))
 
-    async def prove(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> str:
-        """As ``login``, but nothing is opened: the name of the account that the secret is right for."""
-        return await self.observed(protocol, self._proved(address, name, secret, protocol))
+    async def prove(
+        self,
+        address: str,
+        name: bytes,
+        secret: bytes,
+        protocol: AccessProtocol,
+        nodes: OtherNodes | None = None,
+    ) -> str:
+        """As ``login``, but nothing is opened: the name of the account that the secret is right for.
 
-    async def _proved(self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol) -> str:
+        ``nodes`` are asked about accounts of theirs, for SMTP alone; None where that is not to be.
+        """
+        return await self.observed(protocol, self._proved(address, name, secret, protocol, nodes))
+
+    async def _proved(
+        self, address: str, name: bytes, secret: bytes, protocol: AccessProtocol, nodes: OtherNodes | None
+    ) -> str:
         attempt, origin = await self._begin_with(address, name, secret)
-        return await self.proven(attempt, self._store.prove(name, secret, protocol, origin))
+        here = self._store.prove(name, secret, protocol, origin)
+        if nodes is None or protocol is not AccessProtocol.SMTP:
+            return await self.proven(attempt, here)
+        return await self.proven(attempt, _here_or_there(here, nodes, address, name, secret))
 
     async def observed(self, protocol: AccessProtocol, attempt: Awaitable[T]) -> T:
         """Await an attempt to log in and count how it ends; one whose client hangs up does not count."""
@@ -265,6 +291,20 @@ class LoginGuard(AttemptGuard):
     async def largest_pop3_delay_s(self) -> int:
         """The longest delay between POP3 logins that any account has of its own, in seconds; 0: none has."""
         return await self._store.largest_pop3_login_delay_s()
+
+
+async def _here_or_there(
+    here: Awaitable[str], nodes: OtherNodes, address: str, name: bytes, secret: bytes
+) -> str:
+    try:
+        return await here
+    except OnAnotherNode as error:
+        if error.node is None:
+            raise
+        await nodes.prove_for_smtp(error.node, address, name, secret)
+        if error.account is None:
+            raise  # nobody had that name when the directory was asked here
+        return error.account
 
 
 def _result_of(error: StoreError) -> LoginResult:

@@ -142,8 +142,8 @@ def parse_xclient(argument: bytes, _limits: EnvelopeLimits) -> ask.Request | Rep
 
 
 def xclient(address: str) -> bytes:
-    """The command by which a client's address is told; it is one of :func:`protocols.sites.read_address`."""
-    shown = address.encode("ascii") or _NO_ADDRESS[0]
+    """The command by which a client's address is told, or that there is none."""
+    shown = read_address(address.encode("utf-8", "replace")).encode("ascii") or _NO_ADDRESS[0]
     return b"XCLIENT ADDR=%b%b\r\n" % (_IPV6 if b":" in shown else b"", shown)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from protocols.access_log import AccessLog
 from protocols.limits import SaslServiceLimits, StreamLimits
-from protocols.login import LoginGuard
+from protocols.login import LoginGuard, OtherNodes
 from protocols.sasl_service.session import SaslServices, SaslSession
 from protocols.transport import Channel, Endable, StreamFactory
 
@@ -26,9 +26,11 @@ class SaslFactory(StreamFactory):
         stream_limits: StreamLimits | None = None,
         random: Callable[[int], bytes] = os.urandom,
         behind_proxy: bool = False,
+        nodes: OtherNodes | None = None,
     ) -> None:
+        """``nodes`` are asked about accounts of theirs."""
         super().__init__(clock, stream_limits or StreamLimits())
-        self._services = SaslServices(login, limits, access_log, clock, random, behind_proxy)
+        self._services = SaslServices(login, limits, access_log, clock, random, behind_proxy, nodes)
         self._numbers = count(1)
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:

@@ -27,7 +27,7 @@ from mailstore.model import AccessProtocol
 from protocols.access_log import AccessLog, Entry
 from protocols.errors import is_for_operator
 from protocols.limits import SaslServiceLimits
-from protocols.login import LoginGuard
+from protocols.login import LoginGuard, OtherNodes
 from protocols.output import Output
 from protocols.redact import correlation_id, describe, incident
 from protocols.sasl import MECHANISMS, Credentials, Exchange, OtherIdentity, SaslError, decode_response
@@ -56,7 +56,10 @@ TRY_LATER = b"try again later"
 
 @dataclass(frozen=True, slots=True)
 class SaslServices:
-    """What all connections of a worker share. ``random(n)`` returns n random bytes."""
+    """What all connections of a worker share. ``random(n)`` returns n random bytes.
+
+    ``nodes`` are asked about accounts of other nodes; None where there are none, or they cannot be asked.
+    """
 
     login: LoginGuard
     limits: SaslServiceLimits
@@ -65,6 +68,7 @@ class SaslServices:
     random: Callable[[int], bytes] = os.urandom
     behind_proxy: bool = False
     """Whether a proxy has ended the TLS of whoever is logging in, so that a mail server cannot know of it."""
+    nodes: OtherNodes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +205,8 @@ class SaslSession:
     # -- proving ---------------------------------------------------------------------------------
 
     def _prove(self, request: Auth, credentials: Credentials) -> None:
-        protocol = SERVICES[request.service]
-        proof = Deferred.fromCoroutine(
-            self._services.login.prove(request.address, credentials.name, credentials.secret, protocol)
-        )
+        given = request.address, credentials.name, credentials.secret, SERVICES[request.service]
+        proof = Deferred.fromCoroutine(self._services.login.prove(*given, self._services.nodes))
         self._proofs[request.id] = proof
         proof.addTimeout(self._limits.answer_timeout_s, self._services.clock)
         answered = proof.addCallbacks(

@@ -54,3 +54,18 @@ class MovingCluster(Cluster):
             data = node.server.data
             for pattern in ("accounts/??/*/moving", "accounts/??/*/arrived", "backup/scratch/move/*"):
                 eventually(lambda data=data, pattern=pattern: not list(data.glob(pattern)), 60)
+
+    def owner(self, name: str) -> Node:
+        """Who has an account now."""
+        return self.nodes[str(self.record(name)["node"])]
+
+    def other(self, node: Node) -> Node:
+        """The other one."""
+        return self.b if node is self.a else self.a
+
+    def snapshot_process(self, node: Node) -> int:
+        """The process of a node that does what a move needs."""
+        found: int = eventually(
+            lambda: next((pid for pid, name in node.server.children().items() if "snapshots" in name), 0)
+        )
+        return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import smtplib
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 from running import SEALBOX, eventually
+from test_auth_socket import Wire
 from two_nodes import ANN, BOB, MESSAGE, SECRET, Cluster, Node
 
 from tests import postgresql as postgresql_server
@@ -84,6 +87,65 @@ def test_while_a_node_is_away_senders_keep_the_mail_of_its_accounts(cluster: Clu
     assert cluster.b.count(BOB) == before[1] + 1
 
 
+def sasl_answer(node: Node, name: str, password: str, number: int = 1) -> bytes:
+    """What Postfix or Exim hears at a node of a client 192.0.2.(number + 2); nothing: try again later."""
+    with Wire(node.server.info["auth"]) as wire:
+        wire.greet()
+        found = wire.log_in(number, name, password)
+    return found.split(b"\t")[0] + b" " + found.rpartition(b"\t")[2] if found else b""
+
+
+WRONG = b"FAIL reason=wrong name or password, or not one for sending mail"
+
+
+def test_passwords_are_checked_at_the_node_that_has_the_account(cluster: Cluster) -> None:
+    """Whichever is asked; a name that nobody has is answered alike, wherever it seems to be."""
+    for number, (node, who) in enumerate(product(cluster.nodes.values(), (ANN, BOB))):
+        assert sasl_answer(node, who, SECRET) == b"OK user=" + who.encode()
+        assert sasl_answer(node, who, "wrong", 10 + number) == WRONG
+    for number in range(8):
+        assert sasl_answer(cluster.a, f"nobody{number}@localhost", SECRET, 20 + number) == WRONG
+    # Nothing is out of order, and nobody is named.
+    assert "is not opened here, node b" not in cluster.b.server.errors()
+    assert not any("does not check" in one.server.errors() for one in cluster.nodes.values())
+
+
+def test_an_app_password_sends_from_any_node_if_its_scope_says_so(cluster: Cluster) -> None:
+    """The scope is that of ``smtp``, though nodes ask each other by LMTP."""
+    for scope in ("smtp", "imap"):
+        made = cluster.b.cli(
+            *("app-password", "add", BOB, "--label", scope, "--protocol", scope, "--password-stdin"),
+            stdin=f"{SECRET}\n",
+        )
+        answer = sasl_answer(cluster.a, BOB, str(made["app_password"]), 30)
+        assert answer == (b"OK user=" + BOB.encode() if scope == "smtp" else WRONG)
+
+
+def test_the_client_is_counted_and_not_the_node_that_asks(cluster: Cluster) -> None:
+    """At the other node, too, whose access log names the client."""
+    assert sasl_answer(cluster.a, BOB, "wrong", 177) == WRONG
+
+    def recorded() -> list[str]:
+        files = (cluster.b.server.data / "log").glob("access-*")
+        lines = "".join(one.read_text() for one in files).splitlines()
+        return [line for line in lines if "LMTP AUTH" in line and "192.0.2.179" in line]
+
+    [line] = eventually(recorded, 60)
+    assert "535" in line and "bob" not in line
+
+
+def test_while_a_node_is_away_nobody_hears_that_a_password_is_wrong(cluster: Cluster) -> None:
+    """Nor that it is right: who wants to send mail tries again; the log says so once."""
+    assert cluster.b.server.stop() == 0
+    for number in (50, 51):
+        assert sasl_answer(cluster.a, BOB, SECRET, number) == b""
+    assert sasl_answer(cluster.a, ANN, SECRET, 52) == b"OK user=" + ANN.encode()
+    cluster.b.start()
+    assert sasl_answer(cluster.a, BOB, SECRET, 50) == b"OK user=" + BOB.encode()
+    eventually(lambda: "node b checks passwords again" in cluster.a.server.errors())
+    assert cluster.a.server.errors().count("node b does not check the passwords of its accounts (") == 1
+
+
 def test_a_large_message_is_passed_on_whole(cluster: Cluster) -> None:
     """Lines with dots, octets without an end of line, and more than any buffer holds."""
     before = cluster.b.count(BOB)
@@ -124,6 +186,10 @@ def test_what_was_passed_on_is_not_passed_on_again(cluster: Cluster) -> None:
         client.mail("sender@example.org")
         assert client.rcpt(ANN)[0] == 451
         assert client.rcpt(BOB)[0] == 250
+        client.rset()
+        for who, code in ((ANN, 454), (BOB, 235)):
+            response = base64.b64encode(f"\0{who}\0{SECRET}".encode()).decode()
+            assert client.docmd("AUTH", f"PLAIN {response}")[0] == code
 
 
 def test_a_certificate_of_another_node_takes_no_mail(cluster: Cluster) -> None:

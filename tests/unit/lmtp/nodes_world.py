@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -85,6 +85,14 @@ class NodesWorld:
         """The endpoint's part."""
         self.calls.append(Call(factory))
         return self.calls[-1].answer
+
+    def close(self) -> None:
+        """Whatever was begun comes to its end."""
+        for call in self.calls:
+            if call.answer.called:
+                call.dialogue.connectionLost()
+            else:
+                call.answer.errback(ConnectionRefusedError())
 
     @property
     def call(self) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 from nodes_world import CAPABLE, HELLO, NodesWorld, outcome
@@ -18,9 +19,11 @@ MAIL = OnwardMail(b"bob@example.net", False, (b"ann@example.org",), b"Subject: x
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> NodesWorld:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[NodesWorld]:
     """Two connections at a time, nobody connects by himself."""
-    return NodesWorld(monkeypatch, connections_max=2, connect_timeout_s=5.0, silent_s=7.0)
+    found = NodesWorld(monkeypatch, connections_max=2, connect_timeout_s=5.0, silent_s=7.0)
+    yield found
+    found.close()
 
 
 def test_a_node_is_reached_when_both_have_greeted(world) -> None:

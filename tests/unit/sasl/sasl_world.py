@@ -7,8 +7,10 @@ import dataclasses
 import os
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from mailstore.errors import AuthenticationFailed, OnAnotherNode
 from protocols.limits import LoginLimits, SaslServiceLimits, StreamLimits
 from protocols.sasl_service.server import SaslFactory
 from tests.login_guard import make_guard
@@ -41,6 +43,25 @@ def auth(
     return b"AUTH\t%d\t%b\tservice=smtp\tnologin%b\tsecured%b%b\n" % (number, mechanism, address, more, resp)
 
 
+class OtherNode:
+    """A node ``b``, with the secret ``theirs`` for everybody, or an answer that is to come."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, bytes, bytes]] = []
+        self.answer: Deferred[None] | None = None
+        self.away = False
+
+    async def prove_for_smtp(self, node: str, address: str, name: bytes, secret: bytes) -> None:
+        """See ``OtherNodes``."""
+        self.asked.append((node, address, name, secret))
+        if self.answer is not None:
+            await self.answer
+        if self.away:
+            raise OnAnotherNode
+        if secret != b"theirs":
+            raise AuthenticationFailed
+
+
 class SaslWorld:
     """A server with its clock and logs. Keyword arguments change its limits."""
 
@@ -51,9 +72,12 @@ class SaslWorld:
         self.account = self.store.add_account()
         self.access_log = RecordingLog()
         self.limits = dataclasses.replace(SaslServiceLimits(), **limits)
+        self.nodes = OtherNode()
         self.guard = make_guard(self.store, login_limits or LoginLimits(), self.clock)
         self.factory = SaslFactory(
-            self.guard, self.limits, self.access_log, self.clock, StreamLimits(), random=bytes
+            *(self.guard, self.limits, self.access_log, self.clock, StreamLimits()),
+            random=bytes,
+            nodes=self.nodes,
         )
         self._connections = 0
 
