@@ -77,7 +77,6 @@ def _run(base: int, as_json: bool, signals: Signals) -> None:
     with ExitStack() as ends:
         stage = set_up(base, ends, signals.pause)
         click.echo(json_line(stage) if as_json else welcome(stage))
-        sys.stdout.flush()
         try:
             _watch(stage, signals)
         finally:
