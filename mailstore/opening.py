@@ -184,8 +184,10 @@ def _find(root: Path, directory: Directory, name: str | bytes, opens: bool = Tru
     # Read the directory before the header: the other way round, the directory could already have a newer
     # generation than the header that was read.
     mine = node_name(root)
-    # For every name, so that each takes as long; a name that nobody has is on some node, too.
-    seeming = None if mine is None else directory.seeming_node(name)
+    # For every name, so that each takes as long; a name that nobody has is on some node, too. One that nobody
+    # can have is refused here: no other node has work with it.
+    is_nowhere = mine is None or directory.login_name(name) is None
+    seeming = None if is_nowhere else directory.seeming_node(name)
     record = directory.login(name)
     if record is None:
         if seeming is not None and seeming != mine:

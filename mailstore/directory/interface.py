@@ -306,7 +306,8 @@ class Directory(Protocol):
     def seeming_node(self, name: str | bytes) -> str | None:
         """The node that a login name nobody has seems to be on, the same for every node; None without nodes.
 
-        So a stranger who is sent to another node does not learn that there is such an account.
+        So a stranger who is sent to another node does not learn that there is such an account. Never one that
+        is marked as lost: its accounts go to others, and what stayed there would be known for nobody's.
         """
 
     def contents(self) -> Contents:

@@ -205,12 +205,11 @@ class Rows:
         rows = self._txn.many(f"{_ACCOUNT} WHERE a.has_delay")
         return max((self._record(row).pop3.login_delay_s or 0 for row in rows), default=0)
 
-    def nodes(self) -> list[Node]:
-        """All nodes by name."""
-        values = [
-            self._opened(NODE, row)
-            for row in self._txn.many("SELECT id, key_id, changed, sealed FROM sealbox_node")
-        ]
+    def nodes(self, lost: bool = True) -> list[Node]:
+        """All nodes by name; without those that are marked as lost, unless ``lost``."""
+        query = "SELECT id, key_id, changed, sealed FROM sealbox_node"
+        rows = self._txn.many(query if lost else f"{query} WHERE NOT is_lost")
+        values = [self._opened(NODE, row) for row in rows]
         nodes = (Node(value["name"], value["address"], doors_of(value)) for value in values)
         return sorted(nodes, key=lambda one: one.name)
 

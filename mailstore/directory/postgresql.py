@@ -195,7 +195,8 @@ class PostgresDirectory:
 
     def seeming_node(self, name: str | bytes) -> str | None:
         """See :class:`Directory`."""
-        return seeming_node(self._sealer.nodes, self.nodes(), self.login_name(name))
+        nodes: list[Node] = self._lasting("seeming nodes", lambda: self._read(Rows.nodes, False))
+        return seeming_node(self._sealer.nodes, nodes, self.login_name(name))
 
     def contents(self) -> Contents:
         """See :class:`Directory`."""

@@ -16,6 +16,9 @@ from protocols.lmtp.dialogue import Dialogue, Unanswered
 from protocols.lmtp.nodes import Errands, Nodes
 
 _ANSWERS = {one.code for one in (replies.AUTHENTICATED, replies.WRONG_CREDENTIALS, replies.CANNOT_CHECK_NOW)}
+_UNREADABLE = {(one.code, one.status) for one in (replies.LINE_TOO_LONG, replies.BAD_RESPONSE)}
+"""What it says to a name and a password that cannot be any there, as where its limits are lower than ours:
+who gave them has had an attempt, and the node is not away."""
 
 
 class NodePasswords:
@@ -40,6 +43,8 @@ class NodePasswords:
             await dialogue.positive()
             dialogue.send(b"AUTH PLAIN %b\r\n" % b64encode(b"\0%b\0%b" % (name, secret)))
             reply = await dialogue.reply()
+            if (reply.code, reply.status) in _UNREADABLE:
+                return replies.WRONG_CREDENTIALS
             if reply.code not in _ANSWERS:
                 raise Unanswered(f"it answers {reply.code}")
             return reply

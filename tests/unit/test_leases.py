@@ -211,6 +211,20 @@ def test_a_node_is_lost_when_its_lease_is_over_and_not_before(site):
     assert site.left_s() > 0
 
 
+def test_a_name_that_nobody_has_does_not_seem_to_be_on_a_lost_node(site):
+    """Who is sent there would know then that there is no such account: the lost node has none."""
+    names = [f"nobody{number}@example.org" for number in range(30)]
+    before = {name: site.directory.seeming_node(name) for name in names}
+    assert set(before.values()) == {"a", "b"}
+    site.renew()
+    site.sql("UPDATE sealbox_node SET leased_until = now() - interval '1 second'")
+    site.directory.mark_lost("a")
+    assert {site.directory.seeming_node(name) for name in names} == {"b"}
+    assert [one.name for one in site.directory.nodes()] == ["a", "b"]
+    site.sql("UPDATE sealbox_node SET is_lost = false")
+    assert {name: site.directory.seeming_node(name) for name in names} == before
+
+
 class Header:
     """What the directory takes from one."""
 

@@ -56,6 +56,9 @@ def test_what_is_said(world, passwords) -> None:
 LAST: dict[str, tuple[bytes, type | None]] = {
     "yes": (YES, None),
     "no": (b"535 5.7.8 no\r\n", AuthenticationFailed),
+    "too long": (b"500 5.5.2 line too long\r\n", AuthenticationFailed),
+    "no response": (b"501 5.5.2 this is no response of this mechanism\r\n", AuthenticationFailed),
+    "unknown": (b"500 5.5.1 unknown command\r\n", OnAnotherNode),
     "later": (b"454 4.7.0 later\r\n", OnAnotherNode),
     "not here": (b"502 5.5.1 command not offered\r\n", OnAnotherNode),
     "another yes": (b"250 2.0.0 OK\r\n", OnAnotherNode),
@@ -92,12 +95,13 @@ def test_what_is_no_address_is_not_sent(world, passwords, address) -> None:
 
 
 def test_the_log_names_a_node_that_is_away_and_nobody_who_asked(world, passwords, caplog) -> None:
-    """A wrong password, and one that cannot be checked now, are answers."""
+    """A wrong password, one that is too long, and one that cannot be checked now are answers."""
     with caplog.at_level(logging.INFO):
         asked(passwords)
         world.call.answer.errback(ConnectionRefusedError())
-        asked(passwords)
-        world.call.connect(HELLO, CAPABLE, HELLO, CAPABLE, b"454 4.7.0 later\r\n")
+        for answer in (b"454 4.7.0 later\r\n", b"500 5.5.2 line too long\r\n"):
+            asked(passwords)
+            world.call.connect(HELLO, CAPABLE, HELLO, CAPABLE, answer)
     assert [one.getMessage() for one in caplog.records] == [
         "node b does not check the passwords of its accounts (ConnectionRefusedError):"
         " who wants to send mail tries again",
@@ -116,6 +120,15 @@ def relay(call: Call, client: Client) -> None:
     call.connect(HELLO)
     while said := call.hear():
         call.say(client.say(said))
+
+
+def test_a_node_with_shorter_lines_refuses_what_does_not_fit(world) -> None:
+    """As wrong: whoever had the attempt taken back could have nodes ask each other without an end."""
+    door = Door(line_max_bytes=512)
+    found = outcome(NodePasswords(world.nodes).prove_for_smtp("b", ADDRESS, b"joe", b"x" * 1000))
+    relay(world.call, door.connect())
+    assert [type(one) for one in found] == [AuthenticationFailed]
+    assert door.accounts.logins == 0
 
 
 @pytest.mark.parametrize(("secret", "error"), [(b"secret", None), (b"x" * 1024, AuthenticationFailed)])

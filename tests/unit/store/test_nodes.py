@@ -172,6 +172,19 @@ def test_strangers_do_not_learn_which_names_of_other_nodes_there_are(world: Worl
     assert set(answers) == {"a", "b"}
 
 
+@pytest.mark.parametrize("name", [b"x" * 400, b"a b@example.org", b"\xff", b"@", b"joe@"])
+def test_a_name_that_nobody_can_have_is_refused_here(
+    world: World, name: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a wrong one, which is counted; no other node is asked about it."""
+    monkeypatch.setattr("mailstore.directory.embedded.seeming_node", lambda *_: "b")
+    for ask in (world.store.login, world.store.prove):
+        with pytest.raises(OnAnotherNode):
+            now(ask(b"nobody@example.org", PASSWORD, AccessProtocol.SMTP))
+        with pytest.raises(AuthenticationFailed):
+            now(ask(name, PASSWORD, AccessProtocol.SMTP))
+
+
 @pytest.mark.parametrize("secret", [PASSWORD, b"wrong", b""])
 def test_who_asks_whether_a_secret_is_right_hears_which_node_knows(world: World, secret: bytes) -> None:
     """And whose account it is, whatever the secret; not where this node is meant. No text has any of it."""
