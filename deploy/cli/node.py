@@ -1,5 +1,7 @@
 """sealbox node. Exit codes: see deploy/cli/sentences.py."""
 
+from dataclasses import replace
+
 import click
 
 from deploy.cli.node_recover import recover
@@ -29,11 +31,15 @@ def add_node(
 ) -> None:
     """Let all nodes bring mail for the accounts of node NAME to HOST:PORT, where it has [listen] node_lmtp.
 
-    The options say where a proxy in front of the nodes (nginx) is sent with logins to these accounts. A node
-    that is there already gets this address and these options, and keeps no others. No mail is touched.
+    The options say where a proxy in front of the nodes (nginx) is sent with logins to these accounts; "none"
+    takes one away. A node that is there already gets this address, and keeps what no option names. No mail is
+    touched.
     """
-    node = Node(name, address, Doors(imap, pop3, submission))
+    said = {"imap": imap, "pop3": pop3, "submission": submission}
+    named = {kind: None if place == "none" else place for kind, place in said.items() if place is not None}
     with cli.directory() as directory:
+        before = next((one.doors for one in directory.nodes() if one.name == name), Doors())
+        node = Node(name, address, replace(before, **named))
         directory.put_node(node)
     lines = [f"node {name} is reached at {address}", *_door_lines(node)]
     cli.answer({"added": name, "address": address} | doors_value(node.doors), *lines)

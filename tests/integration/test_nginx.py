@@ -242,7 +242,10 @@ def test_a_proxy_with_less_patience_cuts_sessions_in_idle(proxied: Proxied) -> N
 
 def test_a_node_that_is_away_costs_its_own_users_alone(proxied: Proxied) -> None:
     """They hear that something is wrong, not that their password is; and come in again once it is back."""
-    assert proxied.cluster.b.server.stop() == 0
+    with proxied.wire(new_source()) as client:
+        assert client.ask(f"LOGIN {BOB} {SECRET}".encode()).startswith(b"a OK")
+        assert proxied.cluster.b.server.stop() == 0
+        assert client.until(b"* BYE")[-1].startswith(b"* BYE")
     with proxied.wire(new_source()) as client:
         client.say(f"a LOGIN {BOB} {SECRET}".encode())
         assert client.line() == b"* BAD internal server error\r\n"
@@ -259,13 +262,13 @@ def test_a_node_that_is_away_costs_its_own_users_alone(proxied: Proxied) -> None
 def test_a_node_without_a_door_is_a_temporary_error(proxied: Proxied) -> None:
     """The log says what is missing."""
     a = proxied.cluster.a
-    imap, address = proxied.doors["b"]["imap"], f"127.0.0.1:{proxied.cluster.b.port}"
-    a.cli("node", "add", "b", address, "--imap", imap)
+    address = f"127.0.0.1:{proxied.cluster.b.port}"
+    a.cli("node", "add", "b", address, "--pop3", "none")
     with proxied.wire(new_source(), 995) as client:
         client.say(f"USER {BOB}\r\nPASS {SECRET}".encode())
         assert client.until(b"-ERR")[-1] == b"-ERR [SYS/TEMP] try again later\r\n"
     eventually(lambda: "a proxy cannot be sent to node b with a login for pop3" in a.server.errors())
-    a.cli("node", "add", "b", address, "--imap", imap, "--pop3", proxied.doors["b"]["pop3"])
+    a.cli("node", "add", "b", address, "--pop3", proxied.doors["b"]["pop3"])
 
 
 def test_strangers_are_not_heard_at_the_doors(proxied: Proxied) -> None:
