@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 from directory_worlds import JOE, record
 
-from mailstore.directory import Node
+from deploy.cli import root
+from mailstore import lease as leases
+from mailstore.directory import Node, call_node
 from mailstore.directory.pg_lease import lease_in
 from mailstore.directory.postgresql import PostgresDirectory, make_in
 from mailstore.errors import (
@@ -20,7 +22,7 @@ from mailstore.errors import (
     NodeServes,
     NoSuchNode,
 )
-from mailstore.lease import Lease
+from mailstore.lease import Lease, forget_lease
 from mailstore.limits import DirectoryLimits
 
 KEY = bytes(range(32))
@@ -141,6 +143,24 @@ def test_who_asks_first_waits_for_the_answer():
     with pytest.raises(LeaseOver):
         refused.require()
     refused.stop()
+
+
+def test_a_command_ends_with_the_lease(tmp_path, monkeypatch, capsys):
+    """Whatever it is doing: it may be killed at any step. A server that is started says otherwise."""
+    codes = []
+    monkeypatch.setattr(root.os, "_exit", codes.append)
+    config = tmp_path / "sealbox.toml"
+    config.write_text('[node]\nname = "a"\nlease_s = 77\n')
+    root.put_directory_of(config, None, tmp_path)
+    lease_s, at_end = leases._settings[tmp_path]
+    at_end()
+    assert (lease_s, codes) == (77.0, [root.EXIT_BUSY])
+    assert "this server's lease is over" in capsys.readouterr().err
+    leases.put_lease(tmp_path, 77.0)
+    assert leases._settings[tmp_path] == (77.0, None)
+    forget_lease(tmp_path)
+    assert tmp_path not in leases._settings
+    call_node(tmp_path, None)
 
 
 # -- in PostgreSQL ---------------------------------------------------------------------------------
