@@ -16,11 +16,25 @@ from deploy.two_nodes.authority import Authority
 from deploy.two_nodes.programs import CannotStart, Pause, Program
 from deploy.two_nodes.r2 import LocalR2
 from mailstore.account import NewAccount, create_account, init_root, open_directory
-from mailstore.directory import Node, PostgresPlace, call_node, put_directory
+from mailstore.directory import Doors, Node, PostgresPlace, call_node, put_directory
 
 BUCKET = "snapshots"
-PORTS = {"imap": 43, "imaps": 93, "pop3": 10, "pop3s": 95, "lmtp": 24, "node_lmtp": 25}
-"""Beyond a node's base, as in the quick start."""
+PORTS = {
+    "imap": 43,
+    "imaps": 93,
+    "pop3": 10,
+    "pop3s": 95,
+    "lmtp": 24,
+    "node_lmtp": 25,
+    "imap_proxied": 44,
+    "pop3_proxied": 11,
+    "auth_http": 81,
+}
+"""Beyond a node's base, as in the quick start where that has them."""
+
+LEASE_S = 20.0
+"""Sooner over than is right for real nodes, so that a lost one can be recovered at once."""
+
 
 GREETING_S = 5.0
 DELIVERY_S = 30.0
@@ -73,6 +87,7 @@ class DemoNode:
                 "certificate": certificate,
                 "private_key": private_key,
                 "ca": shared.authority.file,
+                "lease_s": LEASE_S,
             },
             "backup": {
                 "store": f"s3://{BUCKET}/{self.name}",
@@ -90,7 +105,9 @@ class DemoNode:
         """Put it into the directory. Raises StoreError."""
         directory = open_directory(self.data)
         try:
-            directory.put_node(Node(self.name, f"127.0.0.1:{self.ports['node_lmtp']}"))
+            here = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+            doors = Doors(imap=here["imap_proxied"], pop3=here["pop3_proxied"])
+            directory.put_node(Node(self.name, here["node_lmtp"], doors))
         finally:
             directory.close()
 

@@ -10,11 +10,12 @@ import socket
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from backup.keypair import generate
 from deploy.first_run import make_certificate
-from deploy.two_nodes import r2
+from deploy.two_nodes import nginx, r2
 from deploy.two_nodes.authority import Authority
 from deploy.two_nodes.node import BUCKET, PORTS, DemoNode, Shared
 from deploy.two_nodes.postgresql import PostgreSqlServer, binaries
@@ -41,13 +42,15 @@ class Stage:
     bucket: r2.LocalR2
     certificate: Path
     backup_private_key: Path
+    proxy: dict[str, int]
+    nginx: Program | None = None
     nodes: dict[str, DemoNode] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
 
     def programs(self) -> list[Program]:
         """All that have been started."""
         own = [self.postgresql.program, *(node.program for node in self.nodes.values())]
-        return [one for one in (*own, self.bucket.program) if one is not None]
+        return [one for one in (*own, self.bucket.program, self.nginx) if one is not None]
 
 
 def missing() -> list[str]:
@@ -57,6 +60,8 @@ def missing() -> list[str]:
         found.append("PostgreSQL is not installed (Debian: apt install postgresql)")
     if not has_driver():
         found.append("psycopg is not installed (pip install 'sealbox[postgresql]')")
+    if not nginx.is_installed():
+        found.append("nginx is not installed (Debian: apt install nginx libnginx-mod-mail)")
     if not r2.is_installed():
         found.append("the local S3 server is not installed (deploy/two-nodes does it with npm)")
     return found
@@ -84,7 +89,8 @@ def become_unprivileged() -> None:
 def check_ports(base: int) -> None:
     """Raises CannotStart: another program has one of the ports."""
     bases = [base + NODE_STEP * (number + 1) for number in range(len(NODES))]
-    for port in [base + R2_PORT, *(one + offset for one in bases for offset in PORTS.values())]:
+    own = (R2_PORT, nginx.AUTH_PORT, *nginx.PORTS.values())
+    for port in [*(base + one for one in own), *(one + offset for one in bases for offset in PORTS.values())]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -116,7 +122,8 @@ def set_up(base: int, ends: ExitStack, pause: Pause) -> Stage:
     ends.callback(postgresql.stop)
     postgresql.start(pause)
     shared = _shared(folder, postgresql, bucket)
-    stage = Stage(folder, postgresql, bucket, shared.certificate, folder / "backup-private.key")
+    proxy = {"imaps": base + nginx.PORTS[993], "pop3s": base + nginx.PORTS[995]}
+    stage = Stage(folder, postgresql, bucket, shared.certificate, folder / "backup-private.key", proxy)
     for number, name in enumerate(NODES):
         stage.nodes[name] = DemoNode(name, base + NODE_STEP * (number + 1), shared)
         stage.nodes[name].make_known()
@@ -128,9 +135,19 @@ def set_up(base: int, ends: ExitStack, pause: Pause) -> Stage:
         node.start()
     for node in stage.nodes.values():
         node.wait(pause)
+    asked = [node.ports["auth_http"] for node in stage.nodes.values()]
+    files = shared.certificate, shared.private_key
+    stage.nginx = nginx.start_nginx(folder / "nginx", base, asked, *files)
+    ends.callback(stage.nginx.stop)
+    stage.nginx.wait_until(partial(_is_open, proxy["imaps"]), pause)
     # Through one of them: it brings half of the mail to the other.
     stage.nodes[NODES[0]].deliver_samples(ACCOUNTS)
     return stage
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _end(node: DemoNode) -> None:

@@ -33,6 +33,7 @@ def json_line(stage: Stage) -> str:
         {
             "pid": os.getpid(),
             "folder": str(stage.folder),
+            "proxy": stage.proxy,
             "nodes": nodes,
             "accounts": accounts,
             "cafile": str(stage.certificate),
@@ -59,10 +60,11 @@ def welcome(stage: Stage) -> str:
     lines = (
         "",
         _bold("Two nodes of Sealbox are serving on this machine."),
-        "They share a directory in PostgreSQL, and their snapshots go to a bucket. Ctrl-C ends all of it,",
-        "and nothing is left.",
+        "nginx is in front, their directory is in PostgreSQL, and their snapshots go to a bucket.",
+        "Ctrl-C ends all of it, and nothing is left.",
         "",
         _row("", "IMAP, SSL/TLS", "POP3, SSL/TLS", "LMTP"),
+        _row("nginx, for all", *(f"127.0.0.1:{stage.proxy[one]}" for one in ("imaps", "pop3s"))),
         *nodes,
         "",
         _row("account", "is on", "password"),
@@ -84,26 +86,37 @@ def _bold(text: str) -> str:
 
 
 def _to_try(stage: Stage) -> list[str]:
-    a, b = stage.nodes["a"], stage.nodes["b"]
+    a, proxy = stage.nodes["a"], f"imaps://localhost:{stage.proxy['imaps']}"
     assert a.program is not None
+    at = {service: f"127.0.0.1:{port}" for service, port in a.ports.items()}
+    doors = f"--imap {at['imap_proxied']} --pop3 {at['pop3_proxied']}"
     curl = "curl --silent --cacert $T/certificate.pem --user"
     steps = {
         "Read mail, here with curl, or with a mail program (localhost; the certificate is self-signed)": (
-            f"{curl} $ADA 'imaps://localhost:{a.ports['imaps']}/INBOX;MAILINDEX=1'",
+            f"{curl} $ADA '{proxy}/INBOX;MAILINDEX=1'",
         ),
         "Bring mail for bob to node a: it hands it to node b, by LMTP over mutual TLS": (
             f"python3 -c \"import smtplib; smtplib.LMTP('127.0.0.1', {a.ports['lmtp']}).sendmail(",
             "    'me@example.net', '${BOB%:*}', 'Subject: hello\\r\\n\\r\\nby way of node a')\"",
-            f"{curl} $BOB 'imaps://localhost:{b.ports['imaps']}/INBOX;MAILINDEX=*'",
+            f"{curl} $BOB '{proxy}/INBOX;MAILINDEX=*'",
         ),
         "Ask who is where, and what is in the bucket": (
             "$S account list --config $T/a.toml",
             "$S node list --config $T/b.toml",
             "$S backup status --config $T/a.toml",
         ),
-        "Lose node a (meanwhile node b answers 451 to mail for ada), and start it again": (
+        "Move bob's account to node a, and ask nginx for his mail again": (
+            "$S account move ${BOB%:*} a --config $T/b.toml",
+            f"{curl} $BOB '{proxy}/INBOX;MAILINDEX=*'",
+        ),
+        "Lose node a, some seconds later: b takes its accounts from the bucket, when a's lease is over": (
             f"kill -9 {a.program.pid}",
+            "$S node recover a --private-key $T/backup-private.key --signed-by anybody --config $T/b.toml",
+            f"{curl} $ADA '{proxy}/INBOX;MAILINDEX=1'",
+        ),
+        "Start a again, and let it serve": (
             f"kill -USR1 {os.getpid()}",
+            f"$S node add a {at['node_lmtp']} {doors} --config $T/b.toml",
         ),
     }
     return [

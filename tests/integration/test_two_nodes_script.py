@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from running import STOP_S, answer_of, eventually
 
+from tests import nginx, r2_server
 from tests import postgresql as postgresql_server
-from tests import r2_server
 from tests.ports import free_port_base
 
 pytestmark = pytest.mark.integration
@@ -33,6 +33,7 @@ ADA, BOB = "ada@example.org", "bob@example.org"
 def require() -> None:
     """Skip where something is missing."""
     postgresql_server.require()
+    nginx.require()
     r2_server.require()
     if os.geteuid() == 0 and not all(one.stat().st_mode & 0o001 for one in (ROOT, *ROOT.parents)):
         pytest.skip("the user that root becomes cannot read this checkout")
@@ -125,11 +126,10 @@ def _run(place: Path) -> Iterator[Script]:
 
 
 def count(info: dict[str, Any], who: str) -> int:
-    """Messages in an INBOX, at the node that has the account."""
+    """Messages in an INBOX, by way of nginx."""
     account = info["accounts"][who]
     tls = ssl.create_default_context(cafile=info["cafile"])
-    port = info["nodes"][account["node"]]["imaps"]
-    with imaplib.IMAP4_SSL("localhost", port, ssl_context=tls, timeout=30) as client:
+    with imaplib.IMAP4_SSL("localhost", info["proxy"]["imaps"], ssl_context=tls, timeout=30) as client:
         client.login(who, account["password"])
         return int(client.select("INBOX", readonly=True)[1][0] or 0)
 
