@@ -20,12 +20,12 @@ from twisted.python.failure import Failure
 
 from protocols.limits import ProxyLimits
 from protocols.proxy_header import Header, HeaderInvalid, HeaderReader
+from protocols.seldom import Seldom
 from protocols.transport import StreamConnection, StreamFactory
 
 log = logging.getLogger("sealbox.proxied")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_TELL_AGAIN_S = 3600.0
 
 
 class ProxiedFactory(Factory):
@@ -39,7 +39,7 @@ class ProxiedFactory(Factory):
         self.limits = limits
         self._networks = networks
         self._waiting = 0
-        self._tell_from_s = 0.0
+        self._seldom = Seldom(inner.clock)
 
     def buildProtocol(self, addr: Any) -> ProxiedConnection | None:
         """A connection that waits for its header; None, which hangs up, on strangers and where there are too
@@ -61,10 +61,8 @@ class ProxiedFactory(Factory):
         return any(address in network for network in self._networks)
 
     def tell(self, why: str) -> None:
-        """Say in the log that a connection is refused, once in a while: strangers may have it said."""
-        now_s = self.inner.clock.seconds()
-        if now_s >= self._tell_from_s:
-            self._tell_from_s = now_s + _TELL_AGAIN_S
+        """Say in the log that a connection is refused, for each reason once in a while."""
+        if self._seldom.may_say(why):
             log.warning("a connection to listen.%s %s: it is refused", self.inner.service, why)
 
     def arrived(self) -> None:

@@ -21,6 +21,11 @@ _LATER = {
     "pop3": (b"[SYS/TEMP] try again later", b""),
     "submission": (b"try again later", b"Auth-Error-Code: 451 4.3.2\r\n"),
 }
+_WRONG = {
+    "imap": (b"[AUTHENTICATIONFAILED] authentication failed", b""),
+    "pop3": (b"[AUTH] authentication failed", b""),
+    "submission": (b"authentication failed", b"Auth-Error-Code: 535 5.7.8\r\n"),
+}
 """What the client is told, and the reply code with its status that nginx puts in front of it for SMTP."""
 
 
@@ -34,7 +39,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Where is the account of this login name? ``client`` is the address of who wants to log in."""
+    """Where is the account of this login name? ``client`` is the address of who wants to log in.
+
+    The name is empty where the client has given none, as with a PLAIN response that leaves it out.
+    """
 
     protocol: str
     name: bytes = field(repr=False)
@@ -73,7 +81,7 @@ def _question(fields: dict[bytes, bytes]) -> Question:
     client = fields.get(b"client-ip", b"").decode("ascii", "replace")
     name = fields.get(b"auth-user", b"")
     # Only with "plain" does nginx have a password that it can log in with at a node.
-    if protocol is None or not is_address(client) or not name or fields.get(b"auth-method") != b"plain":
+    if protocol is None or not is_address(client) or fields.get(b"auth-method") != b"plain":
         raise Malformed(400)
     return Question(protocol, unquote_to_bytes(name), client)
 
@@ -87,7 +95,15 @@ def found(door: str) -> bytes:
 
 def later(protocol: str) -> bytes:
     """Nobody can say now; nginx tells its client and hangs up."""
-    text, code = _LATER[protocol]
+    return _no(*_LATER[protocol])
+
+
+def wrong(protocol: str) -> bytes:
+    """No account can have this name; nginx tells its client and hangs up."""
+    return _no(*_WRONG[protocol])
+
+
+def _no(text: bytes, code: bytes) -> bytes:
     return _response(b"200 OK", b"Auth-Status: %b\r\n%b" % (text, code))
 
 

@@ -10,6 +10,7 @@ from protocols.access_log import AccessLog
 from protocols.auth_http.pace import Pace
 from protocols.auth_http.session import AuthHttpServices, AuthHttpSession, FindDoor
 from protocols.limits import AuthHttpLimits, StreamLimits
+from protocols.seldom import Seldom
 from protocols.transport import Channel, Endable, StreamFactory
 
 
@@ -31,7 +32,9 @@ class AuthHttpFactory(StreamFactory):
             replace(stream_limits or StreamLimits(), connections_max=each, connections_per_address_max=each),
         )
         pace = Pace(limits, clock)
-        self._services = AuthHttpServices(find_door, pace, limits, name_max_bytes, access_log, clock)
+        self._services = AuthHttpServices(
+            *(find_door, pace, limits, name_max_bytes, access_log, clock, Seldom(clock))
+        )
 
     def session(self, channel: Channel) -> tuple[Endable, Coroutine[Any, Any, None]]:
         """A session and its coroutine."""

@@ -20,6 +20,7 @@ from protocols.auth_http.pace import Pace
 from protocols.errors import Meaning, meaning_of
 from protocols.limits import AuthHttpLimits
 from protocols.redact import correlation_id, incident
+from protocols.seldom import Seldom
 from protocols.transport import Channel, IdleTimeout
 
 log = logging.getLogger("sealbox.auth_http")
@@ -40,6 +41,7 @@ class AuthHttpServices:
     name_max_bytes: int
     access_log: AccessLog
     clock: Any
+    seldom: Seldom
 
 
 class AuthHttpSession:
@@ -60,7 +62,8 @@ class AuthHttpSession:
         except IdleTimeout:
             return
         except Malformed as error:
-            log.warning("%s: is it nginx's auth_http that asks, with PLAIN or LOGIN?", error)
+            if self._services.seldom.may_say(str(error)):
+                log.warning("%s: is it nginx's auth_http that asks, with PLAIN or LOGIN?", error)
             self._record("", "malformed", str(error.status), failed=True)
             await self._channel.write(grammar.refused(error.status))
             return
@@ -83,10 +86,11 @@ class AuthHttpSession:
 
     async def _answer(self, question: Question) -> bytes:
         services = self._services
-        if len(question.name) > services.name_max_bytes:
-            return self._later(question, "long")
         if not services.pace.may_ask(question.client):
             return self._later(question, "often")
+        if not 0 < len(question.name) <= services.name_max_bytes:
+            self._record(question.client, question.protocol, "wrong", failed=True)
+            return grammar.wrong(question.protocol)
         try:
             door = await services.find_door(question.name, question.protocol)
         except StoreError as error:

@@ -126,6 +126,26 @@ def test_strangers_are_not_heard(world: _World, peer: str, caplog: pytest.LogCap
     )
 
 
+def test_no_reason_hides_another(world: _World, caplog: pytest.LogCaptureFixture) -> None:
+    """A scanner's connection must not hide that nginx has no ``proxy_protocol on``."""
+    for _ in range(2):
+        world.connect(header("192.0.2.7"), "192.0.2.7")
+        protocol_of(world.connect(b"a LOGIN joe secret\r\n")).connectionLost(Failure(ConnectionDone()))
+        silent = world.connect(b"PROXY ")
+        world.clock.advance(LIMITS.header_timeout_s)
+        protocol_of(silent).connectionLost(Failure(ConnectionDone()))
+    told = [one.getMessage().partition("imap_proxied ")[2] for one in caplog.records]
+    assert told == [
+        "comes from outside of [proxy] networks: it is refused",
+        "does not begin with a header of the PROXY protocol: it is refused",
+        "has sent no header of the PROXY protocol: it is refused",
+    ]
+    world.clock.advance(3600)
+    world.connect(b"a")
+    assert len(caplog.records) == len(told) + 1
+    assert "joe" not in caplog.text
+
+
 def test_what_is_no_header_ends_the_connection(world: _World) -> None:
     """With its first octet: whoever speaks IMAP there is a client that came by a wrong way."""
     transport = world.connect(b"a")

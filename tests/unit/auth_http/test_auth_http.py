@@ -60,19 +60,18 @@ def test_the_log_knows_what_failed_and_for_whom_and_no_name(caplog: pytest.LogCa
     world.trouble = None
     world.ask(Auth_Protocol=b"pop3")
     world.ask(Auth_User=b"x" * 31)
+    assert len(caplog.records) == 1
     logged = [(one.address, one.command, one.result, one.failed) for one in world.access_log.entries]
     assert logged == [
         ("192.0.2.7", "AUTH-HTTP imap", "error", True),
         ("192.0.2.7", "AUTH-HTTP imap", "error", True),
         ("192.0.2.7", "AUTH-HTTP pop3", "nowhere", True),
-        ("192.0.2.7", "AUTH-HTTP imap", "long", False),
+        ("192.0.2.7", "AUTH-HTTP imap", "wrong", True),
     ]
     assert "joe" not in caplog.text + repr(world.access_log.entries)
 
 
 ODD: dict[str, dict[str, bytes | None]] = {
-    "no name": {"Auth_User": None},
-    "an empty name": {"Auth_User": b""},
     "no client": {"Client_IP": None},
     "a client that is none": {"Client_IP": b"nobody"},
     "another protocol": {"Auth_Protocol": b"ldap"},
@@ -94,6 +93,40 @@ def test_what_is_no_question_is_refused(
     assert client.say(question(**fields)).startswith(b"HTTP/1.0 400 Refused\r\n") and client.closed
     assert world.asked == [] and [one.result for one in world.access_log.entries] == ["400"]
     assert SECRET.decode() not in caplog.text and "joe" not in caplog.text
+
+
+def test_the_log_tells_seldom_of_what_is_no_question(caplog: pytest.LogCaptureFixture) -> None:
+    """Each kind once in an hour, however many ask so."""
+    world = World()
+    for said in 3 * (question(Client_IP=None), question(Auth_Method=b"none"), b"GET / HTTP/9.9\r\n\r\n"):
+        Client(world.factory).say(said)
+    told = [one.getMessage() for one in caplog.records]
+    world.clock.advance(3599)
+    Client(world.factory).say(question(Client_IP=None))
+    assert [one.getMessage() for one in caplog.records] == told and len(told) == 1
+    world.clock.advance(2)
+    Client(world.factory).say(question(Client_IP=None))
+    assert [one.getMessage() for one in caplog.records] == 2 * told
+
+
+@pytest.mark.parametrize("name", [None, b"", b"x" * 31])
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        (b"imap", {"Auth-Status": "[AUTHENTICATIONFAILED] authentication failed"}),
+        (b"pop3", {"Auth-Status": "[AUTH] authentication failed"}),
+        (b"smtp", {"Auth-Status": "authentication failed", "Auth-Error-Code": "535 5.7.8"}),
+    ],
+)
+def test_a_name_that_nobody_can_have_is_a_wrong_one(
+    name: bytes | None, protocol: bytes, said: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """PLAIN lets a client leave it out. It counts for the client's address, and is no warning."""
+    world = World(burst_per_address=1, interval_s=2.0)
+    assert [world.ask(Auth_User=name, Auth_Protocol=protocol) for _ in range(2)] == [said, said]
+    assert world.ask() == UNAVAILABLE
+    assert world.asked == [] and caplog.records == []
+    assert [one.result for one in world.access_log.entries] == ["wrong", "wrong", "often"]
 
 
 @pytest.mark.parametrize("said", [b"EHLO x\r\n\r\n", b"\xff\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
