@@ -33,9 +33,22 @@ def new_source() -> str:
     return f"127.0.7.{next(_sources)}"
 
 
+FIRST_WRONG = 10
+
+
+def cost_of_wrong_logins(proxied: Proxied) -> tuple[float, float]:
+    """Runs of Argon2 and attempts that have ended, after the first ``FIRST_WRONG`` of all."""
+    for number in range(FIRST_WRONG):
+        who = (ANN, BOB, "nobody@localhost", "someone@localhost", "no address")[number % 5]
+        with proxied.wire(new_source()) as client:
+            assert client.ask(f'LOGIN "{who}" wrong-{SECRET}'.encode()).startswith(b"a NO")
+    eventually(lambda: proxied.runs_and_logins()[1] >= FIRST_WRONG)
+    return proxied.runs_and_logins()
+
+
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
-    """All of it, running."""
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxied, tuple[float, float]]]:
+    """All of it, running, and what it counted while nobody else had logged in yet."""
     nginx.require()
     postgresql.require()
     database = PostgreSql()
@@ -43,24 +56,43 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     try:
         found = Proxied(tmp_path_factory.mktemp("proxied"), database.start())
         found.start()
-        yield found
+        yield found, cost_of_wrong_logins(found)
     finally:
         if found is not None:
             found.stop()
         database.stop()
 
 
-FIRST_WRONG = 10
+@pytest.fixture
+def proxied(begun: tuple[Proxied, tuple[float, float]]) -> Proxied:
+    """All of it, running."""
+    return begun[0]
 
 
-def test_a_wrong_login_costs_one_run_of_argon2(proxied: Proxied) -> None:
-    """The first test of the module: nobody has logged in yet, so each attempt that is counted is one run."""
-    for number in range(FIRST_WRONG):
-        who = (ANN, BOB, "nobody@localhost", "someone@localhost", "no address")[number % 5]
-        with proxied.wire(new_source()) as client:
-            assert client.ask(f'LOGIN "{who}" wrong-{SECRET}'.encode()).startswith(b"a NO")
-    eventually(lambda: proxied.runs_and_logins()[1] >= FIRST_WRONG)
-    assert proxied.runs_and_logins() == (FIRST_WRONG, FIRST_WRONG)
+def test_a_wrong_login_costs_one_run_of_argon2(begun: tuple[Proxied, tuple[float, float]]) -> None:
+    """Whoever it is meant for: nothing that was said before the node's own check had a price."""
+    assert begun[1] == (FIRST_WRONG, FIRST_WRONG)
+
+
+NAMELESS = {
+    "IMAP": (993, b"a AUTHENTICATE PLAIN AABwdw==", b"a NO [AUTHENTICATIONFAILED] authentication failed\r\n"),
+    "POP3": (995, b"AUTH PLAIN AABwdw==", b"-ERR [AUTH] authentication failed\r\n"),
+    "SMTP": (465, b"AUTH PLAIN AABwdw==", b"535 5.7.8 authentication failed\r\n"),
+}
+
+
+@pytest.mark.parametrize(("port", "said", "answer"), NAMELESS.values(), ids=NAMELESS)
+def test_a_login_without_a_name_is_a_wrong_one(
+    proxied: Proxied, port: int, said: bytes, answer: bytes
+) -> None:
+    """nginx passes it on; the log of the node says nothing."""
+    with proxied.wire(new_source(), port) as client:
+        if port == 465:
+            client.say(b"EHLO client.example.org")
+            client.until(b"250 ")
+        client.say(said)
+        assert client.line() == answer
+    assert "a question cannot be read" not in proxied.cluster.a.server.errors()
 
 
 @pytest.mark.parametrize("who", [ANN, BOB, "nobody@localhost", "someone@localhost", "no address"])
@@ -345,14 +377,25 @@ def test_no_password_leaves_the_proxy_to_ask_where_an_account_is(proxied: Proxie
 
 
 def test_no_log_has_names_or_passwords(proxied: Proxied) -> None:
-    """Neither that of nginx, at the level of the recipe, nor those of the nodes; after all of the above."""
-    logs = [
-        path
-        for folder in ("nginx", "impatient", "a/log", "b/log")
-        for path in (proxied.folder / folder).glob("*.log")
-    ]
-    logs += proxied.folder.glob("?.err")
-    text = "".join(path.read_text() for path in logs)
+    """Neither that of nginx, at the level of the recipe, nor those of the nodes, which tell of each login."""
+    sources = {who: new_source() for who in (ANN, BOB, "nobody@localhost")}
+    for who, source in sources.items():
+        for secret in (f"wrong-{SECRET}", SECRET):
+            with proxied.wire(source) as client:
+                client.ask(f"LOGIN {who} {secret}".encode())
+
+    def read() -> str:
+        logs = [
+            path
+            for folder in ("nginx", "impatient", "a/log", "b/log")
+            for path in (proxied.folder / folder).glob("*.log")
+        ]
+        logs += proxied.folder.glob("?.err")
+        return "".join(path.read_text() for path in logs)
+
+    eventually(lambda: all(source in read() for source in sources.values()))
+    text = read()
+    assert (proxied.folder / "nginx" / "mail.log").exists() and proxied.cluster.a.server.errors() in text
     assert not re.findall(rf"{SECRET}|{ANN}|{BOB}|nobody@|bob@", text, re.IGNORECASE)
 
 
