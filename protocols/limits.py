@@ -283,7 +283,8 @@ class NodeLimits:
     """For which nobody waits again for a node that was waited for in vain."""
     connections_max: int = 50
     """From one worker to one node at a time, for mail and as many for passwords; mail beyond it is answered
-    451."""
+    451. A password beyond it takes the place of the oldest one of the client address (IPv6: /64) with most,
+    if its own address has fewer; else it is tried again later."""
 
 
 @dataclass(frozen=True, slots=True)

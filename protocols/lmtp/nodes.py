@@ -108,14 +108,30 @@ class Errands:
         self._nodes = nodes
         self._refusal = refusal
         self._again = again
-        self._running: Counter[str] = Counter()
+        self._running: dict[str, dict[Deferred[Any], str]] = {}
+        """By node, and whose each is, the oldest first."""
         self._away: set[str] = set()
 
-    async def run(self, node: str, talk: Callable[[Dialogue], Awaitable[T]]) -> T | None:
-        """What ``talk`` gives, None where the node cannot be asked, or breaks off. Raises CancelledError."""
-        if self._running[node] >= self._nodes.limits.connections_max:
+    async def run(self, node: str, talk: Callable[[Dialogue], Awaitable[T]], whose: str = "") -> T | None:
+        """What ``talk`` gives, None where the node cannot be asked, or breaks off. Raises CancelledError.
+
+        Where there are too many, it is broken off for somebody else if nobody else has more; see ``whose``.
+        """
+        running = self._running.setdefault(node, {})
+        if len(running) >= self._nodes.limits.connections_max and not _made_room(running, whose):
             return None
-        self._running[node] += 1
+        errand: Deferred[T | None] = Deferred.fromCoroutine(self._run(node, talk))
+        running[errand] = whose
+        try:
+            return await errand
+        except CancelledError:
+            if errand in running:
+                raise
+            return None  # it has made room
+        finally:
+            running.pop(errand, None)
+
+    async def _run(self, node: str, talk: Callable[[Dialogue], Awaitable[T]]) -> T | None:
         dialogue: Dialogue | None = None
         try:
             dialogue = await self._nodes.reach(node)
@@ -124,7 +140,6 @@ class Errands:
             self._tell(node, error.reason)
             return None
         finally:
-            self._running[node] -= 1
             if dialogue is not None:
                 dialogue.end()
         if node in self._away:
@@ -137,6 +152,21 @@ class Errands:
         if node not in self._away:
             self._away.add(node)
             log.warning("node %s %s", node, self._refusal % reason)
+
+
+def _made_room(running: dict[Deferred[Any], str], newcomer: str) -> bool:
+    """Whether the oldest errand of who has most was ended for one of a newcomer, who has fewer.
+
+    Who guesses waits longest at the other node: so the oldest one is seldom that of a user.
+    """
+    have = Counter(running.values())
+    most = max(have.values(), default=0)
+    if have[newcomer] >= most:
+        return False
+    oldest = next(errand for errand, whose in running.items() if have[whose] == most)
+    del running[oldest]
+    oldest.cancel()
+    return True
 
 
 def _or_cancelled(connecting: Deferred[Dialogue]) -> Deferred[Dialogue]:

@@ -14,6 +14,7 @@ from protocols.envelope.grammar import xclient
 from protocols.envelope.replies import Reply
 from protocols.lmtp.dialogue import Dialogue, Unanswered
 from protocols.lmtp.nodes import Errands, Nodes
+from protocols.sites import site_of
 
 _ANSWERS = {one.code for one in (replies.AUTHENTICATED, replies.WRONG_CREDENTIALS, replies.CANNOT_CHECK_NOW)}
 _UNREADABLE = {(one.code, one.status) for one in (replies.LINE_TOO_LONG, replies.BAD_RESPONSE)}
@@ -50,7 +51,7 @@ class NodePasswords:
             return reply
 
         # Not a partial, whose repr would tell what it was given.
-        reply = await self._errands.run(node, ask)
+        reply = await self._errands.run(node, ask, site_of(address))
         if reply is None or reply.code == replies.CANNOT_CHECK_NOW.code:
             raise OnAnotherNode("the node of the account cannot say now")
         if not reply.positive:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from lmtp_world import Door
 from nodes_world import CAPABLE, HELLO, Call, NodesWorld, outcome
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError
 
 from mailstore.errors import AuthenticationFailed, OnAnotherNode
@@ -113,6 +114,44 @@ def test_so_many_are_asked_at_a_time(world, passwords) -> None:
     """Whoever comes beyond them tries again; mail has as many of its own."""
     waiting = [asked(passwords) for _ in range(3)]
     assert [len(one) for one in waiting] == [0, 0, 1] and len(world.calls) == 2
+
+
+def test_a_few_addresses_keep_nobody_else_out(world, passwords) -> None:
+    """Who comes from elsewhere takes the place of the oldest of who has most; that one tries again."""
+    guesses = [asked(passwords, address=f"192.0.2.{number}") for number in (1, 2)]
+    for call in world.calls:
+        call.connect(HELLO, CAPABLE)
+    mine = asked(passwords, address="198.51.100.1")
+    assert [type(one) for one in guesses[0]] == [OnAnotherNode]
+    assert (guesses[1], mine, len(world.calls)) == ([], [], 3)
+    assert world.calls[0].transport.disconnecting
+    world.call.connect(HELLO, CAPABLE, HELLO, CAPABLE, YES)
+    assert mine == [None]
+    more = [asked(passwords, address="192.0.2.2") for _ in range(2)]
+    assert [len(one) for one in more] == [0, 1], "it has most itself"
+    asked(passwords, address="192.0.2.1")
+    assert ([type(one) for one in guesses[1]], more[0]) == ([OnAnotherNode], []), "the oldest of two"
+
+
+def test_who_has_most_makes_room(monkeypatch) -> None:
+    """And not who was there first."""
+    world = NodesWorld(monkeypatch, connections_max=3)
+    passwords = NodePasswords(world.nodes)
+    first, second, third = (asked(passwords, address=f"192.0.2.{number}") for number in (1, 2, 2))
+    asked(passwords, address="192.0.2.3")
+    assert ([len(one) for one in (first, second, third)], len(world.calls)) == ([0, 1, 0], 4)
+    world.close()
+
+
+def test_who_hangs_up_makes_room(world, passwords) -> None:
+    """And nobody is told anything."""
+    for _ in range(5):
+        found: list[object] = []
+        proof = Deferred.fromCoroutine(passwords.prove_for_smtp("b", ADDRESS, NAME, SECRET))
+        proof.addErrback(lambda failure, found=found: found.append(failure.type))
+        proof.cancel()
+        assert found == [CancelledError]
+    assert [one.given_up for one in world.calls] == [True] * 5
 
 
 def relay(call: Call, client: Client) -> None:
