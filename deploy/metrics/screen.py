@@ -27,6 +27,9 @@ _SERVICES = (
     "node_lmtp",
     "imap_proxied",
     "pop3_proxied",
+    "auth_proxied",
+    "auth_http",
+    "node_auth_http",
 )
 _REFUSALS = ("over_quota", "too_large", "no_room", "unavailable", "error")
 TOP_LINES = 9

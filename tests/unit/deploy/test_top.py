@@ -16,6 +16,7 @@ from deploy.cli.main import main
 from deploy.metrics.numbers import Between, Numbers, read
 from deploy.metrics.screen import count, duration, rate, screen, size
 from deploy.metrics.summary import Summary, summary_of
+from deploy.sockets import DOOR, SERVICES
 
 NOW_S = 1_800_000_000.0
 
@@ -115,6 +116,13 @@ def drawn(found: Summary, width: int, height: int, server: str = "a:9190") -> st
     console = Console(file=io.StringIO(), width=width, height=height, record=True, force_terminal=True)
     console.print(screen(found, width=width, height=height, server=server, clock="12:00:00"), height=height)
     return console.export_text()
+
+
+@pytest.mark.parametrize("service", [one for one in SERVICES if one != DOOR])
+def test_sessions_of_each_service_are_shown(service: str) -> None:
+    """Where there are some."""
+    lines = drawn(looks(**{f'sealbox_sessions{{service="{service}"}}': 4321}), 120, 24).splitlines()
+    assert any(line.startswith(f"│ {service} ") and "4,321" in line for line in lines)
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60), (40, 24), (20, 5)])
