@@ -54,6 +54,17 @@ def test_who_guesses_is_slowed_here_too() -> None:
     assert client.hear().startswith(b"OK\t2\t")
 
 
+def test_a_name_that_is_too_long_is_counted_and_no_node_is_asked() -> None:
+    """``name_max_bytes`` ends the attempt here."""
+    world = theirs(STRICT)
+    client = world.ready()
+    long = plain(name=b"x" * (STRICT.name_max_bytes + 1), secret=b"theirs")
+    assert client.say(auth(1, initial=long)).startswith(b"FAIL\t1\treason=" + WRONG)
+    assert client.say(auth(2, initial=long)) == b"", "it waits"
+    world.clock.advance(2)
+    assert client.hear().startswith(b"FAIL\t2\t") and world.nodes.asked == []
+
+
 def test_a_client_that_leaves_has_had_its_guess_and_ends_the_question() -> None:
     """As at every other door."""
     world = theirs(STRICT)
