@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mailstore.clock import Clock, DelayedCall
+from mailstore.errors import LeaseOver
 from mailstore.lease import lease_of
 
 LOOK_S = 1.0
@@ -30,6 +31,11 @@ class LeaseWatch:
     def may_serve(self) -> bool:
         """Whether accounts may be open now."""
         return self._lease is None or self._lease.is_held
+
+    def require(self) -> None:
+        """Raises LeaseOver: no account may be open now."""
+        if not self.may_serve:
+            raise LeaseOver("this node's lease is over")
 
     @property
     def left_s(self) -> float:

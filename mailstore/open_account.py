@@ -282,6 +282,7 @@ class OpenAccount:
         result: T = await databases.writer.run(
             lambda one: one.write(int(time.time()), fn, *args, patience_s=BRIEF_PATIENCE_S)
         )
+        self._rest.require_serving()
         databases.changed()
         return result
 

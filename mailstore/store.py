@@ -274,6 +274,8 @@ class MailStore:
     async def deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         """As ``deliver_sealed``, with what the account may hold. Raises MessageTooLarge, OverQuota, too."""
         await self.executor.call(self._deliver, recipient, message, facts)
+        # A process that was stopped meanwhile may come here when another node has the account already.
+        self.lease.require()
 
     def _deliver(self, recipient: Recipient, message: bytes, facts: Facts) -> None:
         self._check_space(recipient, len(message))

@@ -89,7 +89,10 @@ def test_a_process_that_was_stopped_does_nothing_more_in_an_account(leased: Leas
         now(account.append("INBOX", [NewMessage(MESSAGE)]))
 
 
-def test_a_process_that_was_stopped_inside_a_command_does_not_say_that_it_is_done(leased: Leased) -> None:
+@pytest.mark.parametrize("way", ["write", "write_on_the_way"])
+def test_a_process_that_was_stopped_inside_a_command_does_not_say_that_it_is_done(
+    leased: Leased, way: str
+) -> None:
     """What it has written may be written nowhere else, for another node may have the account."""
     leased.world.login()
     [opened] = leased.world.store._open.values()
@@ -98,7 +101,24 @@ def test_a_process_that_was_stopped_inside_a_command_does_not_say_that_it_is_don
         leased.world.clock.rightNow += 91
 
     with pytest.raises(AccountClosed):
-        now(opened.write(stopped))
+        now(getattr(opened, way)(stopped))
+
+
+def test_a_process_that_was_stopped_after_a_delivery_does_not_say_that_it_is_done(
+    leased: Leased, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All was written in time, and yet another node may have the account: the sender has to try there."""
+    world = leased.world
+    recipient = now(world.store.recipient(NAME, 1))
+    deliver = MailStore._deliver
+
+    def stopped(*args):
+        deliver(*args)
+        world.clock.rightNow += 91
+
+    monkeypatch.setattr(MailStore, "_deliver", stopped)
+    with pytest.raises(LeaseOver):
+        now(world.store.deliver(recipient, MESSAGE, Facts(1)))
 
 
 def test_mail_is_not_taken_without_a_lease(leased: Leased, monkeypatch: pytest.MonkeyPatch) -> None:
