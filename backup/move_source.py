@@ -16,6 +16,7 @@ from backup.errors import ImageUnreadable, ObjectStoreError, SegmentDamaged, Sto
 from backup.job import Job
 from backup.move_ticket import Notes, Ticket, newest_chain
 from mailstore.account import AccountPaths, account_paths, keys_lock
+from mailstore.damage import tell_seldom
 from mailstore.directory import (
     FORGOTTEN_S,
     Due,
@@ -33,10 +34,10 @@ from mailstore.directory import (
 from mailstore.durable import storage_errors
 from mailstore.errors import (
     Busy,
-    DatabaseDamaged,
     DirectoryUnavailable,
     MoveOver,
     NoSuchAccount,
+    StorageFailed,
     StorageFull,
     StoreError,
 )
@@ -101,7 +102,7 @@ class Giver:
         except (Busy, DirectoryUnavailable, NoSuchAccount):
             return  # tried again, until the move is given up
         except StoreError as error:
-            log.error("account %s: its move fails: %s", account_id, type(error).__name__)
+            tell_seldom(account_id, f"it cannot be looked after while it moves ({type(error).__name__})")
 
     def _do(self, due: Due, view: View, paths: AccountPaths, mark: MoveId | None) -> None:
         match due:
@@ -124,7 +125,7 @@ class Giver:
                 self._close(move, paths, mark)
         except StorageFull:
             self._fail(move, Trouble.DISK_FULL)
-        except (ImageUnreadable, SegmentDamaged, DatabaseDamaged):
+        except (ImageUnreadable, SegmentDamaged, StorageFailed):
             self._fail(move, Trouble.DAMAGED)
         except ObjectStoreError:
             self._fail(move, Trouble.STORE)

@@ -16,7 +16,6 @@ from pathlib import Path
 from threading import Event
 
 from backup.errors import (
-    BackupError,
     ChainBroken,
     ObjectStoreError,
     OtherStore,
@@ -28,6 +27,7 @@ from backup.rebuild import Rebuilder, forget_progress
 from backup.source import Source
 from backup.stores import ObjectStore
 from mailstore.account import AccountPaths, account_paths
+from mailstore.damage import tell_seldom
 from mailstore.directory import Due, Move, Moves, Phase, Seen, Side, Trouble, is_over, target_due
 from mailstore.durable import make_folders, remove_tree, storage_errors
 from mailstore.errors import (
@@ -113,7 +113,7 @@ class Taker:
             except (MoveOver, Busy, DirectoryUnavailable, LeaseOver):
                 continue  # the next look says what that means
             except StoreError as error:
-                log.error("account %s: what was moved stays: %s", account_id, type(error).__name__)
+                tell_seldom(account_id, f"what was copied of it cannot be used ({type(error).__name__})")
 
     def stop(self) -> None:
         """End what is being copied; the next process goes on with it."""
@@ -206,7 +206,7 @@ class Taker:
             self._fail(move, Trouble.STORE)
         except (SegmentDamaged, ChainBroken):
             self._fail(move, Trouble.DAMAGED)
-        except (BackupError, StoreError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - the source waits, and no later try would do better
             log.error("account %s: %s", move.account_id, type(error).__name__)
             self._fail(move, Trouble.OTHER)
 

@@ -21,6 +21,7 @@ from mailstore.account import account_paths, open_directory, orphan_folders, rea
 from mailstore.durable import storage_errors
 from mailstore.errors import StoreError
 from mailstore.set_aside import replaced_copies
+from mailstore.this_node import may_be_here
 from protocols.log_age import log_files
 
 _DNS_PORT = 53
@@ -63,11 +64,13 @@ def of_the_data(config: Config) -> Iterator[Finding]:
     now_s, now_ms = kept.now()
     directory = open_directory(config.data)
     try:
-        accounts = [one.account_id for one in directory.accounts()]
+        records = directory.accounts()
+        accounts = [one.account_id for one in records]
+        here = [one.account_id for one in records if may_be_here(config.data, one)]
         orphans = orphan_folders(config.data, directory)
     finally:
         directory.close()
-    unfinished = [one for one in accounts if not account_paths(config.data, one).keys.exists()]
+    unfinished = [one for one in here if not account_paths(config.data, one).keys.exists()]
     yield kept.deletions(unfinished, orphans)
     copies = replaced_copies(config.data)
     yield kept.in_transit(is_encrypted_on_the_way(config.backup))

@@ -358,3 +358,23 @@ def test_nothing_is_put_away_while_something_is_put_in_its_place(made: Made, mon
     world.source()
     world.target()
     assert not world.here.keys.exists() and not world.traces()
+
+
+def test_a_database_that_cannot_be_read_is_told_once(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    """Not at every look; and the account stays."""
+    world = made()
+    (world.here.folder / "mail.db").write_bytes(b"x" * 100)
+    world.until(Phase.FAILED)
+    assert world.moves.move is not None
+    assert (world.moves.move.failed, world.moves.move.trouble) == (Side.SOURCE, Trouble.DAMAGED)
+    assert sum("does not move" in one.getMessage() for one in caplog.records) == 1
+
+
+def test_whatever_goes_wrong_while_it_is_copied_ends_the_move(made: Made, monkeypatch) -> None:
+    """Nobody waits for a try that would end the same way."""
+
+    def broken(*_arguments: object, **_more: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Rebuilder, "go_on", broken)
+    assert fails(made()) == (Side.TARGET, Trouble.OTHER)
