@@ -146,6 +146,7 @@ class Job:
         self._next_housekeeping_s = 0.0
         self._directory_version: Hashable = None
         self._accounts: list[AccountId] = []
+        self._generations: dict[AccountId, int] = {}  # of those that were on another node
         self._told_trouble = state.setting(TROUBLE) or ""
         self._told_failing = state.setting(FAILING) or ""
         self._unreadable: set[AccountId] = set()
@@ -228,7 +229,9 @@ class Job:
                 known = streams.get(account)
                 # An account that was gone and is back counts as changed.
                 before = known.fingerprint if known and known.gone_ms is None else ""
-                self._schedule.seen(account, found, before, now_s)
+                has_come = self._generations.get(account, 0) > (known.generation if known else 0)
+                # Whatever its snapshots here have, it is not what the account had on the other node.
+                self._schedule.seen(account, found, "" if has_come else before, now_s, at_once=has_come)
         self._schedule.keep_only(self._accounts)
         now_ms, sure_ms = self._now_ms(), self._watch.sure_ms
         for gone in streams.keys() - set(self._accounts) - {SERVER}:
@@ -254,9 +257,11 @@ class Job:
         directory = self._facts().directory
         version = directory.version()
         if version != self._directory_version:
-            self._accounts = [
-                record.account_id for record in directory.accounts() if may_be_here(self._places.root, record)
-            ]
+            here = [one for one in directory.accounts() if may_be_here(self._places.root, one)]
+            self._accounts = [one.account_id for one in here]
+            self._generations = {
+                one.account_id: one.node_generation for one in here if one.node_generation > 1
+            }
             self._directory_version = version
             self._server.facts_changed()
 
@@ -269,7 +274,7 @@ class Job:
         try:
             require_lease(self._places.root)
             settle(self._places.root, self._facts().directory, account, self._limits.lock_wait_s)
-            self._snapshotter.take(account, merge=full)
+            self._snapshotter.take(account, merge=full, generation=self._generations.get(account, 0))
         except NoSuchAccount:
             self._schedule.done(account)
         except Busy:
@@ -288,7 +293,7 @@ class Job:
             NoSuchAccount, Busy, ImageUnreadable, StorageFull, StorageFailed.
         """
         settle(self._places.root, self._facts().directory, account, self._limits.lock_wait_s)
-        self._snapshotter.take(account)
+        self._snapshotter.take(account, generation=self._generations.get(account, 0))
         self._uploader.retry_now()
         self._upload()
 

@@ -34,6 +34,9 @@ class Rebuilt:
     passed_over: tuple[str, ...] = ()
     """Objects that turned out not to belong to it, each with the reason."""
 
+    generation: int = 0
+    """That of the newest segment, see :class:`backup.segment.Header`."""
+
     damage: str | None = None
     """What was already wrong with the database when the snapshot was taken, as far as can be seen."""
 
@@ -133,7 +136,8 @@ def _clear(folder: Path, done: int) -> None:
 
 def _note_progress(folder: Path, rebuilt: Rebuilt, begun: SegmentName | None = None) -> None:
     """Note what ``folder`` contains, and from which segment it may contain a part since then."""
-    facts = (rebuilt.newest, rebuilt.sha256.hex(), rebuilt.account, rebuilt.pages, begun or "")
+    what = (rebuilt.newest, rebuilt.sha256.hex(), rebuilt.account, rebuilt.pages, rebuilt.generation)
+    facts = (*what, begun or "")
     with storage_errors():
         replace_file(folder / _PROGRESS, " ".join(map(str, facts)).encode("ascii") + b"\n")
 
@@ -150,8 +154,11 @@ def _progress_in(folder: Path, names: Sequence[SegmentName]) -> tuple[int, Rebui
             return 0, None
     for position, name in enumerate(names):
         following = [str(one) for one in names[position + 1 : position + 2]]
-        if len(facts) >= 4 and str(name) == facts[0] and facts[4:] in ([], following):  # as many as are noted
-            return position + 1, Rebuilt(facts[2], name, bytes.fromhex(facts[1]), int(facts[3]))
+        # What an earlier version has noted, without a generation, is not gone on with.
+        if len(facts) >= 5 and str(name) == facts[0] and facts[5:] in ([], following):
+            digest, pages, generation = bytes.fromhex(facts[1]), int(facts[3]), facts[4]
+            if generation.isdecimal():
+                return position + 1, Rebuilt(facts[2], name, digest, pages, generation=int(generation))
     return 0, None
 
 
@@ -208,4 +215,5 @@ def _apply(segment: OpenSegment, folder: Path) -> None:
 
 def _described(segment: OpenSegment, digest: bytes) -> Rebuilt:
     header = segment.header
-    return Rebuilt(header.account, segment.name, digest, header.database.pages if header.database else 0)
+    pages = header.database.pages if header.database else 0
+    return Rebuilt(header.account, segment.name, digest, pages, generation=header.generation)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backup.errors import BackupError
+from backup.rebuild import Rebuilt
 from backup.restore import Target
 from backup.restore_accounts import Restored, Restoring, Sources, Wishes
 from backup.restored_keys import Difference, Keyslots, choose_keys
@@ -27,17 +28,36 @@ from mailstore.durable import make_folder, remove_tree, storage_errors, sync_fol
 from mailstore.errors import Busy, NodeGenerationPast, StorageFailed
 from mailstore.keys import AccountId, Header, read_header
 from mailstore.lease import require_lease
-from mailstore.limits import MoveLimits
 from mailstore.move_mark import mark_at
 from mailstore.placing import placing
 from mailstore.set_aside import REPLACED
 from mailstore.this_node import last_generation, note_generation
 
-_LIMITS = MoveLimits()
+_ELSEWHERE = (
+    "what it was when it came there is in the snapshots of the node that had it before: run it again with"
+    " --before-move and --store, which says where that node has them"
+)
 
 
 class KeysUnknown(BackupError):
     """The snapshot has other keys than the directory knows, and nobody vouches for who wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Who takes from whom."""
+
+    lost: str
+    mine: str
+    closed_max_s: float
+    """Seconds for which the end of a move is waited for that only its target can bring about."""
+
+    before_move: bool = False
+    """Whether accounts are wanted as they were when the lost node got them."""
+
+
+class SnapshotPast(BackupError):
+    """The account has been on another node since the snapshot was taken."""
 
 
 class Recovering(Restoring):
@@ -49,17 +69,28 @@ class Recovering(Restoring):
         directory: Directory,
         sources: Sources,
         work: Path,
-        nodes: tuple[str, str],
+        terms: Terms,
         wishes: Wishes,
         progress: Callable[[int], None],
     ) -> None:
-        """``nodes`` are the lost one and this one; the rest is as for :class:`Restoring`."""
+        """The rest is as for :class:`Restoring`."""
         super().__init__(root, sources, work, wishes, progress)
-        self._lost, self._mine = nodes
+        self._terms = terms
+        self._lost, self._mine = terms.lost, terms.mine
         self._directory = directory
         self._moves = moves_of(directory)
         self._work = work
         self._progress = progress
+
+    def targets(self, accounts: Sequence[AccountId]) -> tuple[list[Target], list[Restored]]:
+        """As for :class:`Restoring`."""
+        found, hopeless = super().targets(accounts)
+        moved = {one.account_id for one in self._directory.accounts() if one.node_generation > 1}
+        named = [
+            replace(one, trouble=f"{one.trouble}; {_ELSEWHERE}") if one.account_id in moved else one
+            for one in hopeless
+        ]
+        return found, named
 
     def accounts(self) -> list[AccountId]:
         """What the lost node still has, in an order that is another one on each node."""
@@ -102,7 +133,7 @@ class Recovering(Restoring):
             return None
         if view.seen is not None:
             move = view.seen.move
-            if move.phase is Phase.LAST and view.seen.silent_s < _LIMITS.closed_max_s:
+            if move.phase is Phase.LAST and view.seen.silent_s < self._terms.closed_max_s:
                 raise Busy(f"it is about to arrive at node {move.target}, with everything: look again later")
             if not self._moves.cancel(move):
                 raise Busy("it was moved meanwhile: look again later")
@@ -111,6 +142,7 @@ class Recovering(Restoring):
     def _build(self, wanted: Target, record: AccountRecord, paths: AccountPaths) -> Restored:
         """Rebuild the account and put it in place; what lies there is kept in ``replaced``."""
         wanted, folder, rebuilt = self._rebuilt(wanted)
+        self._require_newest(rebuilt, record)
         source, listing = self._sources.source, self._sources.listing
         names = listing.streams.get(wanted.head.stream, ())
         choose_keys(None, folder, source, names, rebuilt, Keyslots.NOW)
@@ -135,6 +167,15 @@ class Recovering(Restoring):
             passed_over=rebuilt.passed_over,
             damage=rebuilt.damage,
         )
+
+    def _require_newest(self, rebuilt: Rebuilt, record: AccountRecord) -> None:
+        """Raises SnapshotPast: an older state is never restored in silence."""
+        needed = record.node_generation - (1 if self._terms.before_move else 0)
+        if rebuilt.generation < needed and needed > 1:
+            raise SnapshotPast(
+                "the newest snapshot there is from before the account was on another node, and came to node"
+                f" {self._terms.lost}; {_ELSEWHERE}"
+            )
 
     def _require_known(self, header: Header, record: AccountRecord) -> None:
         """Whoever can write into the bucket could have made it. Raises KeysUnknown."""

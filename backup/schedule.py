@@ -13,6 +13,7 @@ class _Change:
     fingerprint: str
     first_s: float
     last_s: float
+    at_once: bool = False
     not_before_s: float = 0.0
     failing: bool = False
 
@@ -24,14 +25,19 @@ class Schedule:
         self._limits = limits
         self._changed: dict[str, _Change] = {}
 
-    def seen(self, account: str, fingerprint: str, snapshot: str, now_s: float) -> None:
-        """An account's ``fingerprint`` now, and the one of which its newest ``snapshot`` was taken."""
+    def seen(
+        self, account: str, fingerprint: str, snapshot: str, now_s: float, *, at_once: bool = False
+    ) -> None:
+        """An account's ``fingerprint`` now, and the one of which its newest ``snapshot`` was taken.
+
+        With ``at_once`` it is not waited for that nothing changes any more.
+        """
         if fingerprint == snapshot:
             self._changed.pop(account, None)
             return
         known = self._changed.get(account)
         if known is None:
-            self._changed[account] = _Change(fingerprint, now_s, now_s)
+            self._changed[account] = _Change(fingerprint, now_s, now_s, at_once)
         elif known.fingerprint != fingerprint:
             known.fingerprint, known.last_s = fingerprint, now_s
 
@@ -42,7 +48,11 @@ class Schedule:
             (change.first_s, account)
             for account, change in self._changed.items()
             if now_s >= change.not_before_s
-            and (now_s - change.last_s >= limits.settle_s or now_s - change.first_s >= limits.longest_wait_s)
+            and (
+                change.at_once
+                or now_s - change.last_s >= limits.settle_s
+                or now_s - change.first_s >= limits.longest_wait_s
+            )
         ]
         return [account for _, account in sorted(found)]
 

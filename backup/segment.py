@@ -94,6 +94,9 @@ class Header:
     files: tuple[tuple[str, int], ...] = field(repr=False)
     removed: tuple[str, ...] = field(default=(), repr=False)
     version: int = VERSION
+    generation: int = 0
+    """How often the account had been given to a node when this was taken, as the directory counts; 0 for 1,
+    too: such an account never was on another node."""
 
     @property
     def payload_bytes(self) -> int:
@@ -119,7 +122,7 @@ class Header:
             "database": database,
             "files": self.files,
             "removed": self.removed,
-        }
+        } | ({"generation": self.generation} if self.generation else {})
         text = json.dumps(tree, separators=(",", ":")).encode("ascii")
         return len(text).to_bytes(LENGTH_BYTES, "big") + text
 
@@ -157,6 +160,9 @@ def _header(tree: Any) -> Header:
         raise Malformed
     if any(type(size) is not int or size < 0 for _, size in files):
         raise Malformed
+    generation = tree.get("generation", 0)
+    if type(generation) is not int or generation < 0:
+        raise Malformed
     return Header(
         name,
         tree["account"],
@@ -165,6 +171,7 @@ def _header(tree: Any) -> Header:
         files,
         tuple(tree["removed"]),
         version,
+        generation,
     )
 
 

@@ -78,6 +78,12 @@ class _Base:
     before: tuple[Segment, ...]
     replaced: tuple[Segment, ...]
     known_mail: frozenset[str] = field(repr=False)
+    generation: int
+
+    @property
+    def has_come(self) -> bool:
+        """Whether the account was on another node since."""
+        return self.generation > self.stream.generation
 
     @property
     def sequence(self) -> int:
@@ -121,17 +127,18 @@ class Snapshotter:
                 if path.name not in known:
                     path.unlink()
 
-    def take(self, account_id: AccountId, *, merge: bool = False) -> Segment | None:
+    def take(self, account_id: AccountId, *, merge: bool = False, generation: int = 0) -> Segment | None:
         """A snapshot of one account; None when nothing changed since the last.
 
-        With ``merge`` it replaces those that still wait to be uploaded.
+        With ``merge`` it replaces those that still wait to be uploaded. ``generation`` is what the directory
+        says of the account, from before this; the first snapshot after it came from another node is full.
 
         Raises:
             NoSuchAccount: it has been deleted. Busy: its lock is held for long. ImageUnreadable,
             StorageFull, StorageFailed: nothing was recorded.
         """
         paths = account_paths(self._root, account_id)
-        base = self._base(account_id, merge=merge)
+        base = self._base(account_id, generation, merge=merge)
         full = self._full(base)
         for _ in range(TRIES):
             try:
@@ -146,16 +153,16 @@ class Snapshotter:
                 continue
         raise ImageUnreadable("writers kept restarting the write-ahead log")
 
-    def _base(self, account_id: AccountId, *, merge: bool) -> _Base:
+    def _base(self, account_id: AccountId, generation: int, *, merge: bool) -> _Base:
         stream = self._state.stream(account_id) or new_stream(account_id)
         segments = self._state.segments(stream.stream)
         before = tuple(one for one in segments if one.stored or not merge)
         replaced = tuple(segments[len(before) :])
         known = self._state.waiting_mail(stream.stream, _sequence(before, replaced))
-        return _Base(stream, before, replaced, known)
+        return _Base(stream, before, replaced, known, generation if generation > 1 else 0)
 
     def _full(self, base: _Base) -> bool:
-        if any(one.name.kind is Kind.FULL for one in base.replaced):
+        if base.has_come or any(one.name.kind is Kind.FULL for one in base.replaced):
             return True
         return full_is_due(base.before, int(self._clock() * 1000), self._sure_ms(), self._limits)
 
@@ -184,6 +191,7 @@ class Snapshotter:
                     base.stream,
                     fingerprint=mark,
                     gone_ms=None,
+                    generation=base.generation,
                     position=image.position if image else None,
                     keys_sha256=hashlib.sha256(keys).digest(),
                 )
@@ -228,6 +236,7 @@ class Snapshotter:
             database,
             (*(((KEYS_FILE, len(keys)),) if new_keys else ()), *mail.spooled),
             gone,
+            generation=base.generation,
         )
 
     def _taken_ms(self, base: _Base, kind: Kind) -> int:

@@ -56,6 +56,7 @@ _STEPS = (
     ("CREATE TABLE spare (name TEXT PRIMARY KEY, noted_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",),
     ("ALTER TABLE stream ADD COLUMN signed_from INTEGER",),
     ("ALTER TABLE stream ADD COLUMN wal_checksum BLOB",),
+    ("ALTER TABLE stream ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",),
 )
 """What each version adds to the one before."""
 
@@ -95,6 +96,9 @@ class Stream:
     proven_ms: int | None = None
     signed_from: int | None = None
     """Its first segment that is signed; all later ones are."""
+
+    generation: int = 0
+    """That of the newest segment, see :class:`backup.segment.Header`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +343,8 @@ class State:
             _forget_from(txn, where)
             txn.run(
                 # A time that no file has: all pages count as changed, but that there is a file stays known.
-                "UPDATE stream SET fingerprint='', keys_sha256=NULL, main_mtime_ns=-1, wal_salts=NULL"
-                " WHERE stream=?",
+                "UPDATE stream SET fingerprint='', keys_sha256=NULL, main_mtime_ns=-1, wal_salts=NULL,"
+                " generation=0 WHERE stream=?",
                 (name.stream,),
             )
             if txn.value("SELECT account FROM stream WHERE stream=?", (name.stream,)) == SERVER:
@@ -404,7 +408,7 @@ class State:
 
 _COLUMNS = (
     "stream, account, fingerprint, keys_sha256, main_inode, main_size, main_mtime_ns,"
-    " wal_salts, wal_frames, wal_pages, announced, gone_ms, proven_ms, signed_from, wal_checksum"
+    " wal_salts, wal_frames, wal_pages, announced, gone_ms, proven_ms, signed_from, generation, wal_checksum"
 )
 _STREAMS = " ".join(("SELECT", _COLUMNS, "FROM stream"))
 _SEGMENTS = "SELECT stream, sequence, taken_ms, kind, size_bytes, sha256, content_key, stored FROM segment"
@@ -444,9 +448,9 @@ def _signed(stream: Stream, segment: Segment | None) -> Stream:
 
 def _stream(row: Row) -> Stream:
     # Earlier versions noted no checksum.
-    wal = WalPosition(row[7], row[8], row[9], row[14] or b"") if row[7] is not None else None
+    wal = WalPosition(row[7], row[8], row[9], row[15] or b"") if row[7] is not None else None
     position = Position(FileIdentity(*row[4:7]), wal) if row[4] is not None else None
-    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, *row[10:14])
+    return Stream(StreamId(row[0]), row[1], row[2], row[3], position, *row[10:15])
 
 
 def _segment(row: Row) -> Segment:
@@ -468,6 +472,7 @@ def _put_stream(txn: Txn, one: Stream) -> None:
         one.gone_ms,
         one.proven_ms,
         one.signed_from,
+        one.generation,
         wal.checksum if wal else None,
     )
     names = _COLUMNS.split(", ")

@@ -47,6 +47,7 @@ class NodeSection(Section):
     move_late_max_bytes: int = Field(default=_MOVES.late_max_bytes, ge=0)
     move_rounds_max: int = Field(default=_MOVES.rounds_max, ge=1)
     move_at_once: int = Field(default=_MOVES.at_once, ge=1)
+    recover_at_once: int = Field(default=8, ge=1)
 
     @field_validator("name")
     @classmethod

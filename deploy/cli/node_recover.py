@@ -7,11 +7,20 @@ import time
 
 import click
 
-from backup.recover import Recovering
+from backup.recover import Recovering, Terms
 from backup.restore import list_store
-from backup.restore_accounts import Restored, Wishes, by_private_key
+from backup.restore_accounts import Restored, Sources, Wishes, by_private_key
 from backup.stores import ObjectStore
-from deploy.cli.root import EPILOG, EXIT_BUSY, EXIT_STORAGE, EXIT_USAGE, Cli, Refusal, command
+from deploy.cli.root import (
+    EPILOG,
+    EXIT_BUSY,
+    EXIT_STORAGE,
+    EXIT_USAGE,
+    Cli,
+    Refusal,
+    command,
+    node_section,
+)
 from deploy.cli.snapshot_store import (
     StoreOptions,
     chosen_store,
@@ -31,18 +40,20 @@ from mailstore.lease import require_lease
 LOOK_S = 1.0
 """Seconds between two looks at the lease of the lost node."""
 
-THREADS = 8
-"""Accounts at a time: most of the time of a small one is waiting for the object store."""
-
 
 @click.command("recover", epilog=EPILOG)
 @click.argument("lost", metavar="LOST")
 @click.option(
     "--newest-sound", is_flag=True, help="Where an object is damaged, take the newest state before it."
 )
+@click.option(
+    "--before-move",
+    is_flag=True,
+    help="Take accounts that came to LOST from another node, whose snapshots --store names, as they came.",
+)
 @store_options
 @command
-def recover(cli: Cli, lost: str, newest_sound: bool, options: StoreOptions) -> None:
+def recover(cli: Cli, lost: str, newest_sound: bool, before_move: bool, options: StoreOptions) -> None:
     """Take the accounts of node LOST, which is gone, from its snapshots; --private-key is needed.
 
     Waits until LOST may not serve any more, and marks it as lost. Mail that LOST took after its newest
@@ -55,27 +66,35 @@ def recover(cli: Cli, lost: str, newest_sound: bool, options: StoreOptions) -> N
     mine, key = node_name(cli.root), private_key(options)
     if mine is None or directory_place(cli.root) is None:
         raise DirectoryNotShared
+    if before_move and options.store is None:
+        raise Refusal("say with --store where the node that had them before has its snapshots", EXIT_USAGE)
     if lost == mine:
         raise Refusal("another node recovers it: here 'sealbox restore' brings back accounts")
     if key is None:
         raise Refusal("say with --private-key what opens the snapshots", EXIT_USAGE)
     trust = signed_by(cli.root, options) if options.signed_by is not None else None
-    wishes = Wishes(newest_sound=newest_sound, signed_by=trust, threads=THREADS)
+    section = node_section(cli)
+    wishes = Wishes(newest_sound=newest_sound, signed_by=trust, threads=section.recover_at_once)
+    terms = Terms(lost, mine, section.move_closed_max_s, before_move)
     require_lease(cli.root)
     began_s = time.monotonic()
     with cli.directory() as directory, restore_folder(cli.root) as work:
-        # Before anything is decided: a wrong key or a wrong store marks nobody.
-        _lease(directory, lost)
         store = _store(cli, lost, mine, options)
-        listing = list_store(store)
-        sources = by_private_key(store, listing, key, work, wishes)
+
+        def _found_in_store() -> Sources:
+            return by_private_key(store, list_store(store), key, work, wishes)
+
+        # Before anything is decided: a wrong key or a wrong store marks nobody.
+        if not _lease(directory, lost).is_lost:
+            _found_in_store()
         _mark(cli, directory, lost)
+        sources = _found_in_store()  # with what the node has stored while its end was waited for
         with progress_bar(cli, 0, "") as progress:
-            planning = Recovering(cli.root, directory, sources, work, (lost, mine), wishes, progress)
+            planning = Recovering(cli.root, directory, sources, work, terms, wishes, progress)
             targets, found = planning.targets(planning.accounts())
         total = sum(one.size_bytes for one in targets)
         with progress_bar(cli, total, "recovering") as progress:
-            recovering = Recovering(cli.root, directory, sources, work, (lost, mine), wishes, progress)
+            recovering = Recovering(cli.root, directory, sources, work, terms, wishes, progress)
             found += recovering.restore(targets)
         if all(one.trouble is None for one in found):
             shutil.rmtree(work, ignore_errors=True)

@@ -39,7 +39,7 @@ from deploy.cli.sentences import (
     explain,
 )
 from deploy.config_directory import put_directory_by
-from deploy.config_node import call_node_by
+from deploy.config_node import NodeSection, call_node_by
 from mailstore.account import open_directory
 from mailstore.directory import AccountRecord, Directory
 from mailstore.errors import (
@@ -175,6 +175,12 @@ def mail_limits(cli: Cli) -> tuple[StoreLimits, MimeLimits]:
         raise Refusal(
             "the configuration's [store] or [mime] is wrong: see 'sealbox check-config'", EXIT_USAGE
         ) from None
+
+
+def node_section(cli: Cli) -> NodeSection:
+    """What the configuration says of this node; it was read when the command began."""
+    settings = _settings(cli.config_path if cli.config_path.exists() else None, cli.root)
+    return NodeSection.model_validate(settings.get("node", {}))
 
 
 def deletion_hold_days(cli: Cli) -> float:

@@ -148,6 +148,7 @@ def test_a_state_of_the_first_version_goes_on(world: JobWorld) -> None:
 
 
 def _as_of_version_1(txn: Txn) -> None:
+    txn.run("ALTER TABLE stream DROP COLUMN generation")
     txn.run("ALTER TABLE stream DROP COLUMN wal_checksum")
     txn.run("ALTER TABLE stream DROP COLUMN signed_from")
     txn.run("DROP TABLE spare")

@@ -63,6 +63,31 @@ def test_nothing_is_done_without_a_lease(world: JobWorld, monkeypatch: pytest.Mo
     assert [(one.account, one.gone_ms, one.fingerprint) for one in world.state.streams()] != before
 
 
+def test_an_account_that_came_from_another_node_has_a_full_snapshot_at_once(world: JobWorld) -> None:
+    """Also where nothing in it tells that it was away, and only once; any other is waited for."""
+    directory = world.mail.directory
+    [record] = directory.accounts()
+    for name in "ab":
+        directory.put_node(Node(name, "192.0.2.1:24"))
+    call_node(world.root, "a")
+    try:
+        directory.set_node(record.account_id, "a", 1)
+        world.job.turn()
+        assert world.stored() == []
+        world.job.run_once()
+        for step, (node, generation) in enumerate((("b", 2), ("a", 3)), 1):
+            directory.set_node(record.account_id, node, generation)
+            world.job.turn()
+            world.job._uploader.wait(10)
+            world.job.collect()
+            assert len(world.stored()) == step
+        assert world.stored() == ["full", "full"]
+        world.job.run_once()
+        assert len(world.stored()) == 2
+    finally:
+        call_node(world.root, None)
+
+
 @pytest.mark.parametrize("where", ["another node has this account", "it is being moved to another node"])
 def test_an_account_of_another_node_is_not_restored_here(tmp_path: Path, where: str) -> None:
     """It would be there twice; or be another one than is about to be given away."""

@@ -337,3 +337,80 @@ def test_mail_that_only_the_old_node_has_can_be_brought_in(site: Site, tmp_path:
     code, _out, err = site.a.run(*words, stdin=PASSWORD.decode() + "\n")
     assert code == 0, err
     assert site.a.messages() == 2  # what it had already comes no second time
+
+
+def given(site: Site, account_id: AccountId, *nodes: str) -> None:
+    """The account goes to one node after the other, as moves do it; its folders are where they are."""
+    directory = open_directory(site.a.root)
+    for generation, node in enumerate(nodes, 2):
+        directory.set_node(account_id, node, generation)
+    directory.close()
+
+
+def test_what_the_node_stores_while_its_end_is_waited_for_counts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is not over yet when the command begins."""
+    mark = node_recover._mark
+
+    def meanwhile(*args: Any) -> None:
+        assert site.b.answer("backup", "run")["stored"]
+        site.time_passes()
+        mark(*args)
+
+    monkeypatch.setattr(node_recover, "_mark", meanwhile)
+    site.recover(site.a)
+    assert site.a.messages() == 2
+
+
+def test_an_account_that_came_back_is_not_restored_as_it_was_before(site: Site) -> None:
+    """The old snapshots do not have what it got elsewhere; those that are taken from now on count."""
+    given(site, site.ann, "a", "b")
+    found = site.recover(site.a, codes=(STORAGE,))
+    troubles = {one["account"]: one["trouble"] for one in found["accounts"]}
+    assert troubles[site.bob] is None
+    assert "is from before the account was on another node" in troubles[site.ann]
+    assert "--before-move" in troubles[site.ann]
+    assert site.owners() == {site.ann: ("b", 3), site.bob: ("a", 2)}
+    site.a.answer("node", "add", "b", "192.0.2.1:24")
+    assert site.b.answer("backup", "run")["stored"]
+    site.time_passes()
+    site.recover(site.a)
+    assert site.owners()[site.ann] == ("a", 4)
+    assert site.a.messages() == 2
+
+
+def test_what_was_sound_before_the_account_came_back_is_none_the_less_old(site: Site) -> None:
+    """Although the newest sound state is asked for; and in a second run, which finds it rebuilt."""
+    given(site, site.ann, "a", "b")
+    before = {path for path in site.b.objects.rglob("*") if path.is_file()}
+    assert site.b.answer("backup", "run")["stored"]
+    site.time_passes()
+    streams = {path.parent for path in before}
+    [newest] = [max(one.glob("*-full")) for one in streams if len(list(one.glob("*-full"))) == 2]
+    content = newest.read_bytes()
+    newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    for _ in range(2):
+        found = site.recover(site.a, "--newest-sound", codes=(STORAGE,))
+        troubles = {one["account"]: one["trouble"] for one in found["accounts"]}
+        assert "is from before the account was on another node" in troubles[site.ann]
+
+
+def test_an_account_without_snapshots_is_taken_as_it_came_from_the_snapshots_of_before(site: Site) -> None:
+    """Of the node that gave it away; and only if that is asked for."""
+    site.recover(site.a)
+    assert site.a.answer("backup", "run")["stored"]
+    site.a.answer("node", "add", "b", "192.0.2.1:24")
+    directory = open_directory(site.a.root)
+    directory.set_node(site.ann, "b", 3)
+    directory.set_node(site.bob, "b", 3)
+    directory.close()
+    site.time_passes()
+    found = site.recover(site.a, codes=(STORAGE,))
+    assert all("--before-move" in one["trouble"] for one in found["accounts"])
+    here = ("--private-key", site.a.private_key_file, "--store", f"file://{site.a.objects}")
+    found = site.a.answer("node", "recover", "b", *here, codes=(STORAGE,))
+    assert {one["account"] for one in found["accounts"] if one["trouble"]} == {site.ann, site.bob}
+    site.a.answer("node", "recover", "b", *here, "--before-move")
+    assert site.owners() == {site.ann: ("a", 4), site.bob: ("a", 4)}
+    assert site.a.messages() == 1

@@ -167,6 +167,7 @@ def test_a_header_is_spelt_in_one_way_only() -> None:
         json.dumps(dict(reversed(tree.items())), separators=(",", ":")).encode(),
         json.dumps({**tree, "more": 1}, separators=(",", ":")).encode(),
         json.dumps({**tree, "version": 3}, separators=(",", ":")).encode(),
+        json.dumps({**tree, "generation": 0}, separators=(",", ":")).encode(),
         b"[]",
         b"null",
         b"\xff",
@@ -174,6 +175,13 @@ def test_a_header_is_spelt_in_one_way_only() -> None:
     ):
         with pytest.raises(Malformed):
             decode_header(wrong)
+
+
+def test_a_header_says_that_the_account_was_on_another_node() -> None:
+    """And nothing of it where it was not, so that earlier versions read what they can."""
+    made = header(generation=3)
+    assert decode_header(made.encode()[4:]).generation == 3
+    assert b"generation" not in header().encode()
 
 
 def test_a_header_may_be_of_one_page() -> None:
@@ -189,6 +197,8 @@ def test_a_header_may_be_of_one_page() -> None:
         {"files": (("../keys", 1),)},
         {"files": (("inbox/x.sealed", 1),)},
         {"files": (("keys", -1),)},
+        {"generation": -1},
+        {"generation": True},
         {"files": (("keys", 1), ("keys", 1))},
         {"removed": ("/etc/passwd",)},
         {"account": "Server"},
