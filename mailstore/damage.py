@@ -23,7 +23,9 @@ NODES_SECTION = "Several servers"
 TELL_AGAIN_S = 60.0
 """Seconds until the log repeats what anybody may cause."""
 
-_tell_from_s: dict[tuple[str, str], float] = {}
+_tell_from_s: dict[str, float] = {}
+_TOLD_MAX = 10_000
+"""So many things are remembered to have been told."""
 
 
 def named(path: Path) -> str:
@@ -55,10 +57,19 @@ def tell(account_id: str, what: str) -> None:
 
 def tell_seldom(account_id: str, what: str) -> None:
     """As :func:`tell`, but each thing once in ``TELL_AGAIN_S``: for what any stranger may have looked at."""
-    now_s = time.monotonic()
-    if now_s >= _tell_from_s.get((account_id, what), now_s):
-        _tell_from_s[account_id, what] = now_s + TELL_AGAIN_S
+    if is_news(f"{account_id} {what}"):
         tell(account_id, what)
+
+
+def is_news(what: str) -> bool:
+    """Whether something is to be told: not again within ``TELL_AGAIN_S``."""
+    now_s = time.monotonic()
+    if now_s < _tell_from_s.get(what, now_s):
+        return False
+    if len(_tell_from_s) >= _TOLD_MAX:
+        _tell_from_s.clear()
+    _tell_from_s[what] = now_s + TELL_AGAIN_S
+    return True
 
 
 def disk_full(whose: str, path: Path) -> None:

@@ -179,6 +179,18 @@ def taken(record: AccountRecord | None, found: Move | None, move_id: MoveId) -> 
     return replace(record, node=found.target, node_generation=found.generation + 1)
 
 
+def given_back(record: AccountRecord | None, found: Move | None, move_id: MoveId) -> AccountRecord | None:
+    """The account's record once a move that could have been taken has ended otherwise; None: it is as it was.
+
+    Its generation grows, so that nothing which was said of the move, and comes once more, gives it away.
+    """
+    if record is None or found is None or found.move_id != move_id or found.phase is not Phase.LAST:
+        return None
+    if is_past(record, found):
+        return None
+    return replace(record, node_generation=record.node_generation + 1)
+
+
 class Due(Enum):
     """What a side has to do now."""
 

@@ -6,8 +6,9 @@ changes lock, and so each is wholly before or after every other. The times are P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from mailstore.directory import pg_rows
 from mailstore.directory.interface import AccountRecord
@@ -19,6 +20,7 @@ from mailstore.directory.moves import (
     Side,
     Trouble,
     View,
+    given_back,
     require_beginning,
     stepped,
     taken,
@@ -26,11 +28,15 @@ from mailstore.directory.moves import (
 from mailstore.directory.pg_connection import Database, Row, Txn
 from mailstore.directory.pg_rows import Change
 from mailstore.directory.sealing import Sealer
-from mailstore.errors import MoveOver, NoSuchAccount
+from mailstore.errors import DatabaseDamaged, MoveOver, NoSuchAccount
 from mailstore.keys import AccountId
 
+T = TypeVar("T")
+
 MOVE = "move"
-_SILENT = "extract(epoch FROM clock_timestamp() - touched)::float8"
+_SILENT = "CASE WHEN isfinite(touched) THEN abs(extract(epoch FROM clock_timestamp() - touched))::float8 END"
+"""Times are not sealed. One that no step can have left counts as very long ago, so that it ends the move."""
+
 _MOVES = f"SELECT account, key_id, changed, sealed, {_SILENT} FROM sealbox_move"  # noqa: S608 - text of ours
 
 
@@ -58,6 +64,8 @@ class PostgresMoves:
 
     def step(self, move: Move, side: Side, phase: Phase, **changed: Any) -> Move:
         """See :class:`Moves`."""
+        if phase is Phase.FAILED:
+            return self._ended(lambda rows: rows.step(move, side, phase, changed), move)
         found: Move = self._quietly(_Rows.step, move, side, phase, changed)
         return found
 
@@ -70,7 +78,26 @@ class PostgresMoves:
 
     def cancel(self, move: Move) -> bool:
         """See :class:`Moves`."""
-        return bool(self._quietly(_Rows.remove, move))
+        return self._ended(lambda rows: rows.remove(move), move)
+
+    def _ended(self, fn: Callable[[_Rows], T], move: Move) -> T:
+        """``fn(rows)``, which ends the move and leaves the account where it is.
+
+        Whoever can write the database, and has kept the row of before, could let it be taken all the same,
+        without what has come since: so the account's generation grows, and the row is of the past.
+        """
+
+        def work(change: Change, txn: Txn) -> T:
+            rows = _Rows(txn, self._sealer(), change.number)
+            view = rows.view(move.account_id)
+            after = given_back(view.record, None if view.seen is None else view.seen.move, move.move_id)
+            if after is not None and after.node is not None:
+                change.set_node(move.account_id, after.node, after.node_generation)
+            change.whose = pg_rows.account_row(self._sealer(), move.account_id)
+            return fn(rows)
+
+        found: T = self._database.write(lambda txn: pg_rows.change(txn, self._sealer(), work, txn))
+        return found
 
     def _quietly(self, fn: Callable[..., Any], *args: Any) -> Any:
         """``fn(rows, *args)`` alone among all nodes, without a number and without news."""
@@ -86,8 +113,8 @@ class _Rows(Change):
     """Questions and steps, inside a transaction."""
 
     def all(self) -> list[Seen]:
-        """Every move."""
-        return [self._seen(row) for row in self._txn.rows(_MOVES)]
+        """Every move that can be read."""
+        return [seen for row in self._txn.rows(_MOVES) if (seen := self._seen(row)) is not None]
 
     def view(self, account_id: AccountId) -> View:
         """Account and move."""
@@ -98,12 +125,17 @@ class _Rows(Change):
         row = self._txn.one(f"{_MOVES} WHERE account = %s", (pg_rows.account_row(self._sealer, account_id),))
         return None if row is None else self._seen(row)
 
-    def _seen(self, row: Row) -> Seen:
+    def _seen(self, row: Row) -> Seen | None:
+        """None for a row that is not what was written there: as if it were gone, so its move is over."""
         *sealed, silent_s = row
-        move = move_of(self._opened(MOVE, sealed))
+        try:
+            move = move_of(self._opened(MOVE, sealed))
+        except DatabaseDamaged:
+            return None
         if pg_rows.account_row(self._sealer, move.account_id) != bytes(row[0]):
-            raise self._damaged(MOVE, row[0])
-        return Seen(move, float(silent_s))
+            self._damaged(MOVE, row[0])
+            return None
+        return Seen(move, math.inf if silent_s is None else float(silent_s))
 
     def under_way(self, account_id: AccountId) -> Move | None:
         """The move of an account, over or not."""

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from mailstore.address import Address, require_address
-from mailstore.damage import GUIDE, POSTGRESQL_SECTION
+from mailstore.damage import GUIDE, POSTGRESQL_SECTION, is_news
 from mailstore.directory.doors import doors_of, doors_value
 from mailstore.directory.interface import (
     NO_LIMITS,
@@ -109,13 +109,12 @@ class Rows:
         raise self._damaged(table, row_id)
 
     def _damaged(self, table: str, row_id: bytes) -> DatabaseDamaged:
-        log.error(
-            'directory: the row %s of sealbox_%s is not what was written there: see %s, "%s"',
-            bytes(row_id).hex()[:16],
-            table,
-            GUIDE,
-            POSTGRESQL_SECTION,
-        )
+        what = f"row {bytes(row_id).hex()[:16]} of sealbox_{table}"
+        if is_news(what):
+            log.error(
+                'directory: the %s is not what was written there: see %s, "%s"',
+                *(what, GUIDE, POSTGRESQL_SECTION),
+            )
         return DatabaseDamaged("a row of the directory is damaged")
 
     def _record(self, row: Row) -> AccountRecord:

@@ -240,6 +240,8 @@ class PostgreSql:
     def step(self, move: Move, side: Side, phase: Phase, **changed: Any) -> Move:
         """Raises MoveOver."""
         after = moves.stepped(self.under_way(move.account_id), move.move_id, side, phase, **changed)
+        if phase is moves.Phase.FAILED:
+            self._give_back(move)
         self._moves[move.account_id] = after, self.clock_s()
         return after
 
@@ -255,8 +257,14 @@ class PostgreSql:
         found = self.under_way(move.account_id)
         if found is None or found.move_id != move.move_id:
             return False
+        self._give_back(move)
         del self._moves[move.account_id]
         return True
+
+    def _give_back(self, move: Move) -> None:
+        record = self.records[move.account_id]
+        after = moves.given_back(record, self.under_way(move.account_id), move.move_id)
+        self.records[move.account_id] = after or record
 
 
 Mail = frozenset[int]
