@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from deploy.config_section import Section
 from mailstore.directory import call_node, is_node_name
-from mailstore.lease import DEFAULT_LEASE_S, put_lease
+from mailstore.lease import DEFAULT_LEASE_S, DEFAULT_MARGIN_S, MARGINS, put_lease
 from mailstore.limits import MoveLimits
 from protocols.limits import NodeLimits
 from protocols.node_tls import NodeTlsClient
@@ -37,7 +37,8 @@ class NodeSection(Section):
     certificate: Path | None = None
     private_key: Path | None = None
     ca: Path | None = None
-    lease_s: float = Field(default=DEFAULT_LEASE_S, ge=2)
+    lease_s: float = Field(default=DEFAULT_LEASE_S, gt=0)
+    lease_margin_s: float = Field(default=DEFAULT_MARGIN_S, gt=0)
     connect_timeout_s: float = Field(default=_DEFAULTS.connect_timeout_s, gt=0)
     answer_timeout_s: float = Field(default=_DEFAULTS.answer_timeout_s, gt=0)
     silent_s: float = Field(default=_DEFAULTS.silent_s, ge=0)
@@ -55,6 +56,12 @@ class NodeSection(Section):
         if name and not is_node_name(name):
             raise ValueError("write lower-case letters, digits and hyphens, 63 at most")
         return name
+
+    @model_validator(mode="after")
+    def _margin(self) -> NodeSection:
+        if self.lease_s < MARGINS * self.lease_margin_s:
+            raise ValueError("lease_s has to be at least three times lease_margin_s")
+        return self
 
     @model_validator(mode="after")
     def _files(self) -> NodeSection:
@@ -104,4 +111,4 @@ def call_node_by(root: Path, section: object, at_end: Callable[[], None] | None 
     """
     read = NodeSection.model_validate(section)
     call_node(root, read.name or None)
-    put_lease(root, read.lease_s, at_end)
+    put_lease(root, read.lease_s, read.lease_margin_s, at_end)

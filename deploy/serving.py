@@ -100,7 +100,7 @@ def hindrances(config: Config) -> list[str]:
         found += [PLAIN_SWAP % swaps] if swaps else []
     put_directory(config.data, config.directory.place())
     call_node(config.data, config.node.name or None)
-    put_lease(config.data, config.node.lease_s)
+    put_lease(config.data, config.node.lease_s, config.node.lease_margin_s)
     if has_stale_directory(config.data):
         found.append(STALE_DIRECTORY % config.data)
     for service in SERVICES:
@@ -224,7 +224,7 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     check_volume(config)
     put_directory(config.data, config.directory.place())
     call_node(config.data, config.node.name or None)
-    put_lease(config.data, config.node.lease_s)
+    put_lease(config.data, config.node.lease_s, config.node.lease_margin_s)
     check_made(config.data)
     _finish_key_exchange(config.data)
     init_root(config.data)

@@ -25,8 +25,15 @@ from mailstore.errors import LeaseOver, NodeIsLost, NodeWasLost, NoSuchNode, Sto
 log = logging.getLogger("sealbox.nodes")
 
 DEFAULT_LEASE_S = 300.0
-_MARGIN = 10
-"""This part of a lease is never used."""
+DEFAULT_MARGIN_S = 30.0
+"""Seconds at the end of a lease that are never used. In them sessions are closed and commands ended, up to
+``LOOK_S`` late; what was begun is written; and clocks may have run at different rates."""
+
+MARGINS = 3
+"""A lease is at least so many times as long as its margin, or it would be over before it is renewed."""
+
+LOOK_S = 1.0
+"""Most seconds between two looks at a lease that is held."""
 
 _RENEWALS = 3
 """So often a lease is renewed before it is over."""
@@ -51,16 +58,18 @@ class Lease:
         retry_max_s: float,
         at_end: Callable[[], None] | None = None,
         seconds: Callable[[], float] = _seconds,
+        margin_s: float = DEFAULT_MARGIN_S,
     ) -> None:
         """``renew`` blocks, says how often the node was marked as lost, raises StoreError; it is called in a
-        thread that begins with the first :meth:`require`, as is ``at_end`` when the lease that was held is
-        over."""
+        thread that begins with the first :meth:`require`. ``at_end`` is called in another one when the lease
+        that was held is over, whatever renewing it waits for."""
         self._node = node
         self._lease_s = lease_s
         self._renew = renew
         self._retry_max_s = retry_max_s
         self._at_end = at_end
         self._seconds = seconds
+        self._margin_s = margin_s
         self._until_s = -math.inf
         self._was_held = False
         self._times_lost: int | None = None
@@ -95,6 +104,7 @@ class Lease:
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="sealbox-lease", daemon=True)
                 self._thread.start()
+                Thread(target=self._watch, name="sealbox-lease-end", daemon=True).start()
 
     def stop(self) -> None:
         """Renew it no more; may be called from any thread, and does not wait."""
@@ -105,9 +115,9 @@ class Lease:
         while not self._ending.is_set():
             if self.renew():
                 pause_s = self._retry_max_s / _FIRST_PAUSE
-                self._pause(self._lease_s / _RENEWALS)
+                self._ending.wait(self._lease_s / _RENEWALS)
             else:
-                self._pause(pause_s)
+                self._ending.wait(pause_s)
                 pause_s = min(2 * pause_s, self._retry_max_s)
 
     def renew(self) -> bool:
@@ -120,7 +130,7 @@ class Lease:
                 self._until_s = -math.inf
             self._tell(error)
         else:
-            self._until_s = max(self._until_s, asked_s + self._lease_s * (1 - 1 / _MARGIN))
+            self._until_s = max(self._until_s, asked_s + self._lease_s - self._margin_s)
             if self._told:
                 self._told = ""
                 log.warning("node %s: its lease is renewed", self._node)
@@ -170,28 +180,28 @@ class Lease:
 
     def _look(self) -> None:
         """Notice the end of it."""
-        if self._was_held and not self.is_held:
-            self._was_held = False
+        with self._lock:
+            is_over = self._was_held and not self.is_held
+            self._was_held = self._was_held and not is_over
+        if is_over:
             log.error("node %s: its lease is over: until it is renewed no account is open", self._node)
             if self._at_end is not None:
                 self._at_end()
 
-    def _pause(self, pause_s: float) -> None:
-        until_s = self._seconds() + pause_s
-        while not self._ending.is_set() and (left_s := until_s - self._seconds()) > 0:
-            self._ending.wait(min(left_s, self.left_s) if self.is_held else left_s)
+    def _watch(self) -> None:
+        while not self._ending.wait(min(self.left_s, LOOK_S) if self.is_held else LOOK_S):
             self._look()
 
 
 _leases: dict[Path, Lease] = {}
-_settings: dict[Path, tuple[float, Callable[[], None] | None]] = {}
+_settings: dict[Path, tuple[float, float, Callable[[], None] | None]] = {}
 _lock = Lock()
 
 
-def put_lease(root: Path, lease_s: float, at_end: Callable[[], None] | None = None) -> None:
-    """Say for how long the lease of a data root's server is from now on in this process; it begins when it is
-    first asked for. ``at_end`` is called in a thread when it is over."""
-    _settings[root.resolve()] = lease_s, at_end
+def put_lease(root: Path, lease_s: float, margin_s: float, at_end: Callable[[], None] | None = None) -> None:
+    """Say for how long the lease of a data root's server is from now on in this process, and how much of it
+    is left off; it begins when it is first asked for. ``at_end`` is called in a thread when it is over."""
+    _settings[root.resolve()] = lease_s, margin_s, at_end
 
 
 def forget_lease(root: Path) -> None:
@@ -215,9 +225,11 @@ def lease_of(root: Path) -> Lease | None:
     with _lock:
         found = _leases.get(where)
         if found is None:
-            lease_s, at_end = _settings.get(where, (DEFAULT_LEASE_S, None))
+            lease_s, margin_s, at_end = _settings.get(where, (DEFAULT_LEASE_S, DEFAULT_MARGIN_S, None))
             renew = lease_of_directory(root, read_server_key(root), node, lease_s)
-            found = _leases[where] = Lease(node, lease_s, renew, place.limits.retry_max_s, at_end)
+            found = _leases[where] = Lease(
+                node, lease_s, renew, place.limits.retry_max_s, at_end, margin_s=margin_s
+            )
     return found
 
 

@@ -8,10 +8,7 @@ from pathlib import Path
 
 from mailstore.clock import Clock, DelayedCall
 from mailstore.errors import LeaseOver
-from mailstore.lease import lease_of
-
-LOOK_S = 1.0
-"""Least seconds between two looks at the lease."""
+from mailstore.lease import LOOK_S, lease_of
 
 
 class LeaseWatch:

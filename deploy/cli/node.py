@@ -64,7 +64,7 @@ def _lease_text(lease: NodeLease | None) -> str:
     if lease.is_lost:
         return "  LOST: its accounts are taken by others"
     if lease.left_s is None:
-        return "  has never served"
+        return "  may serve: its lease is not known"
     if lease.left_s <= 0:
         return f"  does not serve: its lease is over for {round(-lease.left_s)} s"
     return f"  may serve for {round(lease.left_s)} s more"

@@ -87,7 +87,7 @@ def recover(cli: Cli, lost: str, newest_sound: bool, before_move: bool, options:
         # Before anything is decided: a wrong key or a wrong store marks nobody.
         if not _lease(directory, lost).is_lost:
             _found_in_store()
-        _mark(cli, directory, lost)
+        _mark(cli, directory, lost, section.lease_s)
         sources = _found_in_store()  # with what the node has stored while its end was waited for
         with progress_bar(cli, 0, "") as progress:
             planning = Recovering(cli.root, directory, sources, work, terms, wishes, progress)
@@ -121,8 +121,13 @@ def _lease(directory: Directory, lost: str) -> NodeLease:
     return found
 
 
-def _mark(cli: Cli, directory: Directory, lost: str) -> None:
-    """Mark a node as lost when its lease is over. Raises Refusal: it goes on serving."""
+def _mark(cli: Cli, directory: Directory, lost: str, lease_s: float) -> None:
+    """Mark a node as lost when its lease is over. Raises Refusal: it goes on serving.
+
+    ``lease_s`` is waited for where no lease of it is known.
+    """
+    if _lease(directory, lost).left_s is None:
+        directory.begin_lease(lost, lease_s)
     first = _lease(directory, lost)
     if first.left_s is not None and first.left_s > 0:
         cli.remark(f"node {lost} may serve for {first.left_s:.0f} s more: waiting for that")

@@ -260,6 +260,10 @@ class EmbeddedDirectory:
         """See :class:`Directory`."""
         return []
 
+    def begin_lease(self, name: str, lease_s: float) -> None:
+        """See :class:`Directory`."""
+        raise DirectoryNotShared
+
     def mark_lost(self, name: str) -> None:
         """See :class:`Directory`."""
         raise DirectoryNotShared

@@ -117,7 +117,7 @@ class NodeLease:
 
     name: str
     until_s: float | None
-    """When it is over (epoch s by that clock); None: it has never had one."""
+    """When it is over (epoch s by that clock); None: none is known."""
 
     left_s: float | None
     """Seconds until then, negative afterwards."""
@@ -290,10 +290,16 @@ class Directory(Protocol):
     def leases(self) -> list[NodeLease]:
         """The lease of each node, sorted by name; none where the directory is not shared."""
 
+    def begin_lease(self, name: str, lease_s: float) -> None:
+        """Let a lease begin now of a node of which none is known: it may be serving all the same.
+
+        Raises DirectoryNotShared, NoSuchNode.
+        """
+
     def mark_lost(self, name: str) -> None:
         """Give a node no lease any more, so that its accounts can be taken from it.
 
-        Raises DirectoryNotShared, NoSuchNode, NodeServes: the one that it has is not over.
+        Raises DirectoryNotShared, NoSuchNode, NodeServes: the one that it has is not over, or not known.
         """
 
     def take_from_lost(self, account_id: AccountId, lost: str, node: str, header: Header) -> None:

@@ -334,12 +334,22 @@ class Change(Rows):
         if not self.update(account_id, given):
             raise NoSuchAccount
 
+    def begin_lease(self, name: str, lease_s: float) -> None:
+        """Raises NoSuchNode."""
+        self._require_node(name)
+        begun = (
+            "UPDATE sealbox_node SET leased_until = clock_timestamp() + %s * interval '1 second'"
+            " WHERE id = %s AND leased_until IS NULL"
+        )
+        self._txn.run(begun, (lease_s, self._sealer.hashed(NODE, name)))
+
     def mark_lost(self, name: str) -> None:
         """Raises NoSuchNode, NodeServes."""
         self._require_node(name)
-        over = "leased_until IS NULL OR leased_until < clock_timestamp()"
+        # One that is not known is not over: the row may be younger than the lease.
         lost = (
-            f"UPDATE sealbox_node SET is_lost = true, times_lost = times_lost + 1 WHERE id = %s AND ({over})"  # noqa: S608 - text of ours
+            "UPDATE sealbox_node SET is_lost = true, times_lost = times_lost + 1"
+            " WHERE id = %s AND leased_until < clock_timestamp()"
         )
         # The row is locked: a node that renews its lease meanwhile is seen to have done so, or is refused.
         if self._txn.run(lost, (self._sealer.hashed(NODE, name),)) == 0:

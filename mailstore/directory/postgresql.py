@@ -270,6 +270,10 @@ class PostgresDirectory:
         """See :class:`mailstore.directory.moves.Shared`."""
         return PostgresMoves(self._database, lambda: self._sealer)
 
+    def begin_lease(self, name: str, lease_s: float) -> None:
+        """See :class:`Directory`."""
+        self._change(Change.begin_lease, name, lease_s)
+
     def mark_lost(self, name: str) -> None:
         """See :class:`Directory`."""
         self._change(Change.mark_lost, name)

@@ -13,7 +13,7 @@ from mailstore.directory.interface import AccountRecord
 from mailstore.directory.moves import Due, Move, MoveId, Phase, Side, Trouble, View
 from mailstore.errors import Busy, DirectoryUnavailable, MoveOver, NodeIsLost, StoreError
 from mailstore.keys import AccountId
-from mailstore.lease import Lease
+from mailstore.lease import DEFAULT_MARGIN_S, Lease
 from mailstore.limits import MoveLimits
 from tests.bench.nodes_world import (
     Disk,
@@ -28,6 +28,7 @@ from tests.bench.nodes_world import (
 )
 
 LEASE_S, RETRY_MAX_S, HEARTBEAT_S = 300.0, 10.0, 15.0
+MARGIN_S = DEFAULT_MARGIN_S
 LIMITS = MoveLimits()
 BUSY_TURN_S, IDLE_TURN_S, SNAPSHOT_S = 3.0, 20.0, 60.0
 UPLOAD_S = 4.0
@@ -106,7 +107,9 @@ class Leased(Process):
         self.node = node
         self._asked_s: float | None = None
         self._outcome: Exception | int = 0
-        self.lease = Lease(node.name, LEASE_S, self._renewed, RETRY_MAX_S, seconds=self._seconds)
+        self.lease = Lease(
+            node.name, LEASE_S, self._renewed, RETRY_MAX_S, seconds=self._seconds, margin_s=MARGIN_S
+        )
         self.do(self._renewing())
 
     def _seconds(self) -> float:

@@ -70,6 +70,10 @@ class Node:
         return codes
 
 
+def _lease(lease_s: float) -> str:
+    return f"lease_s = {lease_s}\nlease_margin_s = {lease_s / 10}\n"
+
+
 @dataclass(frozen=True)
 class More:
     """What a node has beyond the usual: lines of ``[listen]``, other settings, options of ``node add``."""
@@ -115,7 +119,7 @@ class Cluster:
                 "workers = 1\n"
                 + settings.replace("[listen]\n", door)
                 + f'\n[directory]\nurl = "{url}"\nkey_file = "{key}"\n{directory}\n[node]\nname = "{name}"\n'
-                + (f"lease_s = {lease_s[name]}\n" if lease_s and name in lease_s else "")
+                + (_lease(lease_s[name]) if lease_s and name in lease_s else "")
                 + f'certificate = "{certificate}"\nprivate_key = "{private_key}"\n'
                 + f'ca = "{self.authority.file}"\nconnect_timeout_s = 60\n'
                 + extra.settings

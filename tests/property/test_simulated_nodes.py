@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import mailstore.lease
 from mailstore.directory import moves
 from mailstore.lease import Lease
 from tests.bench import nodes, nodes_actors, nodes_world
@@ -32,7 +31,7 @@ def _no_lease(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_margin(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(mailstore.lease, "_MARGIN", 1e9)
+    patch.setattr(nodes_actors, "MARGIN_S", 0.0)
 
 
 def _asked_too_late(patch: pytest.MonkeyPatch) -> None:

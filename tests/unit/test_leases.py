@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from threading import Event, Thread
 
 import pytest
 from directory_worlds import JOE, record
+from pydantic import ValidationError
 
 from deploy.cli import root
+from deploy.config_node import NodeSection
 from mailstore import lease as leases
 from mailstore.directory import Node, call_node
 from mailstore.directory.pg_lease import lease_in
@@ -38,7 +41,7 @@ class Elsewhere:
         self.error = None
         self.ended = 0
         self.times_lost = 0
-        self.lease = Lease("a", 100.0, self.renew, 10.0, self.end, lambda: self.now_s)
+        self.lease = Lease("a", 100.0, self.renew, 10.0, self.end, lambda: self.now_s, margin_s=10.0)
 
     def renew(self):
         """A renewal, which may take long or fail."""
@@ -150,17 +153,47 @@ def test_a_command_ends_with_the_lease(tmp_path, monkeypatch, capsys):
     codes = []
     monkeypatch.setattr(root.os, "_exit", codes.append)
     config = tmp_path / "sealbox.toml"
-    config.write_text('[node]\nname = "a"\nlease_s = 77\n')
+    config.write_text('[node]\nname = "a"\nlease_s = 77\nlease_margin_s = 7\n')
     root.put_directory_of(config, None, tmp_path)
-    lease_s, at_end = leases._settings[tmp_path]
+    lease_s, margin_s, at_end = leases._settings[tmp_path]
     at_end()
-    assert (lease_s, codes) == (77.0, [root.EXIT_BUSY])
+    assert (lease_s, margin_s, codes) == (77.0, 7.0, [root.EXIT_BUSY])
     assert "this server's lease is over" in capsys.readouterr().err
-    leases.put_lease(tmp_path, 77.0)
-    assert leases._settings[tmp_path] == (77.0, None)
+    leases.put_lease(tmp_path, 77.0, 7.0)
+    assert leases._settings[tmp_path] == (77.0, 7.0, None)
     forget_lease(tmp_path)
     assert tmp_path not in leases._settings
     call_node(tmp_path, None)
+
+
+def test_the_end_does_not_wait_for_a_renewal_that_hangs():
+    """PostgreSQL may not answer for as long as it likes."""
+    now_s, hangs, goes_on, ended = [5000.0], Event(), Event(), Event()
+    lease = Lease("a", 100.0, lambda: 0, 10.0, ended.set, lambda: now_s[0], margin_s=10.0)
+    lease.require()
+
+    def renew():
+        hangs.set()
+        goes_on.wait(60.0)
+        return 0
+
+    lease._renew = renew
+    renewing = Thread(target=lease.renew, daemon=True)
+    renewing.start()
+    assert hangs.wait(60.0) and not ended.is_set()
+    now_s[0] += 91.0
+    assert ended.wait(60.0)
+    goes_on.set()
+    renewing.join()
+    assert lease.left_s == 0.0
+    lease.stop()
+
+
+def test_a_lease_is_longer_than_its_margin():
+    """Otherwise it would be over before it is renewed."""
+    assert NodeSection(lease_s=90.0).lease_margin_s == 30.0
+    with pytest.raises(ValidationError, match="lease_margin_s"):
+        NodeSection(lease_s=89.0)
 
 
 # -- in PostgreSQL ---------------------------------------------------------------------------------
@@ -245,6 +278,21 @@ def test_a_name_that_nobody_has_does_not_seem_to_be_on_a_lost_node(site):
     assert {name: site.directory.seeming_node(name) for name in names} == before
 
 
+def test_a_lease_that_is_not_known_is_not_over(site):
+    """The directory was imported, or the node removed and added, while it served."""
+    with pytest.raises(NodeServes):
+        site.directory.mark_lost("a")
+    site.directory.begin_lease("a", 300.0)
+    until_s = site.left_s()
+    assert 0 < until_s <= 300
+    site.directory.begin_lease("a", 9000.0)
+    assert site.left_s() <= until_s
+    with pytest.raises(NodeServes):
+        site.directory.mark_lost("a")
+    with pytest.raises(NoSuchNode):
+        site.directory.begin_lease("nobody", 1.0)
+
+
 class Header:
     """What the directory takes from one."""
 
@@ -255,6 +303,8 @@ def test_accounts_are_taken_from_lost_nodes_alone(site):
     """Once, with the header that they have there."""
     with pytest.raises(NodeNotLost):
         site.directory.take_from_lost(JOE, "a", "b", Header)
+    site.renew()
+    site.sql("UPDATE sealbox_node SET leased_until = now() - interval '1 second'")
     site.directory.mark_lost("a")
     site.directory.take_from_lost(JOE, "a", "b", Header)
     expected = replace(record(), node="b", node_generation=2, public_key=b"another key", header_generation=9)

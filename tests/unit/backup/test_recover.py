@@ -292,6 +292,21 @@ def test_keys_that_the_directory_does_not_know_are_not_taken(site: Site) -> None
     assert (one["account"], one["old_master_key"]) == (site.bob, True)
 
 
+def test_a_node_of_which_no_lease_is_known_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one whole lease, in which it would renew it."""
+    site.postgresql.sql_at(site.url, "UPDATE sealbox_node SET leased_until = NULL")
+    left: list[float] = []
+
+    def waited(_seconds: float) -> None:
+        listed = {one["name"]: one for one in site.a.answer("node", "list")["nodes"]}
+        left.append(listed["b"]["lease_left_s"])
+        site.time_passes()
+
+    monkeypatch.setattr(node_recover.time, "sleep", waited)
+    assert len(site.recover(site.a)["accounts"]) == 2
+    assert len(left) >= 1 and 0 < left[0] <= 300
+
+
 REFUSALS = {
     "itself": (("a", "--private-key", "KEY"), REFUSED, "another node recovers it"),
     "no key": (("b",), USAGE, "--private-key"),

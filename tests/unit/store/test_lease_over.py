@@ -24,7 +24,9 @@ class Leased:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_away = False
-        self.lease = Lease("a", 100.0, self._renew, 10.0, None, lambda: self.world.clock.seconds())
+        self.lease = Lease(
+            "a", 100.0, self._renew, 10.0, None, lambda: self.world.clock.seconds(), margin_s=10.0
+        )
         monkeypatch.setattr(Lease, "start", lambda _self: None)
         self.lease._tried.set()
         self.world = World(root)
