@@ -30,7 +30,7 @@ from backup.wall_clock import Clocks, ClockWatch
 from mailstore.account import account_paths
 from mailstore.damage import tell
 from mailstore.durable import make_folder, storage_errors
-from mailstore.errors import Busy, NoSuchAccount, StoreError
+from mailstore.errors import Busy, LeaseOver, NoSuchAccount, StoreError
 from mailstore.keys import AccountId, PublicKey
 from mailstore.lease import require_lease
 from mailstore.set_aside import SCRATCH, remove_expired
@@ -277,6 +277,8 @@ class Job:
             self._snapshotter.take(account, merge=full, generation=self._generations.get(account, 0))
         except NoSuchAccount:
             self._schedule.done(account)
+        except LeaseOver:
+            raise  # no account has its turn
         except Busy:
             self._schedule.failed(account, self._clocks.monotonic(), self._limits.lock_wait_s)
         except (StoreError, ImageUnreadable, SegmentDamaged) as error:

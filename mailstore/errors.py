@@ -170,6 +170,10 @@ class LeaseOver(StoreError):
     """This node's lease is over: others may have its accounts by now. None is opened until it is renewed."""
 
 
+class LeaseRefused(LeaseOver):
+    """It is not renewed either: the directory has no such node, or it was lost. An operator has to help."""
+
+
 class DirectoryUnavailable(StoreError):
     """The database of the directory does not answer now; what is asked may succeed later."""
 

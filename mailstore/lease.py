@@ -20,7 +20,7 @@ from threading import Event, Lock, Thread
 
 from mailstore.account import read_server_key
 from mailstore.directory import directory_place, lease_of_directory, node_name
-from mailstore.errors import LeaseOver, NodeIsLost, NodeWasLost, NoSuchNode, StoreError
+from mailstore.errors import LeaseOver, LeaseRefused, NodeIsLost, NodeWasLost, NoSuchNode, StoreError
 
 log = logging.getLogger("sealbox.nodes")
 
@@ -73,6 +73,7 @@ class Lease:
         self._until_s = -math.inf
         self._was_held = False
         self._times_lost: int | None = None
+        self._is_refused = False
         self._told = ""
         self._tried = Event()
         self._ending = Event()
@@ -90,13 +91,13 @@ class Lease:
         return self._seconds() < self._until_s
 
     def require(self) -> None:
-        """In a thread: waits for the first try to renew. Raises LeaseOver."""
+        """In a thread: waits for the first try to renew. Raises LeaseOver, LeaseRefused."""
         if self.is_held:
             return
         self.start()
         self._tried.wait()
         if not self.is_held:
-            raise LeaseOver("this node's lease is over")
+            raise LeaseRefused if self._is_refused else LeaseOver
 
     def start(self) -> None:
         """Renew it from now on, in a thread."""
@@ -126,10 +127,12 @@ class Lease:
         try:
             self._require_never_lost(self._renew())
         except Exception as error:  # noqa: BLE001 - if the thread ended, nobody would renew the lease
-            if isinstance(error, NodeIsLost | NoSuchNode):
+            self._is_refused = isinstance(error, NodeIsLost | NoSuchNode)
+            if self._is_refused:
                 self._until_s = -math.inf
             self._tell(error)
         else:
+            self._is_refused = False
             self._until_s = max(self._until_s, asked_s + self._lease_s - self._margin_s)
             if self._told:
                 self._told = ""
@@ -161,7 +164,7 @@ class Lease:
             case NodeIsLost():
                 log.error(
                     "node %s was marked as lost, and other nodes take its accounts: it opens none until"
-                    " 'sealbox node add' adds it again",
+                    " 'sealbox node add --again' adds it again",
                     self._node,
                 )
             case NoSuchNode():

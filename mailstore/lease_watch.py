@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from mailstore.clock import Clock, DelayedCall
 from mailstore.errors import LeaseOver
 from mailstore.lease import LOOK_S, lease_of
 
+log = logging.getLogger("sealbox.nodes")
+
 
 class LeaseWatch:
     """All methods run on the reactor's thread."""
 
-    def __init__(self, clock: Clock, root: Path, close: Callable[[], object]) -> None:
+    def __init__(self, clock: Clock, root: Path, close: Callable[[], Deferred[Any]]) -> None:
         """``close`` is called while there is no lease. Raises as :func:`lease_of`."""
         self._clock = clock
         self._close = close
@@ -43,10 +50,15 @@ class LeaseWatch:
         assert self._lease is not None, "it is started with one"
         left_s = self._lease.left_s
         if not left_s:
-            self._close()
+            self._close().addErrback(_failed)
         self._call = self._clock.callLater(max(left_s, LOOK_S), self._look)
 
     def stop(self) -> None:
         """Look no more."""
         if self._call is not None and self._call.active():
             self._call.cancel()
+
+
+def _failed(failure: Failure) -> None:
+    """The next look closes again what is still open."""
+    log.error("closing accounts at the end of the lease failed: %s", type(failure.value).__name__)

@@ -63,6 +63,7 @@ MEANINGS: dict[type[errors.StoreError], Meaning] = {
     errors.MoveUnderWay: Meaning.FAULT,
     errors.MoveOver: Meaning.FAULT,
     errors.LeaseOver: Meaning.TRY_LATER,
+    errors.LeaseRefused: Meaning.TRY_LATER,
     errors.NoSuchKeyslot: Meaning.FAULT,
     errors.NoSuchInvitation: Meaning.FAULT,
     errors.LastKeyslot: Meaning.FAULT,

@@ -25,9 +25,10 @@ def node() -> None:
 @click.option("--imap", metavar="IP:PORT", help="Where it has [listen] imap_proxied.")
 @click.option("--pop3", metavar="IP:PORT", help="Where it has [listen] pop3_proxied.")
 @click.option("--submission", metavar="IP:PORT", help="Where its mail transfer agent takes mail of users.")
+@click.option("--again", is_flag=True, help="Let a node serve that was lost.")
 @command
 def add_node(
-    cli: Cli, name: str, address: str, imap: str | None, pop3: str | None, submission: str | None
+    cli: Cli, name: str, address: str, imap: str | None, pop3: str | None, submission: str | None, again: bool
 ) -> None:
     """Let all nodes bring mail for the accounts of node NAME to HOST:PORT, where it has [listen] node_lmtp.
 
@@ -40,9 +41,12 @@ def add_node(
     with cli.directory() as directory:
         before = next((one.doors for one in directory.nodes() if one.name == name), Doors())
         node = Node(name, address, replace(before, **named))
-        directory.put_node(node)
+        directory.put_node(node, again=again)
+        is_lost = any(one.name == name and one.is_lost for one in directory.leases())
     lines = [f"node {name} is reached at {address}", *_door_lines(node)]
     cli.answer({"added": name, "address": address} | doors_value(node.doors), *lines)
+    if is_lost:
+        cli.remark(f"node {name} is marked as lost, and stays so: with --again it may serve")
     if directory_place(cli.root) is None and name != node_name(cli.root):
         cli.remark(
             "this directory is a file of this server, which no other can share: put it into PostgreSQL first"

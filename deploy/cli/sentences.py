@@ -41,6 +41,7 @@ from mailstore.errors import (
     KeysChanged,
     LastKeyslot,
     LeaseOver,
+    LeaseRefused,
     LimitExceeded,
     MoveOver,
     MoveUnderWay,
@@ -161,6 +162,12 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         " one is taken by 'sealbox node claim' on the server that has its folder",
     ),
     (
+        LeaseRefused,
+        EXIT_REFUSED,
+        "this server gets no lease, so it may open no account: it was marked as lost, or its [node] name is"
+        f" not in the directory. 'sealbox node list' shows which, see {GUIDE}, \"{NODES_SECTION}\"",
+    ),
+    (
         LeaseOver,
         EXIT_BUSY,
         "this server's lease is over, so it may open no account until it reaches PostgreSQL again:"
@@ -169,8 +176,8 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
     (
         NodeIsLost,
         EXIT_REFUSED,
-        "the node was marked as lost by 'sealbox node recover': 'sealbox node add NAME HOST:PORT' adds it"
-        " again",
+        "the node was marked as lost by 'sealbox node recover': 'sealbox node add NAME HOST:PORT"
+        " --again' adds it again",
     ),
     (
         NodeNotLost,

@@ -244,7 +244,7 @@ class EmbeddedDirectory:
         """See :class:`Directory`."""
         return self._read(rows.nodes)
 
-    def put_node(self, node: Node) -> None:
+    def put_node(self, node: Node, *, again: bool = False) -> None:
         """See :class:`Directory`."""
         self._write(rows.put_node, require_node(node))
 

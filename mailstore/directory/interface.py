@@ -272,8 +272,10 @@ class Directory(Protocol):
     def nodes(self) -> list[Node]:
         """All nodes, sorted by name."""
 
-    def put_node(self, node: Node) -> None:
-        """Add a node, or put another record in the place of its own; one that was lost may serve again.
+    def put_node(self, node: Node, *, again: bool = False) -> None:
+        """Add a node, or put another record in the place of its own.
+
+        One that was lost stays so, unless it is added ``again``.
 
         Raises NodeNameInvalid.
         """

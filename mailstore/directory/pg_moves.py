@@ -147,7 +147,7 @@ class _Rows(Change):
         record = self.by_id(move.account_id)
         if record is None:
             raise NoSuchAccount
-        self._require_node(move.target)
+        self.require_not_lost(move.target)
         require_beginning(record, self.under_way(move.account_id), move)
         self._put(move)
 
@@ -177,6 +177,7 @@ def _finish(change: Change, txn: Txn, sealer: Sealer, move: Move) -> AccountReco
     rows = _Rows(txn, sealer, change.number)
     after = taken(rows.by_id(move.account_id), rows.under_way(move.account_id), move.move_id)
     assert after.node is not None, "it is the target's"
+    change.require_not_lost(after.node)
     change.set_node(move.account_id, after.node, after.node_generation)
     if not rows.remove(move):
         raise MoveOver

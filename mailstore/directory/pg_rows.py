@@ -34,6 +34,7 @@ from mailstore.errors import (
     DomainInUse,
     NodeGenerationPast,
     NodeInUse,
+    NodeIsLost,
     NodeNotLost,
     NodeServes,
     NoSuchAccount,
@@ -301,8 +302,8 @@ class Change(Rows):
             self._txn.run(statement, (has_delay, *sealed, self.whose))
         return True
 
-    def put_node(self, node: Node) -> None:
-        """Add a node, or put another record in the place of its own; it may get a lease again."""
+    def put_node(self, node: Node, again: bool = False) -> None:
+        """Add a node, or put another record in the place of its own; lost it is until it is added again."""
         row = self._sealer.hashed(NODE, node.name)
         value = {"name": node.name, "address": node.address} | doors_value(node.doors)
         sealed = self._sealed(NODE, row, value)
@@ -310,8 +311,8 @@ class Change(Rows):
         self._txn.run(
             "INSERT INTO sealbox_node (id, key_id, changed, sealed) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (id) DO UPDATE SET key_id = EXCLUDED.key_id, changed = EXCLUDED.changed,"
-            " sealed = EXCLUDED.sealed, is_lost = false",
-            (row, *sealed),
+            " sealed = EXCLUDED.sealed, is_lost = sealbox_node.is_lost AND NOT %s",
+            (row, *sealed, again),
         )
 
     def remove_node(self, name: str) -> None:
@@ -463,6 +464,13 @@ class Change(Rows):
         row = self._sealer.hashed(NODE, name)
         if self._txn.one("SELECT 1 FROM sealbox_node WHERE id = %s", (row,)) is None:
             raise NoSuchNode
+
+    def require_not_lost(self, name: str) -> None:
+        """Raises NoSuchNode, NodeIsLost."""
+        self._require_node(name)
+        row = self._sealer.hashed(NODE, name)
+        if self._txn.one("SELECT 1 FROM sealbox_node WHERE id = %s AND is_lost", (row,)) is not None:
+            raise NodeIsLost
 
     def _require_free(self, address: str) -> None:
         if self.by_address(address) is not None:

@@ -254,9 +254,9 @@ class PostgresDirectory:
         if wanted is None or not self._change(Change.remove_alias, wanted.full):
             raise NoSuchAddress
 
-    def put_node(self, node: Node) -> None:
+    def put_node(self, node: Node, *, again: bool = False) -> None:
         """See :class:`Directory`."""
-        self._change(Change.put_node, require_node(node))
+        self._change(Change.put_node, require_node(node), again)
 
     def remove_node(self, name: str) -> None:
         """See :class:`Directory`."""

@@ -111,7 +111,7 @@ def test_a_lost_node_that_comes_back_opens_nothing_and_passes_mail_on(world: Wor
     assert "[UNAVAILABLE]" in b.login_error(BOB)
     assert b.replies(BOB) == [250]
     assert a.count(BOB) == before + 1
-    a.cli("node", "add", "b", f"127.0.0.1:{b.port}")
+    a.cli("node", "add", "b", f"127.0.0.1:{b.port}", "--again")
     eventually(lambda: "node b: its lease is renewed" in b.server.errors())
     assert "[UNAVAILABLE]" in b.login_error(BOB)
     b.add("new@localhost")

@@ -48,6 +48,7 @@ TWISTED_IN_MAILSTORE = {
     "mailstore/executor.py",
     "mailstore/hibernation.py",
     "mailstore/inbox.py",
+    "mailstore/lease_watch.py",
     "mailstore/memory_gate.py",
     "mailstore/open_account.py",
     "mailstore/store.py",

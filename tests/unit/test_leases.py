@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from deploy.cli import root
 from deploy.config_node import NodeSection
 from mailstore import lease as leases
-from mailstore.directory import Node, call_node
+from mailstore.directory import Move, MoveId, Node, Phase, Side, call_node
 from mailstore.directory.pg_lease import lease_in
 from mailstore.directory.postgresql import PostgresDirectory, make_in
 from mailstore.errors import (
     DirectoryUnavailable,
     LeaseOver,
+    LeaseRefused,
     NodeGenerationPast,
     NodeIsLost,
     NodeNotLost,
@@ -112,6 +113,9 @@ def test_a_node_that_is_told_no_serves_no_longer(world, caplog, error):
     assert not world.lease.renew()
     assert (world.lease.is_held, world.ended) == (False, 1)
     assert "sealbox node add" in caplog.text
+    world.lease.start = lambda: None
+    with pytest.raises(LeaseRefused):
+        world.lease.require()
 
 
 def test_a_process_that_slept_through_the_loss_of_its_node_never_serves_again(world, caplog):
@@ -260,6 +264,9 @@ def test_a_node_is_lost_when_its_lease_is_over_and_not_before(site):
         site.renew()
     assert site.left_s() < 0
     site.directory.put_node(Node("a", "192.0.2.1:24"))
+    with pytest.raises(NodeIsLost):
+        site.renew()
+    site.directory.put_node(Node("a", "192.0.2.1:24"), again=True)
     assert site.renew() == 1
     assert site.left_s() > 0
 
@@ -293,6 +300,26 @@ def test_a_lease_that_is_not_known_is_not_over(site):
         site.directory.begin_lease("nobody", 1.0)
 
 
+def test_no_account_moves_to_a_node_that_is_lost(site):
+    """Neither when that is asked for nor when the last step is left."""
+    moves = site.directory.moves()
+    move = Move(JOE, MoveId("77" * 16), "a", "b", 1)
+    moves.begin(move)
+    for side, phase in (
+        (Side.SOURCE, Phase.COPYING),
+        (Side.TARGET, Phase.COPIED),
+        (Side.SOURCE, Phase.LAST),
+    ):
+        moves.step(move, side, phase)
+    site.sql("UPDATE sealbox_node SET is_lost = true")
+    with pytest.raises(NodeIsLost):
+        moves.finish(move)
+    assert site.directory.account(JOE).node == "a"
+    moves.cancel(move)
+    with pytest.raises(NodeIsLost):
+        moves.begin(move)
+
+
 class Header:
     """What the directory takes from one."""
 
@@ -312,6 +339,6 @@ def test_accounts_are_taken_from_lost_nodes_alone(site):
     with pytest.raises(NodeGenerationPast):
         site.directory.take_from_lost(JOE, "a", "b", Header)
     site.directory.set_node(JOE, "a", 3)
-    site.directory.put_node(Node("a", "192.0.2.1:24"))
+    site.directory.put_node(Node("a", "192.0.2.1:24"), again=True)
     with pytest.raises(NodeNotLost):
         site.directory.take_from_lost(JOE, "a", "b", Header)

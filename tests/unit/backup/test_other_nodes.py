@@ -63,6 +63,27 @@ def test_nothing_is_done_without_a_lease(world: JobWorld, monkeypatch: pytest.Mo
     assert [(one.account, one.gone_ms, one.fingerprint) for one in world.state.streams()] != before
 
 
+def test_a_lease_that_ends_in_the_midst_is_not_an_accounts_fault(
+    world: JobWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log is not told once for each, and nobody waits longer when there is a lease again."""
+    asked: list[Path] = []
+
+    def over(root: Path) -> None:
+        asked.append(root)
+        if len(asked) == 2:
+            raise LeaseOver
+
+    monkeypatch.setattr(job, "require_lease", over)
+    with pytest.raises(LeaseOver):
+        world.job.turn(everything=True)
+    assert (world.job._schedule.failing(), "no snapshot of account" in caplog.text) == ([], False)
+    world.job.turn(everything=True)
+    world.job._uploader.wait(10)
+    world.job.collect()
+    assert world.stored() == ["full"]
+
+
 def test_an_account_that_came_from_another_node_has_a_full_snapshot_at_once(world: JobWorld) -> None:
     """Also where nothing in it tells that it was away, and only once; any other is waited for."""
     directory = world.mail.directory

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from store_world import NAME, PASSWORD, World, now
 from test_nodes import MESSAGE, WAYS
+from twisted.internet.defer import Deferred, fail
 
 from mailstore import lease as leases
 from mailstore import lease_watch
@@ -81,6 +82,22 @@ def test_sessions_go_on_for_as_long_as_the_lease_and_end_then(leased: Leased) ->
     leased.is_away = False
     leased.lease.renew()
     leased.world.login().release()
+
+
+def test_what_cannot_be_closed_is_told_and_closed_again(leased: Leased, caplog) -> None:
+    """The log has one line, and not the error's text."""
+    tries: list[str] = []
+
+    def close() -> Deferred[None]:
+        tries.append("x")
+        return fail(ValueError("joe@example.org"))
+
+    leased.world.store.lease._close = close
+    leased.pass_s(91)
+    leased.pass_s(LOOK_S)
+    assert len(tries) == 2
+    assert "closing accounts at the end of the lease failed: ValueError" in caplog.text
+    assert "joe" not in caplog.text
 
 
 def test_a_process_that_was_stopped_does_nothing_more_in_an_account(leased: Leased) -> None:
