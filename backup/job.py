@@ -56,6 +56,9 @@ FAILING = "failing"
 VERIFIED = "verified_ms"
 """Setting of the state: when all objects in the store were last found to be what was written, in epoch ms."""
 
+_DELETED_AT_ONCE = 16
+"""Objects of which no other work comes between; each may be a question over the network."""
+
 _UNREADABLE = "unreadable"
 """In place of a fingerprint: no snapshot has it, so the account waits for one and its age grows."""
 
@@ -104,6 +107,9 @@ class Job:
     urgent: frozenset[str] = frozenset()
     """Accounts whose snapshots are uploaded before those of others."""
 
+    alone: frozenset[str] = frozenset()
+    """If there are any, no other upload is begun: they are closed and wait for it, or are about to be."""
+
     def __init__(
         self,
         places: Places,
@@ -151,7 +157,7 @@ class Job:
         self._told_failing = state.setting(FAILING) or ""
         self._unreadable: set[AccountId] = set()
         self.between: Callable[[], None] = lambda: None
-        """Called between two accounts, for what cannot wait until a turn has ended."""
+        """Called between any two pieces of work, for what cannot wait until a turn has ended."""
 
         self._snapshotter.clean()
 
@@ -159,6 +165,16 @@ class Job:
     def trouble(self) -> str | None:
         """Why snapshots cannot be stored, as text for people; None when they can."""
         return self._uploader.trouble
+
+    def trouble_of(self, account: AccountId) -> str | None:
+        """Why the snapshots of one account cannot be stored now; those of others may be in other trouble."""
+        stream = self._state.stream(account)
+        return None if stream is None else self._uploader.trouble_of(stream.stream)
+
+    @property
+    def can_upload(self) -> bool:
+        """Whether what is taken next can be uploaded at once."""
+        return self._uploader.has_room
 
     @property
     def clock_doubt_s(self) -> float:
@@ -187,17 +203,22 @@ class Job:
         due = self._schedule.changed() if everything else self._schedule.due(now_s)
         for account in due:
             self._take(AccountId(account))
-            self.collect()
-            self.between()
+            self._between()
         self._tell_failing()
         if now_s >= self._next_housekeeping_s:
             self._next_housekeeping_s = now_s + HOUSEKEEPING_S
             self._housekeep()
+        self._between()
         self._server.take(settled=not self._uploader.busy or everything)
         self._upload()
         if everything and not self._state.waiting():
             self._uploader.look()
             self._tell_trouble()
+
+    def _between(self) -> None:
+        """After each piece of work that may have taken long."""
+        self.collect()
+        self.between()
 
     def run_once(self, timeout_s: float = 3600.0) -> bool:
         """Take a snapshot of everything that changed and store it; whether all of it is stored."""
@@ -321,8 +342,10 @@ class Job:
 
     def _upload(self) -> None:
         waiting = self._state.waiting()
-        if self.urgent:
-            first = {one.stream for one in map(self._state.stream, self.urgent) if one is not None}
+        first = {one.stream for one in map(self._state.stream, self.alone or self.urgent) if one is not None}
+        if self.alone:
+            waiting = [one for one in waiting if one.name.stream in first]
+        else:
             waiting.sort(key=lambda one: one.name.stream not in first)
         self._uploader.start(waiting)
 
@@ -343,8 +366,11 @@ class Job:
         for stream in self._state.streams():
             if stream.gone_ms is None and stream.account != SERVER and self._is_worn_out(stream.stream):
                 self._take(AccountId(stream.account))
+                self._between()
         self.prune()
+        self._between()
         self.remove_expired()
+        self._between()
         self._watch.note()
         self._state.tidy()
 
@@ -419,7 +445,11 @@ class Job:
     def _deleted(self, names: Iterable[SegmentName | str]) -> bool:
         try:
             self._uploader.require_place()
-            self._store.delete([str(name) for name in names])
+            left = [str(name) for name in names]
+            while left:
+                self._store.delete(left[:_DELETED_AT_ONCE])
+                del left[:_DELETED_AT_ONCE]
+                self.between()
         except StoreRefused as error:
             # Rules of the bucket delete instead; the listing shows what they have deleted.
             self._state.remember("deletes_refused", str(error))

@@ -2,7 +2,7 @@
 
 What is due is decided anew at every turn, from the directory and from what lies in scratch and in the
 account's place, so it may be killed at any step. It opens no database and needs no key but those of tickets.
-Copying has threads of its own; ``turn`` is called in one thread, which is not the snapshot job's.
+Copying has threads of its own; ``look`` is called in one thread, which is not the snapshot job's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from threading import Event
 
@@ -27,8 +28,7 @@ from backup.rebuild import Rebuilder, forget_progress
 from backup.source import Source
 from backup.stores import ObjectStore
 from mailstore.account import AccountPaths, account_paths
-from mailstore.damage import tell_seldom
-from mailstore.directory import Due, Move, Moves, Phase, Seen, Side, Trouble, is_over, target_due
+from mailstore.directory import Due, Move, Moves, Phase, Seen, Side, Trouble, is_past, target_due
 from mailstore.durable import make_folders, remove_tree, storage_errors
 from mailstore.errors import (
     Busy,
@@ -54,6 +54,13 @@ WORK = SCRATCH / "move"
 
 BEAT_S = 5.0
 """Seconds between two signs of life of a copy that goes on."""
+
+
+AGAIN_S = 10.0
+"""Seconds until the next look at what has failed."""
+
+_HAS_TURN = (Phase.COPYING, Phase.LAST)
+_SOURCE_HAS_TURN = (Phase.BEGUN, Phase.COPIED)
 
 
 @dataclass(slots=True)
@@ -95,28 +102,31 @@ class Taker:
         self._monotonic = monotonic
         self._pool = ThreadPoolExecutor(limits.at_once, thread_name_prefix="move")
         self._working: dict[AccountId, _Work] = {}
+        self._not_before_s: dict[AccountId, float] = {}
         with storage_errors():
             arrived = (root / "accounts").glob("??/*/arrived")
             self._known = {AccountId(path.parent.name) for path in arrived}
             self._known |= {AccountId(path.name) for path in (root / WORK).glob("*/*") if path.is_dir()}
 
-    def concerns(self, seen: Iterable[Seen]) -> set[AccountId]:
-        """The accounts that have to be looked at."""
-        mine = (one.move for one in seen if one.move.target == self._me)
-        return {move.account_id for move in mine if not is_over(move)} | self._known
-
-    def turn(self, seen: Iterable[Seen]) -> None:
+    def look(self, seen: Iterable[Seen]) -> None:
         """Do what is due. ``seen`` are all moves, as they were a moment ago."""
-        for account_id in sorted(self.concerns(seen)):
+        mine = {one.move.account_id: one.move for one in seen if one.move.target == self._me}
+        coming = {account_id for account_id, move in mine.items() if move.phase in _HAS_TURN}
+        still = {account_id for account_id, move in mine.items() if move.phase in _SOURCE_HAS_TURN}
+        for account_id in sorted(coming | (self._known - still)):
+            if self._monotonic() < self._not_before_s.get(account_id, -inf):
+                continue
             try:
                 self._look_after(account_id)
             except (MoveOver, Busy, DirectoryUnavailable, LeaseOver):
                 continue  # the next look says what that means
-            except StoreError as error:
-                tell_seldom(account_id, f"what was copied of it cannot be used ({type(error).__name__})")
+            except Exception as error:  # noqa: BLE001 - others have their turn
+                self._not_before_s[account_id] = self._monotonic() + AGAIN_S
+                said = type(error).__name__
+                log.error("account %s: what was copied stays: %s; trying again soon", account_id, said)
 
     def stop(self) -> None:
-        """End what is being copied; the next process goes on with it."""
+        """End what is being copied; the next process goes on with it. Not during a look."""
         for work in self._working.values():
             work.is_over.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -136,6 +146,8 @@ class Taker:
             self._settle(paths, scratch)
         elif due is Due.THROW_AWAY:
             self._throw_away(paths, scratch)
+        elif view.seen is None or is_past(view.record, view.seen.move):
+            self._known.discard(account_id)
 
     def _settle(self, paths: AccountPaths, scratch: list[Path]) -> None:
         self._clear(scratch, paths)
@@ -206,7 +218,7 @@ class Taker:
             self._fail(move, Trouble.STORE)
         except (SegmentDamaged, ChainBroken):
             self._fail(move, Trouble.DAMAGED)
-        except Exception as error:  # noqa: BLE001 - the source waits, and no later try would do better
+        except Exception as error:  # noqa: BLE001 - whatever it is, it has a line in the log, and an end
             log.error("account %s: %s", move.account_id, type(error).__name__)
             self._fail(move, Trouble.OTHER)
 
@@ -214,7 +226,7 @@ class Taker:
         log.error("account %s does not come here from node %s: %s", move.account_id, move.source, trouble)
         try:
             self._moves.step(move, Side.TARGET, Phase.FAILED, failed=Side.TARGET, trouble=trouble)
-        except (MoveOver, Busy, DirectoryUnavailable):
+        except StoreError:
             return  # the source gives up when it hears nothing
 
     def _copy(self, work: _Work) -> None:

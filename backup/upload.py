@@ -77,6 +77,8 @@ class Uploader:
         """Why the last upload failed, as text for people; None when it did not."""
 
         self._harmed: list[Segment] = []
+        self._troubles: dict[StreamId, str] = {}
+        """The same of the last upload of a stream."""
 
     @property
     def busy(self) -> frozenset[StreamId]:
@@ -89,12 +91,25 @@ class Uploader:
         free = len(self._running) < self._limits.upload_threads
         return free and not self._foreign and self._monotonic() >= self._not_before_s
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a thread is free for what comes next, be there a pause or not."""
+        return len(self._running) < self._most and not self._foreign
+
+    @property
+    def _most(self) -> int:
+        # One upload at a time until it is clear that nobody else writes here.
+        return self._limits.upload_threads if self._owned else 1
+
+    def trouble_of(self, stream: StreamId) -> str | None:
+        """Why this stream cannot be stored now; None as far as nobody knows that it cannot."""
+        return self.trouble if self._foreign else self._troubles.get(stream)
+
     def start(self, waiting: Iterable[Segment]) -> None:
         """Begin with the first waiting segment of every stream, as far as there are threads."""
         if not self.rested:
             return
-        # One upload at a time until it is clear that nobody else writes here.
-        most = self._limits.upload_threads if self._owned else 1
+        most = self._most
         known: ServerNames | None = None
         for segment in waiting:
             stream = segment.name.stream
@@ -112,6 +127,7 @@ class Uploader:
         if self._foreign:
             self._foreign = self._owned = False  # look at everything again
         self.trouble = None
+        self._troubles.clear()
 
     def finished(self) -> list[Segment]:
         """Segments that the store has now; failures are logged and make a pause."""
@@ -124,6 +140,7 @@ class Uploader:
             if error is None:
                 done.append(segment)
                 self._owned = True
+                self._troubles.pop(stream, None)
                 self._pause_s, self.trouble = self._limits.retry_first_s, None
             elif isinstance(error, _Harmed):
                 log.error(
@@ -132,6 +149,7 @@ class Uploader:
                 self._harmed.append(segment)
             else:
                 self._failed(error)
+                self._troubles[stream] = self.trouble or ""
         return done
 
     def harmed(self) -> list[Segment]:

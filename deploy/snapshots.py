@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 
 from backup.catalogue import ServerFacts
@@ -22,7 +21,7 @@ from backup.state import State
 from deploy.config import Config
 from deploy.forking import Inherited
 from deploy.logs import setup
-from deploy.moving import Moving, moving
+from deploy.moving import BUSY_S, Moving, moving
 from deploy.object_store import open_store
 from deploy.snapshot_metrics import write_metrics
 from mailstore.account import key_in_use, open_directory
@@ -78,7 +77,6 @@ class Process:
         self._request = RunRequest(Places(config.data).folder)
         self._ending = False
         self._moves: Moving | None = None
-        self._give: Callable[[], None] = lambda: None
         # select() continues after a signal (PEP 475), so the signal handler writes to a pipe.
         self._woken, self._waker = os.pipe()
 
@@ -96,7 +94,7 @@ class Process:
                     return 1
                 moves = stack.enter_context(moving(self._config, job))
                 if moves is not None:
-                    self._give, job.between, self._moves = moves.give, moves.give, moves
+                    job.between, self._moves = self._give, moves
                 self._serve(job, state)
         except (BackupError, StoreError) as error:
             log.error("no snapshots: %s %s", type(error).__name__, error)
@@ -123,6 +121,18 @@ class Process:
         except (BackupError, StoreError) as error:
             log.error("snapshots: %s %s", type(error).__name__, error)
 
+    def _give(self) -> None:
+        """Give away what moves. Nothing else is done as long as an account is closed and waits for that."""
+        while self._moves is not None and self._moves.give() and not self._ending:
+            self._wait(BUSY_S)
+
+    def _wait(self, timeout_s: float) -> None:
+        """Wake up early for the end of the process."""
+        control_fd = self._inherited.control_fd
+        readable, _, _ = select.select([control_fd, self._woken], [], [], timeout_s)
+        if control_fd in readable and not os.read(control_fd, 64):
+            self._ending = True
+
     def _tell(self, job: Job, state: State) -> None:
         try:
             write_metrics(Places(self._config.data).folder, job, state)
@@ -132,12 +142,9 @@ class Process:
     def _pause(self, job: Job) -> None:
         """Sleep until the next scan; wake up for a request, a finished upload or the end of the process."""
         left_s = self._config.snapshots.scan_interval_s
-        control_fd = self._inherited.control_fd
         while left_s > 0 and not self._ending and not self._request.is_waiting():
             look_s = _LOOK_S if self._moves is None else self._moves.pause_s
-            readable, _, _ = select.select([control_fd, self._woken], [], [], min(look_s, left_s))
-            if control_fd in readable and not os.read(control_fd, 64):
-                self._ending = True
+            self._wait(min(look_s, left_s))
             left_s -= look_s
             self._give()
             try:

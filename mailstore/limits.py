@@ -40,7 +40,7 @@ class MoveLimits:
     """Seconds without a step of the other node after which a move is given up."""
 
     closed_max_s: float = 60.0
-    """Seconds that the target has to take an account that is closed; then it is opened again."""
+    """Seconds for which an account is closed until the target has taken it; then it is opened again."""
 
     late_max_bytes: int = 1024 * 1024
     """What may have come since the target copied, in bytes of snapshots, when the account is closed; if it is

@@ -11,12 +11,13 @@ from pathlib import Path
 from mailstore.account import AccountPaths
 from mailstore.directory import MoveId
 from mailstore.durable import make_folder, remove_tree, replace_file, storage_errors, sync_folder
-from mailstore.errors import Busy
+from mailstore.errors import Busy, StorageFailed
 from mailstore.eviction import is_closed
 from mailstore.invitation_files import remove_invitations
 from mailstore.keys import KEYS_LOCK, AccountId
 from mailstore.move_mark import mark_at, put_mark, remove_mark
 from mailstore.set_aside import REPLACED, shred_keys
+from mailstore.this_node import last_generation
 
 
 def set_aside_moved(root: Path, paths: AccountPaths, move_id: MoveId, generation: int) -> None:
@@ -71,15 +72,24 @@ def throw_away(root: Path, paths: AccountPaths, generation: int | None) -> None:
     """Remove a folder that a move has put in its place and that the directory gives to another node.
 
     ``generation`` is the directory's, None for an account that was deleted. If it has come as far as the
-    folder's, the account may have been here for a time: then the folder is put away. Raises StorageFailed.
+    folder's, or the folder cannot tell its own, the account may have been here for a time: then the folder is
+    put away. Raises StorageFailed.
     """
     move_id = mark_at(paths.arrived)
     with storage_errors():
-        if generation is not None and generation >= int(paths.node.read_bytes()):
+        if generation is not None and generation >= _generation_at(paths):
             _put_away(root, paths, f"{(move_id or 'lost')[:13]}1")
             return
         shred_keys(paths.folder)
         remove_tree(paths.folder)
+
+
+def _generation_at(paths: AccountPaths) -> int:
+    """That of the folder; 0 where it is damaged, so that any other one is as new."""
+    try:
+        return last_generation(paths)
+    except StorageFailed:
+        return 0
 
 
 def _put_away(root: Path, paths: AccountPaths, name: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mailstore.account import AccountPaths, account_paths
 from mailstore.damage import TELL_AGAIN_S, tell_seldom
-from mailstore.directory import AccountRecord, Recipient, node_name
+from mailstore.directory import AccountRecord, Recipient, may_serve, node_name
 from mailstore.durable import replace_file, storage_errors
 from mailstore.errors import OnAnotherNode, StorageFailed, StorageFull
 from mailstore.lease import require_lease
@@ -52,9 +52,11 @@ def is_here(root: Path, record: AccountRecord | Recipient) -> bool:
 def _is_given(root: Path, record: AccountRecord | Recipient) -> bool:
     """Whether directory and folder agree that this server has the account. Raises StorageFailed."""
     mine, paths = node_name(root), account_paths(root, record.account_id)
-    if record.node != mine and (record.node is not None or not paths.folder.is_dir()):
-        return False
-    return last_generation(paths) <= record.node_generation
+    if record.node is None and paths.folder.is_dir():
+        mine = None  # it has been here since before nodes had names
+    if record.node != mine:
+        return False  # without a look into a folder that may not be there
+    return may_serve(record, mine, None, last_generation(paths))
 
 
 def may_be_here(root: Path, record: AccountRecord) -> bool:

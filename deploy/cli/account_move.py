@@ -34,6 +34,13 @@ from mailstore.invitation_files import invitations
 from mailstore.limits import MoveLimits
 
 _POLL_S = 0.1
+_SELDOM = 10
+"""Of how many looks at the account's folder one asks the directory, too, while the node copies for long."""
+
+_SOON_S = 3.0
+_REOPEN_S = 10.0
+"""Seconds that the server has to open an account that does not move, until it is called closed."""
+
 _LATE_S = 15.0
 """Seconds beyond the longest silence after which a server's own process is given up, too."""
 
@@ -62,19 +69,33 @@ class _Course:
     """What the command has seen of a move."""
 
     move: Move
+    paths: AccountPaths
     begun_s: float = field(default_factory=time.monotonic)
     closed_s: float | None = None
     phase: Phase | None = None
+    changed_s: float = field(default_factory=time.monotonic)
 
-    def looked_at(self, cli: Cli, paths: AccountPaths, seen: Seen | None) -> None:
-        """Note what there is, and tell people of it."""
-        if self.closed_s is None and paths.moving.exists():
+    def wait(self) -> None:
+        """Until the directory is to be asked: soon if the account is closed, or a step was just taken."""
+        is_soon = self.is_closed() or time.monotonic() < self.changed_s + _SOON_S
+        for _ in range(1 if is_soon else _SELDOM):
+            time.sleep(_POLL_S)
+            if self.is_closed():
+                return
+
+    def is_closed(self) -> bool:
+        """Whether it has been, at any time."""
+        if self.closed_s is None and self.paths.moving.exists():
             self.closed_s = time.monotonic()
+        return self.closed_s is not None
+
+    def looked_at(self, cli: Cli, seen: Seen | None) -> None:
+        """Note what there is, and tell people of it."""
         if seen is None or seen.move.move_id != self.move.move_id:
             return
         self.move = seen.move
         if self.phase is not self.move.phase:
-            self.phase = self.move.phase
+            self.phase, self.changed_s = self.move.phase, time.monotonic()
             if self.phase is Phase.COPYING:
                 cli.remark(f"node {self.move.target} copies; the account stays open")
             elif self.phase is Phase.LAST:
@@ -116,7 +137,7 @@ def move(cli: Cli, name: str, node: str | None, cancel: bool) -> None:
         moves.begin(wanted)
         if links:
             cli.remark(f"once it has moved, {counted(links, 'link')} of invitations will lead nowhere")
-        course = _Course(wanted)
+        course = _Course(wanted, account_paths(cli.root, record.account_id))
         after = _followed(cli, moves, course, limits)
     _answer(cli, after, course)
 
@@ -133,29 +154,32 @@ def _cancel(cli: Cli, moves: Moves, record: AccountRecord) -> None:
     seen = moves.view(record.account_id).seen
     if seen is None or not moves.cancel(seen.move):
         raise Refusal("this account is not being moved: 'sealbox account show' says where it is")
+    stays = f"stays on node {seen.move.source}"
+    if seen.move.source == node_name(cli.root):
+        stays = _stays(account_paths(cli.root, record.account_id))
     cli.answer(
-        {"account": record.account_id, "name": record.name, "cancelled": True},
-        f"{record.name}: stays on node {seen.move.source}",
+        {"account": record.account_id, "name": record.name, "cancelled": True}, f"{record.name}: {stays}"
     )
 
 
 def _followed(cli: Cli, moves: Moves, course: _Course, limits: MoveLimits) -> AccountRecord:
     """The account's record once it has moved. Raises Refusal: it has not."""
-    paths = account_paths(cli.root, course.move.account_id)
     try:
         while True:
             view = moves.view(course.move.account_id)
-            course.looked_at(cli, paths, view.seen)
+            course.looked_at(cli, view.seen)
             if _is_over(moves, course, view, limits):
                 break
-            time.sleep(_POLL_S)
+            course.wait()
     except KeyboardInterrupt:
         if moves.cancel(course.move):
-            raise Refusal("cancelled: the account stays here", EXIT_BUSY) from None
+            raise Refusal(f"cancelled: the account {_stays(course.paths)}", EXIT_BUSY) from None
         view = moves.view(course.move.account_id)
     if view.record is not None and view.record.node == course.move.target:
         return view.record
-    raise Refusal("the account has not moved: it was deleted, or the move was cancelled", EXIT_BUSY)
+    if view.record is None:
+        raise Refusal("the account has not moved: it was deleted", EXIT_BUSY)
+    raise Refusal(f"the move was cancelled: the account {_stays(course.paths)}", EXIT_BUSY)
 
 
 def _is_over(moves: Moves, course: _Course, view: View, limits: MoveLimits) -> bool:
@@ -166,17 +190,33 @@ def _is_over(moves: Moves, course: _Course, view: View, limits: MoveLimits) -> b
     move = seen.move
     if move.phase is Phase.FAILED:
         moves.cancel(move)
-        raise _refusal(move, move.failed or Side.SOURCE, move.trouble)
+        raise _refusal(course, move.failed or Side.SOURCE, move.trouble)
     # The source gives up a silent target; if it does not, it is silent itself.
     if seen.silent_s > max(limits.silence_max_s, limits.closed_max_s) + _LATE_S and moves.cancel(move):
-        raise _refusal(move, Side.SOURCE, Trouble.SILENCE)
+        raise _refusal(course, Side.SOURCE, Trouble.SILENCE)
     return False
 
 
-def _refusal(move: Move, side: Side, trouble: Trouble) -> Refusal:
+def _stays(paths: AccountPaths) -> str:
+    """Says that an account stays here, and whether it is open, for which the server gets some seconds."""
+    until = time.monotonic() + _REOPEN_S
+    while paths.moving.exists():
+        if time.monotonic() > until:
+            return (
+                "stays here, but is still closed: the server opens it when its snapshot process runs and"
+                " reaches PostgreSQL"
+            )
+        time.sleep(_POLL_S)
+    return "stays here, and is open"
+
+
+def _refusal(course: _Course, side: Side, trouble: Trouble) -> Refusal:
     exit_code, sentence = _ENDS.get(trouble, _ENDS[Trouble.OTHER])
-    node = move.target if side is Side.TARGET else move.source
-    return Refusal(f"the account stays here: {sentence.format(f'node {node}')}", exit_code)
+    node = course.move.target if side is Side.TARGET else course.move.source
+    return Refusal(
+        f"the account {_stays(course.paths)}: {sentence.format(f'node {node}')}",
+        exit_code,
+    )
 
 
 def _answer(cli: Cli, record: AccountRecord, course: _Course) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 from typing import Any, NewType, Protocol, runtime_checkable
 
-from mailstore.directory.interface import AccountRecord, Directory
+from mailstore.directory.interface import AccountRecord, Directory, Recipient
 from mailstore.errors import AlreadyThere, DirectoryNotShared, MoveOver, MoveUnderWay, OnAnotherNode
 from mailstore.keys import AccountId
 from mailstore.limits import MoveLimits
@@ -67,10 +67,12 @@ class Trouble(StrEnum):
 
 _STEPS = frozenset(
     {
+        (Side.SOURCE, Phase.BEGUN, Phase.BEGUN),  # it is there, but its snapshots keep it waiting
         (Side.SOURCE, Phase.BEGUN, Phase.COPYING),
         (Side.TARGET, Phase.COPYING, Phase.COPYING),  # it is at work, and says how far
         (Side.TARGET, Phase.COPYING, Phase.COPIED),
         (Side.SOURCE, Phase.COPIED, Phase.COPYING),  # much has come meanwhile: once more, before it closes
+        (Side.SOURCE, Phase.COPIED, Phase.COPIED),  # as with BEGUN; or it has just closed the account
         (Side.SOURCE, Phase.COPIED, Phase.LAST),
         *((side, phase, Phase.FAILED) for side in Side for phase in Phase if phase is not Phase.FAILED),
     }
@@ -92,6 +94,9 @@ class Move:
 
     copied_bytes: int = 0
     """What the target has fetched of it."""
+
+    is_closed: bool = False
+    """Whether the source has closed the account, so that the target has to look often."""
 
     failed: Side | None = None
     trouble: Trouble = Trouble.NONE
@@ -164,9 +169,14 @@ def require_beginning(record: AccountRecord, under_way: Move | None, wanted: Mov
 
 
 def stepped(found: Move | None, move_id: MoveId, side: Side, phase: Phase, **changed: Any) -> Move:
-    """The move after a step to ``phase``; ``changed`` are other fields. Raises MoveOver."""
+    """The move after a step to ``phase``; ``changed`` are other fields. Raises MoveOver.
+
+    One that has failed needs no keys of snapshots any more, and has none.
+    """
     if found is None or found.move_id != move_id or (side, found.phase, phase) not in _STEPS:
         raise MoveOver
+    if phase is Phase.FAILED:
+        changed["ticket"] = None
     return replace(found, phase=phase, **changed)
 
 
@@ -202,7 +212,7 @@ class Due(Enum):
     """Put the mark in place, see everybody out, take the last snapshot, write the ticket, go to LAST."""
 
     GIVE_UP = auto()
-    """Go to FAILED: the other side has been silent for too long."""
+    """Go to FAILED: the other side has been silent, or the account closed, for too long."""
 
     FORGET = auto()
     """Remove what nobody has asked about: why the move has failed."""
@@ -238,8 +248,9 @@ def is_past(record: AccountRecord | None, move: Move | None) -> bool:
     return record.node != move.source or record.node_generation != move.generation
 
 
-def source_due(view: View, me: str, mark: MoveId | None, limits: MoveLimits) -> Due:
-    """What node ``me`` has to do about an account that it gives away; ``mark`` is in its folder."""
+def source_due(view: View, me: str, mark: MoveId | None, limits: MoveLimits, closed_s: float = 0.0) -> Due:
+    """What node ``me`` has to do about an account that it gives away; ``mark`` is in its folder, and has been
+    for ``closed_s`` seconds as far as the caller knows."""
     record, seen = view.record, view.seen
     if record is None:
         return Due.NOTHING
@@ -249,8 +260,8 @@ def source_due(view: View, me: str, mark: MoveId | None, limits: MoveLimits) -> 
         return Due.REOPEN
     if seen is None or is_past(record, seen.move):
         return Due.FORGET if seen is not None and seen.silent_s > FORGOTTEN_S else Due.NOTHING
-    longest_s = limits.closed_max_s if seen.move.phase is Phase.LAST else limits.silence_max_s
-    if seen.silent_s > longest_s or (seen.move.phase is Phase.LAST and mark is None):
+    longest_s = limits.silence_max_s if mark is None else limits.closed_max_s
+    if max(seen.silent_s, closed_s) > longest_s or (seen.move.phase is Phase.LAST and mark is None):
         return Due.GIVE_UP
     match seen.move.phase:
         case Phase.BEGUN:
@@ -276,9 +287,12 @@ def target_due(view: View, me: str, mark: MoveId | None, has_scratch: bool) -> D
     return Due.NOTHING
 
 
-def may_serve(record: AccountRecord, me: str | None, mark: MoveId | None, last_generation: int) -> bool:
+def may_serve(
+    record: AccountRecord | Recipient, me: str | None, mark: MoveId | None, last_generation: int
+) -> bool:
     """Whether node ``me`` may open an account: the directory may be an old one, the folder is its own.
 
+    What ``this_node`` decides by; it looks at the mark by itself, which says that the account is about to go.
     ``mark`` is the source's, ``last_generation`` what the folder was opened under last, or will be.
     """
     return record.node == me and mark is None and last_generation <= record.node_generation

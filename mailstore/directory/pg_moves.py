@@ -195,6 +195,7 @@ def move_value(move: Move) -> dict[str, Any]:
         "phase": move.phase.value,
         "ticket": None if move.ticket is None else dict(move.ticket),
         "copied_bytes": move.copied_bytes,
+        "is_closed": move.is_closed,
         "failed": None if move.failed is None else move.failed.value,
         "trouble": move.trouble.value,
     }
@@ -211,6 +212,7 @@ def move_of(value: dict[str, Any]) -> Move:
         Phase(value["phase"]),
         value["ticket"],
         int(value["copied_bytes"]),
+        bool(value["is_closed"]),
         None if value["failed"] is None else Side(value["failed"]),
         Trouble(value["trouble"]),
     )

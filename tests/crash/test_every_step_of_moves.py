@@ -67,8 +67,12 @@ class Kept(ModelMoves):
 class OneAccount(Snapshots):
     """What a move asks of the snapshot job."""
 
-    trouble = None
-    urgent: frozenset[str] = frozenset()
+    urgent = alone = frozenset[str]()
+    can_upload = True
+
+    def trouble_of(self, _account_id: AccountId) -> str | None:
+        """None ever."""
+        return None
 
     def snapshot(self, account_id: AccountId) -> None:
         """Take and store it."""
@@ -99,8 +103,9 @@ class Nodes:
 
     def look(self) -> None:
         """Each once."""
-        self.giver.turn(self.moves.all())
-        self.taker.turn(self.moves.all())
+        self.giver.look(self.moves.all())
+        self.giver.give()
+        self.taker.look(self.moves.all())
 
     def serving(self) -> list[AccountPaths]:
         """Where the account may be opened."""

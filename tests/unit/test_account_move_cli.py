@@ -9,9 +9,10 @@ from command_world import answer
 from move_worlds import WAY, ModelMoves, steps_to
 
 from deploy.cli import account_move
-from mailstore.account import open_directory
+from mailstore.account import account_paths, open_directory
 from mailstore.directory import Move, Phase, Side, Trouble, View, call_node
 from mailstore.keys import AccountId
+from mailstore.move_mark import put_mark
 
 JOE = "joe@example.org"
 SETTINGS = '[node]\nname = "a"\n'
@@ -99,7 +100,7 @@ def test_every_failure_names_the_node_and_the_next_step(named, nodes: Nodes, tro
     """The account stays, and the next move may begin."""
     nodes.steps = iter([lambda: nodes.step(nodes.begun(), side, Phase.FAILED, failed=side, trouble=trouble)])
     code, _out, err = named("account", "move", JOE, "b")
-    assert code in (3, 5, 6) and "the account stays here" in err
+    assert code in (3, 5, 6) and "the account stays here, and is open: " in err
     assert f"node {'b' if side is Side.TARGET else 'a'}" in err
     assert nodes.all() == []
 
@@ -116,7 +117,7 @@ def test_a_move_that_somebody_cancels_is_told(named, nodes: Nodes) -> None:
     """Where it was begun."""
     nodes.steps = iter([lambda: nodes.cancel(nodes.begun())])
     code, _out, err = named("account", "move", JOE, "b")
-    assert code == 5 and "the account has not moved" in err
+    assert code == 5 and "the move was cancelled: the account stays here, and is open" in err
 
 
 def test_ctrl_c_cancels(named, nodes: Nodes) -> None:
@@ -127,7 +128,7 @@ def test_ctrl_c_cancels(named, nodes: Nodes) -> None:
 
     nodes.steps = iter([interrupt])
     code, _out, err = named("account", "move", JOE, "b")
-    assert code == 5 and "cancelled" in err and nodes.all() == []
+    assert code == 5 and "cancelled: the account stays here, and is open" in err and nodes.all() == []
     assert named("account", "move", JOE, "--cancel")[0] == 3
     nodes.begin(Move(nodes.record.account_id, account_move.MoveId("m"), "a", "b", 1))
     for words in (("move", JOE, "b"), ("delete", JOE, "--yes")):
@@ -135,3 +136,20 @@ def test_ctrl_c_cancels(named, nodes: Nodes) -> None:
         assert code == 3 and "is being moved already" in err
     assert answer(named("account", "move", JOE, "--cancel", "--json"))["cancelled"] is True
     assert nodes.all() == []
+
+
+def test_an_account_that_is_still_closed_is_told(named, nodes: Nodes, tmp_path, monkeypatch) -> None:
+    """With what opens it."""
+    monkeypatch.setattr(account_move, "_REOPEN_S", 0.0)
+    assert nodes.record is not None
+    moving = account_paths(tmp_path / "data", nodes.record.account_id).moving
+
+    def give_up() -> None:
+        put_mark(moving, nodes.begun().move_id)
+        failed = {"failed": Side.TARGET, "trouble": Trouble.SILENCE}
+        nodes.step(nodes.begun(), Side.SOURCE, Phase.FAILED, **failed)
+
+    nodes.steps = iter([give_up])
+    code, _out, err = named("account", "move", JOE, "b")
+    assert code == 5 and "stays here, but is still closed" in err and "snapshot process" in err
+    moving.unlink()

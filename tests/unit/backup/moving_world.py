@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backup_world import now
 from job_world import LIMITS as BACKUP_LIMITS
-from job_world import JobWorld
+from job_world import JobWorld, Time
 from move_worlds import ModelMoves
 
 from backup.move_source import Giver
@@ -30,6 +30,9 @@ class MovingWorld:
         self.b = place / "b"
         init_root(self.b)
         self.limits = limits or MoveLimits()
+        self.clock = Time()
+        """That of a's process."""
+
         [account] = self.a.mail.directory.accounts()
         self.account_id = account.account_id
         self.moves = ModelMoves(account)
@@ -52,7 +55,7 @@ class MovingWorld:
 
     def new_giver(self) -> Giver:
         """As a process that has just started."""
-        return Giver(self.a.root, "a", self.a.job, self.moves, "file:///a", self.limits)
+        return Giver(self.a.root, "a", self.a.job, self.moves, "file:///a", self.limits, self.clock)
 
     def new_taker(self) -> Taker:
         """The same at b."""
@@ -69,12 +72,15 @@ class MovingWorld:
 
     def source(self) -> None:
         """One look of a."""
-        self.giver.turn(self.moves.all())
+        self.giver.look(self.moves.all())
+        self.giver.give()
         self.a.job._uploader.wait(10)
+        self.giver.look(self.moves.all())
+        self.giver.give()
 
     def target(self) -> None:
         """One look of b, to its end."""
-        self.taker.turn(self.moves.all())
+        self.taker.look(self.moves.all())
         for work in list(self.taker._working.values()):
             assert work.done is not None
             work.done.result(60)
