@@ -236,6 +236,8 @@ class History:
 
     def _add(self, name: str) -> None:
         """The operator says that it may serve again, and perhaps forgets to restart it."""
+        if self.world.now_s > TROUBLE_S:
+            return  # all is well already
         self._pg.add(name)
         if self.world.random.random() < 0.5:
             self._restart(name)
