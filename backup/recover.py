@@ -78,6 +78,7 @@ class Recovering(Restoring):
         self._terms = terms
         self._lost, self._mine = terms.lost, terms.mine
         self._directory = directory
+        self._raised: dict[AccountId, int] = {}
         self._moves = moves_of(directory)
         self._work = work
         self._progress = progress
@@ -137,6 +138,12 @@ class Recovering(Restoring):
                 raise Busy(f"it is about to arrive at node {move.target}, with everything: look again later")
             if not self._moves.cancel(move):
                 raise Busy("it was moved meanwhile: look again later")
+            # Ending it may have raised the generation, but the account was nowhere else.
+            after = self._moves.view(account_id).record
+            if after is None or after.node != self._lost:
+                return None
+            self._raised[account_id] = after.node_generation - view.record.node_generation
+            return after
         return view.record
 
     def _build(self, wanted: Target, record: AccountRecord, paths: AccountPaths) -> Restored:
@@ -170,7 +177,8 @@ class Recovering(Restoring):
 
     def _require_newest(self, rebuilt: Rebuilt, record: AccountRecord) -> None:
         """Raises SnapshotPast: an older state is never restored in silence."""
-        needed = record.node_generation - (1 if self._terms.before_move else 0)
+        needed = record.node_generation - self._raised.get(record.account_id, 0)
+        needed -= 1 if self._terms.before_move else 0
         if rebuilt.generation < needed and needed > 1:
             raise SnapshotPast(
                 "the newest snapshot there is from before the account was on another node, and came to node"
