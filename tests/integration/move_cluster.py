@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from running import SEALBOX, answer_of, eventually
 from two_nodes import ANN, BOB, SECRET, Cluster, Node
 
+from deploy.config_directory import put_directory_by
+from mailstore.account import open_directory
+from mailstore.directory import Phase, moves_of
+from mailstore.keys import AccountId
 from tests.postgresql import PostgreSql
 
 __all__ = ["ANN", "BOB", "SECRET", "MovingCluster", "Node"]
@@ -47,6 +52,17 @@ class MovingCluster(Cluster):
         """The command, while it runs."""
         words = ["account", "move", name, target.name, "--config", str(source.config), "--json"]
         return subprocess.Popen([*SEALBOX, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def phase(self, name: str) -> Phase | None:
+        """How far the move of an account is; None where there is none."""
+        account_id = AccountId(str(self.record(name)["account"]))
+        put_directory_by(self.a.server.data, tomllib.loads(self.a.config.read_text())["directory"])
+        directory = open_directory(self.a.server.data)
+        try:
+            seen = moves_of(directory).view(account_id).seen
+        finally:
+            directory.close()
+        return None if seen is None else seen.move.phase
 
     def settled(self) -> None:
         """Wait until no folder has a mark and nothing is in scratch."""

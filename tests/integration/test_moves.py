@@ -8,11 +8,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 from move_cluster import ANN, BOB, SECRET, MovingCluster, Node
 from running import SEALBOX, eventually
 
+from mailstore.account import AccountPaths, shared_lock
+from mailstore.directory import Phase
 from tests import postgresql as postgresql_server
 from tests.postgresql import PostgreSql
 
@@ -144,6 +147,17 @@ def test_nothing_that_was_answered_250_is_lost_while_the_account_goes_back_and_f
     cluster.settled()
 
 
+@contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """It does nothing meanwhile."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
+
+
 VICTIMS = [
     "the command",
     "the snapshot process of the source",
@@ -156,28 +170,32 @@ VICTIMS = [
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("at", ["it copies", "it is closed"])
 def test_whoever_is_killed_the_account_is_at_one_node(cluster: MovingCluster, victim: str, at: str) -> None:
-    """And has its mail; no matter whether that was quick enough to hit the very moment."""
+    """And has its mail. The target is stopped when it would copy, and a lock keeps the account here."""
     source = cluster.owner(BOB)
     target = cluster.other(source)
     before = state(source, BOB)
-    mark = cluster.folder_of(source, BOB) / "moving"
-    scratch = target.server.data / "backup/scratch/move"
-    command = cluster.begin_move(BOB, source, target)
-    eventually(
-        lambda: mark.exists() or command.poll() is not None or (at == "it copies" and any(scratch.glob("*"))),
-        60,
-    )
-    match victim:
-        case "the command":
-            command.kill()
-        case "the snapshot process of the source":
-            os.kill(cluster.snapshot_process(source), signal.SIGKILL)
-        case "that of the target":
-            os.kill(cluster.snapshot_process(target), signal.SIGKILL)
-        case _:
-            node = source if victim == "the source" else target
-            node.server.kill()
-            node.start()
+    paths = AccountPaths(cluster.folder_of(source, BOB))
+    held = stopped(cluster.snapshot_process(target)) if at == "it copies" else shared_lock(paths)
+    with held:
+        command = cluster.begin_move(BOB, source, target)
+        if at == "it copies":
+            eventually(lambda: cluster.phase(BOB) is Phase.COPYING, 60)
+        else:
+            eventually(paths.moving.exists, 60)
+        assert command.poll() is None
+        match victim:
+            case "the command":
+                command.kill()
+            case "the snapshot process of the source":
+                os.kill(cluster.snapshot_process(source), signal.SIGKILL)
+            case "that of the target":
+                os.kill(cluster.snapshot_process(target), signal.SIGKILL)
+            case "the source":
+                source.server.kill()
+            case _:
+                target.server.kill()
+    if victim in ("the source", "the target"):
+        (source if victim == "the source" else target).start()
     said, errors = command.communicate(timeout=200)
     cluster.settled()
     owner = cluster.owner(BOB)
