@@ -88,6 +88,7 @@ class DemoNode:
                 "private_key": private_key,
                 "ca": shared.authority.file,
                 "lease_s": LEASE_S,
+                "lease_margin_s": LEASE_S / 10,
             },
             "backup": {
                 "store": f"s3://{BUCKET}/{self.name}",
