@@ -97,7 +97,7 @@ class _Course:
         if self.phase is not self.move.phase:
             self.phase, self.changed_s = self.move.phase, time.monotonic()
             if self.phase is Phase.COPYING:
-                cli.remark(f"node {self.move.target} copies; the account stays open")
+                cli.remark(f"node {self.move.target} can copy now; the account stays open")
             elif self.phase is Phase.LAST:
                 cli.remark("the account is closed, and its last changes are copied")
 

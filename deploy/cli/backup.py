@@ -53,6 +53,7 @@ from deploy.object_store import open_store
 from deploy.snapshots import open_job
 from deploy.texts import counted, size_text
 from mailstore.account import read_server_key
+from mailstore.directory import AccountRecord, is_elsewhere
 from mailstore.errors import Busy, StorageFull
 from mailstore.keys import PrivateKey
 from mailstore.locks import locked
@@ -106,6 +107,10 @@ def keygen(cli: Cli, private: Path, public: Path) -> None:
     )
 
 
+def _here(cli: Cli, records: list[AccountRecord]) -> set[str]:
+    return {record.name for record in records if not is_elsewhere(cli.root, record)}
+
+
 @backup.command(epilog=EPILOG)
 @command
 def status(cli: Cli) -> None:
@@ -115,15 +120,15 @@ def status(cli: Cli) -> None:
     """
     config = configured(cli)
     with opened_state(cli.root) as state, cli.directory() as directory:
-        names = {str(record.account_id): record.name for record in directory.accounts()}
+        records, aside = directory.accounts(), replaced_copies(cli.root)
+        names = {str(record.account_id): record.name for record in records}
         waiting = [one.size_bytes for one in state.waiting()]
         streams = [one for one in state.streams() if one.account != SERVER]
         accounts = [_account_fields(state, stream, names) for stream in streams]
         look = read_look(Places(cli.root).clock)
         trouble, refused = state.setting(TROUBLE) or None, refused_deletes(state)
         failing = [names.get(one, one) for one in failing_accounts(state)]
-    aside = replaced_copies(cli.root)
-    missing = sorted(set(names.values()) - {str(one["name"]) for one in accounts})
+    missing = sorted(_here(cli, records) - {str(one["name"]) for one in accounts})
     running = _job_runs(cli.root)
     server_key = read_server_key(cli.root)
     signing_key = Signer(server_key).public.hex()

@@ -97,8 +97,10 @@ def _read(file: Path) -> Contents:
             return read_lines(sys.stdin)
         with file.open(encoding="utf-8") as lines:
             return read_lines(lines)
-    except OSError:
-        raise Refusal(f"{file} cannot be read: check its name and rights", EXIT_STORAGE) from None
+    except FileNotFoundError:
+        raise Refusal(f"there is no file {file}: check its name") from None
+    except OSError as error:
+        raise Refusal(f"{file} cannot be read: {error.strerror}", EXIT_STORAGE) from None
     except ExportInvalid as error:
         raise Refusal(f"{file}: {error}: export it again") from None
 

@@ -98,7 +98,7 @@ def domain_limit_text(limits: DomainLimits) -> str:
 
 def _quota_text(quota_bytes: int | None) -> str:
     if quota_bytes is None:
-        return "the server's limit"
+        return "the server's quota"
     return "no limit" if quota_bytes == NO_QUOTA else size_text(quota_bytes)
 
 
@@ -121,7 +121,7 @@ def _parse_number(text: str) -> int | None:
     if text == _NONE:
         return None
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise Refusal("that is not a number: write it like 25, or 'none' for no limit", EXIT_USAGE)
+        raise Refusal(f"not a number: {text!r}; write it like 25, or 'none' for no limit", EXIT_USAGE)
     return int(text)
 
 

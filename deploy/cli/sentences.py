@@ -206,7 +206,7 @@ SENTENCES: tuple[tuple[type[StoreError], int, str], ...] = (
         EXIT_REFUSED,
         "there is no such node: 'sealbox node list' shows all, 'sealbox node add NAME HOST:PORT' adds one",
     ),
-    (AlreadyThere, EXIT_REFUSED, "the account is on that node"),
+    (AlreadyThere, EXIT_REFUSED, "the account is on that node already"),
     (
         MoveUnderWay,
         EXIT_REFUSED,

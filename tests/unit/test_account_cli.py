@@ -110,7 +110,7 @@ def test_a_domain_has_no_more_than_it_may(joe):
     """What is there stays; one more is refused with what to do, and leaves no folder."""
     limited = answer(joe("domain", "limit", "example.org", "--accounts", "1", "--aliases", "0", "--json"))
     assert limited == {"name": "example.org", "quota_bytes": None, "accounts": 1, "aliases": 0}
-    text = "example.org  (default)  the server's limit for each account without its own, 1 account at most"
+    text = "example.org  (default)  the server's quota for each account without its own, 1 account at most"
     assert joe("domain", "list")[1] == f"{text}, 0 aliases at most\n"
     added = joe("account", "add", "ann@example.org", "--password-stdin", stdin=f"{PASSWORD}\n")
     for code, _out, err in (added, joe("alias", "add", "info@example.org", "joe")):

@@ -79,7 +79,7 @@ def test_what_is_there_is_not_written_over(joe, tmp_path):
     export.write_text(text[: len(text) // 2])
     code, _out, err = joe("directory", "import", str(export))
     assert (code, "export it again" in err) == (3, True)
-    assert joe("directory", "import", str(tmp_path / "none"))[0] == 6
+    assert joe("directory", "import", str(tmp_path / "none"))[0] == 3
 
 
 def test_a_new_server_begins_in_postgresql(run, data, move):

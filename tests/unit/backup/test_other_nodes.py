@@ -109,6 +109,21 @@ def test_an_account_that_came_from_another_node_has_a_full_snapshot_at_once(worl
         call_node(world.root, None)
 
 
+def test_the_status_misses_no_snapshot_of_an_account_of_another_node(tmp_path: Path) -> None:
+    """That one has them."""
+    world = CommandsWorld(tmp_path)
+    world.objects.mkdir()
+    assert world.run("backup", "run")[0] == 0
+    world.add_account("bob@example.org")
+    assert world.answer("backup", "status")["without_snapshot"] == ["bob@example.org"]
+    directory = open_directory(world.root)
+    record = directory.login("bob@example.org")
+    directory.put_node(Node("b", "192.0.2.1:24"))
+    directory.set_node(record.account_id, "b", 1)
+    directory.close()
+    assert world.answer("backup", "status")["without_snapshot"] == []
+
+
 @pytest.mark.parametrize("where", ["another node has this account", "it is being moved to another node"])
 def test_an_account_of_another_node_is_not_restored_here(tmp_path: Path, where: str) -> None:
     """It would be there twice; or be another one than is about to be given away."""
