@@ -29,7 +29,7 @@ SCRIPT_S = 30.0
 END_S = 30.0
 _TOOLS = (Path(__file__).resolve().parent / "thunderbird_day.js").read_text("utf-8")
 
-_SETTLE_IN = """
+SETTLE_IN = """
 const certificate = Cc["@mozilla.org/security/x509certdb;1"]
   .getService(Ci.nsIX509CertDB).constructX509FromBase64(given[0]);
 Cc["@mozilla.org/security/certoverride;1"].getService(Ci.nsICertOverrideService)
@@ -97,7 +97,7 @@ await until(() => !Services.io.offline);
 """
 
 
-def _preferences(day: Day) -> dict[str, Any]:
+def preferences_of(day: Day) -> dict[str, Any]:
     """A profile with one account."""
     server = day.server
     return {
@@ -185,7 +185,7 @@ class Thunderbird:
 
 @contextmanager
 def _started(day: Day) -> Iterator[Thunderbird]:
-    thunderbird = Thunderbird(day, _preferences(day))
+    thunderbird = Thunderbird(day, preferences_of(day))
     try:
         yield thunderbird
     finally:
@@ -197,7 +197,7 @@ def _morning(day: Day, bird: Thunderbird) -> None:
     pem = Path(server.info["cafile"]).read_text("ascii")
     certificate = base64.b64encode(ssl.PEM_cert_to_DER_cert(pem)).decode()
     day.explained["IDLE BYE"] = "the server was stopped under sessions that were idling"
-    day.version = bird.run(_SETTLE_IN, certificate, server.info["imaps"], server.user, server.password)
+    day.version = bird.run(SETTLE_IN, certificate, server.info["imaps"], server.user, server.password)
     bird.run('await opened("INBOX", ...given)', *range(1, 11))
     day.step("sees ten messages")
     bird.run(_NEW_FOLDERS, PROJECT, NESTED)
