@@ -33,5 +33,5 @@ def read_address(text: bytes) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Whether ``text`` is an IP address."""
-    return site_of(text) != ""
+    """Whether ``text`` is an IP address, without a scope, which could be any text."""
+    return read_address(text.encode("ascii", "replace")) != ""

@@ -80,6 +80,7 @@ ODD: dict[str, dict[str, bytes | None]] = {
     "CRAM-MD5": {"Auth_Method": b"cram-md5"},
     "a client certificate": {"Auth_Method": b"external"},
     "mail of nobody": {"Auth_Method": b"none"},
+    "a client with a scope": {"Client_IP": b"fe80::1%any text"},
 }
 
 
