@@ -51,12 +51,14 @@ def is_here(root: Path, record: AccountRecord | Recipient) -> bool:
 
 def _is_given(root: Path, record: AccountRecord | Recipient) -> bool:
     """Whether directory and folder agree that this server has the account. Raises StorageFailed."""
-    mine, paths = node_name(root), account_paths(root, record.account_id)
-    if record.node is None and paths.folder.is_dir():
-        mine = None  # it has been here since before nodes had names
-    if record.node != mine:
-        return False  # without a look into a folder that may not be there
-    return may_serve(record, mine, None, last_generation(paths))
+    paths = account_paths(root, record.account_id)
+    if record.node != node_name(root):
+        if record.node is not None:
+            return False  # without a look into a folder that may not be there
+        with storage_errors():
+            if not paths.folder.is_dir():  # otherwise it has been here since before nodes had names
+                return False
+    return may_serve(record, record.node, None, last_generation(paths))
 
 
 def may_be_here(root: Path, record: AccountRecord) -> bool:

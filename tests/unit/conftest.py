@@ -6,6 +6,20 @@ What they need is imported late: most tests have nothing to do with it.
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def _what_is_said_of_data_roots():
+    """Forget with each test how it has called data roots: a server with a name looks at more files."""
+    from mailstore import lease
+    from mailstore.directory import nodes, places
+
+    said = nodes._names, places._places, lease._settings, lease._leases
+    before = [dict(one) for one in said]
+    yield
+    for one, earlier in zip(said, before, strict=True):
+        one.clear()
+        one.update(earlier)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run sealbox with a data root of its own and cheap Argon2; gives (exit code, stdout, stderr)."""
