@@ -224,13 +224,17 @@ class Job:
         """Take a snapshot of everything that changed and store it; whether all of it is stored."""
         until = self._clocks.monotonic() + timeout_s
         self.turn(everything=True)
-        while self._clocks.monotonic() < until and (self._uploader.busy or self._state.waiting()):
+        while self._clocks.monotonic() < until and self._is_under_way():
             if not self._uploader.busy and self._uploader.trouble:
                 return False
             self._uploader.wait(1.0)
             self.collect()
             self._server.take(settled=not self._uploader.busy)
         return all_is_stored(self._state)
+
+    def _is_under_way(self) -> bool:
+        """Whether something is still to be stored, or to be named by the server's stream."""
+        return bool(self._uploader.busy or self._state.waiting() or self._state.heads(everything=False))
 
     def stop(self) -> None:
         """Let running uploads finish, and note them and the course of the clock."""
@@ -485,8 +489,9 @@ def is_hindered(state: State) -> bool:
 
 
 def all_is_stored(state: State) -> bool:
-    """Whether every change that the job has seen is in the store."""
-    return not state.waiting() and not is_hindered(state)
+    """Whether every change that the job has seen is in the store, and the server's stream names it there:
+    what that does not name, nobody finds who has lost the server."""
+    return not state.waiting() and not state.heads(everything=False) and not is_hindered(state)
 
 
 def refused_deletes(state: State) -> str | None:

@@ -94,3 +94,17 @@ def test_backup_run_and_status_name_the_account_without_a_snapshot(tmp_path: Pat
     assert status["failing"] == [NAME.decode()] and len(status["accounts"]) == 1
     code, out, _ = world.run("backup", "run")
     assert code == EXIT_STORAGE and f"{NAME.decode()}  its changes have no snapshot" in out
+
+
+def test_what_the_servers_stream_does_not_name_is_not_stored(world: JobWorld) -> None:
+    """Without the server nobody would find it: a run ends only when it is named."""
+    world.job.run_once()
+    world.append("two")
+    world.job.turn(everything=True)
+    world.job._uploader.wait(10)
+    world.job.collect()
+    while world.state.waiting():
+        world.job._uploader.wait(10)
+        world.job.collect()
+    assert world.state.heads(everything=False) and not all_is_stored(world.state)
+    assert world.job.run_once() and all_is_stored(world.state)
