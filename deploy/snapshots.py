@@ -115,11 +115,19 @@ class Process:
     def _turn(self, job: Job) -> None:
         try:
             with self._request.served() as asked:
-                job.turn(everything=asked)
-        except LeaseOver:
-            pass  # the log has been told, and when there is a lease again the next turn does it
+                if not self._turned(job, everything=asked) and asked:
+                    self._request.ask()  # it is not served yet, so whoever has asked goes on waiting
         except (BackupError, StoreError) as error:
             log.error("snapshots: %s %s", type(error).__name__, error)
+
+    def _turned(self, job: Job, *, everything: bool) -> bool:
+        """Whether this node has a lease, so that a turn was done; the log has been told otherwise."""
+        try:
+            job.turn(everything=everything)
+        except LeaseOver:
+            self._wait(_LOOK_S)
+            return False
+        return True
 
     def _give(self) -> None:
         """Give away what moves. Nothing else is done as long as an account is closed and waits for that."""

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from backup.job import Places
+from backup.run_request import RunRequest
 from deploy import snapshots
 from deploy.forking import Inherited
-from mailstore.errors import StorageFailed, StorageFull
+from mailstore.errors import LeaseOver, StorageFailed, StorageFull
 
 
 def test_a_signal_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +50,34 @@ def test_a_failure_between_two_looks_is_a_line_in_the_log(
     snapshots.Process(config, Inherited(control, -1))._pause(SimpleNamespace(collect=fails))  # type: ignore[arg-type]  # all it uses
     assert len(calls) == 1
     assert "snapshots: StorageFull the disk is full" in caplog.text
+    for descriptor in (control, other_end):
+        os.close(descriptor)
+
+
+def test_what_is_asked_for_without_a_lease_is_asked_for_until_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that all is stored because nothing was done; an earlier request is not made anew."""
+    control, other_end = os.pipe()
+    monkeypatch.setattr(snapshots, "_LOOK_S", 0.0)
+    config: Any = SimpleNamespace(data=tmp_path)
+    request = RunRequest(Places(tmp_path).folder)
+    Places(tmp_path).make()
+    turns: list[bool] = []
+
+    def turn(*, everything: bool) -> None:
+        turns.append(everything)
+        if len(turns) < 3:
+            raise LeaseOver
+
+    process = snapshots.Process(config, Inherited(control, -1))
+    process._turn(SimpleNamespace(turn=turn))  # type: ignore[arg-type]  # all it uses
+    assert not request.is_open()
+    request.ask()
+    for is_open in (True, False):
+        process._turn(SimpleNamespace(turn=turn))  # type: ignore[arg-type]
+        assert request.is_open() is is_open
+    assert turns == [False, True, True]
     for descriptor in (control, other_end):
         os.close(descriptor)
 
