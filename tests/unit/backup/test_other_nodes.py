@@ -13,6 +13,7 @@ from backup import job
 from mailstore.account import account_paths, open_directory
 from mailstore.directory import MoveId, Node, call_node
 from mailstore.errors import LeaseOver
+from mailstore.keys import AccountId
 from mailstore.move_mark import put_mark
 
 
@@ -26,23 +27,26 @@ def world(tmp_path: Path) -> Iterator[JobWorld]:
     made.mail.close()
 
 
-def test_no_snapshot_is_taken_of_an_account_that_went_to_another_node(world: JobWorld) -> None:
-    """What its folder here still has is not its newest state."""
+def on_node_a(world: JobWorld) -> AccountId:
+    """The world's account, which its server has as node a; there is a node b, too."""
     directory = world.mail.directory
     [record] = directory.accounts()
     for name in "ab":
         directory.put_node(Node(name, "192.0.2.1:24"))
     call_node(world.root, "a")
-    try:
-        directory.set_node(record.account_id, "a", 1)
-        world.job._directory_version = None
-        world.job._list_accounts()
-        assert world.job._accounts == [record.account_id]
-        directory.set_node(record.account_id, "b", 2)
-        world.job._list_accounts()
-        assert world.job._accounts == []
-    finally:
-        call_node(world.root, None)
+    directory.set_node(record.account_id, "a", 1)
+    return record.account_id
+
+
+def test_no_snapshot_is_taken_of_an_account_that_went_to_another_node(world: JobWorld) -> None:
+    """What its folder here still has is not its newest state."""
+    directory, account_id = world.mail.directory, on_node_a(world)
+    world.job._directory_version = None
+    world.job._list_accounts()
+    assert world.job._accounts == [account_id]
+    directory.set_node(account_id, "b", 2)
+    world.job._list_accounts()
+    assert world.job._accounts == []
 
 
 def test_nothing_is_done_without_a_lease(world: JobWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,27 +90,19 @@ def test_a_lease_that_ends_in_the_midst_is_not_an_accounts_fault(
 
 def test_an_account_that_came_from_another_node_has_a_full_snapshot_at_once(world: JobWorld) -> None:
     """Also where nothing in it tells that it was away, and only once; any other is waited for."""
-    directory = world.mail.directory
-    [record] = directory.accounts()
-    for name in "ab":
-        directory.put_node(Node(name, "192.0.2.1:24"))
-    call_node(world.root, "a")
-    try:
-        directory.set_node(record.account_id, "a", 1)
+    directory, account_id = world.mail.directory, on_node_a(world)
+    world.job.turn()
+    assert world.stored() == []
+    world.job.run_once()
+    for step, (node, generation) in enumerate((("b", 2), ("a", 3)), 1):
+        directory.set_node(account_id, node, generation)
         world.job.turn()
-        assert world.stored() == []
-        world.job.run_once()
-        for step, (node, generation) in enumerate((("b", 2), ("a", 3)), 1):
-            directory.set_node(record.account_id, node, generation)
-            world.job.turn()
-            world.job._uploader.wait(10)
-            world.job.collect()
-            assert len(world.stored()) == step
-        assert world.stored() == ["full", "full"]
-        world.job.run_once()
-        assert len(world.stored()) == 2
-    finally:
-        call_node(world.root, None)
+        world.job._uploader.wait(10)
+        world.job.collect()
+        assert len(world.stored()) == step
+    assert world.stored() == ["full", "full"]
+    world.job.run_once()
+    assert len(world.stored()) == 2
 
 
 def test_the_status_misses_no_snapshot_of_an_account_of_another_node(tmp_path: Path) -> None:
