@@ -228,7 +228,11 @@ class Recovering(Restoring):
 
 
 def _is_built(paths: AccountPaths, record: AccountRecord) -> bool:
-    """Whether an interrupted run came so far that only the directory has to be told."""
-    with suppress(StorageFailed):
-        return mark_at(paths.arrived) is None and last_generation(paths) == record.node_generation + 1
+    """Whether an interrupted run came so far that only the directory has to be told.
+
+    A folder without keys is what is left of a move that was thrown away, if that was interrupted.
+    """
+    with suppress(StorageFailed), storage_errors():
+        is_next = last_generation(paths) == record.node_generation + 1
+        return is_next and mark_at(paths.arrived) is None and paths.keys.exists()
     return False

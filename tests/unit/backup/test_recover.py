@@ -196,6 +196,16 @@ def test_what_was_interrupted_goes_on(site: Site, monkeypatch: pytest.MonkeyPatc
     assert site.a.messages() == 1
 
 
+def test_what_is_left_of_a_move_that_was_thrown_away_is_in_nobodys_way(site: Site) -> None:
+    """The removal of its folder was killed: the generation to come is there, and the keys are not."""
+    left = account_paths(site.a.root, site.ann)
+    left.folder.mkdir(parents=True)
+    left.node.write_text("2\n")
+    site.recover(site.a)
+    assert site.owners() == {site.ann: ("a", 2), site.bob: ("a", 2)}
+    assert site.a.messages() == 1
+
+
 def test_of_two_nodes_the_first_has_an_account(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other leaves nothing behind."""
     c = site.node("c")
