@@ -265,6 +265,20 @@ def test_an_account_that_is_about_to_arrive_is_left_to_its_move(site: Site) -> N
     assert [one["account"] for one in site.recover(site.a)["accounts"]] == [site.ann]
 
 
+def test_after_a_move_that_failed_at_its_end_the_snapshots_of_before_are_to_be_named(site: Site) -> None:
+    """The lost node ended it, and had no time for its next snapshot; what it had is in its own prefix."""
+    move = move_of(site, site.ann, *COPIED, (Side.SOURCE, Phase.LAST))
+    directory = open_directory(site.a.root)
+    assert moves_of(directory).cancel(move)
+    directory.close()
+    found = site.recover(site.a, codes=(STORAGE,))
+    troubles = {one["account"]: one["trouble"] for one in found["accounts"]}
+    assert "--before-move" in troubles[site.ann] and troubles[site.bob] is None
+    site.recover(site.a, "--before-move", "--store", f"file://{site.b.objects}")
+    assert site.owners()[site.ann] == ("a", 3)
+    assert site.a.messages() == 1
+
+
 def test_what_a_move_has_put_in_place_is_left_to_the_server(site: Site) -> None:
     """It may be taking it away at this moment."""
     paths = account_paths(site.a.root, site.ann)
